@@ -1,0 +1,102 @@
+"""Errors of the domain, each with a stable code that clients may rely on."""
+
+from typing import ClassVar
+from uuid import UUID
+
+import msgspec
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One thing that is wrong with an input: where (a JSON pointer) and why."""
+
+    pointer: str
+    reason: str
+
+
+class DomainError(Exception):
+    """Base of every error that a caller can cause; the docstring of a subclass is its title."""
+
+    code: ClassVar[str] = "domain_error"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class InvalidInputError(DomainError):
+    """The request is not valid."""
+
+    code = "validation_failed"
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__("; ".join(f"{f.pointer or '/'}: {f.reason}" for f in faults))
+        self.faults = faults
+
+
+class NotebookNotFoundError(DomainError):
+    """There is no such notebook."""
+
+    code = "notebook_not_found"
+
+    def __init__(self, notebook_id: UUID) -> None:
+        super().__init__(f"There is no notebook {notebook_id} in this project.")
+
+
+class ExecutionNotFoundError(DomainError):
+    """There is no such execution."""
+
+    code = "execution_not_found"
+
+    def __init__(self, execution_id: UUID) -> None:
+        super().__init__(f"There is no execution {execution_id} of this notebook.")
+
+
+class NotebookExecutingError(DomainError):
+    """The notebook is executing."""
+
+    code = "notebook_executing"
+
+    def __init__(self, notebook_id: UUID, running: int) -> None:
+        runs = "1 execution is" if running == 1 else f"{running} executions are"
+        super().__init__(f"Notebook {notebook_id} cannot be deleted: {runs} under way.")
+
+
+class ExecutionEndedError(DomainError):
+    """The execution has already ended."""
+
+    code = "execution_ended"
+
+    def __init__(self, execution_id: UUID, status: str) -> None:
+        super().__init__(f"Execution {execution_id} has already ended: {status}.")
+
+
+class NothingToExecuteError(DomainError):
+    """The notebook has no cells to execute."""
+
+    code = "nothing_to_execute"
+
+    def __init__(self, notebook_id: UUID) -> None:
+        super().__init__(f"Notebook {notebook_id} has no cells to execute.")
+
+
+class StaleVersionError(DomainError):
+    """Somebody else has changed the notebook since it was read."""
+
+    code = "stale_version"
+
+
+class StaleEpochError(DomainError):
+    """The worker no longer holds this execution: another attempt has taken it over."""
+
+    code = "stale_epoch"
+
+    def __init__(self, execution_id: UUID, epoch: int, current: int) -> None:
+        super().__init__(
+            f"Execution {execution_id} is at attempt {current}; attempt {epoch} has lost it."
+        )
+
+
+class IllegalTransitionError(DomainError):
+    """The execution is not in a state that allows this step."""
+
+    code = "illegal_transition"
