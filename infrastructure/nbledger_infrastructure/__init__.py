@@ -1,0 +1,1 @@
+"""The event store, brokers, files and settings that the other packages stand on."""

@@ -1,0 +1,280 @@
+"""Group commit: appends that wait together are written in one statement and one commit.
+
+While a batch is under way the next one gathers, so batches grow with the load, and an append
+that comes alone waits for nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+import asyncpg
+import structlog
+
+from nbledger_infrastructure.database import CONNECT_TIMEOUT, UNAVAILABLE
+from nbledger_infrastructure.event_store.types import (
+    AppendResult,
+    DuplicateEventError,
+    InvalidEventError,
+    NewEvent,
+    RecordConflictError,
+    StoreUnavailableError,
+    Stream,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from asyncpg.prepared_stmt import PreparedStatement
+
+    from nbledger_infrastructure.database import Pool, PooledConnection
+
+log = structlog.get_logger(__name__)
+
+MAX_BATCH_APPENDS = 512
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+COMMIT_TIMEOUT = 15.0
+"""Seconds a batch may take, waiting for other processes' batches included."""
+DRAIN_TIMEOUT = 20.0
+"""Seconds that closing waits for the appends accepted so far."""
+
+# Faults of the events, not of the database: refused by the server, or while encoding arguments.
+_UNSTORABLE = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    ValueError,
+)
+
+_APPEND = "SELECT * FROM append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+
+
+class Append:
+    """One caller's append, waiting for its batch."""
+
+    __slots__ = ("events", "expected", "future", "metadata", "size", "stream", "unchanged_since")
+
+    def __init__(
+        self,
+        stream: Stream,
+        events: Sequence[NewEvent],
+        expected: int,
+        metadata: str,
+        unchanged_since: int | None,
+    ) -> None:
+        self.stream = stream
+        self.events = events
+        self.expected = expected
+        self.metadata = metadata
+        self.unchanged_since = unchanged_since
+        self.size = sum(len(event.data) for event in events)
+        self.future: asyncio.Future[AppendResult] = asyncio.get_running_loop().create_future()
+
+    def succeed(self, result: AppendResult) -> None:
+        """Give the caller its result, if it still waits."""
+        if not self.future.done():
+            self.future.set_result(result)
+
+    def fail(self, error: Exception) -> None:
+        """Raise `error` in the caller, if it still waits."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class GroupCommit:
+    """Owns one connection of the pool and the task that writes batches over it."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._waiting: deque[Append] = deque()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+        self._connection: PooledConnection | None = None
+        self._statement: PreparedStatement[asyncpg.Record] | None = None
+
+    def start(self) -> None:
+        """Start the task that writes."""
+        if self._task is None:
+            self._closing = False
+            self._task = asyncio.create_task(self._run(), name="event store group commit")
+
+    async def close(self) -> None:
+        """Refuse further appends, write those that wait, and give the connection back."""
+        self._closing = True
+        self._wake.set()
+        if self._task is None:
+            return
+        try:
+            async with asyncio.timeout(DRAIN_TIMEOUT):
+                await self._task
+        except TimeoutError:
+            log.warning("event store closed before all appends were written")
+        finally:
+            self._task.cancel()
+            self._task = None
+            self._fail_waiting(StoreUnavailableError("the event store was closed"))
+
+    def submit(self, append: Append) -> asyncio.Future[AppendResult]:
+        """Queue an append for the next batch; the future tells what became of it."""
+        if self._closing or self._task is None:
+            raise StoreUnavailableError("the event store is not open")
+        self._waiting.append(append)
+        self._wake.set()
+        return append.future
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while batch := self._next_batch():
+                    await self._write(batch)
+                if self._closing:
+                    return
+        finally:
+            await self._disconnect()
+
+    def _next_batch(self) -> list[Append]:
+        """Take what may go together: each stream once, a guarded append on its own."""
+        batch: list[Append] = []
+        later: list[Append] = []
+        streams: set[UUID] = set()
+        size = 0
+        waiting = self._waiting
+        while waiting and len(batch) < MAX_BATCH_APPENDS and size < MAX_BATCH_BYTES:
+            append = waiting.popleft()
+            if append.future.done():  # its caller was cancelled
+                continue
+            if append.unchanged_since is not None:
+                if batch or later:
+                    later.append(append)
+                    break
+                return [append]
+            if append.stream.stream_id in streams:
+                later.append(append)
+                continue
+            streams.add(append.stream.stream_id)
+            batch.append(append)
+            size += append.size
+        waiting.extendleft(reversed(later))
+        return batch
+
+    async def _write(self, batch: list[Append]) -> None:
+        """Write a batch; whatever happens, every append of it gets its answer."""
+        try:
+            statement = await self._connect()
+        except UNAVAILABLE as error:
+            log.warning("event store unavailable", error=type(error).__name__)
+            for append in batch:
+                append.fail(StoreUnavailableError("the event store cannot be reached"))
+            self._fail_waiting(StoreUnavailableError("the event store cannot be reached"))
+            return
+        try:
+            row = await statement.fetchrow(*_arguments(batch), timeout=COMMIT_TIMEOUT)
+            _answer(batch, row)
+        except asyncio.CancelledError:
+            for append in batch:
+                append.fail(_unknown())
+            raise
+        except _UNSTORABLE as error:
+            await self._divide(batch, error)
+        except Exception as error:  # noqa: BLE001  every caller must get an answer
+            log.warning("event store batch failed", error=type(error).__name__, appends=len(batch))
+            await self._disconnect()
+            for append in batch:
+                append.fail(_unknown(error))
+
+    async def _divide(self, batch: list[Append], error: Exception) -> None:
+        """Something in the batch cannot be stored: halve it until the culprit fails alone."""
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            await self._write(batch[:middle])
+            await self._write(batch[middle:])
+            return
+        append = batch[0]
+        if isinstance(error, asyncpg.UniqueViolationError):
+            append.fail(DuplicateEventError(append.stream.stream_id))
+        else:
+            append.fail(InvalidEventError(append.stream.stream_id, str(error)))
+
+    async def _connect(self) -> PreparedStatement[asyncpg.Record]:
+        if self._statement is not None and self._connection is not None:
+            if not self._connection.is_closed():
+                return self._statement
+            await self._disconnect()
+        connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT)
+        self._connection = connection
+        try:
+            self._statement = await connection.prepare(_APPEND, timeout=CONNECT_TIMEOUT)
+        except BaseException:
+            await self._disconnect()
+            raise
+        return self._statement
+
+    async def _disconnect(self) -> None:
+        connection, self._connection, self._statement = self._connection, None, None
+        if connection is None:
+            return
+        try:
+            await self._pool.release(connection, timeout=CONNECT_TIMEOUT)
+        except UNAVAILABLE as error:
+            log.warning("event store connection not released", error=type(error).__name__)
+
+    def _fail_waiting(self, error: Exception) -> None:
+        while self._waiting:
+            self._waiting.popleft().fail(error)
+
+
+def _unknown(cause: Exception | None = None) -> StoreUnavailableError:
+    error = StoreUnavailableError("the event store did not answer", outcome_unknown=True)
+    error.__cause__ = cause
+    return error
+
+
+def _arguments(batch: list[Append]) -> tuple[object, ...]:
+    """The arguments of `append_events`: an array element per append, then per event."""
+    streams = [append.stream for append in batch]
+    numbered = [(owner, event) for owner, append in enumerate(batch, 1) for event in append.events]
+    return (
+        [stream.stream_id for stream in streams],
+        [stream.subject_id for stream in streams],
+        [stream.tenant_id for stream in streams],
+        [stream.project_id for stream in streams],
+        [append.expected for append in batch],
+        [append.metadata for append in batch],
+        batch[0].unchanged_since,
+        [owner for owner, _ in numbered],
+        [event.event_id for _, event in numbered],
+        [event.type for _, event in numbered],
+        [event.data.decode() for _, event in numbered],
+        [event.occurred_at for _, event in numbered],
+    )
+
+
+def _answer(batch: list[Append], row: asyncpg.Record | None) -> None:
+    """Tell each caller what the function did; accepted appends have consecutive positions."""
+    if row is None:
+        raise RuntimeError("append_events returned nothing")
+    position: int = row["base"]
+    refused = {
+        number: (actual, known)
+        for number, actual, known in zip(
+            row["refused"] or (), row["actual"] or (), row["known"] or (), strict=True
+        )
+    }
+    for number, append in enumerate(batch, 1):
+        if number in refused:
+            actual, known = refused[number]
+            append.fail(
+                DuplicateEventError(append.stream.stream_id)
+                if known
+                else RecordConflictError(append.stream.stream_id, append.expected, actual)
+            )
+        else:
+            count = len(append.events)
+            position += count
+            append.succeed(AppendResult(position, append.expected + count))

@@ -1,0 +1,138 @@
+"""The event store on PostgreSQL."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from nbledger_infrastructure.database import UNAVAILABLE, DatabaseUnavailableError, acquire
+from nbledger_infrastructure.event_store.group_commit import Append, GroupCommit
+from nbledger_infrastructure.event_store.types import (
+    COLUMNS,
+    AppendResult,
+    Metadata,
+    NewEvent,
+    RecordedEvent,
+    StoreUnavailableError,
+    Stream,
+    recorded_event,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from uuid import UUID
+
+    from nbledger_infrastructure.database import Pool, PooledConnection
+
+_encode_metadata = msgspec.json.Encoder().encode
+
+_SELECT = f"SELECT {COLUMNS} FROM event "  # noqa: S608  field names of a struct
+_READ_STREAM = _SELECT + "WHERE stream_id = $1 AND version > $2 ORDER BY version LIMIT $3"
+_READ_SUBJECT = _SELECT + "WHERE subject_id = $1 AND position > $2 ORDER BY position"
+READ_ALL = _SELECT + "WHERE position > $1 ORDER BY position LIMIT $2"
+
+
+class EventStore:
+    """Appends events to streams and reads them back.
+
+    Positions are gapless over all streams and rise in commit order, over all processes; versions
+    are gapless in each stream. While open, the store keeps one connection of the pool for itself,
+    so close it before the pool. Any method may raise `StoreUnavailableError`.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._commits = GroupCommit(pool)
+
+    async def start(self) -> None:
+        """Accept appends from now on."""
+        self._commits.start()
+
+    async def close(self) -> None:
+        """Write the appends accepted so far, and refuse any more."""
+        await self._commits.close()
+
+    async def append(
+        self,
+        stream: Stream,
+        events: Sequence[NewEvent],
+        *,
+        expected_version: int,
+        metadata: Metadata,
+        subject_unchanged_since: int | None = None,
+    ) -> AppendResult:
+        """Append all of `events`, or none, to a stream at `expected_version` (0: a new stream).
+
+        When this returns, the events are durable. With `subject_unchanged_since`, no stream of
+        the subject may have an event after that position.
+
+        A caller that is cancelled while its append waits takes it back; one that is cancelled
+        later does not know the outcome.
+
+        Raises `RecordConflictError` when the stream (or subject) has moved on,
+        `DuplicateEventError` when an event id is in the store already, `InvalidEventError` when
+        the database cannot store an event, and `StoreUnavailableError`.
+        """
+        if not events:
+            raise ValueError("an append needs an event")
+        if expected_version < 0:
+            raise ValueError("a version is never negative")
+        return await self._commits.submit(
+            Append(
+                stream,
+                events,
+                expected_version,
+                _encode_metadata(metadata).decode(),
+                subject_unchanged_since,
+            )
+        )
+
+    async def read_stream(
+        self, stream_id: UUID, *, after_version: int = 0, limit: int | None = None
+    ) -> list[RecordedEvent]:
+        """Read a stream in order, from the version after `after_version`."""
+        async with self._reading() as connection:
+            rows = await connection.fetch(_READ_STREAM, stream_id, after_version, limit)
+        return [recorded_event(row) for row in rows]
+
+    async def read_subject(
+        self, subject_id: UUID, *, after_position: int = 0
+    ) -> list[RecordedEvent]:
+        """Read all events that concern a subject, over all its streams, by position."""
+        async with self._reading() as connection:
+            rows = await connection.fetch(_READ_SUBJECT, subject_id, after_position)
+        return [recorded_event(row) for row in rows]
+
+    async def read_all(self, *, after_position: int, limit: int) -> list[RecordedEvent]:
+        """Read at most `limit` events of all streams, by position."""
+        async with self._reading() as connection:
+            rows = await connection.fetch(READ_ALL, after_position, limit)
+        return [recorded_event(row) for row in rows]
+
+    async def head_position(self) -> int:
+        """Return the position of the last event, 0 when there is none."""
+        async with self._reading() as connection:
+            position: int = await connection.fetchval(
+                "SELECT coalesce(max(position), 0) FROM event"
+            )
+        return position
+
+    async def erase_subject(self, subject_id: UUID) -> int:
+        """Erase the data of every event of the subject; return how many had any.
+
+        What remains (types, versions, times, metadata, digest, chain) still verifies. The old
+        bytes leave the database files when PostgreSQL vacuums, and backups when those expire.
+        """
+        async with self._reading() as connection:
+            erased: int = await connection.fetchval("SELECT erase_subject($1)", subject_id)
+        return erased
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[PooledConnection]:
+        try:
+            async with acquire(self._pool) as connection:
+                yield connection
+        except (DatabaseUnavailableError, *UNAVAILABLE) as error:
+            raise StoreUnavailableError("the event store cannot be reached") from error

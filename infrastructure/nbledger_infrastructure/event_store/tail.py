@@ -1,0 +1,109 @@
+"""Following the store: batches of events as they are committed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from nbledger_infrastructure.database import CONNECT_TIMEOUT, UNAVAILABLE
+from nbledger_infrastructure.event_store.store import READ_ALL
+from nbledger_infrastructure.event_store.types import RecordedEvent, recorded_event
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from nbledger_infrastructure.database import Pool, PooledConnection
+
+log = structlog.get_logger(__name__)
+
+POLL_INTERVAL = 1.0
+"""Seconds after which a tail looks for events though nothing told it to."""
+RECONNECT_DELAYS = (0.05, 0.1, 0.25, 0.5, 1.0)
+"""Seconds to wait before the first, second, … attempt to reconnect; the last one repeats."""
+READ_TIMEOUT = 15.0
+
+
+class EventTail:
+    """Reads events after a position, batch by batch, and waits when there are none.
+
+    Holds one connection of the pool from the first batch to `close`, listening and reading on
+    it; a lost connection is replaced without the caller noticing. One task at a time may use it.
+
+    A batch counts as read when it is returned: `after_position` then is the position of its last
+    event. A caller that failed to handle a batch sets `after_position` back, or makes a new tail.
+    """
+
+    def __init__(self, pool: Pool, after_position: int = 0, batch_size: int = 500) -> None:
+        self.after_position = after_position
+        self._pool = pool
+        self._batch_size = batch_size
+        self._notified = asyncio.Event()
+        self._connection: PooledConnection | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def next_batch(self) -> list[RecordedEvent]:
+        """Return the next events in order, at least one; wait for them as long as it takes."""
+        failures = 0
+        while True:
+            try:
+                # Cleared before reading: what commits after the read sets it again.
+                self._notified.clear()
+                events = await self._read()
+            except UNAVAILABLE as error:
+                if not failures:
+                    log.warning("event tail interrupted", error=type(error).__name__)
+                await self.close()
+                await asyncio.sleep(RECONNECT_DELAYS[min(failures, len(RECONNECT_DELAYS) - 1)])
+                failures += 1
+                continue
+            if failures:
+                log.info("event tail resumed", attempts=failures)
+                failures = 0
+            if events:
+                self.after_position = events[-1].position
+                return events
+            try:
+                async with asyncio.timeout(POLL_INTERVAL):
+                    await self._notified.wait()
+            except TimeoutError:
+                pass
+
+    async def close(self) -> None:
+        """Give the connection back. The tail may be used again afterwards."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            if not connection.is_closed():
+                await connection.remove_listener("event", self._on_notify)
+            await self._pool.release(connection, timeout=CONNECT_TIMEOUT)
+        except UNAVAILABLE as error:
+            log.warning("event tail connection not released", error=type(error).__name__)
+
+    async def _read(self) -> list[RecordedEvent]:
+        if self._connection is None or self._connection.is_closed():
+            await self.close()
+            connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT)
+            self._connection = connection
+            # Listening begins before the first read, so nothing falls in between.
+            await connection.add_listener("event", self._on_notify)
+        rows = await self._connection.fetch(
+            READ_ALL, self.after_position, self._batch_size, timeout=READ_TIMEOUT
+        )
+        return [recorded_event(row) for row in rows]
+
+    def _on_notify(self, *_: object) -> None:
+        self._notified.set()
