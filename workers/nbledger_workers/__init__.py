@@ -1,0 +1,1 @@
+"""Kernel workers: claims, leases, recovery, and the processes that run notebooks."""

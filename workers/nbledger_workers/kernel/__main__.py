@@ -1,0 +1,137 @@
+"""The supervising child: `python -m nbledger_workers.kernel WORKER_PID`.
+
+Frames come in on stdin and go out on stdout. When stdin ends, the worker is gone: the kernel and
+everything it started are killed and the child ends at once, from a thread of its own, so that a
+busy event loop cannot delay it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import os
+import shutil
+import signal
+import sys
+import threading
+from typing import NoReturn
+
+from nbledger_workers.kernel import processes
+from nbledger_workers.kernel.protocol import (
+    PREFIX_BYTES,
+    Cancel,
+    Launch,
+    Outcome,
+    ProtocolError,
+    UpMessage,
+    body_length,
+    decode_down,
+    frame,
+)
+from nbledger_workers.kernel.supervisor import Stop, Supervisor
+
+LOST_WORKER_STATUS = 75
+
+
+def _take_pipes() -> tuple[int, int]:
+    """Private copies of stdin and stdout; whatever a library prints goes to stderr instead."""
+    down, up = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+    return down, up
+
+
+def _read_exactly(pipe: int, length: int) -> bytes | None:
+    parts = []
+    while length:
+        chunk = os.read(pipe, min(length, 1 << 20))
+        if not chunk:
+            return None
+        parts.append(chunk)
+        length -= len(chunk)
+    return b"".join(parts)
+
+
+def _read_frame(pipe: int) -> bytes | None:
+    prefix = _read_exactly(pipe, PREFIX_BYTES)
+    return None if prefix is None else _read_exactly(pipe, body_length(prefix))
+
+
+class _Child:
+    def __init__(self, launch: Launch, down: int, up: int) -> None:
+        self._launch = launch
+        self._down = down
+        self._up = up
+        self._supervisor: Supervisor | None = None
+        self._lock = asyncio.Lock()
+
+    async def run(self) -> None:
+        stop = Stop()
+        self._supervisor = Supervisor(self._launch, self._send, stop)
+        loop = asyncio.get_running_loop()
+        reader = threading.Thread(target=self._listen, args=(loop, stop), daemon=True)
+        reader.start()
+        await self._send(await self._supervisor.run())
+
+    async def _send(self, message: UpMessage) -> None:
+        # In a thread: a worker that is slow to read must not stop the watch over the kernel.
+        async with self._lock:
+            await asyncio.to_thread(self._write, frame(message))
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._up, view) :]
+        except BrokenPipeError:
+            self.abandon()
+
+    def _listen(self, loop: asyncio.AbstractEventLoop, stop: Stop) -> None:
+        try:
+            while (body := _read_frame(self._down)) is not None:
+                message = decode_down(body)
+                if isinstance(message, Cancel):
+                    loop.call_soon_threadsafe(stop.set, Outcome.CANCELLED, message.reason)
+        except (OSError, ProtocolError, RuntimeError):
+            pass
+        self.abandon()
+
+    def abandon(self) -> NoReturn:
+        """End kernel and child now."""
+        try:
+            group = None if self._supervisor is None else self._supervisor.group
+            if group is not None:
+                processes.signal_group(group, signal.SIGKILL)
+            processes.kill_marked(self._launch.token)
+            shutil.rmtree(self._launch.runtime_dir, ignore_errors=True)
+        finally:
+            os._exit(LOST_WORKER_STATUS)
+
+
+def main() -> None:
+    """Run the one notebook that the first frame asks for."""
+    down, up = _take_pipes()
+    faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if len(sys.argv) > 1:
+        processes.death_signal(signal.SIGTERM, int(sys.argv[1]))()
+    body = _read_frame(down)
+    if body is None:
+        return
+    launch = decode_down(body)
+    if not isinstance(launch, Launch):
+        raise ProtocolError("the first frame must be Launch")
+    child = _Child(launch, down, up)
+    signal.signal(signal.SIGTERM, lambda *_: child.abandon())
+    with contextlib.suppress(OSError):
+        os.chdir("/")
+    asyncio.run(child.run())
+    # Not through interpreter shutdown: the reading thread sits in a blocking read.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

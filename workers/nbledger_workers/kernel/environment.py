@@ -1,0 +1,77 @@
+"""The environment of child and kernel: an allow-list, so that no secret of the worker leaks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+#: Needed to find programs and libraries, to speak the user's language, and to be found again.
+ALLOWED: Final = frozenset(
+    {
+        "PATH",
+        "LANG",
+        "LANGUAGE",
+        "TZ",
+        "LD_LIBRARY_PATH",
+        "DYLD_LIBRARY_PATH",
+        "PYTHONPATH",
+        "PYTHONDONTWRITEBYTECODE",
+        "VIRTUAL_ENV",
+        "CONDA_PREFIX",
+        "JUPYTER_PATH",
+        "JAVA_HOME",
+        "R_HOME",
+        "R_LIBS",
+        "R_LIBS_SITE",
+        "R_LIBS_USER",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "NBLEDGER_INSTANCE",
+    }
+)
+
+
+def allowed(environment: Mapping[str, str]) -> dict[str, str]:
+    """The allow-listed part of an environment."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in ALLOWED or name.startswith("LC_")
+    }
+
+
+def child_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What the supervising child gets: the allow-list, a home, and the way to this package."""
+    result = allowed(environment)
+    if "HOME" in environment:
+        # Kernelspecs that the user installed are looked for there.
+        result["HOME"] = environment["HOME"]
+    return result
+
+
+def kernel_environment(
+    environment: Mapping[str, str], extra: Mapping[str, str], working_dir: Path
+) -> dict[str, str]:
+    """What the kernel gets: the allow-list, `extra`, and a home and temporary folder of its own.
+
+    Makes those folders, `.home` and `.tmp` in the working folder.
+    """
+    home = working_dir / ".home"
+    temporary = working_dir / ".tmp"
+    for folder in (home, temporary):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    return {
+        "PATH": os.defpath,
+        "LANG": "C.UTF-8",
+        **allowed(environment),
+        "PYTHONUNBUFFERED": "1",
+        **extra,
+        "HOME": str(home),
+        "TMPDIR": str(temporary),
+        "PWD": str(working_dir),
+    }

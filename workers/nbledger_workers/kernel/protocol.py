@@ -1,0 +1,214 @@
+"""What driver and supervising child say to each other: length-prefixed msgpack frames.
+
+A new kind of message is a new tagged Struct in `DownMessage` or `UpMessage`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import struct
+from typing import Any, Final
+
+import msgspec
+
+_LENGTH: Final = struct.Struct(">I")
+PREFIX_BYTES: Final = _LENGTH.size
+
+#: The largest frame either side accepts.
+MAX_FRAME_BYTES: Final = 512 * 1024 * 1024
+
+
+class ProtocolError(Exception):
+    """The other side sent what is no frame of this protocol."""
+
+
+class CellStatus(enum.StrEnum):
+    """How one cell ended."""
+
+    SUCCESS = "Success"
+    ERROR = "Error"
+    CANCELLED = "Cancelled"
+    TIMED_OUT = "TimedOut"
+    SKIPPED = "Skipped"
+
+
+class Outcome(enum.StrEnum):
+    """How a run ended.
+
+    `COMPLETED` also when cells failed and the request said `continue_on_error`, and when a cell
+    ended the program by a clean SystemExit.
+    """
+
+    COMPLETED = "completed"
+    CELL_ERROR = "cell_error"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    KERNEL_DIED = "kernel_died"
+    FAILED_TO_START = "failed_to_start"
+
+
+class DownMessage(msgspec.Struct, frozen=True, tag=True):
+    """Base of what the driver sends to the child."""
+
+
+class RunNotebook(DownMessage, frozen=True, kw_only=True):
+    """Run these cells of a notebook, in this order.
+
+    `notebook` is nbformat 4 JSON; `cells_to_run` are indices into its cells. `kernel_name` is a
+    kernelspec's. `timeout` bounds the whole run, the start of the kernel included;
+    `cell_timeout` each cell; `startup_timeout` the start: seconds, None for no bound.
+    `working_dir` must exist; it becomes the kernel's current directory and holds its home and
+    temporary folder. `env` is added to the allow-listed environment. Outputs of a cell beyond
+    `max_output_bytes` are dropped and the cell is flagged `truncated`. `grace` is the time in
+    seconds between SIGINT, SIGTERM and SIGKILL for a cell that must stop.
+    """
+
+    notebook: bytes
+    cells_to_run: list[int]
+    working_dir: str
+    kernel_name: str = "python3"
+    timeout: float | None = None
+    cell_timeout: float | None = None
+    startup_timeout: float = 60.0
+    continue_on_error: bool = False
+    capture_outputs: bool = True
+    env: dict[str, str] = {}
+    max_output_bytes: int = 20_000_000
+    grace: float = 5.0
+
+
+class Launch(DownMessage, frozen=True, kw_only=True):
+    """First frame to a child: the run, and what the driver prepared for it.
+
+    `runtime_dir` is a short private folder for sockets; `token` marks every process of the run
+    through its environment, so that none is left over.
+    """
+
+    run: RunNotebook
+    runtime_dir: str
+    token: str
+
+
+class Cancel(DownMessage, frozen=True):
+    """Stop the run: the running cell is interrupted, then terminated, then killed."""
+
+    reason: str
+
+
+class UpMessage(msgspec.Struct, frozen=True, tag=True):
+    """Base of what the child reports."""
+
+
+class KernelStarted(UpMessage, frozen=True, kw_only=True):
+    """The kernel answered and is ready for cells."""
+
+    language: str
+    language_version: str
+    implementation: str
+    pid: int
+    startup_seconds: float
+
+
+class CellStarted(UpMessage, frozen=True, kw_only=True):
+    """A code cell was sent to the kernel."""
+
+    index: int
+    started: dt.datetime
+
+
+class CellFinished(UpMessage, frozen=True, kw_only=True):
+    """A cell ended, or was skipped; every cell of the request gets exactly one.
+
+    `outputs` are JSON texts, each one nbformat 4 output. `output_bytes` and `output_count` are
+    what the cell produced in all, kept or not; `truncated` says that not all was kept. A cell
+    tagged `raises-exception` that raised is a success with `error_name` set. Times are UTC,
+    `duration` seconds; None for a cell that was never sent to the kernel.
+    """
+
+    index: int
+    status: CellStatus
+    execution_count: int | None = None
+    started: dt.datetime | None = None
+    ended: dt.datetime | None = None
+    duration: float | None = None
+    error_name: str | None = None
+    error_value: str | None = None
+    traceback: list[str] = []
+    outputs: list[bytes] = []
+    output_bytes: int = 0
+    output_count: int = 0
+    truncated: bool = False
+
+
+class OutputsUpdated(UpMessage, frozen=True, kw_only=True):
+    """A later cell changed a display of this finished one; `outputs` replaces the earlier list.
+
+    Sent before the later cell's `CellFinished`.
+    """
+
+    index: int
+    outputs: list[bytes]
+    output_bytes: int
+    output_count: int
+    truncated: bool
+
+
+class Heartbeat(UpMessage, frozen=True, kw_only=True):
+    """The child is alive; with what the kernel and its children use at the moment."""
+
+    memory_bytes: int
+    cpu_seconds: float
+
+
+class RunFinished(UpMessage, frozen=True, kw_only=True):
+    """The last message. Kernel and children are gone.
+
+    `failed_cells` are the indices of cells with status Error or TimedOut. `peak_memory_bytes` is
+    of the kernel with its children, `disk_bytes` what the working folder held at the end.
+    """
+
+    outcome: Outcome
+    detail: str = ""
+    failed_cells: list[int] = []
+    peak_memory_bytes: int = 0
+    cpu_seconds: float = 0.0
+    disk_bytes: int = 0
+
+
+AnyDown = Launch | Cancel
+AnyUp = KernelStarted | CellStarted | CellFinished | OutputsUpdated | Heartbeat | RunFinished
+
+_encoder = msgspec.msgpack.Encoder()
+_down: msgspec.msgpack.Decoder[AnyDown] = msgspec.msgpack.Decoder(AnyDown)
+_up: msgspec.msgpack.Decoder[AnyUp] = msgspec.msgpack.Decoder(AnyUp)
+
+
+def frame(message: DownMessage | UpMessage) -> bytes:
+    """The message as bytes for the pipe."""
+    body: Any = _encoder.encode(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+def body_length(prefix: bytes) -> int:
+    """Bytes that follow a frame's prefix; raises ProtocolError when absurd."""
+    length: int = _LENGTH.unpack(prefix)[0]
+    if length > MAX_FRAME_BYTES:
+        raise ProtocolError(f"a frame of {length} bytes")
+    return length
+
+
+def decode_down(body: bytes) -> AnyDown:
+    """A frame's body as the child reads it; raises ProtocolError."""
+    try:
+        return _down.decode(body)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(str(error)) from error
+
+
+def decode_up(body: bytes) -> AnyUp:
+    """A frame's body as the driver reads it; raises ProtocolError."""
+    try:
+        return _up.decode(body)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(str(error)) from error
