@@ -1,0 +1,1 @@
+"""The real services, started and owned by this process: PostgreSQL and a Kafka broker."""

@@ -1,0 +1,223 @@
+"""Apache Kafka, one node in KRaft mode, from its Maven artifacts: for machines without containers.
+
+Needs Java 17 or later, and Maven once, to fetch the jars. Part of the checkout, not of the wheel:
+the versions stand in `deploy/kafka/pom.xml`. Run it in the foreground with
+
+    python -m nbledger_infrastructure.embedded.apache_kafka --port 9092 --data DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import hashlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from nbledger_infrastructure.embedded.broker import EmbeddedBroker, wait_until_ready
+from nbledger_infrastructure.embedded.errors import EmbeddedError, ServiceFailed
+from nbledger_infrastructure.embedded.ports import LOOPBACK, free_port, start_on_port
+from nbledger_infrastructure.embedded.processes import spawn, terminate, wait
+
+CACHE_VARIABLE = "NBLEDGER_KAFKA_CACHE"
+"""Environment variable: the folder for the jars, instead of `.cache/kafka` in the checkout."""
+
+_CHECKOUT = Path(__file__).resolve().parents[3]
+_POM = _CHECKOUT / "deploy" / "kafka" / "pom.xml"
+_LOGGING = _POM.with_name("log4j2.properties")
+
+_FETCH_SECONDS = 600.0
+_FORMAT_SECONDS = 60.0
+_READY_SECONDS = 90.0
+_STOP_SECONDS = 15.0
+# A start in half the time, and little memory: this node serves one machine.
+_JVM_OPTIONS = (
+    "-Xms128m",
+    "-Xmx384m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Xshare:auto",
+    "-Djava.awt.headless=true",
+    "-Djava.net.preferIPv4Stack=true",
+)
+
+_log = structlog.get_logger(__name__)
+
+
+async def start_apache_kafka(
+    work_dir: Path, *, port: int = 0, instance: str | None = None
+) -> EmbeddedBroker:
+    """Start one node on 127.0.0.1 and return once it answers a metadata request.
+
+    Topics are not made by asking about them: create them. Call it on the thread that lives as
+    long as the broker shall: on Linux it shuts down when that thread ends.
+
+    Args:
+        work_dir: folder for its configuration, log and data, which outlive it.
+        port: TCP port for clients; 0 takes any free one.
+        instance: id of the home for NBLEDGER_INSTANCE; None keeps the inherited one.
+
+    Raises:
+        EmbeddedError: Java or Maven is missing, or the jars cannot be fetched.
+        ServiceFailed: it ended early, did not answer in time, or the port is taken.
+    """
+    work_dir.mkdir(parents=True, exist_ok=True)
+    work_dir = await asyncio.to_thread(work_dir.resolve)
+    log_file = work_dir / "kafka.log"
+    jars = await _jars(log_file)
+
+    async def start(chosen: int) -> EmbeddedBroker:
+        return await _serve(work_dir, jars, log_file, chosen, instance)
+
+    return await start_on_port("kafka", port, start)
+
+
+async def _jars(log_file: Path) -> Path:
+    """The folder with the jars of the pinned version, fetched if it is not there yet."""
+    if not _POM.is_file():
+        raise EmbeddedError(f"{_POM} is missing: Apache Kafka can be started from a checkout only")
+    version = hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]
+    cache = Path(os.environ.get(CACHE_VARIABLE) or _CHECKOUT / ".cache" / "kafka")
+    jars = cache / version
+    if jars.is_dir():
+        return jars
+    cache.mkdir(parents=True, exist_ok=True)
+    _log.info("fetching the jars of apache kafka", into=str(jars))
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        fetched = Path(scratch) / "jars"
+        await _run(
+            [
+                "mvn",
+                "--quiet",
+                "--batch-mode",
+                f"--file={_POM}",
+                "dependency:copy-dependencies",
+                f"-DoutputDirectory={fetched}",
+                "-DincludeScope=runtime",
+            ],
+            log_file,
+            _FETCH_SECONDS,
+        )
+        try:
+            fetched.rename(jars)
+        except OSError:
+            # Somebody else was faster.
+            if not jars.is_dir():
+                raise
+    return jars
+
+
+async def _serve(
+    work_dir: Path, jars: Path, log_file: Path, port: int, instance: str | None
+) -> EmbeddedBroker:
+    configuration = work_dir / "server.properties"
+    data = work_dir / "data"
+    configuration.write_text(_properties(data, port, free_port()))
+    java = ["java", *_JVM_OPTIONS, f"-Dlog4j2.configurationFile={_LOGGING}", "-cp", f"{jars}/*"]
+    if not (data / "meta.properties").exists():
+        # A format that was cut short leaves no meta.properties, and nothing of value.
+        await asyncio.to_thread(shutil.rmtree, data, ignore_errors=True)
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+        tool = ["kafka.tools.StorageTool", "format", f"--config={configuration}"]
+        await _run([*java, *tool, f"--cluster-id={cluster}"], log_file, _FORMAT_SECONDS)
+    process = spawn([*java, "kafka.Kafka", configuration], instance=instance, log_file=log_file)
+    try:
+        await wait_until_ready("kafka", process, port, log_file, limit=_READY_SECONDS)
+    except BaseException:
+        await terminate(process, 0)
+        raise
+    _log.info("apache kafka is ready", pid=process.pid, port=port)
+    return EmbeddedBroker(f"{LOOPBACK}:{port}", log_file, process, stop_seconds=_STOP_SECONDS)
+
+
+def _properties(data: Path, port: int, controller_port: int) -> str:
+    settings = {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.voters": f"1@{LOOPBACK}:{controller_port}",
+        "controller.listener.names": "CONTROLLER",
+        "listeners": f"PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
+        "log.dirs": str(data),
+        "auto.create.topics.enable": "false",
+        # One node: nothing can be replicated.
+        "default.replication.factor": "1",
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "4",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.num.partitions": "4",
+        "share.coordinator.state.topic.replication.factor": "1",
+        "share.coordinator.state.topic.min.isr": "1",
+        "group.initial.rebalance.delay.ms": "0",
+        "num.network.threads": "2",
+        "num.io.threads": "4",
+        "log.cleaner.dedupe.buffer.size": "16777216",
+    }
+    return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+async def _run(argv: Sequence[str | Path], log_file: Path, limit: float) -> None:
+    """Run a program to its end.
+
+    Raises:
+        ServiceFailed: it ended with another status than 0, or took longer than `limit` seconds.
+    """
+    name = str(argv[0])
+    process = spawn(argv, log_file=log_file, death_signal=signal.SIGKILL)
+    try:
+        async with asyncio.timeout(limit):
+            status = await wait(process)
+    except TimeoutError:
+        raise ServiceFailed(name, f"did not end within {limit:g} s", log_file) from None
+    finally:
+        await terminate(process, 0)
+    if status != 0:
+        raise ServiceFailed(name, f"ended with status {status}", log_file)
+
+
+async def _foreground(work_dir: Path, port: int) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    broker = await start_apache_kafka(work_dir, port=port)
+    try:
+        print(f"Apache Kafka serves {broker.bootstrap_servers}; Ctrl-C ends it", flush=True)  # noqa: T201
+        asked = asyncio.create_task(stop.wait())
+        ended = asyncio.create_task(wait(broker.process))
+        await asyncio.wait({asked, ended}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (asked, ended):
+            task.cancel()
+        await asyncio.gather(asked, ended, return_exceptions=True)
+        if stop.is_set():
+            return 0
+        raise ServiceFailed("kafka", "ended by itself", broker.log_file)
+    finally:
+        await broker.stop()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run Apache Kafka in the foreground until SIGINT or SIGTERM; return the exit status."""
+    parser = argparse.ArgumentParser(prog="apache_kafka", description=main.__doc__)
+    parser.add_argument("--port", type=int, default=9092, help="TCP port on 127.0.0.1")
+    parser.add_argument("--data", type=Path, required=True, help="folder for log and data")
+    options = parser.parse_args(arguments)
+    try:
+        return asyncio.run(_foreground(options.data, options.port))
+    except EmbeddedError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

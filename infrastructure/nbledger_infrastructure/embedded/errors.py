@@ -1,0 +1,84 @@
+"""What can go wrong around embedded services, in words for the person at the prompt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class EmbeddedError(RuntimeError):
+    """Base of the errors raised by this package. `str(error)` is fit to be shown as it is."""
+
+
+class ServiceFailed(EmbeddedError):
+    """A service ended, or did not become ready in time.
+
+    Attributes:
+        service: its name, e.g. `postgres`.
+        log_file: where it wrote why, if it has a log.
+    """
+
+    def __init__(self, service: str, reason: str, log_file: Path | None = None) -> None:
+        self.service = service
+        self.log_file = log_file
+        super().__init__(f"{service} {reason}{_tail(log_file)}")
+
+
+class DataFolderInUse(EmbeddedError):
+    """Another live process owns the data folder of a service."""
+
+    def __init__(self, folder: Path, pid: int | None) -> None:
+        self.folder = folder
+        self.pid = pid
+        super().__init__(f"the data folder {folder} is in use by process {pid or 'unknown'}")
+
+
+class HomeInUse(EmbeddedError):
+    """Another `nbledger up` runs on the same home.
+
+    Attributes:
+        home: the folder.
+        pid: process id of the running one; None if it has not written it yet.
+        url: address it serves; None while it is still starting.
+    """
+
+    def __init__(self, home: Path, pid: int | None, url: str | None) -> None:
+        self.home = home
+        self.pid = pid
+        self.url = url
+        where = f"serving {url}" if url else "still starting"
+        super().__init__(f"{home} is in use by process {pid or 'unknown'}, {where}")
+
+
+class HomeNotUsable(EmbeddedError):
+    """The home folder cannot be created, entered or written by this user."""
+
+    def __init__(self, home: Path, reason: str) -> None:
+        self.home = home
+        super().__init__(f"cannot use {home} as the home folder: {reason}")
+
+
+class LeftoverProcesses(EmbeddedError):
+    """Processes of an earlier run could not be ended.
+
+    Attributes:
+        pids: the process ids still there.
+    """
+
+    def __init__(self, pids: list[int]) -> None:
+        self.pids = pids
+        super().__init__(
+            "processes of an earlier run could not be ended: " + ", ".join(map(str, pids))
+        )
+
+
+def _tail(log_file: Path | None, size: int = 1500) -> str:
+    if log_file is None:
+        return ""
+    try:
+        with log_file.open("rb") as log:
+            log.seek(0, 2)
+            log.seek(max(0, log.tell() - size))
+            text = log.read().decode(errors="replace").strip()
+    except OSError:
+        return f" (log: {log_file})"
+    return f" (log: {log_file})\n{text}" if text else f" (log: {log_file})"
