@@ -1,0 +1,259 @@
+"""Settings: from a TOML file, overlaid by the environment, checked at start.
+
+A setting ``port`` of the section ``http`` is ``[http] port = …`` in the file and
+``NBLEDGER_HTTP_PORT`` in the environment. The file is named by ``NBLEDGER_CONFIG``; without
+it ``nbledger.toml`` in the working folder is read, if there is one. Lists and tables are
+written as JSON in the environment.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Positive = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+class Postgres(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The database. ``dsn`` is a ``postgresql://`` URL; it may hold a password."""
+
+    dsn: str = ""
+    pool_size: Positive = 8
+
+
+class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The broker. ``idempotent`` needs one that answers InitProducerId, as Apache Kafka does."""
+
+    bootstrap_servers: str = ""
+    topic_prefix: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9._-]{1,100}$")] = "nbledger"
+    idempotent: bool = True
+    partitions: Annotated[int, Meta(ge=1, le=1000)] = 6
+    replication_factor: Annotated[int, Meta(ge=1, le=9)] = 1
+    retention_hours: Positive = 168
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    username: str = ""
+    password: str = ""
+    ca_file: str = ""
+
+
+class Artifacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where outputs and files are kept: ``file:///folder`` or ``s3://bucket/prefix``.
+
+    For S3 the usual ``AWS_…`` variables give region, endpoint and credentials.
+    """
+
+    url: str = ""
+
+
+class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The API. ``public_url`` is what clients reach it by, for the links in answers.
+
+    ``signing_key`` signs download links: without it one is made and kept in the database.
+    ``rate_limit`` is the number of requests a token may make per second; 0 is no limit.
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    public_url: str = ""
+    max_body_mb: Positive = 64
+    max_notebook_mb: Positive = 16
+    rate_limit: Annotated[int, Meta(ge=0)] = 0
+    download_link_hours: Positive = 24
+    drain_seconds: Seconds = 5.0
+
+
+class Worker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The kernel worker.
+
+    ``kernels`` maps the kernel types of the API to kernelspec names. ``concurrency`` is how
+    many notebooks it runs at once; 0 takes the number of processors.
+    """
+
+    concurrency: Annotated[int, Meta(ge=0, le=1000)] = 0
+    kernels: dict[str, str] = {"python3": "python3", "r": "ir", "scala": "scala"}
+    max_output_mb_per_cell: Positive = 20
+    lease_seconds: Seconds = 20.0
+    renew_seconds: Seconds = 5.0
+    shutdown_grace_seconds: Seconds = 30.0
+    work_folder: str = ""
+
+
+class Execution(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds for requests to execute; in seconds."""
+
+    default_timeout: Seconds = 1800.0
+    max_timeout: Seconds = 86400.0
+
+
+class Recovery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How often lost work is looked for, and when waiting work is announced again; seconds."""
+
+    sweep_seconds: Seconds = 2.0
+    redispatch_after_seconds: Seconds = 10.0
+    max_attempts: Positive = 5
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Logging. ``auto`` is coloured on a terminal and JSON elsewhere."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where roles without an API answer /health/live and /health/ready; port 0 is nowhere."""
+
+    host: str = "127.0.0.1"
+    port: Port = 0
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be set."""
+
+    postgres: Postgres = Postgres()
+    kafka: Kafka = Kafka()
+    artifacts: Artifacts = Artifacts()
+    http: Http = Http()
+    worker: Worker = Worker()
+    execution: Execution = Execution()
+    recovery: Recovery = Recovery()
+    log: Log = Log()
+    health: Health = Health()
+
+
+class SettingsError(Exception):
+    """A setting is wrong; the message names each one, where it came from, and why."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+SECTIONS: dict[str, type[msgspec.Struct]] = get_type_hints(Settings)
+
+
+def environment_names() -> dict[str, tuple[str, str]]:
+    """Every environment variable that is a setting, with its section and name."""
+    return {
+        f"NBLEDGER_{section}_{field}".upper(): (section, field)
+        for section, struct in SECTIONS.items()
+        for field in struct.__struct_fields__
+    }
+
+
+def load(environ: Mapping[str, str] | None = None, *, config: Path | None = None) -> Settings:
+    """Read and check the settings.
+
+    Raises :class:`SettingsError` with every fault at once.
+    """
+    environ = os.environ if environ is None else environ
+    faults: list[str] = []
+    given = _from_file(_config_file(environ, config), faults)
+    _overlay(given, environ, faults)
+    sections: dict[str, Any] = {}
+    for section, struct in SECTIONS.items():
+        sections[section] = _check(section, struct, given.get(section, {}), faults)
+    if faults:
+        raise SettingsError(faults)
+    return Settings(**sections)
+
+
+def require(settings: Settings, *names: str) -> None:
+    """Raise :class:`SettingsError` naming each of ``names`` (``section.field``) left empty."""
+    faults = []
+    for name in names:
+        section, field = name.split(".")
+        if not getattr(getattr(settings, section), field):
+            variable = f"NBLEDGER_{section}_{field}".upper()
+            faults.append(f"{variable} (or {field} in [{section}]): must be set for this command")
+    if faults:
+        raise SettingsError(faults)
+
+
+def _config_file(environ: Mapping[str, str], config: Path | None) -> Path | None:
+    if config is not None:
+        return config
+    if named := environ.get("NBLEDGER_CONFIG"):
+        return Path(named)
+    default = Path("nbledger.toml")
+    return default if default.exists() else None
+
+
+def _from_file(path: Path | None, faults: list[str]) -> dict[str, dict[str, tuple[Any, str]]]:
+    """Sections of the file; every value with the name of its source."""
+    if path is None:
+        return {}
+    try:
+        tables = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        faults.append(f"{path}: cannot be read: {error.strerror}")
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        faults.append(f"{path}: is not valid TOML: {error}")
+        return {}
+    given: dict[str, dict[str, tuple[Any, str]]] = {}
+    for section, table in tables.items():
+        if section not in SECTIONS or not isinstance(table, dict):
+            faults.append(f"{path}: [{section}] is no section; there are {', '.join(SECTIONS)}")
+            continue
+        known = SECTIONS[section].__struct_fields__
+        for field, value in table.items():
+            if field in known:
+                source = f"{path}: {field} in [{section}]"
+                given.setdefault(section, {})[field] = (value, source)
+            else:
+                faults.append(
+                    f"{path}: [{section}] has no setting {field!r}; there are {', '.join(known)}"
+                )
+    return given
+
+
+def _overlay(
+    given: dict[str, dict[str, tuple[Any, str]]],
+    environ: Mapping[str, str],
+    faults: list[str],
+) -> None:
+    names = environment_names()
+    prefixes = tuple(f"NBLEDGER_{section.upper()}_" for section in SECTIONS)
+    for variable, text in environ.items():
+        if variable in names:
+            section, field = names[variable]
+            given.setdefault(section, {})[field] = (_parse(section, field, text), variable)
+        elif variable.startswith(prefixes):
+            faults.append(f"{variable}: there is no such setting")
+
+
+def _parse(section: str, field: str, text: str) -> Any:
+    default = getattr(SECTIONS[section](), field)
+    if isinstance(default, dict | list):
+        try:
+            return msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            return text
+    return text
+
+
+def _check(
+    section: str,
+    struct: type[msgspec.Struct],
+    given: dict[str, tuple[Any, str]],
+    faults: list[str],
+) -> msgspec.Struct:
+    """The section with all its good values; a fault is added for every bad one."""
+    good: dict[str, Any] = {}
+    for field, (value, source) in given.items():
+        try:
+            checked = msgspec.convert({field: value}, struct, strict=False)
+        except msgspec.ValidationError as error:
+            reason = str(error).split(" - at ")[0]
+            faults.append(f"{source}: {reason[0].lower()}{reason[1:]}")
+        else:
+            good[field] = getattr(checked, field)
+    return struct(**good)

@@ -1,0 +1,9 @@
+"""What notebooks import to work with process data: ``ProcessMiningClient``.
+
+It runs inside the kernel, needs no network and no secret, and imports nothing of the service.
+"""
+
+from mindzie_sdk.client import DatasetUnavailableError, ProcessMiningClient
+from mindzie_sdk.sample import sample_event_log
+
+__all__ = ["DatasetUnavailableError", "ProcessMiningClient", "sample_event_log"]
