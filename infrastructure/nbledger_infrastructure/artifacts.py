@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import cast
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
@@ -48,7 +47,7 @@ def open_store(url: str) -> ObjectStore:
         folder = Path(unquote(parts.path))
         folder.mkdir(parents=True, exist_ok=True)
         return LocalStore(folder)
-    return cast("ObjectStore", from_url(url))
+    return from_url(url)
 
 
 class ArtifactStore:

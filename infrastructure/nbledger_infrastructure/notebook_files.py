@@ -3,7 +3,7 @@
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import nbformat
@@ -158,9 +158,9 @@ def _upgrade(document: dict[str, Any], major: int, minor: int) -> dict[str, Any]
     return _plain(notebook)
 
 
-def _plain(notebook: dict[str, Any]) -> dict[str, Any]:
+def _plain(document: Any) -> dict[str, Any]:
     """The same in plain types, with texts that were split into lines joined."""
-    notebook = json.loads(json.dumps(notebook))
+    notebook: dict[str, Any] = json.loads(json.dumps(document))
     cells = notebook.get("cells")
     for cell in cells if isinstance(cells, list) else []:
         if not isinstance(cell, dict):
@@ -171,10 +171,12 @@ def _plain(notebook: dict[str, Any]) -> dict[str, Any]:
             if isinstance(output, dict) and "text" in output:
                 output["text"] = _joined(output["text"])
             data = output.get("data") if isinstance(output, dict) else None
-            for media_type, value in data.items() if isinstance(data, dict) else []:
-                if not media_type.endswith("json"):
-                    data[media_type] = _joined(value)
-    return cast("dict[str, Any]", notebook)
+            if isinstance(data, dict):
+                output["data"] = {
+                    media_type: value if media_type.endswith("json") else _joined(value)
+                    for media_type, value in data.items()
+                }
+    return notebook
 
 
 def _joined(value: Any) -> Any:

@@ -159,7 +159,7 @@ def load(environ: Mapping[str, str] | None = None, *, config: Path | None = None
     _overlay(given, environ, faults)
     sections: dict[str, Any] = {}
     for section, struct in SECTIONS.items():
-        sections[section] = _check(section, struct, given.get(section, {}), faults)
+        sections[section] = _check(struct, given.get(section, {}), faults)
     if faults:
         raise SettingsError(faults)
     return Settings(**sections)
@@ -241,7 +241,6 @@ def _parse(section: str, field: str, text: str) -> Any:
 
 
 def _check(
-    section: str,
     struct: type[msgspec.Struct],
     given: dict[str, tuple[Any, str]],
     faults: list[str],

@@ -83,7 +83,8 @@ async def create(
             [str(role) for role in roles],
             expires_at,
         )
-    assert row is not None
+    if row is None:
+        raise AssertionError("INSERT … RETURNING gives a row")
     return secret, _from_row(row)
 
 
