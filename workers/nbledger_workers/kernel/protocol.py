@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import struct
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -186,7 +186,7 @@ _up: msgspec.msgpack.Decoder[AnyUp] = msgspec.msgpack.Decoder(AnyUp)
 
 def frame(message: DownMessage | UpMessage) -> bytes:
     """The message as bytes for the pipe."""
-    body: Any = _encoder.encode(message)
+    body = _encoder.encode(message)
     return _LENGTH.pack(len(body)) + body
 
 

@@ -25,7 +25,7 @@ class KernelOffer(msgspec.Struct, frozen=True):
     display_name: str
 
 
-class InterpreterKernelSpecManager(KernelSpecManager):  # type: ignore[misc]
+class InterpreterKernelSpecManager(KernelSpecManager):
     """Kernelspecs as installed, but `python3` is always the interpreter that runs this."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:

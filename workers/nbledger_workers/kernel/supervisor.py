@@ -52,6 +52,7 @@ Send = Callable[[UpMessage], Awaitable[None]]
 SAMPLE_SECONDS: Final = 0.25
 HEARTBEAT_SECONDS: Final = 5.0
 _DEATH_POLL_SECONDS: Final = 0.1
+_BEGIN_SECONDS: Final = 1.0
 _DRAIN_SECONDS: Final = 0.3
 _SHUTDOWN_SECONDS: Final = 3.0
 _KILL_SECONDS: Final = 5.0
@@ -80,20 +81,28 @@ class StartError(Exception):
     """The kernel did not come up."""
 
 
-class _Client(NotebookClient):  # type: ignore[misc]
+class _Client(NotebookClient):
     """An nbclient that gathers outputs in bounded collectors instead of in the notebook."""
 
     def __init__(self, notebook: Any, manager: AsyncKernelManager, **options: Any) -> None:
         super().__init__(notebook, km=manager, **options)
         self.collectors: dict[int, OutputCollector] = {}
         self.changed: set[int] = set()
+        self.executing = asyncio.Event()
 
-    def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> None:
+    def process_message(  # the signature is nbclient's
+        self,
+        msg: dict[str, Any],
+        cell: Any,  # noqa: ARG002
+        cell_index: int,
+    ) -> None:
         """Take one IOPub message; raises CellExecutionComplete at the last one."""
         kind = msg["msg_type"]
         collector = self.collectors[cell_index]
         if kind in OUTPUT_MESSAGES:
             collector.add(msg)
+        elif kind == "execute_input":
+            self.executing.set()
         elif kind == "clear_output":
             collector.clear(wait=bool(msg["content"].get("wait")))
         if kind in ("update_display_data", "display_data", "execute_result"):
@@ -118,7 +127,9 @@ class Supervisor:
         self._request: RunNotebook = launch.run
         self._send = send
         self._stop = stop
-        self._notebook = nbformat.v4.reads(launch.run.notebook.decode("utf-8"))
+        self._notebook = nbformat.v4.reads(  # type: ignore[no-untyped-call]
+            launch.run.notebook.decode("utf-8")
+        )
         self._died = asyncio.Event()
         self._manager: AsyncKernelManager | None = None
         self._client: _Client | None = None
@@ -255,7 +266,7 @@ class Supervisor:
             raise StartError(f"the kernel's program cannot be run: {error}") from error
         finally:
             os.close(write)
-        pid: int = manager.provisioner.pid  # type: ignore[union-attr, attr-defined]
+        pid: int = manager.provisioner.pid  # type: ignore[union-attr]
         self._process = psutil.Process(pid)
         background.append(asyncio.create_task(self._watch_death()))
         background.append(asyncio.create_task(self._sample_usage()))
@@ -308,10 +319,11 @@ class Supervisor:
         request = self._request
         collector = OutputCollector(request.max_output_bytes, keep=request.capture_outputs)
         client.collectors[index] = collector
+        client.executing.clear()
         self._reply, self._started = {}, None
         cell.pop("outputs", None)
         task = asyncio.create_task(client.async_execute_cell(cell, index))
-        forced = await self._until_done(task)
+        forced = await self._until_done(task, client.executing)
         status, error = self._verdict(task, forced)
         content = self._reply
         if status is CellStatus.ERROR and error is not None:
@@ -326,15 +338,15 @@ class Supervisor:
         self._conclude(index, status, error)
         self._sample()
         await self._report_changed(client)
-        ended = dt.datetime.now(dt.UTC)
+        started, began = self._begun()
         await self._send(
             CellFinished(
                 index=index,
                 status=status,
                 execution_count=content.get("execution_count"),
-                started=self._started[0] if self._started else None,
-                ended=ended if self._started else None,
-                duration=time.monotonic() - self._started[1] if self._started else None,
+                started=started,
+                ended=None if started is None else dt.datetime.now(dt.UTC),
+                duration=None if began is None else time.monotonic() - began,
                 error_name=error.name if error else None,
                 error_value=error.value if error else None,
                 traceback=error.traceback if error else [],
@@ -347,7 +359,9 @@ class Supervisor:
         if not collector.has_displays:
             del client.collectors[index]
 
-    async def _until_done(self, task: asyncio.Task[Any]) -> CellStatus | None:
+    async def _until_done(
+        self, task: asyncio.Task[Any], executing: asyncio.Event
+    ) -> CellStatus | None:
         """Wait for the cell; end it when it must stop, and tell as what it was ended."""
         stopping = asyncio.create_task(self._stop.event.wait())
         dying = asyncio.create_task(self._died.wait())
@@ -361,7 +375,7 @@ class Supervisor:
             if not task.done() and not self._died.is_set():
                 cancelled = self._stop.outcome is Outcome.CANCELLED
                 forced = CellStatus.CANCELLED if cancelled else CellStatus.TIMED_OUT
-                await self._force_stop(task, dying)
+                await self._force_stop(task, dying, executing)
             if self._died.is_set():
                 # What the kernel still sent is on its way.
                 await asyncio.wait({task}, timeout=_DRAIN_SECONDS)
@@ -371,8 +385,14 @@ class Supervisor:
             await asyncio.gather(task, stopping, dying, return_exceptions=True)
         return forced
 
-    async def _force_stop(self, task: asyncio.Task[Any], dying: asyncio.Task[Any]) -> None:
+    async def _force_stop(
+        self, task: asyncio.Task[Any], dying: asyncio.Task[Any], executing: asyncio.Event
+    ) -> None:
         grace = self._request.grace
+        # A kernel ignores interrupts between cells: one that came before the cell began is lost.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_BEGIN_SECONDS):
+                await executing.wait()
         await self._interrupt()
         await asyncio.wait({task, dying}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
         if task.done() or dying.done():
@@ -418,6 +438,10 @@ class Supervisor:
         elif status is CellStatus.ERROR and not self._request.continue_on_error:
             self._finish(Outcome.CELL_ERROR, f"{error.name}: {error.value}" if error else "")
 
+    def _begun(self) -> tuple[dt.datetime | None, float | None]:
+        """When the running cell was sent, by wall clock and monotonic clock."""
+        return self._started or (None, None)
+
     async def _report_changed(self, client: _Client) -> None:
         for index in sorted(client.changed):
             collector = client.collectors[index]
@@ -432,11 +456,11 @@ class Supervisor:
             )
         client.changed.clear()
 
-    async def _on_cell_execute(self, cell: Any, cell_index: int) -> None:
+    async def _on_cell_execute(self, cell_index: int, **_: Any) -> None:
         self._started = (dt.datetime.now(dt.UTC), time.monotonic())
         await self._send(CellStarted(index=cell_index, started=self._started[0]))
 
-    def _on_cell_executed(self, cell: Any, cell_index: int, execute_reply: dict[str, Any]) -> None:
+    def _on_cell_executed(self, execute_reply: dict[str, Any], **_: Any) -> None:
         self._reply = execute_reply["content"]
 
     # The kernel's process
@@ -459,7 +483,10 @@ class Supervisor:
         manager = self._manager
         assert manager is not None  # noqa: S101 - started after the kernel
         provisioner: Any = manager.provisioner
-        while provisioner.process is not None and provisioner.process.poll() is None:
+        # There is no event for it on every system; polling is a system call.
+        while (  # noqa: ASYNC110
+            provisioner.process is not None and provisioner.process.poll() is None
+        ):
             await asyncio.sleep(_DEATH_POLL_SECONDS)
         self._died.set()
 
@@ -516,7 +543,7 @@ class Supervisor:
         return used
 
     async def _end_kernel(self) -> None:
-        """End the kernel: politely after a normal end, so that its exit hooks run; then by force."""
+        """End the kernel: politely after a normal end, for its exit hooks; then by force."""
         self._sample()
         manager, client = self._manager, self._client
         outcome = self._end[0] if self._end else Outcome.COMPLETED
@@ -547,7 +574,9 @@ class Supervisor:
         provisioner: Any = self._manager.provisioner if self._manager else None
         process = provisioner.process if provisioner else None
         until = time.monotonic() + seconds
-        while process is not None and process.poll() is None and time.monotonic() < until:
+        while (  # noqa: ASYNC110
+            process is not None and process.poll() is None and time.monotonic() < until
+        ):
             await asyncio.sleep(0.01)
 
 

@@ -1,0 +1,115 @@
+"""Runs of small notebooks on real kernels."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nbledger_workers.kernel import processes
+from nbledger_workers.kernel.driver import KernelRun, Report
+from nbledger_workers.kernel.protocol import (
+    CellFinished,
+    CellStarted,
+    CellStatus,
+    RunFinished,
+    RunNotebook,
+)
+
+
+def code(source: str, *tags: str) -> dict[str, Any]:
+    """A code cell of nbformat 4."""
+    return {
+        "cell_type": "code",
+        "metadata": {"tags": list(tags)} if tags else {},
+        "source": source,
+        "execution_count": None,
+        "outputs": [],
+    }
+
+
+def request(
+    working_dir: Path, *cells: str | dict[str, Any], run: list[int] | None = None, **options: Any
+) -> RunNotebook:
+    """A request for all cells, given as source or as cells, or those of `run`."""
+    options.setdefault("timeout", 60.0)
+    full = [code(cell) if isinstance(cell, str) else cell for cell in cells]
+    notebook = {"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": full}
+    return RunNotebook(
+        notebook=json.dumps(notebook).encode(),
+        cells_to_run=list(range(len(full))) if run is None else run,
+        working_dir=str(working_dir),
+        **options,
+    )
+
+
+class Recorded:
+    """A run with what it reported, and when."""
+
+    def __init__(
+        self, request: RunNotebook, hook: Callable[[Report, Recorded], None] | None = None
+    ) -> None:
+        self.reports: list[Report] = []
+        self.times: list[float] = []
+        self.ended = 0.0
+        self.finished: RunFinished | None = None
+        self._hook = hook
+        self.run = KernelRun(request, on_message=self._take)
+
+    async def _take(self, report: Report) -> None:
+        self.reports.append(report)
+        self.times.append(time.monotonic())
+        if self._hook is not None:
+            self._hook(report, self)
+
+    async def result(self) -> RunFinished:
+        """Run to the end; no process of the run may be left."""
+        self.finished = await self.run.run()
+        self.ended = time.monotonic()
+        assert processes.marked(self.run.token) == []
+        return self.finished
+
+    def cell(self, index: int) -> CellFinished:
+        """The one report of the cell's end."""
+        (cell,) = [
+            each for each in self.reports if isinstance(each, CellFinished) and each.index == index
+        ]
+        return cell
+
+    def started(self, index: int) -> float:
+        """When the report of the cell's start came (monotonic seconds)."""
+        return next(
+            at
+            for at, report in zip(self.times, self.reports, strict=True)
+            if isinstance(report, CellStarted) and report.index == index
+        )
+
+    @property
+    def statuses(self) -> list[CellStatus]:
+        """Statuses of the cells in the order in which they ended."""
+        return [each.status for each in self.reports if isinstance(each, CellFinished)]
+
+    def outputs(self, index: int) -> list[dict[str, Any]]:
+        """The kept outputs of a cell."""
+        return [msgspec.json.decode(output) for output in self.cell(index).outputs]
+
+    def text(self, index: int, name: str = "stdout") -> str:
+        """All text of one stream of a cell."""
+        return "".join(
+            output["text"]
+            for output in self.outputs(index)
+            if output["output_type"] == "stream" and output["name"] == name
+        )
+
+
+async def recorded(
+    working_dir: Path, *cells: str | dict[str, Any], run: list[int] | None = None, **options: Any
+) -> Recorded:
+    """Run to the end and return what happened."""
+    result = Recorded(request(working_dir, *cells, run=run, **options))
+    await result.result()
+    return result
