@@ -77,7 +77,9 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     concurrency: Annotated[int, Meta(ge=0, le=1000)] = 0
-    kernels: dict[str, str] = {"python3": "python3", "r": "ir", "scala": "scala"}
+    kernels: dict[str, str] = msgspec.field(
+        default_factory=lambda: {"python3": "python3", "r": "ir", "scala": "scala"}
+    )
     max_output_mb_per_cell: Positive = 20
     lease_seconds: Seconds = 20.0
     renew_seconds: Seconds = 5.0
