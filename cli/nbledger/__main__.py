@@ -1,0 +1,6 @@
+"""``python -m nbledger``."""
+
+from nbledger.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""The commands."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+
+import click
+
+from nbledger import __version__, roles
+from nbledger.administration import audit, token
+from nbledger.errors import DemoFailedError
+from nbledger.role import load_settings, run, run_role, stop_on_signals
+from nbledger_infrastructure import logging
+from nbledger_infrastructure.embedded.errors import EmbeddedError
+from nbledger_infrastructure.settings import Settings, environment_names
+
+DATABASE = "postgres.dsn"
+BROKER = "kafka.bootstrap_servers"
+ARTIFACTS = "artifacts.url"
+
+EPILOG = """
+Settings come from the environment (NBLEDGER_POSTGRES_DSN, NBLEDGER_HTTP_PORT, …) and from a TOML
+file: nbledger.toml, or the one that NBLEDGER_CONFIG names. `nbledger settings` lists them all.
+"""
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=EPILOG,
+)
+@click.version_option(__version__, prog_name="nbledger")
+def main() -> None:
+    """Store Jupyter notebooks, run them on kernel workers, and keep every change as an event.
+
+    On one machine, `nbledger up` is all you need: it starts PostgreSQL, a Kafka broker and the
+    four roles, and keeps its data in NBLEDGER_HOME (default: .nbledger). In a deployment each
+    role runs by itself: api, relay, projector and worker.
+    """
+
+
+@main.command()
+def up() -> None:
+    """Start everything on this machine and serve until Ctrl-C.
+
+    The address, a token and the ids of the project are in NBLEDGER_HOME/server.json once it is
+    ready. NBLEDGER_PORT chooses the port of the API (default 8080; 0: any free one).
+    """
+    from nbledger.console import serve
+
+    _run_local(serve)
+
+
+@main.command()
+def demo() -> None:
+    """Start everything, run a notebook from a template, show its results, and keep serving.
+
+    With DEMO_EXIT=1 in the environment it ends after the results.
+    """
+    from nbledger.demo import demonstrate
+
+    _run_local(demonstrate)
+
+
+@main.command()
+def api() -> None:
+    """Serve the REST API."""
+    run_role("api", roles.api, DATABASE, ARTIFACTS)
+
+
+@main.command()
+def worker() -> None:
+    """Run notebooks on kernels of this machine."""
+    run_role("worker", roles.worker, DATABASE, BROKER, ARTIFACTS)
+
+
+@main.command()
+@click.option(
+    "--rebuild",
+    metavar="NAME",
+    help="Build this read model (or `all`) anew from the events, while the old one serves; "
+    "then end.",
+)
+def projector(rebuild: str | None) -> None:
+    """Keep the read models up to date with the events."""
+    if rebuild is None:
+        run_role("projector", roles.projector, DATABASE, ARTIFACTS)
+        return
+    from nbledger.administration import rebuild_read_model
+
+    settings = load_settings(DATABASE)
+    logging.configure(settings.log, role="projector")
+    run(rebuild_read_model(settings, rebuild))
+
+
+@main.command()
+def relay() -> None:
+    """Publish events and commands to Kafka, and recover work that was lost."""
+    run_role("relay", roles.relay, DATABASE, BROKER)
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database schema up to date."""
+    from nbledger_infrastructure.database import migrate as apply_migrations
+
+    settings = load_settings(DATABASE)
+
+    async def apply() -> None:
+        applied = await apply_migrations(settings.postgres.dsn)
+        for name in applied:
+            click.echo(f"applied {name}")
+        if not applied:
+            click.echo("the schema is up to date")
+
+    run(apply())
+
+
+@main.command()
+def settings() -> None:
+    """List every setting with its environment variable and default."""
+    defaults = Settings()
+    for variable, (section, field) in environment_names().items():
+        default = getattr(getattr(defaults, section), field)
+        click.echo(f"{variable:45} [{section}] {field} = {default!r}")
+
+
+main.add_command(token)
+main.add_command(audit)
+
+
+def _run_local(command: Callable[[Settings, asyncio.Event], Awaitable[None]]) -> None:
+    settings = load_settings()
+    logging.configure(settings.log, role="up")
+
+    async def wait() -> None:
+        stop = asyncio.Event()
+        stop_on_signals(stop)
+        await command(settings, stop)
+
+    try:
+        run(wait())
+    except* (EmbeddedError, DemoFailedError) as failures:
+        for failure in _leaves(failures):
+            click.echo(f"Error: {failure}", err=True)
+        sys.exit(1)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    leaves: list[BaseException] = []
+    for error in group.exceptions:
+        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return leaves

@@ -1,0 +1,84 @@
+"""Running one role as a process: settings, logs, signals, health, and a clean end."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol, TypeVar
+
+import click
+import structlog
+
+from nbledger import health
+from nbledger.notify import notify_ready
+from nbledger_infrastructure import logging
+from nbledger_infrastructure.settings import Settings, SettingsError, load, require
+
+log = structlog.get_logger(__name__)
+
+
+class OnReady(Protocol):
+    """What a role calls once it can do its work, with details such as its address."""
+
+    def __call__(self, **details: str) -> None:
+        """Report readiness."""
+
+
+T = TypeVar("T")
+
+Role = Callable[[Settings, asyncio.Event, OnReady], Awaitable[None]]
+
+
+def load_settings(*required: str) -> Settings:
+    """The settings, or an end of the program that says what is wrong with them."""
+    try:
+        settings = load()
+        require(settings, *required)
+    except SettingsError as error:
+        message = "The settings are not usable:\n" + "\n".join(f"  {f}" for f in error.faults)
+        raise click.ClickException(message) from None
+    return settings
+
+
+def run_role(name: str, role: Role, *required: str) -> None:
+    """Run ``role`` until it ends or a signal asks for it; ends the program with its status."""
+    settings = load_settings(*required)
+    logging.configure(settings.log, role=name)
+    try:
+        run(_supervise(name, role, settings))
+    except Exception as error:  # whatever it was, it is told in the log's form
+        log.exception("role failed", error=repr(error))
+        sys.exit(1)
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run ``main`` on uvloop where it is installed, and return what it returns."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    return uvloop.run(main)
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Set ``stop`` at SIGINT and SIGTERM."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+
+
+async def _supervise(name: str, role: Role, settings: Settings) -> None:
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    ready = False
+
+    def on_ready(**details: str) -> None:
+        nonlocal ready
+        ready = True
+        log.info("ready", **details)
+        notify_ready(**details)
+
+    async with health.serve(settings.health, lambda: ready and not stop.is_set()):
+        log.info("starting", command=name)
+        await role(settings, stop, on_ready)
+    log.info("stopped")

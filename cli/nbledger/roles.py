@@ -1,0 +1,51 @@
+"""The roles a deployment is made of, each importing its libraries only when it runs."""
+
+import asyncio
+
+from nbledger.role import OnReady
+from nbledger_infrastructure.settings import Settings
+
+
+async def api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
+    """Serve the REST API."""
+    from nbledger_http import server
+
+    await server.serve(settings, stop=stop, on_ready=lambda url: on_ready(url=url))
+
+
+async def worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
+    """Run notebooks."""
+    from nbledger_workers import worker as kernel_worker
+
+    await kernel_worker.run(settings, stop, on_ready)
+
+
+async def projector(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
+    """Keep the read models up to date."""
+    from nbledger_projections import projector as read_models
+
+    await read_models.run(settings, stop, on_ready)
+
+
+async def relay(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
+    """Publish events and commands, and recover lost work."""
+    from nbledger_projections import relay as publisher
+    from nbledger_workers import sweeper
+
+    both_ready = _Countdown(2, on_ready)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(publisher.run(settings, stop, both_ready))
+        tasks.create_task(sweeper.run(settings, stop, both_ready))
+
+
+class _Countdown:
+    """Reports readiness once all of ``count`` parts are ready."""
+
+    def __init__(self, count: int, on_ready: OnReady) -> None:
+        self._left = count
+        self._on_ready = on_ready
+
+    def __call__(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._on_ready()

@@ -1,0 +1,199 @@
+"""``nbledger up``: everything on one machine, on embedded services unless others are named."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import msgspec
+
+from nbledger import notify
+from nbledger.children import Child, Service
+from nbledger_infrastructure import tokens
+from nbledger_infrastructure.database import connect_pool, migrate
+from nbledger_infrastructure.embedded.home import (
+    Home,
+    ServerInfo,
+    open_home,
+    write_server_json,
+)
+from nbledger_infrastructure.embedded.postgres import start_postgres
+from nbledger_infrastructure.embedded.processes import sweep_instance
+from nbledger_infrastructure.embedded.tansu import start_tansu
+from nbledger_infrastructure.settings import Settings
+
+DEFAULT_HOME = ".nbledger"
+STOP_SECONDS = 5.0
+"""Seconds the roles have to end in order; with the services all stays below 10."""
+
+Progress = Callable[[str], None]
+
+
+class Credentials(msgspec.Struct, frozen=True, rename="camel"):
+    """The tenant, project and token of a home, made once and kept for its owner alone."""
+
+    tenant_id: UUID
+    project_id: UUID
+    token: str
+
+
+def home_path() -> Path:
+    """The home folder: ``NBLEDGER_HOME`` or ``.nbledger`` in the working folder."""
+    return Path(os.environ.get("NBLEDGER_HOME") or DEFAULT_HOME)
+
+
+@asynccontextmanager
+async def running(settings: Settings, *, progress: Progress) -> AsyncIterator[ServerInfo]:
+    """Everything started and ready, for the length of the block; then ended in order.
+
+    ``progress`` is told what is being done. Raises ``EmbeddedError`` with a message for a
+    person.
+    """
+    with open_home(home_path()) as home:
+        async with AsyncExitStack() as stack:
+            swept = await sweep_instance(home.instance)
+            if swept:
+                progress(f"Ended {len(swept)} processes that an earlier run left behind")
+            environment = await _start_services(stack, home, settings, progress)
+            credentials = await _prepare(home, environment["NBLEDGER_POSTGRES_DSN"])
+            progress("Starting API, relay, projector and worker")
+            url = await _start_roles(stack, home, environment)
+            info = ServerInfo(
+                url=url,
+                token=credentials.token,
+                tenant_id=str(credentials.tenant_id),
+                project_id=str(credentials.project_id),
+                kafka=environment["NBLEDGER_KAFKA_BOOTSTRAP_SERVERS"],
+                postgres=environment["NBLEDGER_POSTGRES_DSN"],
+            )
+            write_server_json(home.path, info)
+            yield info
+            progress("Stopping")
+
+
+async def _start_services(
+    stack: AsyncExitStack, home: Home, settings: Settings, progress: Progress
+) -> dict[str, str]:
+    """Start what the settings do not name; returns the settings of the roles."""
+    environment = {
+        "NBLEDGER_POSTGRES_DSN": settings.postgres.dsn,
+        "NBLEDGER_KAFKA_BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
+        "NBLEDGER_ARTIFACTS_URL": settings.artifacts.url,
+        "NBLEDGER_WORKER_WORK_FOLDER": settings.worker.work_folder,
+        "NBLEDGER_WORKER_SHUTDOWN_GRACE_SECONDS": str(STOP_SECONDS - 2),
+        "NBLEDGER_HTTP_DRAIN_SECONDS": str(STOP_SECONDS - 2),
+        "NBLEDGER_HTTP_PORT": os.environ.get("NBLEDGER_PORT") or str(settings.http.port),
+        "NBLEDGER_HEALTH_PORT": "0",
+        "NBLEDGER_LOG_FORMAT": "json",
+    }
+    if not settings.postgres.dsn:
+        progress("Starting PostgreSQL")
+        data = home.path / "postgres"
+        postgres = await start_postgres(data, instance=home.instance)
+        await _keep(
+            stack,
+            Service(
+                "postgres",
+                postgres,
+                partial(start_postgres, data, port=postgres.port, instance=home.instance),
+            ),
+        )
+        environment["NBLEDGER_POSTGRES_DSN"] = postgres.dsn
+    if not settings.kafka.bootstrap_servers:
+        progress("Starting the Kafka broker")
+        log_file = home.path / "logs" / "tansu.log"
+        broker = await start_tansu(log_file, instance=home.instance)
+        port = int(broker.bootstrap_servers.rpartition(":")[2])
+        await _keep(
+            stack,
+            Service(
+                "tansu",
+                broker,
+                partial(start_tansu, log_file, port=port, instance=home.instance),
+            ),
+        )
+        environment["NBLEDGER_KAFKA_BOOTSTRAP_SERVERS"] = broker.bootstrap_servers
+        environment["NBLEDGER_KAFKA_IDEMPOTENT"] = "false"
+    if not settings.artifacts.url:
+        environment["NBLEDGER_ARTIFACTS_URL"] = (home.path / "artifacts").as_uri()
+    if not settings.worker.work_folder:
+        environment["NBLEDGER_WORKER_WORK_FOLDER"] = str(home.path / "work")
+    return environment
+
+
+async def _keep(stack: AsyncExitStack, service: Service) -> None:
+    stack.push_async_callback(service.stop)
+    keeper = asyncio.create_task(service.keep_running())
+    stack.push_async_callback(_cancel_all, [keeper])
+
+
+async def _prepare(home: Home, dsn: str) -> Credentials:
+    """Bring the database up to date, with the home's token in it."""
+    await migrate(dsn)
+    credentials = _credentials(home.path / "credentials.json")
+    pool = await connect_pool(dsn, max_size=1, application_name="nbledger-up")
+    try:
+        if await tokens.find(pool, credentials.token) is None:
+            await tokens.create(
+                pool,
+                name="local-admin",
+                tenant_id=credentials.tenant_id,
+                project_ids=None,
+                roles=[tokens.Role.ADMIN],
+                token=credentials.token,
+            )
+    finally:
+        async with asyncio.timeout(STOP_SECONDS):
+            await pool.close()
+    return credentials
+
+
+def _credentials(path: Path) -> Credentials:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Credentials)
+    except (FileNotFoundError, msgspec.DecodeError):
+        credentials = Credentials(uuid4(), uuid4(), tokens.generate())
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.encode(credentials))
+    return credentials
+
+
+async def _start_roles(stack: AsyncExitStack, home: Home, environment: dict[str, str]) -> str:
+    """Start the roles side by side; returns the address of the API."""
+    logs = home.path / "logs"
+    logs.mkdir(exist_ok=True)
+    socket = await stack.enter_async_context(notify.sockets())
+    children = [
+        Child(
+            name,
+            environment,
+            instance=home.instance,
+            log_file=logs / f"{name}.log",
+            socket=socket(name),
+        )
+        for name in ("api", "relay", "projector", "worker")
+    ]
+    stack.push_async_callback(_stop_all, children)
+    async with asyncio.TaskGroup() as starting:
+        for child in children:
+            starting.create_task(child.start())
+    url = children[0].details["url"]
+    # A restarted API has to be found where it was.
+    children[0].pin("NBLEDGER_HTTP_PORT", url.rpartition(":")[2])
+    keepers = [asyncio.create_task(child.keep_running()) for child in children]
+    stack.push_async_callback(_cancel_all, keepers)
+    return url
+
+
+async def _stop_all(children: list[Child]) -> None:
+    await asyncio.gather(*(child.stop(STOP_SECONDS) for child in children))
+
+
+async def _cancel_all(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
