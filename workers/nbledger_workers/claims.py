@@ -1,0 +1,148 @@
+"""Claiming an execution in the store, and giving one up."""
+
+import time
+from collections.abc import Container
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from nbledger_domain.errors import DomainError
+from nbledger_domain.execution import Execution, Phase, Resources, TerminationCode
+from nbledger_infrastructure import clock, repository
+from nbledger_infrastructure.database import Pool
+from nbledger_infrastructure.event_store import (
+    EventStore,
+    Metadata,
+    RecordConflictError,
+    RecordedEvent,
+    Stream,
+)
+from nbledger_workers import leases
+from nbledger_workers.leases import Lease
+
+log = structlog.get_logger(__name__)
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """An execution that this worker holds.
+
+    ``taken_at`` is the monotonic time from which its lease counts.
+    """
+
+    execution: Execution
+    stream: Stream
+    epoch: int
+    metadata: Metadata
+    taken_at: float
+
+    @property
+    def lease(self) -> Lease:
+        """The lease of this attempt."""
+        return Lease(self.stream.stream_id, self.epoch)
+
+
+async def claim(
+    store: EventStore,
+    pool: Pool,
+    execution_id: UUID,
+    *,
+    worker_id: str,
+    kernel_types: Container[str],
+    lease_seconds: float,
+) -> Claim | None:
+    """Take an execution that waits; ``None`` when there is nothing for this worker to do.
+
+    It has ended, somebody else holds it or was quicker, or it is of a kernel type that is not
+    offered here. Raises ``DatabaseUnavailableError``; the claim may then have been made, and is
+    swept later.
+    """
+    history = await store.read_stream(execution_id)
+    execution = repository.replay(Execution, history)
+    if execution is None or execution.ended or execution.phase is not Phase.QUEUED:
+        log.debug("command dropped", execution_id=str(execution_id))
+        return None
+    if execution.kernel_type not in kernel_types:
+        log.warning(
+            "command for a kernel type that is not offered here",
+            execution_id=str(execution_id),
+            kernel_type=execution.kernel_type,
+        )
+        return None
+    requested = history[0]
+    stream = stream_of(requested)
+    metadata = worker_metadata(requested, worker_id)
+    taken_at = time.monotonic()
+    epoch = execution.claim(worker_id, at=clock.now())
+    try:
+        await repository.save(store, execution, stream, metadata)
+    except RecordConflictError:
+        log.debug("somebody else was quicker", execution_id=str(execution_id))
+        return None
+    held = Claim(execution, stream, epoch, metadata, taken_at)
+    if not await leases.take(pool, held.lease, worker_id, seconds=lease_seconds):
+        return None
+    return held
+
+
+def give_up(
+    execution: Execution, epoch: int, reason: str, *, max_attempts: int, at: datetime
+) -> None:
+    """Decide what becomes of an attempt that will not be finished by its worker.
+
+    It waits again if no cell has run, but after ``max_attempts`` claims it has failed.
+    """
+    would_wait = not execution.has_run_cells and execution.cancel_reason is None
+    if would_wait and epoch >= max_attempts:
+        execution.fail(
+            epoch,
+            TerminationCode.WORKER_LOST,
+            detail=f"{reason} This was attempt {epoch} of {max_attempts}.",
+            resources=Resources(),
+            at=at,
+        )
+    else:
+        execution.lose_attempt(epoch, reason, at=at)
+
+
+async def give_up_if_held(
+    store: EventStore, lease: Lease, reason: str, metadata: Metadata, *, max_attempts: int
+) -> Execution | None:
+    """Give up the attempt of ``lease`` if it is still the one that holds the execution.
+
+    Returns the execution when that changed something.
+    """
+
+    def decide(execution: Execution) -> None:
+        give_up(execution, lease.epoch, reason, max_attempts=max_attempts, at=clock.now())
+
+    try:
+        updated = await repository.update(
+            store, Execution, lease.execution_id, decide, metadata
+        )
+    except DomainError:
+        # It has ended, waits already, or a later attempt holds it.
+        return None
+    return None if updated is None else updated[0].aggregate
+
+
+def stream_of(event: RecordedEvent) -> Stream:
+    """The stream that an event is of."""
+    return Stream(
+        stream_id=event.stream_id,
+        subject_id=event.subject_id,
+        tenant_id=event.tenant_id,
+        project_id=event.project_id,
+    )
+
+
+def worker_metadata(requested: RecordedEvent, worker_id: str) -> Metadata:
+    """What a worker's events carry: caused by the request, in the course of the same work."""
+    return Metadata(
+        actor=f"worker:{worker_id}",
+        correlation_id=requested.metadata.correlation_id or str(requested.stream_id),
+        causation_id=str(requested.event_id),
+        traceparent=requested.metadata.traceparent,
+        request_id=requested.metadata.request_id,
+    )

@@ -1,0 +1,281 @@
+"""Leases: who is running an execution, and until when it may without saying so again.
+
+Expiry is the database's time. A worker measures the same span on its own monotonic clock from
+before it asked, so that it always stops before the database lets somebody else take over.
+"""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import structlog
+
+from nbledger_domain.execution import Execution
+from nbledger_infrastructure.database import (
+    CONNECT_TIMEOUT,
+    UNAVAILABLE,
+    Connection,
+    Pool,
+    PooledConnection,
+    acquire,
+)
+
+log = structlog.get_logger(__name__)
+
+_STOP_SECONDS: Final = 10.0
+_FROZEN_SECONDS: Final = 120.0
+"""A worker whose event loop does nothing for so long loses its leases: it cannot be working."""
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """The right of one attempt to run an execution."""
+
+    execution_id: UUID
+    epoch: int
+
+
+class Expired(msgspec.Struct, frozen=True):
+    """A lease that nobody has renewed in time."""
+
+    execution_id: UUID
+    epoch: int
+    worker_id: str
+
+
+async def take(pool: Pool, lease: Lease, worker_id: str, *, seconds: float) -> bool:
+    """Write the lease of a claim just made; False when a later attempt has one already."""
+    async with acquire(pool) as connection:
+        taken = await connection.fetchval(
+            """
+            INSERT INTO execution_lease (execution_id, epoch, worker_id, expires_at)
+            VALUES ($1, $2, $3, clock_timestamp() + make_interval(secs => $4))
+            ON CONFLICT (execution_id) DO UPDATE
+            SET epoch = excluded.epoch, worker_id = excluded.worker_id,
+                expires_at = excluded.expires_at
+            WHERE execution_lease.epoch < excluded.epoch
+            RETURNING true
+            """,
+            lease.execution_id,
+            lease.epoch,
+            worker_id,
+            seconds,
+        )
+    return taken is True
+
+
+async def renew(
+    connection: Connection | PooledConnection,
+    worker_id: str,
+    leases: Sequence[Lease],
+    *,
+    seconds: float,
+) -> dict[UUID, bool]:
+    """Renew what is still held: execution ids, each with whether its cancel is asked for.
+
+    A lease that has expired is not renewed, though nobody has taken it yet.
+    """
+    rows = await connection.fetch(
+        """
+        UPDATE execution_lease AS l
+        SET expires_at = clock_timestamp() + make_interval(secs => $4)
+        FROM unnest($2::uuid[], $3::integer[]) AS mine (execution_id, epoch)
+        WHERE l.execution_id = mine.execution_id AND l.epoch = mine.epoch
+          AND l.worker_id = $1 AND l.expires_at > clock_timestamp()
+        RETURNING l.execution_id, EXISTS (
+            SELECT FROM event AS e WHERE e.stream_id = l.execution_id AND e.type = $5
+        ) AS cancel_requested
+        """,
+        worker_id,
+        [lease.execution_id for lease in leases],
+        [lease.epoch for lease in leases],
+        seconds,
+        Execution.CancelRequested.TYPE,
+    )
+    return {row["execution_id"]: row["cancel_requested"] for row in rows}
+
+
+async def release(pool: Pool, lease: Lease) -> None:
+    """Remove the lease of an attempt that is over."""
+    async with acquire(pool) as connection:
+        await connection.execute(
+            "DELETE FROM execution_lease WHERE execution_id = $1 AND epoch = $2",
+            lease.execution_id,
+            lease.epoch,
+        )
+
+
+async def expired(pool: Pool) -> list[Expired]:
+    """The leases that have run out."""
+    async with acquire(pool) as connection:
+        rows = await connection.fetch(
+            """
+            SELECT execution_id, epoch, worker_id FROM execution_lease
+            WHERE expires_at < clock_timestamp() ORDER BY expires_at LIMIT 1000
+            """
+        )
+    return [Expired(*row) for row in rows]
+
+
+class _Hold(msgspec.Struct):
+    lease: Lease
+    until: float
+    on_lost: Callable[[], None]
+    on_cancel: Callable[[], None]
+
+
+class LeaseKeeper:
+    """Renews all leases of a worker, in a thread with a connection of its own.
+
+    So neither a busy event loop nor an exhausted pool costs a lease. What it finds is told on
+    the worker's loop: ``on_lost`` when a lease ended or somebody else has it, ``on_cancel``
+    when the run was asked to stop.
+    """
+
+    def __init__(
+        self, dsn: str, worker_id: str, *, lease_seconds: float, renew_seconds: float
+    ) -> None:
+        self._dsn = dsn
+        self._worker_id = worker_id
+        self._lease_seconds = lease_seconds
+        self._renew_seconds = min(renew_seconds, lease_seconds / 2)
+        self._holds: dict[UUID, _Hold] = {}
+        self._lock = threading.Lock()
+        self._alive = time.monotonic()
+        self._worker_loop: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+        self._started = threading.Event()
+
+    async def start(self) -> None:
+        """Begin to renew; call it on the worker's loop."""
+        self._worker_loop = asyncio.get_running_loop()
+        self._alive = time.monotonic()
+        self._thread.start()
+        await asyncio.to_thread(self._started.wait)
+
+    async def close(self) -> None:
+        """Renew no more; what is still held runs out."""
+        loop, main = self._loop, self._main
+        if loop is not None and main is not None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(main.cancel)
+        await asyncio.to_thread(self._thread.join, _STOP_SECONDS)
+
+    def hold(
+        self,
+        lease: Lease,
+        *,
+        taken_at: float,
+        on_lost: Callable[[], None],
+        on_cancel: Callable[[], None],
+    ) -> None:
+        """Keep a lease; ``taken_at`` is the monotonic time just before it was asked for."""
+        until = taken_at + self._lease_seconds
+        with self._lock:
+            self._holds[lease.execution_id] = _Hold(lease, until, on_lost, on_cancel)
+
+    def drop(self, lease: Lease) -> None:
+        """Renew this lease no more."""
+        with self._lock:
+            held = self._holds.get(lease.execution_id)
+            if held is not None and held.lease == lease:
+                del self._holds[lease.execution_id]
+
+    # In the thread
+
+    def _run(self) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.run(self._renew_for_ever())
+
+    async def _renew_for_ever(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._main = asyncio.current_task()
+        self._started.set()
+        connection: Connection | None = None
+        try:
+            while True:
+                pause = self._renew_seconds
+                try:
+                    connection = await self._renew_all(connection)
+                except UNAVAILABLE as error:
+                    log.warning("leases not renewed", error=type(error).__name__)
+                    if connection is not None:
+                        connection.terminate()
+                        connection = None
+                    pause = min(pause, 0.5)
+                self._give_up_ended()
+                await asyncio.sleep(min(pause, self._until_first_end()))
+        finally:
+            if connection is not None:
+                connection.terminate()
+
+    async def _renew_all(self, connection: Connection | None) -> Connection | None:
+        self._tell(self._breathe)
+        with self._lock:
+            holds = list(self._holds.values())
+        if not holds:
+            return connection
+        if time.monotonic() - self._alive > _FROZEN_SECONDS:
+            log.error("event loop does not move, leases are given up", count=len(holds))
+            return connection
+        # A renewal must be able to fail and be repeated within one lease.
+        async with asyncio.timeout(max(self._lease_seconds / 3, 0.1)):
+            if connection is None:
+                connection = await asyncpg.connect(
+                    self._dsn,
+                    timeout=CONNECT_TIMEOUT,
+                    server_settings={"application_name": "nbledger-leases"},
+                )
+            asked = time.monotonic()
+            kept = await renew(
+                connection,
+                self._worker_id,
+                [hold.lease for hold in holds],
+                seconds=self._lease_seconds,
+            )
+        for hold in holds:
+            cancel = kept.get(hold.lease.execution_id)
+            if cancel is None:
+                self._lose(hold)
+                continue
+            hold.until = asked + self._lease_seconds
+            if cancel:
+                self._tell(hold.on_cancel)
+        return connection
+
+    def _give_up_ended(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            ended = [hold for hold in self._holds.values() if hold.until <= now]
+        for hold in ended:
+            self._lose(hold)
+
+    def _until_first_end(self) -> float:
+        with self._lock:
+            ends = [hold.until for hold in self._holds.values()]
+        return max(min(ends, default=float("inf")) - time.monotonic(), 0.01)
+
+    def _lose(self, hold: _Hold) -> None:
+        with self._lock:
+            known = self._holds.get(hold.lease.execution_id) is hold
+            if known:
+                del self._holds[hold.lease.execution_id]
+        if known:
+            self._tell(hold.on_lost)
+
+    def _breathe(self) -> None:
+        self._alive = time.monotonic()
+
+    def _tell(self, what: Callable[[], None]) -> None:
+        loop = self._worker_loop
+        if loop is not None:
+            # The loop may have been closed since.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(what)

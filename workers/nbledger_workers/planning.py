@@ -1,0 +1,101 @@
+"""From an execution and its notebook to what goes to the kernel."""
+
+from collections.abc import Sequence
+from typing import Any, Final, cast
+
+import msgspec
+
+from nbledger_domain import parameters
+from nbledger_domain.cells import Cell
+from nbledger_domain.execution import Execution
+from nbledger_domain.notebook import Notebook
+from nbledger_domain.parameters import INJECTED_TAG, Language
+
+_LANGUAGES: Final = frozenset({"python", "r", "scala"})
+
+
+class PlanError(Exception):
+    """The execution cannot be run as it was asked for."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The notebook for the kernel, as nbformat 4 JSON.
+
+    ``cells`` are the planned cells by their place in it; a place that is missing there is the
+    cell of parameters. ``titles`` are the headings above the cells.
+    """
+
+    notebook: bytes
+    count: int
+    cells: dict[int, Cell]
+    titles: dict[str, str]
+
+
+def plan(execution: Execution, notebook: Notebook, language: str) -> Plan:
+    """What to run. Raises :class:`PlanError`."""
+    by_id = {cell.cell_id: cell for cell in notebook.cells}
+    missing = [cell.cell_id for cell in execution.cells if cell.cell_id not in by_id]
+    if missing:
+        raise PlanError(f"The notebook has no cell {missing[0]!r}.")
+    planned = [by_id[cell.cell_id] for cell in execution.cells]
+    raw: list[dict[str, Any]] = [_nbformat_cell(cell) for cell in planned]
+    injected_at: int | None = None
+    if execution.parameters:
+        if language not in _LANGUAGES:
+            raise PlanError(f"Parameters cannot be given to a notebook in {language!r}.")
+        try:
+            source = parameters.assignments(cast("Language", language), execution.parameters)
+        except ValueError as error:
+            raise PlanError(f"The parameters cannot be given to the notebook: {error}.") from error
+        count = len(raw)
+        raw = parameters.inject(raw, source)
+        if len(raw) > count:
+            injected_at = parameters.find_tagged(raw, INJECTED_TAG)
+    places = [index for index in range(len(raw)) if index != injected_at]
+    # Without ids, as before 4.5: the kernel's side goes by place.
+    document = {"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": raw}
+    return Plan(
+        notebook=msgspec.json.encode(document),
+        count=len(raw),
+        cells=dict(zip(places, planned, strict=True)),
+        titles=titles(notebook.cells),
+    )
+
+
+def titles(cells: Sequence[Cell]) -> dict[str, str]:
+    """For each cell the nearest Markdown heading above it."""
+    found: dict[str, str] = {}
+    heading: str | None = None
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            heading = _last_heading(cell.source) or heading
+        elif heading is not None:
+            found[cell.cell_id] = heading
+    return found
+
+
+def _nbformat_cell(cell: Cell) -> dict[str, Any]:
+    raw: dict[str, Any] = {
+        "cell_type": cell.cell_type,
+        "metadata": cell.metadata,
+        "source": cell.source,
+    }
+    if cell.cell_type == "code":
+        raw |= {"execution_count": None, "outputs": []}
+    return raw
+
+
+def _last_heading(source: str) -> str | None:
+    heading = None
+    fence = ""
+    for line in source.splitlines():
+        text = line.strip()
+        if fence:
+            fence = "" if text.startswith(fence) else fence
+        elif text.startswith(("```", "~~~")):
+            fence = text[:3]
+        elif text.startswith("#"):
+            words = text.lstrip("#")
+            if len(text) - len(words) <= 6 and words.startswith((" ", "\t")):
+                heading = words.strip().rstrip("#").strip().strip("*_`") or heading
+    return heading

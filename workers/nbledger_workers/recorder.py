@@ -1,0 +1,135 @@
+"""Recording the steps of a run: through the cached aggregate, under its epoch."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, cast
+from uuid import UUID
+
+import structlog
+
+from nbledger_domain import events
+from nbledger_domain.errors import ExecutionEndedError, StaleEpochError
+from nbledger_domain.events import DomainEvent
+from nbledger_domain.execution import Execution
+from nbledger_infrastructure import repository
+from nbledger_infrastructure.event_store import (
+    DuplicateEventError,
+    EventStore,
+    NewEvent,
+    RecordConflictError,
+    RecordedEvent,
+    StoreUnavailableError,
+)
+from nbledger_infrastructure.identifiers import new_id
+from nbledger_workers.claims import Claim
+
+log = structlog.get_logger(__name__)
+
+UNAVAILABLE_SECONDS: Final = 300.0
+"""How long a step is tried while the store is away; the end of the lease ends it sooner."""
+
+_DELAYS: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
+
+
+class FencedError(Exception):
+    """The execution has ended or is held by a later attempt: this one may write nothing more."""
+
+
+class Recorder:
+    """Appends what one attempt does to its execution; one caller at a time.
+
+    ``on_cancel`` is called when the stream turns out to hold a request to cancel.
+    """
+
+    def __init__(self, store: EventStore, claim: Claim, *, on_cancel: Callable[[], None]) -> None:
+        self._store = store
+        self._claim = claim
+        self._on_cancel = on_cancel
+        self._execution: Execution | None = claim.execution
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of this attempt."""
+        return self._claim.epoch
+
+    async def record(self, step: Callable[[Execution], None]) -> None:
+        """Let ``step`` decide on the execution and append its events, all in one.
+
+        ``step`` is called again on a fresh state when something else, such as a request to
+        cancel, was appended in between. Returns once the events are durable, also where an
+        earlier try had succeeded without our being told. Raises :class:`FencedError`, and
+        ``StoreUnavailableError`` when the store stays away.
+        """
+        ids: list[UUID] = []
+        give_up_at = time.monotonic() + UNAVAILABLE_SECONDS
+        failures = 0
+        while True:
+            try:
+                if self._execution is None and await self._reload(ids):
+                    return
+                await self._append(step, ids)
+            except (RecordConflictError, DuplicateEventError):
+                self._execution = None
+            except StoreUnavailableError:
+                self._execution = None
+                if time.monotonic() > give_up_at:
+                    raise
+                if not failures:
+                    log.warning("store is away, step waits")
+                await asyncio.sleep(_DELAYS[min(failures, len(_DELAYS) - 1)])
+                failures += 1
+            except (StaleEpochError, ExecutionEndedError) as error:
+                self._execution = None
+                raise FencedError(str(error)) from error
+            except BaseException:
+                # The cached state may be ahead of the store.
+                self._execution = None
+                raise
+            else:
+                return
+
+    async def _append(self, step: Callable[[Execution], None], ids: list[UUID]) -> None:
+        execution = self._execution
+        assert execution is not None  # noqa: S101 - loaded by the caller
+        step(execution)
+        decided = cast("Sequence[DomainEvent]", execution.collect_events())
+        if not decided:
+            return
+        # The same ids at every try, so that one that succeeded unseen is recognised.
+        ids.extend(new_id() for _ in range(len(decided) - len(ids)))
+        await self._store.append(
+            self._claim.stream,
+            [
+                NewEvent(
+                    event_id=event_id,
+                    type=event.TYPE,
+                    data=events.encode(event),
+                    occurred_at=event.timestamp,
+                )
+                for event_id, event in zip(ids, decided, strict=False)
+            ],
+            expected_version=decided[0].originator_version - 1,
+            metadata=self._claim.metadata,
+        )
+
+    async def _reload(self, ids: list[UUID]) -> bool:
+        """Read the stream again; True when it holds the events of this step already."""
+        history = await self._store.read_stream(self._claim.stream.stream_id)
+        execution = repository.replay(Execution, history)
+        recorded = bool(ids) and _holds(history, ids[0])
+        if recorded:
+            self._execution = execution
+            return True
+        if execution is None:
+            raise FencedError("the execution has been erased")
+        if execution.ended or execution.epoch != self._claim.epoch:
+            raise FencedError("the execution has ended or is held by a later attempt")
+        self._execution = execution
+        if execution.cancel_reason is not None:
+            self._on_cancel()
+        return False
+
+
+def _holds(history: Sequence[RecordedEvent], event_id: UUID) -> bool:
+    return any(recorded.event_id == event_id for recorded in history)
