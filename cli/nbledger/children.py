@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -61,9 +61,10 @@ class Child:
                 log_file=self._log_file,
             )
             ended = asyncio.ensure_future(wait(process))
+            either: set[asyncio.Future[Any]] = {ended, listener.ready}
             try:
                 async with asyncio.timeout(READY_SECONDS):
-                    await asyncio.wait({ended, listener.ready}, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             except TimeoutError:
                 reason = f"was not ready within {READY_SECONDS:g} s"
                 raise ServiceFailed(self.name, reason, self._log_file) from None

@@ -38,7 +38,7 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(short_help="Start everything on this machine and serve.")
 def up() -> None:
     """Start everything on this machine and serve until Ctrl-C.
 
@@ -50,7 +50,7 @@ def up() -> None:
     _run_local(serve)
 
 
-@main.command()
+@main.command(short_help="Run a notebook through the whole system.")
 def demo() -> None:
     """Start everything, run a notebook from a template, show its results, and keep serving.
 
@@ -92,7 +92,7 @@ def projector(rebuild: str | None) -> None:
     run(rebuild_read_model(settings, rebuild))
 
 
-@main.command()
+@main.command(short_help="Publish to Kafka, and recover lost work.")
 def relay() -> None:
     """Publish events and commands to Kafka, and recover work that was lost."""
     run_role("relay", roles.relay, DATABASE, BROKER)

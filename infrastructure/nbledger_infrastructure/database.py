@@ -6,20 +6,20 @@ import asyncio
 import hashlib
 from contextlib import asynccontextmanager
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
 import structlog
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from typing import TypeAlias
 
     from asyncpg.pool import PoolConnectionProxy
 
-    Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
-    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
-    PooledConnection: TypeAlias = PoolConnectionProxy[asyncpg.Record]
+# As text: the classes are generic for type checkers only.
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+PooledConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 log = structlog.get_logger(__name__)
 

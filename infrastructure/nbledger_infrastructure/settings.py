@@ -6,6 +6,7 @@ it ``nbledger.toml`` in the working folder is read, if there is one. Lists and t
 written as JSON in the environment.
 """
 
+import difflib
 import os
 import tomllib
 from collections.abc import Mapping
@@ -229,7 +230,9 @@ def _overlay(
             section, field = names[variable]
             given.setdefault(section, {})[field] = (_parse(section, field, text), variable)
         elif variable.startswith(prefixes):
-            faults.append(f"{variable}: there is no such setting")
+            near = difflib.get_close_matches(variable, names, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            faults.append(f"{variable}: there is no such setting{hint}")
 
 
 def _parse(section: str, field: str, text: str) -> Any:
@@ -253,8 +256,22 @@ def _check(
         try:
             checked = msgspec.convert({field: value}, struct, strict=False)
         except msgspec.ValidationError as error:
-            reason = str(error).split(" - at ")[0]
-            faults.append(f"{source}: {reason[0].lower()}{reason[1:]}")
+            faults.append(f"{source}: {_reason(error, value)}")
         else:
             good[field] = getattr(checked, field)
     return struct(**good)
+
+
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+
+
+def _reason(error: msgspec.ValidationError, value: Any) -> str:
+    """What is wrong with ``value``, without the names of Python's types."""
+    reason = str(error).split(" - at ")[0]
+    for name, kind in _KINDS.items():
+        if reason.startswith(f"Expected `{name}`, got"):
+            return f"{value!r} is not {kind}"
+    reason = reason.replace("Expected `int`", "must be a whole number")
+    reason = reason.replace("Expected `float`", "must be a number")
+    reason = reason.replace("Expected `str`", "must be text")
+    return f"{value!r}: {reason[0].lower()}{reason[1:]}"
