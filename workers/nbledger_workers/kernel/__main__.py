@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import faulthandler
 import os
+import select
 import shutil
 import signal
 import sys
@@ -77,9 +78,14 @@ class _Child:
         await self._send(await self._supervisor.run())
 
     async def _send(self, message: UpMessage) -> None:
-        # In a thread: a worker that is slow to read must not stop the watch over the kernel.
+        data = frame(message)
         async with self._lock:
-            await asyncio.to_thread(self._write, frame(message))
+            # A pipe that polls writable takes this much at once.
+            if len(data) <= select.PIPE_BUF and select.select([], [self._up], [], 0)[1]:
+                self._write(data)
+            else:
+                # A worker that is slow to read must not stop the watch over the kernel.
+                await asyncio.to_thread(self._write, data)
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)

@@ -54,7 +54,9 @@ def to_json(value: Any) -> bytes:
     try:
         return msgspec.json.encode(value)
     except (UnicodeEncodeError, TypeError, ValueError, msgspec.MsgspecError):
-        return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+        # The encoder stops at a lone surrogate; the standard library's writes NaN as it is.
+        text = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+        return msgspec.json.encode(json.loads(text, parse_constant=lambda _: None))
 
 
 class _Stream:

@@ -136,12 +136,14 @@ class Supervisor:
         self._process: psutil.Process | None = None
         self._peak = 0
         self._cpu = 0.0
+        self._sampled = 0.0
         self._stderr = b""
         self._stderr_pipe: int | None = None
         self._reply: dict[str, Any] = {}
         self._started: tuple[dt.datetime, float] | None = None
         self._failed: list[int] = []
         self._end: tuple[Outcome, str] | None = None
+        self._is_ipython = False
 
     @property
     def group(self) -> int | None:
@@ -288,6 +290,7 @@ class Supervisor:
 
     def _kernel_started(self, info: dict[str, Any], begun: float) -> KernelStarted:
         language = info.get("language_info") or {}
+        self._is_ipython = info.get("implementation") == "ipython"
         return KernelStarted(
             language=str(language.get("name", "")),
             language_version=str(language.get("version", "")),
@@ -336,7 +339,7 @@ class Supervisor:
         if any(payload.get("source") == "ask_exit" for payload in content.get("payload") or []):
             self._finish(Outcome.COMPLETED, "a cell ended the program")
         self._conclude(index, status, error)
-        self._sample()
+        self._sample_if_due()
         await self._report_changed(client)
         started, began = self._begun()
         await self._send(
@@ -537,10 +540,16 @@ class Supervisor:
     def _sample(self) -> processes.Usage:
         if self._process is None or self._died.is_set():
             return processes.Usage(0, self._cpu)
+        self._sampled = time.monotonic()
         used = processes.usage(self._process)
         self._peak = max(self._peak, used.memory_bytes, processes.high_water(self._process.pid))
         self._cpu = max(self._cpu, used.cpu_seconds)
         return used
+
+    def _sample_if_due(self) -> None:
+        # Looking for children costs milliseconds: not after every one of many short cells.
+        if time.monotonic() - self._sampled >= SAMPLE_SECONDS / 2:
+            self._sample()
 
     async def _end_kernel(self) -> None:
         """End the kernel: politely after a normal end, for its exit hooks; then by force."""
@@ -550,7 +559,7 @@ class Supervisor:
         if manager is not None and self._process is not None and not self._died.is_set():
             if outcome in (Outcome.COMPLETED, Outcome.CELL_ERROR):
                 with contextlib.suppress(Exception):
-                    await manager.request_shutdown()
+                    await self._ask_to_shut_down(manager)
                     await self._wait_died(_SHUTDOWN_SECONDS)
             self._signal(signal.SIGKILL)
             await self._wait_died(_KILL_SECONDS)
@@ -568,6 +577,18 @@ class Supervisor:
             os.close(self._stderr_pipe)
             self._stderr_pipe = None
         self._cpu = max(self._cpu, _cpu_of_ended_children())
+
+    async def _ask_to_shut_down(self, manager: AsyncKernelManager) -> None:
+        client = self._client
+        if client is not None and client.kc is not None and self._is_ipython:
+            # On the control channel ipykernel's closing main thread and its control thread wait
+            # for each other about once in ten times, for ten seconds; on the shell channel one
+            # thread does it all.
+            client.kc.shell_channel.send(
+                client.kc.session.msg("shutdown_request", {"restart": False})
+            )
+        else:
+            await manager.request_shutdown()
 
     async def _wait_died(self, seconds: float) -> None:
         """Wait for the process's end at a finer step than the watcher's."""
