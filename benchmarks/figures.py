@@ -79,7 +79,7 @@ def write_json(figures: Iterable[Figure], path: Path) -> None:
 
 def print_table(figures: Iterable[Figure]) -> None:
     """Print the figures for a person."""
-    table = Table(title="nbledger benchmarks")
+    table = Table(title="nbledger benchmarks", show_lines=True)
     for name in ("figure", "value", "unit", "against", "its value", "ratio", "target", "met"):
         table.add_column(name, justify="right" if name in {"value", "its value"} else "left")
     for f in figures:
@@ -93,4 +93,6 @@ def print_table(figures: Iterable[Figure]) -> None:
             f.target,
             "[green]yes[/]" if f.met else "[red]no[/]",
         )
-    Console().print(table)
+    console = Console()
+    # Without a terminal rich assumes 80 columns, too few for these.
+    console.print(table, width=None if console.is_terminal else 160)

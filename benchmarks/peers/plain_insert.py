@@ -21,28 +21,57 @@ from benchmarks.peers.protocol import serve
 
 _loop = asyncio.Runner(loop_factory=uvloop.new_event_loop)
 _connections: list[Any] = []
-_insert: dict[str, Any] = {}
+
+_INSERT = """
+    INSERT INTO event (
+        stream_id, version, event_id, type, subject_id, tenant_id, project_id,
+        data, metadata, occurred_at, recorded_at, digest, chain
+    )
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, clock_timestamp(), $11, $12)
+    RETURNING position
+"""
 
 
-def start(connect: dict[str, Any], callers: int, insert: str) -> None:
-    """Open the connections; `insert` takes stream id, version, event id, subject id and time."""
-    _insert["sql"] = insert
+def start(dsn: str, callers: int) -> None:
+    """Open the connections. Positions come from a sequence: nobody waits for a lock."""
 
     async def open_all() -> None:
         for _ in range(callers):
-            _connections.append(await asyncpg.connect(**connect))
+            _connections.append(await asyncpg.connect(dsn))
+        await _connections[0].execute(
+            """
+            CREATE SEQUENCE event_position_seq;
+            ALTER TABLE event ALTER position SET DEFAULT nextval('event_position_seq');
+            """
+        )
 
     _loop.run(open_all())
 
 
-def measure(seconds: float) -> dict[str, float]:
+def measure(seconds: float, type_name: str, data: str, metadata: str) -> dict[str, float]:
+    """Appends per second, each caller to a stream of its own over a connection of its own."""
+    tenant, project, digest = uuid.uuid4(), uuid.uuid4(), bytes(32)
+
     async def caller(connection: Any, end: float) -> int:
-        statement = await connection.prepare(_insert["sql"])
+        statement = await connection.prepare(_INSERT)
         stream = uuid.uuid4()
         version = 0
         while time.perf_counter() < end:
             version += 1
-            await statement.fetchval(stream, version, uuid.uuid4(), datetime.now(UTC))
+            await statement.fetchval(
+                stream,
+                version,
+                uuid.uuid4(),
+                type_name,
+                stream,
+                tenant,
+                project,
+                data,
+                metadata,
+                datetime.now(UTC),
+                digest,
+                digest,
+            )
         return version
 
     async def run() -> dict[str, float]:

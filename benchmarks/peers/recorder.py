@@ -43,7 +43,9 @@ def start(env: dict[str, str]) -> None:
         _recorders[variant] = recorder
 
 
-def measure(variant: str, callers: int, seconds: float, data: str) -> dict[str, float]:
+def measure(
+    variant: str, callers: int, seconds: float, type_name: str, data: str
+) -> dict[str, float]:
     """Appends per second, each an own transaction of one event to its caller's stream."""
     recorder = _recorders[variant]
     state = data.encode()
@@ -60,7 +62,7 @@ def measure(variant: str, callers: int, seconds: float, data: str) -> dict[str, 
             event = StoredEvent(
                 originator_id=stream,
                 originator_version=version,
-                topic="execution.cell_executed.v1",
+                topic=type_name,
                 state=state,
             )
             recorder.insert_events([event])

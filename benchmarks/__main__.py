@@ -1,0 +1,59 @@
+"""Measure nbledger side by side with its peers: `python -m benchmarks --help`."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.appends import appends
+from benchmarks.bench import Bench, bench
+from benchmarks.figures import Figure, print_table, write_json
+from benchmarks.peer import CHECKOUT, require_environment
+
+SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
+    "appends": appends,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure nbledger against its peers, side by side in alternating rounds. "
+        "Prints a table and writes it as JSON.",
+    )
+    parser.add_argument(
+        "--only", choices=SECTIONS, action="append", help="only this part (may be repeated)"
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="one short round each: shows that the benchmark works; its figures mean nothing",
+    )
+    parser.add_argument(
+        "--json",
+        type=Path,
+        default=CHECKOUT / "bench.json",
+        metavar="FILE",
+        help="where to write the figures (default: bench.json in the checkout)",
+    )
+    arguments = parser.parse_args()
+    require_environment()
+    figures: list[Figure] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="nbledger-bench-") as scratch,
+        bench(Path(scratch), quick=arguments.quick) as run,
+    ):
+        for name in arguments.only or SECTIONS:
+            begin = time.monotonic()
+            run.say(f"measuring {name} …")
+            figures += SECTIONS[name](run)
+            run.say(f"measured {name} in {time.monotonic() - begin:.0f} s")
+    print_table(figures)
+    write_json(figures, arguments.json)
+
+
+if __name__ == "__main__":
+    main()
