@@ -70,6 +70,7 @@ async def running(settings: Settings, *, progress: Progress) -> AsyncIterator[Se
                 postgres=environment["NBLEDGER_POSTGRES_DSN"],
             )
             write_server_json(home.path, info)
+            notify.notify_ready(url=url)
             yield info
             progress("Stopping")
 

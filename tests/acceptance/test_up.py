@@ -1,0 +1,110 @@
+"""``nbledger up`` on a home folder: what it writes, who may share it, how it ends."""
+
+import json
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import psutil
+import requests
+from support.local_server import LocalServer, local_server
+
+
+def test_server_json_tells_where_everything_is(server: LocalServer) -> None:
+    path = server.home / "server.json"
+    told = json.loads(path.read_text())
+    assert set(told) == {"url", "token", "tenantId", "projectId", "kafka", "postgres"}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    answer = requests.get(f"{server.base}/notebooks", headers=server.headers, timeout=10)
+    assert answer.status_code == 200
+    assert answer.json()["totalCount"] == 0
+
+
+def test_a_second_up_on_the_same_home_says_so_and_ends(server: LocalServer) -> None:
+    second = server.command("up")
+    printed, _ = second.communicate(timeout=30)
+    assert second.returncode == 1
+    assert f"in use by process {server.process.pid}" in printed.decode()
+    assert server.info.url in printed.decode()
+    ready = requests.get(f"{server.info.url}/health/ready", timeout=10)
+    assert ready.status_code == 200, "the first was disturbed"
+
+
+def test_ctrl_c_ends_every_process_within_ten_seconds_and_data_stays() -> None:
+    with local_server() as server:
+        created = requests.post(
+            f"{server.base}/notebook",
+            json={"notebookName": "kept"},
+            headers=server.headers,
+            timeout=10,
+        ).json()
+        members = server.members()
+        assert len(members) >= 6, "up, four roles, the broker, the database"
+        assert server.stop() < 10
+        assert [p for p in members if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+        assert not (server.home / "server.json").exists()
+        server.start()
+        found = requests.get(
+            f"{server.base}/notebook/{created['notebookId']}", headers=server.headers, timeout=10
+        )
+        assert found.json()["notebookName"] == "kept"
+
+
+def test_administration_by_command_line(server: LocalServer) -> None:
+    environment = {**os.environ, "NBLEDGER_POSTGRES_DSN": server.info.postgres}
+
+    def nbledger(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["nbledger", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    tenant, project = server.info.tenant_id, server.info.project_id
+    created = nbledger(
+        "token", "create", "--name", "ada", "--tenant", tenant, "--project", project,
+        "--role", "reader",
+    )  # fmt: skip
+    token = created.stdout.strip()
+    token_id = created.stderr.split()[-1]
+    url = f"{server.base}/notebooks"
+    headers = {"Authorization": f"Bearer {token}"}
+    assert requests.get(url, headers=headers, timeout=10).status_code == 200
+    refused = requests.post(
+        f"{server.base}/notebook", json={"notebookName": "n"}, headers=headers, timeout=10
+    )
+    assert refused.status_code == 403
+    listed = nbledger("token", "list").stdout
+    assert "ada" in listed
+    assert token not in listed
+    assert nbledger("token", "revoke", token_id).returncode == 0
+    assert nbledger("token", "revoke", token_id).returncode == 1
+    verified = nbledger("audit", "verify")
+    assert verified.returncode == 0, verified.stderr
+    assert nbledger("projector", "--rebuild", "notebook_list").returncode == 0
+    unknown = nbledger("projector", "--rebuild", "nothing")
+    assert unknown.returncode == 1
+    assert "notebook_list" in unknown.stderr, "it names those that exist"
+
+
+def test_logs_hold_no_secret_and_no_source(server: LocalServer) -> None:
+    source = "print('a line of somebody else notebook')"
+    requests.post(
+        f"{server.base}/notebook",
+        json={
+            "notebookName": "secretive",
+            "initialCells": [{"cellType": "code", "content": source}],
+        },
+        headers=server.headers,
+        timeout=10,
+    )
+    password = server.info.postgres.split(":")[2].split("@")[0]
+    logs = list((server.home / "logs").glob("*.log"))
+    assert len(logs) >= 4
+    text = "\n".join(Path(log).read_text(errors="replace") for log in logs)
+    for secret in (server.info.token, password, "somebody else notebook"):
+        assert secret not in text
