@@ -1,0 +1,189 @@
+"""Checking JSON objects member by member, so that every fault is told at once."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, TypeVar, overload
+
+import msgspec
+
+from nbledger_domain.errors import Fault, InvalidInputError
+
+T = TypeVar("T")
+
+MAX_DEPTH = 100
+"""Deeper JSON is refused: too much that reads it later works recursively."""
+
+_AT = re.compile(r" - at `(?:key in )?\$?(.*)`\Z", re.DOTALL)
+_STEP = re.compile(r"\[(\d+|\.\.\.)\]|\.([^.\[]+)")
+
+
+def decode(body: bytes) -> Any:
+    """The JSON value in ``body``. Raises :class:`InvalidInputError`."""
+    try:
+        value = msgspec.json.decode(body)
+    except RecursionError:
+        raise InvalidInputError([Fault("", "is nested too deeply")]) from None
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise InvalidInputError([Fault("", f"is not JSON: {error}")]) from None
+    return value
+
+
+def decode_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in ``body``, free of what can be stored nowhere.
+
+    Raises :class:`InvalidInputError`.
+    """
+    value = decode(body)
+    if not isinstance(value, dict):
+        raise InvalidInputError([Fault("", "must be a JSON object")])
+    faults = list(unstorable(value))
+    if faults:
+        raise InvalidInputError(faults[:100])
+    return value
+
+
+def unstorable(value: Any, pointer: str = "", depth: int = 0) -> Iterator[Fault]:
+    """A fault for every text with a NUL or half a character, and for nesting too deep."""
+    if isinstance(value, str):
+        if reason := _bad_text(value):
+            yield Fault(pointer, reason)
+    elif isinstance(value, dict | list):
+        if depth == MAX_DEPTH:
+            yield Fault(pointer, f"is nested more than {MAX_DEPTH} deep")
+            return
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in items:
+            if isinstance(key, str) and (reason := _bad_text(key)):
+                yield Fault(pointer, f"has a member whose name {reason}")
+                continue
+            yield from unstorable(item, f"{pointer}/{escaped(key)}", depth + 1)
+
+
+def _bad_text(text: str) -> str | None:
+    if "\x00" in text:
+        return "contains the character U+0000, which cannot be stored"
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return "contains half of a surrogate pair, which is no character"
+    return None
+
+
+def escaped(key: object) -> str:
+    """``key`` as a reference token of a JSON pointer (RFC 6901)."""
+    return str(key).replace("~", "~0").replace("/", "~1")
+
+
+class Members:
+    """The members of a JSON object; taking them one by one collects what is wrong with them."""
+
+    def __init__(self, value: dict[str, Any], pointer: str, faults: list[Fault]) -> None:
+        self._left = dict(value)
+        self._pointer = pointer
+        self.faults = faults
+
+    def fault(self, name: str, reason: str) -> None:
+        """Add a fault of the member ``name``."""
+        self.faults.append(Fault(f"{self._pointer}/{escaped(name)}", reason))
+
+    def has(self, name: str) -> bool:
+        """Whether the member is there and has not been taken."""
+        return name in self._left
+
+    @overload
+    def take(self, name: str, kind: type[T]) -> T | None: ...
+    @overload
+    def take(self, name: str, kind: type[T], default: T) -> T: ...
+    def take(self, name: str, kind: Any, default: Any = None) -> Any:
+        """The member as a ``kind``; ``default`` where it is absent, null or (a fault) wrong."""
+        value = self._left.pop(name, None)
+        if value is None:
+            return default
+        return self._convert(f"{self._pointer}/{escaped(name)}", value, kind, default)
+
+    def require(self, name: str, kind: type[T], default: T) -> T:
+        """Like :meth:`take`, where an absent member is a fault; ``default`` stands in for it."""
+        if self._left.get(name) is None:
+            self._left.pop(name, None)
+            self.fault(name, "is required")
+            return default
+        return self.take(name, kind, default)
+
+    def items(self, name: str, kind: type[T], *, limit: int) -> list[T] | None:
+        """The good items of a list; a fault is added for every bad one."""
+        value = self._left.pop(name, None)
+        if value is None:
+            return None
+        pointer = f"{self._pointer}/{escaped(name)}"
+        if not isinstance(value, list):
+            self.faults.append(Fault(pointer, "must be an array"))
+            return None
+        if len(value) > limit:
+            self.faults.append(Fault(pointer, f"must have at most {limit} items"))
+            return None
+        good: list[T] = []
+        for index, item in enumerate(value):
+            before = len(self.faults)
+            converted = self._convert(f"{pointer}/{index}", item, kind, None)
+            if len(self.faults) == before and converted is not None:
+                good.append(converted)
+        return good
+
+    def inner(self, name: str) -> "Members | None":
+        """The members of the object ``name``; ``None`` where it is absent, null or (a fault) none."""
+        value = self._left.pop(name, None)
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            self.fault(name, "must be an object")
+            return None
+        return Members(value, f"{self._pointer}/{escaped(name)}", self.faults)
+
+    def objects(self, name: str, *, limit: int) -> "list[Members] | None":
+        """The objects of the list ``name``; ``None`` where it is absent, null or (a fault) none."""
+        value = self._left.pop(name, None)
+        if value is None:
+            return None
+        pointer = f"{self._pointer}/{escaped(name)}"
+        if not isinstance(value, list) or len(value) > limit:
+            self.faults.append(Fault(pointer, f"must be an array of at most {limit} objects"))
+            return None
+        found: list[Members] = []
+        for index, item in enumerate(value):
+            if isinstance(item, dict):
+                found.append(Members(item, f"{pointer}/{index}", self.faults))
+            else:
+                self.faults.append(Fault(f"{pointer}/{index}", "must be an object"))
+        return found
+
+    def ignore(self, *names: str) -> None:
+        """Let members be that are there to be read only."""
+        for name in names:
+            self._left.pop(name, None)
+
+    def unknown(self) -> list[str]:
+        """A warning for every member that nobody took."""
+        return [
+            f"{self._pointer}/{escaped(name)}: unknown member, ignored" for name in self._left
+        ]
+
+    def _convert(self, pointer: str, value: Any, kind: Any, default: Any) -> Any:
+        if value is None:
+            self.faults.append(Fault(pointer, "must not be null"))
+            return default
+        try:
+            return msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            self.faults.append(_from_msgspec(pointer, str(error)))
+            return default
+
+
+def _from_msgspec(pointer: str, message: str) -> Fault:
+    """A fault where msgspec says it is; its own words start in lower case."""
+    match = _AT.search(message)
+    if match is not None:
+        message = message[: match.start()]
+        for index, name in _STEP.findall(match[1]):
+            pointer += f"/{'*' if index == '...' else index or name}"
+    return Fault(pointer, message[:1].lower() + message[1:])

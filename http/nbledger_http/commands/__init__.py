@@ -1,0 +1,1 @@
+"""What clients can have done: one function for each command."""

@@ -1,0 +1,79 @@
+"""Ask for a run of a notebook."""
+
+from typing import Any
+from uuid import UUID
+
+from nbledger_domain.cells import select_range
+from nbledger_domain.errors import NothingToExecuteError
+from nbledger_domain.execution import Execution, PlannedCell
+from nbledger_http import requests
+from nbledger_http.access import Access
+from nbledger_http.commands.load_notebook import load_notebook
+from nbledger_infrastructure import repository, settings
+from nbledger_infrastructure.clock import now
+from nbledger_infrastructure.database import Pool
+from nbledger_infrastructure.event_store import AppendResult, EventStore, RecordConflictError
+from nbledger_infrastructure.identifiers import new_id
+from nbledger_projections import deletions
+
+GUARDED_ATTEMPTS = 3
+
+
+async def execute_notebook(
+    store: EventStore,
+    pool: Pool,
+    access: Access,
+    notebook_id: UUID,
+    body: dict[str, Any],
+    limits: settings.Execution,
+) -> tuple[UUID, str, AppendResult, list[str]]:
+    """Record the request; returns the execution's id, its kernel type, its place, warnings.
+
+    Raises :class:`NotebookNotFoundError`, :class:`InvalidInputError` and
+    :class:`NothingToExecuteError`.
+    """
+    execution_id = new_id()
+    for attempt in range(GUARDED_ATTEMPTS + 1):
+        position = await deletions.last_position(pool, notebook_id)
+        notebook = (await load_notebook(store, access, notebook_id)).aggregate
+        run = requests.run(body, kernel_type=notebook.kernel_type, limits=limits)
+        if not notebook.cells:
+            raise NothingToExecuteError(notebook_id)
+        cell_range = run.cell_range(notebook.cells)
+        cells = (
+            notebook.cells
+            if cell_range is None
+            else select_range(notebook.cells, cell_range.start_cell, cell_range.end_cell)
+        )
+        execution = Execution.request(
+            execution_id,
+            notebook_id=notebook_id,
+            notebook_version=notebook.notebook_version,
+            notebook_stream_version=notebook.version,
+            kernel_type=notebook.kernel_type,
+            cells=[PlannedCell(cell.cell_id, cell.cell_type) for cell in cells],
+            parameters=run.parameters,
+            options=run.options,
+            requested_by=access.token.name,
+            at=now(),
+            cell_range=cell_range,
+        )
+        # A deletion may have come in between. Runs of the same notebook that record a lot
+        # would defeat the guard for ever, so the last attempt goes without: what slips
+        # through is cancelled by the deletions reactor.
+        guarded = attempt < GUARDED_ATTEMPTS
+        try:
+            appended = await repository.save(
+                store,
+                execution,
+                access.stream(execution_id, notebook_id),
+                access.metadata(),
+                subject_unchanged_since=position if guarded else None,
+            )
+        except RecordConflictError:
+            if not guarded:
+                raise
+            continue
+        assert appended is not None  # noqa: S101 (a request is an event)
+        return execution_id, notebook.kernel_type, appended, run.warnings
+    raise AssertionError("unreachable")

@@ -1,0 +1,76 @@
+"""Make a notebook of an uploaded file."""
+
+import asyncio
+from collections.abc import Sequence
+from uuid import UUID
+
+import msgspec
+
+from nbledger_domain.cells import Cell, StoredOutputs
+from nbledger_domain.notebook import Notebook, UploadedFile
+from nbledger_http.access import Access
+from nbledger_http.requests import Creation
+from nbledger_infrastructure import repository
+from nbledger_infrastructure.artifacts import ArtifactStore, Scope
+from nbledger_infrastructure.clock import now
+from nbledger_infrastructure.event_store import AppendResult, EventStore
+from nbledger_infrastructure.identifiers import new_id
+from nbledger_infrastructure.notebook_files import ParsedNotebook
+
+CONCURRENT_PUTS = 8
+
+
+async def upload_notebook(
+    store: EventStore,
+    artifacts: ArtifactStore,
+    access: Access,
+    creation: Creation,
+    *,
+    file_name: str,
+    content: bytes,
+    parsed: ParsedNotebook,
+) -> tuple[UUID, AppendResult]:
+    """Keep the file and its outputs, then record the notebook; returns its id and place."""
+    notebook_id = new_id()
+    scope = access.scope(notebook_id)
+    digest = await artifacts.put(scope, content)
+    notebook = Notebook.create(
+        notebook_id,
+        name=creation.name,
+        description=creation.description,
+        kernel_type=creation.kernel_type,
+        integration=creation.integration,
+        environment=creation.environment,
+        cells=await _with_outputs(artifacts, scope, parsed.cells, parsed.outputs),
+        metadata=parsed.metadata,
+        uploaded=UploadedFile(
+            file_name=file_name, digest=digest, size=len(content), nbformat=parsed.nbformat
+        ),
+        created_by=access.token.name,
+        at=now(),
+    )
+    stream = access.stream(notebook_id, notebook_id)
+    appended = await repository.save(store, notebook, stream, access.metadata())
+    assert appended is not None  # noqa: S101 (a creation is an event)
+    return notebook_id, appended
+
+
+async def _with_outputs(
+    artifacts: ArtifactStore, scope: Scope, cells: Sequence[Cell], outputs: dict[str, bytes]
+) -> list[Cell]:
+    """The cells, each with where its outputs are now kept."""
+    slots = asyncio.Semaphore(CONCURRENT_PUTS)
+
+    async def kept(cell: Cell) -> Cell:
+        content = outputs.get(cell.cell_id)
+        if content is None:
+            return cell
+        async with slots:
+            digest = await artifacts.put(scope, content)
+        count = len(msgspec.json.decode(content, type=list[msgspec.Raw]))
+        stored = StoredOutputs(digest, len(content), count)
+        return msgspec.structs.replace(cell, outputs=stored)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(kept(cell)) for cell in cells]
+    return [task.result() for task in tasks]

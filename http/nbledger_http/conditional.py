@@ -1,0 +1,76 @@
+"""Entity tags and conditional requests (RFC 9110, section 13)."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
+from typing import Any
+
+from litestar import Request
+
+from nbledger_http.replies import Reply, empty_reply, json_reply
+
+_ETAG = re.compile(r'(W/)?"([^"]*)"')
+_STREAM_VERSION = re.compile(r"v(\d{1,18})(?:\.p\d{1,18})?")
+
+
+def http_date(moment: datetime) -> str:
+    """``moment`` as an HTTP date, which has no fractions of a second."""
+    return format_datetime(moment.astimezone(UTC).replace(microsecond=0), usegmt=True)
+
+
+def document_reply(
+    request: Request[Any, Any, Any],
+    document: bytes,
+    *,
+    etag: str,
+    modified_at: datetime,
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
+    """The document, or 304 where the client says that it has just this one."""
+    tags = {
+        "ETag": etag,
+        "Last-Modified": http_date(modified_at),
+        "Cache-Control": "private, no-cache",
+        **(headers or {}),
+    }
+    if _not_modified(request, etag, modified_at):
+        return empty_reply(304, tags)
+    return json_reply(document, headers=tags)
+
+
+def _not_modified(request: Request[Any, Any, Any], etag: str, modified_at: datetime) -> bool:
+    none_match = request.headers.get("if-none-match")
+    if none_match is not None:
+        # Weak comparison; If-Modified-Since then does not count.
+        return none_match.strip() == "*" or any(
+            f'"{tag}"' == etag for _, tag in _ETAG.findall(none_match)
+        )
+    since = request.headers.get("if-modified-since")
+    if since is None:
+        return False
+    try:
+        moment = parsedate_to_datetime(since)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return False
+    if moment.tzinfo is None:
+        return False
+    return modified_at.replace(microsecond=0) <= moment
+
+
+class Precondition:
+    """What an ``If-Match`` header demands of the version of a notebook's stream."""
+
+    def __init__(self, header: str | None) -> None:
+        self._any = header is None or header.strip() == "*"
+        # Strong comparison: a weak tag never matches. The position in a tag is not compared:
+        # an execution that was recorded meanwhile does not spoil an edit.
+        self._versions = {
+            int(match[1])
+            for weak, tag in _ETAG.findall(header or "")
+            if not weak and (match := _STREAM_VERSION.fullmatch(tag))
+        }
+
+    def holds(self, stream_version: int) -> bool:
+        """Whether a notebook at this version may be changed."""
+        return self._any or stream_version in self._versions

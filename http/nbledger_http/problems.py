@@ -1,0 +1,221 @@
+"""The one place where errors become HTTP: RFC 9457 problems with a closed list of codes."""
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Any, cast
+
+import msgspec
+import structlog
+from litestar import Request
+from litestar.exceptions import HTTPException
+
+from nbledger_domain.errors import DomainError, Fault, InvalidInputError
+from nbledger_http.replies import Reply, json_reply
+from nbledger_infrastructure.artifacts import ArtifactMissingError
+from nbledger_infrastructure.database import UNAVAILABLE, DatabaseUnavailableError
+from nbledger_infrastructure.event_store import (
+    DuplicateEventError,
+    InvalidEventError,
+    RecordConflictError,
+    StoreUnavailableError,
+)
+
+log = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 2
+
+
+class Code(StrEnum):
+    """Everything that can go wrong, by a name that does not change."""
+
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    LINK_INVALID = "link_invalid"
+    NOT_FOUND = "not_found"
+    PROJECT_NOT_FOUND = "project_not_found"
+    NOTEBOOK_NOT_FOUND = "notebook_not_found"
+    EXECUTION_NOT_FOUND = "execution_not_found"
+    CELL_NOT_FOUND = "cell_not_found"
+    ARTIFACT_NOT_FOUND = "artifact_not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    NOTEBOOK_EXECUTING = "notebook_executing"
+    EXECUTION_ENDED = "execution_ended"
+    NOTHING_TO_EXECUTE = "nothing_to_execute"
+    STALE_VERSION = "stale_version"
+    CONFLICT = "conflict"
+    PRECONDITION_FAILED = "precondition_failed"
+    BODY_TOO_LARGE = "body_too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    VALIDATION_FAILED = "validation_failed"
+    RATE_LIMITED = "rate_limited"
+    INTERNAL_ERROR = "internal_error"
+    UNAVAILABLE = "unavailable"
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """How a code is told: its status, and a title that is the same every time."""
+
+    status: int
+    title: str
+
+
+KINDS: dict[Code, Kind] = {
+    Code.UNAUTHENTICATED: Kind(401, "A valid access token is needed."),
+    Code.FORBIDDEN: Kind(403, "The access token does not allow this."),
+    Code.LINK_INVALID: Kind(403, "The download link is not valid."),
+    Code.NOT_FOUND: Kind(404, "There is nothing at this address."),
+    Code.PROJECT_NOT_FOUND: Kind(404, "There is no such project."),
+    Code.NOTEBOOK_NOT_FOUND: Kind(404, "There is no such notebook."),
+    Code.EXECUTION_NOT_FOUND: Kind(404, "There is no such execution."),
+    Code.CELL_NOT_FOUND: Kind(404, "There is no such cell in the execution."),
+    Code.ARTIFACT_NOT_FOUND: Kind(404, "There is no such file."),
+    Code.METHOD_NOT_ALLOWED: Kind(405, "This address does not answer that method."),
+    Code.NOTEBOOK_EXECUTING: Kind(409, "The notebook is executing."),
+    Code.EXECUTION_ENDED: Kind(409, "The execution has already ended."),
+    Code.NOTHING_TO_EXECUTE: Kind(409, "The notebook has no cells to execute."),
+    Code.STALE_VERSION: Kind(409, "The notebook has been changed since it was read."),
+    Code.CONFLICT: Kind(409, "Too many others are changing the same thing."),
+    Code.PRECONDITION_FAILED: Kind(412, "The notebook has been changed since it was read."),
+    Code.BODY_TOO_LARGE: Kind(413, "The request body is too large."),
+    Code.UNSUPPORTED_MEDIA_TYPE: Kind(415, "The request body is not of a supported type."),
+    Code.VALIDATION_FAILED: Kind(422, "The request is not valid."),
+    Code.RATE_LIMITED: Kind(429, "Too many requests."),
+    Code.INTERNAL_ERROR: Kind(500, "Something went wrong on our side."),
+    Code.UNAVAILABLE: Kind(503, "The service cannot answer just now."),
+}
+
+# What may not be told apart (unknown, foreign, malformed) is told in the same words.
+_FIXED_DETAILS = {
+    Code.PROJECT_NOT_FOUND: "There is no such project, or it is not open to this token.",
+    Code.NOTEBOOK_NOT_FOUND: "There is no such notebook, or it is not open to this token.",
+    Code.EXECUTION_NOT_FOUND: "There is no such execution, or it is not open to this token.",
+}
+
+_LITESTAR_CODES = {
+    404: Code.NOT_FOUND,
+    405: Code.METHOD_NOT_ALLOWED,
+    413: Code.BODY_TOO_LARGE,
+    415: Code.UNSUPPORTED_MEDIA_TYPE,
+}
+
+
+class Problem(Exception):
+    """An answer that is an error; raised by whatever handles a request."""
+
+    def __init__(
+        self,
+        code: Code,
+        detail: str = "",
+        *,
+        faults: list[Fault] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(code)
+        self.code = code
+        self.detail = _FIXED_DETAILS.get(code, detail) or KINDS[code].title
+        self.faults = faults or []
+        self.headers = dict(headers or {})
+
+
+class ProblemBody(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
+    """An error as a client gets it (RFC 9457). ``error`` repeats the detail as plain text."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: Code
+    request_id: str
+    error: str
+    errors: list[Fault] = []
+
+
+def from_exception(error: Exception) -> Problem:
+    """The problem that ``error`` is to the client; one of ours is logged with its trace."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, InvalidInputError):
+        return Problem(Code.VALIDATION_FAILED, _first(error.faults), faults=error.faults)
+    if isinstance(error, DomainError) and error.code in set(Code):
+        return Problem(Code(error.code), error.detail)
+    if isinstance(error, StoreUnavailableError) and error.outcome_unknown:
+        return _unavailable("The database went away; the request may or may not have taken effect.")
+    if isinstance(error, DatabaseUnavailableError | TimeoutError | UNAVAILABLE):
+        return _unavailable("The database or the artifact store cannot be reached.")
+    if isinstance(error, RecordConflictError | DuplicateEventError):
+        retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        return Problem(Code.CONFLICT, "Send the request again.", headers=retry)
+    if isinstance(error, InvalidEventError):
+        return _invalid("holds a value that cannot be stored")
+    if isinstance(error, ArtifactMissingError):
+        return Problem(Code.ARTIFACT_NOT_FOUND, "The file is not kept any more.")
+    if isinstance(error, RecursionError):
+        return _invalid("is nested too deeply")
+    if isinstance(error, HTTPException) and error.status_code < 500:
+        code = _LITESTAR_CODES.get(error.status_code)
+        if code is None:
+            return _invalid(str(error.detail))
+        return Problem(code, headers=_allow(error.headers))
+    log.error("request failed", exc_info=error)
+    return Problem(Code.INTERNAL_ERROR, "The failure has been logged under this request id.")
+
+
+def render(problem: Problem, request_id: str) -> Reply:
+    """The answer that tells ``problem``."""
+    kind = KINDS[problem.code]
+    body = ProblemBody(
+        type=f"/problems/{problem.code}",
+        title=kind.title,
+        status=kind.status,
+        detail=problem.detail,
+        code=problem.code,
+        request_id=request_id,
+        error=problem.detail,
+        errors=problem.faults,
+    )
+    headers = problem.headers
+    if problem.code is Code.UNAUTHENTICATED:
+        headers = {"WWW-Authenticate": 'Bearer realm="nbledger"', **headers}
+    return json_reply(
+        msgspec.json.encode(body), status=kind.status, headers=headers, media_type=MEDIA_TYPE
+    )
+
+
+def handle(request: Request[Any, Any, Any], error: Exception) -> Any:
+    """Litestar's exception handler for everything."""
+    request_id = cast("str", cast("dict[str, Any]", request.scope).get("request_id", ""))
+    return render(from_exception(error), request_id)
+
+
+def phrase(status: int) -> str:
+    """The reason phrase of ``status``."""
+    return HTTPStatus(status).phrase
+
+
+def _first(faults: list[Fault]) -> str:
+    first = f"{faults[0].pointer or 'the body'}: {faults[0].reason}"
+    return first if len(faults) == 1 else f"{first} (and {len(faults) - 1} more)"
+
+
+def _invalid(reason: str) -> Problem:
+    faults = [Fault("", reason)]
+    return Problem(Code.VALIDATION_FAILED, _first(faults), faults=faults)
+
+
+def _unavailable(detail: str) -> Problem:
+    retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return Problem(Code.UNAVAILABLE, detail, headers=retry)
+
+
+def _allow(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """The ``Allow`` header, which also names HEAD wherever there is GET."""
+    for name, value in (headers or {}).items():
+        if name.lower() == "allow":
+            methods = set(re.findall(r"[A-Z]+", value))
+            if "GET" in methods:
+                methods.add("HEAD")
+            return {"Allow": ", ".join(sorted(methods))}
+    return {}

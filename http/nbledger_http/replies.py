@@ -1,0 +1,86 @@
+"""Answers: ready-made bytes with headers, sent as they are."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import msgspec
+from litestar.types import Receive, Scope, Send
+
+
+class Reply:
+    """An answer whose whole body is at hand; an ASGI application, so that nothing wraps it."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes = b"") -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        await send(
+            {"type": "http.response.start", "status": self.status, "headers": self.headers}
+        )
+        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+
+
+class StreamReply(Reply):
+    """An answer whose body comes in pieces; not chunked where its length is given."""
+
+    __slots__ = ("pieces",)
+
+    def __init__(
+        self, status: int, headers: list[tuple[bytes, bytes]], pieces: AsyncIterator[bytes]
+    ) -> None:
+        super().__init__(status, headers)
+        self.pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, piece by piece."""
+        await send(
+            {"type": "http.response.start", "status": self.status, "headers": self.headers}
+        )
+        async for piece in self.pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def header_list(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """``headers`` in ASGI's form."""
+    return [
+        (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
+        for name, value in headers.items()
+    ]
+
+
+def json_reply(
+    body: bytes,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    media_type: str = "application/json",
+) -> Reply:
+    """An answer of ready-made JSON."""
+    return Reply(
+        status,
+        [
+            (b"content-type", media_type.encode("latin-1")),
+            (b"content-length", str(len(body)).encode()),
+            *header_list(headers or {}),
+        ],
+        body,
+    )
+
+
+def empty_reply(status: int, headers: Mapping[str, str] | None = None) -> Reply:
+    """An answer without a body."""
+    return Reply(status, header_list(headers or {}))
+
+
+def with_members(document: bytes, **members: Any) -> bytes:
+    """The JSON object ``document`` with ``members`` at its end."""
+    extra = msgspec.json.encode(members)
+    if document == b"{}":
+        return extra
+    return document[:-1] + b"," + extra[1:] if members else document

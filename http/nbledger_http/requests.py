@@ -1,0 +1,357 @@
+"""What clients ask for, checked whole: every fault of a request is told at once."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal, cast
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from nbledger_domain import parameters as notebook_parameters
+from nbledger_domain.cells import Cell
+from nbledger_domain.errors import Fault, InvalidInputError
+from nbledger_domain.execution import CellRange, OutputOptions, RunOptions
+from nbledger_domain.notebook import Environment, Integration, Notebook, NotebookChanges
+from nbledger_http import cell_inputs
+from nbledger_http.checking import Members, escaped, unstorable
+from nbledger_infrastructure import settings
+
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
+Description = Annotated[str, Meta(max_length=10_000)]
+Text = Annotated[str, Meta(max_length=200)]
+Timeout = Annotated[float, Meta(gt=0)]
+Package = Annotated[str, Meta(min_length=1, max_length=200)]
+CellId = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+MAX_PACKAGES = 1000
+LANGUAGES: Mapping[str, notebook_parameters.Language] = {"r": "r", "scala": "scala"}
+READ_ONLY = (
+    "notebookId",
+    "projectId",
+    "tenantId",
+    "notebookVersion",
+    "status",
+    "template",
+    "dateCreated",
+    "createdBy",
+    "lastExecutionDate",
+    "executionCount",
+    "session",
+    "warnings",
+    "parsing",
+)
+"""Members of a notebook that answers carry and an update may send back, unread."""
+
+_CRON_FIELD = re.compile(r"[0-9A-Za-z*/,\-?#L]+\Z")
+_FRACTION = re.compile(r"\.(\d+)")
+
+
+class Creation(msgspec.Struct, frozen=True):
+    """A checked request to create a notebook."""
+
+    name: str
+    description: str
+    kernel_type: str
+    template: str | None
+    integration: Integration
+    environment: Environment
+    cells: list[Cell]
+    warnings: list[str]
+
+
+class Update(msgspec.Struct, frozen=True):
+    """A checked request to change a notebook."""
+
+    changes: NotebookChanges
+    read_at: datetime | None
+    warnings: list[str]
+
+
+class Run(msgspec.Struct, frozen=True):
+    """A checked request to execute; what of it depends on the notebook is checked later."""
+
+    whole: bool
+    start_cell: str | None
+    end_cell: str | None
+    parameters: dict[str, Any]
+    options: RunOptions
+    warnings: list[str]
+
+    def cell_range(self, cells: Sequence[Cell]) -> CellRange | None:
+        """The range to run of ``cells``; an end that was left open is that of the notebook."""
+        if self.whole or not cells:
+            return None
+        return CellRange(
+            self.start_cell or cells[0].cell_id,
+            self.end_cell or cells[-1].cell_id,
+        )
+
+
+def creation(
+    body: dict[str, Any],
+    *,
+    kernel_types: Collection[str],
+    templates: Mapping[str, Sequence[Cell]] | Collection[str],
+    template_cells: Any,
+) -> Creation:
+    """Check the body of a create. Raises :class:`InvalidInputError` with every fault.
+
+    ``template_cells`` gives the cells of a template by its name.
+    """
+    faults: list[Fault] = []
+    warnings: list[str] = []
+    members = Members(body, "", faults)
+    name = members.require("notebookName", Name, "")
+    description = members.take("notebookDescription", Description, "")
+    kernel_type = members.take("kernelType", str, "python3")
+    if kernel_type not in kernel_types:
+        members.fault("kernelType", f"must be one of {', '.join(sorted(kernel_types))}")
+    template = members.take("template", str)
+    cells: list[Cell] = []
+    if template is not None and template not in templates:
+        members.fault(
+            "template",
+            f"there is no such template; there are: {', '.join(sorted(templates)) or 'none'}",
+        )
+    elif template is not None:
+        cells = template_cells(template)
+    integration = _integration(members.inner("integration"), Integration(), warnings)
+    environment = _environment(members.inner("environment"), Environment(), warnings)
+    cells = [
+        *cells,
+        *cell_inputs.new_cells(members, "initialCells", before=cells, warnings=warnings),
+    ]
+    members.ignore(*READ_ONLY)
+    warnings.extend(members.unknown())
+    if faults:
+        raise InvalidInputError(faults)
+    return Creation(
+        name, description, kernel_type, template, integration, environment, cells, warnings
+    )
+
+
+def upload(
+    fields: Mapping[str, str], *, file_name: str, kernel_types: Collection[str]
+) -> tuple[Creation, bool]:
+    """Check the fields of an upload; the second value tells whether a kernel type was given.
+
+    Raises :class:`InvalidInputError` with every fault.
+    """
+    faults = [
+        Fault(f"/{escaped(key)}", reason.reason)
+        for key, value in fields.items()
+        for reason in unstorable(value)
+    ]
+    given = {key: value for key, value in fields.items() if value != ""}
+    body: dict[str, Any] = dict(given)
+    for flag in ("enrichmentMode", "autoExecution"):
+        if flag in given:
+            found = boolean(given[flag])
+            if found is None:
+                faults.append(Fault(f"/{flag}", "must be true or false"))
+            body[flag] = found
+    members = Members(body, "", faults)
+    default_name = file_name.removesuffix(".ipynb").strip()[:200] or "Untitled"
+    name = members.take("notebookName", Name, default_name)
+    description = members.take("notebookDescription", Description, "")
+    kernel_type = members.take("kernelType", str)
+    if kernel_type is not None and kernel_type not in kernel_types:
+        members.fault("kernelType", f"must be one of {', '.join(sorted(kernel_types))}")
+    warnings: list[str] = []
+    integration = _integration(members, Integration(), warnings)
+    if faults:
+        raise InvalidInputError(faults)
+    return (
+        Creation(
+            name,
+            description,
+            kernel_type or "python3",
+            None,
+            integration,
+            Environment(),
+            [],
+            warnings,
+        ),
+        kernel_type is not None,
+    )
+
+
+def update(body: dict[str, Any], notebook: Notebook) -> Update:
+    """Check the body of an update of ``notebook``. Raises :class:`InvalidInputError`."""
+    faults: list[Fault] = []
+    warnings: list[str] = []
+    members = Members(body, "", faults)
+    name: str | UnsetType = UNSET
+    if members.has("notebookName"):
+        name = members.require("notebookName", Name, "")
+    description: str | UnsetType = UNSET
+    if members.has("notebookDescription"):
+        description = members.take("notebookDescription", Description, "")
+    integration: Integration | UnsetType = UNSET
+    if (inner := members.inner("integration")) is not None:
+        integration = _integration(inner, notebook.integration, warnings)
+    environment: Environment | UnsetType = UNSET
+    if (inner := members.inner("environment")) is not None:
+        environment = _environment(inner, notebook.environment, warnings)
+    cells: Sequence[Cell] | UnsetType = UNSET
+    if body.get("cells") is not None:
+        cells = cell_inputs.changed_cells(
+            members, "cells", current=notebook.cells, warnings=warnings
+        )
+    members.ignore("cells")
+    kernel_type = members.take("kernelType", str)
+    if kernel_type is not None and kernel_type != notebook.kernel_type:
+        members.fault("kernelType", f"cannot be changed; it is {notebook.kernel_type!r}")
+    read_at = _date_modified(members)
+    members.ignore(*READ_ONLY)
+    warnings.extend(members.unknown())
+    if faults:
+        raise InvalidInputError(faults)
+    changes = NotebookChanges(
+        name=name,
+        description=description,
+        integration=integration,
+        environment=environment,
+        cells=cells,
+    )
+    return Update(changes, read_at, warnings)
+
+
+def run(body: dict[str, Any], *, kernel_type: str, limits: settings.Execution) -> Run:
+    """Check the body of an execute. Raises :class:`InvalidInputError` with every fault."""
+    faults: list[Fault] = []
+    warnings: list[str] = []
+    members = Members(body, "", faults)
+    cell_range = members.inner("cellRange")
+    default_mode = "all" if cell_range is None else "range"
+    mode: str = members.take("executionMode", Literal["all", "range"], default_mode)  # type: ignore[arg-type]
+    start_cell = end_cell = None
+    if cell_range is not None:
+        start_cell = cell_range.take("startCell", CellId)
+        end_cell = cell_range.take("endCell", CellId)
+        warnings.extend(cell_range.unknown())
+        if mode == "all":
+            warnings.append("/cellRange: ignored, as executionMode is 'all'")
+    elif mode == "range":
+        members.fault("cellRange", "is required when executionMode is 'range'")
+    parameters = members.take("parameters", dict[str, Any], {})
+    language = LANGUAGES.get(kernel_type, "python")
+    members.faults.extend(
+        Fault(f"/parameters/{escaped(fault.name)}", fault.reason)
+        for fault in notebook_parameters.validate(parameters, language)
+    )
+    timeout = _timeout(members, "timeout", limits)
+    options = RunOptions(
+        timeout=timeout or min(limits.default_timeout, limits.max_timeout),
+        cell_timeout=_timeout(members, "cellTimeout", limits),
+        priority=members.take("priority", Literal["Low", "Normal", "High"], "Normal"),  # type: ignore[arg-type]
+        continue_on_error=members.take("continueOnError", bool, False),
+        output_options=_output_options(members.inner("outputOptions"), warnings),
+    )
+    warnings.extend(members.unknown())
+    if faults:
+        raise InvalidInputError(faults)
+    return Run(mode == "all", start_cell, end_cell, parameters, options, warnings)
+
+
+def boolean(text: str) -> bool | None:
+    """``true`` or ``false`` as forms and queries write them."""
+    return {"true": True, "false": False, "1": True, "0": False}.get(text.strip().lower())
+
+
+def _integration(
+    members: Members | None, before: Integration, warnings: list[str]
+) -> Integration:
+    """What ``members`` make of the settings ``before``; null takes a text away."""
+    if members is None:
+        return before
+    schedule = _text(members, "scheduleExecution", before.schedule_execution)
+    if schedule is not None and not _is_cron(schedule):
+        members.fault("scheduleExecution", "must be a cron expression of five fields")
+    found = Integration(
+        enrichment_mode=members.take("enrichmentMode", bool, before.enrichment_mode),
+        dataset_binding=_text(members, "datasetBinding", before.dataset_binding),
+        output_format=_text(members, "outputFormat", before.output_format),
+        auto_execution=members.take("autoExecution", bool, before.auto_execution),
+        schedule_execution=schedule,
+    )
+    warnings.extend(members.unknown())
+    if found.dataset_binding is not None and found.dataset_binding != before.dataset_binding:
+        warnings.append(
+            f"datasetBinding: no dataset {found.dataset_binding!r} is known here; "
+            "the binding is kept as it is"
+        )
+    if found.schedule_execution is not None and schedule != before.schedule_execution:
+        warnings.append("scheduleExecution: kept, but schedules are not run yet")
+    if found.auto_execution and not before.auto_execution:
+        warnings.append("autoExecution: kept, but nothing executes by itself yet")
+    return found
+
+
+def _text(members: Members, name: str, before: str | None) -> str | None:
+    if not members.has(name):
+        return before
+    return members.take(name, Text, "") or None
+
+
+def _environment(
+    members: Members | None, before: Environment, warnings: list[str]
+) -> Environment:
+    if members is None:
+        return before
+    packages = members.items("packages", Package, limit=MAX_PACKAGES)
+    libraries = members.items("customLibraries", Package, limit=MAX_PACKAGES)
+    members.ignore("pythonVersion")
+    warnings.extend(members.unknown())
+    return Environment(
+        packages=before.packages if packages is None else packages,
+        custom_libraries=before.custom_libraries if libraries is None else libraries,
+    )
+
+
+def _output_options(members: Members | None, warnings: list[str]) -> OutputOptions:
+    default = OutputOptions()
+    if members is None:
+        return default
+    found = OutputOptions(
+        capture_outputs=members.take("captureOutputs", bool, default.capture_outputs),
+        save_intermediate_results=members.take(
+            "saveIntermediateResults", bool, default.save_intermediate_results
+        ),
+        generate_report=members.take("generateReport", bool, default.generate_report),
+    )
+    warnings.extend(members.unknown())
+    return found
+
+
+def _timeout(members: Members, name: str, limits: settings.Execution) -> float | None:
+    value = cast("float | None", members.take(name, Timeout))
+    if value is not None and value > limits.max_timeout:
+        members.fault(name, f"must be at most {limits.max_timeout:g} seconds")
+    return value
+
+
+def _date_modified(members: Members) -> datetime | None:
+    """When the client's copy was last modified, to the end of what its text tells."""
+    text = members.take("dateModified", str)
+    if text is None:
+        return None
+    try:
+        moment = msgspec.convert(text, datetime)
+    except msgspec.ValidationError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        members.fault("dateModified", "must be a time such as 2024-01-20T10:30:00.000Z")
+        return None
+    digits = _FRACTION.search(text)
+    step = 10.0 ** -min(len(digits[1]), 6) if digits else 1.0
+    try:
+        return moment + timedelta(seconds=step)
+    except OverflowError:
+        return moment
+
+
+def _is_cron(text: str) -> bool:
+    fields = text.split()
+    return len(fields) == 5 and all(_CRON_FIELD.match(field) for field in fields)

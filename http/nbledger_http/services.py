@@ -1,0 +1,33 @@
+"""What the handlers work with."""
+
+from typing import Any, cast
+
+import msgspec
+from litestar import Request
+
+from nbledger_http.authentication import Authenticator
+from nbledger_http.links import LinkSigner
+from nbledger_infrastructure.artifacts import ArtifactStore
+from nbledger_infrastructure.database import Pool
+from nbledger_infrastructure.event_store import EventStore
+from nbledger_infrastructure.settings import Settings
+
+
+class Services(msgspec.Struct, kw_only=True):
+    """Everything that a handler may call, made once and closed by whoever made it.
+
+    ``draining`` is set when the server is about to end.
+    """
+
+    settings: Settings
+    pool: Pool
+    store: EventStore
+    artifacts: ArtifactStore
+    authenticator: Authenticator
+    links: LinkSigner
+    draining: bool = False
+
+
+def services_of(request: Request[Any, Any, Any]) -> Services:
+    """The services of the application that got ``request``."""
+    return cast("Services", request.app.state.services)

@@ -1,0 +1,144 @@
+"""Deletions under way: a notebook whose deletion was requested goes with its last execution.
+
+A process manager: it reads events and appends events, and every step may be repeated. The API
+takes the first step at once; this reactor takes whatever is left, also after a crash.
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from nbledger_domain.errors import ExecutionEndedError
+from nbledger_domain.execution import TERMINAL_EVENTS, Execution, TerminationCode
+from nbledger_domain.notebook import Notebook
+from nbledger_infrastructure import repository
+from nbledger_infrastructure.clock import now
+from nbledger_infrastructure.database import Pool, acquire
+from nbledger_infrastructure.event_store import (
+    EventStore,
+    Metadata,
+    RecordConflictError,
+    RecordedEvent,
+)
+
+log = structlog.get_logger(__name__)
+
+NAME = "deletions"
+"""Under this name the reactor keeps its checkpoint."""
+
+ACTOR = "nbledger"
+ATTEMPTS = 10
+
+_TERMINAL = [event.TYPE for event in TERMINAL_EVENTS]
+_OF_INTEREST = {Notebook.DeletionRequested.TYPE, Execution.Requested.TYPE, *_TERMINAL}
+
+
+class Activity(msgspec.Struct, frozen=True):
+    """The executions of a notebook that have not ended, as of the last event that concerns it."""
+
+    position: int
+    running: list[UUID]
+
+
+async def last_position(pool: Pool, notebook_id: UUID) -> int:
+    """The position of the last event that concerns the notebook, 0 when there is none."""
+    async with acquire(pool) as connection:
+        position: int = await connection.fetchval(
+            "SELECT coalesce(max(position), 0) FROM event WHERE subject_id = $1", notebook_id
+        )
+    return position
+
+
+async def activity(pool: Pool, notebook_id: UUID) -> Activity:
+    """What is under way, from the events themselves: never late."""
+    async with acquire(pool) as connection:
+        row = await connection.fetchrow(
+            """
+            SELECT
+                (SELECT coalesce(max(position), 0) FROM event WHERE subject_id = $1) AS position,
+                array(
+                    SELECT asked.stream_id FROM event AS asked
+                    WHERE asked.subject_id = $1 AND asked.type = $2 AND NOT EXISTS (
+                        SELECT FROM event AS ended
+                        WHERE ended.stream_id = asked.stream_id AND ended.type = ANY($3)
+                    )
+                    ORDER BY asked.position
+                ) AS running
+            """,
+            notebook_id,
+            Execution.Requested.TYPE,
+            _TERMINAL,
+        )
+    assert row is not None  # noqa: S101 (a SELECT without FROM gives one row)
+    return Activity(row["position"], row["running"])
+
+
+async def react(store: EventStore, pool: Pool, batch: Sequence[RecordedEvent]) -> None:
+    """Take the next step of every deletion that ``batch`` concerns."""
+    for recorded in [event for event in batch if event.type in _OF_INTEREST]:
+        metadata = Metadata(
+            actor=ACTOR,
+            correlation_id=recorded.metadata.correlation_id,
+            causation_id=str(recorded.event_id),
+            traceparent=recorded.metadata.traceparent,
+        )
+        await advance(store, pool, recorded.subject_id, metadata)
+
+
+async def advance(store: EventStore, pool: Pool, notebook_id: UUID, metadata: Metadata) -> bool:
+    """Cancel what runs of a notebook that is to go; delete it when nothing does.
+
+    Returns whether it is gone. Does nothing to a notebook that is to stay.
+    """
+    for _ in range(ATTEMPTS):
+        # In this order: what happens in between is noticed at the append.
+        found = await activity(pool, notebook_id)
+        loaded = await repository.load(store, Notebook, notebook_id)
+        if loaded is None:
+            # Erased. Whatever slipped in after the deletion is still to be ended.
+            await _cancel_all(store, found.running, metadata)
+            return True
+        notebook = loaded.aggregate
+        if not (notebook.deletion_requested or notebook.deleted):
+            return False
+        if found.running:
+            await _cancel_all(store, found.running, metadata)
+            found = await activity(pool, notebook_id)
+        if notebook.deleted:
+            return True
+        if found.running:
+            return False
+        notebook.delete(at=now())
+        try:
+            await repository.save(
+                store,
+                notebook,
+                loaded.stream,
+                metadata,
+                subject_unchanged_since=found.position,
+            )
+        except RecordConflictError:
+            continue
+        log.info("notebook deleted after its executions", notebook_id=str(notebook_id))
+        return True
+    # What moved the subject is in the log too, and brings the reactor here again.
+    return False
+
+
+async def _cancel_all(
+    store: EventStore, execution_ids: Sequence[UUID], metadata: Metadata
+) -> None:
+    """Ask every execution to end; those that wait for a worker end at once."""
+
+    def request_cancel(execution: Execution) -> None:
+        execution.request_cancel(
+            requested_by=metadata.actor, at=now(), reason=TerminationCode.NOTEBOOK_DELETED
+        )
+
+    for execution_id in execution_ids:
+        try:
+            await repository.update(store, Execution, execution_id, request_cancel, metadata)
+        except ExecutionEndedError:
+            continue
