@@ -119,7 +119,7 @@ class KernelRun:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=_child_environment(),
+            env=python_environment(),
             start_new_session=True,
             limit=1 << 20,
         )
@@ -227,7 +227,8 @@ def _make_runtime_dir() -> Path:
     return Path(tempfile.mkdtemp(prefix="nbk-", dir=folder))
 
 
-def _child_environment() -> dict[str, str]:
+def python_environment() -> dict[str, str]:
+    """The environment of a Python child that imports this package and shall know no secret."""
     environment = child_environment(os.environ)
     # The child imports this very package, wherever the worker found it.
     root = str(Path(__file__).resolve().parents[2])

@@ -11,22 +11,18 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import nbformat
 import psutil
 import zmq
 import zmq.asyncio
 from jupyter_client.kernelspec import NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionComplete, CellExecutionError
 from traitlets.config import Config
 
 from nbledger_workers.kernel import processes
 from nbledger_workers.kernel.environment import kernel_environment
 from nbledger_workers.kernel.outputs import (
-    OUTPUT_MESSAGES,
     ErrorText,
     OutputCollector,
     clean,
@@ -46,6 +42,9 @@ from nbledger_workers.kernel.protocol import (
     UpMessage,
 )
 from nbledger_workers.kernel.specs import InterpreterKernelSpecManager
+
+if TYPE_CHECKING:
+    from nbledger_workers.kernel.client import CollectingClient
 
 Send = Callable[[UpMessage], Awaitable[None]]
 
@@ -81,44 +80,6 @@ class StartError(Exception):
     """The kernel did not come up."""
 
 
-class _Client(NotebookClient):
-    """An nbclient that gathers outputs in bounded collectors instead of in the notebook."""
-
-    def __init__(self, notebook: Any, manager: AsyncKernelManager, **options: Any) -> None:
-        super().__init__(notebook, km=manager, **options)
-        self.collectors: dict[int, OutputCollector] = {}
-        self.changed: set[int] = set()
-        self.executing = asyncio.Event()
-
-    def process_message(  # the signature is nbclient's
-        self,
-        msg: dict[str, Any],
-        cell: Any,  # noqa: ARG002
-        cell_index: int,
-    ) -> None:
-        """Take one IOPub message; raises CellExecutionComplete at the last one."""
-        kind = msg["msg_type"]
-        collector = self.collectors[cell_index]
-        if kind in OUTPUT_MESSAGES:
-            collector.add(msg)
-        elif kind == "execute_input":
-            self.executing.set()
-        elif kind == "clear_output":
-            collector.clear(wait=bool(msg["content"].get("wait")))
-        if kind in ("update_display_data", "display_data", "execute_result"):
-            self._update_displays(msg, cell_index)
-        elif kind == "status" and msg["content"]["execution_state"] == "idle":
-            raise CellExecutionComplete
-        # Widgets (comm messages) have no front end here: what they print stays with the cell.
-
-    def _update_displays(self, msg: dict[str, Any], cell_index: int) -> None:
-        if not (msg["content"].get("transient") or {}).get("display_id"):
-            return
-        for index, collector in self.collectors.items():
-            if collector.update(msg) and index != cell_index:
-                self.changed.add(index)
-
-
 class Supervisor:
     """One run: `run` starts the kernel, runs the cells, ends the kernel and tells the outcome."""
 
@@ -127,12 +88,10 @@ class Supervisor:
         self._request: RunNotebook = launch.run
         self._send = send
         self._stop = stop
-        self._notebook = nbformat.v4.reads(  # type: ignore[no-untyped-call]
-            launch.run.notebook.decode("utf-8")
-        )
+        self._notebook: Any = None
         self._died = asyncio.Event()
         self._manager: AsyncKernelManager | None = None
-        self._client: _Client | None = None
+        self._client: CollectingClient | None = None
         self._process: psutil.Process | None = None
         self._peak = 0
         self._cpu = 0.0
@@ -272,7 +231,9 @@ class Supervisor:
         self._process = psutil.Process(pid)
         background.append(asyncio.create_task(self._watch_death()))
         background.append(asyncio.create_task(self._sample_usage()))
-        client = _Client(
+        # Imported while the kernel starts: nbclient and nbformat take a third of a second.
+        self._notebook, client_class = await asyncio.to_thread(_load, request.notebook)
+        client = client_class(
             self._notebook,
             manager,
             config=Config(),
@@ -307,9 +268,12 @@ class Supervisor:
             self._finish(self._stop.outcome, self._stop.detail)
         if self._end is None and self._died.is_set():
             self._finish(Outcome.KERNEL_DIED, self._death())
+        if self._end is not None:
+            await self._send(CellFinished(index=index, status=CellStatus.SKIPPED))
+            return
         cell = self._notebook.cells[index]
         tags = cell.metadata.get("tags", [])
-        if self._end is not None or "skip-execution" in tags:
+        if "skip-execution" in tags:
             await self._send(CellFinished(index=index, status=CellStatus.SKIPPED))
         elif cell.cell_type != "code" or not cell.source.strip():
             await self._send(CellFinished(index=index, status=CellStatus.SUCCESS))
@@ -421,7 +385,7 @@ class Supervisor:
         if self._died.is_set():
             return CellStatus.ERROR, ErrorText("KernelDied", self._death(), [])
         failure = None if task.cancelled() else task.exception()
-        if failure is None or isinstance(failure, CellExecutionError):
+        if failure is None:
             return CellStatus.ERROR, ErrorText("NoReply", "the kernel gave no reply", [])
         return CellStatus.ERROR, ErrorText(type(failure).__name__, clean(str(failure)), [])
 
@@ -445,7 +409,7 @@ class Supervisor:
         """When the running cell was sent, by wall clock and monotonic clock."""
         return self._started or (None, None)
 
-    async def _report_changed(self, client: _Client) -> None:
+    async def _report_changed(self, client: CollectingClient) -> None:
         for index in sorted(client.changed):
             collector = client.collectors[index]
             await self._send(
@@ -599,6 +563,15 @@ class Supervisor:
             process is not None and process.poll() is None and time.monotonic() < until
         ):
             await asyncio.sleep(0.01)
+
+
+def _load(notebook: bytes) -> tuple[Any, type[CollectingClient]]:
+    import nbformat  # noqa: PLC0415 - see the caller
+
+    from nbledger_workers.kernel.client import CollectingClient  # noqa: PLC0415
+
+    parsed = nbformat.v4.reads(notebook.decode("utf-8"))  # type: ignore[no-untyped-call]
+    return parsed, CollectingClient
 
 
 async def _ready(client: Any) -> dict[str, Any]:
