@@ -118,9 +118,7 @@ async def give_up_if_held(
         give_up(execution, lease.epoch, reason, max_attempts=max_attempts, at=clock.now())
 
     try:
-        updated = await repository.update(
-            store, Execution, lease.execution_id, decide, metadata
-        )
+        updated = await repository.update(store, Execution, lease.execution_id, decide, metadata)
     except DomainError:
         # It has ended, waits already, or a later attempt holds it.
         return None

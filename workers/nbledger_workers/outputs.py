@@ -137,15 +137,15 @@ def _dimensions(
             continue
         told = metadata.get(media_type)
         if isinstance(told, Mapping):
-            width, height = told.get("width"), told.get("height")
-            if _is_size(width) and _is_size(height):
-                return round(width), round(height)
+            width, height = _size(told.get("width")), _size(told.get("height"))
+            if width and height:
+                return width, height
         return _header_size(content) or (None, None)
     return None, None
 
 
-def _is_size(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6
+def _size(value: Any) -> int | None:
+    return round(value) if isinstance(value, int | float) and 0 < value < 1e6 else None
 
 
 def _header_size(content: bytes) -> tuple[int, int] | None:

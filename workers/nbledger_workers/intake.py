@@ -1,0 +1,237 @@
+"""Commands and requests from Kafka: consumers that are made anew whenever the broker fails them."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final, TypeAlias
+from uuid import UUID
+
+import msgspec
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from nbledger_infrastructure import cloudevents
+from nbledger_infrastructure.kafka import (
+    BrokerUnavailableError,
+    command_topic,
+    consumer,
+    control_topic,
+    ensure_topics,
+    worker_group,
+)
+from nbledger_infrastructure.settings import Kafka
+
+log = structlog.get_logger(__name__)
+
+STUCK_SECONDS: Final = 120.0
+"""A partition with messages whose position has not moved for so long is stuck."""
+
+PROBE_SECONDS: Final = 3.0
+"""How often a consumer's positions are compared with what the broker has."""
+
+_POLL_SECONDS: Final = 0.5
+_FULL_POLL_SECONDS: Final = 0.05
+_ANSWER_SECONDS: Final = 10.0
+_DELAYS: Final = (0.1, 0.25, 0.5, 1.0, 2.0)
+
+Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
+_Connection = AbstractAsyncContextManager[AIOKafkaConsumer]
+
+
+class ConsumerStuckError(Exception):
+    """The broker has messages that this consumer does not get; a new process is the remedy."""
+
+
+class BrokerForgotError(Exception):
+    """The broker has fewer messages than were read from it: it was started anew, empty."""
+
+
+class Command(msgspec.Struct, frozen=True, rename="camel"):
+    """What a message asks a worker to do something about."""
+
+    execution_id: UUID
+    notebook_id: UUID
+    tenant_id: UUID
+    project_id: UUID
+
+
+class Slots:
+    """How many runs a worker can still take."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.taken = 0
+
+    @property
+    def free(self) -> int:
+        """Runs that can be taken now."""
+        return self.capacity - self.taken
+
+
+async def commands(
+    kafka: Kafka,
+    kernel_types: list[str],
+    slots: Slots,
+    take: Callable[[Command], Awaitable[None]],
+    *,
+    client_id: str,
+    on_ready: Callable[[], None],
+) -> None:
+    """Give every execute command to ``take``, one after the other, for ever.
+
+    While no slot is free the partitions are paused, and polling goes on. The offset is committed
+    once ``take`` has returned: from then on the claim in the store counts, not the message.
+    ``take`` must not raise. Raises :class:`ConsumerStuckError`.
+    """
+    topics = [command_topic(kafka, kernel_type) for kernel_type in kernel_types]
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[AIOKafkaConsumer]:
+        await ensure_topics(kafka, kernel_types)
+        async with consumer(
+            kafka,
+            *topics,
+            client_id=client_id,
+            group_id=worker_group(kafka),
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=2_000,
+            metadata_max_age_ms=30_000,
+        ) as client:
+            yield client
+
+    async def serve(client: AIOKafkaConsumer, probe: "_Probe") -> None:
+        while True:
+            assigned = client.assignment()
+            if slots.free > 0:
+                client.resume(*client.paused())
+                polled = await _poll(client, _POLL_SECONDS, slots.free)
+            else:
+                client.pause(*assigned)
+                polled = await _poll(client, _FULL_POLL_SECONDS, 1)
+            for record in polled:
+                command = _decode(record, cloudevents.EXECUTE)
+                if command is not None:
+                    await take(command)
+            if polled:
+                await _commit(client)
+            await probe.check(client)
+
+    await _for_ever("commands", connect, serve, on_ready)
+
+
+async def cancels(kafka: Kafka, cancel: Callable[[UUID], None], *, client_id: str) -> None:
+    """Give the execution of every request to cancel to ``cancel``, for ever.
+
+    A request that is missed here is found by the lease renewal.
+    """
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[AIOKafkaConsumer]:
+        await ensure_topics(kafka, [])
+        async with consumer(
+            kafka, control_topic(kafka), client_id=client_id, auto_offset_reset="latest"
+        ) as client:
+            yield client
+
+    async def serve(client: AIOKafkaConsumer, probe: "_Probe") -> None:
+        while True:
+            for record in await _poll(client, _POLL_SECONDS, 500):
+                command = _decode(record, cloudevents.CANCEL)
+                if command is not None:
+                    cancel(command.execution_id)
+            await probe.check(client)
+
+    await _for_ever("control", connect, serve, lambda: None)
+
+
+async def _for_ever(
+    what: str,
+    connect: Callable[[], _Connection],
+    serve: Callable[[AIOKafkaConsumer, "_Probe"], Awaitable[None]],
+    on_ready: Callable[[], None],
+) -> None:
+    failures = 0
+    while True:
+        try:
+            async with connect() as client:
+                if failures:
+                    log.info("consumer is back", consumer=what)
+                failures = 0
+                on_ready()
+                await serve(client, _Probe())
+        except (BrokerUnavailableError, BrokerForgotError, KafkaError, OSError) as error:
+            if not failures:
+                log.warning("consumer is made anew", consumer=what, error=repr(error))
+        delay = _DELAYS[min(failures, len(_DELAYS) - 1)]
+        failures += 1
+        await asyncio.sleep(delay)
+
+
+async def _poll(client: AIOKafkaConsumer, seconds: float, limit: int) -> list[Record]:
+    try:
+        # The client's own limit does not hold while partitions are being assigned.
+        async with asyncio.timeout(seconds + 1.0):
+            polled: Mapping[TopicPartition, list[Record]] = await client.getmany(
+                timeout_ms=int(seconds * 1000), max_records=limit
+            )
+    except TimeoutError:
+        return []
+    return [record for records in polled.values() for record in records]
+
+
+async def _commit(client: AIOKafkaConsumer) -> None:
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            await client.commit()
+    except (CommitFailedError, IllegalStateError) as error:
+        # The partition went to another worker, which gets the command again and drops it.
+        log.info("offsets not committed", error=type(error).__name__)
+
+
+def _decode(record: Record, wanted: str) -> Command | None:
+    told = cloudevents.attributes(tuple(record.headers)).get("type")
+    if told != wanted or record.value is None:
+        log.warning("message of another type ignored", topic=record.topic, type=told)
+        return None
+    try:
+        return msgspec.json.decode(record.value, type=Command)
+    except msgspec.MsgspecError:
+        log.warning("unreadable message ignored", topic=record.topic, offset=record.offset)
+        return None
+
+
+class _Probe:
+    """Compares where a consumer is with what the broker has, now and then."""
+
+    def __init__(self) -> None:
+        self._due = time.monotonic() + PROBE_SECONDS
+        self._seen: dict[TopicPartition, tuple[int, float]] = {}
+
+    async def check(self, client: AIOKafkaConsumer) -> None:
+        """Raises BrokerForgotError, ConsumerStuckError, or what says that the broker is away."""
+        now = time.monotonic()
+        assigned = client.assignment()
+        if now < self._due or not assigned:
+            return
+        self._due = now + PROBE_SECONDS
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            ends: Mapping[TopicPartition, int] = await client.end_offsets(list(assigned))
+            positions = {partition: await client.position(partition) for partition in assigned}
+        paused = client.paused()
+        for partition, position in positions.items():
+            behind = ends[partition] - position
+            if behind < 0:
+                raise BrokerForgotError(f"{partition.topic}/{partition.partition}")
+            last, since = self._seen.get(partition, (-1, now))
+            if behind == 0 or position != last or partition in paused:
+                self._seen[partition] = (position, now)
+            elif now - since > STUCK_SECONDS:
+                log.critical(
+                    "consumer is stuck, the process ends",
+                    topic=partition.topic,
+                    partition=partition.partition,
+                    behind=behind,
+                )
+                raise ConsumerStuckError(f"{partition.topic}/{partition.partition}")

@@ -1,0 +1,70 @@
+"""Renders a notebook to HTML: nbformat JSON on stdin, a page that loads nothing on stdout."""
+
+import html
+import sys
+from typing import Final
+
+import nbformat
+from nbconvert import HTMLExporter
+from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
+
+# What outputs bring along (scripts, images from elsewhere) stays in the file and is not obeyed.
+_POLICY: Final = (
+    "default-src 'none'; img-src data:; font-src data:; style-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'"
+)
+
+_STYLE: Final = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 62rem;
+  margin: 2rem auto; padding: 0 1rem; }
+.cell { margin: 0 0 1.2rem; }
+.prompt { color: #7a8696; font: 12px ui-monospace, monospace; }
+.input_area, .output_stream { background: #f5f7fa; border-radius: 4px; padding: .5rem .8rem;
+  overflow-x: auto; }
+.output_stderr { background: #fff4e5; }
+.output_error { background: #fdecec; border-radius: 4px; padding: .5rem .8rem; overflow-x: auto; }
+pre { margin: 0; font: 13px/1.45 ui-monospace, monospace; white-space: pre-wrap; }
+img, svg { max-width: 100%; height: auto; }
+table { border-collapse: collapse; font-size: 13px; }
+th, td { padding: .25rem .6rem; border: 1px solid #dbe1e8; text-align: right; }
+.ansi-red-fg, .ansi-red-intense-fg { color: #b3261e; }
+.ansi-green-fg, .ansi-green-intense-fg { color: #196c2e; }
+.ansi-blue-fg, .ansi-blue-intense-fg, .ansi-cyan-fg { color: #1b5fae; }
+.ansi-bold { font-weight: 600; }
+"""
+
+_PAGE: Final = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="referrer" content="no-referrer">
+<title>{title}</title>
+<style>{style}{highlighting}</style>
+</head>
+<body>
+<h1>{title}</h1>
+{body}
+</body>
+</html>
+"""
+
+
+def render(document: str) -> str:
+    """The page of a notebook; its title is the notebook's ``metadata.title``."""
+    notebook = nbformat.v4.reads(document)  # type: ignore[no-untyped-call]
+    exporter = HTMLExporter(  # type: ignore[no-untyped-call]
+        template_name="basic", exclude_anchor_links=True, embed_images=True
+    )
+    body, _ = exporter.from_notebook_node(notebook)
+    return _PAGE.format(
+        policy=_POLICY,
+        title=html.escape(str(notebook.metadata.get("title", ""))),
+        style=_STYLE,
+        highlighting=HtmlFormatter().get_style_defs(".highlight"),
+        body=body,
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(render(sys.stdin.buffer.read().decode()).encode("utf-8", "replace"))

@@ -1,0 +1,391 @@
+"""Running one execution that this worker has claimed, from its notebook to its terminal event."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from nbledger_domain.execution import Execution, Resources, TerminationCode
+from nbledger_domain.notebook import Notebook
+from nbledger_infrastructure import clock, repository
+from nbledger_infrastructure.artifacts import ArtifactStore, Scope
+from nbledger_infrastructure.database import DatabaseUnavailableError, Pool
+from nbledger_infrastructure.event_store import EventStore, StoreUnavailableError
+from nbledger_infrastructure.settings import Settings
+from nbledger_infrastructure.worker_registry import WorkerOffer
+from nbledger_workers import claims, leases, report
+from nbledger_workers.claims import Claim
+from nbledger_workers.kernel.driver import KernelRun, Report
+from nbledger_workers.kernel.protocol import (
+    CellFinished,
+    KernelStarted,
+    Outcome,
+    OutputsUpdated,
+    RunFinished,
+    RunNotebook,
+)
+from nbledger_workers.leases import LeaseKeeper
+from nbledger_workers.planning import Plan, PlanError, plan
+from nbledger_workers.recorder import FencedError, Recorder
+from nbledger_workers.steps import Step, Translator, conclusion
+
+log = structlog.get_logger(__name__)
+
+_DATASET_VARIABLE: Final = "MINDZIE_DATASET_ID"
+_LAST_WORD_SECONDS: Final = 5.0
+_REPORTED: Final = (Outcome.COMPLETED, Outcome.CELL_ERROR)
+_BATCH_REPORTS: Final = 64
+_BATCH_BYTES: Final = 32 * 1024 * 1024
+
+
+class Services(msgspec.Struct, frozen=True):
+    """What every run of a worker uses."""
+
+    settings: Settings
+    worker_id: str
+    pool: Pool
+    store: EventStore
+    artifacts: ArtifactStore
+    keeper: LeaseKeeper
+    offers: Mapping[str, WorkerOffer]
+    on_language: Callable[[str, str], None]
+    """Called with kernel type and version of its language when a kernel has told."""
+
+
+class Halt(Enum):
+    """Why a worker stops a run that has not ended."""
+
+    LEASE_LOST = "lease lost"
+    SHUTDOWN = "shutdown"
+
+
+class Run:
+    """One attempt. Whatever happens, no kernel is left when :meth:`run` returns."""
+
+    def __init__(self, services: Services, claim: Claim) -> None:
+        self._services = services
+        self._claim = claim
+        self._recorder = Recorder(services.store, claim, on_cancel=self.cancel)
+        self._kernel: KernelRun | None = None
+        self._work: asyncio.Task[None] | None = None
+        self._cancelled = False
+        self._halted: Halt | None = None
+        self._reports = _Reports()
+
+    def cancel(self) -> None:
+        """Stop because somebody asked for it."""
+        self._cancelled = True
+        if self._kernel is not None:
+            self._kernel.cancel("The run was cancelled.")
+
+    def hand_back(self) -> None:
+        """Stop because the worker ends: another one may have the run if no cell has run."""
+        self._halt(Halt.SHUTDOWN)
+
+    def _halt(self, why: Halt) -> None:
+        if self._halted is None:
+            self._halted = why
+            if self._work is not None:
+                self._work.cancel()
+
+    async def run(self) -> None:
+        """Run to the terminal event, or until this attempt may not or need not go on."""
+        services, claim = self._services, self._claim
+        self._work = asyncio.create_task(self._run_notebook())
+        services.keeper.hold(
+            claim.lease,
+            taken_at=claim.taken_at,
+            on_lost=lambda: self._halt(Halt.LEASE_LOST),
+            on_cancel=self.cancel,
+        )
+        try:
+            try:
+                await asyncio.wait({self._work})
+            finally:
+                self._work.cancel()
+                await asyncio.gather(self._work, return_exceptions=True)
+            await self._conclude(self._work)
+        finally:
+            services.keeper.drop(claim.lease)
+        if self._halted is not Halt.LEASE_LOST:
+            try:
+                await leases.release(services.pool, claim.lease)
+            except DatabaseUnavailableError:
+                log.warning("lease not released, it will run out")
+
+    async def _conclude(self, work: asyncio.Task[None]) -> None:
+        """Say what is to be said when the work ended otherwise than by a terminal event."""
+        if work.cancelled():
+            if self._halted is Halt.LEASE_LOST:
+                log.warning("run stopped: its lease has ended")
+            elif self._halted is Halt.SHUTDOWN:
+                await self._last_word(self._give_up)
+                log.info("run handed back")
+            return
+        error = work.exception()
+        if error is None:
+            return
+        if isinstance(error, FencedError):
+            log.warning("run stopped: another attempt holds it or it has ended")
+        elif isinstance(error, StoreUnavailableError):
+            log.error("run stopped: the store stays away")
+        else:
+            log.error("run failed", exc_info=error)
+            await self._last_word(
+                self._failing(
+                    TerminationCode.INTERNAL_ERROR, f"The worker failed: {type(error).__name__}."
+                )
+            )
+
+    async def _last_word(self, step: Step) -> None:
+        try:
+            async with asyncio.timeout(_LAST_WORD_SECONDS):
+                await self._recorder.record(step)
+        except FencedError:
+            pass
+        except (TimeoutError, StoreUnavailableError):
+            log.warning("end of the run not recorded, it will be swept")
+
+    def _give_up(self, execution: Execution) -> None:
+        claims.give_up(
+            execution,
+            self._claim.epoch,
+            "The worker was shut down.",
+            max_attempts=self._services.settings.recovery.max_attempts,
+            at=clock.now(),
+        )
+
+    def _failing(self, reason: TerminationCode, detail: str) -> Step:
+        at = clock.now()
+        return lambda execution: execution.fail(
+            self._claim.epoch, reason, detail=detail, resources=Resources(), at=at
+        )
+
+    async def _run_notebook(self) -> None:
+        execution = self._claim.execution
+        notebook = await self._load_notebook(execution)
+        if notebook is None:
+            at = clock.now()
+            await self._recorder.record(
+                lambda execution: execution.cancel(
+                    self._claim.epoch,
+                    resources=Resources(),
+                    reason=TerminationCode.NOTEBOOK_DELETED,
+                    at=at,
+                )
+            )
+            return
+        offer = self._services.offers[execution.kernel_type]
+        try:
+            planned = plan(execution, notebook, offer.language)
+        except PlanError as error:
+            await self._recorder.record(self._failing(TerminationCode.INTERNAL_ERROR, str(error)))
+            return
+        folder = await asyncio.to_thread(self._make_folder)
+        try:
+            request = self._request(execution, notebook, planned, offer.kernelspec, folder)
+            await self._run_kernel(execution, notebook, planned, request)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _load_notebook(self, execution: Execution) -> Notebook | None:
+        """The notebook as it was at the request; ``None`` when it is deleted by now."""
+        for delay in (0.1, 0.5, 1.0, 2.0, None):
+            try:
+                history = await self._services.store.read_stream(execution.notebook_id)
+                break
+            except StoreUnavailableError:
+                if delay is None:
+                    raise
+                await asyncio.sleep(delay)
+        gone = (Notebook.DeletionRequested.TYPE, Notebook.Deleted.TYPE)
+        if any(recorded.type in gone for recorded in history):
+            return None
+        return repository.replay(Notebook, history[: execution.notebook_stream_version])
+
+    def _make_folder(self) -> Path:
+        parent = self._services.settings.worker.work_folder or None
+        if parent is not None:
+            Path(parent).mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix="nbledger-run-", dir=parent))
+
+    def _request(
+        self,
+        execution: Execution,
+        notebook: Notebook,
+        planned: Plan,
+        kernelspec: str,
+        folder: Path,
+    ) -> RunNotebook:
+        options = execution.options
+        dataset = notebook.integration.dataset_binding
+        return RunNotebook(
+            notebook=planned.notebook,
+            cells_to_run=list(range(planned.count)),
+            working_dir=str(folder),
+            kernel_name=kernelspec,
+            timeout=options.timeout,
+            cell_timeout=options.cell_timeout,
+            continue_on_error=options.continue_on_error,
+            capture_outputs=options.output_options.capture_outputs,
+            env={} if dataset is None else {_DATASET_VARIABLE: dataset},
+            max_output_bytes=self._services.settings.worker.max_output_mb_per_cell * 1_000_000,
+        )
+
+    async def _run_kernel(
+        self, execution: Execution, notebook: Notebook, planned: Plan, request: RunNotebook
+    ) -> None:
+        stream = self._claim.stream
+        scope = Scope(stream.tenant_id, stream.project_id, stream.subject_id)
+        translator = Translator(planned, self._claim.epoch, self._services.artifacts, scope)
+        page: report.Page | None = None
+        renderer: report.Renderer | None = None
+        if execution.options.output_options.generate_report:
+            page = report.Page(planned, notebook)
+            renderer = await _start_renderer()
+
+        async def on_message(message: Report) -> None:
+            if isinstance(message, KernelStarted):
+                self._services.on_language(execution.kernel_type, message.language_version)
+            if page is not None and isinstance(message, CellFinished | OutputsUpdated):
+                page.put(message)
+            await self._reports.put(message)
+
+        self._kernel = KernelRun(request, on_message=on_message)
+        if self._cancelled:
+            self.cancel()
+        running = asyncio.create_task(self._kernel.run())
+        writing = asyncio.create_task(self._write(translator))
+        try:
+            await asyncio.wait({running, writing}, return_when=asyncio.FIRST_COMPLETED)
+            if not running.done():
+                # The writer ends before the run only by an error: nothing more can be recorded.
+                running.cancel()
+                await asyncio.wait({running})
+                await writing
+            finished = await running
+            self._reports.close()
+            await writing
+            steps = translator.skipped() if finished.outcome is Outcome.COMPLETED else []
+            if page is not None and renderer is not None and finished.outcome in _REPORTED:
+                steps += await self._report(renderer, page, notebook, scope)
+        finally:
+            for task in (running, writing):
+                task.cancel()
+            await asyncio.gather(running, writing, return_exceptions=True)
+            if renderer is not None:
+                await renderer.close()
+        steps.append(
+            conclusion(finished, self._claim.epoch, parameters_failed=translator.parameters_failed)
+        )
+        await self._recorder.record(_all_of(steps))
+        log.info("run ended", outcome=finished.outcome.value, **_measured(finished))
+
+    async def _write(self, translator: Translator) -> None:
+        """Record reports as they come: all that have gathered meanwhile in one append."""
+        while batch := await self._reports.take():
+            steps = [step for message in batch for step in await translator.steps(message)]
+            if steps:
+                await self._recorder.record(_all_of(steps))
+            if translator.parameters_failed is not None and self._kernel is not None:
+                # Whatever follows would run with other values than were asked for.
+                self._kernel.cancel("The parameters failed.")
+
+    async def _report(
+        self, renderer: report.Renderer, page: report.Page, notebook: Notebook, scope: Scope
+    ) -> list[Step]:
+        """Render and store the report; a failure costs the report and not the run."""
+        at = clock.now()
+        try:
+            content = await renderer.render(page)
+            stored = await report.store(self._services.artifacts, scope, content)
+        except Exception as error:  # noqa: BLE001 - a report is an extra, whatever went wrong
+            log.warning("report not made", error=repr(error))
+            return []
+
+        def step(execution: Execution) -> None:
+            execution.store_artifact(
+                self._claim.epoch,
+                kind="report",
+                name=notebook.name,
+                file_name=report.file_name(notebook.name),
+                content=stored,
+                attributes={"format": "html"},
+                at=at,
+            )
+
+        return [step]
+
+
+async def _start_renderer() -> report.Renderer | None:
+    if not report.available():
+        log.warning("report not made", error="nbconvert is not installed")
+        return None
+    try:
+        return await report.Renderer.start()
+    except OSError as error:
+        log.warning("report not made", error=repr(error))
+        return None
+
+
+class _Reports:
+    """Reports between the kernel and the store: bounded, so that a slow store slows the kernel."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Report] = []
+        self._bytes = 0
+        self._closed = False
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    async def put(self, message: Report) -> None:
+        """Add a report; waits while too many wait."""
+        await self._room.wait()
+        self._waiting.append(message)
+        self._bytes += _size(message)
+        if len(self._waiting) >= _BATCH_REPORTS or self._bytes >= _BATCH_BYTES:
+            self._room.clear()
+        self._wake.set()
+
+    def close(self) -> None:
+        """There will be no more."""
+        self._closed = True
+        self._wake.set()
+
+    async def take(self) -> list[Report]:
+        """All that wait, at least one; none when there will be no more."""
+        await self._wake.wait()
+        batch, self._waiting = self._waiting, []
+        self._bytes = 0
+        self._room.set()
+        if not self._closed:
+            self._wake.clear()
+        return batch
+
+
+def _size(message: Report) -> int:
+    if isinstance(message, CellFinished | OutputsUpdated):
+        return sum(map(len, message.outputs))
+    return 0
+
+
+def _all_of(steps: list[Step]) -> Step:
+    def step(execution: Execution) -> None:
+        for each in steps:
+            each(execution)
+
+    return step
+
+
+def _measured(finished: RunFinished) -> dict[str, float]:
+    return {
+        "cpu_seconds": round(finished.cpu_seconds, 2),
+        "peak_memory_mb": finished.peak_memory_bytes // 1_000_000,
+    }

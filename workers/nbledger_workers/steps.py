@@ -1,0 +1,209 @@
+"""From what a kernel reports to steps of the execution."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from nbledger_domain.execution import (
+    CellError,
+    CellStatus,
+    Execution,
+    Output,
+    Resources,
+    TerminationCode,
+)
+from nbledger_infrastructure import clock
+from nbledger_infrastructure.artifacts import ArtifactStore, Scope
+from nbledger_workers import outputs
+from nbledger_workers.kernel.driver import Report
+from nbledger_workers.kernel.protocol import (
+    CellFinished,
+    CellStarted,
+    KernelStarted,
+    Outcome,
+    OutputsUpdated,
+    RunFinished,
+)
+from nbledger_workers.kernel.protocol import CellStatus as Reported
+from nbledger_workers.planning import Plan
+
+log = structlog.get_logger(__name__)
+
+Step = Callable[[Execution], None]
+
+_SUPERVISOR_LOST: Final = "supervisor lost"
+_RUN_TOOK_LONGER: Final = "the run took longer"
+_DETAIL_CHARACTERS: Final = 4000
+
+
+class Translator:
+    """Turns the reports of one run into steps, storing outputs before a step names them.
+
+    ``parameters_failed`` says why the cell of parameters has failed, once it has.
+    """
+
+    def __init__(self, plan: Plan, epoch: int, artifacts: ArtifactStore, scope: Scope) -> None:
+        self.parameters_failed: str | None = None
+        self._plan = plan
+        self._epoch = epoch
+        self._artifacts = artifacts
+        self._scope = scope
+        # Passed over so far; after a failure the rest of the cells needs no step of its own.
+        self._skipped: list[Step] = []
+
+    async def steps(self, report: Report) -> list[Step]:
+        """The steps that a report amounts to. Raises what the artifact store raises."""
+        match report:
+            case KernelStarted():
+                return [self._start(report)]
+            case CellStarted():
+                cell = self._plan.cells.get(report.index)
+                if cell is None:
+                    return []
+                return [*self.skipped(), self._start_cell(cell.cell_id, report.started)]
+            case CellFinished():
+                return await self._finished(report)
+            case OutputsUpdated():
+                # The ledger keeps what a cell put out while it ran.
+                log.debug("later change of an output not kept", place=report.index)
+                return []
+
+    def skipped(self) -> list[Step]:
+        """The cells that were passed over since the last cell that ran."""
+        steps, self._skipped = self._skipped, []
+        return steps
+
+    def _start(self, report: KernelStarted) -> Step:
+        at = clock.now()
+
+        def step(execution: Execution) -> None:
+            execution.start(
+                self._epoch,
+                language=report.language,
+                language_version=report.language_version,
+                at=at,
+            )
+
+        return step
+
+    def _start_cell(self, cell_id: str, at: datetime) -> Step:
+        return lambda execution: execution.start_cell(self._epoch, cell_id, at=at)
+
+    async def _finished(self, report: CellFinished) -> list[Step]:
+        cell = self._plan.cells.get(report.index)
+        if cell is None:
+            if report.status is Reported.ERROR:
+                self.parameters_failed = f"{report.error_name}: {report.error_value}"
+            return []
+        if report.status is Reported.SKIPPED:
+            self._skipped.append(self._finish_cell(cell.cell_id, report, []))
+            return []
+        if cell.cell_type != "code":
+            return []
+        steps: list[Step] = []
+        if report.started is None:
+            # An empty cell does not go to the kernel.
+            steps += [*self.skipped(), self._start_cell(cell.cell_id, clock.now())]
+        kept = await outputs.keep(
+            self._artifacts,
+            self._scope,
+            report.outputs,
+            title=self._plan.titles.get(cell.cell_id),
+        )
+        if report.truncated:
+            steps.append(self._truncate(cell.cell_id, report, kept))
+        steps.append(self._finish_cell(cell.cell_id, report, kept))
+        return steps
+
+    def _finish_cell(self, cell_id: str, report: CellFinished, kept: list[Output]) -> Step:
+        status = CellStatus(report.status.value)
+        at = report.ended or clock.now()
+        error = None
+        if report.error_name is not None and status is not CellStatus.SUCCESS:
+            error = CellError(
+                report.error_name,
+                outputs.plain(report.error_value or ""),
+                [outputs.plain(line) for line in report.traceback],
+            )
+
+        def step(execution: Execution) -> None:
+            execution.finish_cell(
+                self._epoch,
+                cell_id,
+                status=status,
+                execution_count=report.execution_count,
+                duration=report.duration or 0.0,
+                outputs=kept,
+                output_count=report.output_count,
+                output_bytes=report.output_bytes,
+                error=error,
+                at=at,
+            )
+
+        return step
+
+    def _truncate(self, cell_id: str, report: CellFinished, kept: Sequence[Output]) -> Step:
+        at = report.ended or clock.now()
+        kept_bytes = sum(form.size for output in kept for form in output.representations)
+
+        def step(execution: Execution) -> None:
+            execution.truncate_output(
+                self._epoch,
+                cell_id,
+                output_bytes=report.output_bytes,
+                kept_bytes=kept_bytes,
+                at=at,
+            )
+
+        return step
+
+
+def conclusion(finished: RunFinished, epoch: int, *, parameters_failed: str | None) -> Step:
+    """The last step of a run: how it ended."""
+    at = clock.now()
+    resources = Resources(
+        peak_memory_bytes=finished.peak_memory_bytes or None,
+        cpu_seconds=finished.cpu_seconds,
+        disk_bytes=finished.disk_bytes,
+    )
+    detail = _clean(finished.detail)
+
+    def fail(reason: TerminationCode, why: str) -> Step:
+        return lambda execution: execution.fail(
+            epoch, reason, detail=why, resources=resources, at=at
+        )
+
+    if parameters_failed is not None:
+        return fail(
+            TerminationCode.CELL_ERROR, _clean(f"The parameters failed: {parameters_failed}")
+        )
+    match finished.outcome:
+        case Outcome.COMPLETED:
+            return lambda execution: execution.complete(epoch, resources=resources, at=at)
+        case Outcome.CANCELLED:
+            return lambda execution: execution.cancel(epoch, resources=resources, at=at)
+        case Outcome.CELL_ERROR:
+            return fail(TerminationCode.CELL_ERROR, detail)
+        case Outcome.FAILED_TO_START:
+            return fail(TerminationCode.KERNEL_START_FAILED, detail)
+        case Outcome.TIMED_OUT:
+            reason = (
+                TerminationCode.RUN_TIMEOUT
+                if detail.startswith(_RUN_TOOK_LONGER)
+                else TerminationCode.CELL_TIMEOUT
+            )
+            return lambda execution: execution.time_out(
+                epoch, reason, detail=detail, resources=resources, at=at
+            )
+        case Outcome.KERNEL_DIED:
+            if detail.startswith(_SUPERVISOR_LOST):
+                return fail(TerminationCode.INTERNAL_ERROR, detail)
+            return lambda execution: execution.kernel_died(
+                epoch, detail=detail, resources=resources, at=at
+            )
+
+
+def _clean(detail: str) -> str:
+    return outputs.plain(detail).replace("\0", "")[:_DETAIL_CHARACTERS]

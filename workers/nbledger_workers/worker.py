@@ -1,0 +1,273 @@
+"""The worker role: takes commands, claims executions and runs them."""
+
+import asyncio
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from nbledger_infrastructure import worker_registry
+from nbledger_infrastructure.artifacts import ArtifactStore, open_store
+from nbledger_infrastructure.database import UNAVAILABLE, DatabaseUnavailableError, connect_pool
+from nbledger_infrastructure.event_store import EventStore
+from nbledger_infrastructure.settings import Settings
+from nbledger_infrastructure.worker_registry import WorkerOffer
+from nbledger_workers import intake
+from nbledger_workers.claims import claim
+from nbledger_workers.intake import Command, Slots
+from nbledger_workers.kernel.specs import offered_kernels
+from nbledger_workers.leases import LeaseKeeper
+from nbledger_workers.run import Run, Services
+
+log = structlog.get_logger(__name__)
+
+_DELAYS: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
+_CLAIM_SECONDS: Final = 3.0
+_END_SECONDS: Final = 20.0
+"""What runs that are handed back may take to end their kernels and to say so."""
+
+
+class NoKernelError(Exception):
+    """None of the kernel types in the settings has a kernelspec on this machine."""
+
+
+async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
+    """Work until ``stop`` is set; ``on_ready`` is called when commands are being taken.
+
+    At the stop no more commands are taken, runs may end within the grace time, and those that do
+    not are handed back. Raises ``DatabaseUnavailableError`` when the database is away at the
+    start, :class:`NoKernelError`, and ``ConsumerStuckError``.
+    """
+    specs = await asyncio.to_thread(offered_kernels, settings.worker.kernels)
+    if not specs:
+        raise NoKernelError(f"no kernelspec is installed for any of {settings.worker.kernels}")
+    offers = {
+        kernel_type: WorkerOffer(
+            kernel_type,
+            spec.kernelspec,
+            spec.language,
+            ".".join(map(str, sys.version_info[:3])) if spec.kernelspec == "python3" else None,
+        )
+        for kernel_type, spec in specs.items()
+    }
+    worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    async with AsyncExitStack() as stack:
+        pool = await connect_pool(
+            settings.postgres.dsn,
+            max_size=settings.postgres.pool_size,
+            application_name="nbledger-worker",
+        )
+        stack.push_async_callback(_bounded, pool.close, "pool")
+        store = EventStore(pool)
+        await store.start()
+        stack.push_async_callback(_bounded, store.close, "event store")
+        keeper = LeaseKeeper(
+            settings.postgres.dsn,
+            worker_id,
+            lease_seconds=settings.worker.lease_seconds,
+            renew_seconds=settings.worker.renew_seconds,
+        )
+        await keeper.start()
+        stack.push_async_callback(keeper.close)
+
+        def on_language(kernel_type: str, version: str) -> None:
+            offers[kernel_type] = msgspec.structs.replace(
+                offers[kernel_type], language_version=version
+            )
+
+        services = Services(
+            settings=settings,
+            worker_id=worker_id,
+            pool=pool,
+            store=store,
+            artifacts=ArtifactStore(open_store(settings.artifacts.url)),
+            keeper=keeper,
+            offers=offers,
+            on_language=on_language,
+        )
+        await _Worker(services).work(stop, on_ready)
+
+
+class _Worker:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        capacity = services.settings.worker.concurrency or os.cpu_count() or 1
+        self._slots = Slots(capacity)
+        self._runs: dict[UUID, Run] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._taking: asyncio.Task[None] | None = None
+
+    async def work(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
+        services = self._services
+        kafka = services.settings.kafka
+        log.info(
+            "worker starts",
+            worker_id=services.worker_id,
+            kernel_types=sorted(services.offers),
+            capacity=self._slots.capacity,
+        )
+        await self._heartbeat()
+        beating = asyncio.create_task(self._beat())
+        taking = asyncio.create_task(
+            intake.commands(
+                kafka,
+                sorted(services.offers),
+                self._slots,
+                self._take,
+                client_id=services.worker_id,
+                on_ready=_once(on_ready),
+            )
+        )
+        listening = asyncio.create_task(
+            intake.cancels(kafka, self._cancel, client_id=services.worker_id)
+        )
+        stopping = asyncio.create_task(stop.wait())
+        watched: set[asyncio.Task[Any]] = {beating, taking, listening, stopping}
+        try:
+            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            await _cancel_all({taking})
+            await self._finish_taking()
+            await self._drain(services.settings.worker.shutdown_grace_seconds)
+        finally:
+            await _cancel_all(watched)
+            await self._finish_taking()
+            await self._drain(0)
+            await self._sign_off()
+        for task in watched - {stopping}:
+            # It should have gone on for ever.
+            if not task.cancelled():
+                task.result()
+
+    async def _take(self, command: Command) -> None:
+        """Claim and begin a run; does not raise."""
+        # Not interrupted by the end of the intake: a claim half made would wait for the sweeper.
+        self._taking = asyncio.create_task(self._claim(command))
+        await asyncio.shield(self._taking)
+
+    async def _claim(self, command: Command) -> None:
+        """Claim and begin a run. Waits while the database is away."""
+        services = self._services
+        execution_id = command.execution_id
+        if execution_id in self._runs:
+            return
+        failures = 0
+        while True:
+            try:
+                held = await claim(
+                    services.store,
+                    services.pool,
+                    execution_id,
+                    worker_id=services.worker_id,
+                    kernel_types=services.offers,
+                    lease_seconds=services.settings.worker.lease_seconds,
+                )
+                break
+            except (DatabaseUnavailableError, *UNAVAILABLE):
+                if not failures:
+                    log.warning("database is away, command waits")
+                await asyncio.sleep(_DELAYS[min(failures, len(_DELAYS) - 1)])
+                failures += 1
+            except Exception:
+                # One command must not end the intake; the sweeper brings it again.
+                log.exception("command failed", execution_id=str(execution_id))
+                return
+        if held is None:
+            return
+        begun = Run(services, held)
+        self._runs[execution_id] = begun
+        self._slots.taken += 1
+        with structlog.contextvars.bound_contextvars(
+            execution_id=str(execution_id), epoch=held.epoch
+        ):
+            log.info("execution claimed", kernel_type=held.execution.kernel_type)
+            task = asyncio.create_task(begun.run())
+        self._tasks.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            self._runs.pop(execution_id, None)
+            self._slots.taken -= 1
+            if not task.cancelled() and (error := task.exception()) is not None:
+                log.error("run broke", execution_id=str(execution_id), exc_info=error)
+
+        task.add_done_callback(ended)
+
+    async def _finish_taking(self) -> None:
+        if self._taking is not None:
+            await asyncio.wait({self._taking}, timeout=_CLAIM_SECONDS)
+            await _cancel_all({self._taking})
+
+    def _cancel(self, execution_id: UUID) -> None:
+        running = self._runs.get(execution_id)
+        if running is not None:
+            running.cancel()
+
+    async def _drain(self, grace: float) -> None:
+        """Wait for the runs, then hand the rest back."""
+        if not self._tasks:
+            return
+        if grace:
+            log.info("waiting for runs", count=len(self._tasks), seconds=grace)
+            await asyncio.wait(self._tasks, timeout=grace)
+        for running in list(self._runs.values()):
+            running.hand_back()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_END_SECONDS)
+        await _cancel_all(set(self._tasks))
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(worker_registry.HEARTBEAT_SECONDS)
+            try:
+                await self._heartbeat()
+            except (DatabaseUnavailableError, *UNAVAILABLE):
+                log.warning("heartbeat not written")
+
+    async def _heartbeat(self) -> None:
+        services = self._services
+        await worker_registry.heartbeat(
+            services.pool,
+            services.worker_id,
+            list(services.offers.values()),
+            capacity=self._slots.capacity,
+        )
+
+    async def _sign_off(self) -> None:
+        try:
+            async with asyncio.timeout(5):
+                await worker_registry.remove(self._services.pool, self._services.worker_id)
+        except (DatabaseUnavailableError, *UNAVAILABLE):
+            log.warning("worker not signed off")
+
+
+def _once(on_ready: Callable[[], None]) -> Callable[[], None]:
+    told = False
+
+    def tell() -> None:
+        nonlocal told
+        if not told:
+            told = True
+            on_ready()
+
+    return tell
+
+
+async def _cancel_all(tasks: set[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _bounded(close: Callable[[], Awaitable[None]], what: str) -> None:
+    try:
+        async with asyncio.timeout(10):
+            await close()
+    except (DatabaseUnavailableError, *UNAVAILABLE) as error:
+        log.warning("not closed in order", part=what, error=type(error).__name__)
