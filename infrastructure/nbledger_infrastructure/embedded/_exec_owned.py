@@ -16,7 +16,7 @@ def main() -> None:
     parent, death_signal = int(sys.argv[1]), int(sys.argv[2])
     user, program = sys.argv[3], sys.argv[4:]
     prctl = None
-    if sys.platform == "linux":
+    if os.uname().sysname == "Linux":
         # Imported as the user we still are: the other one may not reach the standard library.
         import ctypes  # noqa: PLC0415 - only where it is needed: half of this program's time
 

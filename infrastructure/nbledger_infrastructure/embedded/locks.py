@@ -30,6 +30,8 @@ class FileLock:
         if self._descriptor is not None:
             _held.discard(self._descriptor)
             os.ftruncate(self._descriptor, 0)
+            # Not by closing alone: a child forked this instant may still have its copy open.
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = None
 

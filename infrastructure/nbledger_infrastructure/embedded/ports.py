@@ -27,6 +27,7 @@ async def start_on_port(
     Raises:
         ServiceFailed: as `start` raised it, or the port is taken.
     """
+    chosen = port
     for _ in range(_ATTEMPTS):
         chosen = port or free_port()
         if is_taken(chosen):
@@ -36,7 +37,7 @@ async def start_on_port(
         except ServiceFailed:
             if not is_taken(chosen):
                 raise
-    raise ServiceFailed(name, f"cannot listen: port {port or chosen} is taken")
+    raise ServiceFailed(name, f"cannot listen: port {chosen} is taken")
 
 
 def free_port() -> int:

@@ -1,0 +1,68 @@
+"""What all tests share: real services, started once per run and only when a test asks for them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.databases import create_database, drop_database
+from support.services import (
+    KAFKA_VARIABLE,
+    KAFKAS,
+    begin_run,
+    end_run,
+    kafka_name,
+    run_folder,
+    service_address,
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    del config
+    if kafka_name() not in KAFKAS:
+        raise pytest.UsageError(f"{KAFKA_VARIABLE} must be one of {', '.join(KAFKAS)}")
+    begin_run()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    del config
+    end_run()
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn() -> str:
+    """DSN of the shared server's own database, as its owner; make databases there, no tables."""
+    return service_address("postgres")
+
+
+@pytest.fixture
+def database_dsn() -> Iterator[str]:
+    """DSN of a fresh, migrated database that is this test's alone."""
+    dsn = create_database()
+    yield dsn
+    drop_database(dsn)
+
+
+@pytest.fixture(scope="session")
+def kafka() -> str:
+    """Bootstrap servers of the shared broker; keep to topics of your own (`topic_prefix`)."""
+    return service_address(kafka_name())
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A prefix for topics and consumer groups that no other test has."""
+    return f"t{uuid.uuid4().hex[:16]}"
+
+
+@pytest.fixture
+def service_dir() -> Iterator[Path]:
+    """A fresh folder that also a database running as another user can reach, as tmp_path is not."""
+    folder = Path(tempfile.mkdtemp(prefix="s", dir=run_folder()))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
