@@ -1,0 +1,314 @@
+"""What an execution has put out: per cell and as files, one row each."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from nbledger_domain.execution import (
+    TERMINAL_EVENTS,
+    CellError,
+    Execution,
+    ExecutionStatus,
+    Output,
+    Representation,
+)
+from nbledger_infrastructure.database import Pool, PooledConnection, acquire
+from nbledger_infrastructure.event_store import RecordedEvent
+from nbledger_infrastructure.repository import decode
+from nbledger_projections import fresh
+from nbledger_projections.decoding import DELETED, REQUESTED, check_known, is_execution
+from nbledger_projections.execution_status import NOTEBOOK_EXISTS
+from nbledger_projections.rows import Rows
+
+NAME = "execution_results"
+
+CACHED_ROWS = 5_000
+"""How many executions a projector keeps in memory."""
+
+_STATUSES = {event.TYPE: ExecutionStatus.ERROR for event in TERMINAL_EVENTS} | {
+    Execution.Completed.TYPE: ExecutionStatus.COMPLETED,
+    Execution.Cancelled.TYPE: ExecutionStatus.CANCELLED,
+}
+
+_TELLING = {
+    REQUESTED,
+    Execution.CellExecuted.TYPE,
+    Execution.OutputTruncated.TYPE,
+    Execution.ArtifactStored.TYPE,
+    *_STATUSES,
+}
+"""Types of events that change a row."""
+
+
+class CellOutputs(msgspec.Struct, rename="camel", omit_defaults=True):
+    """What a cell has put out. ``truncated_bytes`` is how much of it was not kept."""
+
+    cell_id: str
+    outputs: list[Output] = []
+    execution_count: int | None = None
+    error: CellError | None = None
+    truncated_bytes: int = 0
+
+
+class Artifact(msgspec.Struct, frozen=True, rename="camel"):
+    """A file that the run produced."""
+
+    kind: Literal["report", "dataset", "model", "file"]
+    name: str
+    file_name: str
+    content: Representation
+    attributes: dict[str, Any]
+
+
+class Results(msgspec.Struct, rename="camel"):
+    """Everything that was kept: code cells in the order of the notebook, and files."""
+
+    cells: list[CellOutputs]
+    artifacts: list[Artifact] = []
+
+
+class ResultsState(msgspec.Struct):
+    """A row."""
+
+    execution_id: UUID
+    notebook_id: UUID
+    tenant_id: UUID
+    project_id: UUID
+    version: int
+    updated_at: datetime
+    status: str
+    notebook_stream_version: int
+    results: Results
+
+
+class ResultsView(msgspec.Struct, frozen=True):
+    """The results of an execution as of now.
+
+    ``version`` counts the events of its stream; the last one was recorded at ``modified_at``.
+    ``notebook_stream_version`` tells with which cells it ran.
+    """
+
+    execution_id: UUID
+    notebook_id: UUID
+    status: str
+    version: int
+    modified_at: datetime
+    notebook_stream_version: int
+    cells: list[CellOutputs]
+    artifacts: list[Artifact]
+
+
+def fold(state: ResultsState | None, recorded: RecordedEvent) -> ResultsState | None:
+    """The state after ``recorded``; ``None`` when there is no such execution.
+
+    Takes ``state`` over: the caller must not use it afterwards. Raises
+    :class:`UnknownEventTypeError`.
+    """
+    check_known(recorded)
+    if recorded.data is None:
+        return state  # erased: the deletion follows
+    if recorded.type == REQUESTED:
+        state = _requested(recorded)
+    elif state is None:
+        return None
+    elif recorded.type in _TELLING:
+        _tell(state, decode(recorded))
+    state.version = recorded.version
+    state.updated_at = recorded.recorded_at
+    state.status = _STATUSES.get(recorded.type, state.status)
+    return state
+
+
+def _requested(recorded: RecordedEvent) -> ResultsState:
+    event = decode(recorded)
+    assert isinstance(event, Execution.Requested)  # noqa: S101 (the registry maps the type so)
+    return ResultsState(
+        execution_id=recorded.stream_id,
+        notebook_id=recorded.subject_id,
+        tenant_id=recorded.tenant_id,
+        project_id=recorded.project_id,
+        version=recorded.version,
+        updated_at=recorded.recorded_at,
+        status=ExecutionStatus.RUNNING,
+        notebook_stream_version=event.notebook_stream_version,
+        results=Results(
+            [CellOutputs(cell.cell_id) for cell in event.cells if cell.cell_type == "code"]
+        ),
+    )
+
+
+def _tell(state: ResultsState, event: object) -> None:
+    if isinstance(event, Execution.CellExecuted):
+        cell = _find(state, event.cell_id)
+        if cell is not None:
+            cell.outputs = event.outputs
+            cell.execution_count = event.execution_count
+            cell.error = event.error
+    elif isinstance(event, Execution.OutputTruncated):
+        cell = _find(state, event.cell_id)
+        if cell is not None:
+            cell.truncated_bytes = event.output_bytes - event.kept_bytes
+    elif isinstance(event, Execution.ArtifactStored):
+        state.results.artifacts.append(
+            Artifact(event.kind, event.name, event.file_name, event.content, event.attributes)
+        )
+
+
+def _find(state: ResultsState, cell_id: str) -> CellOutputs | None:
+    for cell in state.results.cells:
+        if cell.cell_id == cell_id:
+            return cell
+    return None
+
+
+_results_decoder = msgspec.json.Decoder(Results)
+_encode = msgspec.json.Encoder().encode
+
+_ROW = (
+    "execution_id, notebook_id, tenant_id, project_id, version, updated_at, status, "
+    "notebook_stream_version, results"
+)
+
+_LOAD = f"SELECT {_ROW} FROM execution_results WHERE execution_id = ANY($1)"  # noqa: S608 (constants)
+
+_SAVE = f"""
+INSERT INTO execution_results ({_ROW})
+SELECT * FROM unnest(
+    $1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::integer[], $6::timestamptz[],
+    $7::text[], $8::integer[], $9::json[]
+)
+ON CONFLICT (execution_id) DO UPDATE SET
+    version = excluded.version, updated_at = excluded.updated_at, status = excluded.status,
+    results = excluded.results
+"""  # noqa: S608 (constants)
+
+_DELETE = "DELETE FROM execution_results WHERE notebook_id = ANY($1)"
+
+_GET = fresh.query(
+    _ROW,
+    f"""(
+        SELECT {_ROW} FROM execution_results
+        WHERE execution_id = $4 AND notebook_id = $3 AND tenant_id = $1 AND project_id = $2
+            AND {NOTEBOOK_EXISTS}
+    )""",  # noqa: S608 (constants)
+    events=f"""
+        e.stream_id = $4 AND e.subject_id = $3 AND e.tenant_id = $1 AND e.project_id = $2
+        AND e.stream_id <> e.subject_id
+        AND e.version > coalesce(d.version, 0) AND {NOTEBOOK_EXISTS}
+    """,
+    order="version",
+)
+
+
+class ExecutionResultsProjection:
+    """The projection that keeps table ``execution_results``."""
+
+    name = NAME
+    tables = ("execution_results",)
+
+    def __init__(self) -> None:
+        self._rows: Rows[ResultsState] = Rows(CACHED_ROWS)
+        self._gone: set[UUID] = set()
+
+    async def load(self, connection: PooledConnection, events: Sequence[RecordedEvent]) -> None:
+        """Bring the rows that ``events`` change into memory."""
+        telling = [
+            recorded for recorded in events if is_execution(recorded) and recorded.type in _TELLING
+        ]
+        keys = self._rows.missing(recorded.stream_id for recorded in telling)
+        new = {recorded.stream_id for recorded in telling if recorded.version == 1}
+        known = [key for key in keys if key not in new]
+        found = await connection.fetch(_LOAD, known) if known else []
+        self._rows.fill(keys, {row["execution_id"]: _state(row) for row in found})
+
+    def apply(self, recorded: RecordedEvent) -> None:
+        """Fold one event."""
+        if recorded.type not in _TELLING:
+            check_known(recorded)
+            if recorded.type == DELETED:
+                self._remove(recorded.subject_id)
+            return
+        state = fold(self._rows.get(recorded.stream_id), recorded)
+        if state is not None:
+            self._rows.put(recorded.stream_id, state)
+
+    async def save(self, connection: PooledConnection) -> None:
+        """Write what has changed."""
+        written, _ = self._rows.changes()
+        if written:
+            await connection.execute(_SAVE, *_columns(written))
+        if self._gone:
+            await connection.execute(_DELETE, sorted(self._gone))
+
+    def settle(self) -> None:
+        """What was saved is committed."""
+        self._rows.settle()
+        self._gone.clear()
+
+    def reset(self) -> None:
+        """Forget what is in memory: it may not be what the database holds."""
+        self._rows.clear()
+        self._gone.clear()
+
+    def _remove(self, notebook_id: UUID) -> None:
+        self._gone.add(notebook_id)
+        self._rows.forget(
+            [key for key, state in self._rows.states() if state.notebook_id == notebook_id]
+        )
+
+
+async def get(
+    pool: Pool, tenant_id: UUID, project_id: UUID, notebook_id: UUID, execution_id: UUID
+) -> ResultsView | None:
+    """The results as of now; ``None`` when this notebook has no such execution, or is deleted."""
+    async with acquire(pool) as connection:
+        found = await connection.fetch(_GET, tenant_id, project_id, notebook_id, execution_id)
+    row, news = fresh.split(_ROW, found)
+    state = None if row is None else _state(row)
+    for recorded in news:
+        state = fold(state, recorded)
+    if state is None:
+        return None
+    return ResultsView(
+        execution_id=state.execution_id,
+        notebook_id=state.notebook_id,
+        status=state.status,
+        version=state.version,
+        modified_at=state.updated_at,
+        notebook_stream_version=state.notebook_stream_version,
+        cells=state.results.cells,
+        artifacts=state.results.artifacts,
+    )
+
+
+def _state(row: asyncpg.Record) -> ResultsState:
+    return ResultsState(
+        execution_id=row["execution_id"],
+        notebook_id=row["notebook_id"],
+        tenant_id=row["tenant_id"],
+        project_id=row["project_id"],
+        version=row["version"],
+        updated_at=row["updated_at"],
+        status=row["status"],
+        notebook_stream_version=row["notebook_stream_version"],
+        results=_results_decoder.decode(row["results"]),
+    )
+
+
+def _columns(states: Sequence[ResultsState]) -> tuple[list[Any], ...]:
+    """The states as the arrays that ``_SAVE`` takes."""
+    return (
+        [state.execution_id for state in states],
+        [state.notebook_id for state in states],
+        [state.tenant_id for state in states],
+        [state.project_id for state in states],
+        [state.version for state in states],
+        [state.updated_at for state in states],
+        [state.status for state in states],
+        [state.notebook_stream_version for state in states],
+        [_encode(state.results).decode() for state in states],
+    )
