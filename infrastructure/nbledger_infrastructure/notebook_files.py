@@ -259,7 +259,7 @@ def _kernel_type(metadata: dict[str, Any]) -> str | None:
 
 
 def _encode(outputs: list[Any]) -> bytes:
-    return json.dumps(outputs, ensure_ascii=True, separators=(",", ":")).encode()
+    return json.dumps(outputs, separators=(",", ":"), sort_keys=True).encode()
 
 
 def _broken(reason: str) -> InvalidInputError:

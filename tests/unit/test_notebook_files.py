@@ -1,0 +1,183 @@
+"""Notebook files: what survives, what is upgraded, and how a broken one is told."""
+
+import contextlib
+import json
+from typing import Any
+
+import msgspec
+import nbformat
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbledger_domain.errors import InvalidInputError
+from nbledger_infrastructure import templates
+from nbledger_infrastructure.notebook_files import ParsedNotebook, parse_ipynb, render_ipynb
+
+texts = st.text(alphabet=st.characters(codec="utf-8"), max_size=30)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+code_cells = st.fixed_dictionaries(
+    {
+        "cell_type": st.just("code"),
+        "source": texts,
+        "metadata": st.fixed_dictionaries(
+            {"tags": st.lists(st.sampled_from(["parameters", "skip-execution"]), unique=True)},
+            optional={"ours": json_values},
+        ),
+        "execution_count": st.none() | st.integers(0, 99),
+        "outputs": st.just([])
+        | st.just([{"output_type": "stream", "name": "stdout", "text": "a\nb\n"}]),
+    }
+)
+markdown_cells = st.fixed_dictionaries(
+    {"cell_type": st.just("markdown"), "source": texts, "metadata": st.just({})},
+    optional={"attachments": st.just({"a.png": {"image/png": "iVBORw0KGgo="}})},
+)
+
+
+def file(cells: list[dict[str, Any]], minor: int = 5, **more: Any) -> bytes:
+    notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": minor, **more}
+    return json.dumps(notebook).encode()
+
+
+def code(source: str, **more: Any) -> dict[str, Any]:
+    empty = {"metadata": {}, "outputs": [], "execution_count": None}
+    return {"cell_type": "code", "source": source, **empty, **more}
+
+
+def written(parsed: ParsedNotebook) -> bytes:
+    outputs = {cell_id: json.loads(data) for cell_id, data in parsed.outputs.items()}
+    return render_ipynb(parsed.cells, parsed.metadata, outputs)
+
+
+@given(cells=st.lists(code_cells | markdown_cells, max_size=4), metadata=json_values)
+def test_what_is_not_changed_survives(cells: list[dict[str, Any]], metadata: Any) -> None:
+    cells = [{**cell, "id": f"id-{n}"} for n, cell in enumerate(cells)]
+    content = file(cells, metadata={"custom": metadata})
+    back = nbformat.reads(written(parse_ipynb(content)).decode(), as_version=4)
+    assert json.loads(json.dumps(back)) == json.loads(content)
+    assert parse_ipynb(written(parse_ipynb(content))) == parse_ipynb(content)
+
+
+@pytest.mark.parametrize("minor", range(5))
+def test_older_files_get_ids_and_keep_everything_else(minor: int) -> None:
+    parsed = parse_ipynb(file([code("a = 1", metadata={"tags": ["x"]}), code("a")], minor))
+    assert [cell.cell_id for cell in parsed.cells] == ["cell-001", "cell-002"]
+    assert parsed.cells[0].tags == ["x"]
+    assert parsed.nbformat == f"4.{minor}"
+    assert parsed.upgrades == [f"nbformat 4.{minor} to 4.5", "ids given to 2 cells"]
+    assert parsed.warnings == []
+
+
+def test_nbformat_3_is_upgraded() -> None:
+    worksheet = {
+        "cells": [
+            {"cell_type": "heading", "level": 2, "source": ["Title"], "metadata": {}},
+            {
+                "cell_type": "code",
+                "input": ["x = 1\n", "x"],
+                "language": "python",
+                "metadata": {},
+                "prompt_number": 1,
+                "outputs": [
+                    {"output_type": "pyout", "prompt_number": 1, "text": ["1"], "metadata": {}}
+                ],
+            },
+        ],
+        "metadata": {},
+    }
+    old = {"metadata": {"name": ""}, "nbformat": 3, "nbformat_minor": 0, "worksheets": [worksheet]}
+    parsed = parse_ipynb(json.dumps(old).encode())
+    assert [(cell.cell_type, cell.source) for cell in parsed.cells] == [
+        ("markdown", "## Title"),
+        ("code", "x = 1\nx"),
+    ]
+    output = json.loads(parsed.outputs["cell-002"])[0]
+    assert output["output_type"] == "execute_result"
+    assert output["data"] == {"text/plain": "1"}
+    assert parsed == parse_ipynb(json.dumps(old).encode()), "ids are the same at every upload"
+    nbformat.validate(nbformat.reads(written(parsed).decode(), as_version=4))
+
+
+def test_bad_ids_are_replaced_with_a_warning() -> None:
+    cells = [code("a", id="same"), code("b", id="same"), code("c", id="not valid!"), code("d")]
+    parsed = parse_ipynb(file(cells))
+    assert [cell.cell_id for cell in parsed.cells] == ["same", "cell-001", "cell-002", "cell-003"]
+    assert len(parsed.warnings) == 3
+    assert "'same' is used twice" in parsed.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "pointer", "reason"),
+    [
+        (b"", "", "is not JSON"),
+        (b'{"cells": [}', "", "line 1, column 12"),
+        (b"\xff\xfe", "", "is not UTF-8"),
+        (b"[]", "", "a JSON object is needed"),
+        (b"[" * 100_000, "", "nested too deeply"),
+        (b"1" * 5000, "", "a number that cannot be read"),
+        (b"{}", "/nbformat", "a whole number is needed"),
+        (b'{"nbformat": 2}', "/nbformat", "3 to 4.5 are"),
+        (b'{"nbformat": 5}', "/nbformat", "3 to 4.5 are"),
+        (b'{"nbformat": 4, "nbformat_minor": 9}', "/nbformat", "3 to 4.5 are"),
+        (b'{"nbformat": 4, "nbformat_minor": "x"}', "/nbformat_minor", "a whole number"),
+        (b'{"nbformat": 4, "nbformat_minor": 5}', "", "'cells' is a required property"),
+        (file([{"cell_type": "code", "source": 1}]), "/cells/0", ""),
+        (file([code("a", outputs="x", id="a")]), "/cells/0/outputs", ""),
+    ],
+)
+def test_a_broken_file_is_told_where_and_why(content: bytes, pointer: str, reason: str) -> None:
+    with pytest.raises(InvalidInputError) as failure:
+        parse_ipynb(content)
+    assert any(f.pointer == pointer and reason in f.reason for f in failure.value.faults), (
+        failure.value.faults
+    )
+
+
+@given(st.binary(max_size=60) | json_values.map(msgspec.json.encode))
+def test_nothing_but_a_clear_error_comes_of_rubbish(content: bytes) -> None:
+    with pytest.raises(InvalidInputError):
+        parse_ipynb(content)
+
+
+@given(st.lists(json_values, max_size=3), st.integers(0, 5), json_values)
+def test_nor_of_rubbish_in_the_shape_of_a_notebook(
+    cells: list[Any], minor: int, metadata: Any
+) -> None:
+    with contextlib.suppress(InvalidInputError):
+        parsed = parse_ipynb(file(cells, minor, metadata=metadata))
+        assert len(parsed.cells) == len(cells)
+
+
+def test_a_lone_surrogate_survives() -> None:
+    content = file([code("x", id="a", metadata={"odd": "\ud83d"})])
+    assert rb"\ud83d" in written(parse_ipynb(content))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "kernel_type"),
+    [
+        ({"kernelspec": {"name": "ir", "display_name": "R", "language": "R"}}, "r"),
+        ({"kernelspec": {"name": "mine", "display_name": "P"}, "language_info": {"name": "python"}},
+         "python3"),
+        ({"kernelspec": {"name": "scala", "display_name": "S"}}, "scala"),
+        ({"language_info": {"name": "cobol"}}, None),
+        ({}, None),
+    ],
+)  # fmt: skip
+def test_the_kernel_type_is_read_from_the_file(
+    metadata: dict[str, Any], kernel_type: str | None
+) -> None:
+    assert parse_ipynb(file([], metadata=metadata)).kernel_type == kernel_type
+
+
+def test_templates_are_notebooks() -> None:
+    assert "process_mining_starter" in templates.names()
+    for name in templates.names():
+        assert templates.load(name).cells
+    with pytest.raises(KeyError):
+        templates.load("../settings")
