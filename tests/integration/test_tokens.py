@@ -18,14 +18,14 @@ async def pool(database_dsn: str) -> AsyncIterator[Pool]:
     await pool.close()
 
 
-async def make(pool: Pool, **more: datetime) -> tuple[str, tokens.Token]:
+async def make(pool: Pool, expires_at: datetime | None = None) -> tuple[str, tokens.Token]:
     return await tokens.create(
         pool,
         name="ada",
         tenant_id=uuid4(),
         project_ids=[uuid4()],
         roles=[Role.READER, Role.AUDITOR],
-        **more,
+        expires_at=expires_at,
     )
 
 

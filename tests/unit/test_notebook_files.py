@@ -45,7 +45,7 @@ def file(cells: list[dict[str, Any]], minor: int = 5, **more: Any) -> bytes:
 
 
 def code(source: str, **more: Any) -> dict[str, Any]:
-    empty = {"metadata": {}, "outputs": [], "execution_count": None}
+    empty: dict[str, Any] = {"metadata": {}, "outputs": [], "execution_count": None}
     return {"cell_type": "code", "source": source, **empty, **more}
 
 
@@ -58,7 +58,7 @@ def written(parsed: ParsedNotebook) -> bytes:
 def test_what_is_not_changed_survives(cells: list[dict[str, Any]], metadata: Any) -> None:
     cells = [{**cell, "id": f"id-{n}"} for n, cell in enumerate(cells)]
     content = file(cells, metadata={"custom": metadata})
-    back = nbformat.reads(written(parse_ipynb(content)).decode(), as_version=4)
+    back = nbformat.reads(written(parse_ipynb(content)).decode(), as_version=4)  # type: ignore[no-untyped-call]
     assert json.loads(json.dumps(back)) == json.loads(content)
     assert parse_ipynb(written(parse_ipynb(content))) == parse_ipynb(content)
 
@@ -100,7 +100,8 @@ def test_nbformat_3_is_upgraded() -> None:
     assert output["output_type"] == "execute_result"
     assert output["data"] == {"text/plain": "1"}
     assert parsed == parse_ipynb(json.dumps(old).encode()), "ids are the same at every upload"
-    nbformat.validate(nbformat.reads(written(parsed).decode(), as_version=4))
+    back = nbformat.reads(written(parsed).decode(), as_version=4)  # type: ignore[no-untyped-call]
+    nbformat.validate(back)
 
 
 def test_bad_ids_are_replaced_with_a_warning() -> None:
