@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -91,6 +92,11 @@ async def _host(name: str, folder: Path, owner: int) -> None:
         await asyncio.gather(*waits, return_exceptions=True)
     finally:
         await service.stop()
+        if not asked.is_set():
+            # The owner was killed: the last of its services tidies up.
+            (folder / f"{name}.json").unlink(missing_ok=True)
+            if not list(folder.glob("*.json")):  # noqa: ASYNC240 - nothing else is going on
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ What it is and is not, as measured with aiokafka:
 - topics may have any number of partitions; consumer groups, committed offsets and record headers
   work; settings of a topic are kept and told, but not acted upon;
 - a consumer that joins a group waits for half of its session timeout, one that comes after another
-  has left for nearly twice of it (session timeout 10 s: 5 s and 18 s; 3 s: 2 s and 7 s; 1 s: 1 s and 1 s): keep it short here;
+  has left for nearly twice of it (session timeout 10 s: 5 s and 18 s; 3 s: 2 s and 7 s; 1 s: 1 s
+  and 1 s): keep it short here;
 - any replication factor is taken (there is one node); a topic is made by merely asking about it;
 - no limit of message size was found (120 MiB passed);
 - the idempotent producer, altering settings and adding partitions are refused;
