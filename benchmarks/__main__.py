@@ -11,10 +11,16 @@ from pathlib import Path
 from benchmarks.appends import appends
 from benchmarks.bench import Bench, bench
 from benchmarks.figures import Figure, print_table, write_json
+from benchmarks.list_scale import list_scale
 from benchmarks.peer import CHECKOUT, require_environment
+from benchmarks.reads import reads
+from benchmarks.rebuild import rebuilds
 
 SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
     "appends": appends,
+    "rebuild": rebuilds,
+    "reads": reads,
+    "list": list_scale,
 }
 
 

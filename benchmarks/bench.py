@@ -102,5 +102,3 @@ def bench(scratch: Path, *, quick: bool) -> Iterator[Bench]:
             yield Bench(runner, scratch, quick, 1 if quick else 7, postgres)
         finally:
             runner.run(postgres.stop())
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
+
+TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ def compare(
         against=against,
         againstValue=_rounded(statistics.median(theirs for _, theirs in rounds)),
         ratio=_rounded(ratio),
-        target=f"{'≥' if better == 'higher' else '≤'} {bound:g} ×",
+        target=f"{'≥' if better == 'higher' else '≤'} {bound:g} {TIMES}",
         met=ratio >= bound if better == "higher" else ratio <= bound,
     )
 
@@ -89,10 +92,9 @@ def print_table(figures: Iterable[Figure]) -> None:
             f.unit,
             f.against,
             f"{f.againstValue:,.6g}",
-            f"{f.ratio:.2f} ×",
+            f"{f.ratio:.2f} {TIMES}",
             f.target,
             "[green]yes[/]" if f.met else "[red]no[/]",
         )
-    console = Console()
     # Without a terminal rich assumes 80 columns, too few for these.
-    console.print(table, width=None if console.is_terminal else 160)
+    Console(width=None if sys.stdout.isatty() else 180).print(table)

@@ -43,7 +43,7 @@ class Connection:
             data += self._receive()
         head = data[:end].lower()
         if not head.startswith(b"http/1.1 200 "):
-            raise RuntimeError(f"{request.split(b' ', 2)[1]!r} answered {data[:end + 400]!r}")
+            raise RuntimeError(f"{request.split(b' ', 2)[1]!r} answered {data[: end + 400]!r}")
         at = head.index(b"content-length:") + len(b"content-length:")
         line = head.find(b"\r\n", at)
         length = int(head[at : line if line >= 0 else len(head)])

@@ -36,8 +36,7 @@ def start(dsn: str, callers: int) -> None:
     """Open the connections. Positions come from a sequence: nobody waits for a lock."""
 
     async def open_all() -> None:
-        for _ in range(callers):
-            _connections.append(await asyncpg.connect(dsn))
+        _connections.extend([await asyncpg.connect(dsn) for _ in range(callers)])
         await _connections[0].execute(
             """
             CREATE SEQUENCE event_position_seq;

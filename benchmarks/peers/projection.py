@@ -13,21 +13,23 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from eventsourcing.application import Application
 from eventsourcing.dispatch import singledispatchmethod
 from eventsourcing.domain import DomainEvent
 from eventsourcing.persistence import Tracking
-from eventsourcing.postgres import PostgresTrackingRecorder
+from eventsourcing.postgres import PostgresApplicationRecorder, PostgresTrackingRecorder
 from eventsourcing.projection import Projection, ProjectionRunner
 
 from benchmarks.peers.protocol import serve
 
 
+@dataclass(frozen=True)
 class Happened(DomainEvent):
     """An event with its type and its data, as JSON."""
 
@@ -45,6 +47,7 @@ class Rows(PostgresTrackingRecorder):
     """The read models: rows and tracking in one transaction."""
 
     def write(self, statements: list[tuple[str, list[Any]]], tracking: Tracking) -> None:
+        """Write what one event calls for."""
         with self.datastore.transaction(commit=True) as cursor:
             self._insert_tracking(cursor, tracking)
             for statement, arguments in statements:
@@ -61,6 +64,7 @@ class AllProjections(Projection[Rows]):
 
     @singledispatchmethod
     def process_event(self, domain_event: object, tracking: Tracking) -> None:
+        """Refuse an event of an unknown class."""
         raise NotImplementedError
 
     @process_event.register
@@ -103,9 +107,11 @@ def start(env: dict[str, str], events: str, tables: list[str]) -> int:
 
 def measure() -> dict[str, float]:
     """Events per second of a rebuild: from empty tables to the last event."""
-    with Events(_state["env"]) as app, app.factory.datastore.transaction(commit=True) as cursor:
-        cursor.execute(f"TRUNCATE {', '.join(_state['tables'])}")
-        cursor.execute("DROP TABLE IF EXISTS views_tracking")
+    with Events(_state["env"]) as app:
+        datastore = cast("PostgresApplicationRecorder", app.recorder).datastore
+        with datastore.transaction(commit=True) as cursor:
+            cursor.execute(f"TRUNCATE {', '.join(_state['tables'])}")
+            cursor.execute("DROP TABLE IF EXISTS views_tracking")
     begin = time.perf_counter()
     with ProjectionRunner(
         application_class=Events,

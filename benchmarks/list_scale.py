@@ -1,0 +1,152 @@
+"""The time of a list page in a project of 1,000,000 notebooks against one of 1,000."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from benchmarks.bench import Bench
+from benchmarks.figures import TIMES, Figure, compare
+from benchmarks.filling import append_all
+from benchmarks.history import StreamHistory, listed
+from nbledger_infrastructure.database import Pool, connect_pool
+from nbledger_infrastructure.event_store import EventStore
+from nbledger_infrastructure.identifiers import new_id
+from nbledger_infrastructure.settings import Postgres, Settings
+from nbledger_projections import notebook_list
+from nbledger_projections.rebuild import rebuild
+
+SMALL, LARGE = 1_000, 1_000_000
+PAGE_SIZE = 20
+FILTERS: list[dict[str, Any]] = [
+    {},
+    *({"status": status} for status in ("Ready", "Running", "Error", "Kernel_Dead")),
+    {"kernel_type": "python3"},
+    {"kernel_type": "r"},
+    {"enrichment_mode": True},
+    {"enrichment_mode": False},
+    {"status": "Ready", "kernel_type": "python3", "enrichment_mode": True},
+    {"status": "Error", "kernel_type": "r", "enrichment_mode": False},
+]
+PLACES = ("first", "middle", "last")
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project of a known size in a database of its own."""
+
+    pool: Pool
+    tenant_id: UUID
+    project_id: UUID
+
+
+def list_scale(bench: Bench) -> list[Figure]:
+    """Every filter on the first, a middle and the last page; the worst of them is the figure.
+
+    Called below HTTP, whose constant cost would hide a difference. Both projects are filled by
+    events and projected by a rebuild, each in a database of its own: a small project in a large
+    database would share the depth of its indexes.
+    """
+    large_size = 5_000 if bench.quick else LARGE
+    small = _project(bench, "list_small", SMALL)
+    large = _project(bench, "list_large", large_size)
+    repeats = 3 if bench.quick else 15
+    worst: tuple[float, str, list[tuple[float, float]]] | None = None
+    ratios: list[float] = []
+    for filters, place in itertools.product(FILTERS, PLACES):
+        rounds = bench.alternate(
+            [_timer(bench, project, filters, place, repeats) for project in (large, small)]
+        )
+        pairs = [(ours, theirs) for ours, theirs in rounds]
+        ratio = statistics.median(ours / theirs for ours, theirs in pairs)
+        ratios.append(ratio)
+        name = ", ".join(f"{key}={value}" for key, value in filters.items()) or "no filter"
+        bench.say(f"  {place} page, {name}: {ratio:.2f} {TIMES}")
+        if worst is None or ratio > worst[0]:
+            worst = (ratio, f"{place} page, {name}", pairs)
+    for project, database in ((small, "list_small"), (large, "list_large")):
+        bench.run(project.pool.close())
+        bench.drop_database(database)
+    assert worst is not None
+    bench.say(f"  median of all: {statistics.median(ratios):.2f} {TIMES}")
+    return [
+        compare(
+            figure=f"list page of {large_size:,} notebooks, worst of {len(ratios)}: {worst[1]}",
+            unit="ms",
+            against=f"the same of {SMALL:,} notebooks",
+            pairs=worst[2],
+            bound=1.3,
+            better="lower",
+        )
+    ]
+
+
+def _project(bench: Bench, database: str, size: int) -> Project:
+    dsn = bench.new_database(database)
+    pool = bench.run(connect_pool(dsn, max_size=8, application_name="bench"))
+    project = Project(pool, new_id(), new_id())
+
+    async def fill() -> None:
+        store = EventStore(pool)
+        await store.start()
+        begin = time.monotonic()
+        count = await append_all(store, _histories(size), project.tenant_id, project.project_id)
+        await store.close()
+        filled = time.monotonic()
+        await rebuild(Settings(postgres=Postgres(dsn=dsn)), notebook_list.NAME, lambda _: None)
+        bench.say(
+            f"  {size:,} notebooks: {count:,} events appended in {filled - begin:.0f} s, "
+            f"list rebuilt in {time.monotonic() - filled:.0f} s"
+        )
+        # What autovacuum would do in its own time; the figure is not about waiting for it.
+        async with pool.acquire() as connection:
+            await connection.execute("VACUUM ANALYZE")
+
+    bench.run(fill())
+    return project
+
+
+def _histories(size: int) -> Iterator[StreamHistory]:
+    for number in range(size):
+        yield from listed(number)
+
+
+def _timer(
+    bench: Bench, project: Project, filters: dict[str, Any], place: str, repeats: int
+) -> Callable[[], float]:
+    return lambda: bench.run(_page_time(project, filters, place, repeats))
+
+
+async def _page_time(project: Project, filters: dict[str, Any], place: str, repeats: int) -> float:
+    """Median milliseconds of one page."""
+    page = 1
+    if place != "first":
+        total = (await _page(project, filters, 1)).total_count
+        last = math.ceil(total / PAGE_SIZE)
+        # The last page holds what is left over, so take the last full one.
+        last_full = last if total % PAGE_SIZE == 0 else last - 1
+        page = last_full if place == "last" else (last_full + 1) // 2
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        found = await _page(project, filters, page)
+        times.append(time.perf_counter() - begin)
+        assert len(found.items) == PAGE_SIZE
+    return statistics.median(times) * 1000
+
+
+async def _page(project: Project, filters: dict[str, Any], page: int) -> notebook_list.NotebookPage:
+    return await notebook_list.page(
+        project.pool,
+        project.tenant_id,
+        project.project_id,
+        page=page,
+        page_size=PAGE_SIZE,
+        **filters,
+    )

@@ -1,0 +1,111 @@
+"""nbledger as its users run it: `nbledger up` in a process of its own, with notebooks in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CELLS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where the server is, and the paths of what is measured."""
+
+    url: str
+    headers: dict[str, str]
+    status_path: str
+    list_path: str
+
+
+@contextmanager
+def nbledger_server(home: Path, notebooks: int) -> Iterator[Server]:
+    """Start everything, make `notebooks` notebooks and run one of them to its end."""
+    home.mkdir(parents=True)
+    log_file = home.parent / "up.log"
+    with log_file.open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "nbledger", "up"],
+            cwd=home.parent,
+            env=os.environ
+            | {"NBLEDGER_HOME": str(home), "NBLEDGER_PORT": "0", "NBLEDGER_LOG_LEVEL": "warning"},
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            yield _prepare(_server_json(home, process, log_file), notebooks)
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _server_json(home: Path, process: subprocess.Popen[bytes], log_file: Path) -> dict[str, str]:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            info: dict[str, str] = json.loads((home / "server.json").read_bytes())
+        except FileNotFoundError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"nbledger up did not start:\n{log_file.read_text()[-4000:]}"
+                ) from None
+            time.sleep(0.05)
+        else:
+            return info
+
+
+def _prepare(info: dict[str, str], notebooks: int) -> Server:
+    headers = {"Authorization": f"Bearer {info['token']}"}
+    project = f"/api/{info['tenantId']}/{info['projectId']}"
+
+    def call(path: str, body: dict[str, Any] | None = None) -> Any:
+        request = urllib.request.Request(  # noqa: S310 - loopback
+            info["url"].rstrip("/") + path,
+            data=None if body is None else json.dumps(body).encode(),
+            headers=headers | {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - loopback
+            return json.load(response)
+
+    notebook_id = ""
+    for number in range(notebooks):
+        created = call(
+            f"{project}/notebook",
+            {
+                "notebookName": f"Analysis {number}",
+                "kernelType": "python3",
+                "initialCells": [
+                    {"cellType": "code", "content": f"print({cell})"} for cell in range(CELLS)
+                ],
+            },
+        )
+        notebook_id = created["notebookId"]
+    execution = call(
+        f"{project}/notebook/{notebook_id}/execute", {"parameters": {"limit": 10, "weekends": True}}
+    )
+    status_path = f"{project}/notebook/{notebook_id}/execution/{execution['executionId']}"
+    deadline = time.monotonic() + 120
+    while (status := call(status_path))["status"] != "Completed":
+        if status["status"] != "Running" or time.monotonic() > deadline:
+            raise RuntimeError(f"the execution ended as {status}")
+        time.sleep(0.1)
+    list_path = f"{project}/notebooks?pageSize=20"
+    while (total := call(list_path)["totalCount"]) != notebooks:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the list shows {total} notebooks of {notebooks}")
+        time.sleep(0.1)
+    return Server(info["url"], headers, status_path, list_path)
