@@ -118,6 +118,8 @@ async def _start_services(
         )
         environment["NBLEDGER_KAFKA_BOOTSTRAP_SERVERS"] = broker.bootstrap_servers
         environment["NBLEDGER_KAFKA_IDEMPOTENT"] = "false"
+        # It lets a worker join half a session after asking.
+        environment["NBLEDGER_KAFKA_SESSION_TIMEOUT_SECONDS"] = "1"
     if not settings.artifacts.url:
         environment["NBLEDGER_ARTIFACTS_URL"] = (home.path / "artifacts").as_uri()
     if not settings.worker.work_folder:

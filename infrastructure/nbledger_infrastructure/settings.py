@@ -29,7 +29,11 @@ class Postgres(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The broker. ``idempotent`` needs one that answers InitProducerId, as Apache Kafka does."""
+    """The broker. ``idempotent`` needs one that answers InitProducerId, as Apache Kafka does.
+
+    ``session_timeout_seconds`` is how long a silent worker stays in its consumer group; Apache
+    Kafka takes 6 at the least.
+    """
 
     bootstrap_servers: str = ""
     topic_prefix: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9._-]{1,100}$")] = "nbledger"
@@ -37,6 +41,7 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     partitions: Annotated[int, Meta(ge=1, le=1000)] = 6
     replication_factor: Annotated[int, Meta(ge=1, le=9)] = 1
     retention_hours: Positive = 168
+    session_timeout_seconds: Seconds = 10.0
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     username: str = ""

@@ -95,8 +95,8 @@ async def commands(
             *topics,
             client_id=client_id,
             group_id=worker_group(kafka),
-            session_timeout_ms=10_000,
-            heartbeat_interval_ms=2_000,
+            session_timeout_ms=int(kafka.session_timeout_seconds * 1000),
+            heartbeat_interval_ms=int(kafka.session_timeout_seconds * 200),
             metadata_max_age_ms=30_000,
         ) as client:
             yield client
