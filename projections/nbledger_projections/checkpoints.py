@@ -40,6 +40,15 @@ async def lock(connection: PooledConnection, name: str) -> Checkpoint:
     return Checkpoint(row["position"], row["generation"])
 
 
+async def lock_at(connection: PooledConnection, name: str, expected: Checkpoint) -> None:
+    """Hold the checkpoint until the transaction ends, if it is where it is expected.
+
+    Raises :class:`CheckpointMovedError`.
+    """
+    if await lock(connection, name) != expected:
+        raise CheckpointMovedError(name)
+
+
 async def move(
     connection: PooledConnection, name: str, position: int, *, new_generation: bool = False
 ) -> None:

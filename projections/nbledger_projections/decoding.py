@@ -1,8 +1,12 @@
 """Taking recorded events apart for the folds."""
 
+from collections.abc import Sequence
+from uuid import UUID
+
 from nbledger_domain.events import UnknownEventTypeError, type_registry
 from nbledger_domain.execution import Execution
 from nbledger_domain.notebook import Notebook
+from nbledger_infrastructure.database import PooledConnection
 from nbledger_infrastructure.event_store import RecordedEvent
 
 CREATED = Notebook.Created.TYPE
@@ -19,3 +23,27 @@ def check_known(recorded: RecordedEvent) -> None:
 def is_execution(recorded: RecordedEvent) -> bool:
     """Whether the event is of an execution, not of the notebook itself."""
     return recorded.stream_id != recorded.subject_id
+
+
+async def deleted_notebooks(
+    connection: PooledConnection, events: Sequence[RecordedEvent]
+) -> set[UUID]:
+    """Of the notebooks that ``events`` ask to execute, those that are deleted by now.
+
+    An execution may be asked for at the very moment of the deletion, and be recorded after it.
+    """
+    asked = {recorded.subject_id for recorded in events if recorded.type == REQUESTED}
+    if not asked:
+        return set()
+    rows = await connection.fetch(
+        """
+        SELECT asked.id FROM unnest($1::uuid[]) AS asked (id)
+        CROSS JOIN LATERAL (
+            SELECT type FROM event WHERE stream_id = asked.id ORDER BY version DESC LIMIT 1
+        ) AS last
+        WHERE last.type = $2
+        """,
+        sorted(asked),
+        DELETED,
+    )
+    return {row[0] for row in rows}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from uuid import UUID
 
 import asyncpg
@@ -20,7 +20,13 @@ from nbledger_infrastructure.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.event_store import RecordedEvent
 from nbledger_infrastructure.repository import decode
 from nbledger_projections import fresh
-from nbledger_projections.decoding import DELETED, REQUESTED, check_known, is_execution
+from nbledger_projections.decoding import (
+    DELETED,
+    REQUESTED,
+    check_known,
+    deleted_notebooks,
+    is_execution,
+)
 from nbledger_projections.execution_status import NOTEBOOK_EXISTS
 from nbledger_projections.rows import Rows
 
@@ -207,15 +213,18 @@ _GET = fresh.query(
 class ExecutionResultsProjection:
     """The projection that keeps table ``execution_results``."""
 
-    name = NAME
-    tables = ("execution_results",)
+    name: ClassVar[str] = NAME
+    tables: ClassVar[tuple[str, ...]] = ("execution_results",)
 
     def __init__(self) -> None:
         self._rows: Rows[ResultsState] = Rows(CACHED_ROWS)
+        # Notebooks deleted in this batch, and those known to be deleted sooner or later.
         self._gone: set[UUID] = set()
+        self._doomed: set[UUID] = set()
 
     async def load(self, connection: PooledConnection, events: Sequence[RecordedEvent]) -> None:
         """Bring the rows that ``events`` change into memory."""
+        self._doomed = await deleted_notebooks(connection, events)
         telling = [
             recorded for recorded in events if is_execution(recorded) and recorded.type in _TELLING
         ]
@@ -231,6 +240,8 @@ class ExecutionResultsProjection:
             check_known(recorded)
             if recorded.type == DELETED:
                 self._remove(recorded.subject_id)
+            return
+        if recorded.type == REQUESTED and recorded.subject_id in self._doomed:
             return
         state = fold(self._rows.get(recorded.stream_id), recorded)
         if state is not None:

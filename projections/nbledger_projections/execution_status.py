@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import asyncpg
@@ -22,7 +22,13 @@ from nbledger_infrastructure.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.event_store import RecordedEvent
 from nbledger_infrastructure.repository import decode
 from nbledger_projections import fresh, words
-from nbledger_projections.decoding import DELETED, REQUESTED, check_known, is_execution
+from nbledger_projections.decoding import (
+    DELETED,
+    REQUESTED,
+    check_known,
+    deleted_notebooks,
+    is_execution,
+)
 from nbledger_projections.notebook_details import interrupted
 from nbledger_projections.rows import Rows
 from nbledger_projections.words import timestamp
@@ -533,16 +539,19 @@ SELECT
 class ExecutionStatusProjection:
     """The projection that keeps tables ``execution_status`` and ``notebook_duration``."""
 
-    name = NAME
-    tables = ("execution_status", "notebook_duration")
+    name: ClassVar[str] = NAME
+    tables: ClassVar[tuple[str, ...]] = ("execution_status", "notebook_duration")
 
     def __init__(self) -> None:
         self._rows: Rows[ExecutionState] = Rows(CACHED_ROWS)
         self._durations: Rows[tuple[UUID, list[float]]] = Rows(CACHED_ROWS)
+        # Notebooks deleted in this batch, and those known to be deleted sooner or later.
         self._gone: set[UUID] = set()
+        self._doomed: set[UUID] = set()
 
     async def load(self, connection: PooledConnection, events: Sequence[RecordedEvent]) -> None:
         """Bring the rows that ``events`` change, or depend on, into memory."""
+        self._doomed = await deleted_notebooks(connection, events)
         executing = [recorded for recorded in events if is_execution(recorded)]
         keys = self._rows.missing(recorded.stream_id for recorded in executing)
         new = {recorded.stream_id for recorded in executing if recorded.version == 1}
@@ -567,6 +576,8 @@ class ExecutionStatusProjection:
         notebook_id = recorded.subject_id
         earlier: Sequence[float] = ()
         if recorded.type == REQUESTED:
+            if notebook_id in self._doomed:
+                return
             known = self._durations.get(notebook_id)
             earlier = () if known is None else known[1]
         state = fold(self._rows.get(recorded.stream_id), recorded, earlier=earlier)

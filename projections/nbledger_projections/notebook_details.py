@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import asyncpg
@@ -367,11 +367,11 @@ _GET = fresh.query(
 )
 
 
-class NotebookDetails:
+class NotebookDetailsProjection:
     """The projection that keeps table ``notebook_details``."""
 
-    name = NAME
-    tables = ("notebook_details",)
+    name: ClassVar[str] = NAME
+    tables: ClassVar[tuple[str, ...]] = ("notebook_details",)
 
     def __init__(self) -> None:
         self._rows: Rows[NotebookState] = Rows(CACHED_ROWS)

@@ -8,7 +8,7 @@ these counts, never by passing over the rows before it.
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -230,8 +230,12 @@ LEFT JOIN projection_checkpoint AS checkpoint ON checkpoint.name = $8
 class NotebookListProjection:
     """The projection that keeps ``notebook_list`` and its counts."""
 
-    name = NAME
-    tables = ("notebook_list", "notebook_list_count", "notebook_list_project")
+    name: ClassVar[str] = NAME
+    tables: ClassVar[tuple[str, ...]] = (
+        "notebook_list",
+        "notebook_list_count",
+        "notebook_list_project",
+    )
 
     def __init__(self) -> None:
         self._rows: Rows[ListState] = Rows(CACHED_ROWS)

@@ -1,0 +1,297 @@
+"""The relay: publishes every event, and the commands that follow from some, to Kafka.
+
+One relay at a time is at work; others stand by. Its position moves after the broker has
+acknowledged everything before it: at least once, and in order for each stream.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from nbledger_domain.execution import Execution
+from nbledger_infrastructure import cloudevents
+from nbledger_infrastructure.cloudevents import Headers
+from nbledger_infrastructure.database import (
+    UNAVAILABLE,
+    DatabaseUnavailableError,
+    Pool,
+    PooledConnection,
+    acquire,
+    connect_pool,
+)
+from nbledger_infrastructure.event_store import EventTail, RecordedEvent
+from nbledger_infrastructure.kafka import (
+    BrokerUnavailableError,
+    command_topic,
+    control_topic,
+    ensure_topics,
+    events_topic,
+    producer,
+)
+from nbledger_infrastructure.settings import Kafka, Settings
+from nbledger_projections import checkpoints
+from nbledger_projections.checkpoints import Checkpoint, CheckpointMovedError
+
+log = structlog.get_logger(__name__)
+
+NAME = "relay"
+"""Under this name the relay keeps its position."""
+
+BATCH_EVENTS = 500
+MAX_DATA_BYTES = 512 * 1024
+"""Larger data is not carried: the message says where it can be read."""
+
+ACK_TIMEOUT = 8.0
+"""Seconds for the broker to take a batch. Less than aiokafka's own limit for a message, so that
+the producer is given up before it drops a message and goes on to the next one of its stream."""
+
+STANDBY_SECONDS = 1.0
+"""How often a relay that stands by looks whether it is needed."""
+
+CLOSE_TIMEOUT = 5.0
+
+_DELAYS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+
+# Any constant does, as long as nothing else in the database locks on it.
+_LOCK = 0x6E626C_72656C
+
+_FAILURES = (
+    BrokerUnavailableError,
+    KafkaError,
+    CheckpointMovedError,
+    DatabaseUnavailableError,
+    *UNAVAILABLE,
+)
+
+
+class Message(msgspec.Struct, frozen=True):
+    """What is published."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+class _Command(msgspec.Struct, frozen=True, rename="camel"):
+    execution_id: UUID
+    notebook_id: UUID
+    tenant_id: UUID
+    project_id: UUID
+
+
+class _KernelType(msgspec.Struct, frozen=True, rename="camel"):
+    """The part of a request that its command needs."""
+
+    kernel_type: str
+
+
+class _Restart(msgspec.Struct, frozen=True):
+    """The part of a lost attempt that its command needs."""
+
+    restart: bool
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_kernel_type = msgspec.json.Decoder(_KernelType).decode
+_decode_restart = msgspec.json.Decoder(_Restart).decode
+
+
+async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
+    """Publish until ``stop`` is set; ``on_ready`` is called once at work, or standing by.
+
+    While the broker or the database is away it is tried again and again. Raises
+    ``DatabaseUnavailableError`` when the database is away at the start.
+    """
+    pool = await connect_pool(settings.postgres.dsn, max_size=3, application_name="nbledger-relay")
+    try:
+        await _Relay(pool, settings, stop, on_ready).run()
+    finally:
+        await _close(pool)
+
+
+def event_message(recorded: RecordedEvent, kafka: Kafka) -> Message:
+    """The message that publishes an event."""
+    data, dataref = recorded.data, None
+    if data is not None and len(data) > MAX_DATA_BYTES:
+        data, dataref = None, _history_path(recorded)
+    return Message(
+        events_topic(kafka),
+        str(recorded.stream_id).encode(),
+        data,
+        cloudevents.event_headers(recorded, dataref=dataref),
+    )
+
+
+def command_message(recorded: RecordedEvent, kafka: Kafka, kernel_type: str | None) -> Message:
+    """The message that tells workers what ``recorded`` asks of them.
+
+    With a kernel type, to execute; without, to cancel. It has no key: whichever worker has
+    room may take it.
+    """
+    kind = cloudevents.CANCEL if kernel_type is None else cloudevents.EXECUTE
+    command = _Command(
+        recorded.stream_id, recorded.subject_id, recorded.tenant_id, recorded.project_id
+    )
+    return Message(
+        control_topic(kafka) if kernel_type is None else command_topic(kafka, kernel_type),
+        None,
+        _encode(command),
+        cloudevents.command_headers(
+            kind,
+            command_id=recorded.event_id,
+            execution_id=recorded.stream_id,
+            at=recorded.occurred_at,
+        ),
+    )
+
+
+def _history_path(recorded: RecordedEvent) -> str:
+    path = f"/api/{recorded.tenant_id}/{recorded.project_id}/notebook/{recorded.subject_id}"
+    if recorded.stream_id != recorded.subject_id:
+        path += f"/execution/{recorded.stream_id}"
+    return f"{path}/history?after={recorded.position - 1}&limit=1"
+
+
+class _Relay:
+    def __init__(
+        self, pool: Pool, settings: Settings, stop: asyncio.Event, on_ready: Callable[[], None]
+    ) -> None:
+        self._pool = pool
+        self._kafka = settings.kafka
+        self._kernel_types = set(settings.worker.kernels)
+        self._stop = stop
+        self._on_ready = on_ready
+        self._ready = False
+        self._failures = 0
+
+    async def run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                async with acquire(self._pool) as connection:
+                    if await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
+                        await self._lead(connection)
+                    else:
+                        self._report_ready()
+                        await self._pause(STANDBY_SECONDS)
+            except _FAILURES as error:
+                log.warning("relay interrupted", error=repr(error), failures=self._failures + 1)
+                await self._pause(_DELAYS[min(self._failures, len(_DELAYS) - 1)])
+                self._failures += 1
+
+    async def _lead(self, connection: PooledConnection) -> None:
+        """Publish, with a producer of its own, until told to stop; the lock ends with it."""
+        checkpoint = await checkpoints.ensure(connection, NAME)
+        # Whatever the broker has forgotten is made again.
+        await ensure_topics(self._kafka, sorted(self._kernel_types))
+        async with (
+            producer(self._kafka, client_id="nbledger-relay") as client,
+            EventTail(self._pool, checkpoint.position, BATCH_EVENTS) as tail,
+        ):
+            log.info("relay at work", position=checkpoint.position)
+            self._report_ready()
+            async for batch in self._batches(tail):
+                messages = await self._messages(connection, batch)
+                async with asyncio.timeout(ACK_TIMEOUT):
+                    await publish(client, messages)
+                checkpoint = await _move(connection, checkpoint, batch[-1].position)
+                self._failures = 0
+
+    async def _batches(self, tail: EventTail) -> AsyncIterator[Sequence[RecordedEvent]]:
+        """Batches until told to stop; the next one is read while one is being published."""
+        stopping = asyncio.create_task(self._stop.wait())
+        reading = asyncio.create_task(tail.next_batch())
+        try:
+            while not self._stop.is_set():
+                await asyncio.wait((stopping, reading), return_when=asyncio.FIRST_COMPLETED)
+                if reading.done():
+                    batch = reading.result()
+                    reading = asyncio.create_task(tail.next_batch())
+                    yield batch
+        finally:
+            stopping.cancel()
+            reading.cancel()
+            await asyncio.gather(stopping, reading, return_exceptions=True)
+
+    async def _messages(
+        self, connection: PooledConnection, batch: Sequence[RecordedEvent]
+    ) -> list[Message]:
+        """What ``batch`` has published, in order."""
+        messages: list[Message] = []
+        for recorded in batch:
+            messages.append(event_message(recorded, self._kafka))
+            if recorded.data is None:
+                continue
+            if recorded.type == Execution.Requested.TYPE:
+                kernel_type = _decode_kernel_type(recorded.data).kernel_type
+            elif recorded.type == Execution.AttemptLost.TYPE:
+                if not _decode_restart(recorded.data).restart:
+                    continue
+                kernel_type = await _requested_kernel_type(connection, recorded.stream_id)
+            elif recorded.type == Execution.CancelRequested.TYPE:
+                messages.append(command_message(recorded, self._kafka, None))
+                continue
+            else:
+                continue
+            if kernel_type not in self._kernel_types:
+                await ensure_topics(self._kafka, [kernel_type])
+                self._kernel_types.add(kernel_type)
+            messages.append(command_message(recorded, self._kafka, kernel_type))
+        return messages
+
+    def _report_ready(self) -> None:
+        if not self._ready:
+            self._ready = True
+            self._on_ready()
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+
+
+async def publish(client: AIOKafkaProducer, messages: Sequence[Message]) -> None:
+    """Send all of ``messages`` and wait until the broker has them; raises what any of them met."""
+    sent: list[asyncio.Future[Any]] = []
+    try:
+        for message in messages:
+            sent.append(  # noqa: PERF401 (what was sent must be known when sending fails)
+                await client.send(
+                    message.topic, message.value, key=message.key, headers=message.headers
+                )
+            )
+        await asyncio.gather(*sent)
+    finally:
+        # Whoever does not wait for them any more does not care what they met either.
+        for future in sent:
+            future.cancel()
+
+
+async def _requested_kernel_type(connection: PooledConnection, execution_id: UUID) -> str:
+    kernel_type: str = await connection.fetchval(
+        "SELECT data ->> 'kernelType' FROM event WHERE stream_id = $1 AND version = 1",
+        execution_id,
+    )
+    return kernel_type
+
+
+async def _move(connection: PooledConnection, expected: Checkpoint, position: int) -> Checkpoint:
+    async with connection.transaction():
+        await checkpoints.lock_at(connection, NAME, expected)
+        await checkpoints.move(connection, NAME, position)
+    return Checkpoint(position, expected.generation)
+
+
+async def _close(pool: Pool) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            await pool.close()
+    except (TimeoutError, *UNAVAILABLE):
+        pool.terminate()
