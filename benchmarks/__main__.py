@@ -15,9 +15,11 @@ from benchmarks.list_scale import list_scale
 from benchmarks.peer import CHECKOUT, require_environment
 from benchmarks.reads import reads
 from benchmarks.rebuild import rebuilds
+from benchmarks.relaying import relaying
 
 SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
     "appends": appends,
+    "relay": relaying,
     "rebuild": rebuilds,
     "reads": reads,
     "list": list_scale,
