@@ -4,6 +4,8 @@ Expiry is the database's time. A worker measures the same span on its own monoto
 before it asked, so that it always stops before the database lets somebody else take over.
 """
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import threading
@@ -22,7 +24,6 @@ from nbledger_infrastructure.database import (
     UNAVAILABLE,
     Connection,
     Pool,
-    PooledConnection,
     acquire,
 )
 
@@ -70,7 +71,7 @@ async def take(pool: Pool, lease: Lease, worker_id: str, *, seconds: float) -> b
 
 
 async def renew(
-    connection: Connection | PooledConnection,
+    connection: Connection,
     worker_id: str,
     leases: Sequence[Lease],
     *,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -16,7 +17,7 @@ from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure import clock, repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope
 from nbledger_infrastructure.database import DatabaseUnavailableError, Pool
-from nbledger_infrastructure.event_store import EventStore, StoreUnavailableError
+from nbledger_infrastructure.event_store import EventStore, RecordedEvent, StoreUnavailableError
 from nbledger_infrastructure.settings import Settings
 from nbledger_infrastructure.worker_registry import WorkerOffer
 from nbledger_workers import claims, leases, report
@@ -196,18 +197,19 @@ class Run:
 
     async def _load_notebook(self, execution: Execution) -> Notebook | None:
         """The notebook as it was at the request; ``None`` when it is deleted by now."""
-        for delay in (0.1, 0.5, 1.0, 2.0, None):
-            try:
-                history = await self._services.store.read_stream(execution.notebook_id)
-                break
-            except StoreUnavailableError:
-                if delay is None:
-                    raise
-                await asyncio.sleep(delay)
+        history = await self._read(execution.notebook_id)
         gone = (Notebook.DeletionRequested.TYPE, Notebook.Deleted.TYPE)
         if any(recorded.type in gone for recorded in history):
             return None
         return repository.replay(Notebook, history[: execution.notebook_stream_version])
+
+    async def _read(self, stream_id: UUID) -> list[RecordedEvent]:
+        for delay in (0.1, 0.5, 1.0, 2.0):
+            try:
+                return await self._services.store.read_stream(stream_id)
+            except StoreUnavailableError:
+                await asyncio.sleep(delay)
+        return await self._services.store.read_stream(stream_id)
 
     def _make_folder(self) -> Path:
         parent = self._services.settings.worker.work_folder or None

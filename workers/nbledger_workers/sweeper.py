@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import Final, Self
 from uuid import UUID
 
@@ -43,6 +44,7 @@ log = structlog.get_logger(__name__)
 # Any constant does, as long as nothing else in the database locks on it.
 _LOCK: Final = 0x6E626C_737765
 _PAGE: Final = 500
+_LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SEND_SECONDS: Final = 10.0
 _FORGET_EVERY_SECONDS: Final = 600.0
 _MAX_BACKOFF_SECONDS: Final = 300.0
@@ -51,22 +53,23 @@ _WAITING: Final = (Execution.Requested.TYPE, Execution.AttemptLost.TYPE)
 # Which executions have not ended is the read model's to say, and it may lag; all else about them
 # is read from the events themselves.
 _UNLEASED: Final = """
-SELECT s.execution_id, s.kernel_type, last.type, last.subject_id, last.tenant_id, last.project_id,
+SELECT s.requested_at, s.execution_id, s.kernel_type, last.type, last.subject_id, last.tenant_id, last.project_id,
        extract(epoch FROM clock_timestamp() - last.recorded_at)::float8 AS age
 FROM execution_status AS s
 CROSS JOIN LATERAL (
     SELECT type, subject_id, tenant_id, project_id, recorded_at FROM event
     WHERE stream_id = s.execution_id ORDER BY version DESC LIMIT 1
 ) AS last
-WHERE NOT s.ended AND s.execution_id > $1
+WHERE NOT s.ended AND (s.requested_at, s.execution_id) > ($1, $2)
   AND NOT EXISTS (SELECT FROM execution_lease AS l WHERE l.execution_id = s.execution_id)
-ORDER BY s.execution_id LIMIT $2
+ORDER BY s.requested_at, s.execution_id LIMIT $3
 """
 
 
 class Unleased(msgspec.Struct, frozen=True):
     """An execution without a lease: ``age`` is the seconds since its last event, of ``type``."""
 
+    requested_at: datetime
     execution_id: UUID
     kernel_type: str
     type: str
@@ -142,9 +145,9 @@ class _Sweeper:
                 f"Worker {lease.worker_id} stopped renewing its lease.",
             )
         first, seen = self._first, set[UUID]()
-        after = UUID(int=0)
-        while page := await self._unleased(after):
-            after = page[-1].execution_id
+        after = (_LONG_AGO, UUID(int=0))
+        while page := await self._unleased(*after):
+            after = (page[-1].requested_at, page[-1].execution_id)
             seen.update(each.execution_id for each in page)
             for each in page:
                 if not each.waiting and each.age > self._settings.worker.lease_seconds:
@@ -160,9 +163,9 @@ class _Sweeper:
             await worker_registry.forget_dead(self._pool)
             self._forget_at = time.monotonic() + _FORGET_EVERY_SECONDS
 
-    async def _unleased(self, after: UUID) -> list[Unleased]:
+    async def _unleased(self, requested_after: datetime, after: UUID) -> list[Unleased]:
         async with acquire(self._pool) as connection:
-            rows = await connection.fetch(_UNLEASED, after, _PAGE)
+            rows = await connection.fetch(_UNLEASED, requested_after, after, _PAGE)
         return [Unleased(*row) for row in rows]
 
     async def _recover(self, lease: Lease, reason: str) -> None:

@@ -1,0 +1,263 @@
+"""Executions in a real store, for tests of workers and of recovery."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+
+from nbledger_domain.cells import Cell
+from nbledger_domain.execution import TERMINAL_EVENTS, Execution, PlannedCell, RunOptions
+from nbledger_domain.notebook import Environment, Integration, Notebook
+from nbledger_infrastructure import clock, cloudevents, kafka, repository, settings
+from nbledger_infrastructure.database import Pool, acquire, connect_pool
+from nbledger_infrastructure.event_store import (
+    EventStore,
+    EventTail,
+    Metadata,
+    RecordedEvent,
+    Stream,
+)
+from nbledger_infrastructure.identifiers import new_id
+from nbledger_workers import sweeper, worker
+
+TERMINAL = {event.TYPE for event in TERMINAL_EVENTS}
+AS_TESTER = Metadata(actor="tester")
+
+
+class Stage:
+    """A store with executions in it, and the roles that work on them."""
+
+    def __init__(self, config: settings.Settings, pool: Pool, store: EventStore) -> None:
+        self.settings = config
+        self.pool = pool
+        self.store = store
+        self.tenant_id, self.project_id = uuid4(), uuid4()
+
+    async def request(
+        self,
+        *cells: str | Cell,
+        parameters: dict[str, Any] | None = None,
+        planned: Sequence[str] | None = None,
+        **options: Any,
+    ) -> UUID:
+        """A new notebook of these cells (code, given as text), and a request to execute it."""
+        all_cells = [
+            cell
+            if isinstance(cell, Cell)
+            else Cell(cell_id=f"cell-{number:03d}", cell_type="code", source=cell)
+            for number, cell in enumerate(cells, 1)
+        ]
+        notebook = Notebook.create(
+            new_id(),
+            name="A notebook",
+            description="",
+            kernel_type="python3",
+            integration=Integration(dataset_binding="bound"),
+            environment=Environment(),
+            cells=all_cells,
+            created_by="tester",
+            at=clock.now(),
+        )
+        await repository.save(self.store, notebook, self.stream(notebook.id, notebook), AS_TESTER)
+        execution = Execution.request(
+            new_id(),
+            notebook_id=notebook.id,
+            notebook_version=notebook.notebook_version,
+            notebook_stream_version=notebook.version,
+            kernel_type="python3",
+            cells=[
+                PlannedCell(cell.cell_id, cell.cell_type)
+                for cell in all_cells
+                if planned is None or cell.cell_id in planned
+            ],
+            parameters=parameters or {},
+            options=RunOptions(**({"timeout": 60.0} | options)),
+            requested_by="tester",
+            at=clock.now(),
+        )
+        execution_id = execution.id
+        await repository.save(
+            self.store, execution, self.stream(execution_id, execution), AS_TESTER
+        )
+        await self._list(execution_id, notebook.id)
+        return execution_id
+
+    def stream(self, stream_id: UUID, aggregate: Notebook | Execution) -> Stream:
+        """The stream of a new aggregate."""
+        subject = aggregate.notebook_id if isinstance(aggregate, Execution) else stream_id
+        return Stream(stream_id, subject, self.tenant_id, self.project_id)
+
+    async def _list(self, execution_id: UUID, notebook_id: UUID) -> None:
+        # As the projection writes it at first; here it never goes on, so whoever relies on more
+        # than that the execution is there acts wrongly.
+        async with acquire(self.pool) as connection:
+            await connection.execute(
+                """
+                INSERT INTO execution_status VALUES (
+                    $1, $2, $3, $4, 1, 1, 1, clock_timestamp(), clock_timestamp(),
+                    clock_timestamp(), false, 'Queued', 'python3', 0, '{}', '{}'
+                )
+                """,
+                execution_id,
+                notebook_id,
+                self.tenant_id,
+                self.project_id,
+            )
+
+    async def command(self, *execution_ids: UUID) -> None:
+        """Publish the commands, as the relay does."""
+        await kafka.ensure_topics(self.settings.kafka, ["python3"])
+        async with kafka.producer(self.settings.kafka, client_id="test") as producer:
+            for execution_id in execution_ids:
+                await producer.send_and_wait(
+                    kafka.command_topic(self.settings.kafka, "python3"),
+                    self._body(execution_id),
+                    key=str(execution_id).encode(),
+                    headers=cloudevents.command_headers(
+                        cloudevents.EXECUTE,
+                        command_id=uuid4(),
+                        execution_id=execution_id,
+                        at=clock.now(),
+                    ),
+                )
+
+    async def cancel(self, execution_id: UUID, *, tell: bool = True) -> None:
+        """Request the end of an execution, and, if asked, tell the workers as the relay does."""
+        await repository.update(
+            self.store,
+            Execution,
+            execution_id,
+            lambda execution: execution.request_cancel(requested_by="tester", at=clock.now()),
+            AS_TESTER,
+        )
+        if not tell:
+            return
+        async with kafka.producer(self.settings.kafka, client_id="test") as producer:
+            await producer.send_and_wait(
+                kafka.control_topic(self.settings.kafka),
+                self._body(execution_id),
+                headers=cloudevents.command_headers(
+                    cloudevents.CANCEL,
+                    command_id=uuid4(),
+                    execution_id=execution_id,
+                    at=clock.now(),
+                ),
+            )
+
+    def _body(self, execution_id: UUID) -> bytes:
+        return msgspec.json.encode(
+            {
+                "executionId": execution_id,
+                "notebookId": uuid4(),
+                "tenantId": self.tenant_id,
+                "projectId": self.project_id,
+            }
+        )
+
+    async def until(
+        self,
+        execution_id: UUID,
+        condition: Callable[[Execution], bool] = lambda execution: execution.ended,
+        *,
+        seconds: float = 30.0,
+    ) -> Execution:
+        """Wait until the execution meets the condition (by default: has ended)."""
+        async with asyncio.timeout(seconds), EventTail(self.pool) as tail:
+            while True:
+                await tail.next_batch()
+                loaded = await repository.load(self.store, Execution, execution_id)
+                if loaded is not None and condition(loaded.aggregate):
+                    return loaded.aggregate
+
+    async def history(self, execution_id: UUID) -> list[RecordedEvent]:
+        """The events of an execution."""
+        return await self.store.read_stream(execution_id)
+
+    async def types(self, execution_id: UUID) -> list[str]:
+        """The types of its events, short: ``claimed``, ``cell-started``, …"""
+        history = await self.history(execution_id)
+        return [recorded.type.split(".")[1] for recorded in history]
+
+    async def leases(self) -> int:
+        """How many leases are written down."""
+        async with acquire(self.pool) as connection:
+            count: int = await connection.fetchval("SELECT count(*) FROM execution_lease")
+        return count
+
+    @asynccontextmanager
+    async def worker(self, *, wait: bool = True, **options: Any) -> AsyncIterator[asyncio.Event]:
+        """A worker in this process, ready (unless told not to wait), stopped at the end."""
+        async with _running(worker.run, self._with(options), wait=wait) as ready:
+            yield ready
+
+    @asynccontextmanager
+    async def sweeper(self) -> AsyncIterator[asyncio.Event]:
+        """A sweeper in this process."""
+        async with _running(sweeper.run, self.settings, wait=True) as ready:
+            yield ready
+
+    def _with(self, options: dict[str, Any]) -> settings.Settings:
+        changed = msgspec.structs.replace(self.settings.worker, **options)
+        return msgspec.structs.replace(self.settings, worker=changed)
+
+
+@asynccontextmanager
+async def _running(role: Any, config: settings.Settings, *, wait: bool) -> AsyncIterator[Any]:
+    stop, ready = asyncio.Event(), asyncio.Event()
+    task = asyncio.create_task(role(config, stop, ready.set))
+    try:
+        if wait:
+            waiting = asyncio.create_task(ready.wait())
+            await asyncio.wait({waiting, task}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            assert ready.is_set(), task
+        yield ready
+    finally:
+        stop.set()
+        async with asyncio.timeout(40):
+            await task
+
+
+def make_settings(dsn: str, bootstrap: str, prefix: str, folder: Path) -> settings.Settings:
+    """Settings with short leases and quick recovery."""
+    kafka_name = os.environ.get("NBLEDGER_TEST_KAFKA", "tansu")
+    return settings.Settings(
+        postgres=settings.Postgres(dsn=dsn),
+        kafka=settings.Kafka(
+            bootstrap_servers=bootstrap,
+            topic_prefix=prefix,
+            idempotent=False,
+            partitions=2,
+            # What the broker lets a new member of a group wait for when one has just left.
+            session_timeout_seconds=1.5 if kafka_name == "tansu" else 6.0,
+        ),
+        artifacts=settings.Artifacts(url=(folder / "artifacts").as_uri()),
+        worker=settings.Worker(
+            concurrency=2,
+            lease_seconds=2.0,
+            renew_seconds=0.4,
+            shutdown_grace_seconds=0.2,
+            work_folder=str(folder / "work"),
+        ),
+        recovery=settings.Recovery(sweep_seconds=0.2, redispatch_after_seconds=1.0),
+    )
+
+
+@asynccontextmanager
+async def stage(config: settings.Settings) -> AsyncIterator[Stage]:
+    """A stage on the database and broker of the settings."""
+    pool = await connect_pool(config.postgres.dsn, application_name="test")
+    store = EventStore(pool)
+    await store.start()
+    try:
+        yield Stage(config, pool, store)
+    finally:
+        await store.close()
+        await pool.close()
