@@ -136,6 +136,10 @@ async def _start(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
     except (KafkaError, TimeoutError, OSError) as error:
         await _close(client.stop())
         raise BrokerUnavailableError("the Kafka broker cannot be reached") from error
+    except BaseException:
+        # Cancelled while it connects: its connections and tasks would stay.
+        await _close(client.stop())
+        raise
 
 
 async def _close(closing: Any) -> None:
