@@ -61,7 +61,6 @@ class Artifacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The API. ``public_url`` is what clients reach it by, for the links in answers.
 
-    ``signing_key`` signs download links: without it one is made and kept in the database.
     ``rate_limit`` is the number of requests a token may make per second; 0 is no limit.
     """
 
