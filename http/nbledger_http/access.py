@@ -61,9 +61,7 @@ class Access(msgspec.Struct, frozen=True):
         return stream.tenant_id == self.tenant_id and stream.project_id == self.project_id
 
 
-async def guard(
-    connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
-) -> None:
+async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Litestar's guard before every handler of the API: token, then project, then right.
 
     Raises :class:`Problem`: 401, 404 or 403. A handler that names no right is open to nobody.

@@ -40,7 +40,8 @@ class Authenticator:
         secret = credentials.strip()
         if scheme.lower() != "bearer" or not secret:
             raise Problem(
-                Code.UNAUTHENTICATED, "Send the header 'Authorization: Bearer' with an access token."
+                Code.UNAUTHENTICATED,
+                "Send the header 'Authorization: Bearer …' with a token.",
             )
         token = await self._find(secret)
         if token is None or (token.expires_at is not None and token.expires_at <= now()):

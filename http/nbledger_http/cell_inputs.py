@@ -68,11 +68,11 @@ def _cells(
 def _cell(entry: Members, cell_id: str | None, before: Cell | None) -> Cell:
     """The cell that ``entry`` makes of ``before``, with an empty id where it has none yet."""
     if before is None:
-        cell_type = entry.require("cellType", CellType, "raw")  # type: ignore[arg-type]
+        cell_type: CellType = entry.require("cellType", CellType, "raw")
         source = entry.require("content", str, "")
         metadata: dict[str, Any] = entry.take("metadata", dict[str, Any], {})
     else:
-        cell_type = entry.take("cellType", CellType, before.cell_type)  # type: ignore[arg-type]
+        cell_type = entry.take("cellType", CellType, before.cell_type)
         source = entry.take("content", str, before.source)
         metadata = entry.take("metadata", dict[str, Any], before.metadata)
     tags = entry.items("tags", str, limit=100)

@@ -94,7 +94,7 @@ class Members:
     @overload
     def take(self, name: str, kind: type[T]) -> T | None: ...
     @overload
-    def take(self, name: str, kind: type[T], default: T) -> T: ...
+    def take(self, name: str, kind: Any, default: T) -> T: ...
     def take(self, name: str, kind: Any, default: Any = None) -> Any:
         """The member as a ``kind``; ``default`` where it is absent, null or (a fault) wrong."""
         value = self._left.pop(name, None)
@@ -102,7 +102,7 @@ class Members:
             return default
         return self._convert(f"{self._pointer}/{escaped(name)}", value, kind, default)
 
-    def require(self, name: str, kind: type[T], default: T) -> T:
+    def require(self, name: str, kind: Any, default: T) -> T:
         """Like :meth:`take`, where an absent member is a fault; ``default`` stands in for it."""
         if self._left.get(name) is None:
             self._left.pop(name, None)
@@ -131,7 +131,7 @@ class Members:
         return good
 
     def inner(self, name: str) -> "Members | None":
-        """The members of the object ``name``; ``None`` where it is absent, null or (a fault) none."""
+        """The members of the object ``name``; ``None`` where it is absent or no object."""
         value = self._left.pop(name, None)
         if value is None:
             return None
@@ -141,7 +141,7 @@ class Members:
         return Members(value, f"{self._pointer}/{escaped(name)}", self.faults)
 
     def objects(self, name: str, *, limit: int) -> "list[Members] | None":
-        """The objects of the list ``name``; ``None`` where it is absent, null or (a fault) none."""
+        """The objects of the list ``name``; ``None`` where it is absent or no list."""
         value = self._left.pop(name, None)
         if value is None:
             return None
@@ -164,9 +164,7 @@ class Members:
 
     def unknown(self) -> list[str]:
         """A warning for every member that nobody took."""
-        return [
-            f"{self._pointer}/{escaped(name)}: unknown member, ignored" for name in self._left
-        ]
+        return [f"{self._pointer}/{escaped(name)}: unknown member, ignored" for name in self._left]
 
     def _convert(self, pointer: str, value: Any, kind: Any, default: Any) -> Any:
         if value is None:

@@ -1,7 +1,6 @@
 """Entity tags and conditional requests (RFC 9110, section 13)."""
 
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
@@ -25,21 +24,23 @@ def document_reply(
     *,
     etag: str,
     modified_at: datetime,
-    headers: Mapping[str, str] | None = None,
+    by_time: bool = True,
 ) -> Reply:
-    """The document, or 304 where the client says that it has just this one."""
+    """The document, or 304 where the client says that it has just this one.
+
+    Without ``by_time`` only its entity tag can say so.
+    """
     tags = {
         "ETag": etag,
         "Last-Modified": http_date(modified_at),
         "Cache-Control": "private, no-cache",
-        **(headers or {}),
     }
-    if _not_modified(request, etag, modified_at):
+    if _not_modified(request, etag, modified_at if by_time else None):
         return empty_reply(304, tags)
     return json_reply(document, headers=tags)
 
 
-def _not_modified(request: Request[Any, Any, Any], etag: str, modified_at: datetime) -> bool:
+def _not_modified(request: Request[Any, Any, Any], etag: str, modified_at: datetime | None) -> bool:
     none_match = request.headers.get("if-none-match")
     if none_match is not None:
         # Weak comparison; If-Modified-Since then does not count.
@@ -47,7 +48,7 @@ def _not_modified(request: Request[Any, Any, Any], etag: str, modified_at: datet
             f'"{tag}"' == etag for _, tag in _ETAG.findall(none_match)
         )
     since = request.headers.get("if-modified-since")
-    if since is None:
+    if since is None or modified_at is None:
         return False
     try:
         moment = parsedate_to_datetime(since)

@@ -18,7 +18,6 @@ from nbledger_infrastructure.database import Pool, acquire
 
 KEY_NAME = "download-links"
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -42,7 +41,7 @@ class LinkSigner:
 
     def path(self, link: Link) -> str:
         """Path and query of a link that works from now on."""
-        expires = str(int(self._clock() + self._lifetime))
+        expires = str(self._expiry())
         query = urlencode(
             {
                 "contentType": link.content_type,
@@ -51,6 +50,15 @@ class LinkSigner:
             }
         )
         return f"/downloads/{link.scope.prefix}/{link.digest}/{quote(link.file_name)}?{query}"
+
+    def generation(self) -> int:
+        """A number that changes whenever links made anew differ from those made before."""
+        return self._expiry()
+
+    def _expiry(self) -> int:
+        """A full lifetime from now, up to the next step: links of one step are all the same."""
+        step = max(1, int(self._lifetime / 24))
+        return int((self._clock() + self._lifetime) // step + 1) * step
 
     def check(self, path: Mapping[str, str], query: Mapping[str, str]) -> Link | None:
         """The link that path parameters and query spell; ``None`` if forged or expired."""
@@ -76,10 +84,8 @@ class LinkSigner:
         return signature.hexdigest()
 
 
-async def signing_key(pool: Pool, configured: str) -> bytes:
-    """The configured key; without one the key in the database, made by whoever is first."""
-    if configured:
-        return hashlib.sha256(configured.encode()).digest()
+async def signing_key(pool: Pool) -> bytes:
+    """The key in the database, which whoever comes first has made."""
     async with acquire(pool) as connection:
         await connection.execute(
             "INSERT INTO secret_key (name, key) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -97,8 +103,3 @@ def base_url(request: Request[Any, Any, Any], public_url: str) -> str:
     if public_url:
         return public_url.rstrip("/")
     return f"{request.scope['scheme']}://{request.headers.get('host', 'localhost')}"
-
-
-def safe_file_name(name: str, *, default: str = "file") -> str:
-    """``name`` with nothing in it that means something to a path or a header."""
-    return _UNSAFE.sub("-", name).strip(".-")[:120] or default

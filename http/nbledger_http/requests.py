@@ -22,6 +22,7 @@ Description = Annotated[str, Meta(max_length=10_000)]
 Text = Annotated[str, Meta(max_length=200)]
 Timeout = Annotated[float, Meta(gt=0)]
 Package = Annotated[str, Meta(min_length=1, max_length=200)]
+Priority = Literal["Low", "Normal", "High"]
 CellId = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 MAX_PACKAGES = 1000
@@ -225,7 +226,7 @@ def run(body: dict[str, Any], *, kernel_type: str, limits: settings.Execution) -
     members = Members(body, "", faults)
     cell_range = members.inner("cellRange")
     default_mode = "all" if cell_range is None else "range"
-    mode: str = members.take("executionMode", Literal["all", "range"], default_mode)  # type: ignore[arg-type]
+    mode: str = members.take("executionMode", Literal["all", "range"], default_mode)
     start_cell = end_cell = None
     if cell_range is not None:
         start_cell = cell_range.take("startCell", CellId)
@@ -235,7 +236,7 @@ def run(body: dict[str, Any], *, kernel_type: str, limits: settings.Execution) -
             warnings.append("/cellRange: ignored, as executionMode is 'all'")
     elif mode == "range":
         members.fault("cellRange", "is required when executionMode is 'range'")
-    parameters = members.take("parameters", dict[str, Any], {})
+    parameters: dict[str, Any] = members.take("parameters", dict[str, Any], {})
     language = LANGUAGES.get(kernel_type, "python")
     members.faults.extend(
         Fault(f"/parameters/{escaped(fault.name)}", fault.reason)
@@ -245,7 +246,7 @@ def run(body: dict[str, Any], *, kernel_type: str, limits: settings.Execution) -
     options = RunOptions(
         timeout=timeout or min(limits.default_timeout, limits.max_timeout),
         cell_timeout=_timeout(members, "cellTimeout", limits),
-        priority=members.take("priority", Literal["Low", "Normal", "High"], "Normal"),  # type: ignore[arg-type]
+        priority=members.take("priority", Priority, "Normal"),
         continue_on_error=members.take("continueOnError", bool, False),
         output_options=_output_options(members.inner("outputOptions"), warnings),
     )
@@ -260,9 +261,7 @@ def boolean(text: str) -> bool | None:
     return {"true": True, "false": False, "1": True, "0": False}.get(text.strip().lower())
 
 
-def _integration(
-    members: Members | None, before: Integration, warnings: list[str]
-) -> Integration:
+def _integration(members: Members | None, before: Integration, warnings: list[str]) -> Integration:
     """What ``members`` make of the settings ``before``; null takes a text away."""
     if members is None:
         return before
@@ -295,9 +294,7 @@ def _text(members: Members, name: str, before: str | None) -> str | None:
     return members.take(name, Text, "") or None
 
 
-def _environment(
-    members: Members | None, before: Environment, warnings: list[str]
-) -> Environment:
+def _environment(members: Members | None, before: Environment, warnings: list[str]) -> Environment:
     if members is None:
         return before
     packages = members.items("packages", Package, limit=MAX_PACKAGES)

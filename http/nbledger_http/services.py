@@ -11,6 +11,7 @@ from nbledger_infrastructure.artifacts import ArtifactStore
 from nbledger_infrastructure.database import Pool
 from nbledger_infrastructure.event_store import EventStore
 from nbledger_infrastructure.settings import Settings
+from nbledger_projections.positions import PositionWatch
 
 
 class Services(msgspec.Struct, kw_only=True):
@@ -25,6 +26,7 @@ class Services(msgspec.Struct, kw_only=True):
     artifacts: ArtifactStore
     authenticator: Authenticator
     links: LinkSigner
+    positions: PositionWatch
     draining: bool = False
 
 

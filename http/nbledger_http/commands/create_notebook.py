@@ -47,5 +47,3 @@ def template_cells(name: str) -> list[Cell]:
 
 def _metadata(template: str | None) -> dict[str, Any]:
     return {} if template is None else templates.load(template).metadata
-
-

@@ -25,6 +25,7 @@ async def execute_notebook(
     access: Access,
     notebook_id: UUID,
     body: dict[str, Any],
+    *,
     limits: settings.Execution,
 ) -> tuple[UUID, str, AppendResult, list[str]]:
     """Record the request; returns the execution's id, its kernel type, its place, warnings.

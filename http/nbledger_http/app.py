@@ -1,0 +1,69 @@
+"""The Litestar application."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from litestar import Litestar, Router
+from litestar.datastructures import State
+
+from nbledger_http import (
+    access,
+    downloads,
+    executions,
+    health,
+    history,
+    notebooks,
+    openapi,
+    problems,
+    results,
+    uploads,
+)
+from nbledger_http.edge import Edge
+from nbledger_http.services import Services
+
+MEGABYTE = 1024 * 1024
+MAX_FORM_PARTS = 100
+
+
+def create_app(services: Services) -> Edge:
+    """The API as an ASGI application. It neither opens nor closes ``services``."""
+    api = Router(
+        "/api/{tenant_id:str}/{project_id:str}",
+        route_handlers=[
+            *notebooks.HANDLERS,
+            *executions.HANDLERS,
+            *results.HANDLERS,
+            *history.HANDLERS,
+        ],
+        guards=[access.guard],
+    )
+    # An upload may be larger than other bodies by what a form adds to the file.
+    upload_api = Router(
+        "/api/{tenant_id:str}/{project_id:str}",
+        route_handlers=uploads.HANDLERS,
+        guards=[access.guard],
+        request_max_body_size=(services.settings.http.max_notebook_mb + 1) * MEGABYTE,
+    )
+    app = Litestar(
+        route_handlers=[
+            api,
+            upload_api,
+            *downloads.HANDLERS,
+            *health.HANDLERS,
+            *openapi.HANDLERS,
+        ],
+        exception_handlers={Exception: problems.handle},
+        request_max_body_size=services.settings.http.max_body_mb * MEGABYTE,
+        multipart_form_part_limit=MAX_FORM_PARTS,
+        openapi_config=None,
+        logging_config=None,
+        state=State({"services": services}),
+    )
+    openapi.install(app, version=_version())
+    return Edge(app)
+
+
+def _version() -> str:
+    try:
+        return version("nbledger")
+    except PackageNotFoundError:
+        return "0"

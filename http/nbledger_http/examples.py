@@ -1,0 +1,331 @@
+"""Examples of bodies, shown in the OpenAPI document; tests check them against the schemas."""
+
+from typing import Any
+
+_NOTEBOOK_ID = "aa0e8400-e29b-41d4-a716-446655440000"
+_EXECUTION_ID = "bb0e8400-e29b-41d4-a716-446655440000"
+_PROJECT_ID = "660e8400-e29b-41d4-a716-446655440000"
+_DATASET_ID = "880e8400-e29b-41d4-a716-446655440000"
+_LINK = (
+    "https://nbledger.example.com/downloads/770e8400-e29b-41d4-a716-446655440000/"
+    f"{_PROJECT_ID}/{_NOTEBOOK_ID}/{'5f' * 32}/%s?contentType=…&expires=…&signature=…"
+)
+
+INTEGRATION: dict[str, Any] = {
+    "enrichmentMode": True,
+    "datasetBinding": _DATASET_ID,
+    "outputFormat": "enriched_dataframe",
+    "autoExecution": False,
+}
+
+NOTEBOOK: dict[str, Any] = {
+    "notebookId": _NOTEBOOK_ID,
+    "projectId": _PROJECT_ID,
+    "notebookName": "Process Mining Analysis",
+    "notebookDescription": "Custom analysis for customer journey optimization",
+    "notebookVersion": "1.3.2",
+    "kernelType": "python3",
+    "template": None,
+    "status": "Ready",
+    "integration": INTEGRATION,
+    "cells": [
+        {
+            "cellId": "cell-001",
+            "cellType": "code",
+            "content": "import pandas as pd",
+            "metadata": {},
+            "executionCount": 15,
+            "hasOutput": True,
+            "lastExecuted": "2024-01-20T10:30:00.000Z",
+            "executionStatus": "Success",
+            "lastModified": "2024-01-19T14:20:00.000Z",
+        },
+        {
+            "cellId": "cell-002",
+            "cellType": "markdown",
+            "content": "# Findings",
+            "metadata": {},
+            "lastModified": "2024-01-19T14:20:00.000Z",
+        },
+    ],
+    "environment": {
+        "pythonVersion": "3.11.9",
+        "packages": ["pandas", "numpy", "scikit-learn", "mindzie-sdk"],
+        "customLibraries": ["process_mining_utils", "customer_analytics"],
+    },
+    "dateCreated": "2024-01-15T10:30:00.000Z",
+    "dateModified": "2024-01-20T10:30:00.000Z",
+    "createdBy": "user123",
+    "lastExecutionDate": "2024-01-20T10:30:00.000Z",
+    "executionCount": 47,
+}
+
+NOTEBOOK_LIST: dict[str, Any] = {
+    "notebooks": [
+        {
+            "notebookId": _NOTEBOOK_ID,
+            "notebookName": "Process Mining Analysis",
+            "kernelType": "python3",
+            "status": "Ready",
+            "enrichmentMode": True,
+            "cellCount": 12,
+            "lastExecutionDate": "2024-01-20T10:30:00.000Z",
+            "dateCreated": "2024-01-15T10:30:00.000Z",
+        }
+    ],
+    "totalCount": 8,
+    "page": 1,
+    "pageSize": 20,
+    "hasNextPage": False,
+}
+
+CREATE_NOTEBOOK: dict[str, Any] = {
+    "notebookName": "Advanced Customer Analytics",
+    "notebookDescription": "Machine learning models for customer behavior prediction",
+    "kernelType": "python3",
+    "template": "process_mining_starter",
+    "integration": INTEGRATION,
+    "environment": {
+        "packages": ["pandas", "numpy", "scikit-learn", "matplotlib", "seaborn"],
+        "customLibraries": ["process_mining_utils"],
+    },
+    "initialCells": [
+        {"cellType": "markdown", "content": "# Customer Analytics Notebook"},
+        {"cellType": "code", "content": "import pandas as pd"},
+    ],
+}
+
+_SESSION = {
+    "kernelType": "python3",
+    "offered": True,
+    "language": "python",
+    "languageVersion": "3.11.9",
+}
+
+NEW_NOTEBOOK: dict[str, Any] = {
+    **NOTEBOOK,
+    "notebookVersion": "1.0.0",
+    "session": _SESSION,
+    "warnings": [],
+}
+
+CHANGED_NOTEBOOK: dict[str, Any] = {**NOTEBOOK, "warnings": []}
+
+UPLOADED_NOTEBOOK: dict[str, Any] = {
+    **NEW_NOTEBOOK,
+    "parsing": {
+        "nbformat": "4.2",
+        "cells": {"code": 1, "markdown": 1, "raw": 0, "total": 2},
+        "upgrades": ["nbformat 4.2 to 4.5"],
+    },
+}
+
+UPDATE_NOTEBOOK: dict[str, Any] = {
+    "notebookName": "Advanced Customer Analytics v2",
+    "notebookDescription": "Enhanced ML models with real-time prediction capabilities",
+    "integration": {**INTEGRATION, "autoExecution": True, "scheduleExecution": "0 2 * * *"},
+    "environment": {
+        "packages": ["pandas", "numpy", "scikit-learn", "tensorflow", "matplotlib"],
+        "customLibraries": ["process_mining_utils", "ml_models"],
+    },
+}
+
+DELETION: dict[str, Any] = {
+    "notebookId": _NOTEBOOK_ID,
+    "status": "Deleting",
+    "detail": "Its executions have been told to end; the notebook is deleted with the last one.",
+}
+
+_PARAMETERS = {
+    "dataset_id": _DATASET_ID,
+    "analysis_period": "2024-01",
+    "include_weekends": False,
+}
+
+EXECUTE_NOTEBOOK: dict[str, Any] = {
+    "executionMode": "range",
+    "cellRange": {"startCell": "cell-001", "endCell": "cell-010"},
+    "parameters": _PARAMETERS,
+    "outputOptions": {
+        "captureOutputs": True,
+        "saveIntermediateResults": True,
+        "generateReport": True,
+    },
+    "timeout": 1800,
+    "priority": "Normal",
+}
+
+_EXECUTION: dict[str, Any] = {
+    "executionId": _EXECUTION_ID,
+    "notebookId": _NOTEBOOK_ID,
+    "notebookVersion": "1.3.2",
+    "kernelType": "python3",
+    "startTime": "2024-01-20T10:30:00.000Z",
+    "estimatedDuration": "15-20 minutes",
+    "parameters": _PARAMETERS,
+    "requestedBy": "user123",
+    "priority": "Normal",
+    "timeout": 1800,
+    "cancelRequested": False,
+}
+
+NEW_EXECUTION: dict[str, Any] = {
+    **_EXECUTION,
+    "status": "Running",
+    "phase": "Queued",
+    "currentCell": "cell-001",
+    "progress": {
+        "totalCells": 2,
+        "completedCells": 0,
+        "successfulCells": 0,
+        "failedCells": 0,
+        "currentCellIndex": 1,
+        "percentComplete": 0,
+    },
+    "cellResults": [
+        {"cellId": "cell-001", "status": "Pending", "hasOutput": False},
+        {"cellId": "cell-002", "status": "Pending", "hasOutput": False},
+    ],
+    "outputs": {"dataFrames": 0, "plots": 0, "models": 0},
+    "resources": {"peakMemoryUsage": None, "cpuTime": None, "diskUsage": None},
+    "attempts": 0,
+    "warnings": [],
+}
+
+EXECUTION: dict[str, Any] = {
+    **_EXECUTION,
+    "status": "Error",
+    "endTime": "2024-01-20T10:47:00.000Z",
+    "totalDuration": "17 minutes",
+    "progress": {
+        "totalCells": 2,
+        "completedCells": 2,
+        "successfulCells": 1,
+        "failedCells": 1,
+        "percentComplete": 100,
+    },
+    "cellResults": [
+        {
+            "cellId": "cell-001",
+            "status": "Success",
+            "executionTime": "3.2 seconds",
+            "hasOutput": True,
+            "outputType": "display_data",
+        },
+        {
+            "cellId": "cell-002",
+            "status": "Error",
+            "executionTime": "1.1 seconds",
+            "hasOutput": True,
+            "outputType": "error",
+            "errorType": "KeyError",
+            "errorMessage": "'customer_id' column not found in dataset",
+        },
+    ],
+    "outputs": {
+        "dataFrames": 3,
+        "plots": 5,
+        "models": 2,
+        "enrichedData": {
+            "recordCount": 15420,
+            "newColumns": ["customer_segment", "journey_score", "anomaly_flag"],
+        },
+    },
+    "resources": {
+        "peakMemoryUsage": "2.3 GB",
+        "cpuTime": "8.5 minutes",
+        "diskUsage": "450 MB",
+    },
+    "attempts": 1,
+    "terminationCode": "cell_error",
+    "error": {"terminationCode": "cell_error", "detail": "cell-002 raised KeyError"},
+}
+
+RESULTS: dict[str, Any] = {
+    "executionId": _EXECUTION_ID,
+    "notebookId": _NOTEBOOK_ID,
+    "status": "Completed",
+    "outputs": [
+        {
+            "cellId": "cell-002",
+            "outputType": "display_data",
+            "contentType": "text/html",
+            "title": "Dataset Overview",
+            "content": "<div>Dataset contains 15,420 records...</div>",
+            "size": 41,
+            "downloadUrl": _LINK % "cell-002-bb0e8400.html",
+        },
+        {
+            "cellId": "cell-005",
+            "outputType": "image/png",
+            "contentType": "image/png",
+            "title": "Customer Journey Flow Chart",
+            "dimensions": {"width": 800, "height": 600},
+            "size": 48211,
+            "downloadUrl": _LINK % "cell-005-bb0e8400.png",
+        },
+        {
+            "cellId": "cell-008",
+            "outputType": "application/json",
+            "contentType": "application/json",
+            "title": "Process Mining Metrics",
+            "content": {"avgCycleTime": "4.2 hours", "processEfficiency": 78.5},
+            "size": 52,
+            "downloadUrl": _LINK % "cell-008-bb0e8400.json",
+        },
+    ],
+    "enrichedDatasets": [
+        {
+            "name": "customer_journey_enhanced",
+            "recordCount": 15420,
+            "newColumns": ["customer_segment", "journey_score", "anomaly_flag"],
+            "format": "pandas_dataframe",
+            "contentType": "text/csv",
+            "size": 1204331,
+            "downloadUrl": _LINK % "enriched-bb0e8400.csv",
+        }
+    ],
+    "models": [
+        {
+            "name": "customer_churn_predictor",
+            "modelType": "RandomForestClassifier",
+            "accuracy": 0.87,
+            "features": ["journey_score", "cycle_time", "touchpoint_count"],
+            "contentType": "application/octet-stream",
+            "size": 88120,
+            "downloadUrl": _LINK % "model-bb0e8400.pkl",
+        }
+    ],
+    "reports": [
+        {
+            "name": "Customer Analytics Summary",
+            "format": "html",
+            "contentType": "text/html",
+            "size": 201923,
+            "downloadUrl": _LINK % "report-bb0e8400.html",
+        }
+    ],
+    "files": [],
+}
+
+HISTORY: dict[str, Any] = {
+    "events": [
+        {
+            "position": 4711,
+            "type": "notebook.renamed.v1",
+            "version": 2,
+            "streamId": _NOTEBOOK_ID,
+            "eventId": "0190163d-8694-739b-aea5-966c26f8ad90",
+            "actor": "user123",
+            "time": "2024-01-20T10:30:00.000Z",
+            "recordedAt": "2024-01-20T10:30:00.002Z",
+            "correlationId": None,
+            "causationId": None,
+            "data": {"name": "Advanced Customer Analytics v2"},
+            "erased": False,
+            "digest": "5f" * 32,
+            "chain": "a0" * 32,
+        }
+    ],
+    "next": None,
+}

@@ -1,0 +1,235 @@
+"""Executions: ask for one, follow it, list them, cancel one."""
+
+from typing import Any
+
+import msgspec
+from litestar import Request, get, post
+
+from nbledger_http import examples, reading
+from nbledger_http.access import Right, access_of, execution_id_of, notebook_id_of
+from nbledger_http.bodies import json_object
+from nbledger_http.commands.cancel_execution import cancel_execution
+from nbledger_http.commands.execute_notebook import execute_notebook
+from nbledger_http.conditional import document_reply, http_date
+from nbledger_http.documentation import (
+    ETAG,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    LOCATION,
+    NOT_MODIFIED,
+    PAGE,
+    PAGE_SIZE,
+    POSITION,
+    PREFER,
+    READ_POSITION,
+    Answer,
+    Body,
+    Operation,
+)
+from nbledger_http.problems import Code
+from nbledger_http.queries import Query, awaited_position
+from nbledger_http.replies import Reply, json_reply, with_members
+from nbledger_http.schemas import ExecuteNotebook
+from nbledger_http.services import services_of
+from nbledger_infrastructure import worker_registry
+from nbledger_projections import execution_status
+from nbledger_projections.execution_status import ExecutionDocument, ExecutionView
+
+TAG = "Executions"
+
+
+class NewExecution(ExecutionDocument, rename="camel", kw_only=True):
+    """The execution, and what is to be said of the request that has made it."""
+
+    warnings: list[str]
+
+
+class ExecutionListDocument(msgspec.Struct, rename="camel"):
+    """A page of a notebook's executions, newest first; without what each cell did."""
+
+    executions: list[dict[str, Any]]
+    total_count: int
+    page: int
+    page_size: int
+    has_next_page: bool
+
+
+@post(
+    "/notebook/{notebook_id:str}/execute",
+    right=Right.WRITE,
+    operation=Operation(
+        id="executeNotebook",
+        tag=TAG,
+        summary="Execute a notebook",
+        description="All cells, or a range of them, in a fresh kernel. The answer comes at once; "
+        "follow the run at the address in Location. Its status is Running until it has ended, "
+        "its phase tells whether it waits, starts or runs.",
+        body=Body(schema=ExecuteNotebook, required=False, example=examples.EXECUTE_NOTEBOOK),
+        answers={
+            202: Answer(
+                description="The execution, which waits for a worker.",
+                schema=NewExecution,
+                example=examples.NEW_EXECUTION,
+                headers={**LOCATION, **ETAG, **POSITION},
+            )
+        },
+        problems=(
+            Code.NOTEBOOK_NOT_FOUND,
+            Code.NOTHING_TO_EXECUTE,
+            Code.BODY_TOO_LARGE,
+            Code.UNSUPPORTED_MEDIA_TYPE,
+            Code.VALIDATION_FAILED,
+        ),
+    ),
+)
+async def execute(request: Request[Any, Any, Any]) -> Reply:
+    """The new execution."""
+    services, access = services_of(request), access_of(request)
+    notebook_id = notebook_id_of(request)
+    body = await json_object(request, optional=True)
+    execution_id, kernel_type, _, warnings = await execute_notebook(
+        services.store,
+        services.pool,
+        access,
+        notebook_id,
+        body,
+        limits=services.settings.execution,
+    )
+    if kernel_type not in await worker_registry.offers(services.pool):
+        warnings = [
+            *warnings,
+            f"no live worker offers the kernel type {kernel_type!r}; the execution waits for one",
+        ]
+    view = await reading.execution(services.pool, access, notebook_id, execution_id)
+    location = (
+        f"/api/{access.tenant_id}/{access.project_id}/notebook/{notebook_id}"
+        f"/execution/{execution_id}"
+    )
+    return json_reply(
+        with_members(view.document, warnings=warnings),
+        status=202,
+        headers={"Location": location, **state_headers(view)},
+    )
+
+
+def state_headers(view: ExecutionView) -> dict[str, str]:
+    """What the answer to a command says of the execution's state."""
+    return {
+        "ETag": reading.execution_etag(view),
+        "Last-Modified": http_date(view.modified_at),
+        "Nbledger-Position": str(view.position),
+    }
+
+
+@get(
+    "/notebook/{notebook_id:str}/execution/{execution_id:str}",
+    right=Right.READ,
+    operation=Operation(
+        id="getExecution",
+        tag=TAG,
+        summary="Get execution status",
+        description="As of now, cell by cell.",
+        parameters=(IF_NONE_MATCH, IF_MODIFIED_SINCE),
+        answers={
+            200: Answer(
+                description="The execution.",
+                schema=ExecutionDocument,
+                example=examples.EXECUTION,
+                headers=ETAG,
+            ),
+            304: NOT_MODIFIED,
+        },
+        problems=(Code.EXECUTION_NOT_FOUND,),
+    ),
+)
+async def get_execution(request: Request[Any, Any, Any]) -> Reply:
+    """The execution."""
+    view = await reading.execution(
+        services_of(request).pool,
+        access_of(request),
+        notebook_id_of(request),
+        execution_id_of(request),
+    )
+    return document_reply(
+        request, view.document, etag=reading.execution_etag(view), modified_at=view.modified_at
+    )
+
+
+@get(
+    "/notebook/{notebook_id:str}/executions",
+    right=Right.READ,
+    operation=Operation(
+        id="listExecutions",
+        tag=TAG,
+        summary="List a notebook's executions",
+        description="Newest first. Follows changes within moments, like the list of notebooks.",
+        parameters=(PAGE, PAGE_SIZE, READ_POSITION, PREFER),
+        answers={
+            200: Answer(
+                description="The executions.",
+                schema=ExecutionListDocument,
+                headers={"Nbledger-Position": "Up to where in the store the list knows."},
+            )
+        },
+        problems=(Code.NOTEBOOK_NOT_FOUND, Code.VALIDATION_FAILED),
+    ),
+)
+async def list_executions(request: Request[Any, Any, Any]) -> Reply:
+    """A page of the notebook's executions."""
+    services, access = services_of(request), access_of(request)
+    notebook_id = notebook_id_of(request)
+    query = Query(request)
+    page = query.integer("page", 1, low=1, high=1_000_000_000)
+    page_size = query.integer("pageSize", 20, low=1, high=100)
+    awaited = awaited_position(request, query)
+    query.check()
+    await reading.notebook(services.pool, access, notebook_id)
+    if awaited is not None:
+        await services.positions.reached(execution_status.NAME, *awaited)
+    found = await execution_status.for_notebook(
+        services.pool,
+        access.tenant_id,
+        access.project_id,
+        notebook_id,
+        page=page,
+        page_size=page_size,
+    )
+    body = b'{"executions":[%b],"totalCount":%d,"page":%d,"pageSize":%d,"hasNextPage":%b}' % (
+        b",".join(found.items),
+        found.total_count,
+        page,
+        page_size,
+        b"true" if page * page_size < found.total_count else b"false",
+    )
+    return json_reply(body, headers={"Nbledger-Position": str(found.position)})
+
+
+@post(
+    "/notebook/{notebook_id:str}/execution/{execution_id:str}/cancel",
+    right=Right.WRITE,
+    operation=Operation(
+        id="cancelExecution",
+        tag=TAG,
+        summary="Cancel an execution",
+        description="One that waits ends at once; one that runs is interrupted, and ended by "
+        "force where it does not heed that. Asking again changes nothing.",
+        answers={
+            202: Answer(
+                description="The execution, which is about to end or has just ended.",
+                schema=ExecutionDocument,
+                headers={**ETAG, **POSITION},
+            )
+        },
+        problems=(Code.EXECUTION_NOT_FOUND, Code.EXECUTION_ENDED, Code.CONFLICT),
+    ),
+)
+async def cancel(request: Request[Any, Any, Any]) -> Reply:
+    """The execution that is to stop."""
+    services, access = services_of(request), access_of(request)
+    notebook_id, execution_id = notebook_id_of(request), execution_id_of(request)
+    await cancel_execution(services.store, access, notebook_id, execution_id)
+    view = await reading.execution(services.pool, access, notebook_id, execution_id)
+    return json_reply(view.document, status=202, headers=state_headers(view))
+
+
+HANDLERS: list[Any] = [execute, get_execution, list_executions, cancel]

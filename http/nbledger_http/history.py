@@ -1,0 +1,117 @@
+"""History, for auditors: the events of a notebook or an execution as they are recorded."""
+
+from typing import Any
+
+import msgspec
+from litestar import Request, get
+
+from nbledger_domain.errors import ExecutionNotFoundError, NotebookNotFoundError
+from nbledger_http import examples
+from nbledger_http.access import Right, access_of, execution_id_of, notebook_id_of
+from nbledger_http.documentation import Answer, Operation, Parameter
+from nbledger_http.problems import Code
+from nbledger_http.queries import Query
+from nbledger_http.replies import Reply, json_reply
+from nbledger_http.schemas import History
+from nbledger_http.services import services_of
+from nbledger_projections import history
+from nbledger_projections.history import HistoryEntry
+
+TAG = "History"
+MAX_EVENTS = 1000
+MAX_POSITION = 2**63 - 1
+
+PARAMETERS = (
+    Parameter(
+        name="after",
+        description="Only events after this position.",
+        schema={"type": "integer", "minimum": 0, "default": 0},
+    ),
+    Parameter(
+        name="limit",
+        description="How many events at most.",
+        schema={"type": "integer", "minimum": 1, "maximum": MAX_EVENTS, "default": 100},
+    ),
+)
+EXECUTIONS = Parameter(
+    name="executions",
+    description="The events of the notebook's executions as well.",
+    schema={"type": "boolean", "default": False},
+)
+ANSWERS = {
+    200: Answer(description="The events, in order.", schema=History, example=examples.HISTORY)
+}
+
+
+@get(
+    "/notebook/{notebook_id:str}/history",
+    right=Right.AUDIT,
+    operation=Operation(
+        id="getNotebookHistory",
+        tag=TAG,
+        summary="Get the history of a notebook",
+        description="Who changed what, and when. Of a deleted notebook the events are still "
+        "told, without their data.",
+        parameters=(*PARAMETERS, EXECUTIONS),
+        answers=ANSWERS,
+        problems=(Code.NOTEBOOK_NOT_FOUND, Code.VALIDATION_FAILED),
+    ),
+)
+async def notebook_history(request: Request[Any, Any, Any]) -> Reply:
+    """Events of the notebook."""
+    pool, access = services_of(request).pool, access_of(request)
+    notebook_id = notebook_id_of(request)
+    query = Query(request)
+    after, limit = _page(query)
+    executions = query.flag("executions") or False
+    query.check()
+    place = (pool, access.tenant_id, access.project_id, notebook_id)
+    found = await history.notebook_history(
+        *place, after=after, limit=limit + 1, include_executions=executions
+    )
+    if not found and not await history.notebook_history(*place, limit=1):
+        raise NotebookNotFoundError(notebook_id)
+    return _reply(found, limit)
+
+
+@get(
+    "/notebook/{notebook_id:str}/execution/{execution_id:str}/history",
+    right=Right.AUDIT,
+    operation=Operation(
+        id="getExecutionHistory",
+        tag=TAG,
+        summary="Get the history of an execution",
+        description="Who asked for it, with which parameters; which worker ran it; what each "
+        "cell did, and how it ended.",
+        parameters=PARAMETERS,
+        answers=ANSWERS,
+        problems=(Code.EXECUTION_NOT_FOUND, Code.VALIDATION_FAILED),
+    ),
+)
+async def execution_history(request: Request[Any, Any, Any]) -> Reply:
+    """Events of the execution."""
+    pool, access = services_of(request).pool, access_of(request)
+    notebook_id, execution_id = notebook_id_of(request), execution_id_of(request)
+    query = Query(request)
+    after, limit = _page(query)
+    query.check()
+    place = (pool, access.tenant_id, access.project_id, notebook_id, execution_id)
+    found = await history.execution_history(*place, after=after, limit=limit + 1)
+    if not found and not await history.execution_history(*place, limit=1):
+        raise ExecutionNotFoundError(execution_id)
+    return _reply(found, limit)
+
+
+def _page(query: Query) -> tuple[int, int]:
+    after = query.integer("after", 0, low=0, high=MAX_POSITION)
+    return after, query.integer("limit", 100, low=1, high=MAX_EVENTS)
+
+
+def _reply(found: list[HistoryEntry], limit: int) -> Reply:
+    """The first ``limit`` of the events, and how to ask for those after them."""
+    shown = found[:limit]
+    following = shown[-1].position if len(found) > limit else None
+    return json_reply(msgspec.json.encode(History(events=shown, next=following)))
+
+
+HANDLERS: list[Any] = [notebook_history, execution_history]

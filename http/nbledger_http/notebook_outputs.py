@@ -1,0 +1,87 @@
+"""Stored outputs, put back into the form in which nbformat has them."""
+
+import base64
+import re
+from typing import Any
+
+import msgspec
+
+from nbledger_domain.cells import Cell
+from nbledger_domain.execution import Output, Representation
+from nbledger_infrastructure.artifacts import ArtifactMissingError, ArtifactStore, Scope
+from nbledger_projections.execution_results import CellOutputs
+
+ERROR_TYPE = "application/vnd.jupyter.error"
+"""How a worker keeps an error: the JSON of its name, value and traceback."""
+
+BINARY = re.compile(r"(image/(?!svg\+xml)|audio/|video/|application/pdf$).*")
+JSON = re.compile(r"application/(.*\+)?json$")
+
+
+async def uploaded_outputs(
+    artifacts: ArtifactStore, scope: Scope, cells: list[Cell]
+) -> dict[str, list[Any]]:
+    """The outputs that cells were uploaded with, by cell id."""
+    found: dict[str, list[Any]] = {}
+    for cell in cells:
+        if cell.outputs is not None:
+            content = await artifacts.get(scope, cell.outputs.digest)
+            found[cell.cell_id] = msgspec.json.decode(content)
+    return found
+
+
+async def executed_outputs(
+    artifacts: ArtifactStore, scope: Scope, cells: list[CellOutputs]
+) -> dict[str, list[Any]]:
+    """What an execution has put out, by cell id."""
+    return {
+        cell.cell_id: [
+            await _output(artifacts, scope, output, cell.execution_count) for output in cell.outputs
+        ]
+        for cell in cells
+    }
+
+
+async def _output(
+    artifacts: ArtifactStore, scope: Scope, output: Output, execution_count: int | None
+) -> dict[str, Any]:
+    kind = output.output_type
+    forms: dict[str, Any] = {}
+    for form in output.representations:
+        try:
+            forms[form.content_type] = _content(form, await artifacts.get(scope, form.digest))
+        except ArtifactMissingError:
+            # The rest of the notebook is still worth having.
+            forms[form.content_type] = ""
+    if kind == "stream":
+        return {
+            "output_type": kind,
+            "name": output.stream or "stdout",
+            "text": forms.get("text/plain", ""),
+        }
+    if kind == "error":
+        told = forms.get(ERROR_TYPE)
+        told = told if isinstance(told, dict) else {}
+        return {
+            "output_type": kind,
+            "ename": str(told.get("ename") or "Error"),
+            "evalue": str(told.get("evalue") or ""),
+            "traceback": [str(line) for line in told.get("traceback") or []],
+        }
+    metadata = {name: value for name, value in output.metadata.items() if name != "dataFrame"}
+    result: dict[str, Any] = {"output_type": kind, "data": forms, "metadata": metadata}
+    if kind == "execute_result":
+        result["execution_count"] = execution_count
+    return result
+
+
+def _content(form: Representation, content: bytes) -> Any:
+    if BINARY.fullmatch(form.content_type):
+        return base64.b64encode(content).decode()
+    text = content.decode("utf-8", "replace")
+    if JSON.fullmatch(form.content_type) or form.content_type == ERROR_TYPE:
+        try:
+            return msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            return text
+    return text

@@ -1,0 +1,407 @@
+"""Notebooks: create, read, list, change, delete, download."""
+
+from typing import Any
+
+import msgspec
+from litestar import Request, delete, get, post, put
+from msgspec import UNSET, UnsetType
+
+from nbledger_http import examples, reading, requests
+from nbledger_http.access import Right, access_of, execution_id_of, notebook_id_of
+from nbledger_http.bodies import json_object
+from nbledger_http.commands.create_notebook import create_notebook, template_cells
+from nbledger_http.commands.delete_notebook import delete_notebook
+from nbledger_http.commands.load_notebook import load_notebook
+from nbledger_http.commands.update_notebook import update_notebook
+from nbledger_http.conditional import Precondition, document_reply, http_date
+from nbledger_http.documentation import (
+    ETAG,
+    IF_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    LOCATION,
+    NOT_MODIFIED,
+    PAGE,
+    PAGE_SIZE,
+    POSITION,
+    PREFER,
+    READ_POSITION,
+    Answer,
+    Body,
+    Operation,
+    Parameter,
+)
+from nbledger_http.file_names import safe_file_name
+from nbledger_http.notebook_files import notebook_file
+from nbledger_http.problems import Code
+from nbledger_http.queries import Query, awaited_position
+from nbledger_http.replies import Reply, empty_reply, header_list, json_reply, with_members
+from nbledger_http.schemas import CreateNotebook, DeletionUnderWay, Parsing, Session, UpdateNotebook
+from nbledger_http.services import services_of
+from nbledger_infrastructure import templates, worker_registry
+from nbledger_infrastructure.database import Pool
+from nbledger_projections import notebook_list
+from nbledger_projections.activity import NotebookStatus
+from nbledger_projections.notebook_details import NotebookDocument, NotebookView
+from nbledger_projections.notebook_list import ItemDocument
+
+TAG = "Notebooks"
+STATUSES = [str(status) for status in NotebookStatus]
+
+
+class ChangedNotebook(NotebookDocument, rename="camel", kw_only=True):
+    """The whole notebook, and what is to be said of the request that has made it so."""
+
+    warnings: list[str]
+
+
+class NewNotebook(ChangedNotebook, rename="camel", kw_only=True):
+    """The whole notebook, with what would run it and, for an upload, what the file held."""
+
+    session: Session | UnsetType = UNSET
+    parsing: Parsing | UnsetType = UNSET
+
+
+class NotebookListDocument(msgspec.Struct, rename="camel"):
+    """A page of the project's notebooks, newest first."""
+
+    notebooks: list[ItemDocument]
+    total_count: int
+    page: int
+    page_size: int
+    has_next_page: bool
+
+
+@get(
+    "/notebook/{notebook_id:str}",
+    right=Right.READ,
+    operation=Operation(
+        id="getNotebook",
+        tag=TAG,
+        summary="Get notebook details",
+        description="As of now: never behind what an earlier request has changed.",
+        parameters=(IF_NONE_MATCH, IF_MODIFIED_SINCE),
+        answers={
+            200: Answer(
+                description="The notebook.",
+                schema=NotebookDocument,
+                example=examples.NOTEBOOK,
+                headers=ETAG,
+            ),
+            304: NOT_MODIFIED,
+        },
+        problems=(Code.NOTEBOOK_NOT_FOUND,),
+    ),
+)
+async def get_notebook(request: Request[Any, Any, Any]) -> Reply:
+    """The notebook."""
+    view = await reading.notebook(
+        services_of(request).pool, access_of(request), notebook_id_of(request)
+    )
+    return document_reply(
+        request, view.document, etag=reading.notebook_etag(view), modified_at=view.modified_at
+    )
+
+
+@get(
+    "/notebooks",
+    right=Right.READ,
+    operation=Operation(
+        id="listNotebooks",
+        tag=TAG,
+        summary="List all notebooks",
+        description="The list follows changes within moments. To read your own change in it, "
+        "send back the Nbledger-Position that the change was answered with, and how long you "
+        "would wait.",
+        parameters=(
+            Parameter(
+                name="status",
+                description="Only notebooks of this status.",
+                schema={"type": "string", "enum": STATUSES},
+            ),
+            Parameter(
+                name="kernelType",
+                description="Only notebooks of this kernel type, such as python3, r or scala.",
+                schema={"type": "string"},
+            ),
+            Parameter(
+                name="enrichmentMode",
+                description="Only notebooks that are, or are not, set up for data enrichment.",
+                schema={"type": "boolean"},
+            ),
+            PAGE,
+            PAGE_SIZE,
+            READ_POSITION,
+            PREFER,
+        ),
+        answers={
+            200: Answer(
+                description="The notebooks.",
+                schema=NotebookListDocument,
+                example=examples.NOTEBOOK_LIST,
+                headers={"Nbledger-Position": "Up to where in the store the list knows."},
+            )
+        },
+        problems=(Code.PROJECT_NOT_FOUND, Code.VALIDATION_FAILED),
+    ),
+)
+async def list_notebooks(request: Request[Any, Any, Any]) -> Reply:
+    """A page of the project's notebooks."""
+    services, access = services_of(request), access_of(request)
+    query = Query(request)
+    status = query.choice("status", STATUSES)
+    kernel_type = query.choice("kernelType", sorted(services.settings.worker.kernels))
+    enrichment_mode = query.flag("enrichmentMode")
+    page = query.integer("page", 1, low=1, high=1_000_000_000)
+    page_size = query.integer("pageSize", 20, low=1, high=100)
+    awaited = awaited_position(request, query)
+    query.check()
+    if awaited is not None:
+        await services.positions.reached(notebook_list.NAME, *awaited)
+    found = await notebook_list.page(
+        services.pool,
+        access.tenant_id,
+        access.project_id,
+        status=status,
+        kernel_type=kernel_type,
+        enrichment_mode=enrichment_mode,
+        page=page,
+        page_size=page_size,
+    )
+    body = b'{"notebooks":[%b],"totalCount":%d,"page":%d,"pageSize":%d,"hasNextPage":%b}' % (
+        b",".join(found.items),
+        found.total_count,
+        page,
+        page_size,
+        b"true" if page * page_size < found.total_count else b"false",
+    )
+    return json_reply(body, headers={"Nbledger-Position": str(found.position)})
+
+
+@post(
+    "/notebook",
+    right=Right.WRITE,
+    operation=Operation(
+        id="createNotebook",
+        tag=TAG,
+        summary="Create a notebook",
+        body=Body(schema=CreateNotebook, example=examples.CREATE_NOTEBOOK),
+        answers={
+            201: Answer(
+                description="The notebook as created.",
+                schema=NewNotebook,
+                example=examples.NEW_NOTEBOOK,
+                headers={**LOCATION, **ETAG, **POSITION},
+            )
+        },
+        problems=(
+            Code.PROJECT_NOT_FOUND,
+            Code.BODY_TOO_LARGE,
+            Code.UNSUPPORTED_MEDIA_TYPE,
+            Code.VALIDATION_FAILED,
+        ),
+    ),
+)
+async def create(request: Request[Any, Any, Any]) -> Reply:
+    """A new notebook."""
+    services, access = services_of(request), access_of(request)
+    creation = requests.creation(
+        await json_object(request),
+        kernel_types=services.settings.worker.kernels,
+        templates=templates.names(),
+        template_cells=template_cells,
+    )
+    notebook_id, _ = await create_notebook(services.store, access, creation)
+    view = await reading.notebook(services.pool, access, notebook_id)
+    return await created_reply(
+        request, services.pool, view, creation.kernel_type, warnings=creation.warnings
+    )
+
+
+async def created_reply(
+    request: Request[Any, Any, Any],
+    pool: Pool,
+    view: NotebookView,
+    kernel_type: str,
+    **members: Any,
+) -> Reply:
+    """201 with the whole notebook and ``members``."""
+    offer = (await worker_registry.offers(pool)).get(kernel_type)
+    session = Session(
+        kernel_type=kernel_type,
+        offered=offer is not None,
+        language=None if offer is None else offer.language,
+        language_version=None if offer is None else offer.language_version,
+    )
+    access = access_of(request)
+    location = f"/api/{access.tenant_id}/{access.project_id}/notebook/{view.notebook_id}"
+    return json_reply(
+        with_members(view.document, session=session, **members),
+        status=201,
+        headers={"Location": location, **state_headers(view)},
+    )
+
+
+def state_headers(view: NotebookView) -> dict[str, str]:
+    """What the answer to a change says of the notebook's state."""
+    return {
+        "ETag": reading.notebook_etag(view),
+        "Last-Modified": http_date(view.modified_at),
+        "Nbledger-Position": str(view.position),
+    }
+
+
+@put(
+    "/notebook/{notebook_id:str}",
+    right=Right.WRITE,
+    operation=Operation(
+        id="updateNotebook",
+        tag=TAG,
+        summary="Update a notebook",
+        description="Members left out stay as they are. A change of cells raises the minor part "
+        "of notebookVersion, any other the patch part; an update that changes nothing raises "
+        "nothing.",
+        parameters=(IF_MATCH,),
+        body=Body(schema=UpdateNotebook, example=examples.UPDATE_NOTEBOOK),
+        answers={
+            200: Answer(
+                description="The notebook as it is now.",
+                schema=ChangedNotebook,
+                example=examples.CHANGED_NOTEBOOK,
+                headers={**ETAG, **POSITION},
+            )
+        },
+        problems=(
+            Code.NOTEBOOK_NOT_FOUND,
+            Code.STALE_VERSION,
+            Code.CONFLICT,
+            Code.PRECONDITION_FAILED,
+            Code.BODY_TOO_LARGE,
+            Code.UNSUPPORTED_MEDIA_TYPE,
+            Code.VALIDATION_FAILED,
+        ),
+    ),
+)
+async def update(request: Request[Any, Any, Any]) -> Reply:
+    """The changed notebook."""
+    services, access = services_of(request), access_of(request)
+    notebook_id = notebook_id_of(request)
+    body = await json_object(request)
+    precondition = Precondition(request.headers.get("if-match"))
+    warnings = await update_notebook(services.store, access, notebook_id, body, precondition)
+    view = await reading.notebook(services.pool, access, notebook_id)
+    return json_reply(with_members(view.document, warnings=warnings), headers=state_headers(view))
+
+
+@delete(
+    "/notebook/{notebook_id:str}",
+    status_code=200,
+    right=Right.WRITE,
+    operation=Operation(
+        id="deleteNotebook",
+        tag=TAG,
+        summary="Delete a notebook",
+        description="Permanently, with its executions and everything they have put out. While "
+        "it executes, only with force=true: its executions are told to end, and it goes with "
+        "the last of them. From this moment on it is not found.",
+        parameters=(
+            Parameter(
+                name="force",
+                description="Delete even while the notebook is executing.",
+                schema={"type": "boolean", "default": False},
+            ),
+        ),
+        answers={
+            202: Answer(
+                description="Executions are being ended; the notebook goes with the last.",
+                schema=DeletionUnderWay,
+                example=examples.DELETION,
+            ),
+            204: Answer(description="The notebook is deleted."),
+        },
+        problems=(
+            Code.NOTEBOOK_NOT_FOUND,
+            Code.NOTEBOOK_EXECUTING,
+            Code.CONFLICT,
+            Code.VALIDATION_FAILED,
+        ),
+    ),
+)
+async def delete_(request: Request[Any, Any, Any]) -> Reply:
+    """Nothing, or what still has to end."""
+    services, access = services_of(request), access_of(request)
+    notebook_id = notebook_id_of(request)
+    query = Query(request)
+    force = query.flag("force") or False
+    query.check()
+    gone = await delete_notebook(services.store, services.pool, access, notebook_id, force=force)
+    if gone:
+        return empty_reply(204)
+    under_way = DeletionUnderWay(
+        notebook_id=notebook_id,
+        detail="Its executions have been told to end; the notebook is deleted with the last one.",
+    )
+    return json_reply(msgspec.json.encode(under_way), status=202)
+
+
+@get(
+    "/notebook/{notebook_id:str}/download",
+    right=Right.READ,
+    operation=Operation(
+        id="downloadNotebook",
+        tag=TAG,
+        summary="Download a notebook as .ipynb",
+        description="As it is now, with the outputs it was uploaded with where nothing has "
+        "changed; or as one execution ran it, with what that has put out.",
+        parameters=(
+            Parameter(
+                name="executionId",
+                description="The notebook as this execution ran it.",
+                schema={"type": "string", "format": "uuid"},
+            ),
+        ),
+        answers={
+            200: Answer(
+                description="The notebook file, nbformat 4.5.",
+                media_types=("application/x-ipynb+json",),
+                headers={"Content-Disposition": "Names the file."},
+            )
+        },
+        problems=(Code.NOTEBOOK_NOT_FOUND, Code.EXECUTION_NOT_FOUND, Code.ARTIFACT_NOT_FOUND),
+    ),
+)
+async def download(request: Request[Any, Any, Any]) -> Reply:
+    """A notebook file."""
+    services, access = services_of(request), access_of(request)
+    notebook_id = notebook_id_of(request)
+    execution_id = Query(request).text("executionId")
+    if execution_id is None:
+        loaded = await load_notebook(services.store, access, notebook_id)
+        content = await notebook_file(services, access, loaded.aggregate)
+        name = loaded.aggregate.name
+    else:
+        request.path_params["execution_id"] = execution_id
+        results = await reading.results(
+            services.pool, access, notebook_id, execution_id_of(request)
+        )
+        notebook = (
+            await load_notebook(
+                services.store,
+                access,
+                notebook_id,
+                up_to_version=results.notebook_stream_version,
+            )
+        ).aggregate
+        content = await notebook_file(services, access, notebook, results)
+        name = f"{notebook.name}-{execution_id[:8]}"
+    file_name = f"{safe_file_name(name, default='notebook')}.ipynb"
+    headers = {
+        "Content-Type": "application/x-ipynb+json",
+        "Content-Length": str(len(content)),
+        "Content-Disposition": f'attachment; filename="{file_name}"',
+        "X-Content-Type-Options": "nosniff",
+    }
+    return Reply(200, header_list(headers), content)
+
+
+HANDLERS: list[Any] = [get_notebook, list_notebooks, create, update, delete_, download]

@@ -1,0 +1,79 @@
+"""Query parameters and request headers, checked; every fault is told at once."""
+
+import re
+from collections.abc import Collection
+from typing import Any
+from urllib.parse import parse_qsl
+
+from litestar import Request
+
+from nbledger_domain.errors import Fault, InvalidInputError
+from nbledger_http.requests import boolean
+
+MAX_WAIT_SECONDS = 30.0
+_INTEGER = re.compile(r"[+-]?\d{1,18}\Z", re.ASCII)
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})", re.ASCII)
+
+
+class Query:
+    """The parameters of a request's query; an empty one counts as absent, of two the last."""
+
+    def __init__(self, request: Request[Any, Any, Any]) -> None:
+        raw = request.scope["query_string"]
+        self._values: dict[str, str] = {}
+        if raw:
+            self._values = dict(
+                parse_qsl(raw.decode("latin-1"), encoding="utf-8", errors="replace")
+            )
+        self.faults: list[Fault] = []
+
+    def text(self, name: str) -> str | None:
+        """The parameter as it is."""
+        return self._values.get(name)
+
+    def choice(self, name: str, allowed: Collection[str]) -> str | None:
+        """One of ``allowed``."""
+        value = self._values.get(name)
+        if value is not None and value not in allowed:
+            self._fault(name, f"must be one of {', '.join(allowed)}")
+            return None
+        return value
+
+    def flag(self, name: str) -> bool | None:
+        """``true`` or ``false``."""
+        value = self._values.get(name)
+        found = None if value is None else boolean(value)
+        if value is not None and found is None:
+            self._fault(name, "must be true or false")
+        return found
+
+    def integer(self, name: str, default: int, *, low: int, high: int) -> int:
+        """A whole number within bounds."""
+        value = self._values.get(name)
+        if value is None:
+            return default
+        if _INTEGER.match(value) is None or not low <= int(value) <= high:
+            self._fault(name, f"must be a whole number from {low} to {high}")
+            return default
+        return int(value)
+
+    def check(self) -> None:
+        """Raise :class:`InvalidInputError` with every fault found."""
+        if self.faults:
+            raise InvalidInputError(self.faults)
+
+    def _fault(self, name: str, reason: str) -> None:
+        self.faults.append(Fault(f"?{name}", reason))
+
+
+def awaited_position(request: Request[Any, Any, Any], query: Query) -> tuple[int, float] | None:
+    """The position that a list is to have reached, and the seconds to wait for it."""
+    position = request.headers.get("nbledger-position")
+    if position is None:
+        return None
+    if _INTEGER.match(position) is None or int(position) < 0:
+        query.faults.append(Fault("Nbledger-Position", "must be a whole number, 0 or more"))
+        return None
+    preferred = _WAIT.search(request.headers.get("prefer", ""))
+    seconds = min(float(preferred[1]), MAX_WAIT_SECONDS) if preferred else 0.0
+    return int(position), seconds

@@ -1,0 +1,51 @@
+"""Single resources, read fresh, and the headers that their answers carry."""
+
+from uuid import UUID
+
+from nbledger_domain.errors import ExecutionNotFoundError, NotebookNotFoundError
+from nbledger_http.access import Access
+from nbledger_infrastructure.database import Pool
+from nbledger_projections import execution_results, execution_status, notebook_details
+from nbledger_projections.execution_results import ResultsView
+from nbledger_projections.execution_status import ExecutionView
+from nbledger_projections.notebook_details import NotebookView
+
+
+async def notebook(pool: Pool, access: Access, notebook_id: UUID) -> NotebookView:
+    """The notebook as it is now. Raises :class:`NotebookNotFoundError`."""
+    view = await notebook_details.get(pool, access.tenant_id, access.project_id, notebook_id)
+    if view is None or view.deletion_requested:
+        raise NotebookNotFoundError(notebook_id)
+    return view
+
+
+async def execution(
+    pool: Pool, access: Access, notebook_id: UUID, execution_id: UUID
+) -> ExecutionView:
+    """The execution as it is now. Raises :class:`ExecutionNotFoundError`."""
+    view = await execution_status.get(
+        pool, access.tenant_id, access.project_id, notebook_id, execution_id
+    )
+    if view is None:
+        raise ExecutionNotFoundError(execution_id)
+    return view
+
+
+async def results(pool: Pool, access: Access, notebook_id: UUID, execution_id: UUID) -> ResultsView:
+    """What the execution has put out by now. Raises :class:`ExecutionNotFoundError`."""
+    view = await execution_results.get(
+        pool, access.tenant_id, access.project_id, notebook_id, execution_id
+    )
+    if view is None:
+        raise ExecutionNotFoundError(execution_id)
+    return view
+
+
+def notebook_etag(view: NotebookView) -> str:
+    """The version guards edits; the position tells whatever else has changed."""
+    return f'"v{view.stream_version}.p{view.position}"'
+
+
+def execution_etag(view: ExecutionView) -> str:
+    """The version of its stream is all there is to an execution."""
+    return f'"v{view.version}"'

@@ -1,0 +1,241 @@
+"""The shapes of bodies that no other package defines: for the description, and for encoding."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from nbledger_projections.history import HistoryEntry
+
+
+class IntegrationBody(msgspec.Struct, rename="camel", kw_only=True):
+    """How the notebook takes part in data enrichment."""
+
+    enrichment_mode: bool = False
+    dataset_binding: Annotated[str, Meta(max_length=200)] | None = None
+    output_format: Annotated[str, Meta(max_length=200)] | None = None
+    auto_execution: bool = False
+    schedule_execution: (
+        Annotated[str, Meta(description="A cron expression of five fields.")] | None
+    ) = None
+
+
+class EnvironmentBody(msgspec.Struct, rename="camel", kw_only=True):
+    """What the notebook's code expects to be able to import."""
+
+    packages: list[str] = []
+    custom_libraries: list[str] = []
+
+
+class NewCell(msgspec.Struct, rename="camel", kw_only=True):
+    """A cell to make; without a cellId it gets the next free one."""
+
+    cell_type: Literal["code", "markdown", "raw"]
+    content: str
+    cell_id: Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")] | None = None
+    metadata: dict[str, Any] | None = None
+    tags: list[str] | None = None
+    attachments: dict[str, dict[str, Any]] | None = None
+
+
+class ChangedCell(msgspec.Struct, rename="camel", kw_only=True):
+    """A cell of the new list; what an entry with a known cellId leaves out stays as it is."""
+
+    cell_id: Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")] | None = None
+    cell_type: Literal["code", "markdown", "raw"] | None = None
+    content: str | None = None
+    metadata: dict[str, Any] | None = None
+    tags: list[str] | None = None
+    attachments: dict[str, dict[str, Any]] | None = None
+
+
+class CreateNotebook(msgspec.Struct, rename="camel", kw_only=True):
+    """What to create. Cells of a template come before the initial cells."""
+
+    notebook_name: Annotated[str, Meta(min_length=1, max_length=200)]
+    notebook_description: Annotated[str, Meta(max_length=10_000)] | None = ""
+    kernel_type: str | None = "python3"
+    template: str | None = None
+    integration: IntegrationBody | None = None
+    environment: EnvironmentBody | None = None
+    initial_cells: list[NewCell] | None = None
+
+
+class UpdateNotebook(msgspec.Struct, rename="camel", kw_only=True):
+    """What to change; a member left out stays. A notebook as read may be sent back whole.
+
+    `dateModified`, if given, guards the update like an entity tag: 409 when it is stale.
+    """
+
+    notebook_name: Annotated[str, Meta(min_length=1, max_length=200)] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
+    notebook_description: str | None = None
+    integration: IntegrationBody | None = None
+    environment: EnvironmentBody | None = None
+    cells: list[ChangedCell] | None = None
+    date_modified: datetime | None = None
+
+
+class CellRangeBody(msgspec.Struct, rename="camel", kw_only=True):
+    """From one cell to another, both included; an end left out is that of the notebook."""
+
+    start_cell: str | None = None
+    end_cell: str | None = None
+
+
+class OutputOptionsBody(msgspec.Struct, rename="camel", kw_only=True):
+    """What is kept of the run."""
+
+    capture_outputs: bool = True
+    save_intermediate_results: bool = True
+    generate_report: bool = False
+
+
+class ExecuteNotebook(msgspec.Struct, rename="camel", kw_only=True):
+    """How to run; every member may be left out. Timeouts are in seconds."""
+
+    execution_mode: Literal["all", "range"] | None = None
+    cell_range: CellRangeBody | None = None
+    parameters: dict[str, Any] | None = None
+    output_options: OutputOptionsBody | None = None
+    timeout: Annotated[float, Meta(gt=0)] | None = None
+    cell_timeout: Annotated[float, Meta(gt=0)] | None = None
+    priority: Literal["Low", "Normal", "High"] | None = "Normal"
+    continue_on_error: bool | None = False
+
+
+class Session(msgspec.Struct, rename="camel", kw_only=True):
+    """What would run the notebook now; `offered` is false while no live worker does."""
+
+    kernel_type: str
+    offered: bool
+    language: str | None = None
+    language_version: str | None = None
+
+
+class CellCounts(msgspec.Struct):
+    """How many cells there are of each type."""
+
+    code: int
+    markdown: int
+    raw: int
+    total: int
+
+
+class Parsing(msgspec.Struct, rename="camel", kw_only=True):
+    """What reading the uploaded file found; `upgrades` is what was done to bring it to 4.5."""
+
+    nbformat: str
+    cells: CellCounts
+    upgrades: list[str]
+
+
+class DeletionUnderWay(msgspec.Struct, rename="camel", kw_only=True):
+    """The notebook goes as soon as its executions, which have been told to end, have ended."""
+
+    notebook_id: UUID
+    status: Literal["Deleting"] = "Deleting"
+    detail: str
+
+
+class Dimensions(msgspec.Struct):
+    """The size of a picture in pixels."""
+
+    width: int
+    height: int
+
+
+class Alternative(msgspec.Struct, rename="camel", kw_only=True):
+    """The same output in another form."""
+
+    content_type: str
+    size: int
+    download_url: str
+
+
+class OutputResult(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
+    """One output; `content` in detailed results, where it is text or JSON."""
+
+    cell_id: str
+    output_type: str
+    content_type: str
+    title: str
+    stream: str | None = None
+    content: Any = msgspec.UNSET
+    dimensions: Dimensions | None = None
+    size: int
+    download_url: str
+    alternatives: list[Alternative] = []
+
+
+class DatasetResult(msgspec.Struct, rename="camel", kw_only=True):
+    """A dataset that the run enriched."""
+
+    name: str
+    record_count: int | None
+    new_columns: list[str]
+    format: str
+    content_type: str
+    size: int
+    download_url: str
+
+
+class ModelResult(msgspec.Struct, rename="camel", kw_only=True):
+    """A model that the run trained."""
+
+    name: str
+    model_type: str | None
+    accuracy: float | None
+    features: list[str]
+    content_type: str
+    size: int
+    download_url: str
+
+
+class ReportResult(msgspec.Struct, rename="camel", kw_only=True):
+    """A report of the run."""
+
+    name: str
+    format: str
+    content_type: str
+    size: int
+    download_url: str
+
+
+class FileResult(msgspec.Struct, rename="camel", kw_only=True):
+    """Another file that the run left."""
+
+    name: str
+    content_type: str
+    size: int
+    download_url: str
+
+
+class ExecutionResults(msgspec.Struct, rename="camel", kw_only=True):
+    """What an execution has produced so far, or in the end."""
+
+    execution_id: UUID
+    notebook_id: UUID
+    status: str
+    outputs: list[OutputResult]
+    enriched_datasets: list[DatasetResult]
+    models: list[ModelResult]
+    reports: list[ReportResult]
+    files: list[FileResult]
+
+
+class History(msgspec.Struct, rename="camel", kw_only=True):
+    """Events in order; where there are more, `next` is the `after` to ask with."""
+
+    events: list[HistoryEntry]
+    next: int | None
+
+
+class Health(msgspec.Struct, rename="camel", kw_only=True):
+    """Whether the service can work, and what is missing."""
+
+    status: Literal["ok", "unavailable"]
+    missing: list[str] = []

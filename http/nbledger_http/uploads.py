@@ -1,0 +1,197 @@
+"""Uploading notebook files."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import msgspec
+from litestar import Request, post
+from litestar.datastructures import UploadFile
+from litestar.exceptions import HTTPException
+
+from nbledger_domain.cells import Cell
+from nbledger_domain.errors import Fault, InvalidInputError
+from nbledger_http import examples, reading, requests
+from nbledger_http.access import Right, access_of
+from nbledger_http.checking import unstorable
+from nbledger_http.commands.upload_notebook import upload_notebook
+from nbledger_http.documentation import ETAG, LOCATION, POSITION, Answer, Body, Operation
+from nbledger_http.notebooks import TAG, NewNotebook, created_reply
+from nbledger_http.problems import Code, Problem
+from nbledger_http.replies import Reply
+from nbledger_http.schemas import CellCounts, Parsing
+from nbledger_http.services import services_of
+from nbledger_infrastructure.notebook_files import ParsedNotebook, parse_ipynb
+
+MEGABYTE = 1024 * 1024
+
+FORM_FIELDS: dict[str, dict[str, Any]] = {
+    "notebookName": {
+        "type": "string",
+        "maxLength": 200,
+        "description": "By default the name of the file.",
+    },
+    "notebookDescription": {"type": "string"},
+    "kernelType": {"type": "string", "description": "By default what the file says."},
+    "enrichmentMode": {"type": "boolean"},
+    "datasetBinding": {"type": "string"},
+    "outputFormat": {"type": "string"},
+    "autoExecution": {"type": "boolean"},
+    "scheduleExecution": {"type": "string"},
+}
+FORM = {
+    "type": "object",
+    "properties": {
+        "file": {
+            "type": "string",
+            "contentMediaType": "application/x-ipynb+json",
+            "description": "The notebook file, nbformat 3 to 4.5.",
+        },
+        **FORM_FIELDS,
+    },
+    "required": ["file"],
+}
+
+
+@post(
+    "/notebook/upload",
+    right=Right.WRITE,
+    operation=Operation(
+        id="uploadNotebook",
+        tag=TAG,
+        summary="Upload an existing notebook",
+        description="The file is brought to nbformat 4.5. Everything that nbformat knows of a "
+        "cell is kept, and so are its outputs and its id.",
+        body=Body(schema=FORM, media_type="multipart/form-data"),
+        answers={
+            201: Answer(
+                description="The notebook, and what reading the file found.",
+                schema=NewNotebook,
+                example=examples.UPLOADED_NOTEBOOK,
+                headers={**LOCATION, **ETAG, **POSITION},
+            )
+        },
+        problems=(
+            Code.PROJECT_NOT_FOUND,
+            Code.BODY_TOO_LARGE,
+            Code.UNSUPPORTED_MEDIA_TYPE,
+            Code.VALIDATION_FAILED,
+        ),
+    ),
+)
+async def upload(request: Request[Any, Any, Any]) -> Reply:
+    """A new notebook, made of the file."""
+    services, access = services_of(request), access_of(request)
+    kernel_types = services.settings.worker.kernels
+    fields, file_name, content = await _form(request, limit=services.settings.http.max_notebook_mb)
+    creation, kernel_given = requests.upload(fields, file_name=file_name, kernel_types=kernel_types)
+    parsed = await asyncio.to_thread(_parse, content)
+    warnings = [
+        *creation.warnings,
+        *parsed.warnings,
+        *(f"{name}: unknown field, ignored" for name in fields if name not in FORM_FIELDS),
+    ]
+    if not kernel_given and parsed.kernel_type in kernel_types:
+        creation = msgspec.structs.replace(creation, kernel_type=parsed.kernel_type)
+    elif not kernel_given:
+        warnings.append(f"the file names no known kernel; it is run as {creation.kernel_type}")
+    elif parsed.kernel_type not in (None, creation.kernel_type):
+        warnings.append(
+            f"the file was written for {parsed.kernel_type}; it is run as {creation.kernel_type}"
+        )
+    notebook_id, _ = await upload_notebook(
+        services.store,
+        services.artifacts,
+        access,
+        creation,
+        file_name=file_name,
+        content=content,
+        parsed=parsed,
+    )
+    view = await reading.notebook(services.pool, access, notebook_id)
+    return await created_reply(
+        request,
+        services.pool,
+        view,
+        creation.kernel_type,
+        warnings=warnings,
+        parsing=Parsing(
+            nbformat=parsed.nbformat, cells=_counts(parsed.cells), upgrades=parsed.upgrades
+        ),
+    )
+
+
+async def _form(
+    request: Request[Any, Any, Any], *, limit: int
+) -> tuple[dict[str, str], str, bytes]:
+    """The text fields, then name and content of the file.
+
+    Raises :class:`Problem` (413, 415) and :class:`InvalidInputError`.
+    """
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Problem(Code.UNSUPPORTED_MEDIA_TYPE, "Send the form without a content encoding.")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "multipart/form-data":
+        raise Problem(Code.UNSUPPORTED_MEDIA_TYPE, "Send multipart/form-data.")
+    too_large = Problem(Code.BODY_TOO_LARGE, f"A notebook file may have at most {limit} MB.")
+    try:
+        form = await request.form()
+    except HTTPException as error:
+        if error.status_code == 413:
+            raise too_large from error
+        raise _unreadable(error.detail) from None
+    except (ValueError, LookupError) as error:  # among them all Unicode errors
+        raise _unreadable(str(error)) from None
+    fields: dict[str, str] = {}
+    files: list[UploadFile] = []
+    for name, value in form.multi_items():
+        if name == "file" and isinstance(value, UploadFile):
+            files.append(value)
+        elif isinstance(value, str):
+            fields[str(name)] = value
+    if len(files) != 1 or "file" in fields:
+        raise InvalidInputError([Fault("/file", "must be one file, sent with a file name")])
+    content = await files[0].read()
+    if len(content) > limit * MEGABYTE:
+        raise too_large
+    file_name = files[0].filename.replace("\\", "/").rpartition("/")[2][:255] or "notebook.ipynb"
+    if next(unstorable(file_name), None) is not None:
+        raise InvalidInputError([Fault("/file", "its name has characters that cannot be stored")])
+    return fields, file_name, content
+
+
+def _parse(content: bytes) -> ParsedNotebook:
+    """Read the file; faults are told under ``/file``. Raises :class:`InvalidInputError`."""
+    try:
+        parsed = parse_ipynb(content)
+    except InvalidInputError as error:
+        faults = [Fault(f"/file{fault.pointer}", fault.reason) for fault in error.faults]
+        raise InvalidInputError(faults) from None
+    # Outputs are kept as bytes and may hold anything; cells become events.
+    kept = {
+        "cells": [
+            {
+                "source": cell.source,
+                "metadata": cell.metadata,
+                "attachments": cell.attachments,
+            }
+            for cell in parsed.cells
+        ],
+        "metadata": parsed.metadata,
+    }
+    faults = list(unstorable(kept, "/file"))
+    if faults:
+        raise InvalidInputError(faults[:100])
+    return parsed
+
+
+def _counts(cells: list[Cell]) -> CellCounts:
+    found = Counter(cell.cell_type for cell in cells)
+    return CellCounts(found["code"], found["markdown"], found["raw"], len(cells))
+
+
+def _unreadable(reason: str) -> InvalidInputError:
+    return InvalidInputError([Fault("", f"the form cannot be read: {reason}")])
+
+
+HANDLERS: list[Any] = [upload]
