@@ -3,12 +3,11 @@
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from http import HTTPStatus
 from typing import Any, cast
 
 import msgspec
 import structlog
-from litestar import Request
+from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from nbledger_domain.errors import DomainError, Fault, InvalidInputError
@@ -184,15 +183,12 @@ def render(problem: Problem, request_id: str) -> Reply:
     )
 
 
-def handle(request: Request[Any, Any, Any], error: Exception) -> Any:
+def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's exception handler for everything."""
     request_id = cast("str", cast("dict[str, Any]", request.scope).get("request_id", ""))
-    return render(from_exception(error), request_id)
-
-
-def phrase(status: int) -> str:
-    """The reason phrase of ``status``."""
-    return HTTPStatus(status).phrase
+    reply = render(from_exception(error), request_id)
+    headers = {name.decode(): value.decode("latin-1") for name, value in reply.headers}
+    return Response(reply.body, status_code=reply.status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def _first(faults: list[Fault]) -> str:

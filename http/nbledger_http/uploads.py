@@ -89,7 +89,6 @@ async def upload(request: Request[Any, Any, Any]) -> Reply:
     warnings = [
         *creation.warnings,
         *parsed.warnings,
-        *(f"{name}: unknown field, ignored" for name in fields if name not in FORM_FIELDS),
     ]
     if not kernel_given and parsed.kernel_type in kernel_types:
         creation = msgspec.structs.replace(creation, kernel_type=parsed.kernel_type)

@@ -1,0 +1,155 @@
+"""The real API on a real socket, over a database of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import msgspec
+import pytest
+
+from nbledger_http import server
+from nbledger_infrastructure import tokens
+from nbledger_infrastructure.database import Pool, connect_pool
+from nbledger_infrastructure.event_store import EventStore
+from nbledger_infrastructure.settings import Artifacts, Http, Postgres, Settings
+from nbledger_infrastructure.tokens import Role
+
+TENANT = UUID("770e8400-e29b-41d4-a716-446655440000")
+PROJECT = UUID("660e8400-e29b-41d4-a716-446655440000")
+
+
+@pytest.fixture
+async def api(database_dsn: str, tmp_path: Path) -> AsyncIterator[Api]:
+    """The API on a fresh database; import it where it is wanted."""
+    async with running_api(settings_for(database_dsn, tmp_path / "artifacts")) as api:
+        yield api
+
+
+class Api:
+    """A running API with a client for each role."""
+
+    def __init__(self, url: str, pool: Pool, store: EventStore) -> None:
+        self.url = url
+        self.pool = pool
+        self.store = store
+        self.base = f"/api/{TENANT}/{PROJECT}"
+        self.document: dict[str, Any] = httpx.get(f"{url}/schema/openapi.json").json()
+        self._clients: list[httpx.AsyncClient] = []
+
+    async def client(
+        self,
+        *roles: Role,
+        tenant_id: UUID = TENANT,
+        project_ids: list[UUID] | None = None,
+        base: str | None = None,
+    ) -> httpx.AsyncClient:
+        """A client with a new token; its addresses are relative to the project."""
+        secret, _ = await tokens.create(
+            self.pool,
+            name="tester",
+            tenant_id=tenant_id,
+            project_ids=project_ids,
+            roles=roles or [Role.ADMIN],
+        )
+        return self.anonymous(
+            base=self.base if base is None else base, headers={"Authorization": f"Bearer {secret}"}
+        )
+
+    def anonymous(
+        self, *, base: str = "", headers: dict[str, str] | None = None
+    ) -> httpx.AsyncClient:
+        client = httpx.AsyncClient(
+            base_url=self.url + base,
+            headers=headers,
+            timeout=20,
+            event_hooks={"response": [self._note]},
+        )
+        self._clients.append(client)
+        return client
+
+    async def _note(self, response: httpx.Response) -> None:
+        request = response.request
+        assert response.status_code != 500, response.request
+        self._check_documented(request.method, request.url.path, response)
+        assert response.headers["x-request-id"]
+
+    def _check_documented(self, method: str, path: str, response: httpx.Response) -> None:
+        """Every answer to a request that is in the description must be in it, too."""
+        operation = documented_operation(self.document, method, path)
+        if operation is not None:
+            answer = operation["responses"].get(str(response.status_code))
+            assert answer is not None, (method, path, response.status_code)
+
+    async def close(self) -> None:
+        for client in self._clients:
+            await client.aclose()
+
+
+def settings_for(dsn: str, artifacts: Path, **http: Any) -> Settings:
+    return Settings(
+        postgres=Postgres(dsn=dsn, pool_size=4),
+        artifacts=Artifacts(url=artifacts.as_uri()),
+        http=msgspec.structs.replace(Http(port=0), **http),
+    )
+
+
+def documented_operation(
+    document: dict[str, Any], method: str, path: str
+) -> dict[str, Any] | None:
+    """What the description says of this method and path."""
+    method = "get" if method == "HEAD" else method.lower()
+    for template, methods in document["paths"].items():
+        pattern = re.sub(r"\{\w+\}", "[^/]+", template)
+        # A literal path comes before one with a variable in the same place.
+        if re.fullmatch(pattern, path) and (path.endswith("upload") <= template.endswith("upload")):
+            found: dict[str, Any] | None = methods.get(method)
+            return found
+    return None
+
+
+@contextlib.asynccontextmanager
+async def running_api(settings: Settings) -> AsyncIterator[Api]:
+    """Serve for the block."""
+    stop = asyncio.Event()
+    url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(
+        server.serve(settings, stop=stop, on_ready=url.set_result)
+    )
+    await asyncio.wait({serving, url}, return_when=asyncio.FIRST_COMPLETED)
+    if serving.done():
+        await serving
+    pool = await connect_pool(settings.postgres.dsn, application_name="test")
+    store = EventStore(pool)
+    await store.start()
+    address = await url
+    api = await asyncio.to_thread(Api, address, pool, store)
+    try:
+        yield api
+    finally:
+        await api.close()
+        await store.close()
+        await pool.close()
+        stop.set()
+        async with asyncio.timeout(15):
+            await serving
+
+
+def unknown_id() -> str:
+    return str(uuid4())
+
+
+async def new_notebook(client: httpx.AsyncClient, *sources: str, **members: Any) -> dict[str, Any]:
+    """A notebook with code cells of these sources."""
+    cells = [{"cellType": "code", "content": source} for source in sources]
+    body = {"notebookName": "N", "initialCells": cells, **members}
+    made = await client.post("/notebook", json=body)
+    assert made.status_code == 201, made.text
+    found: dict[str, Any] = made.json()
+    return found
