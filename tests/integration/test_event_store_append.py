@@ -303,6 +303,20 @@ async def test_a_lost_connection_leaves_the_outcome_unknown_and_a_retry_safe(
         await append(store, stream, event)
 
 
+async def test_a_store_that_cannot_write_answers_everybody(
+    store: EventStore, database_dsn: str
+) -> None:
+    async with connect(database_dsn) as connection:
+        await connection.execute("ALTER FUNCTION append_events RENAME TO mislaid")
+        results = await asyncio.gather(
+            *(append(store, new_stream()) for _ in range(3)), return_exceptions=True
+        )
+        assert [type(result) for result in results] == [StoreUnavailableError] * 3
+        assert not any(r.outcome_unknown for r in results if isinstance(r, StoreUnavailableError))
+        await connection.execute("ALTER FUNCTION mislaid RENAME TO append_events")
+    assert (await append(store, new_stream())).position == 1
+
+
 async def test_a_batch_that_takes_too_long_is_given_up(
     store: EventStore, database_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

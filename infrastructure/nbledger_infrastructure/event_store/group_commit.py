@@ -25,7 +25,7 @@ from nbledger_infrastructure.event_store.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from uuid import UUID
 
     from asyncpg.prepared_stmt import PreparedStatement
@@ -70,7 +70,9 @@ class Append:
         self.expected = expected
         self.metadata = metadata
         self.unchanged_since = unchanged_since
-        self.size = sum(len(event.data) for event in events)
+        self.size = 0
+        for event in events:
+            self.size += len(event.data)
         self.future: asyncio.Future[AppendResult] = asyncio.get_running_loop().create_future()
 
     def succeed(self, result: AppendResult) -> None:
@@ -116,7 +118,8 @@ class GroupCommit:
         finally:
             self._task.cancel()
             self._task = None
-            self._fail_waiting(StoreUnavailableError("the event store was closed"))
+            _fail(self._waiting, "the event store was closed")
+            self._waiting.clear()
 
     def submit(self, append: Append) -> asyncio.Future[AppendResult]:
         """Queue an append for the next batch; the future tells what became of it."""
@@ -167,11 +170,13 @@ class GroupCommit:
         """Write a batch; whatever happens, every append of it gets its answer."""
         try:
             statement = await self._connect()
-        except UNAVAILABLE as error:
+        except BaseException as error:
+            # Nothing was sent. Those who wait behind would meet the same, one timeout later each.
             log.warning("event store unavailable", error=type(error).__name__)
-            for append in batch:
-                append.fail(StoreUnavailableError("the event store cannot be reached"))
-            self._fail_waiting(StoreUnavailableError("the event store cannot be reached"))
+            _fail([*batch, *self._waiting], "the event store cannot be reached")
+            self._waiting.clear()
+            if not isinstance(error, Exception):
+                raise
             return
         try:
             row = await statement.fetchrow(*_arguments(batch), timeout=COMMIT_TIMEOUT)
@@ -224,9 +229,10 @@ class GroupCommit:
         except UNAVAILABLE as error:
             log.warning("event store connection not released", error=type(error).__name__)
 
-    def _fail_waiting(self, error: Exception) -> None:
-        while self._waiting:
-            self._waiting.popleft().fail(error)
+
+def _fail(appends: Iterable[Append], message: str) -> None:
+    for append in appends:
+        append.fail(StoreUnavailableError(message))
 
 
 def _unknown(cause: Exception | None = None) -> StoreUnavailableError:
@@ -238,7 +244,13 @@ def _unknown(cause: Exception | None = None) -> StoreUnavailableError:
 def _arguments(batch: list[Append]) -> tuple[object, ...]:
     """The arguments of `append_events`: an array element per append, then per event."""
     streams = [append.stream for append in batch]
-    numbered = [(owner, event) for owner, append in enumerate(batch, 1) for event in append.events]
+    if all(len(append.events) == 1 for append in batch):
+        # Nearly always: each event belongs to the append of the same number.
+        owners = None
+        events = [append.events[0] for append in batch]
+    else:
+        owners = [owner for owner, append in enumerate(batch, 1) for _ in append.events]
+        events = [event for append in batch for event in append.events]
     return (
         [stream.stream_id for stream in streams],
         [stream.subject_id for stream in streams],
@@ -247,11 +259,11 @@ def _arguments(batch: list[Append]) -> tuple[object, ...]:
         [append.expected for append in batch],
         [append.metadata for append in batch],
         batch[0].unchanged_since,
-        [owner for owner, _ in numbered],
-        [event.event_id for _, event in numbered],
-        [event.type for _, event in numbered],
-        [event.data.decode() for _, event in numbered],
-        [event.occurred_at for _, event in numbered],
+        owners,
+        [event.event_id for event in events],
+        [event.type for event in events],
+        [event.data.decode() for event in events],
+        [event.occurred_at for event in events],
     )
 
 
@@ -259,13 +271,8 @@ def _answer(batch: list[Append], row: asyncpg.Record | None) -> None:
     """Tell each caller what the function did; accepted appends have consecutive positions."""
     if row is None:
         raise RuntimeError("append_events returned nothing")
-    position: int = row["base"]
-    refused = {
-        number: (actual, known)
-        for number, actual, known in zip(
-            row["refused"] or (), row["actual"] or (), row["known"] or (), strict=True
-        )
-    }
+    position, *lists = row
+    refused = {number: how for number, *how in zip(*(each or () for each in lists), strict=True)}
     for number, append in enumerate(batch, 1):
         if number in refused:
             actual, known = refused[number]

@@ -63,7 +63,7 @@ CREATE AGGREGATE chain_agg (head bytea, link bytea) (SFUNC = chain_link, STYPE =
 -- Append all of a batch in one round trip and one commit.
 --
 -- The first arrays hold an element per append, the last ones an element per event; `owners` says
--- to which append (1, 2, …) an event belongs, in order. An append whose stream is not at its
+-- to which append (1, 2, …) an event belongs, in order (NULL: each has one event). An append whose stream is not at its
 -- expected version is left out, alone: `refused` names it, `actual` the version found, and
 -- `known` whether its first event is in the store already. The others get consecutive positions
 -- after `base`, in order. A stream may be in a batch only once.
@@ -114,7 +114,7 @@ BEGIN
             array_agg(a.head ORDER BY a.i),
             array_agg(EXISTS (
                 SELECT FROM event e
-                WHERE e.event_id = event_ids[array_position(owners, a.i::integer)]
+                WHERE e.event_id = event_ids[coalesce(array_position(owners, a.i::integer), a.i)]
             ) ORDER BY a.i)
         INTO refused, actual, known
         FROM unnest(heads, expected) WITH ORDINALITY AS a (head, expected, i)
@@ -130,7 +130,7 @@ BEGIN
         RETURN;
     END IF;
 
-    IF refused IS NULL AND cardinality(event_ids) = cardinality(streams) THEN
+    IF refused IS NULL AND owners IS NULL THEN
         -- Nearly always: one event per append, none refused. Nothing to join, number or fold.
         INSERT INTO event (
             position, stream_id, version, event_id, type, subject_id, tenant_id, project_id,
@@ -167,12 +167,12 @@ BEGIN
             chain_agg(l.chain, event_link(
                 l.digest, l.event_id, l.stream_id, l.version, l.subject_id, l.tenant_id,
                 l.project_id, l.position, l.metadata, l.occurred_at, recorded, l.type
-            )) OVER (PARTITION BY l.owner ORDER BY l.i)
+            )) OVER (PARTITION BY l.stream_id ORDER BY l.i)
         FROM (
             SELECT
                 e.*, a.stream_id, a.subject_id, a.tenant_id, a.project_id, a.metadata, a.chain,
                 base + row_number() OVER (ORDER BY e.i) AS position,
-                (a.head + row_number() OVER (PARTITION BY e.owner ORDER BY e.i))::integer
+                (a.head + row_number() OVER (PARTITION BY a.i ORDER BY e.i))::integer
                     AS version,
                 sha256(convert_to(e.data, 'UTF8')) AS digest
             FROM unnest(streams, subjects, tenants, projects, heads, metadatas, chains)
@@ -181,7 +181,7 @@ BEGIN
                 )
             JOIN unnest(owners, event_ids, types, datas, occurred)
                 WITH ORDINALITY AS e (owner, event_id, type, data, occurred_at, i)
-                ON e.owner = a.i
+                ON coalesce(e.owner, e.i) = a.i
             WHERE refused IS NULL OR a.i <> ALL (refused)
             OFFSET 0
         ) AS l;
