@@ -3,7 +3,6 @@
 import asyncio
 
 from rich.console import Console
-from rich.table import Table
 
 from nbledger.up import home_path, running
 from nbledger_infrastructure.embedded.home import ServerInfo
@@ -25,15 +24,23 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await stop.wait()
 
 
+def show_table(rows: dict[str, str]) -> None:
+    """Print names and values, the values whole however narrow the terminal is."""
+    width = max(map(len, rows)) + 2
+    console.print()
+    for name, value in rows.items():
+        console.print(f"{name:{width}}{value}", soft_wrap=True)
+    console.print()
+
+
 def show_addresses(server: ServerInfo) -> None:
     """Print where everything is; the token is in ``server.json`` rather than on the screen."""
-    table = Table.grid(padding=(0, 2))
-    base = f"{server.url}/api/{server.tenant_id}/{server.project_id}"
-    table.add_row("REST API", base)
-    table.add_row("OpenAPI", f"{server.url}/schema")
-    table.add_row("Kafka", server.kafka)
-    table.add_row("Token and ids", str(home_path() / "server.json"))
-    table.add_row("Logs", str(home_path() / "logs"))
-    console.print()
-    console.print(table)
-    console.print()
+    show_table(
+        {
+            "REST API": f"{server.url}/api/{server.tenant_id}/{server.project_id}",
+            "OpenAPI": f"{server.url}/schema",
+            "Kafka": server.kafka,
+            "Token and ids": str(home_path() / "server.json"),
+            "Logs": str(home_path() / "logs"),
+        }
+    )

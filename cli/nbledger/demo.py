@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.syntax import Syntax
 from rich.table import Table
 
-from nbledger.console import console, progress, show_addresses
+from nbledger.console import console, progress, show_addresses, show_table
 from nbledger.errors import DemoFailedError
 from nbledger.up import running
 from nbledger_infrastructure.embedded.home import ServerInfo
@@ -134,14 +134,14 @@ def _pretty(content: object) -> str:
 
 
 def _show_links(base: str, path: str, notebook: dict[str, Any]) -> None:
-    table = Table.grid(padding=(0, 2))
-    table.add_row("Notebook", f"{base}/notebook/{notebook['notebookId']}")
-    table.add_row("Status", f"{base}{path}")
-    table.add_row("Results", f"{base}{path}/results")
-    table.add_row("History", f"{base}{path}/history")
-    console.print()
-    console.print(table)
-    console.print()
+    show_table(
+        {
+            "Notebook": f"{base}/notebook/{notebook['notebookId']}",
+            "Status": f"{base}{path}",
+            "Results": f"{base}{path}/results",
+            "History": f"{base}{path}/history",
+        }
+    )
 
 
 async def _get(client: httpx.AsyncClient, path: str) -> dict[str, Any]:

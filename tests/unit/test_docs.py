@@ -1,0 +1,81 @@
+"""The documentation against the program: links, settings, event types, commands."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+from nbledger.main import main
+from nbledger_domain import events, execution, notebook
+from nbledger_infrastructure.settings import environment_names
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PAGES = sorted(
+    REPOSITORY / name
+    for name in subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+)
+page = pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+# Told by `up` itself, not by a section of the settings.
+OTHER_VARIABLES = {"NBLEDGER_HOME", "NBLEDGER_PORT", "NBLEDGER_CONFIG"}
+
+
+@page
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
+        if not target.startswith("https://"):
+            assert (path.parent / target).exists(), target
+
+
+@page
+def test_settings_exist(path: Path) -> None:
+    named = set(re.findall(r"NBLEDGER_[A-Z_]+[A-Z]", path.read_text()))
+    known = set(environment_names()) | OTHER_VARIABLES
+    assert {name for name in named if not name.startswith("NBLEDGER_TEST")} <= known
+
+
+@page
+def test_commands_exist(path: Path) -> None:
+    text = path.read_text()
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
+    inline = "\n".join(re.findall(r"`(nbledger [^`]+)`", text))
+    for words in re.findall(r"(?m)^nbledger ([a-z |]+)", f"{blocks}\n{inline}"):
+        command: click.Command | None = main
+        for word in words.split():
+            if not isinstance(command, click.Group):
+                break
+            found = command.commands.get(word)
+            if found is None:
+                break
+            command = found
+        assert command is not main, f"nbledger {words}"
+    targets = set(re.findall(r"(?m)^([a-z-]+):", (REPOSITORY / "Makefile").read_text()))
+    assert set(re.findall(r"`make ([a-z-]+)`", text)) <= targets
+
+
+def test_every_event_type_is_described_and_no_other() -> None:
+    assert notebook.Notebook.Created.TYPE in events.type_registry
+    text = (REPOSITORY / "docs" / "events.md").read_text()
+    described = set(re.findall(r"`((?:notebook|execution)\.[a-z-]+\.v\d+)`", text))
+    assert described == set(events.type_registry)
+    for type_name, (event_class, _) in events.type_registry.items():
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{type_name}`"))
+        envelope = {"originatorId", "originatorVersion", "timestamp", "originatorTopic"}
+        for field in set(event_class.__struct_encode_fields__) - envelope:
+            assert f"`{field}`" in row, f"{type_name}: {field}"
+    for code in execution.TerminationCode:
+        assert f"`{code}`" in text
+
+
+def test_python_in_the_readme_is_python() -> None:
+    for block in re.findall(
+        r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL
+    ):
+        compile(block, "README.md", "exec")
