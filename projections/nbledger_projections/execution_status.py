@@ -18,6 +18,7 @@ from nbledger_domain.execution import (
     Resources,
     TerminationCode,
 )
+from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.event_store import RecordedEvent
 from nbledger_infrastructure.repository import decode
@@ -491,9 +492,10 @@ ON CONFLICT (notebook_id) DO UPDATE SET seconds = excluded.seconds
 _DELETE_DURATIONS = "DELETE FROM notebook_duration WHERE notebook_id = ANY($1)"
 
 NOTEBOOK_EXISTS = f"""
-    (SELECT type FROM event WHERE stream_id = $3 ORDER BY version DESC LIMIT 1) <> '{DELETED}'
+    (SELECT type FROM event WHERE stream_id = $3 ORDER BY version DESC LIMIT 1)
+        NOT IN ('{DELETED}', '{Notebook.DeletionRequested.TYPE}')
 """  # noqa: S608 (constants)
-"""Condition of queries for an execution of notebook $3: deletion takes effect at once."""
+"""Condition of queries for an execution of notebook $3: a deletion takes effect as soon as it is asked for."""
 
 _GET = fresh.query(
     _ROW,
