@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from support.executions import AS_TESTER, TERMINAL, Stage, make_settings, stage
+from support.executions import AS_TESTER, TERMINAL, Stage, eventually, make_settings, stage
 
 from nbledger_domain.cells import Cell
 from nbledger_domain.events import decode
@@ -268,9 +267,7 @@ async def test_a_stale_worker_is_fenced(scene: Stage) -> None:
             AS_TESTER,
         )
         before = await scene.types(execution_id)
-        async with asyncio.timeout(10):
-            while await scene.leases():
-                await asyncio.sleep(0.05)
+        await scene.until_released()
     assert before[-2:] == ["attempt-lost", "failed"]
     assert await scene.types(execution_id) == before
 
@@ -288,9 +285,7 @@ async def test_a_claim_taken_over_silences_the_first_worker(scene: Stage) -> Non
             AS_TESTER,
         )
         assert taken_over is not None
-        async with asyncio.timeout(10):
-            while await scene.leases():
-                await asyncio.sleep(0.05)
+        await scene.until_released()
     history = await scene.history(execution_id)
     last_claim = max(
         number for number, recorded in enumerate(history) if recorded.type == Execution.Claimed.TYPE
@@ -311,9 +306,7 @@ async def test_a_lost_lease_stops_the_run(scene: Stage) -> None:
         before = await scene.types(execution_id)
         await leases.release(scene.pool, Lease(execution_id, 1))
         work = Path(scene.settings.worker.work_folder)
-        async with asyncio.timeout(10):
-            while list(work.iterdir()):
-                await asyncio.sleep(0.05)
+        await eventually(lambda: not list(work.iterdir()))
     assert await scene.types(execution_id) == before
 
 

@@ -191,6 +191,12 @@ class Stage:
             count: int = await connection.fetchval("SELECT count(*) FROM execution_lease")
         return count
 
+    async def until_released(self, *, seconds: float = 10.0) -> None:
+        """Wait until no lease is left: every run is over."""
+        async with asyncio.timeout(seconds):
+            while await self.leases():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
     @asynccontextmanager
     async def worker(self, *, wait: bool = True, **options: Any) -> AsyncIterator[asyncio.Event]:
         """A worker in this process, ready (unless told not to wait), stopped at the end."""
@@ -206,6 +212,13 @@ class Stage:
     def _with(self, options: dict[str, Any]) -> settings.Settings:
         changed = msgspec.structs.replace(self.settings.worker, **options)
         return msgspec.structs.replace(self.settings, worker=changed)
+
+
+async def eventually(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:
+    """Wait for what no event tells of: processes and files that go away."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager

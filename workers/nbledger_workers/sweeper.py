@@ -53,7 +53,8 @@ _WAITING: Final = (Execution.Requested.TYPE, Execution.AttemptLost.TYPE)
 # Which executions have not ended is the read model's to say, and it may lag; all else about them
 # is read from the events themselves.
 _UNLEASED: Final = """
-SELECT s.requested_at, s.execution_id, s.kernel_type, last.type, last.subject_id, last.tenant_id, last.project_id,
+SELECT s.requested_at, s.execution_id, s.kernel_type,
+       last.type, last.subject_id, last.tenant_id, last.project_id,
        extract(epoch FROM clock_timestamp() - last.recorded_at)::float8 AS age
 FROM execution_status AS s
 CROSS JOIN LATERAL (

@@ -1,0 +1,162 @@
+"""Lost commands, a broker that forgets or is away, and attempts that nobody finishes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from support.executions import AS_TESTER, TERMINAL, Stage, make_settings, stage
+
+from nbledger_domain.execution import CellStatus, Execution, ExecutionStatus, Phase, TerminationCode
+from nbledger_infrastructure import clock, repository
+from nbledger_infrastructure.embedded.ports import free_port
+from nbledger_infrastructure.embedded.tansu import start_tansu
+from nbledger_workers import leases
+from nbledger_workers.leases import Lease
+
+
+@pytest.fixture
+async def scene(
+    database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path
+) -> AsyncIterator[Stage]:
+    async with stage(make_settings(database_dsn, kafka, topic_prefix, tmp_path)) as made:
+        yield made
+
+
+async def test_a_broker_that_forgets_loses_nothing(
+    database_dsn: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    broker = await start_tansu(tmp_path / "tansu.log")
+    port = int(broker.bootstrap_servers.rsplit(":", 1)[1])
+    config = make_settings(database_dsn, broker.bootstrap_servers, topic_prefix, tmp_path)
+    async with stage(config) as scene:
+        try:
+            async with scene.worker(concurrency=1), scene.sweeper():
+                # So that positions of the worker are beyond what the new broker will have.
+                first = [await scene.request("1") for _ in range(2)]
+                await scene.command(*first, *first, *first)
+                for execution_id in first:
+                    await scene.until(execution_id)
+                await broker.stop()
+                lost = await scene.request("2")
+                broker = await start_tansu(tmp_path / "tansu.log", port=port)
+                execution = await scene.until(lost, seconds=40)
+                assert execution.status is ExecutionStatus.COMPLETED
+        finally:
+            await broker.stop()
+
+
+async def test_a_worker_starts_when_the_broker_comes_back(
+    database_dsn: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    port = free_port()
+    config = make_settings(database_dsn, f"127.0.0.1:{port}", topic_prefix, tmp_path)
+    async with (
+        stage(config) as scene,
+        scene.worker(wait=False) as ready,
+        scene.sweeper(),
+    ):
+        execution_id = await scene.request("1")
+        await asyncio.sleep(0.5)
+        assert not ready.is_set()
+        broker = await start_tansu(tmp_path / "tansu.log", port=port)
+        try:
+            execution = await scene.until(execution_id, seconds=40)
+            assert execution.status is ExecutionStatus.COMPLETED
+            assert ready.is_set()
+        finally:
+            await broker.stop()
+
+
+async def claim(scene: Stage, execution_id: UUID) -> None:
+    await repository.update(
+        scene.store,
+        Execution,
+        execution_id,
+        lambda execution: execution.claim("gone", at=clock.now()),
+        AS_TESTER,
+    )
+
+
+async def test_attempts_without_a_living_worker_wait_again_until_the_cap(scene: Stage) -> None:
+    leased, unleased = await scene.request("1"), await scene.request("1")
+    await claim(scene, leased)
+    await claim(scene, unleased)
+    assert await leases.take(scene.pool, Lease(leased, 1), "gone", seconds=0.01)
+    # Two of them: one sweeps.
+    async with scene.sweeper(), scene.sweeper():
+        for epoch in range(1, scene.settings.recovery.max_attempts + 1):
+            execution = await scene.until(
+                leased, lambda execution: execution.ended or execution.phase is Phase.QUEUED
+            )
+            if epoch == scene.settings.recovery.max_attempts:
+                break
+            await claim(scene, leased)
+            assert await leases.take(scene.pool, Lease(leased, epoch + 1), "gone", seconds=0.01)
+        execution = await scene.until(leased)
+        assert execution.termination_code is TerminationCode.WORKER_LOST
+        await scene.until(unleased, lambda execution: execution.phase is Phase.QUEUED)
+    types = await scene.types(leased)
+    assert types.count("attempt-lost") == scene.settings.recovery.max_attempts - 1
+    assert sum(recorded.type in TERMINAL for recorded in await scene.history(leased)) == 1
+    assert await scene.types(unleased) == ["requested", "claimed", "attempt-lost"]
+    assert await scene.leases() == 0
+
+
+async def renew(connection: Any, lease: Lease, worker_id: str) -> dict[UUID, bool]:
+    return await leases.renew(connection, worker_id, [lease], seconds=0.05)
+
+
+async def test_only_a_lease_that_has_not_run_out_is_renewed(scene: Stage) -> None:
+    execution_id = await scene.request("1")
+    await claim(scene, execution_id)
+    live, old = Lease(execution_id, 2), Lease(execution_id, 1)
+    assert await leases.take(scene.pool, old, "first", seconds=20)
+    assert await leases.take(scene.pool, live, "second", seconds=20)
+    assert not await leases.take(scene.pool, old, "first", seconds=20)
+    async with scene.pool.acquire() as connection:
+        assert await renew(connection, old, "first") == {}
+        assert await renew(connection, live, "first") == {}
+        assert await renew(connection, live, "second") == {execution_id: False}
+        await scene.cancel(execution_id, tell=False)
+        assert await renew(connection, live, "second") == {execution_id: True}
+        assert await leases.expired(scene.pool) == []
+        await connection.execute("SELECT pg_sleep(0.06)")
+        assert await renew(connection, live, "second") == {}
+    assert [each.epoch for each in await leases.expired(scene.pool)] == [2]
+
+
+async def test_cut_connections_lose_no_step_and_double_none(scene: Stage) -> None:
+    cells = 30
+    execution_id = await scene.request(*["import time; time.sleep(0.05)"] * cells)
+    async with scene.worker(lease_seconds=10.0):
+        await scene.command(execution_id)
+        for number in range(1, cells, 4):
+            await scene.until(
+                execution_id,
+                lambda execution, number=number: (  # type: ignore[misc]
+                    execution.ended
+                    or execution.cell_statuses[f"cell-{number:03d}"] is not CellStatus.PENDING
+                ),
+            )
+            async with scene.pool.acquire() as connection:
+                await connection.execute(
+                    """
+                    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                    WHERE application_name IN ('nbledger-worker', 'nbledger-leases')
+                        AND datname = current_database()
+                    """
+                )
+        execution = await scene.until(execution_id)
+    assert execution.status is ExecutionStatus.COMPLETED
+    assert await scene.types(execution_id) == [
+        "requested",
+        "claimed",
+        "started",
+        *["cell-started", "cell-executed"] * cells,
+        "completed",
+    ]
