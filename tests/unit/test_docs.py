@@ -9,6 +9,7 @@ import pytest
 
 from nbledger.main import main
 from nbledger_domain import events, execution, notebook
+from nbledger_http.problems import KINDS
 from nbledger_infrastructure.settings import environment_names
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -79,3 +80,9 @@ def test_python_in_the_readme_is_python() -> None:
         r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL
     ):
         compile(block, "README.md", "exec")
+
+
+def test_every_error_code_is_described_and_no_other() -> None:
+    text = (REPOSITORY / "docs" / "api.md").read_text()
+    described = dict(re.findall(r"(?m)^\| `([a-z_]+)` \| (\d{3}) \|", text))
+    assert described == {str(code): str(kind.status) for code, kind in KINDS.items()}
