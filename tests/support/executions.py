@@ -45,6 +45,7 @@ class Stage:
         *cells: str | Cell,
         parameters: dict[str, Any] | None = None,
         planned: Sequence[str] | None = None,
+        timeout: float = 60.0,
         **options: Any,
     ) -> UUID:
         """A new notebook of these cells (code, given as text), and a request to execute it."""
@@ -78,7 +79,7 @@ class Stage:
                 if planned is None or cell.cell_id in planned
             ],
             parameters=parameters or {},
-            options=RunOptions(**({"timeout": 60.0} | options)),
+            options=RunOptions(timeout=timeout, **options),
             requested_by="tester",
             at=clock.now(),
         )

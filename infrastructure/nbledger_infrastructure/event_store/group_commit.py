@@ -208,7 +208,7 @@ class GroupCommit:
 
     async def _connect(self) -> PreparedStatement[asyncpg.Record]:
         if self._statement is not None and self._connection is not None:
-            if not self._connection.is_closed():
+            if not _is_lost(self._connection):
                 return self._statement
             await self._disconnect()
         connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT)
@@ -228,6 +228,14 @@ class GroupCommit:
             await self._pool.release(connection, timeout=CONNECT_TIMEOUT)
         except UNAVAILABLE as error:
             log.warning("event store connection not released", error=type(error).__name__)
+
+
+def _is_lost(connection: PooledConnection) -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        # The pool takes a connection back by itself when the server has cut it.
+        return True
 
 
 def _fail(appends: Iterable[Append], message: str) -> None:
