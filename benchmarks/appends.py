@@ -16,7 +16,6 @@ from benchmarks.history import histories
 from benchmarks.peer import Peer
 from nbledger_domain.events import encode
 from nbledger_domain.execution import Execution
-from nbledger_infrastructure.database import connect_pool
 from nbledger_infrastructure.event_store import EventStore, Metadata, NewEvent, Stream
 from nbledger_infrastructure.identifiers import new_id
 
@@ -32,7 +31,7 @@ def appends(bench: Bench) -> list[Figure]:
     plain_dsn = bench.new_database("appends_plain")
     recorder_dsn = bench.new_database("appends_recorder", migrated=False)
 
-    pool = bench.run(connect_pool(ours_dsn, max_size=4, application_name="bench"))
+    pool = bench.connect(ours_dsn)
     store = EventStore(pool)
 
     async def ours_round() -> float:

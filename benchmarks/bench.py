@@ -16,7 +16,7 @@ import structlog
 from rich.console import Console
 
 from benchmarks.figures import alternate
-from nbledger_infrastructure.database import migrate
+from nbledger_infrastructure.database import Pool, connect_pool, migrate
 from nbledger_infrastructure.embedded.postgres import EmbeddedPostgres, start_postgres
 
 T = TypeVar("T")
@@ -34,6 +34,7 @@ class Bench:
     quick: bool
     rounds: int
     postgres: EmbeddedPostgres
+    pools: list[Pool] = field(default_factory=list)
     console: Console = field(default_factory=lambda: Console(stderr=True))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -65,6 +66,12 @@ class Bench:
 
         self.run(create())
         return dsn
+
+    def connect(self, dsn: str) -> Pool:
+        """A pool of connections, closed at the end of the run if not before."""
+        pool = self.run(connect_pool(dsn, max_size=4, application_name="bench"))
+        self.pools.append(pool)
+        return pool
 
     def drop_database(self, name: str) -> None:
         """Drop it, and write its dirty pages so that they do not weigh on the next figure."""
@@ -99,6 +106,11 @@ def bench(scratch: Path, *, quick: bool) -> Iterator[Bench]:
             )
         )
         try:
-            yield Bench(runner, scratch, quick, 1 if quick else 7, postgres)
+            run = Bench(runner, scratch, quick, 1 if quick else 7, postgres)
+            try:
+                yield run
+            finally:
+                for pool in run.pools:
+                    pool.terminate()
         finally:
             runner.run(postgres.stop())

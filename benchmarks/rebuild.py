@@ -16,15 +16,15 @@ from benchmarks.figures import Figure, compare
 from benchmarks.filling import append_all
 from benchmarks.history import histories
 from benchmarks.peer import Peer
-from nbledger_infrastructure.database import PooledConnection, connect_pool
+from nbledger_infrastructure.database import PooledConnection
 from nbledger_infrastructure.event_store import EventStore, RecordedEvent
 from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.settings import Postgres, Settings
 from nbledger_projections.rebuild import ALL, rebuild
 from nbledger_projections.registry import PROJECTIONS
 
-NOTEBOOKS = 2_000
-PEER_NOTEBOOKS = 100
+NOTEBOOKS = 1_000
+PEER_NOTEBOOKS = 50
 """Fewer for the peer, which handles every event alike, so that a round takes as long as ours."""
 
 
@@ -32,7 +32,7 @@ def rebuilds(bench: Bench) -> list[Figure]:
     """Ours against the eventsourcing library's ProjectionRunner writing the same rows."""
     dsn = bench.new_database("rebuild_ours")
     peer_dsn = bench.new_database("rebuild_peer")
-    pool = bench.run(connect_pool(dsn, max_size=8, application_name="bench"))
+    pool = bench.connect(dsn)
 
     async def fill() -> list[RecordedEvent]:
         store = EventStore(pool)

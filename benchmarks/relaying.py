@@ -34,7 +34,7 @@ def relaying(bench: Bench) -> list[Figure]:
     records in memory.
     """
     dsn = bench.new_database("relay")
-    pool = bench.run(connect_pool(dsn, max_size=4, application_name="bench"))
+    pool = bench.connect(dsn)
 
     async def fill() -> list[RecordedEvent]:
         store = EventStore(pool)

@@ -1,8 +1,9 @@
 """A bare aiokafka producer sending ready-made records.
 
 Choices in the peer's favour: uvloop; `send()` for every record and one wait for all the
-acknowledgements at the end; large batches; no lingering (5 ms of it made it slower); the records decoded before the
-clock starts. `acks="all"` and the same idempotence setting as the relay, for the same promise.
+acknowledgements at the end; large batches; no lingering (5 ms of it made it slower); the
+records decoded before the clock starts. `acks="all"` and the same idempotence setting as the
+relay, for the same promise.
 """
 
 from __future__ import annotations
