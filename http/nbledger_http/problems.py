@@ -142,7 +142,7 @@ def from_exception(error: Exception) -> Problem:
         return Problem(Code(error.code), error.detail)
     if isinstance(error, StoreUnavailableError) and error.outcome_unknown:
         return _unavailable("The database went away; the request may or may not have taken effect.")
-    if isinstance(error, DatabaseUnavailableError | TimeoutError | UNAVAILABLE):
+    if isinstance(error, (DatabaseUnavailableError, *UNAVAILABLE)):
         return _unavailable("The database or the artifact store cannot be reached.")
     if isinstance(error, RecordConflictError | DuplicateEventError):
         retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}

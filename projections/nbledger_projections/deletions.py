@@ -127,9 +127,7 @@ async def advance(store: EventStore, pool: Pool, notebook_id: UUID, metadata: Me
     return False
 
 
-async def _cancel_all(
-    store: EventStore, execution_ids: Sequence[UUID], metadata: Metadata
-) -> None:
+async def _cancel_all(store: EventStore, execution_ids: Sequence[UUID], metadata: Metadata) -> None:
     """Ask every execution to end; those that wait for a worker end at once."""
 
     def request_cancel(execution: Execution) -> None:

@@ -7,14 +7,14 @@ import io
 import json
 import zipfile
 from datetime import UTC, datetime
-from pathlib import Path
 from uuid import UUID
 
 import httpx
 import nbformat
 import pytest
-from support.api import PROJECT, TENANT, Api, api, new_notebook, unknown_id
+from support.api import Api, new_notebook, unknown_id
 from support.runs import run
+from support.shared_api import ServerThread, api, api_server
 
 from nbledger_domain.execution import Execution, Resources, TerminationCode
 from nbledger_http import examples
@@ -23,7 +23,7 @@ from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.event_store import Metadata
 from nbledger_projections import deletions
 
-__all__ = ["api"]
+__all__ = ["api", "api_server"]
 
 PNG = b"\x89PNG\r\n\x1a\n"
 OUTPUTS = {
@@ -37,8 +37,8 @@ OUTPUTS = {
 
 
 @pytest.fixture
-def artifacts(tmp_path: Path) -> ArtifactStore:
-    return ArtifactStore(open_store((tmp_path / "artifacts").as_uri()))
+def artifacts(api_server: ServerThread) -> ArtifactStore:
+    return ArtifactStore(open_store(api_server.settings.artifacts.url))
 
 
 async def started(client: httpx.AsyncClient, *sources: str) -> tuple[str, str]:
@@ -50,9 +50,11 @@ async def started(client: httpx.AsyncClient, *sources: str) -> tuple[str, str]:
     return path, f"{path}/execution/{answer.json()['executionId']}"
 
 
-async def finish(api: Api, artifacts: ArtifactStore, execution: str, *, end: bool = True) -> None:
-    notebook_id, execution_id = UUID(execution.split("/")[2]), UUID(execution.split("/")[-1])
-    scope = Scope(TENANT, PROJECT, notebook_id)
+async def finish(
+    api: Api, artifacts: ArtifactStore, execution: str, *, end: bool = True
+) -> None:
+    notebook_id, execution_id = UUID(execution.split("/")[2]), UUID(execution.rsplit("/", maxsplit=1)[-1])
+    scope = Scope(api.tenant_id, api.project_id, notebook_id)
     await run(api.store, artifacts, scope, execution_id, OUTPUTS, end=end)
 
 
@@ -191,9 +193,7 @@ async def test_results_are_filtered(api: Api, artifacts: ArtifactStore) -> None:
     assert len(wrong.json()["errors"]) == 2
 
 
-async def test_links_work_without_a_token_until_altered(
-    api: Api, artifacts: ArtifactStore
-) -> None:
+async def test_links_work_without_a_token_until_altered(api: Api, artifacts: ArtifactStore) -> None:
     client, anybody = await api.client(), api.anonymous()
     _, execution = await started(client, "a", "b", "c")
     await finish(api, artifacts, execution)
@@ -214,13 +214,13 @@ async def test_links_work_without_a_token_until_altered(
         url.replace("expires=", "expires=9"),
         url[:-1] + ("0" if url[-1] != "0" else "1"),
         url.split("?")[0],
-        url.replace(str(PROJECT), str(TENANT)),
+        url.replace(str(api.project_id), str(api.tenant_id)),
     ):
         assert altered != url
         answer = await anybody.get(altered)
         assert answer.status_code == 403, altered
         assert answer.json()["code"] == "link_invalid"
-    await artifacts.delete_all(Scope(TENANT, PROJECT, UUID(execution.split("/")[2])))
+    await artifacts.delete_all(Scope(api.tenant_id, api.project_id, UUID(execution.split("/")[2])))
     assert (await anybody.get(url)).status_code == 404
 
 
@@ -324,7 +324,7 @@ async def test_an_execution_that_slipped_in_after_a_deletion_is_ended(api: Api) 
         requested_by="x",
         at=datetime.now(UTC),
     )
-    stream = type(requested.stream)(late_id, notebook_id, TENANT, PROJECT)
+    stream = type(requested.stream)(late_id, notebook_id, api.tenant_id, api.project_id)
     await repository.save(api.store, slipped, stream, Metadata(actor="x"))
     await deletions.react(api.store, api.pool, await api.store.read_stream(late_id))
     ended = await repository.load(api.store, Execution, late_id)

@@ -8,12 +8,13 @@ from uuid import UUID
 
 import nbformat
 import pytest
-from support.api import Api, api, new_notebook, unknown_id
+from support.api import Api, new_notebook, unknown_id
+from support.shared_api import api, api_server
 
 from nbledger_http import examples
 from nbledger_infrastructure.tokens import Role
 
-__all__ = ["api"]
+__all__ = ["api", "api_server"]
 
 CELLS = [
     {"cellType": "markdown", "content": "# Title"},
@@ -152,7 +153,7 @@ async def test_lists_are_filtered_paged_and_say_what_they_know(api: Api) -> None
     assert found.headers["nbledger-position"] == "0"
     # No projector runs here: the wait comes to its end.
     waited = await client.get(
-        "/notebooks", headers={"Nbledger-Position": "1", "Prefer": "respond-async, wait=1"}
+        "/notebooks", headers={"Nbledger-Position": "999999", "Prefer": "respond-async, wait=1"}
     )
     assert waited.status_code == 200
     assert waited.elapsed.total_seconds() > 0.9
@@ -240,8 +241,8 @@ async def test_upload_and_download_keep_every_cell(api: Api) -> None:
         (b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{}]}', "/file/cells/0"),
         (b"[" * 100_000, "/file"),
         (
-            b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": '
-            b'[{"cell_type": "raw", "id": "a", "metadata": {}, "source": "\\u0000"}]}',
+            (b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": '
+            b'[{"cell_type": "raw", "id": "a", "metadata": {}, "source": "\\u0000"}]}'),
             "/file/cells/0/source",
         ),
     ],

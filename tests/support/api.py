@@ -12,7 +12,6 @@ from uuid import UUID, uuid4
 
 import httpx
 import msgspec
-import pytest
 
 from nbledger_http import server
 from nbledger_infrastructure import tokens
@@ -20,16 +19,6 @@ from nbledger_infrastructure.database import Pool, connect_pool
 from nbledger_infrastructure.event_store import EventStore
 from nbledger_infrastructure.settings import Artifacts, Http, Postgres, Settings
 from nbledger_infrastructure.tokens import Role
-
-TENANT = UUID("770e8400-e29b-41d4-a716-446655440000")
-PROJECT = UUID("660e8400-e29b-41d4-a716-446655440000")
-
-
-@pytest.fixture
-async def api(database_dsn: str, tmp_path: Path) -> AsyncIterator[Api]:
-    """The API on a fresh database; import it where it is wanted."""
-    async with running_api(settings_for(database_dsn, tmp_path / "artifacts")) as api:
-        yield api
 
 
 class Api:
@@ -39,14 +28,15 @@ class Api:
         self.url = url
         self.pool = pool
         self.store = store
-        self.base = f"/api/{TENANT}/{PROJECT}"
+        self.tenant_id, self.project_id = uuid4(), uuid4()
+        self.base = f"/api/{self.tenant_id}/{self.project_id}"
         self.document: dict[str, Any] = httpx.get(f"{url}/schema/openapi.json").json()
         self._clients: list[httpx.AsyncClient] = []
 
     async def client(
         self,
         *roles: Role,
-        tenant_id: UUID = TENANT,
+        tenant_id: UUID | None = None,
         project_ids: list[UUID] | None = None,
         base: str | None = None,
     ) -> httpx.AsyncClient:
@@ -54,7 +44,7 @@ class Api:
         secret, _ = await tokens.create(
             self.pool,
             name="tester",
-            tenant_id=tenant_id,
+            tenant_id=tenant_id or self.tenant_id,
             project_ids=project_ids,
             roles=roles or [Role.ADMIN],
         )
@@ -100,9 +90,7 @@ def settings_for(dsn: str, artifacts: Path, **http: Any) -> Settings:
     )
 
 
-def documented_operation(
-    document: dict[str, Any], method: str, path: str
-) -> dict[str, Any] | None:
+def documented_operation(document: dict[str, Any], method: str, path: str) -> dict[str, Any] | None:
     """What the description says of this method and path."""
     method = "get" if method == "HEAD" else method.lower()
     for template, methods in document["paths"].items():
@@ -119,26 +107,32 @@ async def running_api(settings: Settings) -> AsyncIterator[Api]:
     """Serve for the block."""
     stop = asyncio.Event()
     url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(
-        server.serve(settings, stop=stop, on_ready=url.set_result)
-    )
+    serving = asyncio.create_task(server.serve(settings, stop=stop, on_ready=url.set_result))
     await asyncio.wait({serving, url}, return_when=asyncio.FIRST_COMPLETED)
     if serving.done():
         await serving
-    pool = await connect_pool(settings.postgres.dsn, application_name="test")
+    try:
+        async with open_api(settings, await url) as api:
+            yield api
+    finally:
+        stop.set()
+        async with asyncio.timeout(15):
+            await serving
+
+
+@contextlib.asynccontextmanager
+async def open_api(settings: Settings, url: str) -> AsyncIterator[Api]:
+    """What a test needs of an API that runs at ``url``."""
+    pool = await connect_pool(settings.postgres.dsn, max_size=3, application_name="test")
     store = EventStore(pool)
     await store.start()
-    address = await url
-    api = await asyncio.to_thread(Api, address, pool, store)
+    api = await asyncio.to_thread(Api, url, pool, store)
     try:
         yield api
     finally:
         await api.close()
         await store.close()
         await pool.close()
-        stop.set()
-        async with asyncio.timeout(15):
-            await serving
 
 
 def unknown_id() -> str:
