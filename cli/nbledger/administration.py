@@ -1,9 +1,11 @@
 """Commands of those who run the service: tokens, audits, rebuilding read models."""
 
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
@@ -14,6 +16,9 @@ from nbledger.role import load_settings, run
 from nbledger_infrastructure import tokens
 from nbledger_infrastructure.database import Pool, connect_pool
 from nbledger_infrastructure.settings import Settings
+
+if TYPE_CHECKING:
+    from nbledger_infrastructure.event_store.audit import Anchor
 
 console = Console(highlight=False)
 
@@ -130,8 +135,31 @@ def audit() -> None:
     """Check that history has not been altered."""
 
 
+class _AnchorType(click.ParamType):
+    """``POSITION:FINGERPRINT``, as an earlier audit printed it."""
+
+    name = "anchor"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> "Anchor":
+        from nbledger_infrastructure.event_store.audit import Anchor
+
+        position, _, fingerprint = str(value).partition(":")
+        if not (position.isdigit() and re.fullmatch("[0-9a-f]{64}", fingerprint)):
+            self.fail("must look like 4711:9f86d0…, as an earlier audit printed it", param, ctx)
+        return Anchor(int(position), fingerprint)
+
+
 @audit.command("verify")
-def verify() -> None:
+@click.option(
+    "--anchor",
+    type=_AnchorType(),
+    metavar="POSITION:FINGERPRINT",
+    help="What an earlier audit printed. With it, events cut off the end since then, or a history "
+    "rewritten as a whole, are found as well.",
+)
+def verify(anchor: "Anchor | None") -> None:
     """Recompute every digest and chain of the event store and name the first fault.
 
     Ends with status 1 when there is one.
@@ -142,9 +170,20 @@ def verify() -> None:
 
     async def check() -> bool:
         async with _database(settings) as pool:
-            report = await verify_store(pool)
-        click.echo(str(report))
-        return report.fault is None
+            report = await verify_store(pool, anchor=anchor)
+        click.echo(
+            f"{report.events} events in {report.streams} streams verified, "
+            f"{report.erased} of them erased"
+        )
+        if report.fault is None:
+            click.echo("nothing was altered")
+            click.echo(f"anchor: {report.position}:{report.fingerprint}")
+            return True
+        fault = report.fault
+        click.echo(f"FAULT at position {fault.position}: {fault.what}")
+        if fault.stream_id is not None:
+            click.echo(f"stream {fault.stream_id}, version {fault.version}")
+        return False
 
     if not run(check()):
         sys.exit(1)

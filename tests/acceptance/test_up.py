@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -56,7 +57,7 @@ def test_administration_by_command_line(server: LocalServer) -> None:
 
     def nbledger(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["nbledger", *arguments],
+            [sys.executable, "-m", "nbledger", *arguments],
             env=environment,
             capture_output=True,
             text=True,
@@ -85,6 +86,11 @@ def test_administration_by_command_line(server: LocalServer) -> None:
     assert nbledger("token", "revoke", token_id).returncode == 1
     verified = nbledger("audit", "verify")
     assert verified.returncode == 0, verified.stderr
+    anchor = verified.stdout.rpartition("anchor: ")[2].strip()
+    assert nbledger("audit", "verify", "--anchor", anchor).returncode == 0
+    other = nbledger("audit", "verify", "--anchor", f"999999:{'0' * 64}")
+    assert other.returncode == 1
+    assert "FAULT" in other.stdout
     assert nbledger("projector", "--rebuild", "notebook_list").returncode == 0
     unknown = nbledger("projector", "--rebuild", "nothing")
     assert unknown.returncode == 1
