@@ -3,7 +3,7 @@
 import html
 import json
 from collections.abc import Iterable
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 import msgspec
 from litestar import Litestar, Request, get
@@ -91,7 +91,18 @@ def _schemas(operations: Iterable[Operation]) -> tuple[dict[Any, Any], dict[str,
     found, components = msgspec.json.schema_components(
         unique, ref_template=REF, schema_hook=_schema_hook
     )
+    for kind in unique:
+        _make_optional(kind, components)
     return dict(zip(unique, found, strict=True)), dict(sorted(components.items()))
+
+
+def _make_optional(kind: Any, components: dict[str, Any]) -> None:
+    """Members that may be unset have no default to tell msgspec that they may be absent."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        required = components[kind.__name__].get("required", [])
+        for field in msgspec.structs.fields(kind):
+            if msgspec.UnsetType in get_args(field.type) and field.encode_name in required:
+                required.remove(field.encode_name)
 
 
 def _schema_hook(kind: Any) -> dict[str, Any]:

@@ -50,10 +50,11 @@ async def started(client: httpx.AsyncClient, *sources: str) -> tuple[str, str]:
     return path, f"{path}/execution/{answer.json()['executionId']}"
 
 
-async def finish(
-    api: Api, artifacts: ArtifactStore, execution: str, *, end: bool = True
-) -> None:
-    notebook_id, execution_id = UUID(execution.split("/")[2]), UUID(execution.rsplit("/", maxsplit=1)[-1])
+async def finish(api: Api, artifacts: ArtifactStore, execution: str, *, end: bool = True) -> None:
+    notebook_id, execution_id = (
+        UUID(execution.split("/")[2]),
+        UUID(execution[-36:]),
+    )
     scope = Scope(api.tenant_id, api.project_id, notebook_id)
     await run(api.store, artifacts, scope, execution_id, OUTPUTS, end=end)
 

@@ -241,8 +241,10 @@ async def test_upload_and_download_keep_every_cell(api: Api) -> None:
         (b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{}]}', "/file/cells/0"),
         (b"[" * 100_000, "/file"),
         (
-            (b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": '
-            b'[{"cell_type": "raw", "id": "a", "metadata": {}, "source": "\\u0000"}]}'),
+            (
+                b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": '
+                b'[{"cell_type": "raw", "id": "a", "metadata": {}, "source": "\\u0000"}]}'
+            ),
             "/file/cells/0/source",
         ),
     ],

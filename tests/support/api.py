@@ -103,9 +103,11 @@ def documented_operation(document: dict[str, Any], method: str, path: str) -> di
 
 
 @contextlib.asynccontextmanager
-async def running_api(settings: Settings) -> AsyncIterator[Api]:
-    """Serve for the block."""
-    stop = asyncio.Event()
+async def running_api(
+    settings: Settings, *, stop: asyncio.Event | None = None
+) -> AsyncIterator[Api]:
+    """Serve for the block, or until ``stop`` is set."""
+    stop = stop or asyncio.Event()
     url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(server.serve(settings, stop=stop, on_ready=url.set_result))
     await asyncio.wait({serving, url}, return_when=asyncio.FIRST_COMPLETED)

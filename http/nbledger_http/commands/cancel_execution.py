@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from nbledger_domain.errors import ExecutionNotFoundError
+from nbledger_domain.errors import ExecutionNotFoundError, NotebookNotFoundError
 from nbledger_domain.execution import Execution
 from nbledger_http.access import Access
 from nbledger_http.commands.load_notebook import load_notebook
@@ -16,10 +16,13 @@ async def cancel_execution(
 ) -> int:
     """Record that the run is to stop; returns the position of its last event.
 
-    Raises :class:`NotebookNotFoundError`, :class:`ExecutionNotFoundError`,
-    :class:`ExecutionEndedError`, and :class:`RecordConflictError` after ten lost races.
+    Raises :class:`ExecutionNotFoundError`, :class:`ExecutionEndedError`, and
+    :class:`RecordConflictError` after ten lost races.
     """
-    await load_notebook(store, access, notebook_id)
+    try:
+        await load_notebook(store, access, notebook_id)
+    except NotebookNotFoundError:
+        raise ExecutionNotFoundError(execution_id) from None
     loaded = await repository.load(store, Execution, execution_id)
     if (
         loaded is None
