@@ -90,7 +90,8 @@ async def acquire(
     """
     try:
         connection = await pool.acquire(timeout=timeout)
-    except UNAVAILABLE as error:
+    except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+        # Nobody has sent a statement yet: whatever is wrong, it is the database.
         raise DatabaseUnavailableError("no database connection to be had") from error
     try:
         yield connection
