@@ -125,7 +125,7 @@ class ExecutionDocument(msgspec.Struct, kw_only=True, rename="camel"):
     attempts: int
     requested_by: str
     priority: str
-    timeout: float
+    timeout: int | float
     cancel_requested: bool
     termination_code: str | UnsetType = UNSET
     error: ErrorDocument | UnsetType = UNSET
@@ -257,10 +257,15 @@ def _requested(recorded: RecordedEvent, earlier: Sequence[float]) -> ExecutionSt
             attempts=0,
             requested_by=event.requested_by,
             priority=event.options.priority,
-            timeout=event.options.timeout,
+            timeout=_plain(event.options.timeout),
             cancel_requested=False,
         ),
     )
+
+
+def _plain(number: float) -> int | float:
+    """A whole number without a fraction, as it was most likely given."""
+    return int(number) if number.is_integer() else number
 
 
 def _claimed(state: ExecutionState, _: RecordedEvent, event: Execution.Claimed) -> None:

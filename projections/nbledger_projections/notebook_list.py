@@ -1,8 +1,8 @@
 """The list of a project's notebooks: a row each, and counts that make every page cost alike.
 
 Notebooks of a project are numbered as they are created. Counts are kept of how many notebooks
-of each kind (status, kernel type, enrichment mode) there are among every 32, 1,024, 32,768 and
-1,048,576 consecutive numbers, and among all. A page far down the list is found by going down
+of each kind (status, kernel type, enrichment mode) there are among every 16, 256, 4,096, 65,536
+and 1,048,576 consecutive numbers, and among all. A page far down the list is found by going down
 these counts, never by passing over the rows before it.
 """
 
@@ -28,10 +28,10 @@ NAME = "notebook_list"
 CACHED_ROWS = 20_000
 """How many notebooks a projector keeps in memory."""
 
-FAN_OUT_BITS = 5
+FAN_OUT_BITS = 4
 """Each level of the counts covers 2 to this power times as many notebooks as the one below."""
 
-LEVELS = 4
+LEVELS = 5
 """Levels of counts below the one (numbered 0) that covers everything; level 1 is the finest."""
 
 _TELLING = {

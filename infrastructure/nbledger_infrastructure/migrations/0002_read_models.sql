@@ -49,7 +49,7 @@ CREATE TABLE notebook_list_project (
 );
 
 -- How many notebooks of each kind there are: in all (level 0), and in every bucket of
--- 32 ^ level consecutive ordinals (levels 1 to 4).
+-- 16 ^ level consecutive ordinals (levels 1 to 5).
 CREATE TABLE notebook_list_count (
     tenant_id uuid NOT NULL,
     project_id uuid NOT NULL,
@@ -69,17 +69,23 @@ CREATE TABLE notebook_list_count (
 
 -- One page of the list, newest first, and how many match in all; NULL filters nothing.
 --
--- STABLE, so that all of it sees what the calling statement sees. Whether the page is the first
--- or the last, and however many notebooks there are, it reads the counts of at most 32 buckets
--- a level, and passes over at most 31 rows, or over the 200 of a page near the start.
+-- STABLE, so that all of it sees what the calling statement sees. Whichever page is asked for and
+-- however many notebooks there are, it reads the counts of at most 16 buckets a level (above
+-- 16,000,000 notebooks, more of the highest level) and passes over at most 15 rows of each kind.
 CREATE FUNCTION notebook_list_page(
     tenant uuid, project uuid, wanted_status text, wanted_kernel text, wanted_mode boolean,
     skip bigint, take integer,
     OUT total bigint, OUT items json[]
 )
 LANGUAGE plpgsql STABLE
+-- Every step has one good plan, and making it anew would take longer than running it.
+SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_bitmapscan = off
+-- The planner takes a LIMIT that it does not know for a tenth of the table, and would join the 20
+-- rows of a page by reading the index from its end.
+SET enable_mergejoin = off
+SET enable_hashjoin = off
 SET jit = off
 AS $$
 DECLARE
@@ -93,6 +99,7 @@ DECLARE
     parent bigint := 0;
     below bigint := 9223372036854775807;
     passed bigint;
+    counted record;
 BEGIN
     SELECT coalesce(sum(matching), 0), coalesce(array_agg(kernel_type), '{}')
     INTO total, kernels
@@ -114,32 +121,34 @@ BEGIN
         RETURN;
     END IF;
 
-    IF skip > 200 THEN
-        FOR depth IN REVERSE 4..1 LOOP
-            SELECT bucket, upto - matching INTO parent, passed
-            FROM (
-                SELECT bucket, matching, sum(matching) OVER (ORDER BY bucket DESC) AS upto
-                FROM (
-                    SELECT bucket, sum(
-                        plain * (r * ready + u * running + e * error + d * kernel_dead)
-                        + enriching * (
-                            r * ready_enriching + u * running_enriching + e * error_enriching
-                            + d * kernel_dead_enriching
-                        )
+    IF skip >= 16 THEN
+        FOR depth IN REVERSE 5..1 LOOP
+            -- From the last bucket of the parent backwards, to the one in which the page begins.
+            below := CASE depth WHEN 5 THEN 9223372036854775807 ELSE (parent + 1) * 16 END;
+            parent := NULL;
+            FOR counted IN
+                SELECT bucket,
+                    plain * (r * ready + u * running + e * error + d * kernel_dead)
+                    + enriching * (
+                        r * ready_enriching + u * running_enriching + e * error_enriching
+                        + d * kernel_dead_enriching
                     ) AS matching
-                    FROM notebook_list_count
-                    WHERE tenant_id = tenant AND project_id = project AND level = depth
-                        AND bucket >= parent * 32
-                        AND (depth = 4 OR bucket < (parent + 1) * 32)
-                        AND (wanted_kernel IS NULL OR kernel_type = wanted_kernel)
-                    GROUP BY bucket
-                ) AS buckets
-            ) AS running_total
-            WHERE upto > skip
-            ORDER BY bucket DESC LIMIT 1;
-            skip := skip - passed;
+                FROM notebook_list_count
+                WHERE tenant_id = tenant AND project_id = project AND level = depth
+                    AND bucket < below AND (wanted_kernel IS NULL OR kernel_type = wanted_kernel)
+                ORDER BY bucket DESC
+            LOOP
+                IF counted.bucket IS DISTINCT FROM parent THEN
+                    parent := counted.bucket;
+                    passed := 0;
+                END IF;
+                passed := passed + counted.matching;
+                skip := skip - counted.matching;
+                EXIT WHEN skip < 0;
+            END LOOP;
+            skip := skip + passed;
         END LOOP;
-        below := (parent + 1) * 32;
+        below := (parent + 1) * 16;
     END IF;
 
     IF wanted_status IS NULL AND wanted_kernel IS NULL AND wanted_mode IS NULL THEN
@@ -149,9 +158,12 @@ BEGIN
             ORDER BY ordinal DESC OFFSET skip LIMIT take
         );
     ELSE
-        -- The first of each kind, merged; only the ordinals until it is known which are shown.
+        -- The first of each kind, merged; only their ordinals until it is known which are shown.
         items := ARRAY(
-            SELECT listed.item
+            SELECT (
+                SELECT item FROM notebook_list
+                WHERE tenant_id = tenant AND project_id = project AND ordinal = shown.ordinal
+            )
             FROM (
                 SELECT kind.ordinal
                 FROM unnest(kernels) AS kernel,
@@ -161,17 +173,14 @@ BEGIN
                     unnest(CASE WHEN wanted_mode IS NULL
                         THEN ARRAY[false, true] ELSE ARRAY[wanted_mode] END) AS mode,
                     LATERAL (
-                        SELECT l.ordinal FROM notebook_list AS l
-                        WHERE l.tenant_id = tenant AND l.project_id = project
-                            AND l.kernel_type = kernel AND l.status = state
-                            AND l.enrichment_mode = mode AND l.ordinal < below
-                        ORDER BY l.ordinal DESC LIMIT skip + take
+                        SELECT ordinal FROM notebook_list
+                        WHERE tenant_id = tenant AND project_id = project
+                            AND kernel_type = kernel AND status = state
+                            AND enrichment_mode = mode AND ordinal < below
+                        ORDER BY ordinal DESC LIMIT skip + take
                     ) AS kind
                 ORDER BY kind.ordinal DESC OFFSET skip LIMIT take
             ) AS shown
-            JOIN notebook_list AS listed
-                ON listed.tenant_id = tenant AND listed.project_id = project
-                AND listed.ordinal = shown.ordinal
             ORDER BY shown.ordinal DESC
         );
     END IF;
