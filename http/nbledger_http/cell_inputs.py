@@ -47,7 +47,7 @@ def _cells(
     used: set[str] = set() if known else set(taken)
     found: list[Cell | None] = []
     for entry in entries:
-        cell_id = entry.take("cellId", str)
+        cell_id: str | None = entry.take("cellId", str)
         if cell_id is not None and CELL_ID.match(cell_id) is None:
             entry.fault("cellId", "must be 1 to 64 letters, digits, hyphens or underscores")
         elif cell_id is not None and cell_id in used:
@@ -75,11 +75,11 @@ def _cell(entry: Members, cell_id: str | None, before: Cell | None) -> Cell:
         cell_type = entry.take("cellType", CellType, before.cell_type)
         source = entry.take("content", str, before.source)
         metadata = entry.take("metadata", dict[str, Any], before.metadata)
-    tags = entry.items("tags", str, limit=100)
+    tags: list[str] | None = entry.items("tags", str, limit=100)
     if tags is not None:
         metadata = {**metadata, "tags": tags}
     _check_metadata(entry, metadata)
-    attachments = entry.take(
+    attachments: dict[str, Any] | None = entry.take(
         "attachments", dict[str, dict[str, Any]], None if before is None else before.attachments
     )
     if attachments and cell_type == "code":

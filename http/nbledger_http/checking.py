@@ -91,8 +91,10 @@ class Members:
         """Whether the member is there and has not been taken."""
         return name in self._left
 
+    # ``kind`` is whatever msgspec converts to, which has no type of its own: not every such
+    # form is a class, so that callers state the type of what they get.
     @overload
-    def take(self, name: str, kind: type[T]) -> T | None: ...
+    def take(self, name: str, kind: Any) -> Any: ...
     @overload
     def take(self, name: str, kind: Any, default: T) -> T: ...
     def take(self, name: str, kind: Any, default: Any = None) -> Any:
@@ -110,7 +112,7 @@ class Members:
             return default
         return self.take(name, kind, default)
 
-    def items(self, name: str, kind: type[T], *, limit: int) -> list[T] | None:
+    def items(self, name: str, kind: Any, *, limit: int) -> list[Any] | None:
         """The good items of a list; a fault is added for every bad one."""
         value = self._left.pop(name, None)
         if value is None:
@@ -122,7 +124,7 @@ class Members:
         if len(value) > limit:
             self.faults.append(Fault(pointer, f"must have at most {limit} items"))
             return None
-        good: list[T] = []
+        good: list[Any] = []
         for index, item in enumerate(value):
             before = len(self.faults)
             converted = self._convert(f"{pointer}/{index}", item, kind, None)

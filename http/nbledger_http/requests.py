@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -108,7 +108,7 @@ def creation(
     kernel_type = members.take("kernelType", str, "python3")
     if kernel_type not in kernel_types:
         members.fault("kernelType", f"must be one of {', '.join(sorted(kernel_types))}")
-    template = members.take("template", str)
+    template: str | None = members.take("template", str)
     cells: list[Cell] = []
     if template is not None and template not in templates:
         members.fault(
@@ -156,7 +156,7 @@ def upload(
     default_name = file_name.removesuffix(".ipynb").strip()[:200] or "Untitled"
     name = members.take("notebookName", Name, default_name)
     description = members.take("notebookDescription", Description, "")
-    kernel_type = members.take("kernelType", str)
+    kernel_type: str | None = members.take("kernelType", str)
     if kernel_type is not None and kernel_type not in kernel_types:
         members.fault("kernelType", f"must be one of {', '.join(sorted(kernel_types))}")
     warnings: list[str] = []
@@ -201,7 +201,7 @@ def update(body: dict[str, Any], notebook: Notebook) -> Update:
             members, "cells", current=notebook.cells, warnings=warnings
         )
     members.ignore("cells")
-    kernel_type = members.take("kernelType", str)
+    kernel_type: str | None = members.take("kernelType", str)
     if kernel_type is not None and kernel_type != notebook.kernel_type:
         members.fault("kernelType", f"cannot be changed; it is {notebook.kernel_type!r}")
     read_at = _date_modified(members)
@@ -227,7 +227,8 @@ def run(body: dict[str, Any], *, kernel_type: str, limits: settings.Execution) -
     cell_range = members.inner("cellRange")
     default_mode = "all" if cell_range is None else "range"
     mode: str = members.take("executionMode", Literal["all", "range"], default_mode)
-    start_cell = end_cell = None
+    start_cell: str | None = None
+    end_cell: str | None = None
     if cell_range is not None:
         start_cell = cell_range.take("startCell", CellId)
         end_cell = cell_range.take("endCell", CellId)
@@ -323,7 +324,7 @@ def _output_options(members: Members | None, warnings: list[str]) -> OutputOptio
 
 
 def _timeout(members: Members, name: str, limits: settings.Execution) -> float | None:
-    value = cast("float | None", members.take(name, Timeout))
+    value: float | None = members.take(name, Timeout)
     if value is not None and value > limits.max_timeout:
         members.fault(name, f"must be at most {limits.max_timeout:g} seconds")
     return value
@@ -331,7 +332,7 @@ def _timeout(members: Members, name: str, limits: settings.Execution) -> float |
 
 def _date_modified(members: Members) -> datetime | None:
     """When the client's copy was last modified, to the end of what its text tells."""
-    text = members.take("dateModified", str)
+    text: str | None = members.take("dateModified", str)
     if text is None:
         return None
     try:

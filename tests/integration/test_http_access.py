@@ -13,6 +13,7 @@ from support.api import Api, new_notebook, running_api, settings_for, unknown_id
 from support.shared_api import api, api_server
 
 from nbledger_http import authentication
+from nbledger_http.problems import Problem
 from nbledger_infrastructure import tokens
 from nbledger_infrastructure.tokens import Role
 
@@ -55,7 +56,7 @@ async def test_a_revoked_token_ends_within_moments(
     await who.authenticate(f"Bearer {secret}")
     await tokens.revoke(api.pool, token.token_id)
     clock = authentication.REMEMBER_SECONDS + 0.1
-    with pytest.raises(authentication.Problem):
+    with pytest.raises(Problem):
         await who.authenticate(f"Bearer {secret}")
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from support.api import Api, new_notebook, running_api, settings_for
 from support.databases import create_database, drop_database
 from support.shared_api import api, api_server

@@ -110,7 +110,8 @@ async def running_api(
     stop = stop or asyncio.Event()
     url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(server.serve(settings, stop=stop, on_ready=url.set_result))
-    await asyncio.wait({serving, url}, return_when=asyncio.FIRST_COMPLETED)
+    waited: set[asyncio.Future[Any]] = {serving, url}
+    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
     if serving.done():
         await serving
     try:
