@@ -135,7 +135,7 @@ def audit() -> None:
     """Check that history has not been altered."""
 
 
-class _AnchorType(click.ParamType):
+class _AnchorType(click.ParamType["Anchor"]):
     """``POSITION:FINGERPRINT``, as an earlier audit printed it."""
 
     name = "anchor"

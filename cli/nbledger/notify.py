@@ -36,7 +36,10 @@ class Listener(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: object) -> None:  # noqa: ARG002 (protocol)
         """Take one message."""
-        fields = dict(line.partition("=")[::2] for line in data.decode().splitlines())
+        fields: dict[str, str] = {}
+        for line in data.decode().splitlines():
+            name, _, value = line.partition("=")
+            fields[name] = value
         if fields.get("READY") == "1" and not self.ready.done():
             self.ready.set_result(
                 {

@@ -8,34 +8,34 @@ from nbledger_infrastructure.settings import Settings
 
 async def api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
     """Serve the REST API."""
-    from nbledger_http import server
+    from nbledger_http.server import serve
 
-    await server.serve(settings, stop=stop, on_ready=lambda url: on_ready(url=url))
+    await serve(settings, stop=stop, on_ready=lambda url: on_ready(url=url))
 
 
 async def worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
     """Run notebooks."""
-    from nbledger_workers import worker as kernel_worker
+    from nbledger_workers.worker import run
 
-    await kernel_worker.run(settings, stop, on_ready)
+    await run(settings, stop, on_ready)
 
 
 async def projector(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
     """Keep the read models up to date."""
-    from nbledger_projections import projector as read_models
+    from nbledger_projections.projector import run
 
-    await read_models.run(settings, stop, on_ready)
+    await run(settings, stop, on_ready)
 
 
 async def relay(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
     """Publish events and commands, and recover lost work."""
-    from nbledger_projections import relay as publisher
-    from nbledger_workers import sweeper
+    from nbledger_projections.relay import run as publish
+    from nbledger_workers.sweeper import run as sweep
 
     both_ready = _Countdown(2, on_ready)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(publisher.run(settings, stop, both_ready))
-        tasks.create_task(sweeper.run(settings, stop, both_ready))
+        tasks.create_task(publish(settings, stop, both_ready))
+        tasks.create_task(sweep(settings, stop, both_ready))
 
 
 class _Countdown:

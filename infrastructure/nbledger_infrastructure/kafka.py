@@ -60,7 +60,7 @@ async def ensure_topics(kafka: Kafka, kernel_types: Iterable[str]) -> None:
             await admin.start()
             missing = set(wanted) - set(await admin.list_topics())
             if missing:
-                answer = await admin.create_topics(
+                answer: Any = await admin.create_topics(
                     [
                         NewTopic(
                             name,

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import nbformat
 from nbformat.v3.nbjson import to_notebook as read_v3
-from nbformat.validator import NotebookValidationError, iter_validate
+from nbformat.validator import iter_validate
 
 from nbledger_domain.cells import CELL_ID, Cell, free_ids
 from nbledger_domain.errors import Fault, InvalidInputError
@@ -198,7 +198,7 @@ def _check(document: dict[str, Any], major: int, minor: int) -> None:
         raise InvalidInputError(faults)
 
 
-def _fault(error: NotebookValidationError) -> Fault:
+def _fault(error: Any) -> Fault:
     path = "".join(f"/{part}" for part in error.relative_path)
     reason: str = error.message
     if len(reason) > 300:

@@ -28,16 +28,14 @@ def get(server: LocalServer, path: str) -> dict[str, Any]:
 
 def wait_until(server: LocalServer, path: str, done: Any) -> dict[str, Any]:
     deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        found = get(server, path)
-        if done(found):
-            return found
+    while not done(found := get(server, path)):
+        assert time.monotonic() < deadline, found
         time.sleep(0.1)
-    raise AssertionError(found)
+    return found
 
 
 def ended(execution: dict[str, Any]) -> bool:
-    return execution["status"] != "Running"
+    return bool(execution["status"] != "Running")
 
 
 def code(*sources: str) -> dict[str, Any]:

@@ -74,7 +74,8 @@ async def events_of(
         headers = {name: value.decode() for name, value in message.headers}
         if headers["ce_subject"] != execution_id:
             continue
-        assert message.key.decode() == execution_id
+        assert message.key == execution_id.encode()
+        assert message.value is not None
         found.append(
             (
                 int(headers["ce_position"]),

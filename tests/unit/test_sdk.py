@@ -11,13 +11,14 @@ def test_the_sample_log_is_an_event_log_and_always_the_same() -> None:
     client = ProcessMiningClient()
     log = client.load_sample_log(50)
     assert list(log.columns) == COLUMNS
-    assert log["case_id"].nunique() == 50
-    assert log.groupby("case_id")["timestamp"].is_monotonic_increasing.all()
+    assert len(set(log["case_id"])) == 50
+    for _, times in log.groupby("case_id")["timestamp"]:
+        assert times.is_monotonic_increasing
     assert set(log.groupby("case_id")["activity"].first()) == {"Submit Application"}
     assert str(log["timestamp"].dt.tz) == "UTC"
-    assert log.equals(client.load_sample_log(50))
+    assert bool(log.equals(client.load_sample_log(50)))
     longer = client.load_sample_log(60)
-    assert longer.head(len(log)).equals(log), "a longer log begins like a shorter one"
+    assert bool(longer.head(len(log)).equals(log)), "a longer log begins like a shorter one"
 
 
 def test_a_dataset_that_is_not_held_is_an_error_that_names_it(
