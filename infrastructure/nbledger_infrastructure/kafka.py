@@ -104,7 +104,7 @@ async def producer(kafka: Kafka, *, client_id: str) -> AsyncIterator[AIOKafkaPro
     try:
         yield client
     finally:
-        await _close(client.stop())
+        await _stop_producer(client)
 
 
 @asynccontextmanager
@@ -140,6 +140,16 @@ async def _start(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
         # Cancelled while it connects: its connections and tasks would stay.
         await _close(client.stop())
         raise
+
+
+async def _stop_producer(client: AIOKafkaProducer) -> None:
+    await _close(client.stop())
+    # Where the flush took too long, its task would go on and send what is left whenever the broker
+    # is back: after what the next producer has sent since.
+    sender = client._sender  # noqa: SLF001 (there is no public way)
+    if sender is not None:
+        await _close(sender.close())
+    await _close(client.client.close())
 
 
 async def _close(closing: Any) -> None:

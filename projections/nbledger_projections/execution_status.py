@@ -500,7 +500,7 @@ NOTEBOOK_EXISTS = f"""
     (SELECT type FROM event WHERE stream_id = $3 ORDER BY version DESC LIMIT 1)
         NOT IN ('{DELETED}', '{Notebook.DeletionRequested.TYPE}')
 """  # noqa: S608 (constants)
-"""Condition of queries for an execution of notebook $3: a deletion takes effect as soon as it is asked for."""
+"""Condition of queries for an execution of notebook $3: a deletion acts as soon as it is asked."""
 
 _GET = fresh.query(
     _ROW,

@@ -52,6 +52,9 @@ ACK_TIMEOUT = 8.0
 """Seconds for the broker to take a batch. Less than aiokafka's own limit for a message, so that
 the producer is given up before it drops a message and goes on to the next one of its stream."""
 
+FORGOTTEN_SECONDS = 1.0
+"""After this time without an acknowledgement, missing topics are made again."""
+
 STANDBY_SECONDS = 1.0
 """How often a relay that stands by looks whether it is needed."""
 
@@ -199,8 +202,7 @@ class _Relay:
             self._report_ready()
             async for batch in self._batches(tail):
                 messages = await self._messages(connection, batch)
-                async with asyncio.timeout(ACK_TIMEOUT):
-                    await publish(client, messages)
+                await self._publish(client, messages)
                 checkpoint = await _move(connection, checkpoint, batch[-1].position)
                 self._failures = 0
 
@@ -245,6 +247,19 @@ class _Relay:
                 self._kernel_types.add(kernel_type)
             messages.append(command_message(recorded, self._kafka, kernel_type))
         return messages
+
+    async def _publish(self, client: AIOKafkaProducer, messages: Sequence[Message]) -> None:
+        sending = asyncio.create_task(publish(client, messages))
+        try:
+            async with asyncio.timeout(ACK_TIMEOUT):
+                while not (await asyncio.wait((sending,), timeout=FORGOTTEN_SECONDS))[0]:
+                    # Perhaps the broker was started anew and waits for a topic it has forgotten.
+                    with suppress(BrokerUnavailableError):
+                        await ensure_topics(self._kafka, sorted(self._kernel_types))
+                await sending
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
 
     def _report_ready(self) -> None:
         if not self._ready:
