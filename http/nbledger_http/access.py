@@ -1,6 +1,7 @@
 """What a caller may do, and where: tenant, project and roles."""
 
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, cast
 from uuid import UUID
 
@@ -115,6 +116,7 @@ def _most_specific(parameters: dict[str, Any]) -> Code:
     return Code.NOTEBOOK_NOT_FOUND if "notebook_id" in parameters else Code.PROJECT_NOT_FOUND
 
 
+@lru_cache(maxsize=4096)
 def _guid(text: str) -> UUID | None:
     # UUID() also takes braces, "urn:uuid:" and misplaced hyphens; an address has one form.
     if len(text) != 36:

@@ -62,6 +62,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             min_size=2,
             max_size=settings.postgres.pool_size + 2,
             application_name="nbledger-api",
+            reset=False,
         )
         stack.push_async_callback(_close, "pool", pool.close)
         store = EventStore(pool)

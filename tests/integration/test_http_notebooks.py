@@ -196,7 +196,7 @@ async def test_upload_and_download_keep_every_cell(api: Api) -> None:
                         "output_type": "execute_result",
                         "execution_count": 7,
                         "metadata": {},
-                        "data": {"text/plain": ["2"]},
+                        "data": {"text/plain": "2"},
                     }
                 ],
             },

@@ -1,0 +1,167 @@
+"""Parts of the HTTP layer that need no server."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nbledger_domain.cells import Cell
+from nbledger_domain.errors import Fault, InvalidInputError
+from nbledger_domain.execution import Representation
+from nbledger_http import archives, checking
+from nbledger_http.cell_inputs import new_cells
+from nbledger_http.conditional import Precondition
+from nbledger_http.file_names import output_file_name, safe_file_name
+from nbledger_http.links import Link, LinkSigner
+from nbledger_http.replies import with_members
+from nbledger_infrastructure.artifacts import Scope
+
+
+def query_of(path: str) -> dict[str, str]:
+    from urllib.parse import parse_qsl
+
+    return dict(parse_qsl(path.partition("?")[2]))
+
+
+def parts_of(path: str) -> dict[str, str]:
+    names = ("tenant_id", "project_id", "notebook_id", "digest", "file_name")
+    return dict(zip(names, path.partition("?")[0].split("/")[2:], strict=True))
+
+
+def test_links_expire_and_are_the_same_for_a_while() -> None:
+    time = 1_000_000.0
+    signer = LinkSigner(b"key", lifetime_seconds=3600, clock=lambda: time)
+    link = Link(Scope(uuid4(), uuid4(), uuid4()), "ab" * 32, "a.txt", "text/plain")
+    path = signer.path(link)
+    assert signer.check(parts_of(path), query_of(path)) == link
+    generation = signer.generation()
+    time += 3600
+    assert signer.check(parts_of(path), query_of(path)) == link, "it works for a lifetime"
+    assert signer.generation() != generation
+    time += 151
+    assert signer.check(parts_of(path), query_of(path)) is None
+    other = LinkSigner(b"other", lifetime_seconds=3600, clock=lambda: time)
+    fresh = signer.path(link)
+    assert other.check(parts_of(fresh), query_of(fresh)) is None
+
+
+@given(st.text(), st.text(), st.text())
+def test_no_made_up_link_is_taken_and_none_breaks_the_check(a: str, b: str, c: str) -> None:
+    signer = LinkSigner(b"key", lifetime_seconds=1)
+    path = {"tenant_id": str(uuid4()), "project_id": str(uuid4()), "notebook_id": str(uuid4())}
+    query = {"contentType": b, "expires": c, "signature": a}
+    assert signer.check({**path, "digest": a, "file_name": b}, query) is None
+    assert signer.check({}, query) is None
+
+
+async def test_archives_can_be_read_and_hold_the_first_of_two_names() -> None:
+    async def once(content: bytes) -> AsyncIterator[bytes]:
+        yield content
+
+    async def entries() -> AsyncIterator[archives.Entry]:
+        yield archives.Entry("a/b.txt", once(b"first" * 1000))
+        yield archives.Entry("a/b.txt", once(b"second"))
+        yield archives.Entry("c", once(b""))
+
+    at = datetime(2024, 1, 20, 10, 30, tzinfo=UTC)
+    content = b"".join([piece async for piece in archives.zip_stream(entries(), at=at)])
+    archive = zipfile.ZipFile(io.BytesIO(content))
+    assert archive.testzip() is None
+    assert archive.namelist() == ["a/b.txt", "c"]
+    assert archive.read("a/b.txt") == b"first" * 1000
+
+
+@pytest.mark.parametrize(
+    ("header", "holds"),
+    [
+        (None, True),
+        ("*", True),
+        ('"v3"', True),
+        ('"v3.p99"', True),
+        ('"v2", "v3.p1"', True),
+        ('W/"v3"', False),
+        ('"v4"', False),
+        ('"3"', False),
+        ("v3", False),
+        ("", False),
+    ],
+)
+def test_preconditions(header: str | None, holds: bool) -> None:  # noqa: FBT001
+    assert Precondition(header).holds(3) is holds
+
+
+def test_faults_point_into_the_body() -> None:
+    faults: list[Fault] = []
+    body = {"a/b": {"x~": 1}, "list": [1, "ok", None], "n": [{}, 2]}
+    members = checking.Members(body, "/top", faults)
+    inner = members.inner("a/b")
+    assert inner is not None
+    assert inner.take("x~", str, "default") == "default"
+    assert members.items("list", str, limit=5) == ["ok"]
+    assert members.require("missing", int, 7) == 7
+    assert [fault.pointer for fault in faults] == [
+        "/top/a~1b/x~0",
+        "/top/list/0",
+        "/top/list/2",
+        "/top/missing",
+    ]
+    assert members.unknown() == ["/top/n: unknown member, ignored"]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(st.text(), JSON, max_size=4))
+def test_what_decodes_can_be_stored_and_comes_back(value: dict[str, object]) -> None:
+    try:
+        body = msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return  # half of a surrogate pair, which no JSON text in UTF-8 can hold
+    try:
+        found = checking.decode_object(body)
+    except InvalidInputError:
+        assert "\\u0000" in body.decode()
+    else:
+        assert found == msgspec.json.decode(body)
+        assert "\\u0000" not in body.decode().replace("\\\\", "")
+
+
+@given(st.lists(st.sampled_from([None, "cell-002", "x", "cell-001"]), max_size=6))
+def test_new_cells_never_share_an_id(ids: list[str | None]) -> None:
+    faults: list[Fault] = []
+    entries = [{"cellType": "code", "content": "", "cellId": cell_id} for cell_id in ids]
+    members = checking.Members({"cells": entries}, "", faults)
+    before = [Cell(cell_id="cell-001", cell_type="raw", source="")]
+    cells = new_cells(members, "cells", before=before, warnings=[])
+    given_ids = [cell_id for cell_id in ids if cell_id is not None]
+    clash = "cell-001" in given_ids or len(set(given_ids)) < len(given_ids)
+    assert bool(faults) is clash
+    if not clash:
+        found = [cell.cell_id for cell in [*before, *cells]]
+        assert len(set(found)) == len(ids) + 1
+
+
+def test_names_of_files_are_safe() -> None:
+    assert safe_file_name("../../etc/päss wd\r\n") == "etc-p-ss-wd"
+    assert safe_file_name("…", default="x") == "x"
+    form = Representation("text/html", "", 0)
+    assert output_file_name("cell-002", 1, "bb0e8400", form) == "cell-002-bb0e8400.html"
+    assert output_file_name("c", 2, "b", Representation("x/y", "", 0)) == "c-2-b.bin"
+
+
+def test_members_are_added_at_the_end() -> None:
+    assert with_members(b'{"a":1}', b=[2]) == b'{"a":1,"b":[2]}'
+    assert with_members(b"{}", b=2) == b'{"b":2}'
