@@ -110,7 +110,7 @@ class ExecutionDocument(msgspec.Struct, kw_only=True, rename="camel"):
     notebook_version: str
     kernel_type: str
     status: str
-    phase: str | UnsetType
+    phase: str | UnsetType = UNSET
     start_time: str
     end_time: str | UnsetType = UNSET
     total_duration: str | UnsetType = UNSET
