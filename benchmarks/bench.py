@@ -106,7 +106,7 @@ def bench(scratch: Path, *, quick: bool) -> Iterator[Bench]:
             )
         )
         try:
-            run = Bench(runner, scratch, quick, 1 if quick else 7, postgres)
+            run = Bench(runner, scratch, quick, 1 if quick else 5, postgres)
             try:
                 yield run
             finally:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -59,14 +58,11 @@ def list_scale(bench: Bench) -> list[Figure]:
     large_size = 5_000 if bench.quick else LARGE
     small = _project(bench, "list_small", SMALL)
     large = _project(bench, "list_large", large_size)
-    repeats = 3 if bench.quick else 15
+    calls = 3 if bench.quick else 40
     worst: tuple[float, str, list[tuple[float, float]]] | None = None
     ratios: list[float] = []
     for filters, place in itertools.product(FILTERS, PLACES):
-        rounds = bench.alternate(
-            [_timer(bench, project, filters, place, repeats) for project in (large, small)]
-        )
-        pairs = [(ours, theirs) for ours, theirs in rounds]
+        pairs = bench.run(_rounds((large, small), filters, place, bench.rounds, calls))
         ratio = statistics.median(ours / theirs for ours, theirs in pairs)
         ratios.append(ratio)
         name = ", ".join(f"{key}={value}" for key, value in filters.items()) or "no filter"
@@ -150,28 +146,36 @@ def _events(project: Project, size: int) -> Iterator[RecordedEvent]:
             stream_id = new_id()  # that of the execution
 
 
-def _timer(
-    bench: Bench, project: Project, filters: dict[str, Any], place: str, repeats: int
-) -> Callable[[], float]:
-    return lambda: bench.run(_page_time(project, filters, place, repeats))
+async def _rounds(
+    projects: tuple[Project, Project],
+    filters: dict[str, Any],
+    place: str,
+    rounds: int,
+    calls: int,
+) -> list[tuple[float, float]]:
+    """Median milliseconds of a page in both projects, call by call in turn."""
+    pages = [await _page_number(project, filters, place) for project in projects]
+    pairs = []
+    for number in range(rounds + 1):
+        times: tuple[list[float], list[float]] = ([], [])
+        for _ in range(calls):
+            for project, page, taken in zip(projects, pages, times, strict=True):
+                begin = time.perf_counter()
+                found = await _page(project, filters, page)
+                taken.append((time.perf_counter() - begin) * 1000)
+                assert len(found.items) == PAGE_SIZE
+        if number:  # the first round finds caches cold
+            pairs.append((statistics.median(times[0]), statistics.median(times[1])))
+    return pairs
 
 
-async def _page_time(project: Project, filters: dict[str, Any], place: str, repeats: int) -> float:
-    """Median milliseconds of one page."""
-    page = 1
-    if place != "first":
-        total = (await _page(project, filters, 1)).total_count
-        last = math.ceil(total / PAGE_SIZE)
-        # The last page holds what is left over, so take the last full one.
-        last_full = last if total % PAGE_SIZE == 0 else last - 1
-        page = last_full if place == "last" else (last_full + 1) // 2
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        found = await _page(project, filters, page)
-        times.append(time.perf_counter() - begin)
-        assert len(found.items) == PAGE_SIZE
-    return statistics.median(times) * 1000
+async def _page_number(project: Project, filters: dict[str, Any], place: str) -> int:
+    if place == "first":
+        return 1
+    total = (await _page(project, filters, 1)).total_count
+    # The last page holds what is left over: the last full one is comparable.
+    last = total // PAGE_SIZE
+    return last if place == "last" else (last + 1) // 2
 
 
 async def _page(project: Project, filters: dict[str, Any], page: int) -> notebook_list.NotebookPage:

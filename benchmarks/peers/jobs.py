@@ -10,7 +10,10 @@ from __future__ import annotations
 import sys
 import uuid
 
-from jupyter_scheduler.orm import Job, create_session
+from jupyter_scheduler.orm import (  # pyright: ignore[reportMissingImports] - the peer's
+    Job,
+    create_session,
+)
 
 
 def copy_job(db_url: str, job_id: str, copies: int) -> None:
