@@ -1,22 +1,33 @@
 """The file of a notebook: as it is, or as an execution ran it."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from nbledger_domain import parameters
+from nbledger_domain.cells import Cell
+from nbledger_domain.execution import Execution
 from nbledger_domain.notebook import Notebook
 from nbledger_http.access import Access
 from nbledger_http.notebook_outputs import executed_outputs, uploaded_outputs
+from nbledger_http.requests import LANGUAGES
 from nbledger_http.services import Services
+from nbledger_infrastructure import repository
 from nbledger_infrastructure.notebook_files import render_ipynb
 from nbledger_projections.execution_results import ResultsView
+
+INJECTED_ID = "injected-parameters"
 
 
 async def notebook_file(
     services: Services, access: Access, notebook: Notebook, results: ResultsView | None = None
 ) -> bytes:
-    """An .ipynb file with the outputs of the upload, or those in ``results``."""
+    """An .ipynb file with the outputs of the upload, or as the execution of ``results`` ran it.
+
+    What ran also has the cell in which its parameters were set.
+    """
     scope = access.scope(notebook.id)
     cells = list(notebook.cells)
     outputs: dict[str, list[Any]]
@@ -29,5 +40,27 @@ async def notebook_file(
             msgspec.structs.replace(cell, execution_count=counts.get(cell.cell_id))
             for cell in cells
         ]
+        loaded = await repository.load(services.store, Execution, results.execution_id)
+        if loaded is not None and loaded.aggregate.parameters:
+            cells = _with_parameters(cells, loaded.aggregate)
     # Large notebooks take a while; other requests need not wait for them.
     return await asyncio.to_thread(render_ipynb, cells, notebook.metadata, outputs)
+
+
+def _with_parameters(cells: Sequence[Cell], execution: Execution) -> list[Cell]:
+    language = LANGUAGES.get(execution.kernel_type, "python")
+    source = parameters.assignments(language, execution.parameters)
+    by_id = {cell.cell_id: cell for cell in cells}
+    injected_id = INJECTED_ID if INJECTED_ID not in by_id else f"{INJECTED_ID}-{len(cells)}"
+    placed = parameters.inject(
+        [{"id": cell.cell_id, "metadata": cell.metadata} for cell in cells],
+        source,
+        cell_id=injected_id,
+    )
+    injected = parameters.find_tagged(placed, parameters.INJECTED_TAG)
+    return [
+        Cell(cell_id=entry["id"], cell_type="code", source=source, metadata=entry["metadata"])
+        if place == injected
+        else by_id[entry["id"]]
+        for place, entry in enumerate(placed)
+    ]

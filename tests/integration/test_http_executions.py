@@ -246,6 +246,26 @@ async def test_the_archive_and_the_executed_notebook(api: Api, artifacts: Artifa
     assert wrong.status_code == 404
 
 
+async def test_the_executed_notebook_shows_its_parameters(api: Api) -> None:
+    client = await api.client()
+    cells = [
+        {"cellType": "code", "content": "year = 2023", "tags": ["parameters"]},
+        {"cellType": "code", "content": "print(year)"},
+    ]
+    created = await client.post("/notebook", json={"notebookName": "n", "initialCells": cells})
+    notebook = f"/notebook/{created.json()['notebookId']}"
+    run = await client.post(f"{notebook}/execute", json={"parameters": {"year": 2024}})
+    answer = await client.get(f"{notebook}/download?executionId={run.json()['executionId']}")
+    executed = answer.json()
+    nbformat.validate(executed)
+    assert [cell["metadata"].get("tags") for cell in executed["cells"]] == [
+        ["parameters"],
+        ["injected-parameters"],
+        None,
+    ]
+    assert "year = 2024" in "".join(executed["cells"][1]["source"])
+
+
 async def test_history_of_an_execution(api: Api, artifacts: ArtifactStore) -> None:
     client = await api.client()
     notebook, execution = await started(client, "a")
