@@ -142,3 +142,34 @@ async def test_a_killed_supervisor_takes_everything_with_it(tmp_path: Path) -> N
     assert "supervisor lost" in finished.detail
     assert run.statuses == [OK]
     assert run.ended - run.started(1) < 5.0
+
+
+async def test_held_cells_wait_until_they_are_confirmed(tmp_path: Path) -> None:
+    mark = tmp_path / "acted"
+    cells = (f"open({str(mark)!r}, 'a').write('x')", "1")
+    seen: list[bool] = []
+
+    def confirm(report: Report, run: Recorded) -> None:
+        if isinstance(report, CellStarted):
+            seen.append(mark.exists())
+            if report.index == 0:
+                run.run.confirm()
+
+    confirmed = Recorded(request(tmp_path, *cells, held_cells=[0, 1]), confirm)
+    assert (await confirmed.result()).outcome is Outcome.COMPLETED
+    assert seen == [False, True]
+    assert mark.read_text() == "x"
+    mark.unlink()
+
+    def cancel(report: Report, run: Recorded) -> None:
+        if isinstance(report, CellStarted):
+            run.run.cancel("enough")
+
+    cancelled = Recorded(request(tmp_path, *cells, held_cells=[0, 1]), cancel)
+    assert (await cancelled.result()).outcome is Outcome.CANCELLED
+    assert cancelled.statuses == [CellStatus.CANCELLED, CellStatus.SKIPPED]
+
+    late = Recorded(request(tmp_path, *cells, held_cells=[0], timeout=2.0))
+    assert (await late.result()).outcome is Outcome.TIMED_OUT
+    assert late.statuses == [CellStatus.TIMED_OUT, CellStatus.SKIPPED]
+    assert not mark.exists()

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from support.executions import AS_TESTER, TERMINAL, Stage, make_settings, stage
+from support.executions import AS_TESTER, TERMINAL, Stage, eventually, make_settings, stage
 
 from nbledger_domain.execution import CellStatus, Execution, ExecutionStatus, Phase, TerminationCode
 from nbledger_infrastructure import clock, repository
@@ -160,3 +160,21 @@ async def test_cut_connections_lose_no_step_and_double_none(scene: Stage) -> Non
         *["cell-started", "cell-executed"] * cells,
         "completed",
     ]
+
+
+async def test_no_cell_acts_before_it_is_recorded_that_cells_run(
+    scene: Stage, tmp_path: Path
+) -> None:
+    mark = tmp_path / "acted"
+    execution_id = await scene.request(f"open({str(mark)!r}, 'a').write('x')")
+    async with scene.worker(), scene.pool.acquire() as connection:
+        await scene.command(execution_id)
+        await scene.until(execution_id, lambda execution: execution.phase is Phase.STARTING)
+        # What an append waits for: the store takes nothing from here on.
+        await connection.execute("SELECT pg_advisory_lock(8242543731)")
+        with pytest.raises(TimeoutError):
+            await eventually(mark.exists, seconds=2.5)
+        await connection.execute("SELECT pg_advisory_unlock(8242543731)")
+        execution = await scene.until(execution_id)
+    assert execution.status is ExecutionStatus.COMPLETED
+    assert mark.read_text() == "x"

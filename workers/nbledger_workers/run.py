@@ -25,6 +25,7 @@ from nbledger_workers.claims import Claim
 from nbledger_workers.kernel.driver import KernelRun, Report
 from nbledger_workers.kernel.protocol import (
     CellFinished,
+    CellStarted,
     KernelStarted,
     Outcome,
     OutputsUpdated,
@@ -238,6 +239,8 @@ class Run:
             capture_outputs=options.output_options.capture_outputs,
             env={} if dataset is None else {_DATASET_VARIABLE: dataset},
             max_output_bytes=self._services.settings.worker.max_output_mb_per_cell * 1_000_000,
+            # The cell of parameters acts on nothing, and no event tells of it.
+            held_cells=sorted(planned.cells),
         )
 
     async def _run_kernel(
@@ -263,7 +266,7 @@ class Run:
         if self._cancelled:
             self.cancel()
         running = asyncio.create_task(self._kernel.run())
-        writing = asyncio.create_task(self._write(translator))
+        writing = asyncio.create_task(self._write(translator, planned))
         try:
             await asyncio.wait({running, writing}, return_when=asyncio.FIRST_COMPLETED)
             if not running.done():
@@ -289,12 +292,21 @@ class Run:
         await self._recorder.record(_all_of(steps))
         log.info("run ended", outcome=finished.outcome.value, **_measured(finished))
 
-    async def _write(self, translator: Translator) -> None:
+    async def _write(self, translator: Translator, planned: Plan) -> None:
         """Record reports as they come: all that have gathered meanwhile in one append."""
+        confirmed = False
         while batch := await self._reports.take():
             steps = [step for message in batch for step in await translator.steps(message)]
             if steps:
                 await self._recorder.record(_all_of(steps))
+            if not confirmed and any(
+                isinstance(message, CellStarted) and message.index in planned.cells
+                for message in batch
+            ):
+                # Only now may a cell act on the world: from here on the run is not begun again.
+                confirmed = True
+                if self._kernel is not None:
+                    self._kernel.confirm()
             if translator.parameters_failed is not None and self._kernel is not None:
                 # Whatever follows would run with other values than were asked for.
                 self._kernel.cancel("The parameters failed.")

@@ -22,6 +22,7 @@ from nbledger_workers.kernel import processes
 from nbledger_workers.kernel.protocol import (
     PREFIX_BYTES,
     Cancel,
+    Confirm,
     Launch,
     Outcome,
     ProtocolError,
@@ -101,6 +102,8 @@ class _Child:
                 message = decode_down(body)
                 if isinstance(message, Cancel):
                     loop.call_soon_threadsafe(stop.set, Outcome.CANCELLED, message.reason)
+                elif isinstance(message, Confirm) and self._supervisor is not None:
+                    loop.call_soon_threadsafe(self._supervisor.confirm)
         except (OSError, ProtocolError, RuntimeError):
             pass
         self.abandon()

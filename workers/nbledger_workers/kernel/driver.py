@@ -23,6 +23,7 @@ from nbledger_workers.kernel.protocol import (
     Cancel,
     CellFinished,
     CellStarted,
+    Confirm,
     DownMessage,
     Heartbeat,
     KernelStarted,
@@ -90,6 +91,12 @@ class KernelRun:
         if self._cancel is None:
             self._cancel = Cancel(reason)
             self._send_cancel()
+
+    def confirm(self) -> None:
+        """Let the cells go that the request holds; call it after the report that one started."""
+        stdin = None if self._process is None else self._process.stdin
+        if stdin is not None and not stdin.is_closing():
+            stdin.write(frame(Confirm()))
 
     async def run(self) -> RunFinished:
         """Run to the end and return how it ended; never raises for what the notebook does.

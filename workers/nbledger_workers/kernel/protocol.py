@@ -62,6 +62,9 @@ class RunNotebook(DownMessage, frozen=True, kw_only=True):
     temporary folder. `env` is added to the allow-listed environment. Outputs of a cell beyond
     `max_output_bytes` are dropped and the cell is flagged `truncated`. `grace` is the time in
     seconds between SIGINT, SIGTERM and SIGKILL for a cell that must stop.
+
+    A cell of `held_cells` is reported as started and goes to the kernel only after `Confirm`;
+    one `Confirm` frees them all.
     """
 
     notebook: bytes
@@ -76,6 +79,7 @@ class RunNotebook(DownMessage, frozen=True, kw_only=True):
     env: dict[str, str] = {}
     max_output_bytes: int = 20_000_000
     grace: float = 5.0
+    held_cells: list[int] = []
 
 
 class Launch(DownMessage, frozen=True, kw_only=True):
@@ -94,6 +98,10 @@ class Cancel(DownMessage, frozen=True):
     """Stop the run: the running cell is interrupted, then terminated, then killed."""
 
     reason: str
+
+
+class Confirm(DownMessage, frozen=True):
+    """It is recorded that cells run: those that are held may go to the kernel."""
 
 
 class UpMessage(msgspec.Struct, frozen=True, tag=True):
@@ -176,7 +184,7 @@ class RunFinished(UpMessage, frozen=True, kw_only=True):
     disk_bytes: int = 0
 
 
-AnyDown = Launch | Cancel
+AnyDown = Launch | Cancel | Confirm
 AnyUp = KernelStarted | CellStarted | CellFinished | OutputsUpdated | Heartbeat | RunFinished
 
 _encoder = msgspec.msgpack.Encoder()

@@ -90,6 +90,7 @@ class Supervisor:
         self._stop = stop
         self._notebook: Any = None
         self._died = asyncio.Event()
+        self._confirmed = asyncio.Event()
         self._manager: AsyncKernelManager | None = None
         self._client: CollectingClient | None = None
         self._process: psutil.Process | None = None
@@ -108,6 +109,10 @@ class Supervisor:
     def group(self) -> int | None:
         """Process group of the kernel, which leads a session of its own; None before its start."""
         return None if self._process is None else self._process.pid
+
+    def confirm(self) -> None:
+        """Let held cells go to the kernel."""
+        self._confirmed.set()
 
     async def run(self) -> RunFinished:
         """Run to the end. Whatever happens, the kernel is gone afterwards."""
@@ -241,7 +246,6 @@ class Supervisor:
             record_timing=False,
             iopub_timeout=_IOPUB_SECONDS,
             raise_on_iopub_timeout=True,
-            on_cell_execute=self._on_cell_execute,
             on_cell_executed=self._on_cell_executed,
         )
         self._client = client
@@ -289,9 +293,16 @@ class Supervisor:
         client.executing.clear()
         self._reply, self._started = {}, None
         cell.pop("outputs", None)
-        task = asyncio.create_task(client.async_execute_cell(cell, index))
-        forced = await self._until_done(task, client.executing)
-        status, error = self._verdict(task, forced)
+        await self._report_started(index)
+        error: ErrorText | None = None
+        if index in request.held_cells and not await self._released():
+            status = _stopped_as(self._stop)
+        else:
+            # Its time counts from here, not from where it waited.
+            self._started = (dt.datetime.now(dt.UTC), time.monotonic())
+            task = asyncio.create_task(client.async_execute_cell(cell, index))
+            forced = await self._until_done(task, client.executing)
+            status, error = self._verdict(task, forced)
         content = self._reply
         if status is CellStatus.ERROR and error is not None:
             if may_fail and not self._died.is_set():
@@ -326,6 +337,18 @@ class Supervisor:
         if not collector.has_displays:
             del client.collectors[index]
 
+    async def _released(self) -> bool:
+        """Wait until held cells may go; False when the run must stop before."""
+        events = (self._confirmed, self._stop.event, self._died)
+        waiting = [asyncio.create_task(event.wait()) for event in events]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waiting:
+                each.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        return not self._stop.event.is_set()
+
     async def _until_done(
         self, task: asyncio.Task[Any], executing: asyncio.Event
     ) -> CellStatus | None:
@@ -340,8 +363,7 @@ class Supervisor:
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if not task.done() and not self._died.is_set():
-                cancelled = self._stop.outcome is Outcome.CANCELLED
-                forced = CellStatus.CANCELLED if cancelled else CellStatus.TIMED_OUT
+                forced = _stopped_as(self._stop)
                 await self._force_stop(task, dying, executing)
             if self._died.is_set():
                 # What the kernel still sent is on its way.
@@ -423,9 +445,9 @@ class Supervisor:
             )
         client.changed.clear()
 
-    async def _on_cell_execute(self, cell_index: int, **_: Any) -> None:
+    async def _report_started(self, index: int) -> None:
         self._started = (dt.datetime.now(dt.UTC), time.monotonic())
-        await self._send(CellStarted(index=cell_index, started=self._started[0]))
+        await self._send(CellStarted(index=index, started=self._started[0]))
 
     def _on_cell_executed(self, execute_reply: dict[str, Any], **_: Any) -> None:
         self._reply = execute_reply["content"]
@@ -563,6 +585,11 @@ class Supervisor:
             process is not None and process.poll() is None and time.monotonic() < until
         ):
             await asyncio.sleep(0.01)
+
+
+def _stopped_as(stop: Stop) -> CellStatus:
+    """The status of a cell that had to stop: without a reason its own time was up."""
+    return CellStatus.CANCELLED if stop.outcome is Outcome.CANCELLED else CellStatus.TIMED_OUT
 
 
 def _load(notebook: bytes) -> tuple[Any, type[CollectingClient]]:
