@@ -62,6 +62,8 @@ class Story:
         """What has been decided and not been taken yet, by stream."""
         taken = [(self.stream, _collect(self.notebook))]
         taken += [(self.execution_stream(each), _collect(each)) for each in self.executions]
+        if self.notebook.deleted:
+            taken.reverse()  # it goes with its last execution
         return [(stream, decided) for stream, decided in taken if decided]
 
 

@@ -1,0 +1,265 @@
+"""Read models in tests: what they hold, and what they should hold."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from nbledger_infrastructure.database import Pool, PooledConnection, acquire
+from nbledger_infrastructure.event_store import EventStore, RecordedEvent
+from nbledger_projections import (
+    checkpoints,
+    execution_results,
+    execution_status,
+    notebook_details,
+    notebook_list,
+    runner,
+)
+from nbledger_projections.checkpoints import Checkpoint
+from nbledger_projections.registry import PROJECTIONS
+from nbledger_projections.runner import Projection
+
+Rows = dict[str, list[tuple[Any, ...]]]
+
+# Zero rows say nothing, and a rebuild has no reason to make them.
+_ORDER = {
+    "notebook_list_count": "tenant_id, project_id, level, bucket, kernel_type",
+    "notebook_list_project": "tenant_id, project_id",
+}
+
+
+async def contents(pool: Pool, name: str) -> Rows:
+    """Every row of a projection's tables."""
+    found: Rows = {}
+    async with acquire(pool) as connection:
+        for table in PROJECTIONS[name].tables:
+            rows = await connection.fetch(
+                f"SELECT * FROM {table} ORDER BY {_ORDER.get(table, '1')}"
+            )
+            found[table] = [tuple(row) for row in rows]
+    return found
+
+
+async def all_contents(pool: Pool) -> dict[str, Rows]:
+    return {name: await contents(pool, name) for name in PROJECTIONS}
+
+
+async def catch_up(
+    pool: Pool, name: str | None = None, *, batch: int = 100, up_to: int | None = None
+) -> int:
+    """Project everything there is, with new projections; returns the position of the last."""
+    store, position = EventStore(pool), 0
+    for each in PROJECTIONS if name is None else [name]:
+        projection = PROJECTIONS[each]()
+        checkpoint = await begin(pool, each)
+        while events := await store.read_all(after_position=checkpoint.position, limit=batch):
+            events = [event for event in events if up_to is None or event.position <= up_to]
+            if not events:
+                break
+            checkpoint = await runner.advance(pool, projection, events, checkpoint)
+        position = checkpoint.position
+    return position
+
+
+async def begin(pool: Pool, name: str) -> Checkpoint:
+    async with acquire(pool) as connection:
+        return await checkpoints.ensure(connection, name)
+
+
+async def until_reached(pool: Pool, position: int, *names: str, seconds: float = 20.0) -> None:
+    """Wait until the consumers (by default all projections) have come to a position."""
+    changed = asyncio.Event()
+    async with asyncio.timeout(seconds), acquire(pool) as connection:
+        await connection.add_listener(checkpoints.CHANNEL, lambda *_: changed.set())
+        for name in names or PROJECTIONS:
+            while await checkpoints.checkpoint(pool, name) < position:
+                changed.clear()
+                if await checkpoints.checkpoint(pool, name) < position:
+                    await changed.wait()
+        await connection.reset_all_listeners()
+
+
+def naive_details(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
+    """The notebooks' documents, each folded by itself from its first event."""
+    states: dict[UUID, notebook_details.NotebookState | None] = {}
+    for recorded in events:
+        subject = recorded.subject_id
+        states[subject] = notebook_details.fold(states.get(subject), recorded)
+    return {
+        key: msgspec.json.encode(state.document)
+        for key, state in states.items()
+        if state is not None
+    }
+
+
+def naive_list(events: Sequence[RecordedEvent]) -> list[notebook_list.ItemDocument]:
+    """The items of all projects, newest first."""
+    states: dict[UUID, notebook_list.ListState | None] = {}
+    for ordinal, recorded in enumerate(events):
+        subject = recorded.subject_id
+        states[subject] = notebook_list.fold(states.get(subject), recorded, ordinal=ordinal)
+    living = [state for state in states.values() if state is not None]
+    return [state.item for state in sorted(living, key=lambda state: -state.ordinal)]
+
+
+def naive_status(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
+    """The executions' documents."""
+    states: dict[UUID, execution_status.ExecutionState] = {}
+    durations: dict[UUID, list[float]] = {}
+    for recorded in events:
+        stream, subject = recorded.stream_id, recorded.subject_id
+        if stream == subject:
+            if recorded.type == "notebook.deleted.v1":
+                states = {
+                    key: state for key, state in states.items() if state.notebook_id != subject
+                }
+            continue
+        earlier = durations.get(subject, [])
+        state = execution_status.fold(states.get(stream), recorded, earlier=earlier[-5:])
+        assert state is not None
+        states[stream] = state
+        if recorded.type == "execution.completed.v1":
+            durations[subject] = [*earlier, execution_status.duration(state, recorded)]
+    return {key: msgspec.json.encode(state.document) for key, state in states.items()}
+
+
+def naive_results(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
+    """The executions' results."""
+    states: dict[UUID, execution_results.ResultsState] = {}
+    for recorded in events:
+        stream, subject = recorded.stream_id, recorded.subject_id
+        if stream == subject:
+            if recorded.type == "notebook.deleted.v1":
+                states = {
+                    key: state for key, state in states.items() if state.notebook_id != subject
+                }
+            continue
+        state = execution_results.fold(states.get(stream), recorded)
+        assert state is not None
+        states[stream] = state
+    return {key: msgspec.json.encode(state.results) for key, state in states.items()}
+
+
+_NAIVE: dict[str, tuple[Callable[[Sequence[RecordedEvent]], dict[UUID, bytes]], str]] = {
+    notebook_details.NAME: (
+        naive_details,
+        "SELECT notebook_id, document, notebook_id FROM notebook_details",
+    ),
+    execution_status.NAME: (
+        naive_status,
+        "SELECT execution_id, document, notebook_id FROM execution_status",
+    ),
+    execution_results.NAME: (
+        naive_results,
+        "SELECT execution_id, results, notebook_id FROM execution_results",
+    ),
+    notebook_list.NAME: (
+        lambda events: {
+            UUID(item.notebook_id): msgspec.json.encode(item) for item in naive_list(events)
+        },
+        "SELECT notebook_id, item, notebook_id FROM notebook_list",
+    ),
+}
+
+
+async def assert_holds(
+    pool: Pool, name: str, events: Sequence[RecordedEvent], *, doomed: Iterable[UUID] = ()
+) -> None:
+    """The projection holds exactly what ``events`` add up to.
+
+    Notebooks that are ``doomed``, deleted after ``events``, may be missing already.
+    """
+    naive, query = _NAIVE[name]
+    doomed = set(doomed)
+    async with acquire(pool) as connection:
+        rows = await connection.fetch(query)
+    held = {row[0]: row[1].encode() for row in rows if row[2] not in doomed}
+    assert held == naive([event for event in events if event.subject_id not in doomed])
+    if name == notebook_list.NAME:
+        await _assert_counts_hold(pool)
+
+
+async def _assert_counts_hold(pool: Pool) -> None:
+    async with acquire(pool) as connection:
+        counted = await connection.fetch(
+            """
+            SELECT tenant_id, project_id, level, bucket, kernel_type, ready + ready_enriching,
+                running + running_enriching, error + error_enriching,
+                kernel_dead + kernel_dead_enriching,
+                ready_enriching + running_enriching + error_enriching + kernel_dead_enriching
+            FROM notebook_list_count ORDER BY 1, 2, 3, 4, 5
+            """
+        )
+        expected = await connection.fetch(
+            """
+            SELECT tenant_id, project_id, level,
+                CASE level WHEN 0 THEN 0 ELSE ordinal >> (4 * level) END AS bucket, kernel_type,
+                count(*) FILTER (WHERE status = 'Ready'),
+                count(*) FILTER (WHERE status = 'Running'),
+                count(*) FILTER (WHERE status = 'Error'),
+                count(*) FILTER (WHERE status = 'Kernel_Dead'),
+                count(*) FILTER (WHERE enrichment_mode)
+            FROM notebook_list, generate_series(0, 5) AS level
+            GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+            """
+        )
+    assert [tuple(row) for row in counted] == [tuple(row) for row in expected]
+
+
+class Crash(Exception):
+    """A process that ends at this point."""
+
+
+class Crashing:
+    """A projection that can be made to end its process before, or after, it has written."""
+
+    def __init__(self, projection: Projection) -> None:
+        self._projection = projection
+        self.name = projection.name  # type: ignore[misc]
+        self.tables = projection.tables  # type: ignore[misc]
+        self.at: str | None = None
+
+    def _perhaps(self, point: str) -> None:
+        if self.at == point:
+            raise Crash(point)
+
+    async def load(self, connection: PooledConnection, events: Sequence[RecordedEvent]) -> None:
+        self._perhaps("load")
+        await self._projection.load(connection, events)
+
+    def apply(self, recorded: RecordedEvent) -> None:
+        self._projection.apply(recorded)
+
+    async def save(self, connection: PooledConnection) -> None:
+        self._perhaps("before save")
+        await self._projection.save(connection)
+        self._perhaps("after save")
+
+    def settle(self) -> None:
+        self._perhaps("after commit")
+        self._projection.settle()
+
+    def reset(self) -> None:
+        self._projection.reset()
+
+
+@asynccontextmanager
+async def running(role: Any, *arguments: Any) -> AsyncIterator[asyncio.Task[None]]:
+    """A role (``settings, stop, on_ready``) in this process: ready, and stopped at the end."""
+    stop, ready = asyncio.Event(), asyncio.Event()
+    task = asyncio.create_task(role(*arguments, stop, ready.set))
+    waiting = asyncio.create_task(ready.wait())
+    try:
+        await asyncio.wait({waiting, task}, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+        assert ready.is_set(), task
+        yield task
+    finally:
+        waiting.cancel()
+        stop.set()
+        async with asyncio.timeout(30):
+            await task
