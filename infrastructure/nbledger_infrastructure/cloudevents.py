@@ -1,9 +1,10 @@
 """CloudEvents 1.0 in the binary mode of the Kafka protocol binding: attributes as headers."""
 
 from datetime import datetime
+from functools import lru_cache
 from uuid import UUID
 
-from nbledger_infrastructure.event_store import RecordedEvent
+from nbledger_infrastructure.event_store import Metadata, RecordedEvent
 
 Headers = list[tuple[str, bytes]]
 
@@ -11,6 +12,7 @@ EXECUTE = "nbledger.command.execute.v1"
 CANCEL = "nbledger.command.cancel.v1"
 
 _TYPE_PREFIX = "nbledger."
+_CONSTANT = (("ce_specversion", b"1.0"), ("content-type", b"application/json"))
 
 
 def event_headers(recorded: RecordedEvent, *, dataref: str | None = None) -> Headers:
@@ -20,42 +22,36 @@ def event_headers(recorded: RecordedEvent, *, dataref: str | None = None) -> Hea
     stream and ``ce_streamversion`` its place there. ``dataref`` says where the data can be
     read when the message does not carry it.
     """
-    attributes = {
-        "specversion": "1.0",
-        "id": str(recorded.event_id),
-        "source": f"/api/{recorded.tenant_id}/{recorded.project_id}/notebook/{recorded.subject_id}",
-        "type": _TYPE_PREFIX + recorded.type,
-        "time": _time(recorded.occurred_at),
-        "subject": str(recorded.stream_id),
-        "position": str(recorded.position),
-        "streamversion": str(recorded.version),
-        "tenantid": str(recorded.tenant_id),
-        "projectid": str(recorded.project_id),
-        "notebookid": str(recorded.subject_id),
-        "actor": recorded.metadata.actor,
-        "correlationid": recorded.metadata.correlation_id,
-        "causationid": recorded.metadata.causation_id,
-        "traceparent": recorded.metadata.traceparent,
-        "dataref": dataref,
-        "erased": "true" if recorded.data is None else None,
-    }
-    return _encode(attributes)
+    headers = [
+        *_CONSTANT,
+        ("ce_id", str(recorded.event_id).encode()),
+        ("ce_type", (_TYPE_PREFIX + recorded.type).encode()),
+        ("ce_time", _time(recorded.occurred_at).encode()),
+        ("ce_subject", str(recorded.stream_id).encode()),
+        ("ce_position", b"%d" % recorded.position),
+        ("ce_streamversion", b"%d" % recorded.version),
+        *_place(recorded.tenant_id, recorded.project_id, recorded.subject_id),
+        *_causes(recorded.metadata),
+    ]
+    if dataref is not None:
+        headers.append(("ce_dataref", dataref.encode()))
+    if recorded.data is None:
+        headers.append(("ce_erased", b"true"))
+    return headers
 
 
 def command_headers(
     command_type: str, *, command_id: UUID, execution_id: UUID, at: datetime
 ) -> Headers:
     """The headers of a command to the workers."""
-    return _encode(
-        {
-            "specversion": "1.0",
-            "id": str(command_id),
-            "source": "/nbledger",
-            "type": command_type,
-            "time": _time(at),
-            "subject": str(execution_id),
-        }
-    )
+    return [
+        *_CONSTANT,
+        ("ce_id", str(command_id).encode()),
+        ("ce_source", b"/nbledger"),
+        ("ce_type", command_type.encode()),
+        ("ce_time", _time(at).encode()),
+        ("ce_subject", str(execution_id).encode()),
+    ]
 
 
 def attributes(headers: tuple[tuple[str, bytes], ...] | Headers) -> dict[str, str]:
@@ -67,12 +63,27 @@ def attributes(headers: tuple[tuple[str, bytes], ...] | Headers) -> dict[str, st
     }
 
 
-def _encode(attributes: dict[str, str | None]) -> Headers:
-    headers = [
-        (f"ce_{name}", value.encode()) for name, value in attributes.items() if value is not None
-    ]
-    headers.append(("content-type", b"application/json"))
-    return headers
+@lru_cache(maxsize=4096)
+def _place(tenant_id: UUID, project_id: UUID, subject_id: UUID) -> tuple[tuple[str, bytes], ...]:
+    """Whose event it is; the same for all events of a notebook."""
+    return (
+        ("ce_source", f"/api/{tenant_id}/{project_id}/notebook/{subject_id}".encode()),
+        ("ce_tenantid", str(tenant_id).encode()),
+        ("ce_projectid", str(project_id).encode()),
+        ("ce_notebookid", str(subject_id).encode()),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _causes(metadata: Metadata) -> tuple[tuple[str, bytes], ...]:
+    """Who and what caused it; the same for all events of a request."""
+    causes = {
+        "actor": metadata.actor,
+        "correlationid": metadata.correlation_id,
+        "causationid": metadata.causation_id,
+        "traceparent": metadata.traceparent,
+    }
+    return tuple((f"ce_{name}", value.encode()) for name, value in causes.items() if value)
 
 
 def _time(at: datetime) -> str:
