@@ -525,7 +525,9 @@ SELECT coalesce((SELECT seconds FROM notebook_duration WHERE notebook_id = $1), 
         FROM event AS ended
         JOIN event AS requested ON requested.stream_id = ended.stream_id AND requested.version = 1
         WHERE ended.subject_id = $1 AND ended.type = $2 AND ended.position < $3
-            AND ended.position > (SELECT position FROM projection_checkpoint WHERE name = $4)
+            AND ended.position > coalesce(
+                (SELECT position FROM projection_checkpoint WHERE name = $4), 0
+            )
         ORDER BY ended.position
     )
 """
