@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from nbledger_infrastructure import clock, repository
 from nbledger_infrastructure.embedded.ports import free_port
 from nbledger_infrastructure.embedded.tansu import start_tansu
 from nbledger_workers import leases
-from nbledger_workers.leases import Lease
+from nbledger_workers.leases import Lease, LeaseKeeper
 
 
 @pytest.fixture
@@ -178,3 +179,42 @@ async def test_no_cell_acts_before_it_is_recorded_that_cells_run(
         execution = await scene.until(execution_id)
     assert execution.status is ExecutionStatus.COMPLETED
     assert mark.read_text() == "x"
+
+
+async def test_leases_are_renewed_again_whatever_the_database_answered(scene: Stage) -> None:
+    execution_id = await scene.request("1")
+    await claim(scene, execution_id)
+    lease, lost = Lease(execution_id, 1), asyncio.Event()
+    assert await leases.take(scene.pool, lease, "first", seconds=30)
+    keeper = LeaseKeeper(
+        scene.settings.postgres.dsn, "first", lease_seconds=30.0, renew_seconds=0.05
+    )
+    await keeper.start()
+    keeper.hold(lease, taken_at=time.monotonic(), on_lost=lost.set, on_cancel=lambda: None)
+    try:
+        async with scene.pool.acquire() as connection:
+
+            async def asked(query: str) -> Any:
+                return await connection.fetchval(query)
+
+            sessions = """
+                SELECT min(pid) FROM pg_stat_activity
+                WHERE application_name = 'nbledger-leases' AND datname = current_database()
+            """
+            async with asyncio.timeout(15):
+                while (first := await asked(sessions)) is None:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+                # As after a failover to a server that is not ready for it yet.
+                await connection.execute("ALTER TABLE execution_lease RENAME TO elsewhere")
+                while await asked(sessions) == first:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+                await connection.execute("ALTER TABLE elsewhere RENAME TO execution_lease")
+                before = await asked("SELECT expires_at FROM execution_lease")
+                while await asked("SELECT expires_at FROM execution_lease") == before:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+                # What was opened in vain is closed again.
+                while await asked(sessions.replace("min(pid)", "count(*)")) > 1:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+        assert not lost.is_set()
+    finally:
+        await keeper.close()

@@ -21,7 +21,6 @@ import structlog
 from nbledger_domain.execution import Execution
 from nbledger_infrastructure.database import (
     CONNECT_TIMEOUT,
-    UNAVAILABLE,
     Connection,
     Pool,
     acquire,
@@ -204,9 +203,15 @@ class LeaseKeeper:
             while True:
                 pause = self._renew_seconds
                 try:
-                    connection = await self._renew_all(connection)
-                except UNAVAILABLE as error:
-                    log.warning("leases not renewed", error=type(error).__name__)
+                    if holds := self._to_renew():
+                        # A renewal must be able to fail and be repeated within one lease.
+                        async with asyncio.timeout(max(self._lease_seconds / 3, 0.1)):
+                            if connection is None:
+                                connection = await self._connect()
+                            await self._renew(connection, holds)
+                except Exception as error:  # noqa: BLE001
+                    # Whatever it is: this thread goes on, or runs would outlive their leases.
+                    log.warning("leases not renewed", error=repr(error))
                     if connection is not None:
                         connection.terminate()
                         connection = None
@@ -217,30 +222,31 @@ class LeaseKeeper:
             if connection is not None:
                 connection.terminate()
 
-    async def _renew_all(self, connection: Connection | None) -> Connection | None:
+    def _to_renew(self) -> list[_Hold]:
         self._tell(self._breathe)
         with self._lock:
             holds = list(self._holds.values())
-        if not holds:
-            return connection
-        if time.monotonic() - self._alive > _FROZEN_SECONDS:
+        if holds and time.monotonic() - self._alive > _FROZEN_SECONDS:
             log.error("event loop does not move, leases are given up", count=len(holds))
-            return connection
-        # A renewal must be able to fail and be repeated within one lease.
-        async with asyncio.timeout(max(self._lease_seconds / 3, 0.1)):
-            if connection is None:
-                connection = await asyncpg.connect(
-                    self._dsn,
-                    timeout=CONNECT_TIMEOUT,
-                    server_settings={"application_name": "nbledger-leases"},
-                )
-            asked = time.monotonic()
-            kept = await renew(
-                connection,
-                self._worker_id,
-                [hold.lease for hold in holds],
-                seconds=self._lease_seconds,
-            )
+            return []
+        return holds
+
+    async def _connect(self) -> Connection:
+        connection: Connection = await asyncpg.connect(
+            self._dsn,
+            timeout=CONNECT_TIMEOUT,
+            server_settings={"application_name": "nbledger-leases"},
+        )
+        return connection
+
+    async def _renew(self, connection: Connection, holds: Sequence[_Hold]) -> None:
+        asked = time.monotonic()
+        kept = await renew(
+            connection,
+            self._worker_id,
+            [hold.lease for hold in holds],
+            seconds=self._lease_seconds,
+        )
         for hold in holds:
             cancel = kept.get(hold.lease.execution_id)
             if cancel is None:
@@ -249,7 +255,6 @@ class LeaseKeeper:
             hold.until = asked + self._lease_seconds
             if cancel:
                 self._tell(hold.on_cancel)
-        return connection
 
     def _give_up_ended(self) -> None:
         now = time.monotonic()
