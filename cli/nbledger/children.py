@@ -92,7 +92,7 @@ class Child:
                 await asyncio.sleep(RESTART_PAUSE_SECONDS)
             try:
                 await self.start()
-            except ServiceFailed as error:
+            except (EmbeddedError, OSError) as error:
                 log.exception("a process could not be started again", error=str(error))
 
     async def stop(self, grace: float) -> None:
@@ -129,10 +129,10 @@ class Service:
             if self._stopping:
                 return
             log.warning("a service ended and is started again", name=self._name, status=status)
-            await self._running.stop()
             try:
+                await self._running.stop()
                 self._running = await self._start_again()
-            except EmbeddedError as error:
+            except (EmbeddedError, OSError) as error:
                 log.exception("a service could not be started again", error=str(error))
                 await asyncio.sleep(RESTART_PAUSE_SECONDS)
 

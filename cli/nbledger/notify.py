@@ -62,7 +62,11 @@ async def listen(path: Path) -> AsyncIterator[Listener]:
     """Listen at ``path`` (a socket path holds at most 107 bytes)."""
     receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     receiver.setblocking(False)
-    receiver.bind(str(path))
+    try:
+        receiver.bind(str(path))
+    except OSError:
+        receiver.close()
+        raise
     transport, listener = await asyncio.get_running_loop().create_datagram_endpoint(
         Listener, sock=receiver
     )
