@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbledger_workers.kernel.outputs import OutputCollector, error_text
+from nbledger_workers.kernel.outputs import MAX_OUTPUTS, OutputCollector, error_text
 
 
 def stream(text: str, name: str = "stdout") -> dict[str, Any]:
@@ -142,3 +142,17 @@ def test_errors_are_cut_to_a_sane_length_from_the_end() -> None:
     assert "\0" not in told.value
     assert sum(map(len, told.traceback)) == 100_000
     assert error_text({}).name == "Error"
+
+
+def test_the_number_of_outputs_is_bounded() -> None:
+    collector = OutputCollector(20_000_000)
+    shown = {"msg_type": "display_data", "content": {"data": {"text/plain": "x"}}}
+    for _ in range(MAX_OUTPUTS + 5):
+        collector.add(shown)
+    collector.add({"msg_type": "stream", "content": {"name": "stdout", "text": "more"}})
+    failed = {"ename": "E", "evalue": "e", "traceback": []}
+    collector.add({"msg_type": "error", "content": failed})
+    # An error is kept in any case.
+    assert len(collector.outputs()) == MAX_OUTPUTS + 1
+    assert collector.truncated
+    assert collector.output_count == MAX_OUTPUTS + 7

@@ -11,6 +11,9 @@ import msgspec
 
 OUTPUT_MESSAGES: Final = frozenset({"stream", "display_data", "execute_result", "error"})
 
+MAX_OUTPUTS: Final = 1000
+"""How many outputs of a cell are kept: each is a file and a line of an event, however small."""
+
 _MAX_ERROR_NAME = 200
 _MAX_ERROR_VALUE = 10_000
 _MAX_TRACEBACK_LINES = 200
@@ -108,7 +111,9 @@ def _redraw(text: str) -> str:
 
 
 class OutputCollector:
-    """Outputs of one cell, at most `max_bytes` of them; with `keep` false they are only counted.
+    """Outputs of one cell, at most `max_bytes` and `MAX_OUTPUTS` of them.
+
+    With `keep` false they are only counted.
 
     Streams of one name are one output until another kind of output comes between. Sizes are in
     bytes: of the text for streams, of the JSON for the rest. An error is always kept.
@@ -156,7 +161,7 @@ class OutputCollector:
         self.output_bytes += len(encoded)
         if not self._keep:
             return
-        if kind != "error" and self._kept + len(encoded) > self._max:
+        if kind != "error" and (self._kept + len(encoded) > self._max or self._is_full()):
             self.truncated = True
             return
         self._kept += len(encoded)
@@ -219,6 +224,7 @@ class OutputCollector:
         if stream is None:
             stream = self._streams[name] = _Stream(name)
             self.output_count += 1
+            self.truncated |= self._keep and self._is_full()
             if self._keep and not self.truncated:
                 self._outputs.append(stream)
         size = _size(text)
@@ -234,6 +240,9 @@ class OutputCollector:
         growth = stream.add(text)
         self._kept += growth
         self.output_bytes += growth
+
+    def _is_full(self) -> bool:
+        return len(self._outputs) >= MAX_OUTPUTS
 
     def _reset(self) -> None:
         self._outputs.clear()
