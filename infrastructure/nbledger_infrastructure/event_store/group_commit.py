@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 
-from nbledger_infrastructure.database import CONNECT_TIMEOUT, UNAVAILABLE
+from nbledger_infrastructure.database import CONNECT_TIMEOUT
 from nbledger_infrastructure.event_store.types import (
     AppendResult,
     DuplicateEventError,
@@ -189,9 +189,9 @@ class GroupCommit:
             await self._divide(batch, error)
         except Exception as error:  # noqa: BLE001  every caller must get an answer
             log.warning("event store batch failed", error=type(error).__name__, appends=len(batch))
-            await self._disconnect()
             for append in batch:
                 append.fail(_unknown(error))
+            await self._disconnect()
 
     async def _divide(self, batch: list[Append], error: Exception) -> None:
         """Something in the batch cannot be stored: halve it until the culprit fails alone."""
@@ -226,7 +226,7 @@ class GroupCommit:
             return
         try:
             await self._pool.release(connection, timeout=CONNECT_TIMEOUT)
-        except UNAVAILABLE as error:
+        except Exception as error:  # noqa: BLE001  the task that writes must go on
             log.warning("event store connection not released", error=type(error).__name__)
 
 

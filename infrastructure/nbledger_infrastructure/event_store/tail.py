@@ -87,9 +87,12 @@ class EventTail:
         if connection is None:
             return
         try:
-            if not connection.is_closed():
-                await connection.remove_listener("event", self._on_notify)
-            await self._pool.release(connection, timeout=CONNECT_TIMEOUT)
+            try:
+                if not connection.is_closed():
+                    async with asyncio.timeout(CONNECT_TIMEOUT):
+                        await connection.remove_listener("event", self._on_notify)
+            finally:
+                await self._pool.release(connection, timeout=CONNECT_TIMEOUT)
         except UNAVAILABLE as error:
             log.warning("event tail connection not released", error=type(error).__name__)
 
