@@ -81,7 +81,12 @@ class ArtifactStore:
                 raise ArtifactMissingError(digest) from None
 
         async def pieces() -> AsyncIterator[bytes]:
-            async for piece in found.stream(min_chunk_size=CHUNK_BYTES):
+            stream = aiter(found.stream(min_chunk_size=CHUNK_BYTES))
+            while True:
+                async with asyncio.timeout(OPERATION_TIMEOUT):
+                    piece = await anext(stream, None)
+                if piece is None:
+                    return
                 yield bytes(piece)
 
         return pieces()
@@ -89,12 +94,15 @@ class ArtifactStore:
     async def delete_all(self, scope: Scope) -> int:
         """Remove every artifact of the notebook; returns how many there were."""
         count = 0
-        async for batch in self._store.list(f"{scope.prefix}/", chunk_size=1000):
-            paths = [entry["path"] for entry in batch]
+        batches = aiter(self._store.list(f"{scope.prefix}/", chunk_size=1000))
+        while True:
             async with asyncio.timeout(OPERATION_TIMEOUT):
+                batch = await anext(batches, None)
+                if batch is None:
+                    return count
+                paths = [entry["path"] for entry in batch]
                 await self._store.delete_async(paths)
             count += len(paths)
-        return count
 
 
 def _path(scope: Scope, digest: str) -> str:
