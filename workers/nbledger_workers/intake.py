@@ -97,7 +97,8 @@ async def commands(
             group_id=worker_group(kafka),
             session_timeout_ms=int(kafka.session_timeout_seconds * 1000),
             heartbeat_interval_ms=int(kafka.session_timeout_seconds * 200),
-            metadata_max_age_ms=30_000,
+            # A consumer that found its topics missing gets no partition until it looks again.
+            metadata_max_age_ms=5_000,
         ) as client:
             yield client
 

@@ -16,7 +16,7 @@ from nbledger_domain.execution import Execution, Resources, TerminationCode
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure import clock, repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope
-from nbledger_infrastructure.database import DatabaseUnavailableError, Pool
+from nbledger_infrastructure.database import UNAVAILABLE, DatabaseUnavailableError, Pool
 from nbledger_infrastructure.event_store import EventStore, RecordedEvent, StoreUnavailableError
 from nbledger_infrastructure.settings import Settings
 from nbledger_infrastructure.worker_registry import WorkerOffer
@@ -118,7 +118,7 @@ class Run:
         if self._halted is not Halt.LEASE_LOST:
             try:
                 await leases.release(services.pool, claim.lease)
-            except DatabaseUnavailableError:
+            except (DatabaseUnavailableError, *UNAVAILABLE):
                 log.warning("lease not released, it will run out")
 
     async def _conclude(self, work: asyncio.Task[None]) -> None:

@@ -171,13 +171,20 @@ class _Sweeper:
 
     async def _recover(self, lease: Lease, reason: str) -> None:
         """Record the loss of an attempt, unless it is over, and remove its lease."""
-        execution = await give_up_if_held(
-            self._store,
-            lease,
-            reason,
-            Metadata(actor="sweeper", correlation_id=str(lease.execution_id)),
-            max_attempts=self._settings.recovery.max_attempts,
-        )
+        try:
+            execution = await give_up_if_held(
+                self._store,
+                lease,
+                reason,
+                Metadata(actor="sweeper", correlation_id=str(lease.execution_id)),
+                max_attempts=self._settings.recovery.max_attempts,
+            )
+        except (DatabaseUnavailableError, *UNAVAILABLE):
+            raise
+        except Exception:
+            # One execution that cannot be read or is busy must not keep the others waiting.
+            log.exception("attempt not given up", execution_id=str(lease.execution_id))
+            return
         if execution is not None:
             log.warning(
                 "worker lost",
