@@ -77,7 +77,10 @@ async def activity(pool: Pool, notebook_id: UUID) -> Activity:
 
 async def react(store: EventStore, pool: Pool, batch: Sequence[RecordedEvent]) -> None:
     """Take the next step of every deletion that ``batch`` concerns."""
-    for recorded in [event for event in batch if event.type in _OF_INTEREST]:
+    told = [event for event in batch if event.type in _OF_INTEREST]
+    # Nearly always none: what runs of a notebook is looked up in all of its events.
+    going = await _going(pool, {event.subject_id for event in told})
+    for recorded in [event for event in told if event.subject_id in going]:
         metadata = Metadata(
             actor=ACTOR,
             correlation_id=recorded.metadata.correlation_id,
@@ -85,6 +88,22 @@ async def react(store: EventStore, pool: Pool, batch: Sequence[RecordedEvent]) -
             traceparent=recorded.metadata.traceparent,
         )
         await advance(store, pool, recorded.subject_id, metadata)
+
+
+async def _going(pool: Pool, notebook_ids: set[UUID]) -> set[UUID]:
+    """Of these notebooks, those that are deleted or about to be."""
+    if not notebook_ids:
+        return set()
+    async with acquire(pool) as connection:
+        rows = await connection.fetch(
+            """
+            SELECT DISTINCT stream_id FROM event
+            WHERE stream_id = ANY($1) AND type = ANY($2)
+            """,
+            sorted(notebook_ids),
+            [Notebook.DeletionRequested.TYPE, Notebook.Deleted.TYPE],
+        )
+    return {row[0] for row in rows}
 
 
 async def advance(store: EventStore, pool: Pool, notebook_id: UUID, metadata: Metadata) -> bool:
