@@ -5,6 +5,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 import click
+import msgspec
 
 from nbledger import __version__, roles
 from nbledger.administration import audit, token
@@ -130,7 +131,9 @@ main.add_command(audit)
 
 def _run_local(command: Callable[[Settings, asyncio.Event], Awaitable[None]]) -> None:
     settings = load_settings()
-    logging.configure(settings.log, role="up")
+    # What is done is told in words already; the roles keep logs of their own.
+    quiet = msgspec.structs.replace(settings.log, level="warning")
+    logging.configure(settings.log if settings.log.level == "debug" else quiet, role="up")
 
     async def wait() -> None:
         stop = asyncio.Event()
