@@ -16,6 +16,7 @@ from support.executions import TERMINAL, Stage, eventually, make_settings, stage
 
 from nbledger_domain.execution import Execution, ExecutionStatus, Phase, TerminationCode
 from nbledger_infrastructure.settings import Settings
+from nbledger_workers.work_folder import work_folder
 
 pytestmark = pytest.mark.kafka
 
@@ -115,6 +116,11 @@ async def test_a_killed_worker_is_taken_over(
                     execution = await scene.until(execution_id, seconds=40)
                 assert execution.status is ExecutionStatus.COMPLETED
                 assert execution.epoch == 2
+        # The next worker has tidied up, or will.
+        with work_folder(Path(config.worker.work_folder)) as folder:
+            assert [path.name.removesuffix(".lock") for path in folder.parent.iterdir()] == [
+                folder.name
+            ] * 2
         types = [recorded.type for recorded in await scene.history(execution_id)]
         assert sum(each in TERMINAL for each in types) == 1
         assert types.count(Execution.AttemptLost.TYPE) == 1

@@ -306,7 +306,7 @@ async def test_a_lost_lease_stops_the_run(scene: Stage) -> None:
         before = await scene.types(execution_id)
         await leases.release(scene.pool, Lease(execution_id, 1))
         work = Path(scene.settings.worker.work_folder)
-        await eventually(lambda: not list(work.iterdir()))
+        await eventually(lambda: not list(work.glob("*/run-*")))
     assert await scene.types(execution_id) == before
 
 

@@ -55,6 +55,7 @@ class Services(msgspec.Struct, frozen=True):
     store: EventStore
     artifacts: ArtifactStore
     keeper: LeaseKeeper
+    work_folder: Path
     offers: Mapping[str, WorkerOffer]
     on_language: Callable[[str, str], None]
     """Called with kernel type and version of its language when a kernel has told."""
@@ -213,10 +214,7 @@ class Run:
         return await self._services.store.read_stream(stream_id)
 
     def _make_folder(self) -> Path:
-        parent = self._services.settings.worker.work_folder or None
-        if parent is not None:
-            Path(parent).mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix="nbledger-run-", dir=parent))
+        return Path(tempfile.mkdtemp(prefix="run-", dir=self._services.work_folder))
 
     def _request(
         self,

@@ -5,8 +5,10 @@ import os
 import secrets
 import socket
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -25,6 +27,7 @@ from nbledger_workers.intake import Command, Slots
 from nbledger_workers.kernel.specs import offered_kernels
 from nbledger_workers.leases import LeaseKeeper
 from nbledger_workers.run import Run, Services
+from nbledger_workers.work_folder import work_folder
 
 log = structlog.get_logger(__name__)
 
@@ -82,6 +85,10 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
                 offers[kernel_type], language_version=version
             )
 
+        # Entered last, so that it is removed first, and only once no run is left.
+        parent = Path(settings.worker.work_folder or tempfile.gettempdir())
+        folder = stack.enter_context(work_folder(parent))
+
         services = Services(
             settings=settings,
             worker_id=worker_id,
@@ -89,6 +96,7 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
             store=store,
             artifacts=ArtifactStore(open_store(settings.artifacts.url)),
             keeper=keeper,
+            work_folder=folder,
             offers=offers,
             on_language=on_language,
         )
