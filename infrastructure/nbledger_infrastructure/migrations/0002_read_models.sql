@@ -207,7 +207,7 @@ CREATE TABLE execution_status (
 );
 
 CREATE INDEX ON execution_status (notebook_id, requested_position DESC);
-CREATE INDEX ON execution_status (execution_id) WHERE NOT ended;
+CREATE INDEX ON execution_status (requested_at, execution_id) WHERE NOT ended;
 
 -- Seconds that the last few completed runs of a notebook took, oldest first.
 CREATE TABLE notebook_duration (
