@@ -14,10 +14,12 @@ from nbledger import notify
 from nbledger.children import Child, Service
 from nbledger_infrastructure import tokens
 from nbledger_infrastructure.database import connect_pool, migrate
+from nbledger_infrastructure.embedded.errors import HomeNotUsable
 from nbledger_infrastructure.embedded.home import (
     Home,
     ServerInfo,
     open_home,
+    write_atomically,
     write_server_json,
 )
 from nbledger_infrastructure.embedded.postgres import start_postgres
@@ -155,13 +157,18 @@ async def _prepare(home: Home, dsn: str) -> Credentials:
 
 
 def _credentials(path: Path) -> Credentials:
+    """The home's credentials, made at the first start.
+
+    Raises :class:`HomeNotUsable` for a file that cannot be read: others would be a new tenant,
+    who sees none of the notebooks.
+    """
     try:
         return msgspec.json.decode(path.read_bytes(), type=Credentials)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except FileNotFoundError:
         credentials = Credentials(uuid4(), uuid4(), tokens.generate())
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(credentials))
+    except (OSError, msgspec.DecodeError) as error:
+        raise HomeNotUsable(path.parent, f"{path.name} cannot be read: {error}") from None
+    write_atomically(path, msgspec.json.encode(credentials))
     return credentials
 
 

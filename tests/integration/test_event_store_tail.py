@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 from support.event_store import METADATA, connect, new_event, new_stream, open_pool, open_store
 
@@ -108,3 +110,18 @@ async def test_a_cancelled_wait_loses_nothing(store: EventStore, pool: Pool) -> 
             assert task.cancelled()
             await append(store)
             assert [e.position for e in await events.next_batch()] == [expected]
+
+
+async def test_large_events_come_in_smaller_batches(store: EventStore) -> None:
+    # Random, so that it cannot be compressed.
+    large = [b'{"text": "%s"}' % random.randbytes(3 << 20).hex().encode() for _ in range(5)]
+    for data in large:
+        event = msgspec.structs.replace(new_event(), data=data)
+        await store.append(new_stream(), [event], expected_version=0, metadata=METADATA)
+    read: list[bytes | None] = []
+    sizes: list[int] = []
+    while batch := await store.read_all(after_position=len(read), limit=500):
+        sizes.append(len(batch))
+        read += [recorded.data for recorded in batch]
+    assert read == large
+    assert max(sizes) < len(large)

@@ -97,7 +97,7 @@ def write_server_json(path: Path, info: ServerInfo) -> Path:
         the file.
     """
     target = path / _SERVER
-    _write_atomically(target, msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
+    write_atomically(target, msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
     return target
 
 
@@ -129,13 +129,14 @@ def _instance(path: Path) -> str:
         return str(uuid.UUID(file.read_text().strip()))
     except FileNotFoundError:
         instance = str(uuid.uuid4())
-        _write_atomically(file, f"{instance}\n".encode())
+        write_atomically(file, f"{instance}\n".encode())
         return instance
     except ValueError:
         raise HomeNotUsable(path, f"{file} does not hold an id") from None
 
 
-def _write_atomically(target: Path, content: bytes) -> None:
+def write_atomically(target: Path, content: bytes) -> None:
+    """Write a file, whole or not at all, for the owner's eyes only."""
     # mkstemp makes files with mode 0600.
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:

@@ -31,7 +31,17 @@ _encode_metadata = msgspec.json.Encoder().encode
 _SELECT = f"SELECT {COLUMNS} FROM event "  # noqa: S608  field names of a struct
 _READ_STREAM = _SELECT + "WHERE stream_id = $1 AND version > $2 ORDER BY version LIMIT $3"
 _READ_SUBJECT = _SELECT + "WHERE subject_id = $1 AND position > $2 ORDER BY position"
-READ_ALL = _SELECT + "WHERE position > $1 ORDER BY position LIMIT $2"
+# As many as asked for, but no further than the one that passes 16 MiB as stored: an event may
+# hold a whole notebook.
+READ_ALL = f"""
+SELECT {COLUMNS} FROM (
+    SELECT *, sum(pg_column_size(data)) OVER (
+        ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ) AS bytes_before
+    FROM (SELECT * FROM event WHERE position > $1 ORDER BY position LIMIT $2) AS next
+) AS measured
+WHERE coalesce(bytes_before, 0) <= 16777216 ORDER BY position
+"""  # noqa: S608  field names of a struct
 
 
 class EventStore:
@@ -106,7 +116,11 @@ class EventStore:
         return [recorded_event(row) for row in rows]
 
     async def read_all(self, *, after_position: int, limit: int) -> list[RecordedEvent]:
-        """Read at most `limit` events of all streams, by position."""
+        """Read the next events of all streams, by position.
+
+        At most `limit`, and fewer when they are large: 16 MiB as stored are enough for a call.
+        None at all means that there are no more.
+        """
         async with self._reading() as connection:
             rows = await connection.fetch(READ_ALL, after_position, limit)
         return [recorded_event(row) for row in rows]
