@@ -92,6 +92,15 @@ async def _leave(_: object) -> None:
     """Reset nothing."""
 
 
+async def close_pool(pool: Pool) -> None:
+    """Close all connections; those that do not close in time are cut."""
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            await pool.close()
+    except (TimeoutError, *UNAVAILABLE):
+        pool.terminate()
+
+
 @asynccontextmanager
 async def acquire(
     pool: Pool, *, timeout: float = CONNECT_TIMEOUT

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from nbledger_infrastructure.artifacts import ArtifactStore, open_store
-from nbledger_infrastructure.database import UNAVAILABLE, Pool, connect_pool
+from nbledger_infrastructure.database import Pool, close_pool, connect_pool
 from nbledger_infrastructure.event_store import EventStore, RecordedEvent
 from nbledger_infrastructure.settings import Settings
 from nbledger_projections import deletions, eraser, rebuild
@@ -15,7 +15,6 @@ from nbledger_projections.runner import run_projection, run_reactor
 
 log = structlog.get_logger(__name__)
 
-CLOSE_TIMEOUT = 5.0
 """Seconds to give the connections back at the end."""
 
 _CONSUMERS = len(PROJECTIONS) + 2
@@ -39,7 +38,7 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
         await _run_all(settings, pool, store, stop, on_ready)
     finally:
         await store.close()
-        await _close(pool)
+        await close_pool(pool)
 
 
 async def _run_all(
@@ -79,11 +78,3 @@ async def _run_all(
         await stop.wait()
         for task in tasks:
             task.cancel()
-
-
-async def _close(pool: Pool) -> None:
-    try:
-        async with asyncio.timeout(CLOSE_TIMEOUT):
-            await pool.close()
-    except (TimeoutError, *UNAVAILABLE):
-        pool.terminate()

@@ -13,10 +13,10 @@ import asyncpg
 import structlog
 
 from nbledger_infrastructure.database import (
-    UNAVAILABLE,
     Pool,
     PooledConnection,
     acquire,
+    close_pool,
     connect_pool,
 )
 from nbledger_infrastructure.event_store import EventStore, RecordedEvent
@@ -79,7 +79,7 @@ async def rebuild(settings: Settings, name: str, progress: Callable[[str], None]
         for each in PROJECTIONS if name == ALL else [name]:
             await rebuild_projection(pool, each, progress)
     finally:
-        await _close(pool)
+        await close_pool(pool)
 
 
 def _unheard(_: str) -> None:
@@ -249,11 +249,3 @@ async def _swap(
 async def _read(connection: PooledConnection, after: int) -> list[RecordedEvent]:
     rows = await connection.fetch(READ_ALL, after, BATCH_EVENTS)
     return [recorded_event(row) for row in rows]
-
-
-async def _close(pool: Pool) -> None:
-    try:
-        async with asyncio.timeout(5):
-            await pool.close()
-    except (TimeoutError, *UNAVAILABLE):
-        pool.terminate()

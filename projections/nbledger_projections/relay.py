@@ -27,6 +27,7 @@ from nbledger_infrastructure.database import (
     Pool,
     PooledConnection,
     acquire,
+    close_pool,
     connect_pool,
 )
 from nbledger_infrastructure.event_store import EventTail, RecordedEvent
@@ -61,7 +62,6 @@ FORGOTTEN_SECONDS = 1.0
 STANDBY_SECONDS = 1.0
 """How often a relay that stands by looks whether it is needed."""
 
-CLOSE_TIMEOUT = 5.0
 
 _DELAYS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 
@@ -120,7 +120,7 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
     try:
         await _Relay(pool, settings, stop, on_ready).run()
     finally:
-        await _close(pool)
+        await close_pool(pool)
 
 
 def event_message(recorded: RecordedEvent, kafka: Kafka) -> Message:
@@ -346,11 +346,3 @@ async def _move(connection: PooledConnection, expected: Checkpoint, position: in
         await checkpoints.lock_at(connection, NAME, expected)
         await checkpoints.move(connection, NAME, position)
     return Checkpoint(position, expected.generation)
-
-
-async def _close(pool: Pool) -> None:
-    try:
-        async with asyncio.timeout(CLOSE_TIMEOUT):
-            await pool.close()
-    except (TimeoutError, *UNAVAILABLE):
-        pool.terminate()

@@ -23,6 +23,7 @@ from nbledger_infrastructure.database import (
     DatabaseUnavailableError,
     Pool,
     acquire,
+    close_pool,
     connect_pool,
 )
 from nbledger_infrastructure.event_store import EventStore, Metadata
@@ -95,7 +96,7 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
         pool = await connect_pool(
             settings.postgres.dsn, max_size=4, application_name="nbledger-sweeper"
         )
-        stack.push_async_callback(_close, pool)
+        stack.push_async_callback(close_pool, pool)
         store = EventStore(pool)
         await store.start()
         stack.push_async_callback(store.close)
@@ -296,11 +297,3 @@ class _Commands:
             stack, self._stack = self._stack, AsyncExitStack()
             await stack.aclose()
             raise
-
-
-async def _close(pool: Pool) -> None:
-    try:
-        async with asyncio.timeout(5):
-            await pool.close()
-    except (TimeoutError, *UNAVAILABLE):
-        pool.terminate()
