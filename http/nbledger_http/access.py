@@ -10,7 +10,7 @@ from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from nbledger_http.problems import Code, Problem
+from nbledger_http.problems import Code, Problem, allow
 from nbledger_infrastructure.artifacts import Scope
 from nbledger_infrastructure.event_store import Metadata, Stream
 from nbledger_infrastructure.tokens import Role, Token
@@ -65,7 +65,8 @@ class Access(msgspec.Struct, frozen=True):
 async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Litestar's guard before every handler of the API: token, then project, then right.
 
-    Raises :class:`Problem`: 401, 404 or 403. A handler that names no right is open to nobody.
+    Raises :class:`Problem`: 401, 404 or 403, and 405 for a handler that names no right: Litestar
+    adds one for OPTIONS, which would not name all methods of the address.
     """
     token = await connection.app.state.services.authenticator.authenticate(
         connection.headers.get("authorization")
@@ -74,7 +75,12 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     tenant_id, project_id = _guid(parameters["tenant_id"]), _guid(parameters["project_id"])
     if tenant_id != token.tenant_id or project_id is None or not token.covers(project_id):
         raise Problem(_most_specific(parameters))
-    right: Right = handler.opt["right"]
+    right: Right | None = handler.opt.get("right")
+    if right is None:
+        template = connection.scope["path_template"]
+        routes = [route for route in connection.app.routes if route.path_format == template]
+        known = (str(name) for route in routes for name in route.methods)
+        raise Problem(Code.METHOD_NOT_ALLOWED, headers=allow(known))
     if ROLES[right].isdisjoint(token.roles):
         allowed = " or ".join(sorted(ROLES[right]))
         raise Problem(Code.FORBIDDEN, f"This takes the role {allowed}.")

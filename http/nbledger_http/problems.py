@@ -1,7 +1,7 @@
 """The one place where errors become HTTP: RFC 9457 problems with a closed list of codes."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, cast
 
@@ -157,7 +157,8 @@ def from_exception(error: Exception) -> Problem:
         code = _LITESTAR_CODES.get(error.status_code)
         if code is None:
             return _invalid(str(error.detail))
-        return Problem(code, headers=_allow(error.headers))
+        methods = (error.headers or {}).get("allow", "")
+        return Problem(code, headers=allow(re.findall(r"[A-Z]+", methods)))
     log.error("request failed", exc_info=error)
     return Problem(Code.INTERNAL_ERROR, "The failure has been logged under this request id.")
 
@@ -206,12 +207,9 @@ def _unavailable(detail: str) -> Problem:
     return Problem(Code.UNAVAILABLE, detail, headers=retry)
 
 
-def _allow(headers: Mapping[str, str] | None) -> dict[str, str]:
-    """The ``Allow`` header, which also names HEAD wherever there is GET."""
-    for name, value in (headers or {}).items():
-        if name.lower() == "allow":
-            methods = set(re.findall(r"[A-Z]+", value))
-            if "GET" in methods:
-                methods.add("HEAD")
-            return {"Allow": ", ".join(sorted(methods))}
-    return {}
+def allow(methods: Iterable[str]) -> dict[str, str]:
+    """The ``Allow`` header for ``methods``: HEAD wherever there is GET, and no OPTIONS."""
+    names = set(methods) - {"OPTIONS"}
+    if "GET" in names:
+        names.add("HEAD")
+    return {"Allow": ", ".join(sorted(names))} if names else {}

@@ -171,6 +171,13 @@ async def test_unknown_addresses_and_methods(api: Api) -> None:
     assert answer.status_code == 405
     allowed = set(answer.headers["allow"].split(", "))
     assert {"GET", "HEAD", "PUT", "DELETE"} <= allowed
+    answer = await client.options(f"{api.base}/notebook/{unknown_id()}")
+    assert answer.status_code == 405
+    assert set(answer.headers["allow"].split(", ")) == allowed
+    answer = await client.options(f"/api/{unknown_id()}/{unknown_id()}/notebooks")
+    assert answer.status_code == 404
+    answer = await api.anonymous(base=api.base).options("/notebooks")
+    assert answer.status_code == 401
 
 
 async def test_raw_requests_that_a_client_library_would_not_send(
