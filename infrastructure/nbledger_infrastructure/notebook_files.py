@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import nbformat
 from nbformat.v3.nbjson import to_notebook as read_v3
+from nbformat.v4.rwbase import split_lines
 from nbformat.validator import iter_validate
 
 from nbledger_domain.cells import CELL_ID, Cell, free_ids
@@ -104,9 +105,7 @@ def render_ipynb(
     cells: Sequence[Cell], metadata: Mapping[str, Any], outputs: Mapping[str, list[Any]]
 ) -> bytes:
     """A notebook file, laid out as Jupyter writes it."""
-    notebook = to_nbformat(cells, metadata, outputs)
-    for entry in notebook["cells"]:
-        entry["source"] = entry["source"].splitlines(keepends=True)
+    notebook = split_lines(nbformat.from_dict(to_nbformat(cells, metadata, outputs)))
     text = json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True)
     # A lone surrogate is legal in JSON as an escape, but has no UTF-8 form.
     if any("\ud800" <= character <= "\udfff" for character in text):

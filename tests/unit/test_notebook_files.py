@@ -63,6 +63,27 @@ def test_what_is_not_changed_survives(cells: list[dict[str, Any]], metadata: Any
     assert parse_ipynb(written(parse_ipynb(content))) == parse_ipynb(content)
 
 
+def test_a_file_that_jupyter_wrote_comes_back_byte_for_byte() -> None:
+    data = {
+        "text/plain": "a\nb",
+        "text/html": "<b>\n</b>",
+        "image/svg+xml": "<svg>\n</svg>",
+        "image/png": "iVBO\nRw0K\n",
+        "application/json": {"text": "a\nb"},
+    }
+    shown: dict[str, Any] = {"output_type": "display_data", "data": data, "metadata": {}}
+    outputs = [{"output_type": "stream", "name": "stdout", "text": "é\nb\n"}, shown]
+    attached = {"a.svg": {"image/svg+xml": "<svg>\n</svg>"}}
+    text: dict[str, Any] = {"cell_type": "markdown", "source": "a\r\nb\n", "metadata": {}}
+    cells = [
+        {**code("1\n\n2", outputs=outputs, execution_count=7), "id": "a"},
+        {**text, "id": "b", "attachments": attached},
+    ]
+    notebook = nbformat.reads(file(cells).decode(), as_version=4)  # type: ignore[no-untyped-call]
+    content = nbformat.writes(notebook).encode() + b"\n"  # type: ignore[no-untyped-call]
+    assert written(parse_ipynb(content)) == content
+
+
 @pytest.mark.parametrize("minor", range(5))
 def test_older_files_get_ids_and_keep_everything_else(minor: int) -> None:
     parsed = parse_ipynb(file([code("a = 1", metadata={"tags": ["x"]}), code("a")], minor))
