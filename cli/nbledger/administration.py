@@ -11,6 +11,7 @@ from uuid import UUID
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from nbledger.role import load_settings, run
 from nbledger_infrastructure import tokens
@@ -90,18 +91,19 @@ def list_tokens(tenant_id: UUID | None) -> None:
     async def show() -> None:
         async with _database(settings) as pool:
             found = await tokens.list_all(pool, tenant_id)
-        table = Table("id", "name", "tenant", "projects", "roles", "created", "state")
+        table = Table("id", "name", "tenant", "projects", "roles", "created", "state", box=None)
         for record in found:
             table.add_row(
                 str(record.token_id),
-                record.name,
+                Text(record.name),
                 str(record.tenant_id),
                 "all" if record.project_ids is None else "\n".join(map(str, record.project_ids)),
                 ", ".join(record.roles),
                 f"{record.created_at:%Y-%m-%d %H:%M}",
                 _state(record),
             )
-        console.print(table)
+        # Ids are there to be copied: rather lines that run over than columns cut short.
+        Console(highlight=False, width=1000).print(table)
 
     run(show())
 

@@ -81,6 +81,8 @@ def test_administration_by_command_line(server: LocalServer) -> None:
     assert refused.status_code == 403
     listed = nbledger("token", "list").stdout
     assert "ada" in listed
+    assert token_id in listed
+    assert tenant in listed
     assert token not in listed
     assert nbledger("token", "revoke", token_id).returncode == 0
     assert nbledger("token", "revoke", token_id).returncode == 1
