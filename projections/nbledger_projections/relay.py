@@ -21,6 +21,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from nbledger_domain.execution import Execution
 from nbledger_infrastructure import cloudevents
 from nbledger_infrastructure.cloudevents import Headers
+from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.database import (
     UNAVAILABLE,
     DatabaseUnavailableError,
@@ -86,13 +87,6 @@ class Message(msgspec.Struct, frozen=True):
     headers: Headers
 
 
-class _Command(msgspec.Struct, frozen=True, rename="camel"):
-    execution_id: UUID
-    notebook_id: UUID
-    tenant_id: UUID
-    project_id: UUID
-
-
 class _KernelType(msgspec.Struct, frozen=True, rename="camel"):
     """The part of a request that its command needs."""
 
@@ -143,7 +137,7 @@ def command_message(recorded: RecordedEvent, kafka: Kafka, kernel_type: str | No
     room may take it.
     """
     kind = cloudevents.CANCEL if kernel_type is None else cloudevents.EXECUTE
-    command = _Command(
+    command = Command(
         recorded.stream_id, recorded.subject_id, recorded.tenant_id, recorded.project_id
     )
     return Message(

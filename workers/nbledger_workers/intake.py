@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from nbledger_infrastructure import cloudevents
+from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.kafka import (
     BrokerUnavailableError,
     command_topic,
@@ -46,15 +47,6 @@ class ConsumerStuckError(Exception):
 
 class BrokerForgotError(Exception):
     """The broker has fewer messages than were read from it: it was started anew, empty."""
-
-
-class Command(msgspec.Struct, frozen=True, rename="camel"):
-    """What a message asks a worker to do something about."""
-
-    execution_id: UUID
-    notebook_id: UUID
-    tenant_id: UUID
-    project_id: UUID
 
 
 class Slots:

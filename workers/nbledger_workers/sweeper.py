@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError
 
 from nbledger_domain.execution import Execution
 from nbledger_infrastructure import clock, cloudevents, worker_registry
+from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.database import (
     UNAVAILABLE,
     DatabaseUnavailableError,
@@ -37,7 +38,6 @@ from nbledger_infrastructure.kafka import (
 from nbledger_infrastructure.settings import Settings
 from nbledger_workers import leases
 from nbledger_workers.claims import give_up_if_held
-from nbledger_workers.intake import Command
 from nbledger_workers.leases import Lease
 
 log = structlog.get_logger(__name__)

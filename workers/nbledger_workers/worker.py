@@ -17,13 +17,14 @@ import structlog
 
 from nbledger_infrastructure import worker_registry
 from nbledger_infrastructure.artifacts import ArtifactStore, open_store
+from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.database import UNAVAILABLE, DatabaseUnavailableError, connect_pool
 from nbledger_infrastructure.event_store import EventStore
 from nbledger_infrastructure.settings import Settings
 from nbledger_infrastructure.worker_registry import WorkerOffer
 from nbledger_workers import intake
 from nbledger_workers.claims import claim
-from nbledger_workers.intake import Command, Slots
+from nbledger_workers.intake import Slots
 from nbledger_workers.kernel.specs import offered_kernels
 from nbledger_workers.leases import LeaseKeeper
 from nbledger_workers.run import Run, Services
