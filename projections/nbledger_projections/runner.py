@@ -186,7 +186,7 @@ async def supervise(name: str, follow: Callable[[Progress], Awaitable[None]]) ->
         try:
             await follow(progress)
         except (CheckpointMovedError, *_CONTENDED) as error:
-            log.info("consumer begins again", consumer=name, reason=type(error).__name__)
+            log.debug("consumer begins again", consumer=name, reason=type(error).__name__)
         except (DatabaseUnavailableError, *UNAVAILABLE) as error:
             log.warning("consumer interrupted", consumer=name, error=type(error).__name__)
         except Exception:

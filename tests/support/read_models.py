@@ -74,14 +74,21 @@ async def begin(pool: Pool, name: str) -> Checkpoint:
 async def until_reached(pool: Pool, position: int, *names: str, seconds: float = 20.0) -> None:
     """Wait until the consumers (by default all projections) have come to a position."""
     changed = asyncio.Event()
+
+    def wake(*_: object) -> None:
+        changed.set()
+
     async with asyncio.timeout(seconds), acquire(pool) as connection:
-        await connection.add_listener(checkpoints.CHANNEL, lambda *_: changed.set())
-        for name in names or PROJECTIONS:
-            while await checkpoints.checkpoint(pool, name) < position:
-                changed.clear()
-                if await checkpoints.checkpoint(pool, name) < position:
+        await connection.add_listener(checkpoints.CHANNEL, wake)
+        try:
+            for name in names or PROJECTIONS:
+                while True:
+                    changed.clear()
+                    if await checkpoints.checkpoint(pool, name) >= position:
+                        break
                     await changed.wait()
-        await connection.reset_all_listeners()
+        finally:
+            await connection.remove_listener(checkpoints.CHANNEL, wake)
 
 
 def naive_details(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
