@@ -12,6 +12,7 @@ from nbledger.administration import audit, token
 from nbledger.errors import DemoFailedError
 from nbledger.role import load_settings, run, run_role, stop_on_signals
 from nbledger_infrastructure import logging
+from nbledger_infrastructure.database import MigrationChangedError
 from nbledger_infrastructure.embedded.errors import EmbeddedError
 from nbledger_infrastructure.settings import Settings, environment_names
 
@@ -142,7 +143,7 @@ def _run_local(command: Callable[[Settings, asyncio.Event], Awaitable[None]]) ->
 
     try:
         run(wait())
-    except* (EmbeddedError, DemoFailedError) as failures:
+    except* (EmbeddedError, DemoFailedError, MigrationChangedError) as failures:
         for failure in _leaves(failures):
             click.echo(f"Error: {failure}", err=True)
         sys.exit(1)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -14,7 +15,7 @@ from nbledger import notify
 from nbledger.children import Child, Service
 from nbledger_infrastructure import tokens
 from nbledger_infrastructure.database import connect_pool, migrate
-from nbledger_infrastructure.embedded.errors import HomeNotUsable
+from nbledger_infrastructure.embedded.errors import HomeNotUsable, PortNotUsable
 from nbledger_infrastructure.embedded.home import (
     Home,
     ServerInfo,
@@ -59,7 +60,8 @@ async def running(settings: Settings, *, progress: Progress) -> AsyncIterator[Se
             swept = await sweep_instance(home.instance)
             if swept:
                 progress(f"Ended {len(swept)} processes that an earlier run left behind")
-            environment = await _start_services(stack, home, settings, progress)
+            port = _free_port(settings)
+            environment = await _start_services(stack, home, settings, port, progress)
             credentials = await _prepare(home, environment["NBLEDGER_POSTGRES_DSN"])
             progress("Starting API, relay, projector and worker")
             url = await _start_roles(stack, home, environment)
@@ -77,8 +79,25 @@ async def running(settings: Settings, *, progress: Progress) -> AsyncIterator[Se
             progress("Stopping")
 
 
+def _free_port(settings: Settings) -> str:
+    """The port of the API, found free before anything is started; 0 is any.
+
+    Raises :class:`PortNotUsable`.
+    """
+    port = os.environ.get("NBLEDGER_PORT") or str(settings.http.port)
+    host = settings.http.host
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, int(port)), family=family).close()
+    except (ValueError, OverflowError):
+        raise PortNotUsable(port, "it has to be a number from 0 to 65535") from None
+    except OSError as error:
+        raise PortNotUsable(f"{port} of {host}", error.strerror or str(error)) from None
+    return port
+
+
 async def _start_services(
-    stack: AsyncExitStack, home: Home, settings: Settings, progress: Progress
+    stack: AsyncExitStack, home: Home, settings: Settings, port: str, progress: Progress
 ) -> dict[str, str]:
     """Start what the settings do not name; returns the settings of the roles."""
     environment = {
@@ -88,7 +107,7 @@ async def _start_services(
         "NBLEDGER_WORKER_WORK_FOLDER": settings.worker.work_folder,
         "NBLEDGER_WORKER_SHUTDOWN_GRACE_SECONDS": str(STOP_SECONDS - 2),
         "NBLEDGER_HTTP_DRAIN_SECONDS": str(STOP_SECONDS - 2),
-        "NBLEDGER_HTTP_PORT": os.environ.get("NBLEDGER_PORT") or str(settings.http.port),
+        "NBLEDGER_HTTP_PORT": port,
         "NBLEDGER_HEALTH_PORT": "0",
         "NBLEDGER_LOG_FORMAT": "json",
     }
@@ -109,13 +128,13 @@ async def _start_services(
         progress("Starting the Kafka broker")
         log_file = home.path / "logs" / "tansu.log"
         broker = await start_tansu(log_file, instance=home.instance)
-        port = int(broker.bootstrap_servers.rpartition(":")[2])
+        broker_port = int(broker.bootstrap_servers.rpartition(":")[2])
         await _keep(
             stack,
             Service(
                 "tansu",
                 broker,
-                partial(start_tansu, log_file, port=port, instance=home.instance),
+                partial(start_tansu, log_file, port=broker_port, instance=home.instance),
             ),
         )
         environment["NBLEDGER_KAFKA_BOOTSTRAP_SERVERS"] = broker.bootstrap_servers

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 import requests
 from support.local_server import LocalServer, local_server
 
@@ -30,6 +31,20 @@ def test_a_second_up_on_the_same_home_says_so_and_ends(server: LocalServer) -> N
     assert server.info.url in printed.decode()
     ready = requests.get(f"{server.info.url}/health/ready", timeout=10)
     assert ready.status_code == 200, "the first was disturbed"
+
+
+@pytest.mark.parametrize("port", ["", "http", "70000"])
+def test_a_port_that_cannot_be_had_is_told_before_anything_starts(
+    server: LocalServer, tmp_path: Path, port: str
+) -> None:
+    taken = server.info.url.rpartition(":")[2]
+    other = LocalServer(tmp_path, {"NBLEDGER_PORT": port or taken})
+    ended = other.command("up")
+    printed, _ = ended.communicate(timeout=30)
+    assert ended.returncode == 1
+    assert printed.startswith(f"Error: cannot serve on port {port or taken}".encode())
+    assert len(printed.splitlines()) == 1
+    assert not (tmp_path / "postgres").exists()
 
 
 def test_ctrl_c_ends_every_process_within_ten_seconds_and_data_stays() -> None:

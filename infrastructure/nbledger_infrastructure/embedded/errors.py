@@ -57,6 +57,16 @@ class HomeNotUsable(EmbeddedError):
         super().__init__(f"cannot use {home} as the home folder: {reason}")
 
 
+class PortNotUsable(EmbeddedError):
+    """The API cannot listen where it should."""
+
+    def __init__(self, port: str, reason: str) -> None:
+        super().__init__(
+            f"cannot serve on port {port}: {reason}. "
+            "NBLEDGER_PORT chooses another (0: any free one)"
+        )
+
+
 class LeftoverProcesses(EmbeddedError):
     """Processes of an earlier run could not be ended.
 
