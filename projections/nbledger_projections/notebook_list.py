@@ -232,8 +232,8 @@ class NotebookListProjection:
 
     name: ClassVar[str] = NAME
     tables: ClassVar[tuple[str, ...]] = (
-        "notebook_list",
         "notebook_list_count",
+        "notebook_list",
         "notebook_list_project",
     )
 

@@ -35,9 +35,10 @@ BATCH_EVENTS = 1000
 BATCH_TIMEOUT = 60.0
 """Seconds that reading a batch, or folding and writing it, may take."""
 
-SWAP_LOCK_TIMEOUT = "2s"
-"""How long the swap waits for readers, who wait behind it, before it tries again later."""
-SWAP_ATTEMPTS = 20
+SWAP_LOCK_TIMEOUT = "500ms"
+"""How long the swap waits for readers, who wait behind it, before it tries again later. Less than
+PostgreSQL's deadlock_timeout: should there be one, it is the swap that gives way."""
+SWAP_ATTEMPTS = 60
 SWAP_PAUSE = 0.5
 """Seconds between those attempts."""
 
@@ -238,6 +239,9 @@ async def _swap(
             await project(connection, projection, events)
             projection.settle()
             position = events[-1].position
+        # All of them before any is dropped, in the order in which queries come to them.
+        tables = ", ".join(f'"{live}".{table}' for table in projection.tables)
+        await connection.execute(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE")
         for table in projection.tables:
             await connection.execute(f'DROP TABLE "{live}".{table}')
             await connection.execute(f'ALTER TABLE {beside}.{table} SET SCHEMA "{live}"')

@@ -38,6 +38,8 @@ _CONTENDED = (
 class Projection(Protocol):
     """Tables folded from events, with the rows in memory that it has lately worked on.
 
+    ``tables`` come in the order in which queries for them read them.
+
     For each batch: ``load``, ``apply`` for every event, ``save``, and once that is committed
     ``settle``. After any failure ``reset``.
     """
