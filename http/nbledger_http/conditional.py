@@ -1,7 +1,7 @@
 """Entity tags and conditional requests (RFC 9110, section 13)."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
 
@@ -9,13 +9,21 @@ from litestar import Request
 
 from nbledger_http.replies import Reply, empty_reply, json_reply
 
+SECOND = timedelta(seconds=1)
 _ETAG = re.compile(r'(W/)?"([^"]*)"')
 _STREAM_VERSION = re.compile(r"v(\d{1,18})(?:\.p\d{1,18})?")
 
 
-def http_date(moment: datetime) -> str:
-    """``moment`` as an HTTP date, which has no fractions of a second."""
-    return format_datetime(moment.astimezone(UTC).replace(microsecond=0), usegmt=True)
+def last_modified(moment: datetime) -> str:
+    """``Last-Modified`` for what was changed at ``moment``.
+
+    An HTTP date has no fractions of a second. While that second lasts there may be one more
+    change in it, which the same date would hide: until then it is the second before.
+    """
+    second = moment.astimezone(UTC).replace(microsecond=0)
+    if datetime.now(UTC) < second + SECOND:
+        second -= SECOND
+    return format_datetime(second, usegmt=True)
 
 
 def document_reply(
@@ -32,7 +40,7 @@ def document_reply(
     """
     tags = {
         "ETag": etag,
-        "Last-Modified": http_date(modified_at),
+        "Last-Modified": last_modified(modified_at),
         "Cache-Control": "private, no-cache",
     }
     if _not_modified(request, etag, modified_at if by_time else None):

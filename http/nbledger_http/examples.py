@@ -241,6 +241,23 @@ EXECUTION: dict[str, Any] = {
     "error": {"terminationCode": "cell_error", "detail": "cell-002 raised KeyError"},
 }
 
+CANCELLED_EXECUTION: dict[str, Any] = {
+    **{name: value for name, value in NEW_EXECUTION.items() if name != "warnings"},
+    "phase": "Executing",
+    "attempts": 1,
+    "cancelRequested": True,
+}
+
+EXECUTION_LIST: dict[str, Any] = {
+    "executions": [
+        {name: value for name, value in EXECUTION.items() if name not in ("cellResults", "error")}
+    ],
+    "totalCount": 1,
+    "page": 1,
+    "pageSize": 20,
+    "hasNextPage": False,
+}
+
 RESULTS: dict[str, Any] = {
     "executionId": _EXECUTION_ID,
     "notebookId": _NOTEBOOK_ID,
@@ -329,3 +346,6 @@ HISTORY: dict[str, Any] = {
     ],
     "next": None,
 }
+
+HEALTHY: dict[str, Any] = {"status": "ok", "missing": []}
+UNHEALTHY: dict[str, Any] = {"status": "unavailable", "missing": ["database"]}

@@ -10,7 +10,7 @@ from nbledger_http.access import Right, access_of, execution_id_of, notebook_id_
 from nbledger_http.bodies import json_object
 from nbledger_http.commands.cancel_execution import cancel_execution
 from nbledger_http.commands.execute_notebook import execute_notebook
-from nbledger_http.conditional import document_reply, http_date
+from nbledger_http.conditional import document_reply, last_modified
 from nbledger_http.documentation import (
     ETAG,
     IF_MODIFIED_SINCE,
@@ -116,7 +116,7 @@ def state_headers(view: ExecutionView) -> dict[str, str]:
     """What the answer to a command says of the execution's state."""
     return {
         "ETag": reading.execution_etag(view),
-        "Last-Modified": http_date(view.modified_at),
+        "Last-Modified": last_modified(view.modified_at),
         "Nbledger-Position": str(view.position),
     }
 
@@ -168,6 +168,7 @@ async def get_execution(request: Request[Any, Any, Any]) -> Reply:
             200: Answer(
                 description="The executions.",
                 schema=ExecutionListDocument,
+                example=examples.EXECUTION_LIST,
                 headers={"Nbledger-Position": "Up to where in the store the list knows."},
             )
         },
@@ -217,6 +218,7 @@ async def list_executions(request: Request[Any, Any, Any]) -> Reply:
             202: Answer(
                 description="The execution, which is about to end or has just ended.",
                 schema=ExecutionDocument,
+                example=examples.CANCELLED_EXECUTION,
                 headers={**ETAG, **POSITION},
             )
         },

@@ -7,6 +7,7 @@ import msgspec
 import structlog
 from litestar import Request, get
 
+from nbledger_http import examples
 from nbledger_http.documentation import Answer, Operation
 from nbledger_http.replies import Reply, json_reply
 from nbledger_http.schemas import Health
@@ -27,7 +28,7 @@ OK = msgspec.json.encode(Health(status="ok"))
         tag=TAG,
         summary="Whether the process lives",
         secured=False,
-        answers={200: Answer(description="It does.", schema=Health)},
+        answers={200: Answer(description="It does.", schema=Health, example=examples.HEALTHY)},
     ),
 )
 async def live(request: Request[Any, Any, Any]) -> Reply:  # noqa: ARG001 (a handler's signature)
@@ -43,8 +44,12 @@ async def live(request: Request[Any, Any, Any]) -> Reply:  # noqa: ARG001 (a han
         summary="Whether the service can work",
         secured=False,
         answers={
-            200: Answer(description="It can.", schema=Health),
-            503: Answer(description="It cannot; what is missing.", schema=Health),
+            200: Answer(description="It can.", schema=Health, example=examples.HEALTHY),
+            503: Answer(
+                description="It cannot; what is missing.",
+                schema=Health,
+                example=examples.UNHEALTHY,
+            ),
         },
     ),
 )

@@ -13,7 +13,7 @@ from nbledger_http.commands.create_notebook import create_notebook, template_cel
 from nbledger_http.commands.delete_notebook import delete_notebook
 from nbledger_http.commands.load_notebook import load_notebook
 from nbledger_http.commands.update_notebook import update_notebook
-from nbledger_http.conditional import Precondition, document_reply, http_date
+from nbledger_http.conditional import Precondition, document_reply, last_modified
 from nbledger_http.documentation import (
     ETAG,
     IF_MATCH,
@@ -246,7 +246,7 @@ def state_headers(view: NotebookView) -> dict[str, str]:
     """What the answer to a change says of the notebook's state."""
     return {
         "ETag": reading.notebook_etag(view),
-        "Last-Modified": http_date(view.modified_at),
+        "Last-Modified": last_modified(view.modified_at),
         "Nbledger-Position": str(view.position),
     }
 

@@ -130,6 +130,10 @@ async def test_the_description_is_valid_and_complete(api: Api) -> None:
         for operation in methods.values():
             operations += 1
             assert operation["summary"]
+            if operation["operationId"] not in ("getSchemaPage", "getSchema"):
+                for answer in operation["responses"].values():
+                    told = answer.get("content", {}).get("application/json", {"example": None})
+                    assert "example" in told, operation["operationId"]
             contents = [answer.get("content", {}) for answer in operation["responses"].values()]
             contents.append(operation.get("requestBody", {}).get("content", {}))
             for content in contents:
