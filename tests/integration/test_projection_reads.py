@@ -227,7 +227,7 @@ async def test_a_run_is_estimated_by_those_that_completed_before_it(
 async def test_executions_of_a_notebook_newest_first(pool: Pool, store: EventStore) -> None:
     dice = random.Random(7)
     story = begin(dice)
-    await record(store, story)
+    position = await record(store, story)
     for _ in range(5):
         story.executions.append(request(story, dice))
         position = await record(store, story)

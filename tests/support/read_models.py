@@ -227,8 +227,8 @@ class Crashing:
 
     def __init__(self, projection: Projection) -> None:
         self._projection = projection
-        self.name = projection.name  # type: ignore[misc]
-        self.tables = projection.tables  # type: ignore[misc]
+        self.name = projection.name
+        self.tables = projection.tables
         self.at: str | None = None
 
     def _perhaps(self, point: str) -> None:
