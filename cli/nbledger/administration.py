@@ -64,6 +64,8 @@ def create_token(
     name: str, tenant_id: UUID, project_ids: tuple[UUID, ...], roles: tuple[str, ...], days: int
 ) -> None:
     """Create a token and print it. It is stored only as a hash and never shown again."""
+    if not name.strip():
+        raise click.BadParameter("must not be blank: history shows it", param_hint="--name")
     settings = load_settings("postgres.dsn")
 
     async def create() -> None:

@@ -24,7 +24,8 @@ def decode(body: bytes) -> Any:
     except RecursionError:
         raise InvalidInputError([Fault("", "is nested too deeply")]) from None
     except (msgspec.MsgspecError, ValueError) as error:
-        raise InvalidInputError([Fault("", f"is not JSON: {error}")]) from None
+        reason = "is empty" if not body.strip() else f"is not JSON: {error}"
+        raise InvalidInputError([Fault("", reason)]) from None
     return value
 
 
@@ -179,11 +180,30 @@ class Members:
             return default
 
 
+_KINDS = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "an array",
+    "object": "an object",
+    "null": "null",
+}
+_EXPECTED = re.compile(r"Expected `([^`]+)`(.*)\Z", re.DOTALL)
+
+
 def _from_msgspec(pointer: str, message: str) -> Fault:
-    """A fault where msgspec says it is; its own words start in lower case."""
+    """A fault where msgspec says it is, in words that are not Python's."""
     match = _AT.search(message)
     if match is not None:
         message = message[: match.start()]
         for index, name in _STEP.findall(match[1]):
             pointer += f"/{'*' if index == '...' else index or name}"
-    return Fault(pointer, message[:1].lower() + message[1:])
+    expected = _EXPECTED.match(message)
+    if expected is None:
+        return Fault(pointer, message[:1].lower() + message[1:])
+    wanted = " or ".join(_KINDS.get(kind, kind) for kind in expected[1].split(" | "))
+    limit = expected[2].split(", got")[0]
+    if limit.endswith("regex '\\\\S'"):
+        return Fault(pointer, "must not be blank")
+    return Fault(pointer, f"must be {wanted}{limit}")

@@ -121,7 +121,10 @@ class Translator:
         status = CellStatus(report.status.value)
         at = report.ended or clock.now()
         error = None
-        if report.error_name is not None and status is not CellStatus.SUCCESS:
+        if status is CellStatus.TIMED_OUT:
+            # The interrupt that ended it is ours, and no fault of the notebook.
+            error = CellError("TimeoutError", "the cell was still running when time was up", [])
+        elif report.error_name is not None and status is not CellStatus.SUCCESS:
             error = CellError(
                 report.error_name,
                 outputs.plain(report.error_value or ""),
