@@ -28,6 +28,7 @@ async def scene(
         yield made
 
 
+@pytest.mark.timeout(180)
 async def test_a_broker_that_forgets_loses_nothing(
     database_dsn: str, topic_prefix: str, tmp_path: Path
 ) -> None:
@@ -45,7 +46,8 @@ async def test_a_broker_that_forgets_loses_nothing(
                 await broker.stop()
                 lost = await scene.request("2")
                 broker = await start_tansu(tmp_path / "tansu.log", port=port)
-                execution = await scene.until(lost, seconds=40)
+                # Most of it is the group's: members of before have to be given up first.
+                execution = await scene.until(lost, seconds=120)
                 assert execution.status is ExecutionStatus.COMPLETED
         finally:
             await broker.stop()
