@@ -169,7 +169,8 @@ async def test_held_cells_wait_until_they_are_confirmed(tmp_path: Path) -> None:
     assert (await cancelled.result()).outcome is Outcome.CANCELLED
     assert cancelled.statuses == [CellStatus.CANCELLED, CellStatus.SKIPPED]
 
-    late = Recorded(request(tmp_path, *cells, held_cells=[0], timeout=2.0))
+    # Long enough for the kernel to start on a busy machine.
+    late = Recorded(request(tmp_path, *cells, held_cells=[0], timeout=10.0))
     assert (await late.result()).outcome is Outcome.TIMED_OUT
     assert late.statuses == [CellStatus.TIMED_OUT, CellStatus.SKIPPED]
     assert not mark.exists()
