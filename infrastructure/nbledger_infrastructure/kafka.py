@@ -1,7 +1,7 @@
 """Kafka through aiokafka: topics, producers and consumers, set up alike in every process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 from aiokafka.helpers import create_ssl_context
+from aiokafka.producer.message_accumulator import MessageAccumulator
 
 from nbledger_infrastructure.settings import Kafka
 
@@ -143,21 +144,45 @@ async def _start(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
 
 
 async def _stop_producer(client: AIOKafkaProducer) -> None:
-    await _close(client.stop())
-    # Where the flush took too long, its task would go on and send what is left whenever the broker
-    # is back: after what the next producer has sent since.
-    sender = client._sender  # noqa: SLF001 (there is no public way)
-    if sender is not None:
-        await _close(sender.close())
+    if await _close(client.stop()):
+        return
+    # It has been given up in the middle of its flush, and its tasks would go on: whenever the
+    # broker is back they would send what is left, after what the next producer has sent since.
+    # Cut its connections, or its requests under way would be waited for.
+    _give_up_all(client._message_accumulator)  # noqa: SLF001 (there is no public way)
     await _close(client.client.close())
+    if client._sender is not None:  # noqa: SLF001
+        await _close(client._sender.close())  # noqa: SLF001
 
 
-async def _close(closing: Any) -> None:
+def _give_up_all(accumulator: MessageAccumulator) -> None:
+    waiting = [batch for lane in accumulator._batches.values() for batch in lane]  # noqa: SLF001
+    waiting += accumulator._pending_batches  # noqa: SLF001
+    accumulator.fail_all(KafkaError("given up"))
+    for batch in waiting:
+        if batch.future.done() and not batch.future.cancelled():
+            batch.future.exception()  # nobody else will ask for it
+
+
+async def _close(closing: Coroutine[Any, Any, None]) -> bool:
+    """Wait for what ends a client, within bounds; whether it did."""
+    ending = asyncio.create_task(closing)
     try:
-        async with asyncio.timeout(STOP_TIMEOUT):
-            await closing
-    except (KafkaError, TimeoutError, OSError) as error:
+        await asyncio.wait({ending}, timeout=STOP_TIMEOUT)
+    except asyncio.CancelledError:
+        # Cut short it would leave its connections open.
+        await asyncio.wait({ending}, timeout=STOP_TIMEOUT)
+        raise
+    finally:
+        if not ending.done():
+            ending.cancel()
+            await asyncio.wait({ending})
+    try:
+        ending.result()
+    except (KafkaError, OSError, asyncio.CancelledError) as error:
         log.warning("kafka client did not stop in order", error=repr(error))
+        return False
+    return True
 
 
 def _connection(kafka: Kafka) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from uuid import UUID
 
 import msgspec
 import structlog
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.structs import RecordMetadata
 
 from nbledger_domain.execution import Execution
 from nbledger_infrastructure import cloudevents
@@ -35,6 +36,7 @@ from nbledger_infrastructure.event_store import EventTail, RecordedEvent
 from nbledger_infrastructure.kafka import (
     BrokerUnavailableError,
     command_topic,
+    consumer,
     control_topic,
     ensure_topics,
     events_topic,
@@ -69,7 +71,13 @@ _DELAYS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 # Any constant does, as long as nothing else in the database locks on it.
 _LOCK = 0x6E626C_72656C
 
+
+class BrokerForgotError(Exception):
+    """The broker has forgotten what it acknowledged: it was started anew, empty."""
+
+
 _FAILURES = (
+    BrokerForgotError,
     BrokerUnavailableError,
     KafkaError,
     CheckpointMovedError,
@@ -183,12 +191,15 @@ class _Relay:
                         await self._pause(STANDBY_SECONDS)
             except _FAILURES as error:
                 log.warning("relay interrupted", error=repr(error), failures=self._failures + 1)
-                await self._pause(_DELAYS[min(self._failures, len(_DELAYS) - 1)])
-                self._failures += 1
+                await self._back_off()
+            except Exception:
+                log.exception("relay stopped", failures=self._failures + 1)
+                await self._back_off()
 
     async def _lead(self, connection: PooledConnection) -> None:
         """Publish, with a producer of its own, until told to stop; the lock ends with it."""
         checkpoint = await checkpoints.ensure(connection, NAME)
+        offsets = _Offsets(self._kafka)
         # Whatever the broker has forgotten is made again.
         await ensure_topics(self._kafka, sorted(self._kernel_types))
         async with (
@@ -199,7 +210,7 @@ class _Relay:
             self._report_ready()
             async for batch in self._batches(tail):
                 messages = await self._messages(connection, batch)
-                await self._publish(client, messages)
+                await offsets.check(await self._publish(client, messages))
                 checkpoint = await _move(connection, checkpoint, batch[-1].position)
                 self._failures = 0
 
@@ -233,7 +244,10 @@ class _Relay:
             elif recorded.type == Execution.AttemptLost.TYPE:
                 if not _decode_restart(recorded.data).restart:
                     continue
-                kernel_type = await _requested_kernel_type(connection, recorded.stream_id)
+                restarted = await _requested_kernel_type(connection, recorded.stream_id)
+                if restarted is None:
+                    continue
+                kernel_type = restarted
             elif recorded.type == Execution.CancelRequested.TYPE:
                 messages.append(command_message(recorded, self._kafka, None))
                 continue
@@ -245,7 +259,9 @@ class _Relay:
             messages.append(command_message(recorded, self._kafka, kernel_type))
         return messages
 
-    async def _publish(self, client: AIOKafkaProducer, messages: Sequence[Message]) -> None:
+    async def _publish(
+        self, client: AIOKafkaProducer, messages: Sequence[Message]
+    ) -> list[RecordMetadata]:
         sending = asyncio.create_task(publish(client, messages))
         try:
             async with asyncio.timeout(ACK_TIMEOUT):
@@ -253,7 +269,7 @@ class _Relay:
                     # Perhaps the broker was started anew and waits for a topic it has forgotten.
                     with suppress(BrokerUnavailableError):
                         await ensure_topics(self._kafka, sorted(self._kernel_types))
-                await sending
+                return await sending
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
@@ -263,14 +279,54 @@ class _Relay:
             self._ready = True
             self._on_ready()
 
+    async def _back_off(self) -> None:
+        await self._pause(_DELAYS[min(self._failures, len(_DELAYS) - 1)])
+        self._failures += 1
+
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stop.wait()
 
 
-async def publish(client: AIOKafkaProducer, messages: Sequence[Message]) -> None:
+class _Offsets:
+    """Notices a broker that was started anew and has forgotten its topics.
+
+    To one that keeps everything in memory a producer may reconnect without noticing, and what it
+    then sends to a topic that is no more is acknowledged and lost. But its offset begins anew.
+    """
+
+    def __init__(self, kafka: Kafka) -> None:
+        self._kafka = kafka
+        self._last: dict[TopicPartition, int] = {}
+
+    async def check(self, acknowledged: Sequence[RecordMetadata]) -> None:
+        """Raise :class:`BrokerForgotError` unless the broker still has what it acknowledged."""
+        new: dict[TopicPartition, int] = {}
+        for each in acknowledged:
+            if each.offset < 0:
+                continue  # an idempotent producer's repetition: it does not tell where
+            partition = TopicPartition(each.topic, each.partition)
+            if partition not in self._last:
+                new.setdefault(partition, each.offset)
+            elif each.offset <= self._last[partition]:
+                raise BrokerForgotError
+            self._last[partition] = each.offset
+        if new:
+            # Nothing to compare with: ask, once for each partition.
+            async with (
+                asyncio.timeout(ACK_TIMEOUT),
+                consumer(self._kafka, client_id="nbledger-relay") as client,
+            ):
+                ends = await client.end_offsets(list(new))
+            if any(ends[partition] <= offset for partition, offset in new.items()):
+                raise BrokerForgotError
+
+
+async def publish(client: AIOKafkaProducer, messages: Sequence[Message]) -> list[RecordMetadata]:
     """Send all of ``messages`` and wait until the broker has them; raises what any of them met.
+
+    Returns where it has put each batch, those of a partition in order.
 
     They are laid into batches here, with one acknowledgement each to wait for: sent one by one
     they cost the producer several times as much. The order within a partition is kept.
@@ -290,11 +346,12 @@ async def publish(client: AIOKafkaProducer, messages: Sequence[Message]) -> None
         for (topic, partition), batches in lanes.items()
     ]
     try:
-        await asyncio.gather(*sending)
+        acknowledged = await asyncio.gather(*sending)
     finally:
         for task in sending:
             task.cancel()
         await asyncio.gather(*sending, return_exceptions=True)
+    return [each for lane in acknowledged for each in lane]
 
 
 def _add(batch: BatchBuilder, message: Message) -> bool:
@@ -307,10 +364,12 @@ def _add(batch: BatchBuilder, message: Message) -> bool:
 
 async def _send(
     client: AIOKafkaProducer, topic: str, partition: int, batches: Sequence[BatchBuilder]
-) -> None:
+) -> list[RecordMetadata]:
+    acknowledged: list[RecordMetadata] = []
     for batch in batches:
         batch.close()
-        await (await client.send_batch(batch, topic, partition=partition))
+        acknowledged.append(await (await client.send_batch(batch, topic, partition=partition)))
+    return acknowledged
 
 
 def _partition(key: bytes | None, partitions: Sequence[int]) -> int:
@@ -327,12 +386,13 @@ def _hash(key: bytes) -> int:
     return hashed & 0x7FFF_FFFF
 
 
-async def _requested_kernel_type(connection: PooledConnection, execution_id: UUID) -> str:
-    kernel_type: str = await connection.fetchval(
-        "SELECT data ->> 'kernelType' FROM event WHERE stream_id = $1 AND version = 1",
-        execution_id,
+async def _requested_kernel_type(connection: PooledConnection, execution_id: UUID) -> str | None:
+    """What the execution asked for; None when it has been erased."""
+    # Taken apart here: PostgreSQL's JSON operators refuse data with \u0000 anywhere in it.
+    data: str | None = await connection.fetchval(
+        "SELECT data FROM event WHERE stream_id = $1 AND version = 1", execution_id
     )
-    return kernel_type
+    return None if data is None else _decode_kernel_type(data).kernel_type
 
 
 async def _move(connection: PooledConnection, expected: Checkpoint, position: int) -> Checkpoint:
