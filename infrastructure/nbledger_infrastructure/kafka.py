@@ -148,15 +148,11 @@ async def _stop_producer(client: AIOKafkaProducer) -> None:
         return
     # It has been given up in the middle of its flush, and its tasks would go on: whenever the
     # broker is back they would send what is left, after what the next producer has sent since.
-    # There is no public way to end them. The connections go before they are waited for, or they
-    # would wait for the answers to their requests.
-    sender = client._sender  # noqa: SLF001
-    if sender is not None and sender.sender_task is not None:
-        sender.sender_task.cancel()
+    # Cut its connections, or its requests under way would be waited for.
+    _give_up_all(client._message_accumulator)  # noqa: SLF001 (there is no public way)
     await _close(client.client.close())
-    if sender is not None:
-        await _close(sender.close())
-    _give_up_all(client._message_accumulator)  # noqa: SLF001
+    if client._sender is not None:  # noqa: SLF001
+        await _close(client._sender.close())  # noqa: SLF001
 
 
 def _give_up_all(accumulator: MessageAccumulator) -> None:
