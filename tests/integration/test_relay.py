@@ -84,11 +84,15 @@ async def reading(config: settings.Settings, *topics: str) -> AsyncIterator[list
             await asyncio.gather(task, return_exceptions=True)
 
 
+def told_by(message: Record) -> dict[str, str]:
+    return attributes(list(message.headers))
+
+
 async def until(found: Sequence[Record], count: int, *, seconds: float = 30.0) -> None:
     """Wait until ``count`` different messages have come."""
     async with asyncio.timeout(seconds):
         # The consumer tells nobody when it has read something.
-        while len({attributes(each.headers)["id"] for each in found}) < count:  # noqa: ASYNC110
+        while len({told_by(each)["id"] for each in found}) < count:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
@@ -96,7 +100,7 @@ def assert_all_in_order(found: Sequence[Record], events: Sequence[RecordedEvent]
     """Every event has come, and those of a stream in order, repetitions left out."""
     first: dict[str, dict[str, str]] = {}
     for message in found:
-        told = attributes(message.headers)
+        told = told_by(message)
         first.setdefault(told["id"], told)
     assert sorted(int(told["position"]) for told in first.values()) == [
         event.position for event in events
@@ -135,7 +139,7 @@ async def test_every_event_is_published_once_as_a_cloudevent(
         assert len(found) == len(events)
         by_id = {str(event.event_id): event for event in events}
         for message in found:
-            told = attributes(message.headers)
+            told = told_by(message)
             event = by_id[told["id"]]
             assert message.key == str(event.stream_id).encode()
             assert message.value == event.data
@@ -169,8 +173,8 @@ async def test_commands_follow_from_what_is_asked(
         told = {
             (
                 message.topic,
-                attributes(message.headers)["type"],
-                attributes(message.headers)["subject"],
+                told_by(message)["type"],
+                told_by(message)["subject"],
             )
             for message in found
         }
@@ -203,10 +207,10 @@ async def test_large_and_erased_data_is_not_carried(
     async with reading(config, brokers.events_topic(config.kafka)) as found:
         async with running(relay.run, config):
             await until(found, len(events))
-        by_position = {int(attributes(each.headers)["position"]): each for each in found}
+        by_position = {int(told_by(each)["position"]): each for each in found}
         for event in events:
             message = by_position[event.position]
-            told = attributes(message.headers)
+            told = told_by(message)
             if event.subject_id == erased.notebook.id:
                 assert message.value is None
                 assert told["erased"] == "true"
