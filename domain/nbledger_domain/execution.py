@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
 import msgspec
 from eventsourcing.domain import BaseAggregate, CanInitAggregate, event
+from msgspec import Meta
 
 from nbledger_domain.cells import CellType
 from nbledger_domain.errors import (
@@ -56,10 +57,19 @@ class TerminationCode(StrEnum):
     NOTEBOOK_DELETED = "notebook_deleted"  # somebody asked for it
     RUN_TIMEOUT = "run_timeout"  # a limit
     CELL_TIMEOUT = "cell_timeout"  # a limit
+    QUEUE_TIMEOUT = "queue_timeout"  # a limit
+    MEMORY_LIMIT = "memory_limit"  # a limit
+    CPU_LIMIT = "cpu_limit"  # a limit
+    PROCESS_LIMIT = "process_limit"  # a limit
+    DISK_LIMIT = "disk_limit"  # a limit
+    OUTPUT_LIMIT = "output_limit"  # a limit
     KERNEL_DIED = "kernel_died"  # the notebook's, or the platform's when memory ran out
     KERNEL_START_FAILED = "kernel_start_failed"  # the platform's
     WORKER_LOST = "worker_lost"  # the platform's
     INTERNAL_ERROR = "internal_error"  # the platform's
+
+
+RetryReason = Literal["worker_lost", "kernel_died", "cell_error", "run_timeout", "cell_timeout"]
 
 
 class CellRange(msgspec.Struct, frozen=True, rename="camel"):
@@ -77,14 +87,30 @@ class OutputOptions(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     generate_report: bool = False
 
 
+class RetryPolicy(
+    msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
+):
+    """When a run whose cells have begun may begin anew, from its first cell.
+
+    ``max_attempts`` counts the first one too. ``retry_on`` are the ends that allow another.
+    """
+
+    max_attempts: Annotated[int, Meta(ge=1, le=10)] = 3
+    retry_on: tuple[RetryReason, ...] = ("worker_lost", "kernel_died")
+
+
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """How to run. ``timeout`` bounds the run, ``cell_timeout`` each cell; both in seconds."""
+    """How to run. ``timeout`` bounds the run, ``cell_timeout`` each cell; both in seconds.
+
+    Without a ``retry_policy`` a run whose cells have begun never begins anew.
+    """
 
     timeout: float
     cell_timeout: float | None = None
     priority: Literal["Low", "Normal", "High"] = "Normal"
     continue_on_error: bool = False
     output_options: OutputOptions = OutputOptions()
+    retry_policy: RetryPolicy | None = None
 
 
 class PlannedCell(msgspec.Struct, frozen=True, rename="camel"):
@@ -186,7 +212,8 @@ class Execution(BaseAggregate[UUID]):
         """A cell has ended, well or not. ``duration`` is in seconds.
 
         ``output_bytes`` and ``output_count`` say what the cell put out, ``outputs`` what was
-        kept of it.
+        kept of it. ``outputs_digest`` is the SHA-256, as hexadecimal digits, over all outputs
+        that the cell put out, so that it can be told whether what is kept is all there was.
         """
 
         TYPE: ClassVar[str] = "execution.cell-executed.v1"
@@ -199,6 +226,29 @@ class Execution(BaseAggregate[UUID]):
         output_count: int
         output_bytes: int
         error: CellError | None
+        outputs_digest: str | None = None
+        resources: Resources | None = None
+
+    class OutputsSaved(Event, frozen=True, kw_only=True):
+        """What the running cell has put out so far; replaces what was saved of it before."""
+
+        TYPE: ClassVar[str] = "execution.outputs-saved.v1"
+        epoch: int
+        cell_id: str
+        outputs: list[Output]
+        output_count: int
+        output_bytes: int
+
+    class OutputsUpdated(Event, frozen=True, kw_only=True):
+        """A later cell changed a display of this one; its outputs are now these."""
+
+        TYPE: ClassVar[str] = "execution.outputs-updated.v1"
+        epoch: int
+        cell_id: str
+        outputs: list[Output]
+        output_count: int
+        output_bytes: int
+        outputs_digest: str | None = None
 
     class OutputTruncated(Event, frozen=True, kw_only=True):
         """A cell put out more than is kept; sizes in bytes."""
@@ -234,6 +284,7 @@ class Execution(BaseAggregate[UUID]):
         epoch: int
         reason: str
         restart: bool
+        code: TerminationCode = TerminationCode.WORKER_LOST
 
     class Completed(Event, frozen=True, kw_only=True):
         """The run came to its end."""
@@ -392,6 +443,8 @@ class Execution(BaseAggregate[UUID]):
         output_bytes: int,
         error: CellError | None,
         at: datetime,
+        outputs_digest: str | None = None,
+        resources: Resources | None = None,
     ) -> None:
         """Record how the running cell ended; with ``SKIPPED``, that a cell was passed over."""
         self._must_hold(epoch)
@@ -412,6 +465,58 @@ class Execution(BaseAggregate[UUID]):
             output_count=output_count,
             output_bytes=output_bytes,
             error=error,
+            outputs_digest=outputs_digest,
+            resources=resources,
+        )
+
+    def save_outputs(
+        self,
+        epoch: int,
+        cell_id: str,
+        *,
+        outputs: Sequence[Output],
+        output_count: int,
+        output_bytes: int,
+        at: datetime,
+    ) -> None:
+        """Record what the running cell has put out so far."""
+        self._must_hold(epoch)
+        if self.running_cell != cell_id:
+            raise IllegalTransitionError(f"Cell {cell_id!r} is not running.")
+        self.trigger_event(
+            self.OutputsSaved,
+            timestamp=at,
+            epoch=epoch,
+            cell_id=cell_id,
+            outputs=list(outputs),
+            output_count=output_count,
+            output_bytes=output_bytes,
+        )
+
+    def update_outputs(
+        self,
+        epoch: int,
+        cell_id: str,
+        *,
+        outputs: Sequence[Output],
+        output_count: int,
+        output_bytes: int,
+        outputs_digest: str | None,
+        at: datetime,
+    ) -> None:
+        """Record that a later cell has changed what this one shows."""
+        self._must_hold(epoch)
+        if self.cell_statuses.get(cell_id) in (None, CellStatus.PENDING, CellStatus.RUNNING):
+            raise IllegalTransitionError(f"Cell {cell_id!r} has not been run.")
+        self.trigger_event(
+            self.OutputsUpdated,
+            timestamp=at,
+            epoch=epoch,
+            cell_id=cell_id,
+            outputs=list(outputs),
+            output_count=output_count,
+            output_bytes=output_bytes,
+            outputs_digest=outputs_digest,
         )
 
     def truncate_output(
@@ -476,12 +581,15 @@ class Execution(BaseAggregate[UUID]):
         """Record that the worker of ``epoch`` is lost.
 
         Before the first cell the execution waits for a worker again. After it the run has
-        failed: what its cells have done outside cannot be undone, so they do not run twice.
+        failed, since what its cells have done outside cannot be undone; unless its request
+        allows that they run twice.
         """
         self._must_hold(epoch)
         if self.phase is Phase.QUEUED:
             raise IllegalTransitionError(f"Execution {self.id} is held by no worker.")
-        restart = not self.has_run_cells and self.cancel_reason is None
+        restart = self.cancel_reason is None and (
+            not self.has_run_cells or self.may_retry(TerminationCode.WORKER_LOST)
+        )
         self.trigger_event(
             self.AttemptLost, timestamp=at, epoch=epoch, reason=reason, restart=restart
         )
@@ -499,6 +607,28 @@ class Execution(BaseAggregate[UUID]):
                 detail=reason,
                 resources=Resources(),
             )
+
+    def may_retry(self, code: TerminationCode) -> bool:
+        """Whether the request allows that an attempt which ends so is followed by another."""
+        policy = self.options.retry_policy
+        return (
+            policy is not None
+            and self.cancel_reason is None
+            and code.value in policy.retry_on
+            and self.epoch < policy.max_attempts
+        )
+
+    def retry(self, epoch: int, code: TerminationCode, reason: str, *, at: datetime) -> None:
+        """End this attempt, so that the run waits to begin anew.
+
+        Raises :class:`IllegalTransitionError` where the request does not allow it.
+        """
+        self._must_hold(epoch)
+        if not self.may_retry(code):
+            raise IllegalTransitionError(f"Execution {self.id} may not begin anew.")
+        self.trigger_event(
+            self.AttemptLost, timestamp=at, epoch=epoch, reason=reason, restart=True, code=code
+        )
 
     def complete(self, epoch: int, *, resources: Resources, at: datetime) -> None:
         """End the run: every cell that was to run has run."""
@@ -539,6 +669,19 @@ class Execution(BaseAggregate[UUID]):
         """End the run because its kernel is gone."""
         self._must_hold(epoch)
         self.trigger_event(self.KernelDied, timestamp=at, detail=detail, resources=resources)
+
+    def expire(self, *, detail: str, at: datetime) -> None:
+        """End a run that no worker has taken in time."""
+        self._must_run()
+        if self.phase is not Phase.QUEUED:
+            raise IllegalTransitionError(f"Execution {self.id} does not wait.")
+        self.trigger_event(
+            self.TimedOut,
+            timestamp=at,
+            reason=TerminationCode.QUEUE_TIMEOUT,
+            detail=detail,
+            resources=Resources(),
+        )
 
     def cancel(
         self,
@@ -587,6 +730,14 @@ class Execution(BaseAggregate[UUID]):
         self.cell_statuses[cell_id] = status
         self.running_cell = None
 
+    @event(OutputsSaved)
+    def _apply_outputs_saved(self) -> None:
+        pass
+
+    @event(OutputsUpdated)
+    def _apply_outputs_updated(self) -> None:
+        pass
+
     @event(OutputTruncated)
     def _apply_output_truncated(self) -> None:
         pass
@@ -604,6 +755,9 @@ class Execution(BaseAggregate[UUID]):
         if restart:
             self.phase = Phase.QUEUED
             self.worker_id = None
+            self.cell_statuses = dict.fromkeys(self.cell_statuses, CellStatus.PENDING)
+            self.running_cell = None
+            self.has_run_cells = False
 
     @event(Completed)
     def _apply_completed(self) -> None:

@@ -43,6 +43,9 @@ _STATUSES = {event.TYPE: ExecutionStatus.ERROR for event in TERMINAL_EVENTS} | {
 _TELLING = {
     REQUESTED,
     Execution.CellExecuted.TYPE,
+    Execution.OutputsSaved.TYPE,
+    Execution.OutputsUpdated.TYPE,
+    Execution.AttemptLost.TYPE,
     Execution.OutputTruncated.TYPE,
     Execution.ArtifactStored.TYPE,
     *_STATUSES,
@@ -154,6 +157,13 @@ def _tell(state: ResultsState, event: object) -> None:
             cell.outputs = event.outputs
             cell.execution_count = event.execution_count
             cell.error = event.error
+    elif isinstance(event, Execution.OutputsSaved | Execution.OutputsUpdated):
+        cell = _find(state, event.cell_id)
+        if cell is not None:
+            cell.outputs = event.outputs
+    elif isinstance(event, Execution.AttemptLost):
+        if event.restart:
+            state.results = Results([CellOutputs(cell.cell_id) for cell in state.results.cells])
     elif isinstance(event, Execution.OutputTruncated):
         cell = _find(state, event.cell_id)
         if cell is not None:

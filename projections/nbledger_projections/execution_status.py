@@ -278,8 +278,16 @@ def _started(state: ExecutionState, _: RecordedEvent, __: object) -> None:
 
 
 def _attempt_lost(state: ExecutionState, _: RecordedEvent, event: Execution.AttemptLost) -> None:
-    if event.restart:
-        state.document.phase = Phase.QUEUED
+    if not event.restart:
+        return
+    document = state.document
+    document.phase = Phase.QUEUED
+    document.progress = ProgressDocument(total_cells=document.progress.total_cells)
+    document.cell_results = [
+        CellResultDocument(cell_id=cell.cell_id, status=CellStatus.PENDING)
+        for cell in document.cell_results
+    ]
+    document.outputs = OutputsDocument()
 
 
 def _cancel_requested(state: ExecutionState, _: RecordedEvent, __: object) -> None:
@@ -422,7 +430,6 @@ def _pass_silent(state: ExecutionState, *, before: str | None = None) -> None:
         if cell.cell_id in silent and cell.status == CellStatus.PENDING:
             cell.execution_time = words.duration(0.0)
             _finish(state, cell, CellStatus.SUCCESS)
-            state.silent.remove(cell.cell_id)
 
 
 def _point_at_current(state: ExecutionState) -> None:
