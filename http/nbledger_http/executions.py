@@ -33,7 +33,8 @@ from nbledger_http.schemas import ExecuteNotebook
 from nbledger_http.services import services_of
 from nbledger_infrastructure import worker_registry
 from nbledger_projections import execution_status
-from nbledger_projections.execution_status import ExecutionDocument, ExecutionView
+from nbledger_projections.execution_documents import ExecutionDocument
+from nbledger_projections.execution_status import ExecutionView
 
 TAG = "Executions"
 

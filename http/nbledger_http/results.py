@@ -41,7 +41,7 @@ from nbledger_http.schemas import (
 from nbledger_http.services import Services, services_of
 from nbledger_infrastructure.artifacts import ArtifactMissingError
 from nbledger_projections.execution_results import Artifact, CellOutputs, ResultsView
-from nbledger_projections.execution_status import is_plot
+from nbledger_projections.media_types import is_plot
 
 TAG = "Results"
 OUTPUT_TYPES = ("all", "data", "plots", "models", "reports")

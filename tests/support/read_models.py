@@ -14,6 +14,7 @@ from nbledger_infrastructure.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.event_store import EventStore, RecordedEvent
 from nbledger_projections import (
     checkpoints,
+    execution_folding,
     execution_results,
     execution_status,
     notebook_details,
@@ -116,7 +117,7 @@ def naive_list(events: Sequence[RecordedEvent]) -> list[notebook_list.ItemDocume
 
 def naive_status(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
     """The executions' documents."""
-    states: dict[UUID, execution_status.ExecutionState] = {}
+    states: dict[UUID, execution_folding.ExecutionState] = {}
     durations: dict[UUID, list[float]] = {}
     for recorded in events:
         stream, subject = recorded.stream_id, recorded.subject_id
@@ -127,11 +128,11 @@ def naive_status(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
                 }
             continue
         earlier = durations.get(subject, [])
-        state = execution_status.fold(states.get(stream), recorded, earlier=earlier[-5:])
+        state = execution_folding.fold(states.get(stream), recorded, earlier=earlier[-5:])
         assert state is not None
         states[stream] = state
         if recorded.type == "execution.completed.v1":
-            durations[subject] = [*earlier, execution_status.duration(state, recorded)]
+            durations[subject] = [*earlier, execution_folding.duration(state, recorded)]
     return {key: msgspec.json.encode(state.document) for key, state in states.items()}
 
 

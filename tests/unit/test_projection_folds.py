@@ -20,8 +20,8 @@ from nbledger_domain.execution import CellStatus, Execution, Phase, TerminationC
 from nbledger_domain.notebook import NotebookChanges
 from nbledger_infrastructure.event_store import RecordedEvent
 from nbledger_projections import (
+    execution_folding,
     execution_results,
-    execution_status,
     notebook_details,
     notebook_list,
 )
@@ -34,7 +34,7 @@ class Folded:
         self.position = 0
         self.details: notebook_details.NotebookState | None = None
         self.listed: notebook_list.ListState | None = None
-        self.status: dict[uuid.UUID, execution_status.ExecutionState | None] = {}
+        self.status: dict[uuid.UUID, execution_folding.ExecutionState | None] = {}
         self.results: dict[uuid.UUID, execution_results.ResultsState | None] = {}
 
     def fold(self, recorded: RecordedEvent) -> None:
@@ -43,7 +43,7 @@ class Folded:
         self.listed = _stored(notebook_list.fold(self.listed, recorded, ordinal=0))
         stream = recorded.stream_id
         if stream != recorded.subject_id:
-            self.status[stream] = _stored(execution_status.fold(self.status.get(stream), recorded))
+            self.status[stream] = _stored(execution_folding.fold(self.status.get(stream), recorded))
             self.results[stream] = _stored(
                 execution_results.fold(self.results.get(stream), recorded)
             )
@@ -367,6 +367,6 @@ def test_an_unknown_event_is_an_error_in_every_fold() -> None:
     with pytest.raises(UnknownEventTypeError):
         notebook_list.fold(None, unknown)
     with pytest.raises(UnknownEventTypeError):
-        execution_status.fold(None, unknown)
+        execution_folding.fold(None, unknown)
     with pytest.raises(UnknownEventTypeError):
         execution_results.fold(None, unknown)

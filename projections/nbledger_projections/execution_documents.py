@@ -1,0 +1,91 @@
+"""An execution as the API tells it: the members of its JSON document."""
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from nbledger_domain.execution import CellRange
+
+
+class ProgressDocument(msgspec.Struct, rename="camel"):
+    """How far the run is; ``current_cell_index`` counts from 1 and is told while it runs."""
+
+    total_cells: int
+    completed_cells: int = 0
+    successful_cells: int = 0
+    failed_cells: int = 0
+    current_cell_index: int | UnsetType = UNSET
+    percent_complete: int = 0
+
+
+class CellResultDocument(msgspec.Struct, rename="camel"):
+    """What has become of one cell of the plan; ``output_type`` is that of its first output."""
+
+    cell_id: str
+    status: str
+    execution_time: str | UnsetType = UNSET
+    has_output: bool = False
+    output_type: str | UnsetType = UNSET
+    error_type: str | UnsetType = UNSET
+    error_message: str | UnsetType = UNSET
+
+
+class EnrichedDataDocument(msgspec.Struct, rename="camel"):
+    """What the datasets of the run add up to."""
+
+    record_count: int
+    new_columns: list[str]
+
+
+class OutputsDocument(msgspec.Struct, rename="camel"):
+    """How much the run has put out so far, by kind."""
+
+    data_frames: int = 0
+    plots: int = 0
+    models: int = 0
+    enriched_data: EnrichedDataDocument | UnsetType = UNSET
+
+
+class ResourcesDocument(msgspec.Struct, rename="camel"):
+    """What the run used, in words; null until it is known."""
+
+    peak_memory_usage: str | None = None
+    cpu_time: str | None = None
+    disk_usage: str | None = None
+
+
+class ErrorDocument(msgspec.Struct, rename="camel"):
+    """Why the run failed."""
+
+    termination_code: str
+    detail: str
+
+
+class ExecutionDocument(msgspec.Struct, kw_only=True, rename="camel"):
+    """The body that ``GET …/execution/{executionId}`` answers with."""
+
+    execution_id: str
+    notebook_id: str
+    notebook_version: str
+    kernel_type: str
+    status: str
+    phase: str | UnsetType = UNSET
+    start_time: str
+    end_time: str | UnsetType = UNSET
+    total_duration: str | UnsetType = UNSET
+    estimated_duration: str
+    current_cell: str | UnsetType | None = UNSET
+    progress: ProgressDocument
+    parameters: dict[str, Any]
+    cell_range: CellRange | UnsetType = UNSET
+    cell_results: list[CellResultDocument]
+    outputs: OutputsDocument
+    resources: ResourcesDocument
+    attempts: int
+    requested_by: str
+    priority: str
+    timeout: int | float
+    cancel_requested: bool
+    termination_code: str | UnsetType = UNSET
+    error: ErrorDocument | UnsetType = UNSET
