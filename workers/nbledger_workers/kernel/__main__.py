@@ -31,7 +31,8 @@ from nbledger_workers.kernel.protocol import (
     decode_down,
     frame,
 )
-from nbledger_workers.kernel.supervisor import Stop, Supervisor
+from nbledger_workers.kernel.stop import Stop
+from nbledger_workers.kernel.supervisor import Supervisor
 
 LOST_WORKER_STATUS = 75
 

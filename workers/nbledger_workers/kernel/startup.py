@@ -1,0 +1,279 @@
+"""One kernel's process: its start, its readiness, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import zmq
+import zmq.asyncio
+from jupyter_client.kernelspec import NoSuchKernel
+from jupyter_client.manager import AsyncKernelManager
+
+from nbledger_workers.kernel import processes
+from nbledger_workers.kernel.environment import kernel_environment
+from nbledger_workers.kernel.outputs import clean
+from nbledger_workers.kernel.protocol import KernelStarted, Launch, RunNotebook
+from nbledger_workers.kernel.specs import InterpreterKernelSpecManager
+
+_DEATH_POLL_SECONDS: Final = 0.1
+_SHUTDOWN_SECONDS: Final = 3.0
+_KILL_SECONDS: Final = 5.0
+_STDERR_TAIL_BYTES: Final = 8_000
+
+
+class StartError(Exception):
+    """The kernel did not come up."""
+
+
+class Kernel:
+    """A kernel of one run: `start` it once, `end` it whatever happened.
+
+    `died` is set within a moment after the kernel's process has ended. `on_process` is called
+    with the process as soon as there is one.
+    """
+
+    def __init__(self, launch: Launch, on_process: Callable[[psutil.Process], None]) -> None:
+        self._launch = launch
+        self._request: RunNotebook = launch.run
+        self.died = asyncio.Event()
+        self.client: Any = None
+        self.on_process = on_process
+        self._manager: AsyncKernelManager | None = None
+        self._process: psutil.Process | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._stderr = b""
+        self._stderr_pipe: int | None = None
+        self._is_ipython = False
+
+    @property
+    def group(self) -> int | None:
+        """Process group of the kernel, which leads a session of its own; None before its start."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def manager(self) -> AsyncKernelManager:
+        """The kernel's manager; only after `start`."""
+        assert self._manager is not None  # noqa: S101
+        return self._manager
+
+    async def start(self) -> KernelStarted:
+        """Start the kernel and wait until it answers; raises StartError."""
+        begun = time.monotonic()
+        request = self._request
+        runtime = Path(self._launch.runtime_dir)
+        working_dir = Path(request.working_dir)
+        context = zmq.asyncio.Context()
+        # A bounded queue would drop messages in silence when the kernel is the faster one.
+        context.setsockopt(zmq.RCVHWM, 0)
+        manager = AsyncKernelManager(
+            kernel_name=request.kernel_name,
+            kernel_spec_manager=InterpreterKernelSpecManager(),
+            transport="ipc",
+            ip=str(runtime / "s"),
+            connection_file=str(runtime / "k.json"),
+            context=context,
+        )
+        self._manager = manager
+        try:
+            spec = manager.kernel_spec
+        except NoSuchKernel:
+            raise StartError(f"no kernelspec named {request.kernel_name!r} is installed") from None
+        environment = kernel_environment(os.environ, request.env, working_dir)
+        environment[processes.TOKEN_VARIABLE] = self._launch.token
+        environment["JUPYTER_RUNTIME_DIR"] = self._launch.runtime_dir
+        await asyncio.to_thread(_copy_font_cache, Path(environment["HOME"]))
+        arguments = []
+        if spec is not None and "ipykernel_launcher" in spec.argv:
+            arguments.append("--HistoryManager.hist_file=:memory:")
+        read, write = os.pipe()
+        os.set_blocking(read, False)
+        self._stderr_pipe = read
+        asyncio.get_running_loop().add_reader(read, self._read_stderr, read)
+        try:
+            await manager.start_kernel(
+                extra_arguments=arguments,
+                cwd=request.working_dir,
+                env=environment,
+                stdout=write,
+                stderr=write,
+                preexec_fn=processes.death_signal(signal.SIGKILL, os.getpid()),
+            )
+        except OSError as error:
+            raise StartError(f"the kernel's program cannot be run: {error}") from error
+        finally:
+            os.close(write)
+        pid: int = manager.provisioner.pid  # type: ignore[union-attr]
+        self._process = psutil.Process(pid)
+        self._watching = asyncio.create_task(self._watch_death())
+        self.on_process(self._process)
+        self.client = manager.client()
+        self.client.start_channels(stdin=False, hb=False)
+        return self._kernel_started(await _ready(self.client), begun)
+
+    def _kernel_started(self, info: dict[str, Any], begun: float) -> KernelStarted:
+        language = info.get("language_info") or {}
+        self._is_ipython = info.get("implementation") == "ipython"
+        return KernelStarted(
+            language=str(language.get("name", "")),
+            language_version=str(language.get("version", "")),
+            implementation=str(info.get("implementation", "")),
+            pid=self.group or 0,
+            startup_seconds=time.monotonic() - begun,
+        )
+
+    async def interrupt(self) -> None:
+        """Interrupt the running cell the way the kernelspec says."""
+        manager = self._manager
+        spec = None if manager is None else manager.kernel_spec
+        if manager is not None and spec is not None and spec.interrupt_mode == "message":
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(1):
+                    await manager.interrupt_kernel()
+            return
+        self.signal(signal.SIGINT)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the kernel's process group."""
+        if self.group is not None:
+            processes.signal_group(self.group, number)
+
+    async def _watch_death(self) -> None:
+        manager = self._manager
+        assert manager is not None  # noqa: S101 - started after the kernel
+        provisioner: Any = manager.provisioner
+        # There is no event for it on every system; polling is a system call.
+        while (  # noqa: ASYNC110
+            provisioner.process is not None and provisioner.process.poll() is None
+        ):
+            await asyncio.sleep(_DEATH_POLL_SECONDS)
+        self.died.set()
+
+    def death(self) -> str:
+        """How the kernel ended, in words, with the last it wrote to stderr."""
+        provisioner: Any = None if self._manager is None else self._manager.provisioner
+        process = None if provisioner is None else provisioner.process
+        code = None if process is None else process.poll()
+        if code is None:
+            how = "the kernel's process ended"
+        elif code < 0:
+            try:
+                name = signal.Signals(-code).name
+            except ValueError:
+                name = f"signal {-code}"
+            how = f"the kernel's process was ended by {name}"
+            if -code == signal.SIGKILL:
+                how += ", as the system does when memory runs out"
+        else:
+            how = f"the kernel's process ended with status {code}"
+        return how + self.last_words()
+
+    def _read_stderr(self, pipe: int) -> None:
+        try:
+            chunk = os.read(pipe, 65536)
+        except BlockingIOError:
+            return
+        if chunk:
+            self._stderr = (self._stderr + chunk)[-_STDERR_TAIL_BYTES:]
+        else:
+            asyncio.get_running_loop().remove_reader(pipe)
+
+    def last_words(self) -> str:
+        """The end of what the kernel wrote to stderr, for a message."""
+        if self._stderr_pipe is not None:
+            self._read_stderr(self._stderr_pipe)
+        text = clean(self._stderr.decode("utf-8", "replace")).strip()
+        return f": {text[-2000:]}" if text else ""
+
+    async def end(self, *, politely: bool) -> None:
+        """End the kernel, politely for its exit hooks and then by force; nothing of it is left."""
+        manager, client = self._manager, self.client
+        if manager is not None and self._process is not None and not self.died.is_set():
+            if politely:
+                with contextlib.suppress(Exception):
+                    await self._ask_to_shut_down(manager)
+                    await self._wait_died(_SHUTDOWN_SECONDS)
+            self.signal(signal.SIGKILL)
+            await self._wait_died(_KILL_SECONDS)
+        # Children that outlived the kernel, in its group or hidden elsewhere.
+        self.signal(signal.SIGKILL)
+        await asyncio.to_thread(processes.kill_marked, self._launch.token)
+        if client is not None:
+            client.stop_channels()
+        if manager is not None:
+            with contextlib.suppress(Exception):
+                await manager.cleanup_resources()
+            manager.context.destroy(linger=0)
+        if self._stderr_pipe is not None:
+            asyncio.get_running_loop().remove_reader(self._stderr_pipe)
+            os.close(self._stderr_pipe)
+            self._stderr_pipe = None
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+
+    async def _ask_to_shut_down(self, manager: AsyncKernelManager) -> None:
+        client = self.client
+        if client is not None and self._is_ipython:
+            # On the control channel ipykernel's closing main thread and its control thread wait
+            # for each other about once in ten times, for ten seconds; on the shell channel one
+            # thread does it all.
+            client.shell_channel.send(client.session.msg("shutdown_request", {"restart": False}))
+        else:
+            await manager.request_shutdown()
+
+    async def _wait_died(self, seconds: float) -> None:
+        """Wait for the process's end at a finer step than the watcher's."""
+        provisioner: Any = self._manager.provisioner if self._manager else None
+        process = provisioner.process if provisioner else None
+        until = time.monotonic() + seconds
+        while (  # noqa: ASYNC110
+            process is not None and process.poll() is None and time.monotonic() < until
+        ):
+            await asyncio.sleep(0.01)
+
+
+async def _ready(client: Any) -> dict[str, Any]:
+    """Wait until shell and IOPub both answer; return the content of `kernel_info_reply`.
+
+    The request is repeated, since an IOPub subscription that came too late misses the first.
+    """
+    info: dict[str, Any] | None = None
+    asked: set[str] = set()
+    heard = False
+    while info is None or not heard:
+        asked.add(client.kernel_info())
+        until = time.monotonic() + (1.0 if info is None else 0.1)
+        while time.monotonic() < until and (info is None or not heard):
+            if info is None and await client.shell_channel.msg_ready():
+                reply = await client.shell_channel.get_msg(timeout=0)
+                if reply["msg_type"] == "kernel_info_reply":
+                    info = reply["content"]
+                    client._handle_kernel_info_reply(reply)  # noqa: SLF001 - sets the protocol version
+                    until = time.monotonic() + 0.1
+            elif not heard and await client.iopub_channel.msg_ready():
+                message = await client.iopub_channel.get_msg(timeout=0)
+                heard = message["parent_header"].get("msg_id") in asked
+            else:
+                await asyncio.sleep(0.005)
+    return info
+
+
+def _copy_font_cache(home: Path) -> None:
+    """Give the private home matplotlib's list of fonts, which takes seconds to build anew."""
+    source = Path.home() / ".cache" / "matplotlib"
+    target = home / ".cache" / "matplotlib"
+    with contextlib.suppress(OSError):
+        fonts = list(source.glob("fontlist-*.json"))
+        if fonts:
+            target.mkdir(parents=True, exist_ok=True)
+            for font in fonts:
+                shutil.copyfile(font, target / font.name)
