@@ -1,0 +1,95 @@
+"""Runs code in a process that `isolation` has forked and isolated, and tells what it printed.
+
+As a program: `isolated.py ISOLATION CODE`, with the isolation as JSON. It plays the launcher:
+what it prints is one JSON object.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULE = ROOT / "workers" / "nbledger_workers" / "kernel" / "isolation.py"
+
+
+def run(
+    isolation: Any, code: str, *, user: int | None = None, interpreter: str = sys.executable
+) -> dict[str, Any]:
+    """What came of `code`: members `status`, `out`, `kernel` and `init` (process ids).
+
+    `user` is a user id to start the launcher as.
+    """
+    result = subprocess.run(
+        [interpreter, "-I", "-S", __file__, json.dumps(isolation.to_json()), code],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
+        env={"NBLEDGER_SECRET": "open sesame"},
+    )
+    assert result.returncode == 0, result.stderr
+    told: dict[str, Any] = json.loads(result.stdout)
+    return told
+
+
+def _load() -> Any:
+    spec = importlib.util.spec_from_file_location("isolation", MODULE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["isolation"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _main() -> None:
+    isolation = _load()
+    asked = isolation.Isolation.from_json(json.loads(sys.argv[1]))
+    isolation.prepare(asked.level)
+    read, write = os.pipe()
+    kernel = isolation.fork(asked)
+    if kernel is None:
+        try:
+            isolation.enter(asked)
+            os.dup2(write, 1)
+            os.dup2(write, 2)
+            os.closerange(3, 256)
+            exec(compile(sys.argv[2], "kernel", "exec"), {})  # noqa: S102 - the test's own code
+            sys.stdout.flush()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the test is told
+            os.write(1, repr(error).encode())
+            os._exit(99)
+        os._exit(0)
+    os.close(write)
+    status = os.waitpid(kernel.pid, 0)[1]
+    kernel.end()
+    parts = []
+    # Ends when nothing that was started holds the other end any more.
+    while chunk := os.read(read, 65536):
+        parts.append(chunk)
+    if kernel.init is not None:
+        os.waitpid(kernel.init, 0)
+    print(
+        json.dumps(
+            {
+                "status": os.waitstatus_to_exitcode(status),
+                "out": b"".join(parts).decode(),
+                "kernel": kernel.pid,
+                "init": kernel.init,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,461 @@
+"""What a kernel's process can see and do: its own session, no rights, and namespaces of its own.
+
+Standard library only, and runnable by path, so that any Python interpreter can use it. A
+launcher of kernels calls `prepare` once, then for each kernel `fork`; the child calls `enter`
+before anything of the notebook's runs, and the launcher `Kernel.end` once the child is gone. All
+of them want a process with a single thread.
+
+Level `process`: a session of its own, no capabilities, no new privileges, dies with its
+launcher. Level `namespaces`: besides, processes, mounts, semaphores and host name are its own
+(with `network` "none" the network too): it sees no process but those of its run, a private /tmp,
+/var/tmp and /dev/shm, and when it ends, everything that it has started ends with it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+LEVELS: Final = ("process", "namespaces")
+
+_CLONE_NEWNS: Final = 0x00020000
+_CLONE_NEWUTS: Final = 0x04000000
+_CLONE_NEWIPC: Final = 0x08000000
+_CLONE_NEWUSER: Final = 0x10000000
+_CLONE_NEWPID: Final = 0x20000000
+_CLONE_NEWNET: Final = 0x40000000
+
+_MS_RDONLY: Final = 1
+_MS_REMOUNT: Final = 32
+_MS_NOSUID: Final = 2
+_MS_NODEV: Final = 4
+_MS_NOEXEC: Final = 8
+_MS_BIND: Final = 0x1000
+_MS_REC: Final = 0x4000
+_MS_SLAVE: Final = 0x80000
+_READ_ONLY: Final = _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
+_PR_CAPBSET_DROP: Final = 24
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_CAP_AMBIENT: Final = 47
+_PR_CAP_AMBIENT_RAISE: Final = 2
+_PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+_CAPABILITY_VERSION_3: Final = 0x20080522
+_CAP_SYS_PTRACE: Final = 19
+_CAP_SYS_ADMIN: Final = 21
+
+# The same number on every architecture, as for all system calls since 5.1.
+_SYS_MOUNT_SETATTR: Final = 442
+_AT_FDCWD: Final = -100
+_AT_RECURSIVE: Final = 0x8000
+_MOUNT_ATTR_RDONLY: Final = 1
+
+_SIOCGIFFLAGS: Final = 0x8913
+_SIOCSIFFLAGS: Final = 0x8914
+_IFF_UP: Final = 1
+
+#: The first process of a PID namespace: it reaps by ignoring SIGCHLD, which an exec does not
+#: change, and ends when its input does, that is with the launcher. A shell is a hundredth of
+#: the cost of another fork of an interpreter.
+_INIT: Final = ("/bin/sh", "-c", "trap '' CHLD; exec cat")
+
+_PROBE_SECONDS: Final = 20.0
+
+
+class IsolationError(Exception):
+    """The isolation that was asked for cannot be had; says what failed."""
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """How one kernel is kept apart.
+
+    `folders` are its own: they exist, stay visible and writable, and go to `user` when there is
+    one (a user id and a group id; root only). `temporary` is the folder that /tmp and /var/tmp
+    become. `visible` stays to be seen where it lies below a place that is covered. `hidden` is
+    covered by nothing. `network` is "host" or "none". `read_only` leaves nothing writable but
+    its own folders. `shared_memory` bounds /dev/shm, in bytes; 0 is the system's bound.
+    """
+
+    level: str = "process"
+    network: str = "host"
+    folders: tuple[str, ...] = ()
+    temporary: str = ""
+    visible: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    read_only: bool = False
+    shared_memory: int = 0
+    user: tuple[int, int] | None = None
+
+    @classmethod
+    def from_json(cls, members: dict[str, Any]) -> Isolation:
+        """Read what `to_json` wrote."""
+        lists = {name: tuple(members[name]) for name in ("folders", "visible", "hidden")}
+        user = members["user"]
+        return cls(**{**members, **lists, "user": None if user is None else (user[0], user[1])})
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain members, for a request to a launcher."""
+        return asdict(self)
+
+
+@dataclass
+class Kernel:
+    """A kernel's process, as its launcher sees it.
+
+    `pid` is a child of the launcher, in the launcher's numbers. `init` is the first process of
+    its namespace, which is the launcher's child too; None at level `process`.
+    """
+
+    pid: int
+    init: int | None = None
+    _leash: int | None = field(default=None, repr=False)
+
+    def end(self) -> None:
+        """End everything that is left in its namespace. The launcher still reaps `init`."""
+        if self._leash is not None:
+            os.close(self._leash)
+            self._leash = None
+        if self.init is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self.init, signal.SIGKILL)
+
+
+def prepare(level: str) -> None:
+    """Give the calling process what `fork` needs; once, before it imports or opens much.
+
+    Without root it moves into a user namespace, in which its user stays the same.
+    """
+    if level != "namespaces" or _may_administer():
+        return
+    uid, gid = os.geteuid(), os.getegid()
+    _unshare(_CLONE_NEWUSER, "user namespace")
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{uid} {uid} 1"),
+        ("gid_map", f"{gid} {gid} 1"),
+    ):
+        try:
+            Path("/proc/self", name).write_text(text, "ascii")
+        except OSError as error:
+            raise IsolationError(f"user namespace: {name}: {error.strerror}") from error
+    # An init keeps this one over its exec: so no kernel, having none, can trace it.
+    _set_capabilities(every=True)
+    _check(_prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_SYS_PTRACE), "ambient capability")
+
+
+def fork(isolation: Isolation) -> Kernel | None:
+    """Fork a kernel's process; None in the child. Raises IsolationError, in the parent only."""
+    if isolation.level != "namespaces":
+        pid = os.fork()
+        return None if pid == 0 else Kernel(pid)
+    with ExitStack() as stack:
+        own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        stack.callback(os.close, own)
+        _unshare(_CLONE_NEWPID, "PID namespace")
+        try:
+            init, leash = _start_init()
+            try:
+                pid = os.fork()
+            except OSError as error:
+                os.close(leash)
+                os.kill(init, signal.SIGKILL)
+                raise IsolationError(f"no process can be started: {error.strerror}") from error
+        finally:
+            # In the child too, where it is refused: its own children belong where it is.
+            _libc().setns(own, _CLONE_NEWPID)
+    if pid == 0:
+        os.close(leash)
+        return None
+    return Kernel(pid, init, leash)
+
+
+def enter(isolation: Isolation) -> None:
+    """Isolate the calling process, a child of `fork`. Raises IsolationError: then it must end."""
+    with suppress(PermissionError):  # it leads one already
+        os.setsid()
+    if sys.platform != "linux":
+        return
+    if isolation.level == "namespaces":
+        _enter_namespaces(isolation)
+    if isolation.user is not None:
+        _become(isolation.user, isolation.folders)
+    _drop_capabilities()
+    _check(_prctl(_PR_SET_NO_NEW_PRIVS, 1), "no new privileges")
+    # Both are undone by a change of user.
+    _check(_prctl(_PR_SET_DUMPABLE, 1), "dumpable")
+    _check(_prctl(_PR_SET_PDEATHSIG, signal.SIGKILL), "death signal")
+
+
+def shield() -> None:
+    """Keep other processes of the same user out of the memory and environment of this one."""
+    if sys.platform == "linux":
+        _check(_prctl(_PR_SET_DUMPABLE, 0), "dumpable")
+
+
+def available(isolation: Isolation) -> str | None:
+    """Try it in a process of its own: None when it works here, else what is missing."""
+    if isolation.level not in LEVELS:
+        return f"there is no level {isolation.level!r}"
+    if sys.platform != "linux":
+        return None if isolation == Isolation() else "this system is not Linux"
+    with tempfile.TemporaryDirectory(prefix="nbi-") as folder:
+        tried = {**isolation.to_json(), "folders": [folder], "temporary": folder}
+        try:
+            probe = subprocess.run(
+                [sys.executable, "-I", "-S", __file__, json.dumps(tried)],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_PROBE_SECONDS,
+                env={},
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return "the trial did not end"
+    if probe.returncode == 0:
+        return None
+    words = probe.stderr.decode("utf-8", "replace").strip().splitlines()
+    return words[-1] if words else f"the trial ended with status {probe.returncode}"
+
+
+def _try() -> None:
+    isolation = Isolation.from_json(json.loads(sys.argv[1]))
+    try:
+        prepare(isolation.level)
+        kernel = fork(isolation)
+        if kernel is None:
+            enter(isolation)
+            os._exit(0)
+    except IsolationError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.stderr.flush()
+        os._exit(1)
+    status = os.waitpid(kernel.pid, 0)[1]
+    kernel.end()
+    os._exit(os.waitstatus_to_exitcode(status) & 1)
+
+
+# Processes
+
+
+def _start_init() -> tuple[int, int]:
+    """The first process of the new namespace, and the end of a pipe that keeps it alive."""
+    read, write = os.pipe()
+    try:
+        init = os.posix_spawn(
+            _INIT[0],
+            _INIT,
+            {"PATH": os.defpath},
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, read, 0),
+                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+            ],
+            setpgroup=0,
+        )
+    except OSError as error:
+        os.close(write)
+        raise IsolationError(f"PID namespace: {_INIT[0]}: {error.strerror}") from error
+    finally:
+        os.close(read)
+    return init, write
+
+
+def _become(user: tuple[int, int], folders: tuple[str, ...]) -> None:
+    uid, gid = user
+    try:
+        for folder in folders:
+            for parent, _, files in os.walk(folder):
+                for name in (parent, *(os.path.join(parent, each) for each in files)):  # noqa: PTH118
+                    os.chown(name, uid, gid, follow_symlinks=False)
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    except OSError as error:
+        raise IsolationError(f"user {uid}: {error.strerror}") from error
+
+
+def _drop_capabilities() -> None:
+    capability = 0
+    # Refused where there is none to drop, and after the last one the system knows.
+    while _prctl(_PR_CAPBSET_DROP, capability) == 0:
+        capability += 1
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    _set_capabilities(every=False)
+
+
+def _set_capabilities(*, every: bool) -> None:
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    if every:
+        held = ctypes.create_string_buffer(24)
+        _check(_libc().capget(header, held), "capabilities")
+        low, low_may, _, high, high_may, _ = struct.unpack("=6I", held.raw)
+        data = struct.pack("=6I", low, low_may, low_may, high, high_may, high_may)
+    else:
+        data = struct.pack("=6I", 0, 0, 0, 0, 0, 0)
+    _check(_libc().capset(header, data), "capabilities")
+
+
+def _may_administer() -> bool:
+    held = ctypes.create_string_buffer(24)
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    if _libc().capget(header, held) != 0:
+        return False
+    effective: int = struct.unpack("=6I", held.raw)[0]
+    return bool(effective >> _CAP_SYS_ADMIN & 1)
+
+
+# Namespaces
+
+
+def _enter_namespaces(isolation: Isolation) -> None:
+    kinds = _CLONE_NEWNS | _CLONE_NEWIPC | _CLONE_NEWUTS
+    if isolation.network == "none":
+        kinds |= _CLONE_NEWNET
+    _unshare(kinds, "mount, IPC, host name or network namespace")
+    # What is unmounted outside must not stay mounted here.
+    _mount("", "/", "", _MS_REC | _MS_SLAVE)
+    _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+    writable = _mount_private(isolation)
+    if isolation.read_only:
+        _set_read_only("/", on=True, recursive=True)
+        for place in ("/proc", *writable):
+            _set_read_only(place, on=False, recursive=False)
+    if isolation.network == "none":
+        _bring_loopback_up()
+
+
+def _mount_private(isolation: Isolation) -> list[str]:
+    """Cover what is shared with others; return the places that are the kernel's own."""
+    covers = [place for place in ("/tmp", "/var/tmp") if Path(place).is_dir()]  # noqa: S108
+    hidden = [str(Path(place).resolve()) for place in isolation.hidden]
+    own = {str(Path(folder).resolve()) for folder in isolation.folders}
+    with ExitStack() as stack:
+
+        def opened(path: str) -> str:
+            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            stack.callback(os.close, descriptor)
+            return f"/proc/self/fd/{descriptor}"
+
+        # All are opened before the first is covered.
+        kept = {path: opened(path) for path in _outermost((*isolation.folders, *isolation.visible))}
+        temporary = opened(isolation.temporary) if isolation.temporary else None
+        for place in covers:
+            if temporary is None:
+                _mount("tmpfs", place, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=1777")
+            else:
+                _mount(temporary, place, "", _MS_BIND)
+        # What a cover has covered already is hidden.
+        folders = [place for place in hidden if Path(place).is_dir()]
+        for place in folders:
+            _mount("tmpfs", place, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0711,size=1m")
+        for place in hidden:
+            if Path(place).exists() and not Path(place).is_dir():
+                _mount(os.devnull, place, "", _MS_BIND)
+        for path, source in kept.items():
+            covered = any(_below(path, place) for place in (*covers, *folders))
+            if covered:
+                _make_mount_point(path)
+            if covered or path in own:
+                _mount(source, path, "", _MS_BIND | _MS_REC)
+        for place in folders:
+            _mount("", place, "", _READ_ONLY)
+    writable = [*covers, *(path for path in kept if path in own)]
+    if Path("/dev/shm").is_dir():  # noqa: S108 - what is mounted is nobody else's
+        size = f",size={isolation.shared_memory}" if isolation.shared_memory else ""
+        _mount("tmpfs", "/dev/shm", "tmpfs", _MS_NOSUID | _MS_NODEV, f"mode=1777{size}")  # noqa: S108
+        writable.append("/dev/shm")  # noqa: S108
+    return writable
+
+
+def _make_mount_point(path: str) -> None:
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise IsolationError(f"{path}: {error.strerror}") from error
+
+
+def _outermost(paths: tuple[str, ...]) -> list[str]:
+    """Existing folders, resolved, without those that lie in another one of them."""
+    found: list[str] = []
+    for path in sorted({str(Path(path).resolve()) for path in paths}):
+        if Path(path).is_dir() and not any(_below(path, other) for other in found):
+            found.append(path)
+    return found
+
+
+def _below(path: str, folder: str) -> bool:
+    return path.startswith(folder.rstrip("/") + "/")
+
+
+def _set_read_only(place: str, *, on: bool, recursive: bool) -> None:
+    attributes = struct.pack(
+        "=4Q", _MOUNT_ATTR_RDONLY if on else 0, 0 if on else _MOUNT_ATTR_RDONLY, 0, 0
+    )
+    result = _libc().syscall(
+        ctypes.c_long(_SYS_MOUNT_SETATTR),
+        ctypes.c_int(_AT_FDCWD),
+        os.fsencode(place),
+        ctypes.c_uint(_AT_RECURSIVE if recursive else 0),
+        attributes,
+        ctypes.c_size_t(len(attributes)),
+    )
+    _check(result, f"read-only file system at {place}")
+
+
+def _bring_loopback_up() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        request = struct.pack("16sh22x", b"lo", 0)
+        flags = struct.unpack("16sh22x", fcntl.ioctl(control, _SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", flags | _IFF_UP))
+
+
+# The system
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _prctl(option: int, *arguments: int) -> int:
+    padded = [ctypes.c_ulong(each) for each in (*arguments, 0, 0, 0, 0)][:4]
+    result: int = _libc().prctl(ctypes.c_int(option), *padded)
+    return result
+
+
+def _unshare(kinds: int, what: str) -> None:
+    _check(_libc().unshare(ctypes.c_int(kinds)), what)
+
+
+def _mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
+    result = _libc().mount(
+        os.fsencode(source),
+        os.fsencode(target),
+        kind.encode() or None,
+        ctypes.c_ulong(flags),
+        data.encode() or None,
+    )
+    _check(result, f"mount at {target}")
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        raise IsolationError(f"{what}: {os.strerror(ctypes.get_errno())}")
+
+
+if __name__ == "__main__":
+    _try()
