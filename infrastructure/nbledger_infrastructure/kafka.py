@@ -1,16 +1,18 @@
 """Kafka through aiokafka: topics, producers and consumers, set up alike in every process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from typing import Any
 
+import aiokafka.client
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from aiokafka.conn import AIOKafkaConnection, create_conn
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError
 from aiokafka.helpers import create_ssl_context
-from aiokafka.producer.message_accumulator import MessageAccumulator
 
 from nbledger_infrastructure.settings import Kafka
 
@@ -56,28 +58,30 @@ async def ensure_topics(kafka: Kafka, kernel_types: Iterable[str]) -> None:
     wanted = {events_topic(kafka): kafka.partitions, control_topic(kafka): 1}
     wanted |= {command_topic(kafka, kernel_type): kafka.partitions for kernel_type in kernel_types}
     admin = AIOKafkaAdminClient(**_connection(kafka))
+    connections = _Connections()
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            await admin.start()
-            missing = set(wanted) - set(await admin.list_topics())
-            if missing:
-                answer: Any = await admin.create_topics(
-                    [
-                        NewTopic(
-                            name,
-                            num_partitions=wanted[name],
-                            replication_factor=kafka.replication_factor,
-                            topic_configs=retention,
-                        )
-                        for name in sorted(missing)
-                    ]
-                )
-                _check_created(answer.topic_errors)
-                log.info("topics created", topics=sorted(missing))
+            with connections.owned():
+                await admin.start()
+                missing = set(wanted) - set(await admin.list_topics())
+                if missing:
+                    answer: Any = await admin.create_topics(
+                        [
+                            NewTopic(
+                                name,
+                                num_partitions=wanted[name],
+                                replication_factor=kafka.replication_factor,
+                                topic_configs=retention,
+                            )
+                            for name in sorted(missing)
+                        ]
+                    )
+                    _check_created(answer.topic_errors)
+                    log.info("topics created", topics=sorted(missing))
     except (KafkaError, TimeoutError, OSError) as error:
         raise BrokerUnavailableError("topics cannot be created") from error
     finally:
-        await _close(admin.close())
+        await _end(admin, connections)
 
 
 def _check_created(topic_errors: list[tuple[Any, ...]]) -> None:
@@ -101,11 +105,8 @@ async def producer(kafka: Kafka, *, client_id: str) -> AsyncIterator[AIOKafkaPro
         max_batch_size=256 * 1024,
         max_request_size=MAX_MESSAGE_BYTES + 64 * 1024,
     )
-    await _start(client)
-    try:
+    async with _started(client):
         yield client
-    finally:
-        await _stop_producer(client)
 
 
 @asynccontextmanager
@@ -123,66 +124,152 @@ async def consumer(
         group_id=group_id,
         **({"enable_auto_commit": False, "auto_offset_reset": "earliest"} | options),
     )
-    await _start(client)
-    try:
+    async with _started(client):
         yield client
-    finally:
-        await _close(client.stop())
 
 
-async def _start(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
+@asynccontextmanager
+async def _started(client: AIOKafkaProducer | AIOKafkaConsumer) -> AsyncIterator[None]:
+    connections = _Connections()
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            await client.start()
-    except (KafkaError, TimeoutError, OSError) as error:
-        await _close(client.stop())
-        raise BrokerUnavailableError("the Kafka broker cannot be reached") from error
-    except BaseException:
-        # Cancelled while it connects: its connections and tasks would stay.
-        await _close(client.stop())
-        raise
-
-
-async def _stop_producer(client: AIOKafkaProducer) -> None:
-    if await _close(client.stop()):
-        return
-    # It has been given up in the middle of its flush, and its tasks would go on: whenever the
-    # broker is back they would send what is left, after what the next producer has sent since.
-    # Cut its connections, or its requests under way would be waited for.
-    _give_up_all(client._message_accumulator)  # noqa: SLF001 (there is no public way)
-    await _close(client.client.close())
-    if client._sender is not None:  # noqa: SLF001
-        await _close(client._sender.close())  # noqa: SLF001
-
-
-def _give_up_all(accumulator: MessageAccumulator) -> None:
-    waiting = [batch for lane in accumulator._batches.values() for batch in lane]  # noqa: SLF001
-    waiting += accumulator._pending_batches  # noqa: SLF001
-    accumulator.fail_all(KafkaError("given up"))
-    for batch in waiting:
-        if batch.future.done() and not batch.future.cancelled():
-            batch.future.exception()  # nobody else will ask for it
-
-
-async def _close(closing: Coroutine[Any, Any, None]) -> bool:
-    """Wait for what ends a client, within bounds; whether it did."""
-    ending = asyncio.create_task(closing)
-    try:
-        await asyncio.wait({ending}, timeout=STOP_TIMEOUT)
-    except asyncio.CancelledError:
-        # Cut short it would leave its connections open.
-        await asyncio.wait({ending}, timeout=STOP_TIMEOUT)
-        raise
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                with connections.owned():
+                    await client.start()
+        except (KafkaError, TimeoutError, OSError) as error:
+            raise BrokerUnavailableError("the Kafka broker cannot be reached") from error
+        yield
     finally:
-        if not ending.done():
-            ending.cancel()
+        await _end(client, connections)
+
+
+class _Connections:
+    """The connections that a client and its tasks make, so that none outlives it.
+
+    aiokafka loses sight of the one it bootstraps from when it is cancelled meanwhile, closes
+    none for sure while the broker hangs, and lets tasks that have not ended yet make new ones.
+    """
+
+    def __init__(self) -> None:
+        self._connecting: set[asyncio.Timeout] = set()
+        self._open: list[tuple[Any, asyncio.WriteTransport]] = []
+        self._cut = False
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """What connects in this block, or in a task begun in it, connects for this client."""
+        token = _owner.set(self)
+        try:
+            yield
+        finally:
+            _owner.reset(token)
+
+    async def connect(self, *arguments: Any, **options: Any) -> AIOKafkaConnection:
+        """As aiokafka connects. ``TimeoutError`` or ``KafkaConnectionError`` when all is cut."""
+        if self._cut:
+            raise KafkaConnectionError("given up")
+        async with asyncio.timeout(None) as until_cut:
+            self._connecting.add(until_cut)
+            try:
+                made: Any = await create_conn(*arguments, **options)
+            finally:
+                self._connecting.discard(until_cut)
+        self._open = [each for each in self._open if not each[0]._closed_fut.done()]  # noqa: SLF001
+        self._open.append((made, made._writer.transport))  # noqa: SLF001
+        return made
+
+    def cut(self) -> None:
+        """Close all at once, whatever they have not sent yet, and let nothing connect anymore."""
+        self._cut = True
+        for until_cut in self._connecting:
+            until_cut.reschedule(0.0)
+        for connection, transport in self._open:
+            connection.close()
+            transport.abort()
+
+    async def wait_closed(self) -> None:
+        """After a cut: until the sockets are closed."""
+        if closed := [connection._closed_fut for connection, _ in self._open]:  # noqa: SLF001
+            await asyncio.wait(closed, timeout=STOP_TIMEOUT)
+        # It has been told that it is closed just before it is.
+        await asyncio.sleep(0)
+
+
+_owner: ContextVar[_Connections | None] = ContextVar("kafka connections", default=None)
+
+
+async def _create_conn(*arguments: Any, **options: Any) -> AIOKafkaConnection:
+    connect = create_conn if (owner := _owner.get()) is None else owner.connect
+    return await connect(*arguments, **options)
+
+
+# aiokafka has no other place where all that a client connects can be seen.
+aiokafka.client.create_conn = _create_conn
+
+
+async def _end(
+    client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient, connections: _Connections
+) -> None:
+    """End a client with all its connections and tasks, within bounds, also when cancelled."""
+    ending = asyncio.create_task(_stop(client, connections))
+    cancelled: asyncio.CancelledError | None = None
+    while not ending.done():
+        try:
             await asyncio.wait({ending})
-    try:
-        ending.result()
-    except (KafkaError, OSError, asyncio.CancelledError) as error:
-        log.warning("kafka client did not stop in order", error=repr(error))
-        return False
-    return True
+        except asyncio.CancelledError as error:
+            # Cut short it would leave something behind.
+            cancelled = error
+    ending.result()
+    if cancelled is not None:
+        raise cancelled
+
+
+async def _stop(
+    client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient, connections: _Connections
+) -> None:
+    admin = isinstance(client, AIOKafkaAdminClient)
+    stopping = asyncio.create_task(client.close() if admin else client.stop())
+    await asyncio.wait({stopping}, timeout=STOP_TIMEOUT)
+    in_order = stopping.done()
+    connections.cut()
+    if not in_order:
+        # It waits for the broker. With its connections gone there is nothing to wait for, and
+        # it ends as it should.
+        if isinstance(client, AIOKafkaProducer):
+            await _give_up_sending(client)
+        await asyncio.wait({stopping}, timeout=STOP_TIMEOUT)
+        stopping.cancel()
+        await asyncio.wait({stopping}, timeout=STOP_TIMEOUT)
+    failed = not stopping.done() or stopping.cancelled() or stopping.exception() is not None
+    if failed or not in_order:
+        log.warning("kafka client did not stop in order", client=type(client).__name__)
+    if failed:
+        # It may have left out the last step.
+        network = client.client if isinstance(client, AIOKafkaProducer) else client._client  # noqa: SLF001
+        await asyncio.wait({asyncio.create_task(network.close())}, timeout=STOP_TIMEOUT)
+    await connections.wait_closed()
+
+
+async def _give_up_sending(client: AIOKafkaProducer) -> None:
+    """After its connections are cut: end its tasks, and fail what they have not sent.
+
+    In this order: a request under way puts its batches back when it fails, and finds them
+    missing when they have been failed before.
+    """
+    sending = None if client._sender is None else client._sender.sender_task  # noqa: SLF001
+    if sending is not None:
+        sending.cancel()
+        await asyncio.wait({sending}, timeout=STOP_TIMEOUT)
+    accumulator = client._message_accumulator  # noqa: SLF001
+    waiting = accumulator._pending_batches  # noqa: SLF001
+    # Where each one that has been tried is looked for when it is done.
+    waiting.update(batch for lane in accumulator._batches.values() for batch in lane)  # noqa: SLF001
+    failed = list(waiting)
+    accumulator.fail_all(KafkaError("given up"))
+    for batch in failed:
+        for outcome in (batch.future, batch._drain_waiter):  # noqa: SLF001
+            if outcome.done() and not outcome.cancelled():
+                outcome.exception()  # nobody else will ask for it
 
 
 def _connection(kafka: Kafka) -> dict[str, Any]:
