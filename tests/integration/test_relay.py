@@ -265,8 +265,8 @@ async def test_relays_that_end_anywhere_leave_no_gap(
             await asyncio.wait({task}, timeout=dice.uniform(0.0, lifetime))
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            # However long this broker, and this machine, take for anything.
-            lifetime *= 1.5 if await checkpoint(pool, relay.NAME) == before else 0.8
+            if await checkpoint(pool, relay.NAME) == before:
+                lifetime *= 1.5  # a slow broker, or a busy machine
         await until(found, head)
         assert_all_in_order(found, await store.read_all(after_position=0, limit=10_000))
 
