@@ -8,6 +8,7 @@ from litestar.datastructures import State
 from nbledger_http import (
     access,
     downloads,
+    execution_events,
     executions,
     health,
     history,
@@ -31,6 +32,7 @@ def create_app(services: Services) -> Edge:
         route_handlers=[
             *notebooks.HANDLERS,
             *executions.HANDLERS,
+            *execution_events.HANDLERS,
             *results.HANDLERS,
             *history.HANDLERS,
         ],

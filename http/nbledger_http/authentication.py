@@ -54,6 +54,11 @@ class Authenticator:
             self._count(secret)
         return token
 
+    async def accepts(self, authorization: str | None) -> bool:
+        """Whether the token of a request that goes on is still valid; counts no request."""
+        token = await self._find((authorization or "").partition(" ")[2].strip())
+        return token is not None and (token.expires_at is None or token.expires_at > now())
+
     async def _find(self, secret: str) -> Token | None:
         moment = self._clock()
         known = self._known.get(secret)

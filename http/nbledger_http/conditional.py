@@ -1,6 +1,7 @@
 """Entity tags and conditional requests (RFC 9110, section 13)."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
@@ -33,28 +34,32 @@ def document_reply(
     etag: str,
     modified_at: datetime,
     by_time: bool = True,
+    headers: Mapping[str, str] | None = None,
 ) -> Reply:
     """The document, or 304 where the client says that it has just this one.
 
-    Without ``by_time`` only its entity tag can say so.
+    Without ``by_time`` only its entity tag can say so. ``headers`` go along with either.
     """
     tags = {
         "ETag": etag,
         "Last-Modified": last_modified(modified_at),
         "Cache-Control": "private, no-cache",
+        **(headers or {}),
     }
     if _not_modified(request, etag, modified_at if by_time else None):
         return empty_reply(304, tags)
     return json_reply(document, headers=tags)
 
 
+def none_match(request: Request[Any, Any, Any], etag: str) -> bool:
+    """Whether ``If-None-Match`` names this state; by weak comparison."""
+    header = request.headers.get("if-none-match", "")
+    return header.strip() == "*" or any(f'"{tag}"' == etag for _, tag in _ETAG.findall(header))
+
+
 def _not_modified(request: Request[Any, Any, Any], etag: str, modified_at: datetime | None) -> bool:
-    none_match = request.headers.get("if-none-match")
-    if none_match is not None:
-        # Weak comparison; If-Modified-Since then does not count.
-        return none_match.strip() == "*" or any(
-            f'"{tag}"' == etag for _, tag in _ETAG.findall(none_match)
-        )
+    if "if-none-match" in request.headers:
+        return none_match(request, etag)  # If-Modified-Since then does not count.
     since = request.headers.get("if-modified-since")
     if since is None or modified_at is None:
         return False

@@ -97,7 +97,14 @@ READ_POSITION = Parameter(
 PREFER = Parameter(
     name="Prefer",
     place="header",
-    description="wait=N: wait up to N seconds (30 at most) for the position asked for.",
+    description="wait=N: wait up to N seconds (60 at most) for the position asked for.",
     schema={"type": "string"},
 )
+PREFER_NEWS = Parameter(
+    name="Prefer",
+    place="header",
+    description="wait=N: wait up to N seconds (60 at most) for news, then answer.",
+    schema={"type": "string"},
+)
+PREFERENCE_APPLIED = {"Preference-Applied": "wait=N: the seconds that were granted for a wait."}
 NOT_MODIFIED = Answer(description="The state is still the one that the client has.", headers=ETAG)

@@ -1,5 +1,6 @@
 """The outermost layer: request ids, HEAD, one log line per request, and no error unanswered."""
 
+import asyncio
 import re
 import secrets
 import time
@@ -10,11 +11,15 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from nbledger_http.problems import from_exception, render
+from nbledger_http.turns import Turn
 
 log = structlog.get_logger(__name__)
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
 _QUIET = ("/health/live", "/health/ready")
+
+MAX_WORKING = 512
+"""How many requests are worked on at once; more wait for their turn."""
 
 
 class Edge:
@@ -22,6 +27,7 @@ class Edge:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._working = asyncio.Semaphore(MAX_WORKING)
         self.in_hand = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -31,7 +37,13 @@ class Edge:
             return
         self.in_hand += 1
         try:
-            await self._answer(scope, receive, send)
+            await self._working.acquire()
+            turn = Turn(self._working)
+            cast("dict[str, Any]", scope)["turn"] = turn
+            try:
+                await self._answer(scope, receive, send)
+            finally:
+                turn.give_back()
         finally:
             self.in_hand -= 1
 
@@ -44,6 +56,7 @@ class Edge:
         head = method == "HEAD"
         if head:
             scope["method"] = "GET"
+            cast("dict[str, Any]", scope)["head"] = True
         status = 0
 
         async def tell(message: Message) -> None:

@@ -1,5 +1,6 @@
 """Examples of bodies, shown in the OpenAPI document; tests check them against the schemas."""
 
+import json
 from typing import Any
 
 _NOTEBOOK_ID = "aa0e8400-e29b-41d4-a716-446655440000"
@@ -346,6 +347,18 @@ HISTORY: dict[str, Any] = {
     ],
     "next": None,
 }
+
+_CLAIMED: dict[str, Any] = {
+    **HISTORY["events"][0],
+    "position": 4712,
+    "type": "execution.claimed.v1",
+    "streamId": _EXECUTION_ID,
+    "data": {"epoch": 1, "workerId": "worker-1"},
+}
+EVENTS = (
+    "retry: 1000\n\n"
+    f"id: 4712\nevent: execution.claimed.v1\ndata: {json.dumps(_CLAIMED, ensure_ascii=False)}\n\n"
+)
 
 HEALTHY: dict[str, Any] = {"status": "ok", "missing": []}
 UNHEALTHY: dict[str, Any] = {"status": "unavailable", "missing": ["database"]}

@@ -1,16 +1,18 @@
 """Executions: ask for one, follow it, list them, cancel one."""
 
+import time
 from typing import Any
 
 import msgspec
 from litestar import Request, get, post
 
+from nbledger_domain.execution import TERMINAL_EVENTS
 from nbledger_http import examples, reading
 from nbledger_http.access import Right, access_of, execution_id_of, notebook_id_of
 from nbledger_http.bodies import json_object
 from nbledger_http.commands.cancel_execution import cancel_execution
 from nbledger_http.commands.execute_notebook import execute_notebook
-from nbledger_http.conditional import document_reply, last_modified
+from nbledger_http.conditional import document_reply, last_modified, none_match
 from nbledger_http.documentation import (
     ETAG,
     IF_MODIFIED_SINCE,
@@ -21,22 +23,26 @@ from nbledger_http.documentation import (
     PAGE_SIZE,
     POSITION,
     PREFER,
+    PREFER_NEWS,
+    PREFERENCE_APPLIED,
     READ_POSITION,
     Answer,
     Body,
     Operation,
 )
 from nbledger_http.problems import Code
-from nbledger_http.queries import Query, awaited_position
+from nbledger_http.queries import Query, awaited_position, preferred_wait, wait_applied
 from nbledger_http.replies import Reply, json_reply, with_members
 from nbledger_http.schemas import ExecuteNotebook
-from nbledger_http.services import services_of
+from nbledger_http.services import Services, services_of
+from nbledger_http.turns import turn_of
 from nbledger_infrastructure import worker_registry
 from nbledger_projections import execution_status
 from nbledger_projections.execution_documents import ExecutionDocument
 from nbledger_projections.execution_status import ExecutionView
 
 TAG = "Executions"
+TERMINAL = frozenset(event.TYPE for event in TERMINAL_EVENTS)
 
 
 class NewExecution(ExecutionDocument, rename="camel", kw_only=True):
@@ -129,14 +135,16 @@ def state_headers(view: ExecutionView) -> dict[str, str]:
         id="getExecution",
         tag=TAG,
         summary="Get execution status",
-        description="As of now, cell by cell.",
-        parameters=(IF_NONE_MATCH, IF_MODIFIED_SINCE),
+        description="As of now, cell by cell. With `Prefer: wait=N` the answer comes when the "
+        "execution has ended, or, with If-None-Match, as soon as its state is another one; "
+        "after N seconds (60 at most) it tells what is then: 200, or 304 where nothing changed.",
+        parameters=(IF_NONE_MATCH, IF_MODIFIED_SINCE, PREFER_NEWS),
         answers={
             200: Answer(
                 description="The execution.",
                 schema=ExecutionDocument,
                 example=examples.EXECUTION,
-                headers=ETAG,
+                headers={**ETAG, **PREFERENCE_APPLIED},
             ),
             304: NOT_MODIFIED,
         },
@@ -145,15 +153,48 @@ def state_headers(view: ExecutionView) -> dict[str, str]:
 )
 async def get_execution(request: Request[Any, Any, Any]) -> Reply:
     """The execution."""
-    view = await reading.execution(
-        services_of(request).pool,
-        access_of(request),
-        notebook_id_of(request),
-        execution_id_of(request),
-    )
+    services, access = services_of(request), access_of(request)
+    notebook_id, execution_id = notebook_id_of(request), execution_id_of(request)
+    wait = preferred_wait(request)
+    view = await reading.execution(services.pool, access, notebook_id, execution_id)
+    if wait and not _is_news(request, view):
+        turn_of(request.scope).give_back()
+        view = await _news(request, services, view, wait)
     return document_reply(
-        request, view.document, etag=reading.execution_etag(view), modified_at=view.modified_at
+        request,
+        view.document,
+        etag=reading.execution_etag(view),
+        modified_at=view.modified_at,
+        headers=wait_applied(wait),
     )
+
+
+def _is_news(request: Request[Any, Any, Any], view: ExecutionView) -> bool:
+    """Whether a client that would wait has nothing to wait for."""
+    if view.ended:
+        return True
+    etag = reading.execution_etag(view)
+    return "if-none-match" in request.headers and not none_match(request, etag)
+
+
+async def _news(
+    request: Request[Any, Any, Any], services: Services, view: ExecutionView, seconds: float
+) -> ExecutionView:
+    """The execution when there is news of it, or as it is after ``seconds``."""
+    access, watch = access_of(request), services.streams
+    # Whoever has said no state waits for the end.
+    types = None if "if-none-match" in request.headers else TERMINAL
+    deadline = time.monotonic() + seconds
+    with watch.follow(view.execution_id, types) as follower:
+        while True:
+            async with watch.reads:
+                view = await reading.execution(
+                    services.pool, access, view.notebook_id, view.execution_id
+                )
+            left = deadline - time.monotonic()
+            if _is_news(request, view) or watch.ended or left <= 0:
+                return view
+            await follower.moved(left)
 
 
 @get(
@@ -170,7 +211,10 @@ async def get_execution(request: Request[Any, Any, Any]) -> Reply:
                 description="The executions.",
                 schema=ExecutionListDocument,
                 example=examples.EXECUTION_LIST,
-                headers={"Nbledger-Position": "Up to where in the store the list knows."},
+                headers={
+                    "Nbledger-Position": "Up to where in the store the list knows.",
+                    **PREFERENCE_APPLIED,
+                },
             )
         },
         problems=(Code.NOTEBOOK_NOT_FOUND, Code.VALIDATION_FAILED),
@@ -187,7 +231,9 @@ async def list_executions(request: Request[Any, Any, Any]) -> Reply:
     query.check()
     await reading.notebook(services.pool, access, notebook_id)
     if awaited is not None:
-        await services.positions.reached(execution_status.NAME, *awaited)
+        await services.positions.reached(
+            execution_status.NAME, awaited.position, awaited.seconds or 0
+        )
     found = await execution_status.for_notebook(
         services.pool,
         access.tenant_id,
@@ -203,7 +249,8 @@ async def list_executions(request: Request[Any, Any, Any]) -> Reply:
         page_size,
         b"true" if page * page_size < found.total_count else b"false",
     )
-    return json_reply(body, headers={"Nbledger-Position": str(found.position)})
+    applied = wait_applied(None if awaited is None else awaited.seconds)
+    return json_reply(body, headers={"Nbledger-Position": str(found.position), **applied})
 
 
 @post(

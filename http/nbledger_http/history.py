@@ -10,7 +10,7 @@ from nbledger_http import examples
 from nbledger_http.access import Right, access_of, execution_id_of, notebook_id_of
 from nbledger_http.documentation import Answer, Operation, Parameter
 from nbledger_http.problems import Code
-from nbledger_http.queries import Query
+from nbledger_http.queries import MAX_POSITION, Query
 from nbledger_http.replies import Reply, json_reply
 from nbledger_http.schemas import History
 from nbledger_http.services import services_of
@@ -19,7 +19,6 @@ from nbledger_projections.history import HistoryEntry
 
 TAG = "History"
 MAX_EVENTS = 1000
-MAX_POSITION = 2**63 - 1
 
 PARAMETERS = (
     Parameter(

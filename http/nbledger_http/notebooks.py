@@ -25,6 +25,7 @@ from nbledger_http.documentation import (
     PAGE_SIZE,
     POSITION,
     PREFER,
+    PREFERENCE_APPLIED,
     READ_POSITION,
     Answer,
     Body,
@@ -34,7 +35,7 @@ from nbledger_http.documentation import (
 from nbledger_http.file_names import safe_file_name
 from nbledger_http.notebook_files import notebook_file
 from nbledger_http.problems import Code
-from nbledger_http.queries import Query, awaited_position
+from nbledger_http.queries import Query, awaited_position, wait_applied
 from nbledger_http.replies import Reply, empty_reply, header_list, json_reply, with_members
 from nbledger_http.schemas import CreateNotebook, DeletionUnderWay, Parsing, Session, UpdateNotebook
 from nbledger_http.services import services_of
@@ -139,7 +140,10 @@ async def get_notebook(request: Request[Any, Any, Any]) -> Reply:
                 description="The notebooks.",
                 schema=NotebookListDocument,
                 example=examples.NOTEBOOK_LIST,
-                headers={"Nbledger-Position": "Up to where in the store the list knows."},
+                headers={
+                    "Nbledger-Position": "Up to where in the store the list knows.",
+                    **PREFERENCE_APPLIED,
+                },
             )
         },
         problems=(Code.PROJECT_NOT_FOUND, Code.VALIDATION_FAILED),
@@ -157,7 +161,7 @@ async def list_notebooks(request: Request[Any, Any, Any]) -> Reply:
     awaited = awaited_position(request, query)
     query.check()
     if awaited is not None:
-        await services.positions.reached(notebook_list.NAME, *awaited)
+        await services.positions.reached(notebook_list.NAME, awaited.position, awaited.seconds or 0)
     found = await notebook_list.page(
         services.pool,
         access.tenant_id,
@@ -175,7 +179,8 @@ async def list_notebooks(request: Request[Any, Any, Any]) -> Reply:
         page_size,
         b"true" if page * page_size < found.total_count else b"false",
     )
-    return json_reply(body, headers={"Nbledger-Position": str(found.position)})
+    applied = wait_applied(None if awaited is None else awaited.seconds)
+    return json_reply(body, headers={"Nbledger-Position": str(found.position), **applied})
 
 
 @post(

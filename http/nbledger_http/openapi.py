@@ -168,6 +168,8 @@ def _answer(answer: Answer, schemas: dict[Any, Any]) -> dict[str, Any]:
     for media_type in answer.media_types:
         if media_type != JSON:
             content[media_type] = {}
+            if answer.example is not None and media_type == answer.media_types[0]:
+                content[media_type] = {"schema": {"type": "string"}, "example": answer.example}
         elif answer.schema is not None:
             content[media_type] = {"schema": schemas[answer.schema]}
             if answer.example is not None:

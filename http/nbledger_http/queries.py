@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from litestar import Request
@@ -10,9 +10,13 @@ from litestar import Request
 from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_http.requests import boolean
 
-MAX_WAIT_SECONDS = 30.0
+MAX_WAIT_SECONDS = 60
+"""For how long an answer is held back at most, whatever the client prefers."""
+
+MAX_POSITION = 2**63 - 1
+_POSITION = re.compile(r"\d{1,19}\Z", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d{1,18}\Z", re.ASCII)
-_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})", re.ASCII)
+_WAIT = re.compile(r"\s*wait\s*=\s*(\"?)(\d{1,9})\1\s*(?:;.*)?\Z", re.ASCII | re.IGNORECASE)
 
 
 class Query:
@@ -66,14 +70,39 @@ class Query:
         self.faults.append(Fault(f"?{name}", reason))
 
 
-def awaited_position(request: Request[Any, Any, Any], query: Query) -> tuple[int, float] | None:
+def preferred_wait(request: Request[Any, Any, Any]) -> int | None:
+    """The seconds of ``Prefer: wait=N`` (RFC 7240), as many as are granted."""
+    for header in request.headers.getall("prefer", []):
+        for preference in header.split(","):
+            if found := _WAIT.match(preference):
+                return min(int(found[2]), MAX_WAIT_SECONDS)
+    return None
+
+
+def wait_applied(seconds: int | None) -> dict[str, str]:
+    """The header that tells of a granted wait; none without one."""
+    return {} if seconds is None else {"Preference-Applied": f"wait={seconds}"}
+
+
+def position(text: str) -> int | None:
+    """A position in the store; ``None`` for what is none."""
+    return int(text) if _POSITION.match(text) and int(text) <= MAX_POSITION else None
+
+
+class AwaitedPosition(NamedTuple):
+    """What a list is to have reached, and for how many seconds that is waited for."""
+
+    position: int
+    seconds: int | None
+
+
+def awaited_position(request: Request[Any, Any, Any], query: Query) -> AwaitedPosition | None:
     """The position that a list is to have reached, and the seconds to wait for it."""
-    position = request.headers.get("nbledger-position")
-    if position is None:
+    text = request.headers.get("nbledger-position")
+    if text is None:
         return None
-    if _INTEGER.match(position) is None or int(position) < 0:
+    awaited = position(text)
+    if awaited is None:
         query.faults.append(Fault("Nbledger-Position", "must be a whole number, 0 or more"))
         return None
-    preferred = _WAIT.search(request.headers.get("prefer", ""))
-    seconds = min(float(preferred[1]), MAX_WAIT_SECONDS) if preferred else 0.0
-    return int(position), seconds
+    return AwaitedPosition(awaited, preferred_wait(request))

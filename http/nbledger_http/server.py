@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
@@ -17,15 +18,18 @@ from nbledger_http.links import LinkSigner, signing_key
 from nbledger_http.services import Services
 from nbledger_infrastructure import artifacts
 from nbledger_infrastructure.database import connect_pool
-from nbledger_infrastructure.event_store import EventStore
+from nbledger_infrastructure.event_store import EventStore, StreamWatch
 from nbledger_infrastructure.settings import Settings
 from nbledger_projections.positions import PositionWatch
 
 log = structlog.get_logger(__name__)
 
 BACKLOG = 1024
-BACKPRESSURE = 512
-"""How many requests are worked on at once; more wait in the socket's queue."""
+MAX_CONNECTIONS = 16_384
+"""How many clients may be connected at once; more wait in the socket's queue."""
+
+SPARE_FILES = 256
+"""Open files that are no connections of clients."""
 
 CLOSE_SECONDS = 3.0
 STARTUP_SECONDS = 10.0
@@ -43,7 +47,8 @@ async def serve(
 ) -> None:
     """Serve until ``stop`` is set; ``on_ready`` is told the URL once requests are answered.
 
-    Ends in order: not ready any more, no new connections, requests in hand answered within
+    Ends in order: not ready any more, no new connections, whoever waits for news is told that
+    there are none and streams end, requests in hand are answered within
     ``settings.http.drain_seconds``, then everything is closed. Raises
     :class:`AddressInUseError` and ``DatabaseUnavailableError`` at the start.
     """
@@ -56,11 +61,12 @@ async def serve(
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """Everything that the handlers work with, open for the block."""
     async with contextlib.AsyncExitStack() as stack:
-        # The store keeps one connection for itself, and whoever waits for lists another.
+        # The store keeps one connection for itself, whoever waits for lists another, and
+        # whoever follows executions a third.
         pool = await connect_pool(
             settings.postgres.dsn,
             min_size=2,
-            max_size=settings.postgres.pool_size + 2,
+            max_size=settings.postgres.pool_size + 3,
             application_name="nbledger-api",
             reset=False,
         )
@@ -70,6 +76,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(_close, "event store", store.close)
         positions = PositionWatch(pool)
         stack.push_async_callback(_close, "position watch", positions.close)
+        streams = StreamWatch(pool)
+        stack.push_async_callback(_close, "stream watch", streams.close)
         key = await signing_key(pool)
         yield Services(
             settings=settings,
@@ -79,6 +87,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             authenticator=Authenticator(pool, rate_limit=settings.http.rate_limit),
             links=LinkSigner(key, lifetime_seconds=settings.http.download_link_hours * 3600.0),
             positions=positions,
+            streams=streams,
         )
 
 
@@ -104,7 +113,7 @@ async def _serve(
             http=HTTPModes.http1,
             websockets=False,
             backlog=BACKLOG,
-            backpressure=BACKPRESSURE,
+            backpressure=_connections(),
             http1_settings=HTTP1Settings(header_read_timeout=10_000),
             log_enabled=False,
         )
@@ -125,9 +134,23 @@ async def _serve(
     finally:
         stopping.cancel()
         services.draining = True
+        services.positions.end()
+        services.streams.end()
         log.info("api stopping", requests_in_hand=app.in_hand)
         await _end(server, serving, http.drain_seconds)
         log.info("api stopped", requests_cut_off=app.in_hand)
+
+
+def _connections() -> int:
+    """As many connections as the system grants files for, having asked for enough."""
+    wanted = MAX_CONNECTIONS + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return max(64, min(MAX_CONNECTIONS, soft - SPARE_FILES))
 
 
 async def _end(server: Server, serving: asyncio.Task[None], seconds: float) -> None:

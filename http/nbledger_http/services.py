@@ -9,7 +9,7 @@ from nbledger_http.authentication import Authenticator
 from nbledger_http.links import LinkSigner
 from nbledger_infrastructure.artifacts import ArtifactStore
 from nbledger_infrastructure.database import Pool
-from nbledger_infrastructure.event_store import EventStore
+from nbledger_infrastructure.event_store import EventStore, StreamWatch
 from nbledger_infrastructure.settings import Settings
 from nbledger_projections.positions import PositionWatch
 
@@ -27,6 +27,7 @@ class Services(msgspec.Struct, kw_only=True):
     authenticator: Authenticator
     links: LinkSigner
     positions: PositionWatch
+    streams: StreamWatch
     draining: bool = False
 
 

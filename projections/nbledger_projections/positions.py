@@ -37,6 +37,7 @@ class PositionWatch:
         self._positions: dict[str, int] = {}
         self._waiters: dict[str, set[tuple[int, asyncio.Future[None]]]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._ended = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -52,14 +53,15 @@ class PositionWatch:
     async def reached(self, name: str, position: int, timeout: float) -> bool:
         """Wait until projection ``name`` has come to ``position``.
 
-        Returns whether it has within ``timeout`` seconds; with 0, whether it has by now.
+        Returns whether it has within ``timeout`` seconds; with 0, or after :meth:`end`, whether
+        it has by now.
         Raises ``DatabaseUnavailableError`` when that cannot be told now.
         """
         if self._positions.get(name, -1) >= position:
             return True
         if await checkpoint(self._pool, name) >= position:
             return True
-        if timeout <= 0:
+        if timeout <= 0 or self._ended:
             return False
         self._start()
         waiter = (position, asyncio.get_running_loop().create_future())
@@ -73,7 +75,15 @@ class PositionWatch:
             return False
         finally:
             self._waiters[name].discard(waiter)
-        return True
+        return self._positions.get(name, -1) >= position
+
+    def end(self) -> None:
+        """Let nobody wait any longer."""
+        self._ended = True
+        for waiters in self._waiters.values():
+            for _, future in waiters:
+                if not future.done():
+                    future.set_result(None)
 
     async def close(self) -> None:
         """Stop following; whoever still waits does so until its time is up."""

@@ -13,12 +13,14 @@ from nbledger_infrastructure.event_store.types import (
     StoreUnavailableError,
     Stream,
 )
+from nbledger_infrastructure.event_store.watch import Follower, StreamWatch
 
 __all__ = [
     "AppendResult",
     "DuplicateEventError",
     "EventStore",
     "EventTail",
+    "Follower",
     "InvalidEventError",
     "Metadata",
     "NewEvent",
@@ -26,4 +28,5 @@ __all__ = [
     "RecordedEvent",
     "StoreUnavailableError",
     "Stream",
+    "StreamWatch",
 ]

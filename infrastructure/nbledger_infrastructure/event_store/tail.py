@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import structlog
 
 from nbledger_infrastructure.database import CONNECT_TIMEOUT, UNAVAILABLE
 from nbledger_infrastructure.event_store.store import READ_ALL
-from nbledger_infrastructure.event_store.types import RecordedEvent, recorded_event
+from nbledger_infrastructure.event_store.types import (
+    Change,
+    RecordedEvent,
+    change,
+    recorded_event,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
+    import asyncpg
+
     from nbledger_infrastructure.database import Pool, PooledConnection
+
+T = TypeVar("T", RecordedEvent, Change)
 
 log = structlog.get_logger(__name__)
 
@@ -25,9 +35,15 @@ RECONNECT_DELAYS = (0.05, 0.1, 0.25, 0.5, 1.0)
 """Seconds to wait before the first, second, … attempt to reconnect; the last one repeats."""
 READ_TIMEOUT = 15.0
 
+# In the order that `change` takes them.
+_READ_CHANGES = """
+SELECT position, stream_id, version, type FROM event
+WHERE position > $1 ORDER BY position LIMIT $2
+"""
 
-class EventTail:
-    """Reads events after a position, batch by batch, and waits when there are none.
+
+class _Tail(Generic[T]):
+    """Reads what comes after a position, batch by batch, and waits when there is nothing.
 
     Holds one connection of the pool from the first batch to `close`, listening and reading on
     it; a lost connection is replaced without the caller noticing. One task at a time may use it.
@@ -36,9 +52,18 @@ class EventTail:
     event. A caller that failed to handle a batch sets `after_position` back, or makes a new tail.
     """
 
-    def __init__(self, pool: Pool, after_position: int = 0, batch_size: int = 500) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        query: str,
+        convert: Callable[[asyncpg.Record], T],
+        after_position: int,
+        batch_size: int,
+    ) -> None:
         self.after_position = after_position
         self._pool = pool
+        self._query = query
+        self._convert: Callable[[asyncpg.Record], T] = convert
         self._batch_size = batch_size
         self._notified = asyncio.Event()
         self._connection: PooledConnection | None = None
@@ -54,8 +79,8 @@ class EventTail:
     ) -> None:
         await self.close()
 
-    async def next_batch(self) -> list[RecordedEvent]:
-        """Return the next events in order, at least one; wait for them as long as it takes."""
+    async def next_batch(self) -> list[T]:
+        """Return what comes next in order, at least one; wait for it as long as it takes."""
         failures = 0
         while True:
             try:
@@ -96,7 +121,7 @@ class EventTail:
         except UNAVAILABLE as error:
             log.warning("event tail connection not released", error=type(error).__name__)
 
-    async def _read(self) -> list[RecordedEvent]:
+    async def _read(self) -> list[T]:
         if self._connection is None or self._connection.is_closed():
             await self.close()
             connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT)
@@ -104,9 +129,23 @@ class EventTail:
             # Listening begins before the first read, so nothing falls in between.
             await connection.add_listener("event", self._on_notify)
         rows = await self._connection.fetch(
-            READ_ALL, self.after_position, self._batch_size, timeout=READ_TIMEOUT
+            self._query, self.after_position, self._batch_size, timeout=READ_TIMEOUT
         )
-        return [recorded_event(row) for row in rows]
+        return [self._convert(row) for row in rows]
 
     def _on_notify(self, *_: object) -> None:
         self._notified.set()
+
+
+class EventTail(_Tail[RecordedEvent]):
+    """Follows all events, whole."""
+
+    def __init__(self, pool: Pool, after_position: int = 0, batch_size: int = 500) -> None:
+        super().__init__(pool, READ_ALL, recorded_event, after_position, batch_size)
+
+
+class ChangeTail(_Tail[Change]):
+    """Follows which streams move: all events, without what is in them."""
+
+    def __init__(self, pool: Pool, after_position: int = 0, batch_size: int = 2000) -> None:
+        super().__init__(pool, _READ_CHANGES, change, after_position, batch_size)

@@ -68,6 +68,15 @@ class RecordedEvent(msgspec.Struct, frozen=True):
     chain: bytes
 
 
+class Change(msgspec.Struct, frozen=True):
+    """That a stream has moved: where its event is, and of which type."""
+
+    position: int
+    stream_id: UUID
+    version: int
+    type: str
+
+
 COLUMNS = ", ".join(RecordedEvent.__struct_fields__)
 """The columns of table `event`, in the order that `recorded_event` takes them."""
 
@@ -108,6 +117,11 @@ def recorded_event(row: asyncpg.Record) -> RecordedEvent:
         digest,
         chain,
     )
+
+
+def change(row: asyncpg.Record) -> Change:
+    """Make a `Change` of a row of its fields, in their order."""
+    return Change(*row)
 
 
 class RecordConflictError(Exception):
