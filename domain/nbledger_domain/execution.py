@@ -69,6 +69,10 @@ class TerminationCode(StrEnum):
     INTERNAL_ERROR = "internal_error"  # the platform's
 
 
+Priority = Literal["Low", "Normal", "High"]
+PRIORITIES: tuple[Priority, ...] = ("High", "Normal", "Low")
+"""What may overtake what: the first of them all others."""
+
 RetryReason = Literal["worker_lost", "kernel_died", "cell_error", "run_timeout", "cell_timeout"]
 
 
@@ -107,7 +111,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     timeout: float
     cell_timeout: float | None = None
-    priority: Literal["Low", "Normal", "High"] = "Normal"
+    priority: Priority = "Normal"
     continue_on_error: bool = False
     output_options: OutputOptions = OutputOptions()
     retry_policy: RetryPolicy | None = None

@@ -14,6 +14,7 @@ from aiokafka.conn import AIOKafkaConnection, create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError
 from aiokafka.helpers import create_ssl_context
 
+from nbledger_domain.execution import PRIORITIES, Priority
 from nbledger_infrastructure.settings import Kafka
 
 log = structlog.get_logger(__name__)
@@ -37,9 +38,9 @@ def events_topic(kafka: Kafka) -> str:
     return f"{kafka.topic_prefix}.events"
 
 
-def command_topic(kafka: Kafka, kernel_type: str) -> str:
-    """Where workers that offer this kernel type get their commands."""
-    return f"{kafka.topic_prefix}.commands.{kernel_type}"
+def command_topic(kafka: Kafka, kernel_type: str, priority: Priority) -> str:
+    """Where workers that offer this kernel type get their commands of this priority."""
+    return f"{kafka.topic_prefix}.commands.{kernel_type}.{priority.lower()}"
 
 
 def control_topic(kafka: Kafka) -> str:
@@ -56,7 +57,11 @@ async def ensure_topics(kafka: Kafka, kernel_types: Iterable[str]) -> None:
     """Create the topics that are missing. Raises :class:`BrokerUnavailableError`."""
     retention = {"retention.ms": str(kafka.retention_hours * 3_600_000)}
     wanted = {events_topic(kafka): kafka.partitions, control_topic(kafka): 1}
-    wanted |= {command_topic(kafka, kernel_type): kafka.partitions for kernel_type in kernel_types}
+    wanted |= {
+        command_topic(kafka, kernel_type, priority): kafka.partitions
+        for kernel_type in kernel_types
+        for priority in PRIORITIES
+    }
     admin = AIOKafkaAdminClient(**_connection(kafka))
     connections = _Connections()
     try:

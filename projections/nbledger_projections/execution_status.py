@@ -69,7 +69,8 @@ _encode = msgspec.json.Encoder().encode
 
 _ROW = (
     "execution_id, notebook_id, tenant_id, project_id, position, version, requested_position, "
-    "requested_at, updated_at, started_at, ended, phase, kernel_type, epoch, document, silent"
+    "requested_at, updated_at, started_at, ended, phase, kernel_type, epoch, document, silent, "
+    "priority"
 )
 
 _LOAD = f"SELECT {_ROW} FROM execution_status WHERE execution_id = ANY($1)"  # noqa: S608 (constants)
@@ -79,7 +80,7 @@ INSERT INTO execution_status ({_ROW})
 SELECT * FROM unnest(
     $1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::bigint[], $6::integer[], $7::bigint[],
     $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::boolean[], $12::text[],
-    $13::text[], $14::integer[], $15::json[], $16::json[]
+    $13::text[], $14::integer[], $15::json[], $16::json[], $17::text[]
 )
 ON CONFLICT (execution_id) DO UPDATE SET
     position = excluded.position, version = excluded.version, updated_at = excluded.updated_at,
@@ -333,4 +334,5 @@ def _columns(states: Sequence[ExecutionState]) -> tuple[list[Any], ...]:
         [state.document.attempts for state in states],
         [_encode(state.document).decode() for state in states],
         [_encode(state.silent).decode() for state in states],
+        [state.document.priority for state in states],
     )

@@ -19,7 +19,7 @@ from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import RecordMetadata
 
-from nbledger_domain.execution import Execution
+from nbledger_domain.execution import Execution, Priority
 from nbledger_infrastructure import cloudevents
 from nbledger_infrastructure.cloudevents import Headers
 from nbledger_infrastructure.commands import Command
@@ -95,10 +95,19 @@ class Message(msgspec.Struct, frozen=True):
     headers: Headers
 
 
-class _KernelType(msgspec.Struct, frozen=True, rename="camel"):
-    """The part of a request that its command needs."""
+class _Options(msgspec.Struct, frozen=True):
+    priority: Priority
+
+
+class Route(msgspec.Struct, frozen=True, rename="camel"):
+    """The part of a request that says which topic its command goes to."""
 
     kernel_type: str
+    options: _Options
+
+    def topic(self, kafka: Kafka) -> str:
+        """That topic."""
+        return command_topic(kafka, self.kernel_type, self.options.priority)
 
 
 class _Restart(msgspec.Struct, frozen=True):
@@ -108,7 +117,7 @@ class _Restart(msgspec.Struct, frozen=True):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode_kernel_type = msgspec.json.Decoder(_KernelType).decode
+_decode_route = msgspec.json.Decoder(Route).decode
 _decode_restart = msgspec.json.Decoder(_Restart).decode
 
 
@@ -138,18 +147,18 @@ def event_message(recorded: RecordedEvent, kafka: Kafka) -> Message:
     )
 
 
-def command_message(recorded: RecordedEvent, kafka: Kafka, kernel_type: str | None) -> Message:
+def command_message(recorded: RecordedEvent, kafka: Kafka, route: Route | None) -> Message:
     """The message that tells workers what ``recorded`` asks of them.
 
-    With a kernel type, to execute; without, to cancel. It has no key: whichever worker has
-    room may take it.
+    With a route, to execute; without, to cancel. It has no key: whichever worker has room may
+    take it.
     """
-    kind = cloudevents.CANCEL if kernel_type is None else cloudevents.EXECUTE
+    kind = cloudevents.CANCEL if route is None else cloudevents.EXECUTE
     command = Command(
         recorded.stream_id, recorded.subject_id, recorded.tenant_id, recorded.project_id
     )
     return Message(
-        control_topic(kafka) if kernel_type is None else command_topic(kafka, kernel_type),
+        control_topic(kafka) if route is None else route.topic(kafka),
         None,
         _encode(command),
         cloudevents.command_headers(
@@ -240,23 +249,23 @@ class _Relay:
             if recorded.data is None:
                 continue
             if recorded.type == Execution.Requested.TYPE:
-                kernel_type = _decode_kernel_type(recorded.data).kernel_type
+                route = _decode_route(recorded.data)
             elif recorded.type == Execution.AttemptLost.TYPE:
                 if not _decode_restart(recorded.data).restart:
                     continue
-                restarted = await _requested_kernel_type(connection, recorded.stream_id)
+                restarted = await _requested_route(connection, recorded.stream_id)
                 if restarted is None:
                     continue
-                kernel_type = restarted
+                route = restarted
             elif recorded.type == Execution.CancelRequested.TYPE:
                 messages.append(command_message(recorded, self._kafka, None))
                 continue
             else:
                 continue
-            if kernel_type not in self._kernel_types:
-                await ensure_topics(self._kafka, [kernel_type])
-                self._kernel_types.add(kernel_type)
-            messages.append(command_message(recorded, self._kafka, kernel_type))
+            if route.kernel_type not in self._kernel_types:
+                await ensure_topics(self._kafka, [route.kernel_type])
+                self._kernel_types.add(route.kernel_type)
+            messages.append(command_message(recorded, self._kafka, route))
         return messages
 
     async def _publish(
@@ -386,13 +395,13 @@ def _hash(key: bytes) -> int:
     return hashed & 0x7FFF_FFFF
 
 
-async def _requested_kernel_type(connection: PooledConnection, execution_id: UUID) -> str | None:
-    """What the execution asked for; None when it has been erased."""
+async def _requested_route(connection: PooledConnection, execution_id: UUID) -> Route | None:
+    """Where the execution's commands go; None when it has been erased."""
     # Taken apart here: PostgreSQL's JSON operators refuse data with \u0000 anywhere in it.
     data: str | None = await connection.fetchval(
         "SELECT data FROM event WHERE stream_id = $1 AND version = 1", execution_id
     )
-    return None if data is None else _decode_kernel_type(data).kernel_type
+    return None if data is None else _decode_route(data)
 
 
 async def _move(connection: PooledConnection, expected: Checkpoint, position: int) -> Checkpoint:

@@ -164,8 +164,13 @@ async def test_commands_follow_from_what_is_asked(
     story = begin(dice)
     await record(store, story)
     kernel = story.notebook.kernel_type
-    topics = [brokers.command_topic(config.kafka, kernel), brokers.control_topic(config.kafka)]
     lost, cancelled = request(story, dice), request(story, dice)
+    topics = [
+        brokers.command_topic(config.kafka, kernel, lost.options.priority),
+        brokers.command_topic(config.kafka, kernel, cancelled.options.priority),
+        brokers.control_topic(config.kafka),
+    ]
+    assert topics[0] != topics[1]
     story.executions += [lost, cancelled]
     await record(store, story)
     epoch = lost.claim("worker-1", at=story.at)
@@ -186,8 +191,8 @@ async def test_commands_follow_from_what_is_asked(
         }
         assert told == {
             (topics[0], "nbledger.command.execute.v1", str(lost.id)),
-            (topics[0], "nbledger.command.execute.v1", str(cancelled.id)),
-            (topics[1], "nbledger.command.cancel.v1", str(cancelled.id)),
+            (topics[1], "nbledger.command.execute.v1", str(cancelled.id)),
+            (topics[2], "nbledger.command.cancel.v1", str(cancelled.id)),
         }
         executes = [message for message in found if str(lost.id) in str(message.headers)]
         assert len(executes) == 2, "one for the request, one for the restart"

@@ -13,7 +13,13 @@ from uuid import UUID, uuid4
 import msgspec
 
 from nbledger_domain.cells import Cell
-from nbledger_domain.execution import TERMINAL_EVENTS, Execution, PlannedCell, RunOptions
+from nbledger_domain.execution import (
+    TERMINAL_EVENTS,
+    Execution,
+    PlannedCell,
+    Priority,
+    RunOptions,
+)
 from nbledger_domain.notebook import Environment, Integration, Notebook
 from nbledger_infrastructure import clock, cloudevents, kafka, repository, settings
 from nbledger_infrastructure.database import Pool, acquire, connect_pool
@@ -39,6 +45,7 @@ class Stage:
         self.pool = pool
         self.store = store
         self.tenant_id, self.project_id = uuid4(), uuid4()
+        self._requests: dict[UUID, tuple[UUID, Priority]] = {}
 
     async def request(
         self,
@@ -87,7 +94,8 @@ class Stage:
         await repository.save(
             self.store, execution, self.stream(execution_id, execution), AS_TESTER
         )
-        await self._list(execution_id, notebook.id)
+        await self._list(execution_id, notebook.id, execution.options.priority)
+        self._requests[execution_id] = (notebook.id, execution.options.priority)
         return execution_id
 
     def stream(self, stream_id: UUID, aggregate: Notebook | Execution) -> Stream:
@@ -95,7 +103,7 @@ class Stage:
         subject = aggregate.notebook_id if isinstance(aggregate, Execution) else stream_id
         return Stream(stream_id, subject, self.tenant_id, self.project_id)
 
-    async def _list(self, execution_id: UUID, notebook_id: UUID) -> None:
+    async def _list(self, execution_id: UUID, notebook_id: UUID, priority: Priority) -> None:
         # As the projection writes it at first; here it never goes on, so whoever relies on more
         # than that the execution is there acts wrongly.
         async with acquire(self.pool) as connection:
@@ -103,13 +111,14 @@ class Stage:
                 """
                 INSERT INTO execution_status VALUES (
                     $1, $2, $3, $4, 1, 1, 1, clock_timestamp(), clock_timestamp(),
-                    clock_timestamp(), false, 'Queued', 'python3', 0, '{}', '{}'
+                    clock_timestamp(), false, 'Queued', 'python3', 0, '{}', '{}', $5
                 )
                 """,
                 execution_id,
                 notebook_id,
                 self.tenant_id,
                 self.project_id,
+                priority,
             )
 
     async def command(self, *execution_ids: UUID) -> None:
@@ -118,7 +127,9 @@ class Stage:
         async with kafka.producer(self.settings.kafka, client_id="test") as producer:
             for execution_id in execution_ids:
                 await producer.send_and_wait(
-                    kafka.command_topic(self.settings.kafka, "python3"),
+                    kafka.command_topic(
+                        self.settings.kafka, "python3", self._requests[execution_id][1]
+                    ),
                     self._body(execution_id),
                     key=str(execution_id).encode(),
                     headers=cloudevents.command_headers(
@@ -156,7 +167,7 @@ class Stage:
         return msgspec.json.encode(
             {
                 "executionId": execution_id,
-                "notebookId": uuid4(),
+                "notebookId": self._requests[execution_id][0],
                 "tenantId": self.tenant_id,
                 "projectId": self.project_id,
             }

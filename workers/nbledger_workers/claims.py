@@ -1,17 +1,18 @@
 """Claiming an execution in the store, and giving one up."""
 
+import asyncio
 import time
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from datetime import datetime
-from uuid import UUID
 
 import msgspec
 import structlog
 
 from nbledger_domain.errors import DomainError
 from nbledger_domain.execution import Execution, Phase, Resources, TerminationCode
+from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure import clock, repository
-from nbledger_infrastructure.database import Pool
+from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.event_store import (
     EventStore,
     Metadata,
@@ -19,7 +20,6 @@ from nbledger_infrastructure.event_store import (
     RecordedEvent,
     Stream,
 )
-from nbledger_workers import leases
 from nbledger_workers.leases import Lease
 
 log = structlog.get_logger(__name__)
@@ -28,10 +28,12 @@ log = structlog.get_logger(__name__)
 class Claim(msgspec.Struct, frozen=True):
     """An execution that this worker holds.
 
+    ``notebook`` is it as it was at the request, or ``None`` when it is deleted by now.
     ``taken_at`` is the monotonic time from which its lease counts.
     """
 
     execution: Execution
+    notebook: Notebook | None
     stream: Stream
     epoch: int
     metadata: Metadata
@@ -44,21 +46,19 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 async def claim(
-    store: EventStore,
-    pool: Pool,
-    execution_id: UUID,
-    *,
-    worker_id: str,
-    kernel_types: Container[str],
-    lease_seconds: float,
+    store: EventStore, command: Command, *, worker_id: str, kernel_types: Container[str]
 ) -> Claim | None:
     """Take an execution that waits; ``None`` when there is nothing for this worker to do.
 
     It has ended, somebody else holds it or was quicker, or it is of a kernel type that is not
-    offered here. Raises ``DatabaseUnavailableError``; the claim may then have been made, and is
-    swept later.
+    offered here. The lease is yet to be taken. Raises ``DatabaseUnavailableError``; the claim
+    may then have been made, and is swept later.
     """
-    history = await store.read_stream(execution_id)
+    execution_id = command.execution_id
+    # Both at once: from the command to the kernel every round trip is waited for.
+    history, notebook = await asyncio.gather(
+        store.read_stream(execution_id), store.read_stream(command.notebook_id)
+    )
     execution = repository.replay(Execution, history)
     if execution is None or execution.ended or execution.phase is not Phase.QUEUED:
         log.debug("command dropped", execution_id=str(execution_id))
@@ -70,6 +70,9 @@ async def claim(
             kernel_type=execution.kernel_type,
         )
         return None
+    if execution.notebook_id != command.notebook_id:
+        log.warning("command for another notebook's execution", execution_id=str(execution_id))
+        return None
     requested = history[0]
     stream = stream_of(requested)
     metadata = worker_metadata(requested, worker_id)
@@ -80,10 +83,15 @@ async def claim(
     except RecordConflictError:
         log.debug("somebody else was quicker", execution_id=str(execution_id))
         return None
-    held = Claim(execution, stream, epoch, metadata, taken_at)
-    if not await leases.take(pool, held.lease, worker_id, seconds=lease_seconds):
+    pinned = _pinned(notebook, execution.notebook_stream_version)
+    return Claim(execution, pinned, stream, epoch, metadata, taken_at)
+
+
+def _pinned(history: Sequence[RecordedEvent], version: int) -> Notebook | None:
+    gone = (Notebook.DeletionRequested.TYPE, Notebook.Deleted.TYPE)
+    if any(recorded.type in gone for recorded in history):
         return None
-    return held
+    return repository.replay(Notebook, history[:version])
 
 
 def give_up(
@@ -91,9 +99,13 @@ def give_up(
 ) -> None:
     """Decide what becomes of an attempt that will not be finished by its worker.
 
-    It waits again if no cell has run, but after ``max_attempts`` claims it has failed.
+    It waits again if no cell has run, or its request allows that they run again; but after
+    ``max_attempts`` claims, or as many as the request allows if that is more, it has failed.
     """
     would_wait = not execution.has_run_cells and execution.cancel_reason is None
+    policy = execution.options.retry_policy
+    if policy is not None:
+        max_attempts = max(max_attempts, policy.max_attempts)
     if would_wait and epoch >= max_attempts:
         execution.fail(
             epoch,

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Final, TypeAlias
 from uuid import UUID
 
@@ -12,6 +12,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
+from nbledger_domain.execution import PRIORITIES, Priority
 from nbledger_infrastructure import cloudevents
 from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.kafka import (
@@ -23,6 +24,8 @@ from nbledger_infrastructure.kafka import (
     worker_group,
 )
 from nbledger_infrastructure.settings import Kafka
+from nbledger_workers.slots import Slots
+from nbledger_workers.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -33,8 +36,9 @@ PROBE_SECONDS: Final = 3.0
 """How often a consumer's positions are compared with what the broker has."""
 
 _POLL_SECONDS: Final = 0.5
-_FULL_POLL_SECONDS: Final = 0.05
+_FULL_MAX_SECONDS: Final = 7 * 86_400
 _ANSWER_SECONDS: Final = 10.0
+_LAST_COMMIT_SECONDS: Final = 1.0
 _DELAYS: Final = (0.1, 0.25, 0.5, 1.0, 2.0)
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
@@ -49,35 +53,40 @@ class BrokerForgotError(Exception):
     """The broker has fewer messages than were read from it: it was started anew, empty."""
 
 
-class Slots:
-    """How many runs a worker can still take."""
+class Doorbell:
+    """When Kafka last brought a command; for who looks into the store when it is silent."""
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.taken = 0
+    def __init__(self) -> None:
+        self.rang_at = float("-inf")
 
-    @property
-    def free(self) -> int:
-        """Runs that can be taken now."""
-        return self.capacity - self.taken
+    def ring(self) -> None:
+        """A command has come."""
+        self.rang_at = time.monotonic()
 
 
 async def commands(
     kafka: Kafka,
     kernel_types: list[str],
-    slots: Slots,
     take: Callable[[Command], Awaitable[None]],
     *,
+    slots: Slots,
+    turns: Turns,
+    doorbell: Doorbell,
     client_id: str,
     on_ready: Callable[[], None],
 ) -> None:
-    """Give every execute command to ``take``, one after the other, for ever.
+    """Give execute commands to ``take``, one after the other, for ever.
 
-    While no slot is free the partitions are paused, and polling goes on. The offset is committed
-    once ``take`` has returned: from then on the claim in the store counts, not the message.
-    ``take`` must not raise. Raises :class:`ConsumerStuckError`.
+    One is taken from the broker's partitions only while a slot is free, and then the one whose
+    turn it is: nothing is kept here that something more urgent could not overtake. The offset
+    is committed once ``take`` has returned: from then on the claim in the store counts, not the
+    message. ``take`` must not raise. Raises :class:`ConsumerStuckError`.
     """
-    topics = [command_topic(kafka, kernel_type) for kernel_type in kernel_types]
+    topics: dict[str, Priority] = {
+        command_topic(kafka, kernel_type, priority): priority
+        for kernel_type in kernel_types
+        for priority in PRIORITIES
+    }
 
     @asynccontextmanager
     async def connect() -> AsyncIterator[AIOKafkaConsumer]:
@@ -91,27 +100,80 @@ async def commands(
             heartbeat_interval_ms=int(kafka.session_timeout_seconds * 200),
             # A consumer that found its topics missing gets no partition until it looks again.
             metadata_max_age_ms=5_000,
+            # A full worker takes nothing for as long as its runs last, and is well all the same.
+            max_poll_interval_ms=_FULL_MAX_SECONDS * 1000,
         ) as client:
             yield client
 
     async def serve(client: AIOKafkaConsumer, probe: "_Probe") -> None:
-        while True:
-            assigned = client.assignment()
-            if slots.free > 0:
-                client.resume(*client.paused())
-                polled = await _poll(client, _POLL_SECONDS, slots.free)
-            else:
-                client.pause(*assigned)
-                polled = await _poll(client, _FULL_POLL_SECONDS, 1)
-            for record in polled:
-                command = _decode(record, cloudevents.EXECUTE)
-                if command is not None:
-                    await take(command)
-            if polled:
-                await _commit(client)
-            await probe.check(client)
+        commits = _Commits(client)
+        try:
+            while True:
+                if slots.free <= 0:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_POLL_SECONDS):
+                            await slots.room()
+                else:
+                    record = await _next(client, topics, turns)
+                    if record is not None:
+                        doorbell.ring()
+                        command = _decode(record, cloudevents.EXECUTE)
+                        if command is not None:
+                            await take(command)
+                        commits.add(record)
+                await probe.check(client, full=slots.free <= 0)
+        finally:
+            await commits.finish()
 
     await _for_ever("commands", connect, serve, on_ready)
+
+
+async def _next(
+    client: AIOKafkaConsumer, topics: Mapping[str, Priority], turns: Turns
+) -> "Record | None":
+    """The command whose turn it is; waits a while when there is none."""
+    assigned = client.assignment()
+    for priority in turns.order():
+        partitions = [each for each in assigned if topics.get(each.topic) == priority]
+        if partitions and (found := await _poll(client, 0.0, 1, *partitions)):
+            return found[0]
+    found = await _poll(client, _POLL_SECONDS, 1)
+    return found[0] if found else None
+
+
+class _Commits:
+    """Commits the offsets of what was taken, behind the work: one commit at a time."""
+
+    def __init__(self, client: AIOKafkaConsumer) -> None:
+        self._client = client
+        self._offsets: dict[TopicPartition, int] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, record: Record) -> None:
+        """This record, and those before it, need not come again; raises what a commit met."""
+        self._offsets[TopicPartition(record.topic, record.partition)] = record.offset + 1
+        if self._task is not None and self._task.done():
+            task, self._task = self._task, None
+            task.result()
+        if self._task is None:
+            self._task = asyncio.create_task(self._commit())
+
+    async def finish(self) -> None:
+        """Wait for what is under way; what is not committed comes again, to be dropped."""
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=_LAST_COMMIT_SECONDS)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _commit(self) -> None:
+        while self._offsets:
+            offsets, self._offsets = self._offsets, {}
+            try:
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    await self._client.commit(offsets)
+            except (CommitFailedError, IllegalStateError) as error:
+                # The partition went to another worker, which gets the command again and drops it.
+                log.info("offsets not committed", error=type(error).__name__)
 
 
 async def cancels(kafka: Kafka, cancel: Callable[[UUID], None], *, client_id: str) -> None:
@@ -162,25 +224,18 @@ async def _for_ever(
         await asyncio.sleep(delay)
 
 
-async def _poll(client: AIOKafkaConsumer, seconds: float, limit: int) -> list[Record]:
+async def _poll(
+    client: AIOKafkaConsumer, seconds: float, limit: int, *partitions: TopicPartition
+) -> list[Record]:
     try:
         # The client's own limit does not hold while partitions are being assigned.
         async with asyncio.timeout(seconds + 1.0):
             polled: Mapping[TopicPartition, list[Record]] = await client.getmany(
-                timeout_ms=int(seconds * 1000), max_records=limit
+                *partitions, timeout_ms=int(seconds * 1000), max_records=limit
             )
     except TimeoutError:
         return []
     return [record for records in polled.values() for record in records]
-
-
-async def _commit(client: AIOKafkaConsumer) -> None:
-    try:
-        async with asyncio.timeout(_ANSWER_SECONDS):
-            await client.commit()
-    except (CommitFailedError, IllegalStateError) as error:
-        # The partition went to another worker, which gets the command again and drops it.
-        log.info("offsets not committed", error=type(error).__name__)
 
 
 def _decode(record: Record, wanted: str) -> Command | None:
@@ -202,8 +257,11 @@ class _Probe:
         self._due = time.monotonic() + PROBE_SECONDS
         self._seen: dict[TopicPartition, tuple[int, float]] = {}
 
-    async def check(self, client: AIOKafkaConsumer) -> None:
-        """Raises BrokerForgotError, ConsumerStuckError, or what says that the broker is away."""
+    async def check(self, client: AIOKafkaConsumer, *, full: bool = False) -> None:
+        """Whether all is well; a consumer that is ``full`` takes nothing on purpose.
+
+        Raises BrokerForgotError, ConsumerStuckError, or what says that the broker is away.
+        """
         now = time.monotonic()
         assigned = client.assignment()
         if now < self._due or not assigned:
@@ -212,13 +270,12 @@ class _Probe:
         async with asyncio.timeout(_ANSWER_SECONDS):
             ends: Mapping[TopicPartition, int] = await client.end_offsets(list(assigned))
             positions = {partition: await client.position(partition) for partition in assigned}
-        paused = client.paused()
         for partition, position in positions.items():
             behind = ends[partition] - position
             if behind < 0:
                 raise BrokerForgotError(f"{partition.topic}/{partition.partition}")
             last, since = self._seen.get(partition, (-1, now))
-            if behind == 0 or position != last or partition in paused:
+            if behind == 0 or position != last or full:
                 self._seen[partition] = (position, now)
             elif now - since > STUCK_SECONDS:
                 log.critical(

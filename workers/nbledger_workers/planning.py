@@ -30,6 +30,13 @@ class Plan(msgspec.Struct, frozen=True):
     cells: dict[int, Cell]
     titles: dict[str, str]
 
+    @property
+    def last(self) -> int | None:
+        """The place of the last cell that may go to the kernel."""
+        return max(
+            (place for place, cell in self.cells.items() if cell.cell_type == "code"), default=None
+        )
+
 
 def plan(execution: Execution, notebook: Notebook, language: str) -> Plan:
     """What to run. Raises :class:`PlanError`."""

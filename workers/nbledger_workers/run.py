@@ -3,21 +3,22 @@
 import asyncio
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Final
-from uuid import UUID
 
 import msgspec
 import structlog
 
 from nbledger_domain.execution import Execution, Resources, TerminationCode
 from nbledger_domain.notebook import Notebook
-from nbledger_infrastructure import clock, repository
+from nbledger_infrastructure import clock
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope
 from nbledger_infrastructure.database import UNAVAILABLE, DatabaseUnavailableError, Pool
-from nbledger_infrastructure.event_store import EventStore, RecordedEvent, StoreUnavailableError
+from nbledger_infrastructure.event_store import EventStore, StoreUnavailableError
 from nbledger_infrastructure.settings import Settings
 from nbledger_infrastructure.worker_registry import WorkerOffer
 from nbledger_workers import claims, leases, report
@@ -35,12 +36,15 @@ from nbledger_workers.kernel.protocol import (
 from nbledger_workers.leases import LeaseKeeper
 from nbledger_workers.planning import Plan, PlanError, plan
 from nbledger_workers.recorder import FencedError, Recorder
-from nbledger_workers.steps import Step, Translator, conclusion
+from nbledger_workers.steps import Step, Translator, last_step
 
 log = structlog.get_logger(__name__)
 
 _DATASET_VARIABLE: Final = "MINDZIE_DATASET_ID"
 _LAST_WORD_SECONDS: Final = 5.0
+_LEASE_AGAIN_SECONDS: Final = 0.2
+_SOON_SECONDS: Final = 0.02
+"""What comes so soon after something is recorded together with it."""
 _REPORTED: Final = (Outcome.COMPLETED, Outcome.CELL_ERROR)
 _BATCH_REPORTS: Final = 64
 _BATCH_BYTES: Final = 32 * 1024 * 1024
@@ -79,6 +83,10 @@ class Run:
         self._work: asyncio.Task[None] | None = None
         self._cancelled = False
         self._halted: Halt | None = None
+        self.concluded = False
+        """Whether it is recorded how the attempt has ended."""
+        self.over = asyncio.Event()
+        """Set when nothing of it is left."""
         self._reports = _Reports()
 
     def cancel(self) -> None:
@@ -99,14 +107,9 @@ class Run:
 
     async def run(self) -> None:
         """Run to the terminal event, or until this attempt may not or need not go on."""
-        services, claim = self._services, self._claim
         self._work = asyncio.create_task(self._run_notebook())
-        services.keeper.hold(
-            claim.lease,
-            taken_at=claim.taken_at,
-            on_lost=lambda: self._halt(Halt.LEASE_LOST),
-            on_cancel=self.cancel,
-        )
+        # Beside the work: who holds the execution is decided already, by the claim.
+        leasing = asyncio.create_task(self._take_lease())
         try:
             try:
                 await asyncio.wait({self._work})
@@ -115,10 +118,41 @@ class Run:
                 await asyncio.gather(self._work, return_exceptions=True)
             await self._conclude(self._work)
         finally:
-            services.keeper.drop(claim.lease)
+            await self._end_lease(leasing)
+            self.over.set()
+
+    async def _take_lease(self) -> None:
+        """Write the lease down and have it renewed; gives the run up where that fails."""
+        services, claim = self._services, self._claim
+        seconds = services.settings.worker.lease_seconds
+        taken = False
+        while not taken and time.monotonic() < claim.taken_at + seconds:
+            try:
+                taken = await leases.take(
+                    services.pool, claim.lease, services.worker_id, seconds=seconds
+                )
+                break
+            except (DatabaseUnavailableError, *UNAVAILABLE):
+                log.warning("lease not taken yet")
+                await asyncio.sleep(_LEASE_AGAIN_SECONDS)
+        if not taken:
+            self._halt(Halt.LEASE_LOST)
+            return
+        services.keeper.hold(
+            claim.lease,
+            taken_at=claim.taken_at,
+            on_lost=lambda: self._halt(Halt.LEASE_LOST),
+            on_cancel=self.cancel,
+        )
+
+    async def _end_lease(self, leasing: asyncio.Task[None]) -> None:
+        await asyncio.wait({leasing}, timeout=_LAST_WORD_SECONDS)
+        leasing.cancel()
+        await asyncio.gather(leasing, return_exceptions=True)
+        self._services.keeper.drop(self._claim.lease)
         if self._halted is not Halt.LEASE_LOST:
             try:
-                await leases.release(services.pool, claim.lease)
+                await leases.release(self._services.pool, self._claim.lease)
             except (DatabaseUnavailableError, *UNAVAILABLE):
                 log.warning("lease not released, it will run out")
 
@@ -172,7 +206,7 @@ class Run:
 
     async def _run_notebook(self) -> None:
         execution = self._claim.execution
-        notebook = await self._load_notebook(execution)
+        notebook = self._claim.notebook
         if notebook is None:
             at = clock.now()
             await self._recorder.record(
@@ -196,22 +230,6 @@ class Run:
             await self._run_kernel(execution, notebook, planned, request)
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-
-    async def _load_notebook(self, execution: Execution) -> Notebook | None:
-        """The notebook as it was at the request; ``None`` when it is deleted by now."""
-        history = await self._read(execution.notebook_id)
-        gone = (Notebook.DeletionRequested.TYPE, Notebook.Deleted.TYPE)
-        if any(recorded.type in gone for recorded in history):
-            return None
-        return repository.replay(Notebook, history[: execution.notebook_stream_version])
-
-    async def _read(self, stream_id: UUID) -> list[RecordedEvent]:
-        for delay in (0.1, 0.5, 1.0, 2.0):
-            try:
-                return await self._services.store.read_stream(stream_id)
-            except StoreUnavailableError:
-                await asyncio.sleep(delay)
-        return await self._services.store.read_stream(stream_id)
 
     def _make_folder(self) -> Path:
         return Path(tempfile.mkdtemp(prefix="run-", dir=self._services.work_folder))
@@ -248,10 +266,8 @@ class Run:
         scope = Scope(stream.tenant_id, stream.project_id, stream.subject_id)
         translator = Translator(planned, self._claim.epoch, self._services.artifacts, scope)
         page: report.Page | None = None
-        renderer: report.Renderer | None = None
         if execution.options.output_options.generate_report:
             page = report.Page(planned, notebook)
-            renderer = await _start_renderer()
 
         async def on_message(message: Report) -> None:
             if isinstance(message, KernelStarted):
@@ -265,6 +281,8 @@ class Run:
             self.cancel()
         running = asyncio.create_task(self._kernel.run())
         writing = asyncio.create_task(self._write(translator, planned))
+        rendering = None if page is None else asyncio.create_task(_start_renderer())
+        renderer: report.Renderer | None = None
         try:
             await asyncio.wait({running, writing}, return_when=asyncio.FIRST_COMPLETED)
             if not running.done():
@@ -274,27 +292,41 @@ class Run:
                 await writing
             finished = await running
             self._reports.close()
-            await writing
-            steps = translator.skipped() if finished.outcome is Outcome.COMPLETED else []
+            steps = await writing
+            if finished.outcome is Outcome.COMPLETED:
+                steps += translator.skipped()
+            if rendering is not None:
+                renderer = await rendering
             if page is not None and renderer is not None and finished.outcome in _REPORTED:
                 steps += await self._report(renderer, page, notebook, scope)
         finally:
             for task in (running, writing):
                 task.cancel()
             await asyncio.gather(running, writing, return_exceptions=True)
-            if renderer is not None:
-                await renderer.close()
+            if rendering is not None:
+                await _close_renderer(rendering)
         steps.append(
-            conclusion(finished, self._claim.epoch, parameters_failed=translator.parameters_failed)
+            last_step(finished, self._claim.epoch, parameters_failed=translator.parameters_failed)
         )
         await self._recorder.record(_all_of(steps))
+        self.concluded = True
         log.info("run ended", outcome=finished.outcome.value, **_measured(finished))
 
-    async def _write(self, translator: Translator, planned: Plan) -> None:
-        """Record reports as they come: all that have gathered meanwhile in one append."""
+    async def _write(self, translator: Translator, planned: Plan) -> list[Step]:
+        """Record reports as they come: all that have gathered meanwhile in one append.
+
+        Returns what may be recorded together with the end of the run.
+        """
         confirmed = False
         while batch := await self._reports.take():
+            if isinstance(batch[-1], KernelStarted):
+                # The first cell follows at once: one append for both.
+                batch += await self._reports.take(within=_SOON_SECONDS)
             steps = [step for message in batch for step in await translator.steps(message)]
+            last = confirmed and _is_last(batch[-1], planned)
+            # The end follows at once: likewise.
+            if last and await self._reports.ends(within=_SOON_SECONDS):
+                return steps
             if steps:
                 await self._recorder.record(_all_of(steps))
             if not confirmed and any(
@@ -308,6 +340,7 @@ class Run:
             if translator.parameters_failed is not None and self._kernel is not None:
                 # Whatever follows would run with other values than were asked for.
                 self._kernel.cancel("The parameters failed.")
+        return []
 
     async def _report(
         self, renderer: report.Renderer, page: report.Page, notebook: Notebook, scope: Scope
@@ -333,6 +366,17 @@ class Run:
             )
 
         return [step]
+
+
+def _is_last(message: Report, planned: Plan) -> bool:
+    return isinstance(message, CellFinished) and message.index == planned.last
+
+
+async def _close_renderer(starting: asyncio.Task[report.Renderer | None]) -> None:
+    """End it also when it is just being started."""
+    renderer = await starting
+    if renderer is not None:
+        await renderer.close()
 
 
 async def _start_renderer() -> report.Renderer | None:
@@ -371,15 +415,26 @@ class _Reports:
         self._closed = True
         self._wake.set()
 
-    async def take(self) -> list[Report]:
-        """All that wait, at least one; none when there will be no more."""
-        await self._wake.wait()
+    async def take(self, *, within: float | None = None) -> list[Report]:
+        """All that wait, at least one; none when there will be no more, or not ``within`` s."""
+        try:
+            async with asyncio.timeout(within):
+                await self._wake.wait()
+        except TimeoutError:
+            return []
         batch, self._waiting = self._waiting, []
         self._bytes = 0
         self._room.set()
         if not self._closed:
             self._wake.clear()
         return batch
+
+    async def ends(self, *, within: float) -> bool:
+        """Whether there will be no more, as far as it can be told in so many seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._wake.wait()
+        return self._closed and not self._waiting
 
 
 def _size(message: Report) -> int:

@@ -163,8 +163,41 @@ class Translator:
         return step
 
 
+def last_step(finished: RunFinished, epoch: int, *, parameters_failed: str | None) -> Step:
+    """How the attempt ended: with it the run, or, where its request allows, it begins anew."""
+    end = conclusion(finished, epoch, parameters_failed=parameters_failed)
+    if parameters_failed is not None:
+        return end
+    code = _CODES[finished.outcome]
+    at, detail = clock.now(), _clean(finished.detail)
+
+    def step(execution: Execution) -> None:
+        if execution.may_retry(code):
+            execution.retry(epoch, code, detail, at=at)
+        else:
+            end(execution)
+
+    return step
+
+
+_CODES: Final = {
+    Outcome.COMPLETED: TerminationCode.SUCCESS,
+    Outcome.CANCELLED: TerminationCode.CANCELLED,
+    Outcome.CELL_ERROR: TerminationCode.CELL_ERROR,
+    Outcome.TIMED_OUT: TerminationCode.RUN_TIMEOUT,
+    Outcome.CELL_TIMED_OUT: TerminationCode.CELL_TIMEOUT,
+    Outcome.MEMORY_LIMIT: TerminationCode.MEMORY_LIMIT,
+    Outcome.CPU_LIMIT: TerminationCode.CPU_LIMIT,
+    Outcome.PROCESS_LIMIT: TerminationCode.PROCESS_LIMIT,
+    Outcome.DISK_LIMIT: TerminationCode.DISK_LIMIT,
+    Outcome.KERNEL_DIED: TerminationCode.KERNEL_DIED,
+    Outcome.FAILED_TO_START: TerminationCode.KERNEL_START_FAILED,
+    Outcome.SUPERVISOR_LOST: TerminationCode.INTERNAL_ERROR,
+}
+
+
 def conclusion(finished: RunFinished, epoch: int, *, parameters_failed: str | None) -> Step:
-    """The last step of a run: how it ended."""
+    """The end of a run: how it ended."""
     at = clock.now()
     resources = Resources(
         peak_memory_bytes=finished.peak_memory_bytes or None,

@@ -16,7 +16,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from nbledger_domain.execution import Execution
+from nbledger_domain.execution import Execution, Priority
 from nbledger_infrastructure import clock, cloudevents, worker_registry
 from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.database import (
@@ -39,6 +39,7 @@ from nbledger_infrastructure.settings import Settings
 from nbledger_workers import leases
 from nbledger_workers.claims import give_up_if_held
 from nbledger_workers.leases import Lease
+from nbledger_workers.waiting import WAITING
 
 log = structlog.get_logger(__name__)
 
@@ -49,12 +50,11 @@ _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SEND_SECONDS: Final = 10.0
 _FORGET_EVERY_SECONDS: Final = 600.0
 _MAX_BACKOFF_SECONDS: Final = 300.0
-_WAITING: Final = (Execution.Requested.TYPE, Execution.AttemptLost.TYPE)
 
 # Which executions have not ended is the read model's to say, and it may lag; all else about them
 # is read from the events themselves.
 _UNLEASED: Final = """
-SELECT s.requested_at, s.execution_id, s.kernel_type,
+SELECT s.requested_at, s.execution_id, s.kernel_type, s.priority,
        last.type, last.subject_id, last.tenant_id, last.project_id,
        extract(epoch FROM clock_timestamp() - last.recorded_at)::float8 AS age
 FROM execution_status AS s
@@ -74,6 +74,7 @@ class Unleased(msgspec.Struct, frozen=True):
     requested_at: datetime
     execution_id: UUID
     kernel_type: str
+    priority: Priority
     type: str
     notebook_id: UUID
     tenant_id: UUID
@@ -83,7 +84,7 @@ class Unleased(msgspec.Struct, frozen=True):
     @property
     def waiting(self) -> bool:
         """Whether it waits for a worker."""
-        return self.type in _WAITING
+        return self.type in WAITING
 
 
 async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
@@ -260,7 +261,7 @@ class _Commands:
                     # Without a key: any partition, lest a command wait behind the very worker
                     # that has no room for it while another one is idle.
                     await client.send(
-                        command_topic(self._kafka, each.kernel_type),
+                        command_topic(self._kafka, each.kernel_type, each.priority),
                         msgspec.json.encode(
                             Command(
                                 each.execution_id,

@@ -22,12 +22,14 @@ from nbledger_infrastructure.database import UNAVAILABLE, DatabaseUnavailableErr
 from nbledger_infrastructure.event_store import EventStore
 from nbledger_infrastructure.settings import Settings
 from nbledger_infrastructure.worker_registry import WorkerOffer
-from nbledger_workers import intake
+from nbledger_workers import intake, waiting
 from nbledger_workers.claims import claim
-from nbledger_workers.intake import Slots
+from nbledger_workers.intake import Doorbell
 from nbledger_workers.kernel.specs import offered_kernels
 from nbledger_workers.leases import LeaseKeeper
 from nbledger_workers.run import Run, Services
+from nbledger_workers.slots import Slots
+from nbledger_workers.turns import Turns
 from nbledger_workers.work_folder import work_folder
 
 log = structlog.get_logger(__name__)
@@ -111,6 +113,10 @@ class _Worker:
         self._slots = Slots(capacity)
         self._runs: dict[UUID, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._turns = Turns()
+        self._doorbell = Doorbell()
+        # One thing at a time is taken, whoever brings it.
+        self._turn = asyncio.Lock()
         self._taking: asyncio.Task[None] | None = None
 
     async def work(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
@@ -128,20 +134,32 @@ class _Worker:
             intake.commands(
                 kafka,
                 sorted(services.offers),
-                self._slots,
                 self._take,
+                slots=self._slots,
+                turns=self._turns,
+                doorbell=self._doorbell,
                 client_id=services.worker_id,
                 on_ready=_once(on_ready),
+            )
+        )
+        looking = asyncio.create_task(
+            waiting.look(
+                services.pool,
+                sorted(services.offers),
+                self._take,
+                slots=self._slots,
+                turns=self._turns,
+                doorbell=self._doorbell,
             )
         )
         listening = asyncio.create_task(
             intake.cancels(kafka, self._cancel, client_id=services.worker_id)
         )
         stopping = asyncio.create_task(stop.wait())
-        watched: set[asyncio.Task[Any]] = {beating, taking, listening, stopping}
+        watched: set[asyncio.Task[Any]] = {beating, taking, looking, listening, stopping}
         try:
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-            await _cancel_all({taking})
+            await _cancel_all({taking, looking})
             await self._finish_taking()
             await self._drain(services.settings.worker.shutdown_grace_seconds)
         finally:
@@ -156,26 +174,30 @@ class _Worker:
 
     async def _take(self, command: Command) -> None:
         """Claim and begin a run; does not raise."""
-        # Not interrupted by the end of the intake: a claim half made would wait for the sweeper.
-        self._taking = asyncio.create_task(self._claim(command))
-        await asyncio.shield(self._taking)
+        async with self._turn:
+            await self._slots.room()
+            # Not interrupted by the end of the intake: a claim half made would wait for the
+            # sweeper.
+            self._taking = asyncio.create_task(self._claim(command))
+            await asyncio.shield(self._taking)
 
     async def _claim(self, command: Command) -> None:
         """Claim and begin a run. Waits while the database is away."""
         services = self._services
         execution_id = command.execution_id
-        if execution_id in self._runs:
-            return
+        if (running := self._runs.get(execution_id)) is not None:
+            if not running.concluded:
+                return
+            # It is to begin anew, and this is the command for it.
+            await running.over.wait()
         failures = 0
         while True:
             try:
                 held = await claim(
                     services.store,
-                    services.pool,
-                    execution_id,
+                    command,
                     worker_id=services.worker_id,
                     kernel_types=services.offers,
-                    lease_seconds=services.settings.worker.lease_seconds,
                 )
                 break
             except (DatabaseUnavailableError, *UNAVAILABLE):
@@ -189,9 +211,10 @@ class _Worker:
                 return
         if held is None:
             return
+        self._turns.took(held.execution.options.priority)
         begun = Run(services, held)
         self._runs[execution_id] = begun
-        self._slots.taken += 1
+        self._slots.take()
         with structlog.contextvars.bound_contextvars(
             execution_id=str(execution_id), epoch=held.epoch
         ):
@@ -202,7 +225,7 @@ class _Worker:
         def ended(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
             self._runs.pop(execution_id, None)
-            self._slots.taken -= 1
+            self._slots.give_back()
             if not task.cancelled() and (error := task.exception()) is not None:
                 log.error("run broke", execution_id=str(execution_id), exc_info=error)
 
