@@ -166,9 +166,9 @@ class Translator:
 def last_step(finished: RunFinished, epoch: int, *, parameters_failed: str | None) -> Step:
     """How the attempt ended: with it the run, or, where its request allows, it begins anew."""
     end = conclusion(finished, epoch, parameters_failed=parameters_failed)
-    if parameters_failed is not None:
+    code = _retryable(finished)
+    if code is None or parameters_failed is not None:
         return end
-    code = _CODES[finished.outcome]
     at, detail = clock.now(), _clean(finished.detail)
 
     def step(execution: Execution) -> None:
@@ -180,20 +180,18 @@ def last_step(finished: RunFinished, epoch: int, *, parameters_failed: str | Non
     return step
 
 
-_CODES: Final = {
-    Outcome.COMPLETED: TerminationCode.SUCCESS,
-    Outcome.CANCELLED: TerminationCode.CANCELLED,
-    Outcome.CELL_ERROR: TerminationCode.CELL_ERROR,
-    Outcome.TIMED_OUT: TerminationCode.RUN_TIMEOUT,
-    Outcome.CELL_TIMED_OUT: TerminationCode.CELL_TIMEOUT,
-    Outcome.MEMORY_LIMIT: TerminationCode.MEMORY_LIMIT,
-    Outcome.CPU_LIMIT: TerminationCode.CPU_LIMIT,
-    Outcome.PROCESS_LIMIT: TerminationCode.PROCESS_LIMIT,
-    Outcome.DISK_LIMIT: TerminationCode.DISK_LIMIT,
-    Outcome.KERNEL_DIED: TerminationCode.KERNEL_DIED,
-    Outcome.FAILED_TO_START: TerminationCode.KERNEL_START_FAILED,
-    Outcome.SUPERVISOR_LOST: TerminationCode.INTERNAL_ERROR,
-}
+def _retryable(finished: RunFinished) -> TerminationCode | None:
+    match finished.outcome:
+        case Outcome.CELL_ERROR:
+            return TerminationCode.CELL_ERROR
+        case Outcome.TIMED_OUT if finished.detail.startswith(_RUN_TOOK_LONGER):
+            return TerminationCode.RUN_TIMEOUT
+        case Outcome.TIMED_OUT:
+            return TerminationCode.CELL_TIMEOUT
+        case Outcome.KERNEL_DIED if not finished.detail.startswith(_SUPERVISOR_LOST):
+            return TerminationCode.KERNEL_DIED
+        case _:
+            return None
 
 
 def conclusion(finished: RunFinished, epoch: int, *, parameters_failed: str | None) -> Step:
