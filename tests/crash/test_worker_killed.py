@@ -2,82 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 from support.executions import TERMINAL, Stage, eventually, make_settings, stage
+from support.workers import of_instance, worker_process
 
 from nbledger_domain.execution import Execution, ExecutionStatus, Phase, TerminationCode
-from nbledger_infrastructure.settings import Settings
 from nbledger_workers.work_folder import work_folder
 
 pytestmark = pytest.mark.kafka
-
-PROGRAM = """
-import asyncio
-from nbledger_infrastructure.settings import load
-from nbledger_workers import worker
-asyncio.run(worker.run(load(), asyncio.Event(), lambda: print("ready", flush=True)))
-"""
-
-
-@asynccontextmanager
-async def worker_process(
-    config: Settings, instance: str
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    given = {
-        f"NBLEDGER_{section}_{field}".upper(): str(getattr(getattr(config, section), field))
-        for section, field in (
-            ("postgres", "dsn"),
-            ("kafka", "bootstrap_servers"),
-            ("kafka", "topic_prefix"),
-            ("kafka", "idempotent"),
-            ("kafka", "partitions"),
-            ("kafka", "session_timeout_seconds"),
-            ("artifacts", "url"),
-            ("worker", "lease_seconds"),
-            ("worker", "renew_seconds"),
-            ("worker", "work_folder"),
-        )
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        PROGRAM,
-        env=os.environ | given | {"NBLEDGER_INSTANCE": instance},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        assert process.stdout is not None
-        async with asyncio.timeout(30):
-            lines = [await process.stdout.readline()]
-            while lines[-1] not in (b"ready\n", b""):
-                lines.append(await process.stdout.readline())
-        assert lines[-1], lines
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-def of_instance(instance: str) -> list[int]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("NBLEDGER_INSTANCE") == instance:
-                found.append(process.pid)
-        except (psutil.Error, OSError):
-            continue
-    return found
 
 
 async def killed_when(scene: Stage, execution_id: uuid.UUID, moment: str) -> None:
