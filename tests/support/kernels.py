@@ -16,6 +16,7 @@ from nbledger_workers.kernel.protocol import (
     CellFinished,
     CellStarted,
     CellStatus,
+    OutputPart,
     RunFinished,
     RunNotebook,
 )
@@ -94,8 +95,17 @@ class Recorded:
         return [each.status for each in self.reports if isinstance(each, CellFinished)]
 
     def outputs(self, index: int) -> list[dict[str, Any]]:
-        """The kept outputs of a cell."""
-        return [msgspec.json.decode(output) for output in self.cell(index).outputs]
+        """The kept outputs of a cell, long texts put together."""
+        found = [msgspec.json.decode(output) for output in self.cell(index).outputs]
+        for output in found:
+            if (number := output.pop("parts", None)) is not None:
+                parts = [
+                    each.data
+                    for each in self.reports
+                    if isinstance(each, OutputPart) and (each.index, each.number) == (index, number)
+                ]
+                output["text"] = b"".join(parts).decode() + output["text"]
+        return found
 
     def text(self, index: int, name: str = "stdout") -> str:
         """All text of one stream of a cell."""

@@ -1,7 +1,7 @@
 """Outputs of cells: from nbformat's JSON to what an event says of them, bytes kept apart."""
 
-import base64
-import binascii
+import asyncio
+import hashlib
 import re
 import struct
 from collections.abc import Mapping, Sequence
@@ -11,54 +11,125 @@ import msgspec
 
 from nbledger_domain.execution import Output, Representation
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope
+from nbledger_workers.kernel.forms import forms
 
-#: JSON of an error output: ``ename``, ``evalue`` and ``traceback`` as nbformat has them.
-ERROR_TYPE: Final = "application/vnd.jupyter.error"
-
-#: Richest first; what is not named here comes before the plain forms at the end.
-_ORDER: Final = (
-    "text/html",
-    "image/svg+xml",
-    "image/png",
-    "image/jpeg",
-    "image/webp",
-    "image/gif",
-    "application/pdf",
-    "text/markdown",
-    "text/latex",
-    "application/json",
-)
-_LAST: Final = ("application/javascript", "text/plain")
-
-_BINARY: Final = re.compile(r"(image/(?!svg\+xml)|audio/|video/|application/pdf$).*")
-_JSON: Final = re.compile(r"application/(.*\+)?json$")
 _DATA_FRAME: Final = re.compile(
     rb"""<table[^>]*\bclass=["'][^"']*\bdataframe\b|<table[^>]*\bid=["']T_[0-9a-f]+["']"""
 )
-_TERMINAL_CODES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
 _SVG_SIZE: Final = re.compile(rb"""\b(width|height)=["']([0-9.]+)(pt|px)?["']""")
 _PIXELS_PER_POINT: Final = 4 / 3
 
+# As many writes at once to the artifact store, for one run.
+_WRITERS: Final = 8
+# Smaller outputs are taken apart faster than another thread is asked to.
+_SMALL_BYTES: Final = 32_768
+# Digests of what was stored lately, so that outputs that come again are not written again.
+_REMEMBERED: Final = 5_000
 
-async def keep(
-    store: ArtifactStore, scope: Scope, outputs: Sequence[bytes], *, title: str | None
-) -> list[Output]:
-    """Store every form of the outputs (each the JSON of one nbformat 4 output).
+_Contents = list[tuple[str, bytes]]
 
-    ``title`` goes to displays and results. Raises what the artifact store raises.
+
+class OutputKeeper:
+    """Stores the outputs of one run in the artifact store of its notebook.
+
+    Raises what the artifact store raises.
     """
-    return [await _keep(store, scope, msgspec.json.decode(raw), title) for raw in outputs]
+
+    def __init__(self, store: ArtifactStore, scope: Scope) -> None:
+        self._store = store
+        self._scope = scope
+        self._stored: dict[str, None] = {}
+        self._texts: dict[tuple[int, int], _Text] = {}
+
+    async def add_part(self, place: int, number: int, data: bytes) -> None:
+        """Store the next part of the long text of this number of the cell at ``place``."""
+        digest = await asyncio.to_thread(_sha256, data)
+        text = self._texts.setdefault((place, number), _Text())
+        await asyncio.to_thread(text.digest.update, data)
+        text.parts.append(digest)
+        text.size += len(data)
+        await self._put(digest, data)
+
+    async def keep(self, place: int, raw: Sequence[bytes], *, title: str | None) -> list[Output]:
+        """Store every form of the outputs (each the JSON of one nbformat 4 output).
+
+        ``place`` is that of the cell. ``title`` goes to displays and results.
+        """
+        if sum(map(len, raw)) < _SMALL_BYTES:
+            found = self._take_apart(place, raw, title)
+        else:
+            found = await asyncio.to_thread(self._take_apart, place, raw, title)
+        outputs, contents, texts = found
+        waiting = iter(contents)
+
+        async def write() -> None:
+            for digest, content in waiting:
+                await self._put(digest, content)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(_WRITERS, len(contents))):
+                group.create_task(write())
+        for digest, parts in texts:
+            if digest not in self._stored:
+                await self._store.put_joined(self._scope, digest, parts)
+                self._remember(digest)
+        return outputs
+
+    def forget(self, place: int) -> None:
+        """The texts of this cell do not go on."""
+        for key in [key for key in self._texts if key[0] == place]:
+            del self._texts[key]
+
+    async def _put(self, digest: str, content: bytes) -> None:
+        if digest not in self._stored:
+            await self._store.put(self._scope, content, digest=digest)
+            self._remember(digest)
+
+    def _remember(self, digest: str) -> None:
+        self._stored[digest] = None
+        if len(self._stored) > _REMEMBERED:
+            del self._stored[next(iter(self._stored))]
+
+    def _take_apart(
+        self, place: int, raw: Sequence[bytes], title: str | None
+    ) -> tuple[list[Output], _Contents, list[tuple[str, list[str]]]]:
+        """The outputs as events have them, and by digest the contents and joined texts."""
+        outputs: list[Output] = []
+        contents: _Contents = []
+        texts: list[tuple[str, list[str]]] = []
+        for each in raw:
+            output: dict[str, Any] = msgspec.json.decode(each)
+            found = [(kind, _sha256(content), content) for kind, content in forms(output)]
+            contents += [(digest, content) for _, digest, content in found]
+            told = [Representation(kind, digest, len(content)) for kind, digest, content in found]
+            number = output.get("parts")
+            if number is not None:
+                text = self._texts[place, number]
+                ((kind, digest, content),) = found
+                whole = text.digest.copy()
+                whole.update(content)
+                told = [Representation(kind, whole.hexdigest(), text.size + len(content))]
+                texts.append((told[0].digest, [*text.parts, digest]))
+            outputs.append(_output(output, told, found, title))
+        return outputs, contents, texts
 
 
-async def _keep(
-    store: ArtifactStore, scope: Scope, output: Mapping[str, Any], title: str | None
+class _Text:
+    """The parts so far of one long text."""
+
+    def __init__(self) -> None:
+        self.digest = hashlib.sha256()
+        self.parts: list[str] = []
+        self.size = 0
+
+
+def _output(
+    output: Mapping[str, Any],
+    representations: list[Representation],
+    found: Sequence[tuple[str, str, bytes]],
+    title: str | None,
 ) -> Output:
     kind = output["output_type"]
-    forms = _forms(output)
-    representations = [
-        Representation(media_type, await store.put(scope, content), len(content))
-        for media_type, content in forms
-    ]
     if kind in ("stream", "error"):
         return Output(
             output_type=kind,
@@ -66,9 +137,9 @@ async def _keep(
             stream=output.get("name") if kind == "stream" else None,
         )
     metadata = dict(output.get("metadata") or {})
-    if any(media == "text/html" and _DATA_FRAME.search(content) for media, content in forms):
+    if any(media == "text/html" and _DATA_FRAME.search(content) for media, _, content in found):
         metadata["dataFrame"] = True
-    width, height = _dimensions(forms, metadata)
+    width, height = _dimensions(found, metadata)
     return Output(
         output_type=kind,
         representations=representations,
@@ -79,60 +150,15 @@ async def _keep(
     )
 
 
-def plain(text: str) -> str:
-    """The text without a terminal's colours."""
-    return _TERMINAL_CODES.sub("", text)
-
-
-def _forms(output: Mapping[str, Any]) -> list[tuple[str, bytes]]:
-    """Media type and bytes of every form, richest first."""
-    kind = output["output_type"]
-    if kind == "stream":
-        return [("text/plain", _text(output.get("text", "")))]
-    if kind == "error":
-        told = {name: output.get(name) for name in ("ename", "evalue", "traceback")}
-        lines = "\n".join(plain(str(line)) for line in output.get("traceback") or [])
-        text = lines or f"{output.get('ename')}: {output.get('evalue')}"
-        return [("text/plain", _text(text)), (ERROR_TYPE, msgspec.json.encode(told))]
-    data: Mapping[str, Any] = output.get("data") or {}
-    forms = [(media_type, _content(media_type, value)) for media_type, value in data.items()]
-    return sorted(forms, key=lambda form: _rank(form[0]))
-
-
-def _rank(media_type: str) -> int:
-    if media_type in _ORDER:
-        return _ORDER.index(media_type)
-    if media_type in _LAST:
-        return len(_ORDER) + 1 + _LAST.index(media_type)
-    return len(_ORDER)
-
-
-def _content(media_type: str, value: Any) -> bytes:
-    if _JSON.fullmatch(media_type):
-        return msgspec.json.encode(value)
-    if isinstance(value, list) and all(isinstance(line, str) for line in value):
-        value = "".join(value)
-    if not isinstance(value, str):
-        return msgspec.json.encode(value)
-    if _BINARY.fullmatch(media_type):
-        try:
-            return base64.b64decode("".join(value.split()), validate=True)
-        except (binascii.Error, ValueError):
-            # Not what the kernel said it is; kept as it came.
-            return _text(value)
-    return _text(value)
-
-
-def _text(value: Any) -> bytes:
-    text = "".join(value) if isinstance(value, list) else str(value)
-    return text.encode("utf-8", "replace")
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _dimensions(
-    forms: Sequence[tuple[str, bytes]], metadata: Mapping[str, Any]
+    found: Sequence[tuple[str, str, bytes]], metadata: Mapping[str, Any]
 ) -> tuple[int | None, int | None]:
     """Width and height in pixels of the first image: as told, else as in its header."""
-    for media_type, content in forms:
+    for media_type, _, content in found:
         if not media_type.startswith("image/"):
             continue
         told = metadata.get(media_type)

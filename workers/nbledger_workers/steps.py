@@ -16,17 +16,20 @@ from nbledger_domain.execution import (
 )
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope
-from nbledger_workers import outputs
 from nbledger_workers.kernel.driver import Report
+from nbledger_workers.kernel.forms import plain
 from nbledger_workers.kernel.protocol import (
     CellFinished,
     CellStarted,
     KernelStarted,
     Outcome,
+    OutputPart,
+    OutputsSoFar,
     OutputsUpdated,
     RunFinished,
 )
 from nbledger_workers.kernel.protocol import CellStatus as Reported
+from nbledger_workers.outputs import OutputKeeper
 from nbledger_workers.planning import Plan
 
 log = structlog.get_logger(__name__)
@@ -48,8 +51,10 @@ class Translator:
         self.parameters_failed: str | None = None
         self._plan = plan
         self._epoch = epoch
-        self._artifacts = artifacts
-        self._scope = scope
+        self._keeper = OutputKeeper(artifacts, scope)
+        # What has been saved of the running cell.
+        self._saved: list[Output] = []
+        self._truncated: set[int] = set()
         # Passed over so far; after a failure the rest of the cells needs no step of its own.
         self._skipped: list[Step] = []
 
@@ -65,10 +70,14 @@ class Translator:
                 return [*self.skipped(), self._start_cell(cell.cell_id, report.started)]
             case CellFinished():
                 return await self._finished(report)
-            case OutputsUpdated():
-                # The ledger keeps what a cell put out while it ran.
-                log.debug("later change of an output not kept", place=report.index)
+            case OutputPart():
+                if report.index in self._plan.cells:
+                    await self._keeper.add_part(report.index, report.number, report.data)
                 return []
+            case OutputsSoFar():
+                return await self._so_far(report)
+            case OutputsUpdated():
+                return await self._updated(report)
 
     def skipped(self) -> list[Step]:
         """The cells that were passed over since the last cell that ran."""
@@ -106,16 +115,54 @@ class Translator:
         if report.started is None:
             # An empty cell does not go to the kernel.
             steps += [*self.skipped(), self._start_cell(cell.cell_id, clock.now())]
-        kept = await outputs.keep(
-            self._artifacts,
-            self._scope,
-            report.outputs,
-            title=self._plan.titles.get(cell.cell_id),
-        )
-        if report.truncated:
-            steps.append(self._truncate(cell.cell_id, report, kept))
+        kept = await self._keep(report.index, cell.cell_id, report.outputs)
+        self._saved = []
+        steps += self._truncate(cell.cell_id, report, kept)
         steps.append(self._finish_cell(cell.cell_id, report, kept))
         return steps
+
+    async def _so_far(self, report: OutputsSoFar) -> list[Step]:
+        cell = self._plan.cells.get(report.index)
+        if cell is None:
+            return []
+        new = await self._keep(report.index, cell.cell_id, report.outputs)
+        saved = self._saved = [*self._saved[: report.unchanged], *new]
+        at = clock.now()
+
+        def step(execution: Execution) -> None:
+            execution.save_outputs(
+                self._epoch,
+                cell.cell_id,
+                outputs=saved,
+                output_count=report.output_count,
+                output_bytes=report.output_bytes,
+                at=at,
+            )
+
+        return [step]
+
+    async def _updated(self, report: OutputsUpdated) -> list[Step]:
+        cell = self._plan.cells.get(report.index)
+        if cell is None:
+            return []
+        kept = await self._keep(report.index, cell.cell_id, report.outputs)
+        at = clock.now()
+
+        def step(execution: Execution) -> None:
+            execution.update_outputs(
+                self._epoch,
+                cell.cell_id,
+                outputs=kept,
+                output_count=report.output_count,
+                output_bytes=report.output_bytes,
+                outputs_digest=report.outputs_digest,
+                at=at,
+            )
+
+        return [*self._truncate(cell.cell_id, report, kept), step]
+
+    async def _keep(self, place: int, cell_id: str, raw: Sequence[bytes]) -> list[Output]:
+        return await self._keeper.keep(place, raw, title=self._plan.titles.get(cell_id))
 
     def _finish_cell(self, cell_id: str, report: CellFinished, kept: list[Output]) -> Step:
         status = CellStatus(report.status.value)
@@ -127,8 +174,8 @@ class Translator:
         elif report.error_name is not None and status is not CellStatus.SUCCESS:
             error = CellError(
                 report.error_name,
-                outputs.plain(report.error_value or ""),
-                [outputs.plain(line) for line in report.traceback],
+                plain(report.error_value or ""),
+                [plain(line) for line in report.traceback],
             )
 
         def step(execution: Execution) -> None:
@@ -141,14 +188,21 @@ class Translator:
                 outputs=kept,
                 output_count=report.output_count,
                 output_bytes=report.output_bytes,
+                outputs_digest=report.outputs_digest,
                 error=error,
                 at=at,
             )
 
         return step
 
-    def _truncate(self, cell_id: str, report: CellFinished, kept: Sequence[Output]) -> Step:
-        at = report.ended or clock.now()
+    def _truncate(
+        self, cell_id: str, report: CellFinished | OutputsUpdated, kept: Sequence[Output]
+    ) -> list[Step]:
+        """The step that says that not all is kept, where that is so and not yet said."""
+        if not report.truncated or report.index in self._truncated:
+            return []
+        self._truncated.add(report.index)
+        at = clock.now()
         kept_bytes = sum(form.size for output in kept for form in output.representations)
 
         def step(execution: Execution) -> None:
@@ -160,7 +214,7 @@ class Translator:
                 at=at,
             )
 
-        return step
+        return [step]
 
 
 def last_step(finished: RunFinished, epoch: int, *, parameters_failed: str | None) -> Step:
@@ -240,4 +294,4 @@ def conclusion(finished: RunFinished, epoch: int, *, parameters_failed: str | No
 
 
 def _clean(detail: str) -> str:
-    return outputs.plain(detail).replace("\0", "")[:_DETAIL_CHARACTERS]
+    return plain(detail).replace("\0", "")[:_DETAIL_CHARACTERS]

@@ -10,11 +10,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import nbformat
-from traitlets.config import Config
+import msgspec
 
-from nbledger_workers.kernel.client import CollectingClient
+from nbledger_workers.kernel.client import CellClient
 from nbledger_workers.kernel.outputs import (
+    Budget,
     ErrorText,
     OutputCollector,
     clean,
@@ -25,6 +25,8 @@ from nbledger_workers.kernel.protocol import (
     CellStarted,
     CellStatus,
     Outcome,
+    OutputPart,
+    OutputsSoFar,
     OutputsUpdated,
     RunNotebook,
     UpMessage,
@@ -36,9 +38,17 @@ from nbledger_workers.kernel.usage import UsageSampler
 _BEGIN_SECONDS: Final = 1.0
 _DRAIN_SECONDS: Final = 0.3
 _KILL_SECONDS: Final = 5.0
-# The wait for a kernel's last output after its reply; a dead kernel ends it sooner.
-_IOPUB_SECONDS: Final = 300
+# What a running cell has put out is reported at the first of these ages and then each time that
+# it has grown older by the other, so that reports of a long cell cost no more than its output.
+_FIRST_SAVE_SECONDS: Final = 1.0
+_SAVE_RATIO: Final = 0.1
+# Text that changes no more and has not been sent: more is not kept in memory.
+_MAX_WAITING_BYTES: Final = 8 * 1024 * 1024
 _CLEAN_EXITS: Final = frozenset({"", "0", "None"})
+
+_NO_INPUT: Final = ErrorText(
+    "StdinNotImplementedError", "the cell asked for input, and there is nobody to give it", []
+)
 
 Send = Callable[[UpMessage], Awaitable[None]]
 
@@ -59,24 +69,30 @@ class Cells:
         self._confirmed = asyncio.Event()
         self._reply: dict[str, Any] = {}
         self._started: tuple[dt.datetime, float] | None = None
-        self._notebook: Any = None
+        self._held = frozenset(request.held_cells)
+        self._budget = Budget(request.max_output_bytes_per_run)
+        self._cells: list[dict[str, Any]] = []
         self._client: Any = None
+        self._background: list[asyncio.Task[Any]] = []
 
     def attach(self) -> None:
         """Read the notebook and take the kernel's channels; call when the kernel has started."""
-        text = self._request.notebook.decode("utf-8")
-        self._notebook = nbformat.v4.reads(text)  # type: ignore[no-untyped-call]
-        self._client = CollectingClient(
-            self._notebook,
-            self._kernel.manager,
-            config=Config(),
-            allow_errors=True,
-            record_timing=False,
-            iopub_timeout=_IOPUB_SECONDS,
-            raise_on_iopub_timeout=True,
-            on_cell_executed=self._on_cell_executed,
-        )
-        self._client.kc = self._kernel.client
+        self._cells = msgspec.json.decode(self._request.notebook)["cells"]
+        client = self._client = CellClient(self._kernel.client)
+        self._background = [
+            asyncio.create_task(each)
+            for each in (
+                self._stop.event.wait(),
+                self._kernel.died.wait(),
+                client.watch_stdin(),
+            )
+        ]
+
+    async def close(self) -> None:
+        """End what waits in the background."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
 
     def confirm(self) -> None:
         """Let held cells go to the kernel."""
@@ -96,33 +112,44 @@ class Cells:
         if self.end is not None:
             await self._send(CellFinished(index=index, status=CellStatus.SKIPPED))
             return
-        cell = self._notebook.cells[index]
-        tags = cell.metadata.get("tags", [])
+        cell = self._cells[index]
+        tags = cell["metadata"].get("tags") or []
+        source = _joined(cell["source"])
         if "skip-execution" in tags:
             await self._send(CellFinished(index=index, status=CellStatus.SKIPPED))
-        elif cell.cell_type != "code" or not cell.source.strip():
+        elif cell["cell_type"] != "code" or not source.strip():
             await self._send(CellFinished(index=index, status=CellStatus.SUCCESS))
         else:
-            await self._code_cell(index, cell, may_fail="raises-exception" in tags)
+            await self._code_cell(index, source, may_fail="raises-exception" in tags)
 
-    async def _code_cell(self, index: int, cell: Any, *, may_fail: bool) -> None:
+    async def _code_cell(self, index: int, source: str, *, may_fail: bool) -> None:
         client = self._client
         request = self._request
-        collector = OutputCollector(request.max_output_bytes, keep=request.capture_outputs)
+        collector = OutputCollector(
+            request.max_output_bytes,
+            max_outputs=request.max_outputs,
+            budget=self._budget,
+            keep=request.capture_outputs,
+        )
         client.collectors[index] = collector
-        client.executing.clear()
         self._reply, self._started = {}, None
-        cell.pop("outputs", None)
         await self._report_started(index)
         error: ErrorText | None = None
-        if index in request.held_cells and not await self._released():
+        if index in self._held and not await self._released():
             status = _stopped_as(self._stop)
         else:
             # Its time counts from here, not from where it waited.
             self._started = (dt.datetime.now(dt.UTC), time.monotonic())
-            task = asyncio.create_task(client.async_execute_cell(cell, index))
-            forced = await self._until_done(task, client.executing)
+
+            async def relieve() -> None:
+                if collector.waiting > _MAX_WAITING_BYTES:
+                    await self._send_parts(index, collector)
+
+            task = asyncio.create_task(client.execute(source, index, on_output=relieve))
+            forced = await self._until_done(task, index, collector)
             status, error = self._verdict(task, forced)
+            if error is _NO_INPUT:
+                collector.add(_error_message(_NO_INPUT))
         content = self._reply
         if status is CellStatus.ERROR and error is not None:
             if may_fail and not self._kernel.died.is_set():
@@ -131,11 +158,17 @@ class Cells:
                 status, error = CellStatus.SUCCESS, None
                 collector.drop_error()
                 self.finish(Outcome.COMPLETED, "a cell ended the program")
-        if any(payload.get("source") == "ask_exit" for payload in content.get("payload") or []):
-            self.finish(Outcome.COMPLETED, "a cell ended the program")
+        for payload in content.get("payload") or []:
+            if payload.get("source") == "ask_exit":
+                self.finish(Outcome.COMPLETED, "a cell ended the program")
+            elif payload.get("source") == "page":
+                # Help and the like, for which other front ends open a pager.
+                collector.add({"msg_type": "display_data", "content": payload})
+        collector.close()
         self._conclude(index, status, error)
         self._used.sample_if_due()
-        await self._report_changed(client)
+        await self._report_changed()
+        await self._send_parts(index, collector)
         started, began = self._begun()
         await self._send(
             CellFinished(
@@ -151,6 +184,7 @@ class Cells:
                 outputs=collector.outputs(),
                 output_bytes=collector.output_bytes,
                 output_count=collector.output_count,
+                outputs_digest=collector.digest(),
                 truncated=collector.truncated,
             )
         )
@@ -159,6 +193,8 @@ class Cells:
 
     async def _released(self) -> bool:
         """Wait until held cells may go; False when the run must stop before."""
+        if self._confirmed.is_set():
+            return not self._stop.event.is_set()
         events = (self._confirmed, self._stop.event, self._kernel.died)
         waiting = [asyncio.create_task(event.wait()) for event in events]
         try:
@@ -170,29 +206,73 @@ class Cells:
         return not self._stop.event.is_set()
 
     async def _until_done(
-        self, task: asyncio.Task[Any], executing: asyncio.Event
+        self, task: asyncio.Task[dict[str, Any]], index: int, collector: OutputCollector
     ) -> CellStatus | None:
         """Wait for the cell; end it when it must stop, and tell as what it was ended."""
-        stopping = asyncio.create_task(self._stop.event.wait())
-        dying = asyncio.create_task(self._kernel.died.wait())
+        request, died = self._request, self._kernel.died
+        asking = self._client.asked_for_input
+        stopping, dying, _ = self._background
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        limit = None if request.cell_timeout is None else begun + request.cell_timeout
+        save_at = None
+        if request.save_intermediate_results and request.capture_outputs:
+            save_at = begun + _FIRST_SAVE_SECONDS
+        saving: asyncio.Task[None] | None = None
         forced = None
         try:
-            await asyncio.wait(
-                {task, stopping, dying},
-                timeout=self._request.cell_timeout,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if not task.done() and not self._kernel.died.is_set():
-                forced = _stopped_as(self._stop)
-                await self._force_stop(task, dying, executing)
-            if self._kernel.died.is_set():
+            while True:
+                until = min((at for at in (limit, save_at) if at is not None), default=None)
+                done, _ = await asyncio.wait(
+                    {task, stopping, dying, asking},
+                    timeout=None if until is None else max(until - loop.time(), 0),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                now = loop.time()
+                if done or (limit is not None and now >= limit):
+                    break
+                if save_at is not None and now >= save_at:
+                    save_at = now + max(_FIRST_SAVE_SECONDS, _SAVE_RATIO * (now - begun))
+                    if saving is None or saving.done():
+                        saving = asyncio.create_task(self._save(index, collector))
+            if not task.done() and not died.is_set():
+                if not asking.done() or self._stop.event.is_set():
+                    forced = _stopped_as(self._stop)
+                await self._force_stop(task, dying, self._client.executing)
+            if died.is_set():
                 # What the kernel still sent is on its way.
                 await asyncio.wait({task}, timeout=_DRAIN_SECONDS)
         finally:
-            for each in (task, stopping, dying):
-                each.cancel()
-            await asyncio.gather(task, stopping, dying, return_exceptions=True)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            if saving is not None:
+                # Not cancelled: half a message would be the end of all understanding.
+                await saving
+        if not task.cancelled() and task.exception() is None:
+            self._reply = task.result()
         return forced
+
+    async def _save(self, index: int, collector: OutputCollector) -> None:
+        """Report what the running cell has put out, where there is something new."""
+        await self._report_changed()
+        await self._send_parts(index, collector)
+        unchanged = collector.changes()
+        if unchanged is not None:
+            await self._send(
+                OutputsSoFar(
+                    index=index,
+                    unchanged=unchanged,
+                    outputs=collector.outputs(unchanged),
+                    output_bytes=collector.output_bytes,
+                    output_count=collector.output_count,
+                    truncated=collector.truncated,
+                )
+            )
+
+    async def _send_parts(self, index: int, collector: OutputCollector) -> None:
+        while (part := collector.take_part()) is not None:
+            number, data = part
+            await self._send(OutputPart(index=index, number=number, data=data))
 
     async def _force_stop(
         self, task: asyncio.Task[Any], dying: asyncio.Task[Any], executing: asyncio.Event
@@ -220,6 +300,8 @@ class Cells:
         told = error_text(reply) if reply.get("status") == "error" else None
         if forced is not None:
             return forced, told
+        if self._client.asked_for_input.done() and not self._kernel.died.is_set():
+            return CellStatus.ERROR, _NO_INPUT
         if reply:
             if told is None and reply.get("status") != "ok":
                 told = ErrorText("Aborted", "the kernel aborted the request", [])
@@ -251,26 +333,33 @@ class Cells:
         """When the running cell was sent, by wall clock and monotonic clock."""
         return self._started or (None, None)
 
-    async def _report_changed(self, client: CollectingClient) -> None:
-        for index in sorted(client.changed):
-            collector = client.collectors[index]
+    async def _report_changed(self) -> None:
+        changed, self._client.changed = sorted(self._client.changed), set()
+        for index in changed:
+            collector = self._client.collectors[index]
             await self._send(
                 OutputsUpdated(
                     index=index,
                     outputs=collector.outputs(),
                     output_bytes=collector.output_bytes,
                     output_count=collector.output_count,
+                    outputs_digest=collector.digest(),
                     truncated=collector.truncated,
                 )
             )
-        client.changed.clear()
 
     async def _report_started(self, index: int) -> None:
         self._started = (dt.datetime.now(dt.UTC), time.monotonic())
         await self._send(CellStarted(index=index, started=self._started[0]))
 
-    def _on_cell_executed(self, execute_reply: dict[str, Any], **_: Any) -> None:
-        self._reply = execute_reply["content"]
+
+def _error_message(error: ErrorText) -> dict[str, Any]:
+    content = {"ename": error.name, "evalue": error.value, "traceback": error.traceback}
+    return {"msg_type": "error", "content": content}
+
+
+def _joined(source: str | list[str]) -> str:
+    return source if isinstance(source, str) else "".join(source)
 
 
 def _stopped_as(stop: Stop) -> CellStatus:

@@ -29,6 +29,8 @@ from nbledger_workers.kernel.protocol import (
     KernelStarted,
     Launch,
     Outcome,
+    OutputPart,
+    OutputsSoFar,
     OutputsUpdated,
     ProtocolError,
     RunFinished,
@@ -39,7 +41,7 @@ from nbledger_workers.kernel.protocol import (
 )
 
 #: What `on_message` is given; `RunFinished` is returned instead.
-Report = KernelStarted | CellStarted | CellFinished | OutputsUpdated
+Report = KernelStarted | CellStarted | CellFinished | OutputPart | OutputsSoFar | OutputsUpdated
 OnMessage = Callable[[Report], Awaitable[None]]
 
 #: A child that says nothing for so long, heartbeats included, is lost.

@@ -60,7 +60,9 @@ class RunNotebook(DownMessage, frozen=True, kw_only=True):
     `cell_timeout` each cell; `startup_timeout` the start: seconds, None for no bound.
     `working_dir` must exist; it becomes the kernel's current directory and holds its home and
     temporary folder. `env` is added to the allow-listed environment. Outputs of a cell beyond
-    `max_output_bytes` are dropped and the cell is flagged `truncated`. `grace` is the time in
+    `max_output_bytes` or `max_outputs`, or of all cells beyond `max_output_bytes_per_run`, are
+    dropped and the cell is flagged `truncated`. With `save_intermediate_results` what a cell puts
+    out is reported while it runs. `grace` is the time in
     seconds between SIGINT, SIGTERM and SIGKILL for a cell that must stop.
 
     A cell of `held_cells` is reported as started and goes to the kernel only after `Confirm`;
@@ -77,7 +79,10 @@ class RunNotebook(DownMessage, frozen=True, kw_only=True):
     continue_on_error: bool = False
     capture_outputs: bool = True
     env: dict[str, str] = {}
+    save_intermediate_results: bool = True
     max_output_bytes: int = 20_000_000
+    max_output_bytes_per_run: int = 200_000_000
+    max_outputs: int = 1000
     grace: float = 5.0
     held_cells: list[int] = []
 
@@ -128,8 +133,10 @@ class CellStarted(UpMessage, frozen=True, kw_only=True):
 class CellFinished(UpMessage, frozen=True, kw_only=True):
     """A cell ended, or was skipped; every cell of the request gets exactly one.
 
-    `outputs` are JSON texts, each one nbformat 4 output. `output_bytes` and `output_count` are
-    what the cell produced in all, kept or not; `truncated` says that not all was kept. A cell
+    `outputs` are JSON texts, each one nbformat 4 output. A stream with a member `parts` goes on
+    from the `OutputPart` messages with that number. `output_bytes` and `output_count` are what the
+    cell produced in all, kept or not, and `outputs_digest` tells of the same
+    (`nbledger_domain.output_digest`); `truncated` says that not all was kept. A cell
     tagged `raises-exception` that raised is a success with `error_name` set. Times are UTC,
     `duration` seconds; None for a cell that was never sent to the kernel.
     """
@@ -146,7 +153,30 @@ class CellFinished(UpMessage, frozen=True, kw_only=True):
     outputs: list[bytes] = []
     output_bytes: int = 0
     output_count: int = 0
+    outputs_digest: str | None = None
     truncated: bool = False
+
+
+class OutputPart(UpMessage, frozen=True, kw_only=True):
+    """The next piece of a long text that the cell wrote to one stream, which is that of `number`.
+
+    Pieces of one number follow each other. What follows the last is in the stream's output.
+    """
+
+    index: int
+    number: int
+    data: bytes
+
+
+class OutputsSoFar(UpMessage, frozen=True, kw_only=True):
+    """What the running cell has put out; the `unchanged` first outputs are as reported before."""
+
+    index: int
+    unchanged: int
+    outputs: list[bytes]
+    output_bytes: int
+    output_count: int
+    truncated: bool
 
 
 class OutputsUpdated(UpMessage, frozen=True, kw_only=True):
@@ -159,6 +189,7 @@ class OutputsUpdated(UpMessage, frozen=True, kw_only=True):
     outputs: list[bytes]
     output_bytes: int
     output_count: int
+    outputs_digest: str | None = None
     truncated: bool
 
 
@@ -185,7 +216,16 @@ class RunFinished(UpMessage, frozen=True, kw_only=True):
 
 
 AnyDown = Launch | Cancel | Confirm
-AnyUp = KernelStarted | CellStarted | CellFinished | OutputsUpdated | Heartbeat | RunFinished
+AnyUp = (
+    KernelStarted
+    | CellStarted
+    | CellFinished
+    | OutputPart
+    | OutputsSoFar
+    | OutputsUpdated
+    | Heartbeat
+    | RunFinished
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _down: msgspec.msgpack.Decoder[AnyDown] = msgspec.msgpack.Decoder(AnyDown)

@@ -105,6 +105,7 @@ class Supervisor:
     async def _end(self) -> None:
         self._used.sample()
         outcome = self._cells.end[0] if self._cells.end else Outcome.COMPLETED
+        await self._cells.close()
         await self._kernel.end(politely=outcome in (Outcome.COMPLETED, Outcome.CELL_ERROR))
         if self._sampling is not None:
             self._sampling.cancel()
