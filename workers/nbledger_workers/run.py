@@ -29,6 +29,8 @@ from nbledger_workers.kernel.protocol import (
     CellStarted,
     KernelStarted,
     Outcome,
+    OutputPart,
+    OutputsSoFar,
     OutputsUpdated,
     RunFinished,
     RunNotebook,
@@ -253,6 +255,7 @@ class Run:
             cell_timeout=options.cell_timeout,
             continue_on_error=options.continue_on_error,
             capture_outputs=options.output_options.capture_outputs,
+            save_intermediate_results=options.output_options.save_intermediate_results,
             env={} if dataset is None else {_DATASET_VARIABLE: dataset},
             max_output_bytes=self._services.settings.worker.max_output_mb_per_cell * 1_000_000,
             # The cell of parameters acts on nothing, and no event tells of it.
@@ -438,9 +441,9 @@ class _Reports:
 
 
 def _size(message: Report) -> int:
-    if isinstance(message, CellFinished | OutputsUpdated):
+    if isinstance(message, CellFinished | OutputsSoFar | OutputsUpdated):
         return sum(map(len, message.outputs))
-    return 0
+    return len(message.data) if isinstance(message, OutputPart) else 0
 
 
 def _all_of(steps: list[Step]) -> Step:
