@@ -47,5 +47,6 @@ def notebook_etag(view: NotebookView) -> str:
 
 
 def execution_etag(view: ExecutionView) -> str:
-    """The version of its stream is all there is to an execution."""
-    return f'"v{view.version}"'
+    """The version of its stream, and the moment of what is told beside it while it runs."""
+    used = "" if view.used_at is None else f".u{view.used_at.timestamp() * 1000:.0f}"
+    return f'"v{view.version}{used}"'

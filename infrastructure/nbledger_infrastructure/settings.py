@@ -18,6 +18,7 @@ from msgspec import Meta
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
+NotNegative = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0)]
 
 
@@ -79,24 +80,59 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     ``kernels`` maps the kernel types of the API to kernelspec names. ``concurrency`` is how
     many notebooks it runs at once; 0 takes the number of processors.
+
+    ``isolation`` is what keeps kernels apart: ``auto`` takes the best that the machine offers; a
+    level that is named and missing stops the worker from starting. With ``network`` none a
+    kernel reaches nothing but itself, with ``read_only_system`` it can write in its own folders
+    only, and ``hidden_folders`` are empty for it; all three need namespaces. ``run_as`` is the
+    user, by name or number, that kernels run as; only root can set it.
     """
 
     concurrency: Annotated[int, Meta(ge=0, le=1000)] = 0
     kernels: dict[str, str] = msgspec.field(
         default_factory=lambda: {"python3": "python3", "r": "ir", "scala": "scala"}
     )
-    max_output_mb_per_cell: Positive = 20
     lease_seconds: Seconds = 20.0
     renew_seconds: Seconds = 5.0
     shutdown_grace_seconds: Seconds = 30.0
     work_folder: str = ""
+    isolation: Literal["auto", "process", "namespaces"] = "auto"
+    network: Literal["host", "none"] = "host"
+    read_only_system: bool = False
+    hidden_folders: list[str] = []
+    run_as: str = ""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one run may use, its kernel with all that it starts; 0 is no limit.
+
+    Megabytes are millions of bytes. ``processes`` counts those at one moment, ``open_files``
+    those of one process, ``disk_mb`` the files in the run's folder. Outputs beyond their limits
+    are dropped, and it is recorded that they were; every other limit ends the run.
+    ``queue_seconds`` is how long a run may wait for a worker.
+    """
+
+    memory_mb: NotNegative = 8_000
+    cpu_seconds: NotNegative = 0
+    processes: NotNegative = 512
+    open_files: NotNegative = 4096
+    disk_mb: NotNegative = 10_000
+    output_mb_per_cell: NotNegative = 20
+    output_mb_per_run: NotNegative = 200
+    outputs_per_cell: NotNegative = 1000
+    queue_seconds: NotNegative = 0
 
 
 class Execution(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Bounds for requests to execute; in seconds."""
+    """Bounds for requests to execute; in seconds.
+
+    A kernel type that no live worker offers is refused; with ``queue_without_worker`` the run
+    waits for a worker instead.
+    """
 
     default_timeout: Seconds = 1800.0
     max_timeout: Seconds = 86400.0
+    queue_without_worker: bool = False
 
 
 class Recovery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -129,6 +165,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     artifacts: Artifacts = Artifacts()
     http: Http = Http()
     worker: Worker = Worker()
+    limits: Limits = Limits()
     execution: Execution = Execution()
     recovery: Recovery = Recovery()
     log: Log = Log()

@@ -19,6 +19,17 @@ class ProgressDocument(msgspec.Struct, rename="camel"):
     percent_complete: int = 0
 
 
+class ResourcesDocument(msgspec.Struct, rename="camel"):
+    """What the run, or one cell, used, in words and as numbers; null until it is known."""
+
+    peak_memory_usage: str | None = None
+    cpu_time: str | None = None
+    disk_usage: str | None = None
+    peak_memory_bytes: int | None = None
+    cpu_seconds: float | None = None
+    disk_bytes: int | None = None
+
+
 class CellResultDocument(msgspec.Struct, rename="camel"):
     """What has become of one cell of the plan; ``output_type`` is that of its first output."""
 
@@ -29,6 +40,7 @@ class CellResultDocument(msgspec.Struct, rename="camel"):
     output_type: str | UnsetType = UNSET
     error_type: str | UnsetType = UNSET
     error_message: str | UnsetType = UNSET
+    resources: ResourcesDocument | UnsetType = UNSET
 
 
 class EnrichedDataDocument(msgspec.Struct, rename="camel"):
@@ -45,14 +57,6 @@ class OutputsDocument(msgspec.Struct, rename="camel"):
     plots: int = 0
     models: int = 0
     enriched_data: EnrichedDataDocument | UnsetType = UNSET
-
-
-class ResourcesDocument(msgspec.Struct, rename="camel"):
-    """What the run used, in words; null until it is known."""
-
-    peak_memory_usage: str | None = None
-    cpu_time: str | None = None
-    disk_usage: str | None = None
 
 
 class ErrorDocument(msgspec.Struct, rename="camel"):

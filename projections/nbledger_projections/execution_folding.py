@@ -195,6 +195,8 @@ def _cell_executed(state: ExecutionState, _: RecordedEvent, event: Execution.Cel
     if event.error is not None:
         cell.error_type = event.error.error_type
         cell.error_message = event.error.error_message
+    if event.resources is not None:
+        cell.resources = resources_document(event.resources)
     _finish(state, cell, event.status)
     outputs = state.document.outputs
     for output in event.outputs:
@@ -276,10 +278,19 @@ def _end(
     document.total_duration = words.duration(duration(state, recorded))
     document.current_cell = UNSET
     document.progress.current_cell_index = UNSET
-    document.resources = ResourcesDocument(
-        None if resources.peak_memory_bytes is None else words.size(resources.peak_memory_bytes),
-        None if resources.cpu_seconds is None else words.duration(resources.cpu_seconds),
-        None if resources.disk_bytes is None else words.size(resources.disk_bytes),
+    document.resources = resources_document(resources)
+
+
+def resources_document(used: Resources) -> ResourcesDocument:
+    """What was used, as the API says it."""
+    memory, cpu, disk = used.peak_memory_bytes, used.cpu_seconds, used.disk_bytes
+    return ResourcesDocument(
+        peak_memory_usage=None if memory is None else words.size(memory),
+        cpu_time=None if cpu is None else words.duration(cpu),
+        disk_usage=None if disk is None else words.size(disk),
+        peak_memory_bytes=memory,
+        cpu_seconds=None if cpu is None else round(cpu, 3),
+        disk_bytes=disk,
     )
 
 

@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 from msgspec import UNSET
 
-from nbledger_domain.execution import Execution
+from nbledger_domain.execution import Execution, Resources
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.event_store import RecordedEvent
@@ -28,6 +28,7 @@ from nbledger_projections.execution_folding import (
     duration,
     fold,
     remember,
+    resources_document,
 )
 from nbledger_projections.rows import Rows
 
@@ -41,7 +42,8 @@ class ExecutionView(msgspec.Struct, frozen=True):
     """An execution as it is at this moment: the JSON body, and its place in the store.
 
     ``version`` counts the events of its stream, ``position`` is that of the last one, which
-    was recorded at ``modified_at``.
+    was recorded at ``modified_at``, if the worker has not told later (``used_at``) what the run
+    uses.
     """
 
     execution_id: UUID
@@ -51,6 +53,7 @@ class ExecutionView(msgspec.Struct, frozen=True):
     version: int
     modified_at: datetime
     ended: bool
+    used_at: datetime | None = None
 
 
 class ExecutionPage(msgspec.Struct, frozen=True):
@@ -65,6 +68,7 @@ class ExecutionPage(msgspec.Struct, frozen=True):
 
 
 _document_decoder = msgspec.json.Decoder(ExecutionDocument)
+_usage_decoder = msgspec.json.Decoder(Resources)
 _encode = msgspec.json.Encoder().encode
 
 _ROW = (
@@ -105,12 +109,20 @@ NOTEBOOK_EXISTS = f"""
 """  # noqa: S608 (constants)
 """Condition of queries for an execution of notebook $3: a deletion acts as soon as it is asked."""
 
+_READ = f"{_ROW}, usage, used_at"
+"""With what the run uses at the moment: it is told by no event."""
+
 _GET = fresh.query(
-    _ROW,
+    _READ,
     f"""(
-        SELECT {_ROW} FROM execution_status
-        WHERE execution_id = $4 AND notebook_id = $3 AND tenant_id = $1 AND project_id = $2
-            AND {NOTEBOOK_EXISTS}
+        SELECT s.*, l.usage, l.used_at
+        FROM (SELECT) AS one
+        LEFT JOIN (
+            SELECT {_ROW} FROM execution_status
+            WHERE execution_id = $4 AND notebook_id = $3 AND tenant_id = $1 AND project_id = $2
+                AND {NOTEBOOK_EXISTS}
+        ) AS s ON true
+        LEFT JOIN execution_lease AS l ON l.execution_id = $4
     )""",  # noqa: S608 (constants)
     events=f"""
         e.stream_id = $4 AND e.subject_id = $3 AND e.tenant_id = $1 AND e.project_id = $2
@@ -240,8 +252,9 @@ async def get(
     """The execution as of now; ``None`` when this notebook has none such, or is deleted."""
     async with acquire(pool) as connection:
         found = await connection.fetch(_GET, tenant_id, project_id, notebook_id, execution_id)
-        row, news = fresh.split(_ROW, found)
-        if not news:
+        row, news = fresh.split(_READ, found)
+        usage, used_at = (found[0]["usage"], found[0]["used_at"]) if found else (None, None)
+        if not news and (row is None or row["ended"] or usage is None):
             return None if row is None else _stored_view(row)
         earlier: Sequence[float] = ()
         if row is None:
@@ -253,14 +266,19 @@ async def get(
         state = fold(state, recorded, earlier=earlier[-REMEMBERED_DURATIONS:])
     if state is None:
         return None
+    if state.ended:
+        used_at = None
+    elif usage is not None:
+        state.document.resources = resources_document(_usage_decoder.decode(usage))
     return ExecutionView(
         execution_id=state.execution_id,
         notebook_id=state.notebook_id,
         document=_encode(state.document),
         position=state.position,
         version=state.version,
-        modified_at=state.updated_at,
+        modified_at=max(state.updated_at, used_at or state.updated_at),
         ended=state.ended,
+        used_at=used_at,
     )
 
 

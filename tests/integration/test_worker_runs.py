@@ -25,6 +25,7 @@ from nbledger_domain.execution import (
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure import clock, repository, worker_registry
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
+from nbledger_infrastructure.settings import Limits
 from nbledger_workers import leases
 from nbledger_workers.leases import Lease
 
@@ -78,7 +79,7 @@ async def test_a_notebook_runs_from_command_to_results(scene: Stage, tmp_path: P
         parameters={"n": 41},
         output_options=OutputOptions(generate_report=True),
     )
-    async with scene.worker(max_output_mb_per_cell=1):
+    async with scene.worker(limits=Limits(output_mb_per_cell=1)):
         offers = await worker_registry.offers(scene.pool)
         assert offers["python3"].workers == 1
         assert offers["python3"].language_version == ".".join(map(str, sys.version_info[:3]))

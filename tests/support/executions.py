@@ -222,8 +222,9 @@ class Stage:
             yield ready
 
     def _with(self, options: dict[str, Any]) -> settings.Settings:
+        limits = options.pop("limits", self.settings.limits)
         changed = msgspec.structs.replace(self.settings.worker, **options)
-        return msgspec.structs.replace(self.settings, worker=changed)
+        return msgspec.structs.replace(self.settings, worker=changed, limits=limits)
 
 
 async def eventually(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:

@@ -257,6 +257,9 @@ def test_the_status_of_a_run_has_the_form_of_the_contract() -> None:
         "peakMemoryUsage": "2.3 GB",
         "cpuTime": "8.5 minutes",
         "diskUsage": "450 MB",
+        "peakMemoryBytes": stories.RESOURCES.peak_memory_bytes,
+        "cpuSeconds": stories.RESOURCES.cpu_seconds,
+        "diskBytes": stories.RESOURCES.disk_bytes,
     }
     assert (document["timeout"], document["requestedBy"]) == (1800, "user123")
     assert "error" not in document

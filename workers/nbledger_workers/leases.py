@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -18,7 +18,7 @@ import asyncpg
 import msgspec
 import structlog
 
-from nbledger_domain.execution import Execution
+from nbledger_domain.execution import Execution, Resources
 from nbledger_infrastructure.database import (
     CONNECT_TIMEOUT,
     Connection,
@@ -57,7 +57,7 @@ async def take(pool: Pool, lease: Lease, worker_id: str, *, seconds: float) -> b
             VALUES ($1, $2, $3, clock_timestamp() + make_interval(secs => $4))
             ON CONFLICT (execution_id) DO UPDATE
             SET epoch = excluded.epoch, worker_id = excluded.worker_id,
-                expires_at = excluded.expires_at
+                expires_at = excluded.expires_at, usage = NULL, used_at = NULL
             WHERE execution_lease.epoch < excluded.epoch
             RETURNING true
             """,
@@ -75,16 +75,21 @@ async def renew(
     leases: Sequence[Lease],
     *,
     seconds: float,
+    usages: Mapping[UUID, Resources] | None = None,
 ) -> dict[UUID, bool]:
     """Renew what is still held: execution ids, each with whether its cancel is asked for.
 
-    A lease that has expired is not renewed, though nobody has taken it yet.
+    A lease that has expired is not renewed, though nobody has taken it yet. ``usages`` is what
+    the executions use, where there is news of it.
     """
+    told = usages or {}
     rows = await connection.fetch(
         """
         UPDATE execution_lease AS l
-        SET expires_at = clock_timestamp() + make_interval(secs => $4)
-        FROM unnest($2::uuid[], $3::integer[]) AS mine (execution_id, epoch)
+        SET expires_at = clock_timestamp() + make_interval(secs => $4),
+            usage = coalesce(mine.usage::json, l.usage),
+            used_at = CASE WHEN mine.usage IS NULL THEN l.used_at ELSE clock_timestamp() END
+        FROM unnest($2::uuid[], $3::integer[], $6::text[]) AS mine (execution_id, epoch, usage)
         WHERE l.execution_id = mine.execution_id AND l.epoch = mine.epoch
           AND l.worker_id = $1 AND l.expires_at > clock_timestamp()
         RETURNING l.execution_id, EXISTS (
@@ -96,6 +101,12 @@ async def renew(
         [lease.epoch for lease in leases],
         seconds,
         Execution.CancelRequested.TYPE,
+        [
+            msgspec.json.encode(told[lease.execution_id]).decode()
+            if lease.execution_id in told
+            else None
+            for lease in leases
+        ],
     )
     return {row["execution_id"]: row["cancel_requested"] for row in rows}
 
@@ -127,6 +138,8 @@ class _Hold(msgspec.Struct):
     until: float
     on_lost: Callable[[], None]
     on_cancel: Callable[[], None]
+    usage: Resources | None = None
+    """What is not told yet."""
 
 
 class LeaseKeeper:
@@ -188,6 +201,13 @@ class LeaseKeeper:
             if held is not None and held.lease == lease:
                 del self._holds[lease.execution_id]
 
+    def tell_usage(self, lease: Lease, usage: Resources) -> None:
+        """Let the next renewal say what the execution uses."""
+        with self._lock:
+            held = self._holds.get(lease.execution_id)
+            if held is not None and held.lease == lease:
+                held.usage = usage
+
     # In the thread
 
     def _run(self) -> None:
@@ -241,11 +261,18 @@ class LeaseKeeper:
 
     async def _renew(self, connection: Connection, holds: Sequence[_Hold]) -> None:
         asked = time.monotonic()
+        with self._lock:
+            usages = {
+                hold.lease.execution_id: hold.usage for hold in holds if hold.usage is not None
+            }
+            for hold in holds:
+                hold.usage = None
         kept = await renew(
             connection,
             self._worker_id,
             [hold.lease for hold in holds],
             seconds=self._lease_seconds,
+            usages=usages,
         )
         for hold in holds:
             cancel = kept.get(hold.lease.execution_id)

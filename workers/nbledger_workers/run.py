@@ -257,7 +257,7 @@ class Run:
             capture_outputs=options.output_options.capture_outputs,
             save_intermediate_results=options.output_options.save_intermediate_results,
             env={} if dataset is None else {_DATASET_VARIABLE: dataset},
-            max_output_bytes=self._services.settings.worker.max_output_mb_per_cell * 1_000_000,
+            max_output_bytes=self._services.settings.limits.output_mb_per_cell * 1_000_000,
             # The cell of parameters acts on nothing, and no event tells of it.
             held_cells=sorted(planned.cells),
         )
