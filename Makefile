@@ -25,7 +25,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reo
 .PHONY: help
 help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## " } \
-		/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # --- environment -----------------------------------------------------------------------------
 
@@ -90,6 +90,16 @@ up: $(VENV)/.runtime ## Start everything on this machine and serve until Ctrl-C
 .PHONY: kafka
 kafka: $(VENV)/.runtime ## Start Apache Kafka on one node (needs Java and Maven)
 	@$(BIN)/python -m nbledger_infrastructure.embedded.apache_kafka $(ARGS)
+
+# --- kernels of other languages --------------------------------------------------------------
+
+.PHONY: kernel-r
+kernel-r: $(VENV)/.runtime ## Install R with IRkernel from Debian's packages, for notebooks in R
+	@deploy/r/install.sh $(VENV)
+
+.PHONY: kernel-scala
+kernel-scala: $(VENV)/.runtime ## Install a Scala kernel (needs Java and Maven)
+	@deploy/scala/install.sh $(VENV)
 
 # --- check -----------------------------------------------------------------------------------
 

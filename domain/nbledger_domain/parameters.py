@@ -27,6 +27,17 @@ INJECTED_TAG: Final = "injected-parameters"
 #: Deeper values are refused: Python's own parser gives up at 200 open brackets.
 MAX_DEPTH: Final = 64
 
+# Of R's parser: open brackets, and characters of a string that has escapes for Unicode.
+_R_OPEN_BRACKETS: Final = 48
+_R_STRING_PIECE: Final = 8_000
+# Digits and exponents that R's parser turns into the nearest double without fail.
+_R_PLAIN_NUMBER = re.compile(r"(?=(?:\D*\d){1,15}\D*\Z)-?[0-9]+(?:\.[0-9]+)?")
+# Of a class file: 65,535 bytes for a constant, up to three for each UTF-16 code unit, and as many
+# for the code of a method. An item of a collection takes about twenty.
+_SCALA_STRING_PIECE: Final = 10_000
+_SCALA_GROUP: Final = 500
+_SCALA_JOINED: Final = 50
+
 _R_NAME = re.compile(r"(?:[A-Za-z]|\.(?![0-9]))[A-Za-z0-9._]*")
 _R_RESERVED = frozenset(
     [
@@ -100,6 +111,34 @@ _SCALA_RESERVED = frozenset(
         "while",
         "with",
         "yield",
+    ]
+)
+
+
+# Their meaning is fixed by what every object of Scala has, or needed by the literals below.
+_SCALA_TAKEN = frozenset(
+    [
+        "asInstanceOf",
+        "BigInt",
+        "clone",
+        "Double",
+        "eq",
+        "equals",
+        "finalize",
+        "getClass",
+        "hashCode",
+        "isInstanceOf",
+        "Map",
+        "ne",
+        "None",
+        "notify",
+        "notifyAll",
+        "scala",
+        "Seq",
+        "StringBuilder",
+        "synchronized",
+        "toString",
+        "wait",
     ]
 )
 
@@ -231,6 +270,8 @@ def _check_scala_name(name: str) -> str | None:
         return "is not a Scala identifier of ASCII letters, digits and '_'"
     if name in _SCALA_RESERVED:
         return "is a reserved word of Scala"
+    if name in _SCALA_TAKEN:
+        return "has a meaning of its own in Scala"
     return None
 
 
@@ -274,7 +315,16 @@ def _python(value: JSON, depth: int) -> str:
     raise _unknown(value)
 
 
+def _pieces(value: str, size: int) -> list[str]:
+    return [value[at : at + size] for at in range(0, len(value), size)] or [""]
+
+
 def _r_string(value: str) -> str:
+    pieces = [_r_piece(piece) for piece in _pieces(value, _R_STRING_PIECE)]
+    return pieces[0] if len(pieces) == 1 else f"paste0({', '.join(pieces)})"
+
+
+def _r_piece(value: str) -> str:
     parts = []
     for character in value:
         code = ord(character)
@@ -293,6 +343,20 @@ def _r_string(value: str) -> str:
     return '"' + "".join(parts) + '"'
 
 
+def _r_number(value: float) -> str:
+    """R's own conversion of decimal digits is not exact; that of hexadecimal ones is."""
+    text = repr(value).removesuffix(".0")
+    exact = abs(value) <= 2**53 and value.is_integer()
+    return text if exact or _R_PLAIN_NUMBER.fullmatch(text) else value.hex()
+
+
+def _r_deeper(depth: int, brackets: int) -> int:
+    if depth + brackets > _R_OPEN_BRACKETS:
+        message = "is nested deeper than R can read"
+        raise UnrenderableValueError(message)
+    return depth + brackets
+
+
 def _r(value: JSON, depth: int) -> str:
     if value is None:
         return "NULL"
@@ -303,17 +367,17 @@ def _r(value: JSON, depth: int) -> str:
         if value.bit_length() > 1023:
             message = "is an integer outside the range of R's numbers"
             raise UnrenderableValueError(message)
-        return str(value)
+        return _r_number(float(value))
     if isinstance(value, float):
         if math.isnan(value):
             return "NaN"
         if math.isinf(value):
             return "Inf" if value > 0 else "-Inf"
-        return repr(value)
+        return _r_number(value)
     if isinstance(value, str):
         return _r_string(value)
     if isinstance(value, Mapping):
-        depth = _deeper(depth)
+        depth = _r_deeper(depth, 2)
         items = _items(value)
         if not items:
             return "structure(list(), names = character(0))"
@@ -322,12 +386,52 @@ def _r(value: JSON, depth: int) -> str:
         # Not list("key" = …): R refuses an empty name there.
         return f"structure(list({members}), names = c({names}))"
     if isinstance(value, list | tuple):
-        depth = _deeper(depth)
+        depth = _r_deeper(depth, 1)
         return "list(" + ", ".join(_r(item, depth) for item in value) + ")"
     raise _unknown(value)
 
 
 def _scala_string(value: str) -> str:
+    pieces = [_scala_piece(piece) for piece in _pieces(value, _SCALA_STRING_PIECE)]
+    if len(pieces) == 1:
+        return pieces[0]
+    # Not joined by `+`: the compiler would make one constant of them.
+    return "new StringBuilder()" + "".join(f".append({piece})" for piece in pieces) + ".toString"
+
+
+def _scala_group(name: str, items: list[tuple[str, int]]) -> tuple[str, int]:
+    """A collection of rendered items and its weight, in items.
+
+    What would make a method too large is split into parts: objects, so classes, of their own.
+    """
+    groups: list[list[str]] = [[]]
+    weight = 0
+    for text, cost in items:
+        if weight + cost > _SCALA_GROUP:
+            groups.append([])
+            weight = 0
+        groups[-1].append(text)
+        weight += cost
+    parts = [f"{name}({', '.join(group)})" for group in groups]
+    if len(parts) == 1:
+        return parts[0], weight + 1
+    while len(parts) > 1:
+        wrapped = [f"{{ object part {{ def items = {part} }}; part.items }}" for part in parts]
+        parts = [
+            " ++ ".join(wrapped[at : at + _SCALA_JOINED])
+            for at in range(0, len(wrapped), _SCALA_JOINED)
+        ]
+    return f"({parts[0]})", _SCALA_JOINED
+
+
+def _scala_would_round(items: Sequence[JSON]) -> bool:
+    """Whether Scala would make doubles of integers that no double equals: numbers share a type."""
+    return any(type(item) is float for item in items) and any(
+        type(item) is int and abs(item) > 2**53 for item in items
+    )
+
+
+def _scala_piece(value: str) -> str:
     parts = []
     for character in value:
         code = ord(character)
@@ -346,6 +450,27 @@ _SCALA_ESCAPES: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t
 
 
 def _scala(value: JSON, depth: int) -> str:
+    return _scala_weighed(value, depth)[0]
+
+
+def _scala_weighed(value: JSON, depth: int) -> tuple[str, int]:
+    if isinstance(value, Mapping):
+        depth = _deeper(depth)
+        pairs = []
+        for key, item in _items(value):
+            text, cost = _scala_weighed(item, depth)
+            pairs.append((f"{_scala_string(key)} -> {text}", cost + 2))
+        return _scala_group("Map", pairs)
+    if isinstance(value, list | tuple):
+        depth = _deeper(depth)
+        name = "Seq[Any]" if _scala_would_round(value) else "Seq"
+        return _scala_group(name, [_scala_weighed(item, depth) for item in value])
+    if isinstance(value, str):
+        return _scala_string(value), 1 + len(value) // _SCALA_STRING_PIECE
+    return _scala_scalar(value), 1
+
+
+def _scala_scalar(value: JSON) -> str:
     if value is None:
         return "None"
     if isinstance(value, bool):
@@ -363,15 +488,6 @@ def _scala(value: JSON, depth: int) -> str:
         if math.isinf(value):
             return f"Double.{'Positive' if value > 0 else 'Negative'}Infinity"
         return repr(value)
-    if isinstance(value, str):
-        return _scala_string(value)
-    if isinstance(value, Mapping):
-        depth = _deeper(depth)
-        pairs = (f"{_scala_string(key)} -> {_scala(item, depth)}" for key, item in _items(value))
-        return "Map(" + ", ".join(pairs) + ")"
-    if isinstance(value, list | tuple):
-        depth = _deeper(depth)
-        return "Seq(" + ", ".join(_scala(item, depth) for item in value) + ")"
     raise _unknown(value)
 
 

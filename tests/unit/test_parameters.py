@@ -69,7 +69,7 @@ def test_scala_strings_read_back_by_the_rules_of_java_escapes(value: str) -> Non
         (True, "True", "TRUE", "true"),
         (7, "7", "7", "7"),
         (2**40, str(2**40), str(2**40), f"{2**40}L"),
-        (2**70, str(2**70), str(2**70), f'BigInt("{2**70}")'),
+        (2**70, str(2**70), "0x1.0000000000000p+70", f'BigInt("{2**70}")'),
         (1.5, "1.5", "1.5", "1.5"),
         (math.inf, "float('inf')", "Inf", "Double.PositiveInfinity"),
         (-math.inf, "float('-inf')", "-Inf", "Double.NegativeInfinity"),
