@@ -281,6 +281,18 @@ RESULTS: dict[str, Any] = {
     "executionId": _EXECUTION_ID,
     "notebookId": _NOTEBOOK_ID,
     "status": "Completed",
+    "cells": [
+        {
+            "cellId": "cell-002",
+            "status": "Success",
+            "executionCount": 2,
+            "outputCount": 1,
+            "outputBytes": 41,
+            "keptBytes": 41,
+            "truncated": False,
+            "digest": "51b9a53b70c1a2fd4ffb2bb0da8d4ba5bf0c8a5ff7dd52ff3d4cf9b7c5bba3a2",
+        }
+    ],
     "outputs": [
         {
             "cellId": "cell-002",
@@ -289,6 +301,7 @@ RESULTS: dict[str, Any] = {
             "title": "Dataset Overview",
             "content": "<div>Dataset contains 15,420 records...</div>",
             "size": 41,
+            "digest": "9f0b1c59f1f6cfb7b1ad3c3df8d1bd64d2d6d5cf4e6f8c5b0c8e33d4ab6c1d20",
             "downloadUrl": _LINK % "cell-002-bb0e8400.html",
         },
         {
@@ -298,6 +311,7 @@ RESULTS: dict[str, Any] = {
             "title": "Customer Journey Flow Chart",
             "dimensions": {"width": 800, "height": 600},
             "size": 48211,
+            "digest": "0d7c2f7f4b7a3f0f6f27e4f95a2e36a55db0d84a8f0e6f5b1a9c3d2e4f5a6b7c",
             "downloadUrl": _LINK % "cell-005-bb0e8400.png",
         },
         {
@@ -307,6 +321,7 @@ RESULTS: dict[str, Any] = {
             "title": "Process Mining Metrics",
             "content": {"avgCycleTime": "4.2 hours", "processEfficiency": 78.5},
             "size": 52,
+            "digest": "c1a5298f939e87e8f962a5edfc206918c1a5298f939e87e8f962a5edfc206918",
             "downloadUrl": _LINK % "cell-008-bb0e8400.json",
         },
     ],

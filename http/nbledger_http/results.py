@@ -30,6 +30,7 @@ from nbledger_http.queries import Query
 from nbledger_http.replies import Reply, StreamReply, header_list
 from nbledger_http.schemas import (
     Alternative,
+    CellResult,
     DatasetResult,
     Dimensions,
     ExecutionResults,
@@ -115,6 +116,7 @@ async def get_results(request: Request[Any, Any, Any]) -> Reply:
         execution_id=execution_id,
         notebook_id=notebook_id,
         status=view.status,
+        cells=[_cell(cell) for cell in view.cells if cell_id is None or cell.cell_id == cell_id],
         outputs=[
             await _output(services, linker, cell.cell_id, index, output, detailed=detailed)
             for cell, outputs in cells
@@ -198,6 +200,19 @@ class _Linker:
         return self._base + self._links.path(link)
 
 
+def _cell(cell: CellOutputs) -> CellResult:
+    return CellResult(
+        cell_id=cell.cell_id,
+        status=cell.status,
+        execution_count=cell.execution_count,
+        output_count=cell.output_count,
+        output_bytes=cell.output_bytes,
+        kept_bytes=cell.kept_bytes,
+        truncated=cell.truncated,
+        digest=cell.outputs_digest,
+    )
+
+
 async def _output(
     services: Services,
     linker: _Linker,
@@ -216,11 +231,13 @@ async def _output(
         title=output.title or f"Output {index} of {cell_id}",
         stream=output.stream,
         size=first.size,
+        digest=first.digest,
         download_url=linker.url(first, output_file_name(cell_id, index, linker.suffix, first)),
         alternatives=[
             Alternative(
                 content_type=form.content_type,
                 size=form.size,
+                digest=form.digest,
                 download_url=linker.url(
                     form, output_file_name(cell_id, index, linker.suffix, form)
                 ),

@@ -153,11 +153,15 @@ class Alternative(msgspec.Struct, rename="camel", kw_only=True):
 
     content_type: str
     size: int
+    digest: str
     download_url: str
 
 
 class OutputResult(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
-    """One output; `content` in detailed results, where it is text or JSON."""
+    """One output; `content` in detailed results, where it is text or JSON.
+
+    `digest` is the SHA-256 of its bytes.
+    """
 
     cell_id: str
     output_type: str
@@ -167,6 +171,7 @@ class OutputResult(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=T
     content: Any = msgspec.UNSET
     dimensions: Dimensions | None = None
     size: int
+    digest: str
     download_url: str
     alternatives: list[Alternative] = []
 
@@ -214,12 +219,31 @@ class FileResult(msgspec.Struct, rename="camel", kw_only=True):
     download_url: str
 
 
+class CellResult(msgspec.Struct, rename="camel", kw_only=True):
+    """A code cell, and how much it has put out.
+
+    `outputCount` and `outputBytes` are of all that it put out, `keptBytes` of what is kept; where
+    these are less because a limit was reached, `truncated` is true. `digest` is over all that the
+    finished cell put out, kept or not.
+    """
+
+    cell_id: str
+    status: str
+    execution_count: int | None
+    output_count: int
+    output_bytes: int
+    kept_bytes: int
+    truncated: bool
+    digest: str | None
+
+
 class ExecutionResults(msgspec.Struct, rename="camel", kw_only=True):
     """What an execution has produced so far, or in the end."""
 
     execution_id: UUID
     notebook_id: UUID
     status: str
+    cells: list[CellResult]
     outputs: list[OutputResult]
     enriched_datasets: list[DatasetResult]
     models: list[ModelResult]

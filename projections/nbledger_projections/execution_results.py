@@ -11,6 +11,7 @@ import msgspec
 from nbledger_domain.execution import (
     TERMINAL_EVENTS,
     CellError,
+    CellStatus,
     Execution,
     ExecutionStatus,
     Output,
@@ -28,6 +29,7 @@ from nbledger_projections.decoding import (
     is_execution,
 )
 from nbledger_projections.execution_status import NOTEBOOK_EXISTS
+from nbledger_projections.notebook_details import interrupted
 from nbledger_projections.rows import Rows
 
 NAME = "execution_results"
@@ -42,6 +44,7 @@ _STATUSES = {event.TYPE: ExecutionStatus.ERROR for event in TERMINAL_EVENTS} | {
 
 _TELLING = {
     REQUESTED,
+    Execution.CellStarted.TYPE,
     Execution.CellExecuted.TYPE,
     Execution.OutputsSaved.TYPE,
     Execution.OutputsUpdated.TYPE,
@@ -54,13 +57,26 @@ _TELLING = {
 
 
 class CellOutputs(msgspec.Struct, rename="camel", omit_defaults=True):
-    """What a cell has put out. ``truncated_bytes`` is how much of it was not kept."""
+    """What a cell has put out, and what is kept of it.
+
+    ``output_count`` and ``output_bytes`` are of all that came, ``outputs_digest`` as well;
+    ``truncated`` says that ``outputs`` are not all. Without output they are 0 and ``None``.
+    """
 
     cell_id: str
+    status: CellStatus = CellStatus.PENDING
     outputs: list[Output] = []
+    output_count: int = 0
+    output_bytes: int = 0
+    outputs_digest: str | None = None
+    truncated: bool = False
     execution_count: int | None = None
     error: CellError | None = None
-    truncated_bytes: int = 0
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the outputs in all their forms."""
+        return sum(form.size for output in self.outputs for form in output.representations)
 
 
 class Artifact(msgspec.Struct, frozen=True, rename="camel"):
@@ -128,7 +144,13 @@ def fold(state: ResultsState | None, recorded: RecordedEvent) -> ResultsState | 
         _tell(state, decode(recorded))
     state.version = recorded.version
     state.updated_at = recorded.recorded_at
-    state.status = _STATUSES.get(recorded.type, state.status)
+    if recorded.type in _STATUSES:
+        state.status = _STATUSES[recorded.type]
+        for cell in state.results.cells:
+            if cell.status is CellStatus.RUNNING:
+                cell.status = interrupted(recorded.type)
+            elif cell.status is CellStatus.PENDING:
+                cell.status = CellStatus.SKIPPED
     return state
 
 
@@ -151,34 +173,41 @@ def _requested(recorded: RecordedEvent) -> ResultsState:
 
 
 def _tell(state: ResultsState, event: object) -> None:
-    if isinstance(event, Execution.CellExecuted):
-        cell = _find(state, event.cell_id)
-        if cell is not None:
-            cell.outputs = event.outputs
-            cell.execution_count = event.execution_count
-            cell.error = event.error
-    elif isinstance(event, Execution.OutputsSaved | Execution.OutputsUpdated):
-        cell = _find(state, event.cell_id)
-        if cell is not None:
-            cell.outputs = event.outputs
+    if isinstance(event, _OF_CELLS):
+        for cell in state.results.cells:
+            if cell.cell_id == event.cell_id:
+                _tell_cell(cell, event)
     elif isinstance(event, Execution.AttemptLost):
         if event.restart:
             state.results = Results([CellOutputs(cell.cell_id) for cell in state.results.cells])
-    elif isinstance(event, Execution.OutputTruncated):
-        cell = _find(state, event.cell_id)
-        if cell is not None:
-            cell.truncated_bytes = event.output_bytes - event.kept_bytes
     elif isinstance(event, Execution.ArtifactStored):
         state.results.artifacts.append(
             Artifact(event.kind, event.name, event.file_name, event.content, event.attributes)
         )
 
 
-def _find(state: ResultsState, cell_id: str) -> CellOutputs | None:
-    for cell in state.results.cells:
-        if cell.cell_id == cell_id:
-            return cell
-    return None
+_OutputEvent = Execution.CellExecuted | Execution.OutputsSaved | Execution.OutputsUpdated
+_OF_CELLS = _OutputEvent | Execution.CellStarted | Execution.OutputTruncated
+
+
+def _tell_cell(
+    cell: CellOutputs, event: _OutputEvent | Execution.CellStarted | Execution.OutputTruncated
+) -> None:
+    if isinstance(event, Execution.CellStarted):
+        cell.status = CellStatus.RUNNING
+        return
+    if isinstance(event, Execution.OutputTruncated):
+        cell.truncated = True
+        return
+    cell.outputs = event.outputs
+    cell.output_count = event.output_count
+    cell.output_bytes = event.output_bytes
+    if isinstance(event, Execution.CellExecuted):
+        cell.status = event.status
+        cell.execution_count = event.execution_count
+        cell.error = event.error
+    if not isinstance(event, Execution.OutputsSaved):
+        cell.outputs_digest = event.outputs_digest
 
 
 _results_decoder = msgspec.json.Decoder(Results)

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbledger_domain.execution import Output, Representation
@@ -89,6 +89,7 @@ _PIECES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(_PIECES, st.data())
 def test_a_stream_reads_as_on_a_terminal_however_it_was_cut(
     pieces: list[str], data: st.DataObject
@@ -151,6 +152,7 @@ _MESSAGES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(_MESSAGES, st.integers(0, 300), st.integers(0, 300), st.integers(1, 20))
 def test_never_more_is_kept_than_allowed_and_a_loss_is_flagged(
     messages: list[dict[str, Any]], limit: int, budget: int, count: int
