@@ -10,8 +10,11 @@ from pathlib import Path
 
 from benchmarks.appends import appends
 from benchmarks.bench import Bench, bench
+from benchmarks.engine import latency, throughput
 from benchmarks.figures import Figure, print_table, write_json
+from benchmarks.kernels import kernels
 from benchmarks.list_scale import list_scale
+from benchmarks.memory import memory
 from benchmarks.peer import CHECKOUT, require_environment
 from benchmarks.reads import reads
 from benchmarks.rebuild import rebuilds
@@ -23,6 +26,10 @@ SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
     "rebuild": rebuilds,
     "reads": reads,
     "list": list_scale,
+    "latency": latency,
+    "throughput": throughput,
+    "kernels": kernels,
+    "memory": memory,
 }
 
 

@@ -14,11 +14,16 @@ from rich.console import Console
 from rich.table import Table
 
 TIMES = "\N{MULTIPLICATION SIGN}"
+_TARGETS = {"higher": "≥ {}", "lower": "≤ {}", "faster": "≥ {} faster"}
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line of the result. `ratio` is `value / againstValue`, taken round by round."""
+    """One line of the result.
+
+    `ratio` is `value / againstValue`, taken round by round; the other way round where the target
+    is to be so many times faster.
+    """
 
     figure: str
     value: float
@@ -52,11 +57,16 @@ def compare(
     against: str,
     pairs: Iterable[tuple[float, float]],
     bound: float,
-    better: Literal["higher", "lower"] = "higher",
+    better: Literal["higher", "lower", "faster"] = "higher",
 ) -> Figure:
-    """The figure of a series of rounds, each a pair (ours, theirs): medians throughout."""
+    """The figure of a series of rounds, each a pair (ours, theirs): medians throughout.
+
+    With `faster` the values are times, and ours have to be so many times shorter.
+    """
     rounds = list(pairs)
-    ratio = statistics.median(ours / theirs for ours, theirs in rounds)
+    ratio = statistics.median(
+        theirs / ours if better == "faster" else ours / theirs for ours, theirs in rounds
+    )
     return Figure(
         figure=figure,
         value=_rounded(statistics.median(ours for ours, _ in rounds)),
@@ -64,8 +74,23 @@ def compare(
         against=against,
         againstValue=_rounded(statistics.median(theirs for _, theirs in rounds)),
         ratio=_rounded(ratio),
-        target=f"{'≥' if better == 'higher' else '≤'} {bound:g} {TIMES}",
-        met=ratio >= bound if better == "higher" else ratio <= bound,
+        target=_TARGETS[better].format(f"{bound:g} {TIMES}"),
+        met=ratio <= bound if better == "lower" else ratio >= bound,
+    )
+
+
+def within(*, figure: str, unit: str, values: Iterable[float], bound: float) -> Figure:
+    """The figure of a series of rounds that has to stay within a bound; medians throughout."""
+    value = statistics.median(values)
+    return Figure(
+        figure=figure,
+        value=_rounded(value),
+        unit=unit,
+        against="the bound",
+        againstValue=bound,
+        ratio=_rounded(value / bound),
+        target=f"≤ {bound:g} {unit}",
+        met=value <= bound,
     )
 
 

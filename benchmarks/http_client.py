@@ -6,11 +6,14 @@ difference between them. The same bytes-in, bytes-out code drives both sides.
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
+
+_GOOD = (b"http/1.1 200 ", b"http/1.1 201 ", b"http/1.1 202 ")
 
 
 class Connection:
@@ -29,20 +32,29 @@ class Connection:
 
     def get(self, path: str) -> bytes:
         """The body of a 200 answer; raises RuntimeError for any other."""
-        return self.get_prepared(self.prepare(path))
+        return self.send(self.prepare(path))
 
-    def prepare(self, path: str) -> bytes:
-        """The bytes of a GET request for `path`."""
-        return f"GET {self._prefix}{path} HTTP/1.1\r\n{self._headers}\r\n".encode()
+    def post(self, path: str, body: Any) -> Any:
+        """The decoded body of a 200, 201 or 202 answer to JSON; raises RuntimeError for others."""
+        content = json.dumps(body).encode()
+        head = (
+            f"POST {self._prefix}{path} HTTP/1.1\r\n{self._headers}"
+            f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+        )
+        return json.loads(self.send(head.encode() + content))
 
-    def get_prepared(self, request: bytes) -> bytes:
-        """Send a prepared request and return the body of its 200 answer."""
+    def prepare(self, path: str, headers: str = "") -> bytes:
+        """The bytes of a GET request for `path`; `headers` are lines that end in CR LF."""
+        return f"GET {self._prefix}{path} HTTP/1.1\r\n{self._headers}{headers}\r\n".encode()
+
+    def send(self, request: bytes) -> bytes:
+        """Send a prepared request and return the body of its good answer."""
         self._socket.sendall(request)
         data = self._buffer
         while (end := data.find(b"\r\n\r\n")) < 0:
             data += self._receive()
         head = data[:end].lower()
-        if not head.startswith(b"http/1.1 200 "):
+        if not head.startswith(_GOOD):
             raise RuntimeError(f"{request.split(b' ', 2)[1]!r} answered {data[: end + 400]!r}")
         at = head.index(b"content-length:") + len(b"content-length:")
         line = head.find(b"\r\n", at)
@@ -66,9 +78,13 @@ class Connection:
         begin = time.perf_counter()
         end = begin + seconds
         while time.perf_counter() < end:
-            self.get_prepared(requests[count % len(requests)])
+            self.send(requests[count % len(requests)])
             count += 1
         return count / (time.perf_counter() - begin)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
 
     def __enter__(self) -> Self:
         return self
@@ -79,4 +95,4 @@ class Connection:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._socket.close()
+        self.close()

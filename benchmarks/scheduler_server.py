@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,24 +17,27 @@ from typing import Any
 
 from benchmarks.peer import CHECKOUT, PYTHON
 
-_NOTEBOOK = {
-    "nbformat": 4,
-    "nbformat_minor": 5,
-    "metadata": {
-        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
-    },
-    "cells": [
-        {
-            "cell_type": "code",
-            "id": f"cell-{number}",
-            "metadata": {},
-            "execution_count": None,
-            "outputs": [],
-            "source": f"print({number})",
-        }
-        for number in range(3)
-    ],
-}
+
+def notebook_of(*sources: str) -> dict[str, Any]:
+    """A notebook file of these cells."""
+    return {
+        "nbformat": 4,
+        "nbformat_minor": 5,
+        "metadata": {
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        },
+        "cells": [
+            {
+                "cell_type": "code",
+                "id": f"cell-{number}",
+                "metadata": {},
+                "execution_count": None,
+                "outputs": [],
+                "source": source,
+            }
+            for number, source in enumerate(sources)
+        ],
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +50,16 @@ class SchedulerServer:
 
 
 @contextmanager
-def scheduler_server(folder: Path, jobs: int) -> Iterator[SchedulerServer]:
-    """Start the server, run one job to its end, and copy its row until there are `jobs`.
+def scheduler_server(
+    folder: Path, jobs: int, cells: Sequence[str] = ("print(0)", "print(1)", "print(2)")
+) -> Iterator[SchedulerServer]:
+    """Start the server, run a job of these cells, and copy its row until there are `jobs`.
 
     The defaults stand: SQLite, as its documentation says, and no request log (its default
     level logs failures only). Token authentication, like the other side.
     """
     folder.mkdir(parents=True)
-    (folder / "analysis.ipynb").write_text(json.dumps(_NOTEBOOK))
+    (folder / "analysis.ipynb").write_text(json.dumps(notebook_of(*cells)))
     token = secrets.token_hex(32)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -91,13 +96,14 @@ def scheduler_server(folder: Path, jobs: int) -> Iterator[SchedulerServer]:
         url = f"http://127.0.0.1:{port}"
         headers = {"Authorization": f"token {token}"}
         _wait_until_up(url, headers, process, folder / "server.log")
-        job_id = _run_job(url, headers)
-        subprocess.run(
-            [PYTHON, "-m", "benchmarks.peers.jobs", db_url, job_id, str(jobs - 1)],
-            cwd=CHECKOUT,
-            env=environment,
-            check=True,
-        )
+        job_id = wait_for_job(url, headers, start_job(url, headers), pause=0.1)
+        if jobs > 1:
+            subprocess.run(
+                [PYTHON, "-m", "benchmarks.peers.jobs", db_url, job_id, str(jobs - 1)],
+                cwd=CHECKOUT,
+                env=environment,
+                check=True,
+            )
         yield SchedulerServer(url=url, headers=headers, job_id=job_id)
     finally:
         process.terminate()
@@ -131,9 +137,10 @@ def _wait_until_up(
             return
 
 
-def _run_job(url: str, headers: dict[str, str]) -> str:
+def start_job(url: str, headers: dict[str, str]) -> str:
+    """Ask for a run of the server's notebook; the id of the job."""
     environments = _request(f"{url}/scheduler/runtime_environments", headers)
-    job_id = _request(
+    job = _request(
         f"{url}/scheduler/jobs",
         headers | {"Content-Type": "application/json"},
         {
@@ -142,11 +149,16 @@ def _run_job(url: str, headers: dict[str, str]) -> str:
             "runtime_environment_name": environments[0]["name"],
             "parameters": {"limit": 10, "include_weekends": False},
         },
-    )["job_id"]
+    )
+    return str(job["job_id"])
+
+
+def wait_for_job(url: str, headers: dict[str, str], job_id: str, *, pause: float) -> str:
+    """Wait for the job's end, asking every `pause` seconds; its id."""
     # A new job says STOPPED until its process has started, so only FAILED is an end.
     deadline = time.monotonic() + 120
     while (job := _request(f"{url}/scheduler/jobs/{job_id}", headers))["status"] != "COMPLETED":
         if job["status"] == "FAILED" or time.monotonic() > deadline:
             raise RuntimeError(f"the job ended as {job['status']}: {job['status_message']}")
-        time.sleep(0.1)
-    return str(job_id)
+        time.sleep(pause)
+    return job_id

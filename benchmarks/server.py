@@ -28,9 +28,19 @@ class Server:
     list_path: str
 
 
+@dataclass(frozen=True, slots=True)
+class Up:
+    """A running `nbledger up`: its address, what a request needs, and its process."""
+
+    url: str
+    headers: dict[str, str]
+    project: str
+    pid: int
+
+
 @contextmanager
-def nbledger_server(home: Path, notebooks: int) -> Iterator[Server]:
-    """Start everything, make `notebooks` notebooks and run one of them to its end."""
+def nbledger_up(home: Path) -> Iterator[Up]:
+    """Start everything, with the settings that stand if nobody sets any."""
     home.mkdir(parents=True)
     log_file = home.parent / "up.log"
     with log_file.open("w") as log:
@@ -43,7 +53,13 @@ def nbledger_server(home: Path, notebooks: int) -> Iterator[Server]:
             stderr=log,
         )
         try:
-            yield _prepare(_server_json(home, process, log_file), notebooks)
+            info = _server_json(home, process, log_file)
+            yield Up(
+                url=info["url"],
+                headers={"Authorization": f"Bearer {info['token']}"},
+                project=f"/api/{info['tenantId']}/{info['projectId']}",
+                pid=process.pid,
+            )
         finally:
             process.send_signal(signal.SIGINT)
             try:
@@ -51,6 +67,13 @@ def nbledger_server(home: Path, notebooks: int) -> Iterator[Server]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@contextmanager
+def nbledger_server(home: Path, notebooks: int) -> Iterator[Server]:
+    """Start everything, make `notebooks` notebooks and run one of them to its end."""
+    with nbledger_up(home) as up:
+        yield _prepare(up, notebooks)
 
 
 def _server_json(home: Path, process: subprocess.Popen[bytes], log_file: Path) -> dict[str, str]:
@@ -68,15 +91,14 @@ def _server_json(home: Path, process: subprocess.Popen[bytes], log_file: Path) -
             return info
 
 
-def _prepare(info: dict[str, str], notebooks: int) -> Server:
-    headers = {"Authorization": f"Bearer {info['token']}"}
-    project = f"/api/{info['tenantId']}/{info['projectId']}"
+def _prepare(up: Up, notebooks: int) -> Server:
+    project = up.project
 
     def call(path: str, body: dict[str, Any] | None = None) -> Any:
         request = urllib.request.Request(  # noqa: S310 - loopback
-            info["url"].rstrip("/") + path,
+            up.url.rstrip("/") + path,
             data=None if body is None else json.dumps(body).encode(),
-            headers=headers | {"Content-Type": "application/json"},
+            headers=up.headers | {"Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - loopback
             return json.load(response)
@@ -108,4 +130,4 @@ def _prepare(info: dict[str, str], notebooks: int) -> Server:
         if time.monotonic() > deadline:
             raise RuntimeError(f"the list shows {total} notebooks of {notebooks}")
         time.sleep(0.1)
-    return Server(info["url"], headers, status_path, list_path)
+    return Server(up.url, up.headers, status_path, list_path)
