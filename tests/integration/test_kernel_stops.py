@@ -31,7 +31,7 @@ while True:
 async def test_a_cell_that_swallows_every_signal_is_killed_at_its_timeout(tmp_path: Path) -> None:
     run = await recorded(tmp_path, "1", STUBBORN, "3", cell_timeout=1.0, grace=1.0)
     assert run.finished is not None
-    assert run.finished.outcome is Outcome.TIMED_OUT
+    assert run.finished.outcome is Outcome.CELL_TIMED_OUT
     assert run.statuses == [OK, CellStatus.TIMED_OUT, SKIPPED]
     assert run.finished.failed_cells == [1]
     assert run.text(1).startswith("begun\n")
@@ -138,7 +138,7 @@ async def test_a_killed_supervisor_takes_everything_with_it(tmp_path: Path) -> N
     spawn = "import subprocess; p = subprocess.Popen(['sleep', '99'])"
     run = Recorded(request(tmp_path, spawn, "while True: pass", "3"), hook)
     finished = await run.result()
-    assert finished.outcome is Outcome.KERNEL_DIED
+    assert finished.outcome is Outcome.SUPERVISOR_LOST
     assert "supervisor lost" in finished.detail
     assert run.statuses == [OK]
     assert run.ended - run.started(1) < 5.0

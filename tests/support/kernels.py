@@ -16,6 +16,7 @@ from nbledger_workers.kernel.protocol import (
     CellFinished,
     CellStarted,
     CellStatus,
+    Heartbeat,
     OutputPart,
     RunFinished,
     RunNotebook,
@@ -59,7 +60,8 @@ class Recorded:
         self.ended = 0.0
         self.finished: RunFinished | None = None
         self._hook = hook
-        self.run = KernelRun(request, on_message=self._take)
+        self.usages: list[Heartbeat] = []
+        self.run = KernelRun(request, on_message=self._take, on_usage=self.usages.append)
 
     async def _take(self, report: Report) -> None:
         self.reports.append(report)

@@ -20,6 +20,7 @@ from nbledger_workers.kernel.driver import Report
 from nbledger_workers.kernel.forms import plain
 from nbledger_workers.kernel.protocol import (
     CellFinished,
+    CellResources,
     CellStarted,
     KernelStarted,
     Outcome,
@@ -36,8 +37,6 @@ log = structlog.get_logger(__name__)
 
 Step = Callable[[Execution], None]
 
-_SUPERVISOR_LOST: Final = "supervisor lost"
-_RUN_TOOK_LONGER: Final = "the run took longer"
 _DETAIL_CHARACTERS: Final = 4000
 
 
@@ -190,6 +189,7 @@ class Translator:
                 output_bytes=report.output_bytes,
                 outputs_digest=report.outputs_digest,
                 error=error,
+                resources=_resources(report.resources),
                 at=at,
             )
 
@@ -220,9 +220,9 @@ class Translator:
 def last_step(finished: RunFinished, epoch: int, *, parameters_failed: str | None) -> Step:
     """How the attempt ended: with it the run, or, where its request allows, it begins anew."""
     end = conclusion(finished, epoch, parameters_failed=parameters_failed)
-    code = _retryable(finished)
-    if code is None or parameters_failed is not None:
+    if parameters_failed is not None:
         return end
+    code = _CODES[finished.outcome]
     at, detail = clock.now(), _clean(finished.detail)
 
     def step(execution: Execution) -> None:
@@ -234,18 +234,20 @@ def last_step(finished: RunFinished, epoch: int, *, parameters_failed: str | Non
     return step
 
 
-def _retryable(finished: RunFinished) -> TerminationCode | None:
-    match finished.outcome:
-        case Outcome.CELL_ERROR:
-            return TerminationCode.CELL_ERROR
-        case Outcome.TIMED_OUT if finished.detail.startswith(_RUN_TOOK_LONGER):
-            return TerminationCode.RUN_TIMEOUT
-        case Outcome.TIMED_OUT:
-            return TerminationCode.CELL_TIMEOUT
-        case Outcome.KERNEL_DIED if not finished.detail.startswith(_SUPERVISOR_LOST):
-            return TerminationCode.KERNEL_DIED
-        case _:
-            return None
+_CODES: Final = {
+    Outcome.COMPLETED: TerminationCode.SUCCESS,
+    Outcome.CANCELLED: TerminationCode.CANCELLED,
+    Outcome.CELL_ERROR: TerminationCode.CELL_ERROR,
+    Outcome.TIMED_OUT: TerminationCode.RUN_TIMEOUT,
+    Outcome.CELL_TIMED_OUT: TerminationCode.CELL_TIMEOUT,
+    Outcome.MEMORY_LIMIT: TerminationCode.MEMORY_LIMIT,
+    Outcome.CPU_LIMIT: TerminationCode.CPU_LIMIT,
+    Outcome.PROCESS_LIMIT: TerminationCode.PROCESS_LIMIT,
+    Outcome.DISK_LIMIT: TerminationCode.DISK_LIMIT,
+    Outcome.KERNEL_DIED: TerminationCode.KERNEL_DIED,
+    Outcome.FAILED_TO_START: TerminationCode.KERNEL_START_FAILED,
+    Outcome.SUPERVISOR_LOST: TerminationCode.INTERNAL_ERROR,
+}
 
 
 def conclusion(finished: RunFinished, epoch: int, *, parameters_failed: str | None) -> Step:
@@ -256,41 +258,35 @@ def conclusion(finished: RunFinished, epoch: int, *, parameters_failed: str | No
         cpu_seconds=finished.cpu_seconds,
         disk_bytes=finished.disk_bytes,
     )
-    detail = _clean(finished.detail)
-
-    def fail(reason: TerminationCode, why: str) -> Step:
-        return lambda execution: execution.fail(
-            epoch, reason, detail=why, resources=resources, at=at
-        )
-
+    code, detail = _CODES[finished.outcome], _clean(finished.detail)
     if parameters_failed is not None:
-        return fail(
-            TerminationCode.CELL_ERROR, _clean(f"The parameters failed: {parameters_failed}")
-        )
-    match finished.outcome:
-        case Outcome.COMPLETED:
-            return lambda execution: execution.complete(epoch, resources=resources, at=at)
-        case Outcome.CANCELLED:
-            return lambda execution: execution.cancel(epoch, resources=resources, at=at)
-        case Outcome.CELL_ERROR:
-            return fail(TerminationCode.CELL_ERROR, detail)
-        case Outcome.FAILED_TO_START:
-            return fail(TerminationCode.KERNEL_START_FAILED, detail)
-        case Outcome.TIMED_OUT:
-            reason = (
-                TerminationCode.RUN_TIMEOUT
-                if detail.startswith(_RUN_TOOK_LONGER)
-                else TerminationCode.CELL_TIMEOUT
-            )
-            return lambda execution: execution.time_out(
-                epoch, reason, detail=detail, resources=resources, at=at
-            )
-        case Outcome.KERNEL_DIED:
-            if detail.startswith(_SUPERVISOR_LOST):
-                return fail(TerminationCode.INTERNAL_ERROR, detail)
-            return lambda execution: execution.kernel_died(
-                epoch, detail=detail, resources=resources, at=at
-            )
+        code = TerminationCode.CELL_ERROR
+        detail = _clean(f"The parameters failed: {parameters_failed}")
+
+    def step(execution: Execution) -> None:
+        match code:
+            case TerminationCode.SUCCESS:
+                execution.complete(epoch, resources=resources, at=at)
+            case TerminationCode.CANCELLED:
+                execution.cancel(epoch, resources=resources, at=at)
+            case TerminationCode.RUN_TIMEOUT | TerminationCode.CELL_TIMEOUT:
+                execution.time_out(epoch, code, detail=detail, resources=resources, at=at)
+            case TerminationCode.KERNEL_DIED:
+                execution.kernel_died(epoch, detail=detail, resources=resources, at=at)
+            case _:
+                execution.fail(epoch, code, detail=detail, resources=resources, at=at)
+
+    return step
+
+
+def _resources(used: CellResources | None) -> Resources | None:
+    if used is None:
+        return None
+    return Resources(
+        peak_memory_bytes=used.peak_memory_bytes or None,
+        cpu_seconds=used.cpu_seconds,
+        disk_bytes=used.disk_bytes,
+    )
 
 
 def _clean(detail: str) -> str:

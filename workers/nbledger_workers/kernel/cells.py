@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from nbledger_workers.kernel.client import CellClient
+from nbledger_workers.kernel.limits import ERROR_NAMES, LIMIT_OUTCOMES
 from nbledger_workers.kernel.outputs import (
     Budget,
     ErrorText,
@@ -108,7 +109,7 @@ class Cells:
         if self.end is None and self._stop.outcome is not None:
             self.finish(self._stop.outcome, self._stop.detail)
         if self.end is None and self._kernel.died.is_set():
-            self.finish(Outcome.KERNEL_DIED, self._kernel.death())
+            self.finish(Outcome.KERNEL_DIED, self._death())
         if self.end is not None:
             await self._send(CellFinished(index=index, status=CellStatus.SKIPPED))
             return
@@ -140,6 +141,7 @@ class Cells:
         else:
             # Its time counts from here, not from where it waited.
             self._started = (dt.datetime.now(dt.UTC), time.monotonic())
+            self._used.cell_begins()
 
             async def relieve() -> None:
                 if collector.waiting > _MAX_WAITING_BYTES:
@@ -148,11 +150,11 @@ class Cells:
             task = asyncio.create_task(client.execute(source, index, on_output=relieve))
             forced = await self._until_done(task, index, collector)
             status, error = self._verdict(task, forced)
-            if error is _NO_INPUT:
-                collector.add(_error_message(_NO_INPUT))
+            if error is not None and (error is _NO_INPUT or forced is CellStatus.ERROR):
+                collector.add(_error_message(error))
         content = self._reply
         if status is CellStatus.ERROR and error is not None:
-            if may_fail and not self._kernel.died.is_set():
+            if may_fail and not self._kernel.died.is_set() and self._stop.outcome is None:
                 status = CellStatus.SUCCESS
             elif error.name == "SystemExit" and error.value in _CLEAN_EXITS:
                 status, error = CellStatus.SUCCESS, None
@@ -166,7 +168,7 @@ class Cells:
                 collector.add({"msg_type": "display_data", "content": payload})
         collector.close()
         self._conclude(index, status, error)
-        self._used.sample_if_due()
+        resources = self._used.cell_ends()
         await self._report_changed()
         await self._send_parts(index, collector)
         started, began = self._begun()
@@ -186,6 +188,7 @@ class Cells:
                 output_count=collector.output_count,
                 outputs_digest=collector.digest(),
                 truncated=collector.truncated,
+                resources=resources,
             )
         )
         if not collector.has_displays:
@@ -278,6 +281,11 @@ class Cells:
         self, task: asyncio.Task[Any], dying: asyncio.Task[Any], executing: asyncio.Event
     ) -> None:
         grace = self._request.grace
+        if self._stop.outcome in LIMIT_OUTCOMES:
+            # What it takes more meanwhile is taken from others.
+            self._kernel.signal(signal.SIGKILL)
+            await asyncio.wait({dying}, timeout=_KILL_SECONDS)
+            return
         # A kernel ignores interrupts between cells: one that came before the cell began is lost.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_BEGIN_SECONDS):
@@ -298,6 +306,8 @@ class Cells:
     ) -> tuple[CellStatus, ErrorText | None]:
         reply = self._reply
         told = error_text(reply) if reply.get("status") == "error" else None
+        if forced is CellStatus.ERROR and self._stop.outcome is not None:
+            return forced, ErrorText(ERROR_NAMES[self._stop.outcome], self._stop.detail, [])
         if forced is not None:
             return forced, told
         if self._client.asked_for_input.done() and not self._kernel.died.is_set():
@@ -307,7 +317,7 @@ class Cells:
                 told = ErrorText("Aborted", "the kernel aborted the request", [])
             return (CellStatus.SUCCESS if told is None else CellStatus.ERROR), told
         if self._kernel.died.is_set():
-            return CellStatus.ERROR, ErrorText("KernelDied", self._kernel.death(), [])
+            return CellStatus.ERROR, ErrorText("KernelDied", self._death(), [])
         failure = None if task.cancelled() else task.exception()
         if failure is None:
             return CellStatus.ERROR, ErrorText("NoReply", "the kernel gave no reply", [])
@@ -318,16 +328,23 @@ class Cells:
         if status in (CellStatus.ERROR, CellStatus.TIMED_OUT):
             self.failed.append(index)
         stopped = self._stop.outcome
-        if status is CellStatus.CANCELLED or (status is CellStatus.TIMED_OUT and stopped):
+        if stopped is not None and stopped in LIMIT_OUTCOMES and status is CellStatus.ERROR:
+            self.finish(stopped, self._stop.detail)
+        elif status is CellStatus.CANCELLED or (status is CellStatus.TIMED_OUT and stopped):
             self.finish(stopped or Outcome.CANCELLED, self._stop.detail)
         elif status is CellStatus.TIMED_OUT:
             if self._kernel.died.is_set() or not self._request.continue_on_error:
                 limit = self._request.cell_timeout
-                self.finish(Outcome.TIMED_OUT, f"a cell took longer than {limit:g} seconds")
+                self.finish(Outcome.CELL_TIMED_OUT, f"a cell took longer than {limit:g} seconds")
         elif self._kernel.died.is_set() and not self._reply:
-            self.finish(Outcome.KERNEL_DIED, self._kernel.death())
+            self.finish(Outcome.KERNEL_DIED, self._death())
         elif status is CellStatus.ERROR and not self._request.continue_on_error:
             self.finish(Outcome.CELL_ERROR, f"{error.name}: {error.value}" if error else "")
+
+    def _death(self) -> str:
+        """How the kernel ended, in words; where it can be told, that memory ran out."""
+        how = self._kernel.death()
+        return f"the machine's memory ran out: {how}" if self._used.ended_for_memory() else how
 
     def _begun(self) -> tuple[dt.datetime | None, float | None]:
         """When the running cell was sent, by wall clock and monotonic clock."""
@@ -364,4 +381,6 @@ def _joined(source: str | list[str]) -> str:
 
 def _stopped_as(stop: Stop) -> CellStatus:
     """The status of a cell that had to stop: without a reason its own time was up."""
+    if stop.outcome in LIMIT_OUTCOMES:
+        return CellStatus.ERROR
     return CellStatus.CANCELLED if stop.outcome is Outcome.CANCELLED else CellStatus.TIMED_OUT

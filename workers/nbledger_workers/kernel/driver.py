@@ -66,11 +66,19 @@ class KernelRun:
 
     `on_message` is awaited for each report, in order; while it runs nothing more is read, so that
     a slow store slows the run and fills no memory. Its errors end the run and reach the caller.
+    `on_usage` is told about once a second what the run uses.
     """
 
-    def __init__(self, request: RunNotebook, *, on_message: OnMessage) -> None:
+    def __init__(
+        self,
+        request: RunNotebook,
+        *,
+        on_message: OnMessage,
+        on_usage: Callable[[Heartbeat], None] | None = None,
+    ) -> None:
         self._request = request
         self._on_message = on_message
+        self._on_usage = on_usage
         self._token = uuid.uuid4().hex
         self._process: asyncio.subprocess.Process | None = None
         self._cancel: Cancel | None = None
@@ -158,6 +166,8 @@ class KernelRun:
                 return message
             if not isinstance(message, Heartbeat):
                 await self._on_message(message)
+            elif self._on_usage is not None:
+                self._on_usage(message)
 
     async def _receive(self) -> AnyUp | None:
         assert self._process is not None  # noqa: S101
@@ -196,7 +206,7 @@ class KernelRun:
         log.warning("kernel supervisor lost", pid=self.child_pid, what=what + status)
         words = self._stderr.decode("utf-8", "replace").strip()[-2000:]
         detail = f"supervisor lost: {what}{status}" + (f": {words}" if words else "")
-        return RunFinished(outcome=Outcome.KERNEL_DIED, detail=detail)
+        return RunFinished(outcome=Outcome.SUPERVISOR_LOST, detail=detail)
 
     async def _clean_up(self, runtime_dir: Path, *, clean: bool) -> None:
         """Leave no process and no file: the child ends itself when its stdin ends, or is killed."""

@@ -1,4 +1,8 @@
-"""Processes of a run: found, measured and ended, whatever user code did to them."""
+"""Processes of a run: found, measured and ended, whatever user code did to them.
+
+What is measured is read from the system's own files: a look at one process costs some twenty
+microseconds, and a run is looked at many times a second.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -17,13 +22,21 @@ import psutil
 TOKEN_VARIABLE: Final = "NBLEDGER_RUN"  # noqa: S105 - a name, not a secret
 
 _PR_SET_PDEATHSIG = 1
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
-class Usage(msgspec.Struct, frozen=True):
-    """What a process and its descendants use: resident bytes, CPU seconds."""
+class Process(msgspec.Struct, frozen=True):
+    """One process at a moment. Times are CPU seconds, `waited_seconds` of children that ended."""
 
+    pid: int
+    parent: int
+    session: int
+    started: int
+    own_seconds: float
+    waited_seconds: float
     memory_bytes: int
-    cpu_seconds: float
+    is_zombie: bool
 
 
 def death_signal(number: int, parent: int) -> Callable[[], None]:
@@ -78,34 +91,154 @@ def kill_marked(token: str) -> int:
     return killed
 
 
-def usage(process: psutil.Process) -> Usage:
-    """What the process and its living descendants use now; zeros when it is gone."""
-    memory = 0
-    cpu = 0.0
-    try:
-        family = [process, *process.children(recursive=True)]
-    except psutil.Error:
-        return Usage(0, 0.0)
-    for member in family:
+class Family:
+    """The processes of a run, found again and again.
+
+    In a PID namespace of its own they are all that its /proc shows. Elsewhere they are what
+    descends from the kernel, or from its guardian (a parent that is there for it alone), and what
+    is in its session. Processes that have ended count until somebody has waited for them. Where
+    there is no /proc nothing is found.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._namespace = _own_proc(pid)
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._namespace is not None:
+            os.close(self._namespace)
+            self._namespace = None
+
+    def kernel(self) -> Process | None:
+        """The kernel alone; None when it has ended."""
+        kernel = look("/proc", self.pid)
+        return None if kernel is None or kernel.is_zombie else kernel
+
+    def members(self) -> list[Process]:
+        """All that live now."""
+        if self._namespace is not None:
+            root = f"/proc/self/fd/{self._namespace}"
+            return [each for each in _all(root) if each.pid != 1]
+        everybody = _all("/proc")
+        kernel = next((each for each in everybody if each.pid == self.pid), None)
+        if kernel is None:
+            return []
+        roots = {self.pid}
+        if kernel.parent not in (0, 1, os.getpid()):
+            roots.add(kernel.parent)
+        children: dict[int, list[Process]] = {}
+        for each in everybody:
+            children.setdefault(each.parent, []).append(each)
+        found = {each.pid: each for each in everybody if each.session == self.pid}
+        pending = [*roots, *found]
+        while pending:
+            for child in children.get(pending.pop(), ()):
+                if child.pid not in found and child.pid != os.getpid():
+                    found[child.pid] = child
+                    pending.append(child.pid)
+        found[self.pid] = kernel
+        return list(found.values())
+
+    def is_kernel(self, member: Process, kernel: Process) -> bool:
+        """Whether a member is the kernel, which a namespace knows by another number."""
+        if self._namespace is None:
+            return member.pid == kernel.pid
+        return member.parent == 0 and member.started == kernel.started
+
+    def proportional_memory(self, member: Process) -> int:
+        """Bytes of a member, with what it shares divided among those that share it."""
+        root = "/proc" if self._namespace is None else f"/proc/self/fd/{self._namespace}"
         try:
-            with member.oneshot():
-                memory += member.memory_info().rss
-                times = member.cpu_times()
-                cpu += times.user + times.system
-                if member is process:
-                    cpu += times.children_user + times.children_system
-        except psutil.Error:
-            continue
-    return Usage(memory, cpu)
+            with open(f"{root}/{member.pid}/smaps_rollup", "rb") as file:  # noqa: PTH123
+                for line in file:
+                    if line.startswith(b"Pss:"):
+                        return int(line.split()[1]) * 1024
+        except (OSError, ValueError, IndexError):
+            pass
+        return member.memory_bytes
+
+
+def look(root: str, pid: int) -> Process | None:
+    """One process as a /proc shows it; None when it is gone."""
+    try:
+        descriptor = os.open(f"{root}/{pid}/stat", os.O_RDONLY)
+        try:
+            text = os.read(descriptor, 4096)
+        finally:
+            os.close(descriptor)
+        # After the name, which may hold anything.
+        fields = text[text.rindex(b")") + 2 :].split()
+        return Process(
+            pid=pid,
+            is_zombie=fields[0] in (b"Z", b"X"),
+            parent=int(fields[1]),
+            session=int(fields[3]),
+            own_seconds=(int(fields[11]) + int(fields[12])) / _TICKS,
+            waited_seconds=(int(fields[13]) + int(fields[14])) / _TICKS,
+            started=int(fields[19]),
+            memory_bytes=int(fields[21]) * _PAGE,
+        )
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _all(root: str) -> list[Process]:
+    try:
+        names = os.listdir(root)  # noqa: PTH208 - a list of strings is what is wanted
+    except OSError:
+        return []
+    found = (look(root, int(name)) for name in names if name.isdigit())
+    return [each for each in found if each is not None]
+
+
+def _own_proc(pid: int) -> int | None:
+    """The /proc of the process's PID namespace, kept open, where it has one of its own."""
+    try:
+        if Path(f"/proc/{pid}/ns/pid").samefile("/proc/self/ns/pid"):
+            return None
+        descriptor = os.open(f"/proc/{pid}/root/proc", os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    # Not yet mounted, it would be that of the machine.
+    if os.path.exists(f"/proc/self/fd/{descriptor}/{pid}/ns") and pid > 2:  # noqa: PTH110
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def high_water(pid: int) -> int:
-    """The most memory the process itself ever held, in bytes; 0 where the system keeps no mark."""
+    """The most memory the process itself held since `reset_high_water`, in bytes; 0 if unknown."""
     try:
-        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:  # noqa: PTH123
+        with open(f"/proc/{pid}/status", "rb") as status:  # noqa: PTH123
             for line in status:
-                if line.startswith("VmHWM:"):
+                if line.startswith(b"VmHWM:"):
                     return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return 0
+
+
+def reset_high_water(pid: int) -> bool:
+    """Let the system's mark of the process's peak begin anew; False where it cannot."""
+    try:
+        descriptor = os.open(f"/proc/{pid}/clear_refs", os.O_WRONLY)
+        try:
+            os.write(descriptor, b"5")
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def out_of_memory_kills() -> int:
+    """How many processes this machine's system has ended for want of memory, since it started."""
+    try:
+        with open("/proc/vmstat", "rb") as file:  # noqa: PTH123
+            for line in file:
+                if line.startswith(b"oom_kill "):
+                    return int(line.split()[1])
     except (OSError, ValueError, IndexError):
         pass
     return 0

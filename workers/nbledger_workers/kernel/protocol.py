@@ -37,15 +37,44 @@ class Outcome(enum.StrEnum):
     """How a run ended.
 
     `COMPLETED` also when cells failed and the request said `continue_on_error`, and when a cell
-    ended the program by a clean SystemExit.
+    ended the program by a clean SystemExit. `TIMED_OUT` is the run's own time; the outcomes
+    in `_LIMIT` say that it used more than its `Limits` allow.
     """
 
     COMPLETED = "completed"
     CELL_ERROR = "cell_error"
     TIMED_OUT = "timed_out"
+    CELL_TIMED_OUT = "cell_timed_out"
+    MEMORY_LIMIT = "memory_limit"
+    CPU_LIMIT = "cpu_limit"
+    PROCESS_LIMIT = "process_limit"
+    DISK_LIMIT = "disk_limit"
     CANCELLED = "cancelled"
     KERNEL_DIED = "kernel_died"
     FAILED_TO_START = "failed_to_start"
+    SUPERVISOR_LOST = "supervisor_lost"
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run may use with all that it starts; 0 is no limit.
+
+    `processes` counts those at one moment, `open_files` those of one process, `disk_bytes` the
+    files in the run's folder.
+    """
+
+    memory_bytes: int = 0
+    cpu_seconds: float = 0.0
+    processes: int = 0
+    open_files: int = 0
+    disk_bytes: int = 0
+
+
+class CellResources(msgspec.Struct, frozen=True, kw_only=True):
+    """What one cell used: the peak of memory while it ran, CPU time, the run's files after it."""
+
+    peak_memory_bytes: int
+    cpu_seconds: float
+    disk_bytes: int
 
 
 class DownMessage(msgspec.Struct, frozen=True, tag=True):
@@ -83,6 +112,7 @@ class RunNotebook(DownMessage, frozen=True, kw_only=True):
     max_output_bytes: int = 20_000_000
     max_output_bytes_per_run: int = 200_000_000
     max_outputs: int = 1000
+    limits: Limits = Limits()
     grace: float = 5.0
     held_cells: list[int] = []
 
@@ -155,6 +185,7 @@ class CellFinished(UpMessage, frozen=True, kw_only=True):
     output_count: int = 0
     outputs_digest: str | None = None
     truncated: bool = False
+    resources: CellResources | None = None
 
 
 class OutputPart(UpMessage, frozen=True, kw_only=True):
@@ -194,10 +225,12 @@ class OutputsUpdated(UpMessage, frozen=True, kw_only=True):
 
 
 class Heartbeat(UpMessage, frozen=True, kw_only=True):
-    """The child is alive; with what the kernel and its children use at the moment."""
+    """The child is alive; with what the kernel and all that it started use at the moment."""
 
     memory_bytes: int
+    peak_memory_bytes: int
     cpu_seconds: float
+    disk_bytes: int
 
 
 class RunFinished(UpMessage, frozen=True, kw_only=True):

@@ -6,7 +6,6 @@ import asyncio
 
 import psutil
 
-from nbledger_workers.kernel import processes
 from nbledger_workers.kernel.cells import Cells, Send
 from nbledger_workers.kernel.outputs import clean
 from nbledger_workers.kernel.protocol import Launch, Outcome, RunFinished
@@ -22,7 +21,11 @@ class Supervisor:
         self._request = launch.run
         self._send = send
         self._stop = stop
-        self._used = UsageSampler()
+        self._used = UsageSampler(
+            launch.run.working_dir,
+            launch.run.limits,
+            lambda exceeded: stop.set(exceeded.outcome, exceeded.detail),
+        )
         self._sampling: asyncio.Task[None] | None = None
         self._kernel = Kernel(launch, self._watch_usage)
         self._cells = Cells(self._request, self._kernel, self._used, stop, send)
@@ -60,18 +63,18 @@ class Supervisor:
                 deadline.cancel()
             await self._end()
         outcome, detail = cells.end or (Outcome.COMPLETED, "")
-        disk = await asyncio.to_thread(processes.folder_bytes, request.working_dir)
         return RunFinished(
             outcome=outcome,
             detail=detail,
             failed_cells=cells.failed,
             peak_memory_bytes=self._used.peak_memory_bytes,
             cpu_seconds=self._used.cpu_seconds,
-            disk_bytes=disk,
+            disk_bytes=self._used.disk_bytes,
         )
 
     def _watch_usage(self, process: psutil.Process) -> None:
-        self._sampling = asyncio.create_task(self._used.watch(process, self._send))
+        self._used.begin(process.pid)
+        self._sampling = asyncio.create_task(self._used.watch(self._send))
 
     async def _start(self) -> None:
         starting = asyncio.create_task(self._kernel.start())
@@ -110,4 +113,5 @@ class Supervisor:
         if self._sampling is not None:
             self._sampling.cancel()
             await asyncio.gather(self._sampling, return_exceptions=True)
+        await self._used.measure_disk()
         self._used.conclude()

@@ -1,4 +1,4 @@
-"""Samples what a kernel and its descendants use while it runs."""
+"""Samples what a kernel and its descendants use while it runs, and holds them to their limits."""
 
 from __future__ import annotations
 
@@ -7,63 +7,202 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import psutil
+import msgspec
 
-from nbledger_workers.kernel import processes
-from nbledger_workers.kernel.protocol import Heartbeat, UpMessage
+from nbledger_workers.kernel import limits, processes
+from nbledger_workers.kernel.limits import Exceeded, Used
+from nbledger_workers.kernel.processes import Family, Process
+from nbledger_workers.kernel.protocol import CellResources, Heartbeat, Limits, UpMessage
 
+#: How often the kernel itself is looked at.
+TICK_SECONDS: Final = 0.1
+#: How often its descendants and its files are looked for, at the least: longer where a look costs
+#: more than a hundredth of that.
 SAMPLE_SECONDS: Final = 0.25
-HEARTBEAT_SECONDS: Final = 5.0
+DISK_SECONDS: Final = 0.5
+_COST_RATIO: Final = 100.0
+HEARTBEAT_SECONDS: Final = 1.0
+
+
+class _Cell(msgspec.Struct):
+    cpu_seconds: float
+    peak_bytes: int
 
 
 class UsageSampler:
-    """Peak memory and CPU time of one kernel with its descendants; `watch` samples on and on."""
+    """Peak memory, CPU time and disk of one run: its kernel, and all that it has started.
 
-    def __init__(self) -> None:
+    `begin` it when the run begins, `watch` while it goes on. `on_exceeded` is told once, when the
+    run passes a limit. Between samples the system's own mark of the kernel's peak is read, so
+    that no peak of the kernel itself is missed, however short.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        bounds: Limits | None = None,
+        on_exceeded: Callable[[Exceeded], None] | None = None,
+    ) -> None:
         self.peak_memory_bytes = 0
         self.cpu_seconds = 0.0
-        self._process: psutil.Process | None = None
-        self._sampled = 0.0
+        self.disk_bytes = 0
+        self.exceeded: Exceeded | None = None
+        self._folder = folder
+        self._bounds = bounds or Limits()
+        self._on_exceeded = on_exceeded
+        self._family: Family | None = None
+        self._before = 0.0
+        self._others: dict[tuple[int, int], Process] = {}
+        self._others_seconds = 0.0
+        self._waited = 0.0
+        self._orphans_seconds = 0.0
+        self._memory = 0
+        self._others_memory = 0
+        self._cell: _Cell | None = None
+        self._resets = True
+        self._next_sample = 0.0
+        self._next_disk = 0.0
+        self._oom_kills = 0
 
-    async def watch(
-        self, process: psutil.Process, send: Callable[[UpMessage], Awaitable[None]]
-    ) -> None:
-        """Sample `process` until cancelled and send a heartbeat now and then."""
-        self._process = process
-        last = time.monotonic()
+    def begin(self, pid: int) -> None:
+        """Count from here on; `pid` is the kernel's."""
+        self._family = Family(pid)
+        self._oom_kills = processes.out_of_memory_kills()
+        kernel = self._family.kernel()
+        if kernel is not None:
+            self._before = kernel.own_seconds + kernel.waited_seconds
+            self._waited = kernel.waited_seconds
+            self._memory = kernel.memory_bytes
+        self._next_sample = self._next_disk = time.monotonic() + TICK_SECONDS
+
+    async def watch(self, send: Callable[[UpMessage], Awaitable[None]]) -> None:
+        """Sample until cancelled; send a heartbeat each second."""
+        beat = time.monotonic() + HEARTBEAT_SECONDS
         while True:
-            used = self.sample()
-            if time.monotonic() - last >= HEARTBEAT_SECONDS:
-                last = time.monotonic()
-                beat = Heartbeat(memory_bytes=used.memory_bytes, cpu_seconds=used.cpu_seconds)
-                await send(beat)
-            await asyncio.sleep(SAMPLE_SECONDS)
+            await asyncio.sleep(TICK_SECONDS)
+            now = time.monotonic()
+            if now >= self._next_sample:
+                self.sample()
+            else:
+                self._look_at_kernel()
+            if now >= self._next_disk:
+                await self.measure_disk()
+            self._hold_to_limits()
+            if now >= beat:
+                beat = now + HEARTBEAT_SECONDS
+                await send(
+                    Heartbeat(
+                        memory_bytes=self._memory,
+                        peak_memory_bytes=self.peak_memory_bytes,
+                        cpu_seconds=self.cpu_seconds,
+                        disk_bytes=self.disk_bytes,
+                    )
+                )
 
-    def sample(self) -> processes.Usage:
-        """What is used now; zero memory when the kernel is gone."""
-        if self._process is None:
-            return processes.Usage(0, self.cpu_seconds)
-        self._sampled = time.monotonic()
-        used = processes.usage(self._process)
-        self.peak_memory_bytes = max(
-            self.peak_memory_bytes, used.memory_bytes, processes.high_water(self._process.pid)
+    def sample(self) -> None:
+        """Look at the kernel and all that it has started."""
+        family = self._family
+        if family is None:
+            return
+        begun = time.monotonic()
+        kernel = family.kernel()
+        if kernel is None:
+            return
+        others = {
+            (each.pid, each.started): each
+            for each in family.members()
+            if not family.is_kernel(each, kernel)
+        }
+        for key, each in self._others.items():
+            # What its parent has waited for is in the parent's account; the others' in nobody's.
+            if key not in others and each.parent in (1, kernel.parent):
+                self._orphans_seconds += each.own_seconds + each.waited_seconds
+        self._others = others
+        self._others_seconds = sum(
+            each.own_seconds + each.waited_seconds for each in others.values()
         )
-        self.cpu_seconds = max(self.cpu_seconds, used.cpu_seconds)
-        return used
+        self._waited = kernel.waited_seconds
+        # Forked processes share most of their pages: a sum would count them again and again.
+        self._others_memory = sum(map(family.proportional_memory, others.values()))
+        self._take(kernel)
+        ended = time.monotonic()
+        self._next_sample = ended + max(SAMPLE_SECONDS, _COST_RATIO * (ended - begun))
 
-    def sample_if_due(self) -> None:
-        """Sample unless that was done a moment ago."""
-        # Looking for children costs milliseconds: not after every one of many short cells.
-        if time.monotonic() - self._sampled >= SAMPLE_SECONDS / 2:
+    def cell_begins(self) -> None:
+        """The figures of `cell_ends` count from here."""
+        if self._family is None:
+            return
+        self._look_at_kernel()
+        self._note_peak()
+        self._resets = self._resets and processes.reset_high_water(self._family.pid)
+        self._cell = _Cell(cpu_seconds=self.cpu_seconds, peak_bytes=self._memory)
+
+    def cell_ends(self) -> CellResources | None:
+        """What the cell used; None where nothing can be measured."""
+        cell = self._cell
+        if cell is None:
+            return None
+        if time.monotonic() >= self._next_sample:
             self.sample()
+        else:
+            self._look_at_kernel()
+        self._note_peak()
+        self._cell = None
+        return CellResources(
+            peak_memory_bytes=cell.peak_bytes,
+            cpu_seconds=max(self.cpu_seconds - cell.cpu_seconds, 0.0),
+            disk_bytes=self.disk_bytes,
+        )
 
-    def conclude(self) -> None:
-        """Take the exact CPU time of what has ended and was waited for."""
-        self.cpu_seconds = max(self.cpu_seconds, _cpu_of_ended_children())
+    async def measure_disk(self) -> None:
+        """Add up the files of the run."""
+        begun = time.monotonic()
+        self.disk_bytes = await asyncio.to_thread(processes.folder_bytes, self._folder)
+        ended = time.monotonic()
+        self._next_disk = ended + max(DISK_SECONDS, _COST_RATIO * (ended - begun))
 
+    def conclude(self, cpu_seconds: float = 0.0) -> None:
+        """Take the exact CPU time of all that has ended, where somebody has waited for it."""
+        self.cpu_seconds = max(self.cpu_seconds, cpu_seconds)
+        if self._family is not None:
+            self._family.close()
+            self._family = None
 
-def _cpu_of_ended_children() -> float:
-    import resource  # noqa: PLC0415 - POSIX only
+    def ended_for_memory(self) -> bool:
+        """Whether the system has ended a process for want of memory since the run began."""
+        return processes.out_of_memory_kills() > self._oom_kills
 
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    def _look_at_kernel(self) -> None:
+        kernel = None if self._family is None else self._family.kernel()
+        if kernel is not None:
+            self._take(kernel)
+
+    def _take(self, kernel: Process) -> None:
+        # What has ended since the others were looked at is in the kernel's account by now.
+        others = max(self._others_seconds - (kernel.waited_seconds - self._waited), 0.0)
+        spent = kernel.own_seconds + kernel.waited_seconds - self._before
+        self.cpu_seconds = max(self.cpu_seconds, spent + others + self._orphans_seconds)
+        self._memory = kernel.memory_bytes + self._others_memory
+        self._put_peak(self._memory)
+
+    def _note_peak(self) -> None:
+        if self._family is not None:
+            self._put_peak(processes.high_water(self._family.pid))
+
+    def _put_peak(self, memory: int) -> None:
+        self.peak_memory_bytes = max(self.peak_memory_bytes, memory)
+        if self._cell is not None:
+            self._cell.peak_bytes = max(self._cell.peak_bytes, memory)
+
+    def _hold_to_limits(self) -> None:
+        if self.exceeded is not None or self._family is None:
+            return
+        used = Used(
+            memory_bytes=self._memory,
+            cpu_seconds=self.cpu_seconds,
+            processes=1 + len(self._others),
+            disk_bytes=self.disk_bytes,
+        )
+        self.exceeded = limits.check(self._bounds, used)
+        if self.exceeded is not None and self._on_exceeded is not None:
+            self._on_exceeded(self.exceeded)
