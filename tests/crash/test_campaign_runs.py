@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support.campaigns import Tally, code, gone, marked, marking, new_mark, times
+from support.campaigns import Tally, code, conclude, gone, marked, marking, new_mark, times
 from support.local_server import LocalServer, local_server
 
 pytestmark = [
@@ -25,7 +25,8 @@ pytestmark = [
 
 AT_ONCE = 4
 FOUND_SECONDS = 2.0
-TIMEOUT = 5.0
+TIMEOUT = 10.0
+"""Of a run, which must come to its third cell within it on a busy machine, too."""
 OVERTIME = 10.0
 CANCEL_SECONDS = 5.0
 _PATIENCE = 90.0
@@ -137,7 +138,7 @@ async def test_killed_kernels_are_found(server: LocalServer, record_property: Re
             await gone(mark)
 
         await tally.repeat(count, trial, at_once=AT_ONCE)
-    tally.conclude(count)
+    conclude(count, tally)
 
 
 STUCK = {
@@ -184,8 +185,7 @@ async def test_what_is_stuck_ends_in_time(server: LocalServer, record_property: 
                 for kind, tally in tallies.items()
             )
         )
-    for tally in tallies.values():
-        tally.conclude(count)
+    conclude(count, *tallies.values())
 
 
 async def test_cancelled_runs_end_soon(server: LocalServer, record_property: Reports) -> None:
@@ -212,5 +212,5 @@ async def test_cancelled_runs_end_soon(server: LocalServer, record_property: Rep
             await gone(mark)
 
         await tally.repeat(count, trial, at_once=AT_ONCE)
-    tally.conclude(count)
+    conclude(count, tally)
     assert tally.ends.get("Cancelled", 0) >= count / 2

@@ -24,13 +24,24 @@ from uuid import UUID
 import msgspec
 import psutil
 import pytest
-from support.campaigns import PROPERTY, Tally, gone, marked, marking, new_mark, size, times
+from support.campaigns import (
+    PROPERTY,
+    Tally,
+    conclude,
+    gone,
+    marked,
+    marking,
+    new_mark,
+    size,
+    times,
+)
 from support.executions import TERMINAL, Stage, make_settings, stage
 from support.workers import of_instance, worker_process
 
 from nbledger_domain.execution import Execution, ExecutionStatus, RetryPolicy, TerminationCode
 from nbledger_infrastructure import settings
 from nbledger_infrastructure.database import acquire
+from nbledger_infrastructure.embedded.processes import is_alive
 from nbledger_infrastructure.event_store import RecordedEvent
 
 pytestmark = [
@@ -229,20 +240,20 @@ async def test_killed_workers_are_taken_over(
             family = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
             victim.process.kill()
             victim.hit_at = time.time()
-            victim.held = await field.held(victim)
-            began = time.monotonic()
-            await asyncio.to_thread(psutil.wait_procs, family, timeout=30)
-            left = [process for process in family if process.is_running()]
-            took = time.monotonic() - began
-            ended.expect(not left, f"{len(left)} processes were left over")
+            holding = asyncio.create_task(field.held(victim))
+            async with asyncio.timeout(_PATIENCE):
+                while any(is_alive(process) for process in family):
+                    await asyncio.sleep(0.02)
+            ended.took(time.time() - victim.hit_at, "workers")
+            victim.held = await holding
             ended.expect(not of_instance(victim.instance), "a process was left over")
-            ended.took(took, "workers")
 
         for _ in range(rounds):
             await field.round(kill)
+    tally.report(len(tally.seconds))
+    conclude(rounds * VICTIMS, ended)
+    assert not tally.faults, tally.faults
     assert len(tally.seconds) >= rounds * VICTIMS
-    tally.conclude(len(tally.seconds))
-    ended.conclude(rounds * VICTIMS)
 
 
 async def test_workers_stopped_past_their_leases_are_not_heard(
@@ -274,7 +285,7 @@ async def test_workers_stopped_past_their_leases_are_not_heard(
         text = await asyncio.to_thread(log.read_text, "utf-8")
         said.update(re.findall(r"run stopped: ([a-z ]+) [a-z_]+=", text))
     assert len(tally.seconds) >= rounds * VICTIMS
-    tally.conclude(len(tally.seconds))
+    conclude(len(tally.seconds), tally)
     record_property(PROPERTY, f"workers that went on said: {dict(said)}")
     assert said.total() >= rounds
 

@@ -79,19 +79,25 @@ class Tally:
 
         await asyncio.gather(*(lane() for _ in range(at_once)))
 
-    def conclude(self, count: int) -> None:
-        """Tell what was seen, and fail if anything was not as it has to be."""
-        worst = max(self.seconds, default=float("nan"))
-        ordered = sorted(self.seconds)
-        middle = ordered[len(ordered) // 2] if ordered else float("nan")
+    def report(self, count: int) -> None:
+        """Tell what was seen, for the summary of the test run."""
+        ordered = sorted(self.seconds) or [float("nan")]
         ends = ", ".join(f"{number} {end}" for end, number in sorted(self.ends.items()))
         self.tell(
             PROPERTY,
-            f"{self.what}: {len(self.seconds)} of {count}: {ends}; median {middle:.2f} s, "
-            f"worst {worst:.2f} s of {self.bound:g} s; {len(self.faults)} faults",
+            f"{self.what}: {len(self.seconds)} of {count}: {ends}; "
+            f"median {ordered[len(ordered) // 2]:.2f} s, worst {ordered[-1]:.2f} s "
+            f"of {self.bound:g} s; {len(self.faults)} faults",
         )
-        assert not self.faults, "\n".join(self.faults)
-        assert len(self.seconds) == count
+
+
+def conclude(count: int, *tallies: Tally) -> None:
+    """Tell what was seen, and fail if anything was not as it has to be."""
+    for tally in tallies:
+        tally.report(count)
+    faults = [f"{tally.what}: {fault}" for tally in tallies for fault in tally.faults]
+    assert not faults, "\n".join(faults)
+    assert [len(tally.seconds) for tally in tallies] == [count] * len(tallies)
 
 
 def new_mark() -> str:
