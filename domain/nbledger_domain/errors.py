@@ -1,5 +1,6 @@
 """Errors of the domain, each with a stable code that clients may rely on."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 from uuid import UUID
 
@@ -77,6 +78,17 @@ class NothingToExecuteError(DomainError):
 
     def __init__(self, notebook_id: UUID) -> None:
         super().__init__(f"Notebook {notebook_id} has no cells to execute.")
+
+
+class KernelUnavailableError(DomainError):
+    """No live worker offers the kernel type."""
+
+    code = "kernel_unavailable"
+
+    def __init__(self, kernel_type: str, offered: Sequence[str]) -> None:
+        told = f"There are {', '.join(offered)}." if offered else "There is no worker at all."
+        super().__init__(f"No live worker offers the kernel type {kernel_type!r}. {told}")
+        self.offered = list(offered)
 
 
 class StaleVersionError(DomainError):

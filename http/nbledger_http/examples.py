@@ -167,6 +167,7 @@ _EXECUTION: dict[str, Any] = {
     "requestedBy": "user123",
     "priority": "Normal",
     "timeout": 1800,
+    "continueOnError": False,
     "cancelRequested": False,
 }
 
@@ -197,6 +198,7 @@ NEW_EXECUTION: dict[str, Any] = {
         "diskBytes": None,
     },
     "attempts": 0,
+    "attemptHistory": [],
     "warnings": [],
 }
 
@@ -256,6 +258,16 @@ EXECUTION: dict[str, Any] = {
         "diskBytes": 450_000_000,
     },
     "attempts": 1,
+    "attemptHistory": [
+        {
+            "attempt": 1,
+            "workerId": "worker-7f3a",
+            "startTime": "2024-01-20T10:30:00.010Z",
+            "endTime": "2024-01-20T10:47:00.000Z",
+            "outcome": "cell_error",
+            "detail": "cell-002 raised KeyError",
+        }
+    ],
     "terminationCode": "cell_error",
     "error": {"terminationCode": "cell_error", "detail": "cell-002 raised KeyError"},
 }
@@ -264,12 +276,24 @@ CANCELLED_EXECUTION: dict[str, Any] = {
     **{name: value for name, value in NEW_EXECUTION.items() if name != "warnings"},
     "phase": "Executing",
     "attempts": 1,
+    "attemptHistory": [
+        {
+            "attempt": 1,
+            "workerId": "worker-7f3a",
+            "startTime": "2024-01-20T10:30:00.010Z",
+            "outcome": "Running",
+        }
+    ],
     "cancelRequested": True,
 }
 
 EXECUTION_LIST: dict[str, Any] = {
     "executions": [
-        {name: value for name, value in EXECUTION.items() if name not in ("cellResults", "error")}
+        {
+            name: value
+            for name, value in EXECUTION.items()
+            if name not in ("cellResults", "attemptHistory", "error")
+        }
     ],
     "totalCount": 1,
     "page": 1,

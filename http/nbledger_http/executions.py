@@ -36,7 +36,6 @@ from nbledger_http.replies import Reply, json_reply, with_members
 from nbledger_http.schemas import ExecuteNotebook
 from nbledger_http.services import Services, services_of
 from nbledger_http.turns import turn_of
-from nbledger_infrastructure import worker_registry
 from nbledger_projections import execution_status
 from nbledger_projections.execution_documents import ExecutionDocument
 from nbledger_projections.execution_status import ExecutionView
@@ -70,7 +69,8 @@ class ExecutionListDocument(msgspec.Struct, rename="camel"):
         summary="Execute a notebook",
         description="All cells, or a range of them, in a fresh kernel. The answer comes at once; "
         "follow the run at the address in Location. Its status is Running until it has ended, "
-        "its phase tells whether it waits, starts or runs.",
+        "its phase tells whether it waits, starts or runs. Without a live worker that offers "
+        "the kernel type it is refused, unless this installation lets it wait for one.",
         body=Body(schema=ExecuteNotebook, required=False, example=examples.EXECUTE_NOTEBOOK),
         answers={
             202: Answer(
@@ -86,6 +86,7 @@ class ExecutionListDocument(msgspec.Struct, rename="camel"):
             Code.BODY_TOO_LARGE,
             Code.UNSUPPORTED_MEDIA_TYPE,
             Code.VALIDATION_FAILED,
+            Code.KERNEL_UNAVAILABLE,
         ),
     ),
 )
@@ -94,7 +95,7 @@ async def execute(request: Request[Any, Any, Any]) -> Reply:
     services, access = services_of(request), access_of(request)
     notebook_id = notebook_id_of(request)
     body = await json_object(request, optional=True)
-    execution_id, kernel_type, _, warnings = await execute_notebook(
+    execution_id, _, warnings = await execute_notebook(
         services.store,
         services.pool,
         access,
@@ -102,11 +103,6 @@ async def execute(request: Request[Any, Any, Any]) -> Reply:
         body,
         limits=services.settings.execution,
     )
-    if kernel_type not in await worker_registry.offers(services.pool):
-        warnings = [
-            *warnings,
-            f"no live worker offers the kernel type {kernel_type!r}; the execution waits for one",
-        ]
     view = await reading.execution(services.pool, access, notebook_id, execution_id)
     location = (
         f"/api/{access.tenant_id}/{access.project_id}/notebook/{notebook_id}"

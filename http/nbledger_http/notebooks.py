@@ -232,6 +232,9 @@ async def created_reply(
 ) -> Reply:
     """201 with the whole notebook and ``members``."""
     offer = (await worker_registry.offers(pool)).get(kernel_type)
+    if offer is None:
+        unoffered = f"kernelType: no live worker offers {kernel_type!r} now"
+        members["warnings"] = [*members.get("warnings", []), unoffered]
     session = Session(
         kernel_type=kernel_type,
         offered=offer is not None,

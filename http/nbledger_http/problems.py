@@ -9,8 +9,14 @@ import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
+from msgspec import UNSET, UnsetType
 
-from nbledger_domain.errors import DomainError, Fault, InvalidInputError
+from nbledger_domain.errors import (
+    DomainError,
+    Fault,
+    InvalidInputError,
+    KernelUnavailableError,
+)
 from nbledger_http.replies import Reply, json_reply
 from nbledger_infrastructure.artifacts import ArtifactMissingError
 from nbledger_infrastructure.database import UNAVAILABLE, DatabaseUnavailableError
@@ -25,6 +31,8 @@ log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
+RETRY_AFTER_KERNEL_SECONDS = 15
+"""Time for a worker to be started."""
 
 
 class Code(StrEnum):
@@ -51,6 +59,7 @@ class Code(StrEnum):
     VALIDATION_FAILED = "validation_failed"
     RATE_LIMITED = "rate_limited"
     INTERNAL_ERROR = "internal_error"
+    KERNEL_UNAVAILABLE = "kernel_unavailable"
     UNAVAILABLE = "unavailable"
 
 
@@ -83,6 +92,7 @@ KINDS: dict[Code, Kind] = {
     Code.VALIDATION_FAILED: Kind(422, "The request is not valid."),
     Code.RATE_LIMITED: Kind(429, "Too many requests."),
     Code.INTERNAL_ERROR: Kind(500, "Something went wrong on our side."),
+    Code.KERNEL_UNAVAILABLE: Kind(503, "No live worker offers the kernel type."),
     Code.UNAVAILABLE: Kind(503, "The service cannot answer just now."),
 }
 
@@ -110,17 +120,22 @@ class Problem(Exception):
         detail: str = "",
         *,
         faults: list[Fault] | None = None,
+        offered: list[str] | UnsetType = UNSET,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(code)
         self.code = code
         self.detail = _FIXED_DETAILS.get(code, detail) or KINDS[code].title
         self.faults = faults or []
+        self.offered = offered
         self.headers = dict(headers or {})
 
 
 class ProblemBody(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
-    """An error as a client gets it (RFC 9457). ``error`` repeats the detail as plain text."""
+    """An error as a client gets it (RFC 9457). ``error`` repeats the detail as plain text.
+
+    ``offered`` goes with ``kernel_unavailable``: the kernel types that can be run now.
+    """
 
     type: str
     title: str
@@ -130,6 +145,7 @@ class ProblemBody(msgspec.Struct, kw_only=True, omit_defaults=True, rename="came
     request_id: str
     error: str
     errors: list[Fault] = []
+    offered: list[str] | UnsetType = UNSET
 
 
 def from_exception(error: Exception) -> Problem:
@@ -139,7 +155,7 @@ def from_exception(error: Exception) -> Problem:
     if isinstance(error, InvalidInputError):
         return Problem(Code.VALIDATION_FAILED, _first(error.faults), faults=error.faults)
     if isinstance(error, DomainError) and error.code in set(Code):
-        return Problem(Code(error.code), error.detail)
+        return _from_domain(error)
     if isinstance(error, StoreUnavailableError) and error.outcome_unknown:
         return _unavailable("The database went away; the request may or may not have taken effect.")
     if isinstance(error, (DatabaseUnavailableError, *UNAVAILABLE)):
@@ -175,6 +191,7 @@ def render(problem: Problem, request_id: str) -> Reply:
         request_id=request_id,
         error=problem.detail,
         errors=problem.faults,
+        offered=problem.offered,
     )
     headers = problem.headers
     if problem.code is Code.UNAUTHENTICATED:
@@ -190,6 +207,13 @@ def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
     reply = render(from_exception(error), request_id)
     headers = {name.decode(): value.decode("latin-1") for name, value in reply.headers}
     return Response(reply.body, status_code=reply.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def _from_domain(error: DomainError) -> Problem:
+    if isinstance(error, KernelUnavailableError):
+        retry = {"Retry-After": str(RETRY_AFTER_KERNEL_SECONDS)}
+        return Problem(Code(error.code), error.detail, offered=error.offered, headers=retry)
+    return Problem(Code(error.code), error.detail)
 
 
 def _first(faults: list[Fault]) -> str:

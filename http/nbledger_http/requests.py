@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from nbledger_domain import parameters as notebook_parameters
 from nbledger_domain.cells import Cell
 from nbledger_domain.errors import Fault, InvalidInputError
-from nbledger_domain.execution import CellRange, OutputOptions, RunOptions
+from nbledger_domain.execution import CellRange, OutputOptions, RetryPolicy, RunOptions
 from nbledger_domain.notebook import Environment, Integration, Notebook, NotebookChanges
 from nbledger_http import cell_inputs
 from nbledger_http.checking import Members, escaped, unstorable
@@ -249,6 +249,7 @@ def run(body: dict[str, Any], *, kernel_type: str, limits: settings.Execution) -
         cell_timeout=_timeout(members, "cellTimeout", limits),
         priority=members.take("priority", Priority, "Normal"),
         continue_on_error=members.take("continueOnError", bool, False),
+        retry_policy=members.take("retryPolicy", RetryPolicy),
         output_options=_output_options(members.inner("outputOptions"), warnings),
     )
     warnings.extend(members.unknown())

@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
+from nbledger_domain.execution import RetryReason
 from nbledger_projections.history import HistoryEntry
 
 
@@ -94,8 +95,27 @@ class OutputOptionsBody(msgspec.Struct, rename="camel", kw_only=True):
     generate_report: bool = False
 
 
+class RetryPolicyBody(msgspec.Struct, rename="camel", kw_only=True):
+    """When a run whose cells have begun may begin anew, from its first cell, in a new kernel.
+
+    `maxAttempts` counts the first one too. `retryOn` are the ends that allow another attempt.
+    """
+
+    max_attempts: Annotated[int, Meta(ge=1, le=10)] = 3
+    retry_on: list[RetryReason] = msgspec.field(
+        default_factory=lambda: ["worker_lost", "kernel_died"]
+    )
+
+
 class ExecuteNotebook(msgspec.Struct, rename="camel", kw_only=True):
-    """How to run; every member may be left out. Timeouts are in seconds."""
+    """How to run; every member may be left out.
+
+    Timeouts are in seconds: `timeout` bounds each attempt, `cellTimeout` each cell. Waiting runs
+    of priority High come before Normal, and those before Low; the lower ones get a share, so
+    that they are not starved. With `continueOnError` the cells after a failed one are run, too,
+    and the run ends as Completed. Without a `retryPolicy` a run whose cells have begun never
+    begins anew.
+    """
 
     execution_mode: Literal["all", "range"] | None = None
     cell_range: CellRangeBody | None = None
@@ -105,6 +125,7 @@ class ExecuteNotebook(msgspec.Struct, rename="camel", kw_only=True):
     cell_timeout: Annotated[float, Meta(gt=0)] | None = None
     priority: Literal["Low", "Normal", "High"] | None = "Normal"
     continue_on_error: bool | None = False
+    retry_policy: RetryPolicyBody | None = None
 
 
 class Session(msgspec.Struct, rename="camel", kw_only=True):

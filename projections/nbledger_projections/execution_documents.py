@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from nbledger_domain.execution import CellRange
+from nbledger_domain.execution import CellRange, RetryPolicy
 
 
 class ProgressDocument(msgspec.Struct, rename="camel"):
@@ -66,6 +66,17 @@ class ErrorDocument(msgspec.Struct, rename="camel"):
     detail: str
 
 
+class AttemptDocument(msgspec.Struct, kw_only=True, rename="camel"):
+    """One attempt of a worker: ``outcome`` is Running, or the code that it ended with."""
+
+    attempt: int
+    worker_id: str
+    start_time: str
+    end_time: str | UnsetType = UNSET
+    outcome: str
+    detail: str | UnsetType = UNSET
+
+
 class ExecutionDocument(msgspec.Struct, kw_only=True, rename="camel"):
     """The body that ``GET …/execution/{executionId}`` answers with."""
 
@@ -87,9 +98,13 @@ class ExecutionDocument(msgspec.Struct, kw_only=True, rename="camel"):
     outputs: OutputsDocument
     resources: ResourcesDocument
     attempts: int
+    attempt_history: list[AttemptDocument]
     requested_by: str
     priority: str
     timeout: int | float
+    cell_timeout: int | float | UnsetType = UNSET
+    continue_on_error: bool
+    retry_policy: RetryPolicy | UnsetType = UNSET
     cancel_requested: bool
     termination_code: str | UnsetType = UNSET
     error: ErrorDocument | UnsetType = UNSET

@@ -21,6 +21,7 @@ from nbledger_infrastructure.repository import decode
 from nbledger_projections import words
 from nbledger_projections.decoding import REQUESTED, check_known
 from nbledger_projections.execution_documents import (
+    AttemptDocument,
     CellResultDocument,
     EnrichedDataDocument,
     ErrorDocument,
@@ -137,9 +138,15 @@ def _requested(recorded: RecordedEvent, earlier: Sequence[float]) -> ExecutionSt
             outputs=OutputsDocument(),
             resources=ResourcesDocument(),
             attempts=0,
+            attempt_history=[],
             requested_by=event.requested_by,
             priority=event.options.priority,
             timeout=_plain(event.options.timeout),
+            cell_timeout=(
+                UNSET if event.options.cell_timeout is None else _plain(event.options.cell_timeout)
+            ),
+            continue_on_error=event.options.continue_on_error,
+            retry_policy=event.options.retry_policy or UNSET,
             cancel_requested=False,
         ),
     )
@@ -150,8 +157,16 @@ def _plain(number: float) -> int | float:
     return int(number) if number.is_integer() else number
 
 
-def _claimed(state: ExecutionState, _: RecordedEvent, event: Execution.Claimed) -> None:
+def _claimed(state: ExecutionState, recorded: RecordedEvent, event: Execution.Claimed) -> None:
     state.document.attempts = event.epoch
+    state.document.attempt_history.append(
+        AttemptDocument(
+            attempt=event.epoch,
+            worker_id=event.worker_id,
+            start_time=timestamp(recorded.occurred_at),
+            outcome=ExecutionStatus.RUNNING,
+        )
+    )
     state.document.phase = Phase.STARTING
 
 
@@ -159,7 +174,21 @@ def _started(state: ExecutionState, _: RecordedEvent, __: object) -> None:
     state.document.phase = Phase.EXECUTING
 
 
-def _attempt_lost(state: ExecutionState, _: RecordedEvent, event: Execution.AttemptLost) -> None:
+def _end_attempt(
+    state: ExecutionState, recorded: RecordedEvent, code: TerminationCode, detail: str = ""
+) -> None:
+    """Say how the attempt under way has ended, if there is one."""
+    history = state.document.attempt_history
+    if history and history[-1].end_time is UNSET:
+        history[-1].end_time = timestamp(recorded.occurred_at)
+        history[-1].outcome = code
+        history[-1].detail = detail or UNSET
+
+
+def _attempt_lost(
+    state: ExecutionState, recorded: RecordedEvent, event: Execution.AttemptLost
+) -> None:
+    _end_attempt(state, recorded, event.code, event.reason)
     if not event.restart:
         return
     document = state.document
@@ -271,6 +300,7 @@ def _end(
             _finish(state, cell, interrupted(recorded.type))
         elif cell.status == CellStatus.PENDING:
             cell.status = CellStatus.SKIPPED
+    _end_attempt(state, recorded, code, document.error.detail if document.error else "")
     document.status = status
     document.phase = UNSET
     document.termination_code = code

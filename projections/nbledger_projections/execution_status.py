@@ -298,9 +298,14 @@ async def for_notebook(
     )
 
 
+_DETAILED = ("cellResults", "attemptHistory")
+"""What a list leaves out."""
+
+
 def _summary(document: str) -> bytes:
     members = msgspec.json.decode(document, type=dict[str, msgspec.Raw])
-    del members["cellResults"]
+    for name in _DETAILED:
+        del members[name]
     return _encode(members)
 
 

@@ -218,7 +218,10 @@ async def test_upload_and_download_keep_every_cell(api: Api) -> None:
         "cells": {"code": 1, "markdown": 1, "raw": 0, "total": 2},
         "upgrades": [],
     }
-    assert notebook["warnings"] == ["/odd: unknown member, ignored"]
+    assert notebook["warnings"] == [
+        "/odd: unknown member, ignored",
+        "kernelType: no live worker offers 'r' now",
+    ]
     assert notebook["integration"]["datasetBinding"] is None
     assert [c["cellId"] for c in notebook["cells"]] == ["intro", "c1"]
     path = f"/notebook/{notebook['notebookId']}"

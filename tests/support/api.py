@@ -17,7 +17,7 @@ from nbledger_http import server
 from nbledger_infrastructure import tokens
 from nbledger_infrastructure.database import Pool, connect_pool
 from nbledger_infrastructure.event_store import EventStore
-from nbledger_infrastructure.settings import Artifacts, Http, Postgres, Settings
+from nbledger_infrastructure.settings import Artifacts, Execution, Http, Postgres, Settings
 from nbledger_infrastructure.tokens import Role
 
 
@@ -87,6 +87,8 @@ def settings_for(dsn: str, artifacts: Path, **http: Any) -> Settings:
         postgres=Postgres(dsn=dsn, pool_size=4),
         artifacts=Artifacts(url=artifacts.as_uri()),
         http=msgspec.structs.replace(Http(port=0), **http),
+        # Most tests have no worker, and ask what is told of runs that wait.
+        execution=Execution(queue_without_worker=True),
     )
 
 

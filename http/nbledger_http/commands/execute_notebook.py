@@ -4,12 +4,12 @@ from typing import Any
 from uuid import UUID
 
 from nbledger_domain.cells import select_range
-from nbledger_domain.errors import NothingToExecuteError
+from nbledger_domain.errors import KernelUnavailableError, NothingToExecuteError
 from nbledger_domain.execution import Execution, PlannedCell
 from nbledger_http import requests
 from nbledger_http.access import Access
 from nbledger_http.commands.load_notebook import load_notebook
-from nbledger_infrastructure import repository, settings
+from nbledger_infrastructure import repository, settings, worker_registry
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.database import Pool
 from nbledger_infrastructure.event_store import AppendResult, EventStore, RecordConflictError
@@ -27,11 +27,11 @@ async def execute_notebook(
     body: dict[str, Any],
     *,
     limits: settings.Execution,
-) -> tuple[UUID, str, AppendResult, list[str]]:
-    """Record the request; returns the execution's id, its kernel type, its place, warnings.
+) -> tuple[UUID, AppendResult, list[str]]:
+    """Record the request; returns the execution's id, its place, warnings.
 
-    Raises :class:`NotebookNotFoundError`, :class:`InvalidInputError` and
-    :class:`NothingToExecuteError`.
+    Raises :class:`NotebookNotFoundError`, :class:`InvalidInputError`,
+    :class:`NothingToExecuteError` and :class:`KernelUnavailableError`.
     """
     execution_id = new_id()
     for attempt in range(GUARDED_ATTEMPTS + 1):
@@ -45,6 +45,9 @@ async def execute_notebook(
             notebook.cells
             if cell_range is None
             else select_range(notebook.cells, cell_range.start_cell, cell_range.end_cell)
+        )
+        warnings = run.warnings + await _without_worker(
+            pool, notebook.kernel_type, queue=limits.queue_without_worker
         )
         execution = Execution.request(
             execution_id,
@@ -76,5 +79,15 @@ async def execute_notebook(
                 raise
             continue
         assert appended is not None  # noqa: S101 (a request is an event)
-        return execution_id, notebook.kernel_type, appended, run.warnings
+        return execution_id, appended, warnings
     raise AssertionError("unreachable")
+
+
+async def _without_worker(pool: Pool, kernel_type: str, *, queue: bool) -> list[str]:
+    """What to say where no worker could run it now; refuses it unless it is to ``queue``."""
+    offers = await worker_registry.offers(pool)
+    if kernel_type in offers:
+        return []
+    if not queue:
+        raise KernelUnavailableError(kernel_type, sorted(offers))
+    return [f"no live worker offers the kernel type {kernel_type!r}; the execution waits for one"]
