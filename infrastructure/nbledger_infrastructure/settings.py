@@ -79,7 +79,9 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The kernel worker.
 
     ``kernels`` maps the kernel types of the API to kernelspec names. ``concurrency`` is how
-    many notebooks it runs at once; 0 takes the number of processors.
+    many notebooks it runs at once; 0 takes the number of processors. Between ``pool_min`` and
+    ``pool_max`` kernels of each type are started ahead and wait, as many as the load asks for;
+    those of other languages than Python only once their type has been used.
 
     ``isolation`` is what keeps kernels apart: ``auto`` takes the best that the machine offers; a
     level that is named and missing stops the worker from starting. With ``network`` none a
@@ -92,6 +94,8 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     kernels: dict[str, str] = msgspec.field(
         default_factory=lambda: {"python3": "python3", "r": "ir", "scala": "scala"}
     )
+    pool_min: Annotated[int, Meta(ge=0, le=100)] = 1
+    pool_max: Annotated[int, Meta(ge=0, le=100)] = 4
     lease_seconds: Seconds = 20.0
     renew_seconds: Seconds = 5.0
     shutdown_grace_seconds: Seconds = 30.0

@@ -17,12 +17,18 @@ FORGET_SECONDS = 3600.0
 
 
 class WorkerOffer(msgspec.Struct, frozen=True, rename="camel"):
-    """One kernel type that a worker can run; the version of its language when known."""
+    """One kernel type that a worker can run; the version of its language when known.
+
+    ``waiting`` is how many of its kernels are ready for the next run;
+    ``memory_per_waiting_bytes`` the memory that one of them shares with no other process.
+    """
 
     kernel_type: str
     kernelspec: str
     language: str
     language_version: str | None = None
+    waiting: int = 0
+    memory_per_waiting_bytes: int | None = None
 
 
 class KernelOffer(msgspec.Struct, frozen=True, rename="camel"):

@@ -1,19 +1,33 @@
 """The client that a notebook's cells use."""
 
+import json
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mindzie_sdk.sample import sample_event_log
 
 if TYPE_CHECKING:
     import pandas as pd
 
-DATASET_VARIABLE = "MINDZIE_DATASET_ID"
-"""Environment variable in which a kernel finds the dataset that its notebook is bound to."""
+RUN_FILE_VARIABLE = "NBLEDGER_RUN_FILE"
+"""Environment variable in which a kernel finds the path of the file that tells of its run."""
 
 
 class DatasetUnavailableError(LookupError):
     """The dataset is not held by the service that runs the notebook."""
+
+
+def run_context() -> dict[str, Any]:
+    """What is known of the run: ``executionId``, ``notebookId``, ``datasetBinding`` and others.
+
+    Empty outside a run of the service.
+    """
+    path = os.environ.get(RUN_FILE_VARIABLE)
+    try:
+        return dict(json.loads(Path(path).read_text("utf-8"))) if path else {}
+    except FileNotFoundError:
+        return {}
 
 
 class ProcessMiningClient:
@@ -26,7 +40,7 @@ class ProcessMiningClient:
     """
 
     def __init__(self) -> None:
-        self.dataset_id: str | None = os.environ.get(DATASET_VARIABLE) or None
+        self.dataset_id: str | None = run_context().get("datasetBinding")
         """The dataset that the notebook is bound to, if it is bound to one."""
 
     def __repr__(self) -> str:

@@ -98,7 +98,7 @@ async def test_cells_run_in_order_and_report_everything(
     assert run.outputs(9)[0]["data"]["text/plain"] == repr(str(tmp_path))
 
     assert run.finished.peak_memory_bytes > 30_000_000
-    assert 0.1 < run.finished.cpu_seconds < 60
+    assert 0.01 < run.finished.cpu_seconds < 60
     assert run.finished.disk_bytes > 100_000
 
 

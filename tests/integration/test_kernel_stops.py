@@ -105,7 +105,7 @@ async def test_cancelling_the_task_ends_child_and_kernel(tmp_path: Path) -> None
             sleeping.set()
 
     run = Recorded(request(tmp_path, "import time; time.sleep(60)"), hook)
-    task = asyncio.create_task(run.run.run())
+    task = asyncio.create_task(run.result())
     await asyncio.wait_for(sleeping.wait(), 30)
     assert len(processes.marked(run.run.token)) == 1
     child = run.run.child_pid

@@ -73,7 +73,8 @@ async def test_a_notebook_runs_from_command_to_results(scene: Stage, tmp_path: P
         Cell(
             cell_id="e",
             cell_type="code",
-            source="import os; print(os.environ['MINDZIE_DATASET_ID']); print('x' * 1_500_000)",
+            source="from mindzie_sdk import ProcessMiningClient\n"
+            "print(ProcessMiningClient().dataset_id); print('x' * 1_500_000)",
         ),
         Cell(cell_id="f", cell_type="code", source=""),
         parameters={"n": 41},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -12,6 +14,8 @@ import msgspec
 
 from nbledger_workers.kernel import processes
 from nbledger_workers.kernel.driver import KernelRun, Report
+from nbledger_workers.kernel.launchers import can_fork
+from nbledger_workers.kernel.pair import Launchers
 from nbledger_workers.kernel.protocol import (
     CellFinished,
     CellStarted,
@@ -21,6 +25,14 @@ from nbledger_workers.kernel.protocol import (
     RunFinished,
     RunNotebook,
 )
+
+
+@functools.cache
+def launchers() -> Launchers:
+    """The launchers of this process, which end with it."""
+    made = Launchers()
+    atexit.register(made.close)
+    return made
 
 
 def code(source: str, *tags: str) -> dict[str, Any]:
@@ -61,7 +73,12 @@ class Recorded:
         self.finished: RunFinished | None = None
         self._hook = hook
         self.usages: list[Heartbeat] = []
-        self.run = KernelRun(request, on_message=self._take, on_usage=self.usages.append)
+        self.run = KernelRun(
+            request,
+            on_message=self._take,
+            on_usage=self.usages.append,
+            launchers=launchers() if can_fork() else None,
+        )
 
     async def _take(self, report: Report) -> None:
         self.reports.append(report)
@@ -71,8 +88,11 @@ class Recorded:
 
     async def result(self) -> RunFinished:
         """Run to the end; no process of the run may be left."""
-        self.finished = await self.run.run()
-        self.ended = time.monotonic()
+        try:
+            self.finished = await self.run.run()
+            self.ended = time.monotonic()
+        finally:
+            await self.run.close()
         assert processes.marked(self.run.token) == []
         return self.finished
 

@@ -48,11 +48,12 @@ def test_what_cannot_be_had_stops_the_worker_and_is_named(monkeypatch: pytest.Mo
 
 
 def test_a_run_keeps_its_folders_and_the_interpreter(tmp_path: Path) -> None:
-    every = Isolation(level="namespaces", network="none")
+    every = Isolation(level="namespaces", network="none", hidden=("/srv",))
     one = confinement.for_run(every, tmp_path / "work", tmp_path / "sockets")
     assert one.folders == (str(tmp_path / "work"), str(tmp_path / "sockets"))
     assert one.temporary == str(tmp_path / "work" / ".tmp")
     assert one.network == "none"
+    assert one.hidden == ("/srv", str(tmp_path))
     assert os.path.dirname(os.__file__) in one.visible  # noqa: PTH120
     assert Isolation.from_json(one.to_json()) == one
 

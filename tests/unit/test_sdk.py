@@ -1,5 +1,7 @@
 """What notebooks import inside the kernel."""
 
+from pathlib import Path
+
 import pytest
 
 from mindzie_sdk import DatasetUnavailableError, ProcessMiningClient
@@ -22,12 +24,16 @@ def test_the_sample_log_is_an_event_log_and_always_the_same() -> None:
 
 
 def test_a_dataset_that_is_not_held_is_an_error_that_names_it(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.delenv("MINDZIE_DATASET_ID", raising=False)
+    monkeypatch.delenv("NBLEDGER_RUN_FILE", raising=False)
     with pytest.raises(DatasetUnavailableError, match="bound to no dataset"):
         ProcessMiningClient().load_dataset()
-    monkeypatch.setenv("MINDZIE_DATASET_ID", "dataset-guid")
+    run_file = tmp_path / "run.json"
+    monkeypatch.setenv("NBLEDGER_RUN_FILE", str(run_file))
+    # A kernel that waits for its run has no such file yet.
+    assert ProcessMiningClient().dataset_id is None
+    run_file.write_text('{"datasetBinding": "dataset-guid"}')
     client = ProcessMiningClient()
     assert client.dataset_id == "dataset-guid"
     with pytest.raises(DatasetUnavailableError, match="dataset-guid"):

@@ -63,9 +63,13 @@ def isolation(worker: settings.Worker, limits: settings.Limits) -> Isolation:
 
 
 def for_run(every: Isolation, folder: Path, runtime_dir: Path) -> Isolation:
-    """That of one kernel, whose work folder and folder of sockets these are."""
+    """That of one kernel, whose work folder and folder of sockets these are.
+
+    Other runs have their folders beside it: they are hidden.
+    """
     return replace(
         every,
+        hidden=(*every.hidden, str(folder.parent)),
         folders=(str(folder), str(runtime_dir)),
         temporary=str(folder / ".tmp"),
         visible=_interpreter(),

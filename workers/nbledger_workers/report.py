@@ -12,7 +12,7 @@ import msgspec
 from nbledger_domain.execution import Representation
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope
-from nbledger_workers.kernel.driver import python_environment
+from nbledger_workers.kernel.pair import python_environment
 from nbledger_workers.kernel.protocol import CellFinished, OutputsUpdated
 from nbledger_workers.planning import Plan
 

@@ -1,13 +1,10 @@
 """Running one execution that this worker has claimed, from its notebook to its terminal event."""
 
 import asyncio
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from enum import Enum
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -21,12 +18,14 @@ from nbledger_infrastructure.database import UNAVAILABLE, DatabaseUnavailableErr
 from nbledger_infrastructure.event_store import EventStore, StoreUnavailableError
 from nbledger_infrastructure.settings import Settings
 from nbledger_infrastructure.worker_registry import WorkerOffer
-from nbledger_workers import claims, leases, report
+from nbledger_workers import claims, confinement, leases, report
 from nbledger_workers.claims import Claim
 from nbledger_workers.kernel.driver import KernelRun, Report
+from nbledger_workers.kernel.pool import KernelPool
 from nbledger_workers.kernel.protocol import (
     CellFinished,
     CellStarted,
+    Heartbeat,
     KernelStarted,
     Outcome,
     OutputPart,
@@ -42,9 +41,10 @@ from nbledger_workers.steps import Step, Translator, last_step
 
 log = structlog.get_logger(__name__)
 
-_DATASET_VARIABLE: Final = "MINDZIE_DATASET_ID"
 _LAST_WORD_SECONDS: Final = 5.0
 _LEASE_AGAIN_SECONDS: Final = 0.2
+_UNLIMITED_MB: Final = 1_000_000
+_UNLIMITED_COUNT: Final = 1_000_000_000
 _SOON_SECONDS: Final = 0.02
 """What comes so soon after something is recorded together with it."""
 _REPORTED: Final = (Outcome.COMPLETED, Outcome.CELL_ERROR)
@@ -61,7 +61,7 @@ class Services(msgspec.Struct, frozen=True):
     store: EventStore
     artifacts: ArtifactStore
     keeper: LeaseKeeper
-    work_folder: Path
+    kernels: KernelPool
     offers: Mapping[str, WorkerOffer]
     on_language: Callable[[str, str], None]
     """Called with kernel type and version of its language when a kernel has told."""
@@ -226,15 +226,13 @@ class Run:
         except PlanError as error:
             await self._recorder.record(self._failing(TerminationCode.INTERNAL_ERROR, str(error)))
             return
-        folder = await asyncio.to_thread(self._make_folder)
+        request = self._request(execution, notebook, planned, offer.kernelspec)
         try:
-            request = self._request(execution, notebook, planned, offer.kernelspec, folder)
             await self._run_kernel(execution, notebook, planned, request)
         finally:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-
-    def _make_folder(self) -> Path:
-        return Path(tempfile.mkdtemp(prefix="run-", dir=self._services.work_folder))
+            # Behind the terminal event: nobody waits for exit hooks but the next run for its slot.
+            if self._kernel is not None:
+                await self._kernel.close()
 
     def _request(
         self,
@@ -242,24 +240,31 @@ class Run:
         notebook: Notebook,
         planned: Plan,
         kernelspec: str,
-        folder: Path,
     ) -> RunNotebook:
         options = execution.options
-        dataset = notebook.integration.dataset_binding
+        limits = self._services.settings.limits
         return RunNotebook(
             notebook=planned.notebook,
             cells_to_run=list(range(planned.count)),
-            working_dir=str(folder),
             kernel_name=kernelspec,
             timeout=options.timeout,
             cell_timeout=options.cell_timeout,
             continue_on_error=options.continue_on_error,
             capture_outputs=options.output_options.capture_outputs,
             save_intermediate_results=options.output_options.save_intermediate_results,
-            env={} if dataset is None else {_DATASET_VARIABLE: dataset},
-            max_output_bytes=self._services.settings.limits.output_mb_per_cell * 1_000_000,
+            limits=confinement.run_limits(limits),
+            max_output_bytes=(limits.output_mb_per_cell or _UNLIMITED_MB) * 1_000_000,
+            max_output_bytes_per_run=(limits.output_mb_per_run or _UNLIMITED_MB) * 1_000_000,
+            max_outputs=limits.outputs_per_cell or _UNLIMITED_COUNT,
             # The cell of parameters acts on nothing, and no event tells of it.
             held_cells=sorted(planned.cells),
+            context={
+                "executionId": str(execution.id),
+                "notebookId": str(execution.notebook_id),
+                "datasetBinding": notebook.integration.dataset_binding,
+                "outputFormat": notebook.integration.output_format,
+                "parameters": execution.parameters,
+            },
         )
 
     async def _run_kernel(
@@ -279,7 +284,12 @@ class Run:
                 page.put(message)
             await self._reports.put(message)
 
-        self._kernel = KernelRun(request, on_message=on_message)
+        self._kernel = KernelRun(
+            request,
+            on_message=on_message,
+            on_usage=self._tell_usage,
+            pool=self._services.kernels,
+        )
         if self._cancelled:
             self.cancel()
         running = asyncio.create_task(self._kernel.run())
@@ -314,6 +324,14 @@ class Run:
         await self._recorder.record(_all_of(steps))
         self.concluded = True
         log.info("run ended", outcome=finished.outcome.value, **_measured(finished))
+
+    def _tell_usage(self, used: Heartbeat) -> None:
+        usage = Resources(
+            peak_memory_bytes=used.peak_memory_bytes,
+            cpu_seconds=used.cpu_seconds,
+            disk_bytes=used.disk_bytes,
+        )
+        self._services.keeper.tell_usage(self._claim.lease, usage)
 
     async def _write(self, translator: Translator, planned: Plan) -> list[Step]:
         """Record reports as they come: all that have gathered meanwhile in one append.

@@ -6,8 +6,9 @@ import secrets
 import socket
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -22,9 +23,14 @@ from nbledger_infrastructure.database import UNAVAILABLE, DatabaseUnavailableErr
 from nbledger_infrastructure.event_store import EventStore
 from nbledger_infrastructure.settings import Settings
 from nbledger_infrastructure.worker_registry import WorkerOffer
-from nbledger_workers import intake, waiting
+from nbledger_workers import confinement, intake, waiting
 from nbledger_workers.claims import claim
 from nbledger_workers.intake import Doorbell
+from nbledger_workers.kernel.isolation import Isolation
+from nbledger_workers.kernel.launchers import can_fork
+from nbledger_workers.kernel.limits import process_limits
+from nbledger_workers.kernel.pair import Launchers
+from nbledger_workers.kernel.pool import KernelPool
 from nbledger_workers.kernel.specs import offered_kernels
 from nbledger_workers.leases import LeaseKeeper
 from nbledger_workers.run import Run, Services
@@ -91,6 +97,7 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
         # Entered last, so that it is removed first, and only once no run is left.
         parent = Path(settings.worker.work_folder or tempfile.gettempdir())
         folder = stack.enter_context(work_folder(parent))
+        kernels = await _open_pool(stack, settings, folder, offers)
 
         services = Services(
             settings=settings,
@@ -99,11 +106,44 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
             store=store,
             artifacts=ArtifactStore(open_store(settings.artifacts.url)),
             keeper=keeper,
-            work_folder=folder,
+            kernels=kernels,
             offers=offers,
             on_language=on_language,
         )
         await _Worker(services).work(stop, on_ready)
+
+
+async def _open_pool(
+    stack: AsyncExitStack, settings: Settings, folder: Path, offers: Mapping[str, WorkerOffer]
+) -> KernelPool:
+    """Begin to start kernels; they end with the stack."""
+    launchers: Launchers | None = None
+    isolation: Isolation | None = None
+    if can_fork():
+        isolation = await asyncio.to_thread(confinement.isolation, settings.worker, settings.limits)
+        launchers = Launchers(isolation=isolation.level)
+        stack.callback(launchers.close)
+    bounds = confinement.run_limits(settings.limits)
+    kernels = KernelPool(
+        folder,
+        # Python kernels cost little; what others cost is spent only where they are used.
+        {offer.kernelspec: offer.language == "python" for offer in offers.values()},
+        minimum=settings.worker.pool_min,
+        maximum=settings.worker.pool_max,
+        launchers=launchers,
+        process_limits=process_limits(bounds),
+        confine=None if isolation is None else partial(confinement.for_run, isolation),
+    )
+    stack.push_async_callback(kernels.close)
+    kernels.start()
+    return kernels
+
+
+def _with_waiting(offer: WorkerOffer, kernels: KernelPool) -> WorkerOffer:
+    waiting = kernels.waiting(offer.kernelspec)
+    return msgspec.structs.replace(
+        offer, waiting=waiting.count, memory_per_waiting_bytes=waiting.memory_bytes
+    )
 
 
 class _Worker:
@@ -267,7 +307,7 @@ class _Worker:
         await worker_registry.heartbeat(
             services.pool,
             services.worker_id,
-            list(services.offers.values()),
+            [_with_waiting(offer, services.kernels) for offer in services.offers.values()],
             capacity=self._slots.capacity,
         )
 

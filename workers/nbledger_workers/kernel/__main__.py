@@ -1,4 +1,4 @@
-"""The supervising child: `python -m nbledger_workers.kernel WORKER_PID`.
+"""The supervising child: forked from a launcher, or `python -m nbledger_workers.kernel WORKER_PID`.
 
 Frames come in on stdin and go out on stdout. When stdin ends, the worker is gone: the kernel and
 everything it started are killed and the child ends at once, from a thread of its own, so that a
@@ -14,6 +14,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import sys
 import threading
 from typing import NoReturn
@@ -26,6 +27,7 @@ from nbledger_workers.kernel.protocol import (
     Launch,
     Outcome,
     ProtocolError,
+    RunNotebook,
     UpMessage,
     body_length,
     decode_down,
@@ -64,8 +66,9 @@ def _read_frame(pipe: int) -> bytes | None:
 
 
 class _Child:
-    def __init__(self, launch: Launch, down: int, up: int) -> None:
+    def __init__(self, launch: Launch, down: int, up: int, channel: socket.socket | None) -> None:
         self._launch = launch
+        self._channel = channel
         self._down = down
         self._up = up
         self._supervisor: Supervisor | None = None
@@ -73,11 +76,16 @@ class _Child:
 
     async def run(self) -> None:
         stop = Stop()
-        self._supervisor = Supervisor(self._launch, self._send, stop)
+        supervisor = Supervisor(self._launch, self._send, stop, self._channel)
+        self._supervisor = supervisor
         loop = asyncio.get_running_loop()
         reader = threading.Thread(target=self._listen, args=(loop, stop), daemon=True)
         reader.start()
-        await self._send(await self._supervisor.run())
+        try:
+            await self._send(await supervisor.run())
+        finally:
+            # Behind the report: what exit hooks take is nobody's waiting time.
+            await supervisor.close(politely=True)
 
     async def _send(self, message: UpMessage) -> None:
         data = frame(message)
@@ -103,7 +111,11 @@ class _Child:
                 message = decode_down(body)
                 if isinstance(message, Cancel):
                     loop.call_soon_threadsafe(stop.set, Outcome.CANCELLED, message.reason)
-                elif isinstance(message, Confirm) and self._supervisor is not None:
+                elif self._supervisor is None:
+                    break
+                elif isinstance(message, RunNotebook):
+                    loop.call_soon_threadsafe(self._supervisor.begin, message)
+                elif isinstance(message, Confirm):
                     loop.call_soon_threadsafe(self._supervisor.confirm)
         except (OSError, ProtocolError, RuntimeError):
             pass
@@ -112,29 +124,41 @@ class _Child:
     def abandon(self) -> NoReturn:
         """End kernel and child now."""
         try:
-            group = None if self._supervisor is None else self._supervisor.group
-            if group is not None:
-                processes.signal_group(group, signal.SIGKILL)
-            processes.kill_marked(self._launch.token)
+            if self._supervisor is not None:
+                self._supervisor.abandon()
             shutil.rmtree(self._launch.runtime_dir, ignore_errors=True)
         finally:
             os._exit(LOST_WORKER_STATUS)
 
 
+def preload() -> None:
+    """What a launcher calls before it forks: this module holds all that a child needs."""
+
+
+def forked() -> None:
+    """Run in a process that a launcher forked; the kernel's channel is descriptor 3."""
+    _serve(socket.socket(fileno=3))
+
+
 def main() -> None:
-    """Run the one notebook that the first frame asks for."""
+    """Run in a process of its own that starts its kernel itself."""
+    if len(sys.argv) > 1:
+        processes.death_signal(signal.SIGTERM, int(sys.argv[1]))()
+    _serve(None)
+
+
+def _serve(channel: socket.socket | None) -> None:
+    """Start the kernel that the first frame asks for and run the notebook of the next."""
     down, up = _take_pipes()
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if len(sys.argv) > 1:
-        processes.death_signal(signal.SIGTERM, int(sys.argv[1]))()
     body = _read_frame(down)
     if body is None:
         return
     launch = decode_down(body)
     if not isinstance(launch, Launch):
         raise ProtocolError("the first frame must be Launch")
-    child = _Child(launch, down, up)
+    child = _Child(launch, down, up, channel)
     signal.signal(signal.SIGTERM, lambda *_: child.abandon())
     with contextlib.suppress(OSError):
         os.chdir("/")

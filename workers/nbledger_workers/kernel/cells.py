@@ -37,6 +37,8 @@ from nbledger_workers.kernel.stop import Stop
 from nbledger_workers.kernel.usage import UsageSampler
 
 _BEGIN_SECONDS: Final = 1.0
+# R takes an interrupt badly until it has begun to wait for the input that it asked for.
+_ASKED_SECONDS: Final = 0.5
 _DRAIN_SECONDS: Final = 0.3
 _KILL_SECONDS: Final = 5.0
 # What a running cell has put out is reported at the first of these ages and then each time that
@@ -241,6 +243,8 @@ class Cells:
             if not task.done() and not died.is_set():
                 if not asking.done() or self._stop.event.is_set():
                     forced = _stopped_as(self._stop)
+                else:
+                    await asyncio.wait({task, dying}, timeout=_ASKED_SECONDS)
                 await self._force_stop(task, dying, self._client.executing)
             if died.is_set():
                 # What the kernel still sent is on its way.

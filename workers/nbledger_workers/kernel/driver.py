@@ -1,33 +1,32 @@
-"""The worker's side: starts a supervising child for one run and passes on what it reports."""
+"""The worker's side of one run: takes a pair, hands it the notebook, passes on what it reports."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import shutil
-import sys
-import tempfile
-import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from nbledger_workers.kernel import processes
-from nbledger_workers.kernel.environment import child_environment
+from nbledger_workers.kernel.launchers import LauncherLost
+from nbledger_workers.kernel.limits import process_limits
+from nbledger_workers.kernel.pair import (
+    Launchers,
+    Pair,
+    finish_even_if_cancelled,
+    new_launch,
+)
+from nbledger_workers.kernel.pool import KernelPool
 from nbledger_workers.kernel.protocol import (
-    PREFIX_BYTES,
-    AnyUp,
     Cancel,
     CellFinished,
     CellStarted,
+    CellStatus,
     Confirm,
-    DownMessage,
     Heartbeat,
     KernelStarted,
-    Launch,
     Outcome,
     OutputPart,
     OutputsSoFar,
@@ -35,9 +34,6 @@ from nbledger_workers.kernel.protocol import (
     ProtocolError,
     RunFinished,
     RunNotebook,
-    body_length,
-    decode_up,
-    frame,
 )
 
 #: What `on_message` is given; `RunFinished` is returned instead.
@@ -48,11 +44,8 @@ OnMessage = Callable[[Report], Awaitable[None]]
 SILENCE_SECONDS: Final = 60.0
 # What a child may need beyond the run's own timeout: ending the cell and the kernel.
 _OVERTIME_SECONDS: Final = 30.0
-_SEND_SECONDS: Final = 30.0
-_EXIT_SECONDS: Final = 10.0
-_STDERR_TAIL_BYTES: Final = 8_000
-# The longest path of a Unix socket is 107 bytes on Linux and 103 on macOS.
-_RUNTIME_PATH_BYTES: Final = 80
+# Pairs that turn out to have died while they waited, before a run gives up.
+_MOST_DEAD: Final = 3
 
 log = structlog.get_logger(__name__)
 
@@ -62,11 +55,13 @@ class SupervisorSilent(Exception):
 
 
 class KernelRun:
-    """One run of a notebook in a child process of its own; use once.
+    """One run of a notebook; use once, and `close` it whatever happened.
 
-    `on_message` is awaited for each report, in order; while it runs nothing more is read, so that
-    a slow store slows the run and fills no memory. Its errors end the run and reach the caller.
-    `on_usage` is told about once a second what the run uses.
+    The kernel comes from `pool`; without one it is started for the run in the request's folder,
+    forked from `launchers` where there are any. `on_message` is awaited for each report, in order;
+    while it runs nothing more is read, so that a slow store slows the run and fills no memory. Its
+    errors end the run and reach the caller. `on_usage` is told about once a second what the run
+    uses.
     """
 
     def __init__(
@@ -75,26 +70,35 @@ class KernelRun:
         *,
         on_message: OnMessage,
         on_usage: Callable[[Heartbeat], None] | None = None,
+        pool: KernelPool | None = None,
+        launchers: Launchers | None = None,
     ) -> None:
         self._request = request
         self._on_message = on_message
         self._on_usage = on_usage
-        self._token = uuid.uuid4().hex
-        self._process: asyncio.subprocess.Process | None = None
+        self._pool = pool
+        self._launchers = launchers
+        self._pair: Pair | None = None
         self._cancel: Cancel | None = None
-        self._launched = False
-        self._sending: set[asyncio.Task[None]] = set()
-        self._stderr = b""
+        self._asked = False
+        self._clean = False
+        self._reported: set[int] = set()
+        self._started = False
 
     @property
     def token(self) -> str:
-        """Value of the environment variable NBLEDGER_RUN in every process of this run."""
-        return self._token
+        """Value of the environment variable NBLEDGER_RUN in every process of the notebook."""
+        return "" if self._pair is None else self._pair.token
 
     @property
     def child_pid(self) -> int | None:
         """Process id of the supervising child once it was started."""
-        return None if self._process is None else self._process.pid
+        return None if self._pair is None else self._pair.child_pid
+
+    @property
+    def folder(self) -> Path | None:
+        """The kernel's working folder once it was started; there until `close`."""
+        return None if self._pair is None else self._pair.folder
 
     def cancel(self, reason: str) -> None:
         """Ask for the end of the run; `run` then returns `cancelled`. Safe to call at any time."""
@@ -104,170 +108,146 @@ class KernelRun:
 
     def confirm(self) -> None:
         """Let the cells go that the request holds; call it after the report that one started."""
-        stdin = None if self._process is None else self._process.stdin
-        if stdin is not None and not stdin.is_closing():
-            stdin.write(frame(Confirm()))
+        if self._pair is not None:
+            self._pair.send_soon(Confirm())
 
     async def run(self) -> RunFinished:
-        """Run to the end and return how it ended; never raises for what the notebook does.
+        """Run to the end of the last cell; never raises for what the notebook does.
 
-        Cancelling the calling task ends child and kernel before it returns.
+        The kernel may still run its exit hooks then: `close` waits for them.
         """
-        runtime_dir = await asyncio.to_thread(_make_runtime_dir)
-        clean = False
         try:
-            finished = await self._run_child(runtime_dir)
-            clean = finished is not None
-            return finished if finished is not None else self._lost("the supervisor ended")
+            finished = await self._run()
+        except (OSError, LauncherLost) as error:
+            finished = RunFinished(
+                outcome=Outcome.FAILED_TO_START, detail=f"no kernel can be started: {error}"
+            )
         except ProtocolError as error:
             return self._lost(f"the supervisor sent an unreadable report: {error}")
         except SupervisorSilent as error:
             return self._lost(str(error))
-        finally:
-            await _finish_even_if_cancelled(self._clean_up(runtime_dir, clean=clean))
+        if finished is None:
+            return self._lost("the supervisor ended")
+        if not self._started:
+            # The child ended before it came to the cells, of which each gets its report.
+            for index in self._request.cells_to_run:
+                if index not in self._reported:
+                    await self._on_message(CellFinished(index=index, status=CellStatus.SKIPPED))
+        return finished
 
-    async def _run_child(self, runtime_dir: Path) -> RunFinished | None:
+    async def close(self) -> None:
+        """Wait for the kernel's orderly end, or make an end; nothing of it is left afterwards."""
+        pair = self._pair
+        if pair is not None:
+            await finish_even_if_cancelled(self._end(pair, clean=self._clean))
+
+    async def _end(self, pair: Pair, *, clean: bool) -> None:
+        await pair.close(clean=clean)
+        if self._pool is not None:
+            await asyncio.to_thread(shutil.rmtree, pair.folder, ignore_errors=True)
+
+    async def _run(self) -> RunFinished | None:
         """Talk to the child until it reports the end; None when it ended without."""
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "nbledger_workers.kernel",
-            str(os.getpid()),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=python_environment(),
-            start_new_session=True,
-            limit=1 << 20,
+        dead = 0
+        while True:
+            self._pair = pair = await self._take()
+            waited = pair.started is not None
+            if pair.started is not None:
+                await self._report(pair.started)
+            finished = await self._talk(pair)
+            self._clean = finished is not None
+            # One that died while it waited is not the notebook's fault: nothing of it has run.
+            if (
+                not waited
+                or self._started
+                or (finished is not None and finished.outcome is not Outcome.KERNEL_DIED)
+                or dead == _MOST_DEAD
+            ):
+                return finished
+            dead += 1
+            log.warning("waiting kernel was dead", kernel=self._request.kernel_name)
+            self._asked, self._pair = False, None
+            await finish_even_if_cancelled(self._end(pair, clean=False))
+
+    async def _take(self) -> Pair:
+        request = self._request
+        if self._pool is not None:
+            return await self._pool.take(request.kernel_name)
+        launch = await asyncio.to_thread(
+            new_launch,
+            Path(request.working_dir),
+            request.kernel_name,
+            env=request.env,
+            startup_timeout=request.startup_timeout,
+            process_limits=process_limits(request.limits),
         )
-        errors = asyncio.create_task(self._drain_errors(self._process))
-        self._sending.add(errors)
-        launch = Launch(run=self._request, runtime_dir=str(runtime_dir), token=self._token)
+        return await Pair.start(launch, self._launchers)
+
+    async def _talk(self, pair: Pair) -> RunFinished | None:
+        request = self._request
         try:
-            await self._send(launch)
+            await pair.send(request)
         except (BrokenPipeError, ConnectionResetError):
-            return None
+            return await self._last(pair)
         except TimeoutError:
             raise SupervisorSilent("the supervisor did not take the notebook") from None
-        self._launched = True
+        self._asked = True
         self._send_cancel()
         loop = asyncio.get_running_loop()
-        limit = self._request.timeout
-        overtime = 2 * self._request.grace + _OVERTIME_SECONDS
+        limit = request.timeout
+        overtime = 2 * request.grace + _OVERTIME_SECONDS
         end = None if limit is None else loop.time() + limit + overtime
+        # A kernel that starts says nothing meanwhile.
+        patience = SILENCE_SECONDS + (0 if pair.started else request.startup_timeout)
         while True:
-            silence = loop.time() + SILENCE_SECONDS
+            silence = loop.time() + patience
             try:
                 async with asyncio.timeout_at(silence if end is None else min(end, silence)):
-                    message = await self._receive()
+                    message = await pair.receive()
             except TimeoutError:
                 raise SupervisorSilent("the supervisor did not report the end in time") from None
+            patience = SILENCE_SECONDS
             if message is None or isinstance(message, RunFinished):
                 return message
             if not isinstance(message, Heartbeat):
-                await self._on_message(message)
+                await self._report(message)
             elif self._on_usage is not None:
                 self._on_usage(message)
 
-    async def _receive(self) -> AnyUp | None:
-        assert self._process is not None  # noqa: S101
-        reader = self._process.stdout
-        assert reader is not None  # noqa: S101
-        try:
-            prefix = await reader.readexactly(PREFIX_BYTES)
-            return decode_up(await reader.readexactly(body_length(prefix)))
-        except (asyncio.IncompleteReadError, ConnectionResetError):
-            return None
+    async def _last(self, pair: Pair) -> RunFinished | None:
+        """What a child said before it ended."""
+        while (message := await pair.receive()) is not None:
+            if isinstance(message, RunFinished):
+                return message
+        return None
 
-    async def _send(self, message: DownMessage) -> None:
-        assert self._process is not None  # noqa: S101
-        writer = self._process.stdin
-        assert writer is not None  # noqa: S101
-        writer.write(frame(message))
-        async with asyncio.timeout(_SEND_SECONDS):
-            await writer.drain()
+    async def _report(self, message: Report) -> None:
+        if isinstance(message, CellStarted):
+            self._started = True
+        elif isinstance(message, CellFinished):
+            self._reported.add(message.index)
+        await self._on_message(message)
 
     def _send_cancel(self) -> None:
-        """Send a cancel that is asked for, once the child has its launch."""
-        stdin = None if self._process is None else self._process.stdin
-        if self._cancel is None or not self._launched or stdin is None or stdin.is_closing():
-            return
-        # A small frame: there is no need to wait for it.
-        stdin.write(frame(self._cancel))
-
-    async def _drain_errors(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stderr is not None  # noqa: S101
-        while chunk := await process.stderr.read(65536):
-            self._stderr = (self._stderr + chunk)[-_STDERR_TAIL_BYTES:]
+        """Send a cancel that is asked for, once the child has its notebook."""
+        if self._cancel is not None and self._asked and self._pair is not None:
+            self._pair.send_soon(self._cancel)
 
     def _lost(self, what: str) -> RunFinished:
-        process = self._process
-        status = "" if process is None or process.returncode is None else f" ({process.returncode})"
+        self._clean = False
+        pair = self._pair
+        code = None if pair is None else pair.status
+        status = "" if code is None else f" ({code})"
+        words = "" if pair is None else pair.last_words()
         log.warning("kernel supervisor lost", pid=self.child_pid, what=what + status)
-        words = self._stderr.decode("utf-8", "replace").strip()[-2000:]
         detail = f"supervisor lost: {what}{status}" + (f": {words}" if words else "")
         return RunFinished(outcome=Outcome.SUPERVISOR_LOST, detail=detail)
 
-    async def _clean_up(self, runtime_dir: Path, *, clean: bool) -> None:
-        """Leave no process and no file: the child ends itself when its stdin ends, or is killed."""
-        process = self._process
-        if process is not None:
-            if process.stdin is not None:
-                process.stdin.close()
-            try:
-                async with asyncio.timeout(_EXIT_SECONDS):
-                    await process.wait()
-            except TimeoutError:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_EXIT_SECONDS):
-                        await process.wait()
-                clean = False
-        if not clean:
-            killed = await asyncio.to_thread(processes.kill_marked, self._token)
-            if killed:
-                log.warning("killed leftovers of a run", count=killed)
-        for task in self._sending:
-            task.cancel()
-        await asyncio.gather(*self._sending, return_exceptions=True)
-        await asyncio.to_thread(shutil.rmtree, runtime_dir, ignore_errors=True)
-
 
 async def run_notebook(request: RunNotebook, *, on_message: OnMessage) -> RunFinished:
-    """Run a notebook to its end in a child of its own: `KernelRun(…).run()`."""
-    return await KernelRun(request, on_message=on_message).run()
-
-
-def _make_runtime_dir() -> Path:
-    folder = tempfile.gettempdir()
-    if len(os.fsencode(folder)) > _RUNTIME_PATH_BYTES:
-        folder = "/tmp"  # noqa: S108 - a socket's path must be short; mkdtemp makes it private
-    return Path(tempfile.mkdtemp(prefix="nbk-", dir=folder))
-
-
-def python_environment() -> dict[str, str]:
-    """The environment of a Python child that imports this package and shall know no secret."""
-    environment = child_environment(os.environ)
-    # The child imports this very package, wherever the worker found it.
-    root = str(Path(__file__).resolve().parents[2])
-    path = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    if root not in path:
-        environment["PYTHONPATH"] = os.pathsep.join([*path, root])
-    return environment
-
-
-async def _finish_even_if_cancelled(work: Awaitable[None]) -> None:
-    """Await `work` to its end; a cancellation meanwhile is raised afterwards."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            if task.cancelled():
-                raise
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
-    task.result()
+    """Run a notebook to its end in a child of its own, of which nothing is left afterwards."""
+    run = KernelRun(request, on_message=on_message)
+    try:
+        return await run.run()
+    finally:
+        await run.close()

@@ -36,6 +36,15 @@ ALLOWED: Final = frozenset(
 )
 
 
+#: Where a kernel finds the file that tells of its run.
+RUN_FILE_VARIABLE: Final = "NBLEDGER_RUN_FILE"
+
+
+def run_file(working_dir: Path) -> Path:
+    """The file in which a notebook finds the ids, the dataset and the parameters of its run."""
+    return working_dir / ".nbledger" / "run.json"
+
+
 def allowed(environment: Mapping[str, str]) -> dict[str, str]:
     """The allow-listed part of an environment."""
     return {
@@ -74,4 +83,5 @@ def kernel_environment(
         "HOME": str(home),
         "TMPDIR": str(temporary),
         "PWD": str(working_dir),
+        RUN_FILE_VARIABLE: str(run_file(working_dir)),
     }

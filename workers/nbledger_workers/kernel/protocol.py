@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import struct
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -88,11 +88,13 @@ class RunNotebook(DownMessage, frozen=True, kw_only=True):
     kernelspec's. `timeout` bounds the whole run, the start of the kernel included;
     `cell_timeout` each cell; `startup_timeout` the start: seconds, None for no bound.
     `working_dir` must exist; it becomes the kernel's current directory and holds its home and
-    temporary folder. `env` is added to the allow-listed environment. Outputs of a cell beyond
+    temporary folder. `env` is added to the allow-listed environment. A kernel that waited in a
+    pool has a folder of its own and knows no `env`. `context` is what the notebook may know of its
+    run: it is written to the run file before the first cell. Outputs of a cell beyond
     `max_output_bytes` or `max_outputs`, or of all cells beyond `max_output_bytes_per_run`, are
     dropped and the cell is flagged `truncated`. With `save_intermediate_results` what a cell puts
-    out is reported while it runs. `grace` is the time in
-    seconds between SIGINT, SIGTERM and SIGKILL for a cell that must stop.
+    out is reported while it runs. `grace` is the time in seconds between SIGINT, SIGTERM and
+    SIGKILL for a cell that must stop.
 
     A cell of `held_cells` is reported as started and goes to the kernel only after `Confirm`;
     one `Confirm` frees them all.
@@ -100,7 +102,7 @@ class RunNotebook(DownMessage, frozen=True, kw_only=True):
 
     notebook: bytes
     cells_to_run: list[int]
-    working_dir: str
+    working_dir: str = ""
     kernel_name: str = "python3"
     timeout: float | None = None
     cell_timeout: float | None = None
@@ -115,18 +117,26 @@ class RunNotebook(DownMessage, frozen=True, kw_only=True):
     limits: Limits = Limits()
     grace: float = 5.0
     held_cells: list[int] = []
+    context: dict[str, Any] = {}
 
 
 class Launch(DownMessage, frozen=True, kw_only=True):
-    """First frame to a child: the run, and what the driver prepared for it.
+    """First frame to a child: start this kernel, and wait for `RunNotebook`.
 
     `runtime_dir` is a short private folder for sockets; `token` marks every process of the run
-    through its environment, so that none is left over.
+    through its environment, so that none is left over. `process_limits` are resource limits of
+    each process by name without RLIMIT_, `isolation` is `isolation.Isolation` as members; both
+    need a launcher. The rest is as in `RunNotebook`.
     """
 
-    run: RunNotebook
     runtime_dir: str
     token: str
+    working_dir: str
+    kernel_name: str = "python3"
+    env: dict[str, str] = {}
+    startup_timeout: float = 60.0
+    process_limits: dict[str, int] = {}
+    isolation: dict[str, Any] | None = None
 
 
 class Cancel(DownMessage, frozen=True):
@@ -234,8 +244,9 @@ class Heartbeat(UpMessage, frozen=True, kw_only=True):
 
 
 class RunFinished(UpMessage, frozen=True, kw_only=True):
-    """The last message. Kernel and children are gone.
+    """The last message. After `COMPLETED` and `CELL_ERROR` the kernel is ending; else it is gone.
 
+    A child whose kernel did not start or has died before it was asked to run sends nothing else.
     `failed_cells` are the indices of cells with status Error or TimedOut. `peak_memory_bytes` is
     of the kernel with its children, `disk_bytes` what the working folder held at the end.
     """
@@ -248,7 +259,7 @@ class RunFinished(UpMessage, frozen=True, kw_only=True):
     disk_bytes: int = 0
 
 
-AnyDown = Launch | Cancel | Confirm
+AnyDown = Launch | RunNotebook | Cancel | Confirm
 AnyUp = (
     KernelStarted
     | CellStarted

@@ -7,12 +7,12 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
+import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
 import zmq
 import zmq.asyncio
 from jupyter_client.kernelspec import NoSuchKernel
@@ -20,8 +20,10 @@ from jupyter_client.manager import AsyncKernelManager
 
 from nbledger_workers.kernel import processes
 from nbledger_workers.kernel.environment import kernel_environment
+from nbledger_workers.kernel.launchers import Forked
 from nbledger_workers.kernel.outputs import clean
-from nbledger_workers.kernel.protocol import KernelStarted, Launch, RunNotebook
+from nbledger_workers.kernel.protocol import KernelStarted, Launch
+from nbledger_workers.kernel.provisioner import ZygoteProvisioner
 from nbledger_workers.kernel.specs import InterpreterKernelSpecManager
 
 _DEATH_POLL_SECONDS: Final = 0.1
@@ -37,18 +39,20 @@ class StartError(Exception):
 class Kernel:
     """A kernel of one run: `start` it once, `end` it whatever happened.
 
-    `died` is set within a moment after the kernel's process has ended. `on_process` is called
-    with the process as soon as there is one.
+    With a `channel` a launcher forks it; without it is a child of this process. `died` is set as
+    soon as the kernel's process has ended.
     """
 
-    def __init__(self, launch: Launch, on_process: Callable[[psutil.Process], None]) -> None:
+    def __init__(self, launch: Launch, channel: socket.socket | None = None) -> None:
         self._launch = launch
-        self._request: RunNotebook = launch.run
+        self._channel = channel
         self.died = asyncio.Event()
         self.client: Any = None
-        self.on_process = on_process
+        #: Of the kernel and all that it started, in seconds; known after `end`, from a launcher.
+        self.cpu_seconds = 0.0
         self._manager: AsyncKernelManager | None = None
-        self._process: psutil.Process | None = None
+        self._forked: Forked | None = None
+        self._pid: int | None = None
         self._watching: asyncio.Task[None] | None = None
         self._stderr = b""
         self._stderr_pipe: int | None = None
@@ -57,7 +61,7 @@ class Kernel:
     @property
     def group(self) -> int | None:
         """Process group of the kernel, which leads a session of its own; None before its start."""
-        return None if self._process is None else self._process.pid
+        return self._pid
 
     @property
     def manager(self) -> AsyncKernelManager:
@@ -68,14 +72,14 @@ class Kernel:
     async def start(self) -> KernelStarted:
         """Start the kernel and wait until it answers; raises StartError."""
         begun = time.monotonic()
-        request = self._request
-        runtime = Path(self._launch.runtime_dir)
-        working_dir = Path(request.working_dir)
+        launch = self._launch
+        runtime = Path(launch.runtime_dir)
+        working_dir = Path(launch.working_dir)
         context = zmq.asyncio.Context()
         # A bounded queue would drop messages in silence when the kernel is the faster one.
         context.setsockopt(zmq.RCVHWM, 0)
         manager = AsyncKernelManager(
-            kernel_name=request.kernel_name,
+            kernel_name=launch.kernel_name,
             kernel_spec_manager=InterpreterKernelSpecManager(),
             transport="ipc",
             ip=str(runtime / "s"),
@@ -86,14 +90,29 @@ class Kernel:
         try:
             spec = manager.kernel_spec
         except NoSuchKernel:
-            raise StartError(f"no kernelspec named {request.kernel_name!r} is installed") from None
-        environment = kernel_environment(os.environ, request.env, working_dir)
-        environment[processes.TOKEN_VARIABLE] = self._launch.token
-        environment["JUPYTER_RUNTIME_DIR"] = self._launch.runtime_dir
-        await asyncio.to_thread(_copy_font_cache, Path(environment["HOME"]))
+            raise StartError(f"no kernelspec named {launch.kernel_name!r} is installed") from None
+        assert spec is not None  # noqa: S101 - or it would have raised
+        environment = kernel_environment(os.environ, launch.env, working_dir)
+        environment[processes.TOKEN_VARIABLE] = launch.token
+        environment["JUPYTER_RUNTIME_DIR"] = launch.runtime_dir
+        _copy_font_cache(Path(environment["HOME"]))
         arguments = []
-        if spec is not None and "ipykernel_launcher" in spec.argv:
+        if "ipykernel_launcher" in spec.argv:
             arguments.append("--HistoryManager.hist_file=:memory:")
+        options: dict[str, Any] = {}
+        if self._channel is not None and "kernel_provisioner" not in spec.metadata:
+            # Not by its name, which is looked for among all that is installed.
+            manager.provisioner = ZygoteProvisioner(
+                kernel_id=manager.kernel_id, kernel_spec=spec, parent=manager
+            )
+            options = {
+                "channel": self._channel,
+                "launcher_environment": dict(os.environ),
+                "isolation": launch.isolation,
+                "limits": launch.process_limits,
+            }
+        else:
+            options["preexec_fn"] = processes.death_signal(signal.SIGKILL, os.getpid())
         read, write = os.pipe()
         os.set_blocking(read, False)
         self._stderr_pipe = read
@@ -101,22 +120,23 @@ class Kernel:
         try:
             await manager.start_kernel(
                 extra_arguments=arguments,
-                cwd=request.working_dir,
+                cwd=launch.working_dir,
                 env=environment,
+                stdin=subprocess.DEVNULL,
                 stdout=write,
                 stderr=write,
-                preexec_fn=processes.death_signal(signal.SIGKILL, os.getpid()),
+                **options,
             )
         except OSError as error:
             raise StartError(f"the kernel's program cannot be run: {error}") from error
         finally:
             os.close(write)
-        pid: int = manager.provisioner.pid  # type: ignore[union-attr]
-        self._process = psutil.Process(pid)
+        provisioner: Any = manager.provisioner
+        self._pid = provisioner.pid
+        self._forked = getattr(provisioner, "forked", None)
         self._watching = asyncio.create_task(self._watch_death())
-        self.on_process(self._process)
         self.client = manager.client()
-        self.client.start_channels(stdin=False, hb=False)
+        self.client.start_channels(hb=False)
         return self._kernel_started(await _ready(self.client), begun)
 
     def _kernel_started(self, info: dict[str, Any], begun: float) -> KernelStarted:
@@ -143,25 +163,41 @@ class Kernel:
 
     def signal(self, number: int) -> None:
         """Send a signal to the kernel's process group."""
-        if self.group is not None:
-            processes.signal_group(self.group, number)
+        if self._forked is not None:
+            self._forked.signal(number)
+        elif self._pid is not None:
+            processes.signal_group(self._pid, number)
+
+    def abandon(self) -> None:
+        """Kill it and all that it started, at once and from any thread."""
+        if self._channel is not None:
+            # Its guardian is told by that, which waits for nobody.
+            with contextlib.suppress(OSError):
+                self._channel.shutdown(socket.SHUT_RDWR)
+        else:
+            self.signal(signal.SIGKILL)
+            processes.kill_marked(self._launch.token)
 
     async def _watch_death(self) -> None:
-        manager = self._manager
-        assert manager is not None  # noqa: S101 - started after the kernel
-        provisioner: Any = manager.provisioner
-        # There is no event for it on every system; polling is a system call.
-        while (  # noqa: ASYNC110
-            provisioner.process is not None and provisioner.process.poll() is None
-        ):
-            await asyncio.sleep(_DEATH_POLL_SECONDS)
+        if self._forked is not None:
+            await self._forked.ended()
+        else:
+            # There is no event for it on every system; polling is a system call.
+            while self._status() is None:  # noqa: ASYNC110
+                await asyncio.sleep(_DEATH_POLL_SECONDS)
         self.died.set()
+
+    def _status(self) -> int | None:
+        if self._forked is not None:
+            return self._forked.poll()
+        provisioner: Any = None if self._manager is None else self._manager.provisioner
+        process = None if provisioner is None else provisioner.process
+        status: int | None = None if process is None else process.poll()
+        return status
 
     def death(self) -> str:
         """How the kernel ended, in words, with the last it wrote to stderr."""
-        provisioner: Any = None if self._manager is None else self._manager.provisioner
-        process = None if provisioner is None else provisioner.process
-        code = None if process is None else process.poll()
+        code = self._status()
         if code is None:
             how = "the kernel's process ended"
         elif code < 0:
@@ -196,7 +232,7 @@ class Kernel:
     async def end(self, *, politely: bool) -> None:
         """End the kernel, politely for its exit hooks and then by force; nothing of it is left."""
         manager, client = self._manager, self.client
-        if manager is not None and self._process is not None and not self.died.is_set():
+        if manager is not None and self._pid is not None and not self.died.is_set():
             if politely:
                 with contextlib.suppress(Exception):
                     await self._ask_to_shut_down(manager)
@@ -204,8 +240,14 @@ class Kernel:
             self.signal(signal.SIGKILL)
             await self._wait_died(_KILL_SECONDS)
         # Children that outlived the kernel, in its group or hidden elsewhere.
-        self.signal(signal.SIGKILL)
-        await asyncio.to_thread(processes.kill_marked, self._launch.token)
+        if self._forked is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_KILL_SECONDS):
+                    await self._forked.wait_gone()
+            self.cpu_seconds = self._forked.cpu_seconds or 0.0
+        elif self._pid is not None:
+            self.signal(signal.SIGKILL)
+            await asyncio.to_thread(processes.kill_marked, self._launch.token)
         if client is not None:
             client.stop_channels()
         if manager is not None:
@@ -231,13 +273,14 @@ class Kernel:
             await manager.request_shutdown()
 
     async def _wait_died(self, seconds: float) -> None:
-        """Wait for the process's end at a finer step than the watcher's."""
-        provisioner: Any = self._manager.provisioner if self._manager else None
-        process = provisioner.process if provisioner else None
+        """Wait for the process's end, at a finer step than the watcher's where there is none."""
+        if self._forked is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._forked.ended()
+            return
         until = time.monotonic() + seconds
-        while (  # noqa: ASYNC110
-            process is not None and process.poll() is None and time.monotonic() < until
-        ):
+        while self._status() is None and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 

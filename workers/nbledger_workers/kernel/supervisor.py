@@ -1,117 +1,175 @@
-"""Runs one notebook on one kernel and reports each cell; lives in the supervising child."""
+"""Starts a kernel, waits for a notebook, runs it and reports each cell; lives in the child."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
+from pathlib import Path
+from typing import Final
 
-import psutil
+import msgspec
 
 from nbledger_workers.kernel.cells import Cells, Send
+from nbledger_workers.kernel.environment import run_file
 from nbledger_workers.kernel.outputs import clean
-from nbledger_workers.kernel.protocol import Launch, Outcome, RunFinished
+from nbledger_workers.kernel.protocol import Launch, Outcome, RunFinished, RunNotebook
 from nbledger_workers.kernel.startup import Kernel, StartError
 from nbledger_workers.kernel.stop import Stop
 from nbledger_workers.kernel.usage import UsageSampler
 
+# Outcomes after which the kernel is asked to end, so that its exit hooks run.
+_POLITE: Final = (Outcome.COMPLETED, Outcome.CELL_ERROR)
+
 
 class Supervisor:
-    """One run: `run` starts the kernel, runs the cells, ends the kernel and tells the outcome."""
+    """One kernel and one run: `run` starts the kernel and runs what `begin` asks for.
 
-    def __init__(self, launch: Launch, send: Send, stop: Stop) -> None:
-        self._request = launch.run
+    `close` must follow, whatever happened: then the kernel is gone.
+    """
+
+    def __init__(
+        self, launch: Launch, send: Send, stop: Stop, channel: socket.socket | None = None
+    ) -> None:
+        self._launch = launch
         self._send = send
         self._stop = stop
-        self._used = UsageSampler(
-            launch.run.working_dir,
-            launch.run.limits,
-            lambda exceeded: stop.set(exceeded.outcome, exceeded.detail),
-        )
+        self._kernel = Kernel(launch, channel)
+        self._asked = asyncio.Event()
+        self._request: RunNotebook | None = None
+        self._used: UsageSampler | None = None
+        self._cells: Cells | None = None
         self._sampling: asyncio.Task[None] | None = None
-        self._kernel = Kernel(launch, self._watch_usage)
-        self._cells = Cells(self._request, self._kernel, self._used, stop, send)
+        self._deadline: asyncio.TimerHandle | None = None
+        self._closed = False
 
-    @property
-    def group(self) -> int | None:
-        """Process group of the kernel, which leads a session of its own; None before its start."""
-        return self._kernel.group
-
-    def confirm(self) -> None:
-        """Let held cells go to the kernel."""
-        self._cells.confirm()
-
-    async def run(self) -> RunFinished:
-        """Run to the end. Whatever happens, the kernel is gone afterwards."""
-        request, cells = self._request, self._cells
-        loop = asyncio.get_running_loop()
-        deadline = None
+    def begin(self, request: RunNotebook) -> None:
+        """Run this; its time counts from here."""
+        self._request = request
+        self._used = UsageSampler(
+            self._launch.working_dir,
+            request.limits,
+            lambda exceeded: self._stop.set(exceeded.outcome, exceeded.detail),
+        )
+        self._cells = Cells(request, self._kernel, self._used, self._stop, self._send)
         if request.timeout is not None:
-            deadline = loop.call_later(
+            self._deadline = asyncio.get_running_loop().call_later(
                 request.timeout,
                 self._stop.set,
                 Outcome.TIMED_OUT,
                 f"the run took longer than {request.timeout:g} seconds",
             )
+        self._asked.set()
+
+    def confirm(self) -> None:
+        """Let held cells go to the kernel."""
+        if self._cells is not None:
+            self._cells.confirm()
+
+    def abandon(self) -> None:
+        """Kill the kernel and all that it started, at once and from any thread."""
+        self._kernel.abandon()
+
+    async def run(self) -> RunFinished:
+        """Run to the end of the last cell."""
         try:
-            try:
-                await self._start()
-            except StartError as error:
-                cells.finish(Outcome.FAILED_TO_START, str(error))
-            for index in request.cells_to_run:
-                await cells.run(index)
-        finally:
-            if deadline is not None:
-                deadline.cancel()
-            await self._end()
+            await self._start()
+            await self._until_asked()
+        except StartError as error:
+            return await self._finished(Outcome.FAILED_TO_START, str(error))
+        if self._stop.outcome is not None:
+            return await self._finished(self._stop.outcome, self._stop.detail)
+        request, cells, used = self._request, self._cells, self._used
+        group = self._kernel.group
+        if request is None or cells is None or used is None or group is None or self._died():
+            return await self._finished(Outcome.KERNEL_DIED, self._kernel.death())
+        used.begin(group)
+        self._sampling = asyncio.create_task(used.watch(self._send))
+        self._write_run_file(request)
+        cells.attach()
+        for index in request.cells_to_run:
+            await cells.run(index)
         outcome, detail = cells.end or (Outcome.COMPLETED, "")
+        return await self._finished(outcome, detail)
+
+    def _died(self) -> bool:
+        return self._kernel.died.is_set()
+
+    async def _finished(self, outcome: Outcome, detail: str) -> RunFinished:
+        cells, used = self._cells, self._used
+        if used is None:
+            await self.close(politely=False)
+            return RunFinished(outcome=outcome, detail=detail)
+        used.sample()
+        await used.measure_disk()
+        if outcome not in _POLITE:
+            await self.close(politely=False)
         return RunFinished(
             outcome=outcome,
             detail=detail,
-            failed_cells=cells.failed,
-            peak_memory_bytes=self._used.peak_memory_bytes,
-            cpu_seconds=self._used.cpu_seconds,
-            disk_bytes=self._used.disk_bytes,
+            failed_cells=[] if cells is None else cells.failed,
+            peak_memory_bytes=used.peak_memory_bytes,
+            cpu_seconds=used.cpu_seconds,
+            disk_bytes=used.disk_bytes,
         )
 
-    def _watch_usage(self, process: psutil.Process) -> None:
-        self._used.begin(process.pid)
-        self._sampling = asyncio.create_task(self._used.watch(self._send))
+    async def close(self, *, politely: bool) -> None:
+        """End the kernel: politely for its exit hooks, then by force."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self._sampling is not None:
+            self._sampling.cancel()
+            await asyncio.gather(self._sampling, return_exceptions=True)
+        if self._cells is not None:
+            await self._cells.close()
+        await self._kernel.end(politely=politely)
+        if self._used is not None:
+            self._used.conclude()
 
     async def _start(self) -> None:
-        starting = asyncio.create_task(self._kernel.start())
+        """Start the kernel, unless the run must stop before; raises StartError."""
+        kernel = self._kernel
+        starting = asyncio.create_task(kernel.start())
         stopping = asyncio.create_task(self._stop.event.wait())
-        dying = asyncio.create_task(self._kernel.died.wait())
+        dying = asyncio.create_task(kernel.died.wait())
+        limit = self._launch.startup_timeout
         try:
             await asyncio.wait(
-                {starting, stopping, dying},
-                timeout=self._request.startup_timeout,
-                return_when=asyncio.FIRST_COMPLETED,
+                {starting, stopping, dying}, timeout=limit, return_when=asyncio.FIRST_COMPLETED
             )
             if starting.done() and starting.exception() is None:
-                self._cells.attach()
                 await self._send(starting.result())
             elif self._stop.outcome is not None:
-                self._cells.finish(self._stop.outcome, self._stop.detail)
+                pass
             elif starting.done():
                 raise StartError(clean(str(starting.exception())))
-            elif self._kernel.died.is_set():
-                raise StartError(f"the kernel ended before it was ready{self._kernel.last_words()}")
+            elif kernel.died.is_set():
+                raise StartError(f"the kernel ended before it was ready{kernel.last_words()}")
             else:
                 raise StartError(
-                    f"the kernel was not ready within {self._request.startup_timeout:g} seconds"
-                    f"{self._kernel.last_words()}"
+                    f"the kernel was not ready within {limit:g} seconds{kernel.last_words()}"
                 )
         finally:
             for task in (starting, stopping, dying):
                 task.cancel()
             await asyncio.gather(starting, stopping, dying, return_exceptions=True)
 
-    async def _end(self) -> None:
-        self._used.sample()
-        outcome = self._cells.end[0] if self._cells.end else Outcome.COMPLETED
-        await self._cells.close()
-        await self._kernel.end(politely=outcome in (Outcome.COMPLETED, Outcome.CELL_ERROR))
-        if self._sampling is not None:
-            self._sampling.cancel()
-            await asyncio.gather(self._sampling, return_exceptions=True)
-        await self._used.measure_disk()
-        self._used.conclude()
+    async def _until_asked(self) -> None:
+        """Wait for the run; a kernel that dies meanwhile ends the wait."""
+        events = (self._asked, self._stop.event, self._kernel.died)
+        if any(event.is_set() for event in events):
+            return
+        waiting = [asyncio.create_task(event.wait()) for event in events]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    def _write_run_file(self, request: RunNotebook) -> None:
+        path = run_file(Path(self._launch.working_dir))
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.write_bytes(msgspec.json.encode(request.context))
