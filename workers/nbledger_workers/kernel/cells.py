@@ -134,7 +134,7 @@ class Cells:
             budget=self._budget,
             keep=request.capture_outputs,
         )
-        client.collectors[index] = collector
+        client.begin(index, collector)
         self._reply, self._started = {}, None
         await self._report_started(index)
         error: ErrorText | None = None
@@ -149,7 +149,7 @@ class Cells:
                 if collector.waiting > _MAX_WAITING_BYTES:
                     await self._send_parts(index, collector)
 
-            task = asyncio.create_task(client.execute(source, index, on_output=relieve))
+            task = asyncio.create_task(client.execute(source, on_output=relieve))
             forced = await self._until_done(task, index, collector)
             status, error = self._verdict(task, forced)
             if error is not None and (error is _NO_INPUT or forced is CellStatus.ERROR):
@@ -240,6 +240,15 @@ class Cells:
                     save_at = now + max(_FIRST_SAVE_SECONDS, _SAVE_RATIO * (now - begun))
                     if saving is None or saving.done():
                         saving = asyncio.create_task(self._save(index, collector))
+            if asking.done() and not task.done() and not died.is_set():
+                # Some kernels take an interrupt only when they are no more waiting for the answer.
+                await self._kernel.interrupt()
+                self._client.answer_nothing()
+                await asyncio.wait(
+                    {task, stopping, dying},
+                    timeout=request.grace,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
             if not task.done() and not died.is_set():
                 if not asking.done() or self._stop.event.is_set():
                     forced = _stopped_as(self._stop)

@@ -28,22 +28,27 @@ class CellClient:
         self.collectors: dict[int, OutputCollector] = {}
         self.changed: set[int] = set()
         self.executing = asyncio.Event()
-        self.asked_for_input: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.asked_for_input: asyncio.Future[dict[str, Any]]
+        self.asked_for_input = asyncio.get_running_loop().create_future()
         self._client = client
         self._index = -1
 
+    def begin(self, index: int, collector: OutputCollector) -> None:
+        """Make the cell at `index` the one that runs; call it before `execute`."""
+        self._index = index
+        self.collectors[index] = collector
+        self.executing.clear()
+        if self.asked_for_input.done():
+            self.asked_for_input = asyncio.get_running_loop().create_future()
+
     async def execute(
-        self, source: str, index: int, *, on_output: Callable[[], Awaitable[None]]
+        self, source: str, *, on_output: Callable[[], Awaitable[None]]
     ) -> dict[str, Any]:
         """Run a cell to its end and return the content of the kernel's reply.
 
         `on_output` is awaited after every output. Raises TimeoutError when the kernel either
         replies or says that it is done, but not both.
         """
-        self._index = index
-        self.executing.clear()
-        if self.asked_for_input.done():
-            self.asked_for_input = asyncio.get_running_loop().create_future()
         request = self._client.session.msg(
             "execute_request",
             {
@@ -78,7 +83,14 @@ class CellClient:
         while True:
             message = await _receive(channel)
             if message["msg_type"] == "input_request" and not self.asked_for_input.done():
-                self.asked_for_input.set_result(None)
+                self.asked_for_input.set_result(message)
+
+    def answer_nothing(self) -> None:
+        """Answer the question with empty text, so that the kernel wakes up."""
+        question = self.asked_for_input.result()
+        self._client.stdin_channel.send(
+            self._client.session.msg("input_reply", {"value": ""}, parent=question)
+        )
 
     async def _reply(self, request_id: str) -> dict[str, Any]:
         channel = self._client.shell_channel
