@@ -242,7 +242,7 @@ async def test_killed_workers_are_taken_over(
             victim.hit_at = time.time()
             holding = asyncio.create_task(field.held(victim))
             async with asyncio.timeout(_PATIENCE):
-                while any(is_alive(process) for process in family):
+                while any(is_alive(process) for process in family):  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
             ended.took(time.time() - victim.hit_at, "workers")
             victim.held = await holding
