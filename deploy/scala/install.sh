@@ -53,7 +53,7 @@ cat >"$specs/scala/kernel.json" <<JSON
   "display_name": "Scala",
   "language": "scala",
   "interrupt_mode": "signal",
-  "env": {"NBLEDGER_SCALA_HOME": "$home"}
+  "env": {"SCALA_KERNEL_HOME": "$home"}
 }
 JSON
 echo "$stamp" >"$home/stamp"

@@ -1,7 +1,7 @@
 """A Jupyter kernel for Scala: the Jupyter protocol by ipykernel, Scala by its own interpreter.
 
 Run it as `python -m nbledger_workers.scala_kernel -f CONNECTION_FILE` with the environment
-variable `NBLEDGER_SCALA_HOME` set to the folder that `make kernel-scala` fills (its kernelspec
+variable `SCALA_KERNEL_HOME` set to the folder that `make kernel-scala` fills (its kernelspec
 does so). The interpreter is a Java program, `deploy/scala/Interpreter.scala`, where the frames
 that the two exchange are described.
 """
@@ -24,8 +24,8 @@ from typing import Any, Final
 from ipykernel.kernelapp import IPKernelApp
 from ipykernel.kernelbase import Kernel
 
-HOME_VARIABLE: Final = "NBLEDGER_SCALA_HOME"
-OPTIONS_VARIABLE: Final = "NBLEDGER_SCALA_JAVA_OPTIONS"
+HOME_VARIABLE: Final = "SCALA_KERNEL_HOME"
+OPTIONS_VARIABLE: Final = "SCALA_KERNEL_JAVA_OPTIONS"
 """Environment variable: options for Java, separated by blanks, such as `-Xmx2g`."""
 
 CLASS_PATH: Final = "classpath"
@@ -170,7 +170,9 @@ class ScalaKernel(Kernel):
         if isinstance(end, InterpreterEndedError):
             if end.status < 0:
                 # What killed the interpreter killed the kernel.
-                signal.signal(-end.status, signal.SIG_DFL)
+                with contextlib.suppress(OSError):
+                    # Some cannot be caught, and need no setting.
+                    signal.signal(-end.status, signal.SIG_DFL)
                 os.kill(os.getpid(), -end.status)
             self.io_loop.call_later(0.2, self.io_loop.stop)
             if end.status == 0:

@@ -304,6 +304,8 @@ class Cells:
             async with asyncio.timeout(_BEGIN_SECONDS):
                 await executing.wait()
         await self._kernel.interrupt()
+        # One that was stopped heeds nothing before this.
+        self._kernel.signal(signal.SIGCONT)
         await asyncio.wait({task, dying}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
         if task.done() or dying.done():
             return
