@@ -1,0 +1,166 @@
+"""What cells put out, from a worker's kernel to what is kept and can be read."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from support.executions import Stage, make_settings, stage
+
+from nbledger_domain.events import decode
+from nbledger_domain.execution import (
+    CellStatus,
+    Execution,
+    ExecutionStatus,
+    Output,
+    OutputOptions,
+)
+from nbledger_domain.output_digest import outputs_digest
+from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
+from nbledger_projections import execution_results
+from nbledger_projections.execution_results import CellOutputs, ResultsView
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+async def scene(
+    database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path
+) -> AsyncIterator[Stage]:
+    async with stage(make_settings(database_dsn, kafka, topic_prefix, tmp_path)) as made:
+        yield made
+
+
+async def results(scene: Stage, execution_id: UUID) -> ResultsView:
+    (first, *_) = await scene.history(execution_id)
+    view = await execution_results.get(
+        scene.pool, first.tenant_id, first.project_id, first.subject_id, execution_id
+    )
+    assert view is not None
+    return view
+
+
+async def content(scene: Stage, execution_id: UUID, output: Output) -> bytes:
+    """The richest form of an output, as it is stored."""
+    (first, *_) = await scene.history(execution_id)
+    artifacts = ArtifactStore(open_store(scene.settings.artifacts.url))
+    scope = Scope(first.tenant_id, first.project_id, first.subject_id)
+    form = output.representations[0]
+    whole = await artifacts.get(scope, form.digest)
+    assert (hashlib.sha256(whole).hexdigest(), len(whole)) == (form.digest, form.size)
+    pieces = [piece async for piece in await artifacts.stream(scope, form.digest)]
+    assert b"".join(pieces) == whole
+    return whole
+
+
+async def events(scene: Stage, execution_id: UUID, kind: type[Any]) -> list[Any]:
+    found = [
+        decode(
+            recorded.type,
+            recorded.data or b"",
+            stream_id=recorded.stream_id,
+            version=recorded.version,
+            occurred_at=recorded.occurred_at,
+        )
+        for recorded in await scene.history(execution_id)
+    ]
+    return [event for event in found if isinstance(event, kind)]
+
+
+_ENDLESS = """
+import time
+print('a' * 1_500_000)
+print('and so on')
+while True: time.sleep(0.01)
+"""
+
+
+async def test_outputs_of_a_running_cell_are_read_while_it_runs(scene: Stage) -> None:
+    execution_id = await scene.request("'before'", _ENDLESS, "'after'")
+    hidden = await scene.request(
+        "print(1)\n" + _ENDLESS, output_options=OutputOptions(save_intermediate_results=False)
+    )
+    async with scene.worker():
+        await scene.command(execution_id, hidden)
+        async with asyncio.timeout(30):
+            while "outputs-saved" not in await scene.types(execution_id):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            while "cell-started" not in await scene.types(hidden):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        view = await results(scene, execution_id)
+        assert view.status == ExecutionStatus.RUNNING
+        assert [cell.status for cell in view.cells] == [
+            CellStatus.SUCCESS,
+            CellStatus.RUNNING,
+            CellStatus.PENDING,
+        ]
+        (output,) = view.cells[1].outputs
+        text = b"a" * 1_500_000 + b"\nand so on\n"
+        assert await content(scene, execution_id, output) == text
+        assert view.cells[1].output_bytes == len(text)
+        await scene.cancel(execution_id)
+        await scene.cancel(hidden)
+        await scene.until(execution_id)
+        await scene.until(hidden)
+    view = await results(scene, execution_id)
+    assert [cell.status for cell in view.cells] == [
+        CellStatus.SUCCESS,
+        CellStatus.CANCELLED,
+        CellStatus.SKIPPED,
+    ]
+    # What there was until then stays.
+    assert await content(scene, execution_id, view.cells[1].outputs[0]) == text
+    assert "outputs-saved" not in await scene.types(hidden)
+    assert (await results(scene, hidden)).cells[0].output_bytes > 1_500_000
+
+
+def assert_complete(cell: CellOutputs) -> None:
+    assert not cell.truncated
+    assert cell.kept_bytes == cell.output_bytes
+    assert outputs_digest(cell.outputs) == cell.outputs_digest
+
+
+async def test_outputs_are_kept_whole_and_can_be_verified(scene: Stage) -> None:
+    execution_id = await scene.request(
+        "from IPython.display import display, HTML\n"
+        "handle = display({'text/plain': 'old'}, raw=True, display_id='d')",
+        "print('x' * 3_300_000); display(HTML('<b>h</b>'), metadata={'isolated': True}); 42",
+        "handle.update({'text/plain': 'new', 'text/html': '<i>new</i>'}, raw=True)",
+        "for number in range(1000): display({'text/plain': str(number)}, raw=True)",
+        "1 / 0",
+        "print('y' * 30_000_000)",
+        "for number in range(1001): display({'text/plain': str(number)}, raw=True)",
+        continue_on_error=True,
+    )
+    async with scene.worker():
+        await scene.command(execution_id)
+        execution = await scene.until(execution_id, seconds=60.0)
+    assert execution.status is ExecutionStatus.COMPLETED
+    view = await results(scene, execution_id)
+    first, long, third, many, failed, *beyond = view.cells
+    for cell in (first, long, third, many, failed):
+        assert_complete(cell)
+    assert await content(scene, execution_id, first.outputs[0]) == b"<i>new</i>"
+    (updated,) = await events(scene, execution_id, Execution.OutputsUpdated)
+    assert updated.outputs_digest == first.outputs_digest
+    assert [output.output_type for output in long.outputs] == [
+        "stream",
+        "display_data",
+        "execute_result",
+    ]
+    assert await content(scene, execution_id, long.outputs[0]) == b"x" * 3_300_000 + b"\n"
+    assert third.outputs_digest == hashlib.sha256(b"").hexdigest()
+    assert many.output_count == len(many.outputs) == 1000
+    assert await content(scene, execution_id, many.outputs[-1]) == b"999"
+    assert [cell.truncated for cell in beyond] == [True, True]
+    assert [cell.kept_bytes for cell in beyond] == [20_000_000, 2890]
+    truncated = await events(scene, execution_id, Execution.OutputTruncated)
+    assert [(each.output_bytes, each.kept_bytes) for each in truncated] == [
+        (30_000_001, 20_000_000),
+        (2894, 2890),
+    ]
