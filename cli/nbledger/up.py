@@ -1,6 +1,7 @@
 """``nbledger up``: everything on one machine, on embedded services unless others are named."""
 
 import asyncio
+import json
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -145,6 +146,10 @@ async def _start_services(
         environment["NBLEDGER_ARTIFACTS_URL"] = (home.path / "artifacts").as_uri()
     if not settings.worker.work_folder:
         environment["NBLEDGER_WORKER_WORK_FOLDER"] = str(home.path / "work")
+    if not settings.worker.hidden_folders:
+        # Database, outputs and tokens are there, and notebooks run as the same user.
+        hidden = json.dumps([str(home.path)])
+        environment["NBLEDGER_WORKER_HIDDEN_FOLDERS"] = hidden
     return environment
 
 

@@ -86,8 +86,8 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ``isolation`` is what keeps kernels apart: ``auto`` takes the best that the machine offers; a
     level that is named and missing stops the worker from starting. With ``network`` none a
     kernel reaches nothing but itself, with ``read_only_system`` it can write in its own folders
-    only, and ``hidden_folders`` are empty for it; all three need namespaces. ``run_as`` is the
-    user, by name or number, that kernels run as; only root can set it.
+    only; both need namespaces. ``hidden_folders`` are empty for it where there are namespaces.
+    ``run_as`` is the user, by name or number, that kernels run as; only root can set it.
     """
 
     concurrency: Annotated[int, Meta(ge=0, le=1000)] = 0

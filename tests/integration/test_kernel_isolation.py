@@ -142,9 +142,12 @@ def test_visible_folders_stay_and_hidden_ones_do_not(folder: Path, tmp_path: Pat
         (hidden / "secret").write_text("x")
         (hidden / "inside").mkdir()
         (hidden / "inside" / "wanted").write_text("y")
+        (hidden / "deeper" / "still").mkdir(parents=True)
         (tmp_path / "library.py").write_text("z")
         isolation = _namespaces(
-            folder, hidden=(str(hidden),), visible=(str(tmp_path), str(hidden / "inside"))
+            folder,
+            hidden=(str(hidden / "deeper"), str(hidden)),
+            visible=(str(tmp_path), str(hidden / "inside")),
         )
         told = _told(
             isolation,

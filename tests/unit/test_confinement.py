@@ -42,9 +42,10 @@ def test_what_cannot_be_had_stops_the_worker_and_is_named(monkeypatch: pytest.Mo
     )
     with pytest.raises(IsolationMissingError, match=r'"namespaces" cannot be had .*: no shell'):
         confinement.isolation(settings.Worker(isolation="namespaces"), settings.Limits())
-    with pytest.raises(IsolationMissingError, match=r"worker\.hidden_folders cannot be had"):
-        confinement.isolation(settings.Worker(hidden_folders=["/srv"]), settings.Limits())
-    assert confinement.isolation(settings.Worker(), settings.Limits()).level == "process"
+    with pytest.raises(IsolationMissingError, match=r"worker\.network cannot be had"):
+        confinement.isolation(settings.Worker(network="none"), settings.Limits())
+    hiding = settings.Worker(hidden_folders=["/srv"])
+    assert confinement.isolation(hiding, settings.Limits()) == Isolation()
 
 
 def test_a_run_keeps_its_folders_and_the_interpreter(tmp_path: Path) -> None:

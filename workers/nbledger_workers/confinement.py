@@ -17,7 +17,7 @@ from nbledger_workers.kernel.protocol import Limits
 log = structlog.get_logger(__name__)
 
 _MB: Final = 1_000_000
-_NEED_NAMESPACES: Final = ("network", "read_only_system", "hidden_folders")
+_NEED_NAMESPACES: Final = ("network", "read_only_system")
 
 
 class IsolationMissingError(Exception):
@@ -47,7 +47,7 @@ def isolation(worker: settings.Worker, limits: settings.Limits) -> Isolation:
         return _tried(lesser, 'worker.isolation = "process"')
     fault = available(wanted)
     if fault is None:
-        log.info("kernels are isolated", level=wanted.level, network=wanted.network)
+        log.info("kernels are isolated", by=wanted.level, network=wanted.network)
         return wanted
     if worker.isolation == "namespaces":
         raise IsolationMissingError(

@@ -201,12 +201,6 @@ def enter(isolation: Isolation) -> None:
     _check(_prctl(_PR_SET_PDEATHSIG, signal.SIGKILL), "death signal")
 
 
-def shield() -> None:
-    """Keep other processes of the same user out of the memory and environment of this one."""
-    if sys.platform == "linux":
-        _check(_prctl(_PR_SET_DUMPABLE, 0), "dumpable")
-
-
 def available(isolation: Isolation) -> str | None:
     """Try it in a process of its own: None when it works here, else what is missing."""
     if isolation.level not in LEVELS:
@@ -342,7 +336,8 @@ def _enter_namespaces(isolation: Isolation) -> None:
 def _mount_private(isolation: Isolation) -> list[str]:
     """Cover what is shared with others; return the places that are the kernel's own."""
     covers = [place for place in ("/tmp", "/var/tmp") if Path(place).is_dir()]  # noqa: S108
-    hidden = [str(Path(place).resolve()) for place in isolation.hidden]
+    hidden = [str(Path(place).resolve()) for place in isolation.hidden if Path(place).is_file()]
+    hidden_folders = _outermost(isolation.hidden)
     own = {str(Path(folder).resolve()) for folder in isolation.folders}
     with ExitStack() as stack:
 
@@ -360,11 +355,11 @@ def _mount_private(isolation: Isolation) -> list[str]:
             else:
                 _mount(temporary, place, "", _MS_BIND)
         # What a cover has covered already is hidden.
-        folders = [place for place in hidden if Path(place).is_dir()]
+        folders = [place for place in hidden_folders if Path(place).is_dir()]
         for place in folders:
             _mount("tmpfs", place, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0711,size=1m")
         for place in hidden:
-            if Path(place).exists() and not Path(place).is_dir():
+            if Path(place).exists():
                 _mount(os.devnull, place, "", _MS_BIND)
         for path, source in kept.items():
             covered = any(_below(path, place) for place in (*covers, *folders))
