@@ -12,6 +12,7 @@ from nbledger_http import (
     executions,
     health,
     history,
+    kernels,
     notebooks,
     openapi,
     problems,
@@ -35,6 +36,7 @@ def create_app(services: Services) -> Edge:
             *execution_events.HANDLERS,
             *results.HANDLERS,
             *history.HANDLERS,
+            *kernels.HANDLERS,
         ],
         guards=[access.guard],
     )

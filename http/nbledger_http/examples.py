@@ -269,6 +269,7 @@ EXECUTION: dict[str, Any] = {
         }
     ],
     "terminationCode": "cell_error",
+    "terminationCategory": "user_error",
     "error": {"terminationCode": "cell_error", "detail": "cell-002 raised KeyError"},
 }
 
@@ -412,6 +413,20 @@ _CLAIMED: dict[str, Any] = {
     "streamId": _EXECUTION_ID,
     "data": {"epoch": 1, "workerId": "worker-1"},
 }
+KERNELS: dict[str, Any] = {
+    "kernels": [
+        {
+            "kernelType": "python3",
+            "language": "python",
+            "languageVersion": "3.11.9",
+            "workers": 2,
+            "waiting": 4,
+            "memoryPerWaitingKernel": "33 MB",
+            "memoryPerWaitingBytes": 33_000_000,
+        }
+    ]
+}
+
 EVENTS = (
     "retry: 1000\n\n"
     f"id: 4712\nevent: execution.claimed.v1\ndata: {json.dumps(_CLAIMED, ensure_ascii=False)}\n\n"

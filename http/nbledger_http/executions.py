@@ -109,10 +109,20 @@ async def execute(request: Request[Any, Any, Any]) -> Reply:
         f"/execution/{execution_id}"
     )
     return json_reply(
-        with_members(view.document, warnings=warnings),
+        with_members(view.document, **_said_of_estimate(view), warnings=warnings),
         status=202,
         headers={"Location": location, **state_headers(view)},
     )
+
+
+class _Estimate(msgspec.Struct, rename="camel"):
+    estimated_duration: str | None = None
+
+
+def _said_of_estimate(view: ExecutionView) -> dict[str, Any]:
+    """Clients read the estimate of a new execution unseen, so that it is there even if unknown."""
+    known = msgspec.json.decode(view.document, type=_Estimate).estimated_duration
+    return {} if known else {"estimatedDuration": None}
 
 
 def state_headers(view: ExecutionView) -> dict[str, str]:

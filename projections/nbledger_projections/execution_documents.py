@@ -78,7 +78,10 @@ class AttemptDocument(msgspec.Struct, kw_only=True, rename="camel"):
 
 
 class ExecutionDocument(msgspec.Struct, kw_only=True, rename="camel"):
-    """The body that ``GET …/execution/{executionId}`` answers with."""
+    """The body that ``GET …/execution/{executionId}`` answers with.
+
+    The estimate is left out until a run of the same cells of the notebook has completed.
+    """
 
     execution_id: str
     notebook_id: str
@@ -89,7 +92,7 @@ class ExecutionDocument(msgspec.Struct, kw_only=True, rename="camel"):
     start_time: str
     end_time: str | UnsetType = UNSET
     total_duration: str | UnsetType = UNSET
-    estimated_duration: str
+    estimated_duration: str | UnsetType | None = UNSET
     current_cell: str | UnsetType | None = UNSET
     progress: ProgressDocument
     parameters: dict[str, Any]
@@ -107,4 +110,5 @@ class ExecutionDocument(msgspec.Struct, kw_only=True, rename="camel"):
     retry_policy: RetryPolicy | UnsetType = UNSET
     cancel_requested: bool
     termination_code: str | UnsetType = UNSET
+    termination_category: str | UnsetType = UNSET
     error: ErrorDocument | UnsetType = UNSET

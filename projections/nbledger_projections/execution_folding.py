@@ -1,6 +1,6 @@
 """The status of an execution as a function of its events."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -20,6 +20,7 @@ from nbledger_infrastructure.event_store import RecordedEvent
 from nbledger_infrastructure.repository import decode
 from nbledger_projections import words
 from nbledger_projections.decoding import REQUESTED, check_known
+from nbledger_projections.estimates import Runs, span
 from nbledger_projections.execution_documents import (
     AttemptDocument,
     CellResultDocument,
@@ -32,10 +33,8 @@ from nbledger_projections.execution_documents import (
 )
 from nbledger_projections.media_types import is_plot
 from nbledger_projections.notebook_details import interrupted
+from nbledger_projections.termination import category
 from nbledger_projections.words import timestamp
-
-REMEMBERED_DURATIONS = 5
-"""From how many completed runs of a notebook the duration of the next one is estimated."""
 
 _DONE = frozenset({CellStatus.SUCCESS, CellStatus.ERROR, CellStatus.TIMED_OUT, CellStatus.SKIPPED})
 _FAILED = frozenset({CellStatus.ERROR, CellStatus.TIMED_OUT})
@@ -67,19 +66,19 @@ class ExecutionState(msgspec.Struct):
 
 
 def fold(
-    state: ExecutionState | None, recorded: RecordedEvent, *, earlier: Sequence[float] = ()
+    state: ExecutionState | None, recorded: RecordedEvent, *, earlier: Runs | None = None
 ) -> ExecutionState | None:
     """The state after ``recorded``; ``None`` when there is no such execution.
 
-    ``earlier`` holds the seconds that earlier completed runs of the notebook took; a new
-    execution is estimated by it. Takes ``state`` over: the caller must not use it afterwards.
+    ``earlier`` holds how long earlier completed runs of the notebook took; a new execution is
+    estimated by it. Takes ``state`` over: the caller must not use it afterwards.
     Raises :class:`UnknownEventTypeError`.
     """
     check_known(recorded)
     if recorded.data is None:
         return state  # erased: the deletion follows
     if recorded.type == REQUESTED:
-        state = _requested(recorded, earlier)
+        state = _requested(recorded, earlier or {})
     elif state is None:
         return None
     else:
@@ -99,12 +98,7 @@ def duration(state: ExecutionState, terminal: RecordedEvent) -> float:
     return (terminal.occurred_at - state.started_at).total_seconds()
 
 
-def remember(durations: Sequence[float], seconds: float) -> list[float]:
-    """The last few durations, with one more."""
-    return [*durations, seconds][-REMEMBERED_DURATIONS:]
-
-
-def _requested(recorded: RecordedEvent, earlier: Sequence[float]) -> ExecutionState:
+def _requested(recorded: RecordedEvent, earlier: Runs) -> ExecutionState:
     event = decode(recorded)
     assert isinstance(event, Execution.Requested)  # noqa: S101 (the registry maps the type so)
     return ExecutionState(
@@ -127,7 +121,7 @@ def _requested(recorded: RecordedEvent, earlier: Sequence[float]) -> ExecutionSt
             status=ExecutionStatus.RUNNING,
             phase=Phase.QUEUED,
             start_time=timestamp(recorded.occurred_at),
-            estimated_duration=words.estimate(earlier),
+            estimated_duration=words.estimate(earlier.get(span(event.cell_range), ())) or UNSET,
             progress=ProgressDocument(total_cells=len(event.cells)),
             parameters=event.parameters,
             cell_range=event.cell_range or UNSET,
@@ -304,6 +298,7 @@ def _end(
     document.status = status
     document.phase = UNSET
     document.termination_code = code
+    document.termination_category = category(code)
     document.end_time = timestamp(recorded.occurred_at)
     document.total_duration = words.duration(duration(state, recorded))
     document.current_cell = UNSET

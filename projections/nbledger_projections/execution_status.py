@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 from msgspec import UNSET
 
-from nbledger_domain.execution import Execution, Resources
+from nbledger_domain.execution import CellRange, Execution, Resources
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.event_store import RecordedEvent
@@ -21,13 +21,12 @@ from nbledger_projections.decoding import (
     deleted_notebooks,
     is_execution,
 )
+from nbledger_projections.estimates import Runs, remember, span
 from nbledger_projections.execution_documents import ExecutionDocument
 from nbledger_projections.execution_folding import (
-    REMEMBERED_DURATIONS,
     ExecutionState,
     duration,
     fold,
-    remember,
     resources_document,
 )
 from nbledger_projections.rows import Rows
@@ -67,8 +66,16 @@ class ExecutionPage(msgspec.Struct, frozen=True):
     position: int
 
 
+class _Request(msgspec.Struct, rename="camel"):
+    """What a request to execute says of what is to run."""
+
+    cell_range: CellRange | None = None
+
+
 _document_decoder = msgspec.json.Decoder(ExecutionDocument)
 _usage_decoder = msgspec.json.Decoder(Resources)
+_decode_runs = msgspec.json.Decoder(dict[str, list[float]]).decode
+_decode_request = msgspec.json.Decoder(_Request).decode
 _encode = msgspec.json.Encoder().encode
 
 _ROW = (
@@ -94,11 +101,11 @@ ON CONFLICT (execution_id) DO UPDATE SET
 
 _DELETE = "DELETE FROM execution_status WHERE notebook_id = ANY($1)"
 
-_LOAD_DURATIONS = "SELECT notebook_id, seconds FROM notebook_duration WHERE notebook_id = ANY($1)"
+_LOAD_DURATIONS = "SELECT notebook_id, runs FROM notebook_duration WHERE notebook_id = ANY($1)"
 
 _SAVE_DURATIONS = """
-INSERT INTO notebook_duration (notebook_id, seconds) VALUES ($1, $2)
-ON CONFLICT (notebook_id) DO UPDATE SET seconds = excluded.seconds
+INSERT INTO notebook_duration (notebook_id, runs) VALUES ($1, $2)
+ON CONFLICT (notebook_id) DO UPDATE SET runs = excluded.runs
 """
 
 _DELETE_DURATIONS = "DELETE FROM notebook_duration WHERE notebook_id = ANY($1)"
@@ -132,19 +139,20 @@ _GET = fresh.query(
     order="version",
 )
 
-# The seconds of earlier runs: those the projection has seen, and those completed since.
+# How long earlier runs took, as far as the projection knows it, and those completed since.
 _EARLIER = """
-SELECT coalesce((SELECT seconds FROM notebook_duration WHERE notebook_id = $1), '{}')
-    || ARRAY(
-        SELECT extract(epoch FROM ended.occurred_at - requested.occurred_at)::double precision
-        FROM event AS ended
-        JOIN event AS requested ON requested.stream_id = ended.stream_id AND requested.version = 1
-        WHERE ended.subject_id = $1 AND ended.type = $2 AND ended.position < $3
-            AND ended.position > coalesce(
-                (SELECT position FROM projection_checkpoint WHERE name = $4), 0
-            )
+SELECT
+    (SELECT runs FROM notebook_duration WHERE notebook_id = $1) AS runs,
+    array_agg(requested.data ORDER BY ended.position) AS requests,
+    array_agg(
+        extract(epoch FROM ended.occurred_at - requested.occurred_at)::double precision
         ORDER BY ended.position
-    )
+    ) AS seconds
+FROM event AS ended
+JOIN event AS requested ON requested.stream_id = ended.stream_id AND requested.version = 1
+WHERE ended.subject_id = $1 AND ended.type = $2 AND ended.position < $3
+    AND ended.position > coalesce((SELECT position FROM projection_checkpoint WHERE name = $4), 0)
+    AND requested.data IS NOT NULL
 """
 
 _PAGE = """
@@ -168,7 +176,7 @@ class ExecutionStatusProjection:
 
     def __init__(self) -> None:
         self._rows: Rows[ExecutionState] = Rows(CACHED_ROWS)
-        self._durations: Rows[tuple[UUID, list[float]]] = Rows(CACHED_ROWS)
+        self._runs: Rows[Runs] = Rows(CACHED_ROWS)
         # Notebooks deleted in this batch, and those known to be deleted sooner or later.
         self._gone: set[UUID] = set()
         self._doomed: set[UUID] = set()
@@ -182,13 +190,13 @@ class ExecutionStatusProjection:
         known = [key for key in keys if key not in new]
         found = await connection.fetch(_LOAD, known) if known else []
         self._rows.fill(keys, {row["execution_id"]: _state(row) for row in found})
-        notebooks = self._durations.missing(
+        notebooks = self._runs.missing(
             recorded.subject_id
             for recorded in executing
             if recorded.type in {REQUESTED, Execution.Completed.TYPE}
         )
         rows = await connection.fetch(_LOAD_DURATIONS, notebooks) if notebooks else []
-        self._durations.fill(notebooks, {row[0]: (row[0], row[1]) for row in rows})
+        self._runs.fill(notebooks, {row[0]: _decode_runs(row[1]) for row in rows})
 
     def apply(self, recorded: RecordedEvent) -> None:
         """Fold one event."""
@@ -198,29 +206,28 @@ class ExecutionStatusProjection:
                 self._remove(recorded.subject_id)
             return
         notebook_id = recorded.subject_id
-        earlier: Sequence[float] = ()
+        earlier: Runs | None = None
         if recorded.type == REQUESTED:
             if notebook_id in self._doomed:
                 return
-            known = self._durations.get(notebook_id)
-            earlier = () if known is None else known[1]
+            earlier = self._runs.get(notebook_id)
         state = fold(self._rows.get(recorded.stream_id), recorded, earlier=earlier)
         if state is None:
             return
         self._rows.put(recorded.stream_id, state)
         if recorded.type == Execution.Completed.TYPE and recorded.data is not None:
-            known = self._durations.get(notebook_id)
-            seconds = remember(() if known is None else known[1], duration(state, recorded))
-            self._durations.put(notebook_id, (notebook_id, seconds))
+            earlier = self._runs.get(notebook_id) or {}
+            covered = span(state.document.cell_range)
+            self._runs.put(notebook_id, remember(earlier, covered, duration(state, recorded)))
 
     async def save(self, connection: PooledConnection) -> None:
         """Write what has changed."""
         written, _ = self._rows.changes()
         if written:
             await connection.execute(_SAVE, *_columns(written))
-        durations, _ = self._durations.changes()
-        if durations:
-            await connection.executemany(_SAVE_DURATIONS, durations)
+        if runs := self._runs.changed():
+            rows = [(key, _encode(each).decode()) for key, each in runs]
+            await connection.executemany(_SAVE_DURATIONS, rows)
         if self._gone:
             gone = sorted(self._gone)
             await connection.execute(_DELETE, gone)
@@ -229,18 +236,18 @@ class ExecutionStatusProjection:
     def settle(self) -> None:
         """What was saved is committed."""
         self._rows.settle()
-        self._durations.settle()
+        self._runs.settle()
         self._gone.clear()
 
     def reset(self) -> None:
         """Forget what is in memory: it may not be what the database holds."""
         self._rows.clear()
-        self._durations.clear()
+        self._runs.clear()
         self._gone.clear()
 
     def _remove(self, notebook_id: UUID) -> None:
         self._gone.add(notebook_id)
-        self._durations.forget([notebook_id])
+        self._runs.forget([notebook_id])
         self._rows.forget(
             [key for key, state in self._rows.states() if state.notebook_id == notebook_id]
         )
@@ -256,14 +263,12 @@ async def get(
         usage, used_at = (found[0]["usage"], found[0]["used_at"]) if found else (None, None)
         if not news and (row is None or row["ended"] or usage is None):
             return None if row is None else _stored_view(row)
-        earlier: Sequence[float] = ()
+        earlier: Runs | None = None
         if row is None:
-            earlier = await connection.fetchval(
-                _EARLIER, notebook_id, Execution.Completed.TYPE, news[0].position, NAME
-            )
+            earlier = await _earlier(connection, notebook_id, news[0].position)
     state = None if row is None else _state(row)
     for recorded in news:
-        state = fold(state, recorded, earlier=earlier[-REMEMBERED_DURATIONS:])
+        state = fold(state, recorded, earlier=earlier)
     if state is None:
         return None
     if state.ended:
@@ -280,6 +285,16 @@ async def get(
         ended=state.ended,
         used_at=used_at,
     )
+
+
+async def _earlier(connection: PooledConnection, notebook_id: UUID, before: int) -> Runs:
+    """How long the runs took that had completed before a position."""
+    found = await connection.fetchrow(_EARLIER, notebook_id, Execution.Completed.TYPE, before, NAME)
+    assert found is not None  # noqa: S101 (a query of scalars has one row)
+    runs: Runs = {} if found["runs"] is None else _decode_runs(found["runs"])
+    for request, seconds in zip(found["requests"] or (), found["seconds"] or (), strict=True):
+        runs = remember(runs, span(_decode_request(request).cell_range), seconds)
+    return runs
 
 
 async def for_notebook(

@@ -56,6 +56,11 @@ class Rows(Generic[S]):
                 written.append(state)
         return written, deleted
 
+    def changed(self) -> list[tuple[UUID, S]]:
+        """States to write, each with its key, in the order of the keys."""
+        found = ((key, self._states[key]) for key in sorted(self._changed))
+        return [(key, state) for key, state in found if state is not None]
+
     def settle(self) -> None:
         """What was changed is written: keep the most recently used states only."""
         self._changed.clear()

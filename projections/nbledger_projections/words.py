@@ -1,15 +1,13 @@
 """Times, durations and sizes in the words of the API."""
 
 import math
+import statistics
 from collections.abc import Sequence
 from datetime import datetime
 
 _MINUTE = 60.0
 _HOUR = 3600.0
 _UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "KB"))
-
-UNKNOWN = "unknown"
-"""What is said of a duration that nothing is known of."""
 
 
 def timestamp(at: datetime) -> str:
@@ -40,20 +38,23 @@ def size(count: int) -> str:
     return _counted(count, "byte")
 
 
-def estimate(durations: Sequence[float]) -> str:
+def estimate(durations: Sequence[float]) -> str | None:
     """How long a run may take, from ``durations`` of earlier ones in seconds.
 
-    A range such as ``15-20 minutes``, or :data:`UNKNOWN` when there were none.
+    A range such as ``15-20 minutes``; ``None`` when there were none. Of four or more it is the
+    middle half of them, so that a run which was held up once spoils no estimate.
     """
     if not durations:
-        return UNKNOWN
-    longest = max(durations)
+        return None
+    shortest, longest = min(durations), max(durations)
+    if len(durations) >= 4:
+        shortest, _, longest = statistics.quantiles(durations, n=4, method="inclusive")
     factor, unit = 1.0, "second"
     if longest > _HOUR:
         factor, unit = _HOUR, "hour"
     elif longest > _MINUTE:
         factor, unit = _MINUTE, "minute"
-    low = math.floor(min(durations) / factor)
+    low = math.floor(shortest / factor)
     high = max(math.ceil(longest / factor), 1)
     return _counted(high, unit) if low == high else f"{low}-{high} {unit}s"
 

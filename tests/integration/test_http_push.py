@@ -19,7 +19,7 @@ from support.shared_api import api, api_server
 from nbledger_domain.execution import CellStatus, Execution, Resources
 from nbledger_http.edge import MAX_WORKING
 from nbledger_http.execution_events import HEARTBEAT_SECONDS
-from nbledger_infrastructure import repository, tokens
+from nbledger_infrastructure import repository, tokens, worker_registry
 from nbledger_infrastructure.event_store import Metadata
 from nbledger_infrastructure.tokens import Role
 
@@ -400,6 +400,25 @@ async def test_lists_tell_of_a_granted_wait(api: Api) -> None:
         answer = await client.get(path, headers=headers)
         assert answer.headers["preference-applied"] == "wait=60"
         assert "preference-applied" not in (await client.get(path)).headers
+
+
+async def test_kernel_types_on_offer(api: Api) -> None:
+    client = await api.client(Role.READER)
+    offers = [
+        worker_registry.WorkerOffer("test-b", "ir", "R", None),
+        worker_registry.WorkerOffer("test-a", "python3", "python", "3.11.9"),
+    ]
+    for worker_id in ("w1", "w2"):
+        await worker_registry.heartbeat(api.pool, worker_id, offers, capacity=1)
+    await worker_registry.heartbeat(api.pool, "w3", offers[:1], capacity=1)
+    kernels = (await client.get("/kernels")).json()["kernels"]
+    told = [
+        (each["kernelType"], each["language"], each["languageVersion"], each["workers"])
+        for each in kernels
+        if each["kernelType"].startswith("test-")
+    ]
+    assert told == [("test-a", "python", "3.11.9", 2), ("test-b", "R", None, 3)]
+    assert all(isinstance(each["waiting"], int) for each in kernels)
 
 
 async def test_a_waiting_answer_comes_before_the_server_ends(

@@ -15,6 +15,7 @@ from support.event_store import open_pool, open_store
 from support.read_models import all_contents, catch_up, naive_details, naive_results, naive_status
 from support.stories import Story, begin, complete, record, request, step
 
+from nbledger_domain.execution import CellRange
 from nbledger_infrastructure.database import Pool, acquire
 from nbledger_infrastructure.event_store import EventStore
 from nbledger_projections import (
@@ -201,15 +202,16 @@ async def test_a_run_is_estimated_by_those_that_completed_before_it(
     story = begin(dice)
     await record(store, story)
 
-    async def requested() -> str:
-        execution = request(story, dice)
+    async def requested(cell_range: CellRange | None = None) -> str | None:
+        execution = request(story, dice, cell_range=cell_range)
         story.executions.append(execution)
         await record(store, story)
         view = await execution_status.get(pool, *scoped(story), execution.id)
         assert view is not None
-        return str(msgspec.json.decode(view.document)["estimatedDuration"])
+        found: str | None = msgspec.json.decode(view.document).get("estimatedDuration")
+        return found
 
-    assert await requested() == "unknown"
+    assert await requested() is None
     complete(story, story.executions[-1], 915)
     await record(store, story)
     await catch_up(pool)
@@ -221,6 +223,14 @@ async def test_a_run_is_estimated_by_those_that_completed_before_it(
     assert unprojected == await execution_status.get(pool, *scoped(story), story.executions[-1].id)
     # One that fails says nothing of how long they take.
     story.executions[-1].request_cancel(requested_by="user123", at=story.at + timedelta(hours=9))
+    assert await requested() == "15-20 minutes"
+    # And those of all cells say nothing of how long some of them take.
+    some = CellRange("cell-001", "cell-001")
+    assert await requested(some) is None
+    complete(story, story.executions[-1], 90)
+    assert await requested(some) == "1-2 minutes"
+    await catch_up(pool)
+    assert await requested(some) == "1-2 minutes"
     assert await requested() == "15-20 minutes"
 
 

@@ -14,6 +14,7 @@ from nbledger_infrastructure.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.event_store import EventStore, RecordedEvent
 from nbledger_projections import (
     checkpoints,
+    estimates,
     execution_folding,
     execution_results,
     execution_status,
@@ -118,7 +119,7 @@ def naive_list(events: Sequence[RecordedEvent]) -> list[notebook_list.ItemDocume
 def naive_status(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
     """The executions' documents."""
     states: dict[UUID, execution_folding.ExecutionState] = {}
-    durations: dict[UUID, list[float]] = {}
+    durations: dict[UUID, dict[str, list[float]]] = {}
     for recorded in events:
         stream, subject = recorded.stream_id, recorded.subject_id
         if stream == subject:
@@ -127,12 +128,14 @@ def naive_status(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
                     key: state for key, state in states.items() if state.notebook_id != subject
                 }
             continue
-        earlier = durations.get(subject, [])
-        state = execution_folding.fold(states.get(stream), recorded, earlier=earlier[-5:])
+        earlier = durations.setdefault(subject, {})
+        state = execution_folding.fold(states.get(stream), recorded, earlier=earlier)
         assert state is not None
         states[stream] = state
         if recorded.type == "execution.completed.v1":
-            durations[subject] = [*earlier, execution_folding.duration(state, recorded)]
+            covered = estimates.span(state.document.cell_range)
+            seconds = execution_folding.duration(state, recorded)
+            earlier[covered] = [*earlier.get(covered, []), seconds][-20:]
     return {key: msgspec.json.encode(state.document) for key, state in states.items()}
 
 

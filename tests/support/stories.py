@@ -16,6 +16,7 @@ from nbledger_domain.cells import Cell
 from nbledger_domain.events import DomainEvent
 from nbledger_domain.execution import (
     CellError,
+    CellRange,
     CellStatus,
     Execution,
     Output,
@@ -95,12 +96,13 @@ def step(story: Story, dice: random.Random) -> None:
     if running and dice.random() < 0.8:
         _advance(dice.choice(running), dice, story.at)
     elif dice.random() < 0.5 and not story.notebook.deletion_requested:
-        story.executions.append(request(story, dice))
+        some = CellRange("cell-001", "cell-001") if dice.random() < 0.3 else None
+        story.executions.append(request(story, dice, cell_range=some))
     elif not story.notebook.deletion_requested:
         _edit(story, dice)
 
 
-def request(story: Story, dice: random.Random) -> Execution:
+def request(story: Story, dice: random.Random, *, cell_range: CellRange | None = None) -> Execution:
     notebook = story.notebook
     return Execution.request(
         UUID(int=dice.getrandbits(128), version=4),
@@ -113,6 +115,7 @@ def request(story: Story, dice: random.Random) -> Execution:
         options=RunOptions(timeout=1800, priority=dice.choice(["Low", "Normal", "High"])),
         requested_by="user123",
         at=story.at,
+        cell_range=cell_range,
     )
 
 

@@ -25,6 +25,14 @@ from nbledger_projections import (
     notebook_details,
     notebook_list,
 )
+from nbledger_projections.termination import category
+
+WHOSE_DOING = {
+    "success": {"success"},
+    "user_error": {"cell_error", "kernel_died"},
+    "cancelled": {"cancelled", "notebook_deleted"},
+    "platform": {"kernel_start_failed", "worker_lost", "internal_error"},
+}
 
 
 class Folded:
@@ -122,6 +130,8 @@ def _check_execution(document: dict[str, Any], execution: Execution) -> None:
     assert document["status"] == execution.status
     assert document.get("phase") == execution.phase
     assert document.get("terminationCode") == execution.termination_code
+    if execution.termination_code is not None:
+        assert document["terminationCategory"] == category(execution.termination_code)
     assert document["attempts"] == execution.epoch
     assert ("error" in document) == (execution.status == "Error")
     assert document["cancelRequested"] == (execution.cancel_reason is not None)
@@ -187,7 +197,8 @@ def test_the_status_of_a_run_has_the_form_of_the_contract() -> None:
     folded.tell(story)
     queued = folded.execution(execution)
     assert (queued["status"], queued["phase"]) == ("Running", "Queued")
-    assert (queued["currentCell"], queued["estimatedDuration"]) == ("cell-001", "unknown")
+    assert queued["currentCell"] == "cell-001"
+    assert "estimatedDuration" not in queued
     execution.claim("worker-1", at=story.at)
     execution.start(1, language="python", language_version="3.11.7", at=story.at)
     folded.tell(story)
@@ -373,3 +384,12 @@ def test_an_unknown_event_is_an_error_in_every_fold() -> None:
         execution_folding.fold(None, unknown)
     with pytest.raises(UnknownEventTypeError):
         execution_results.fold(None, unknown)
+
+
+def test_every_termination_code_tells_whose_doing_it_was() -> None:
+    found: dict[str, set[str]] = {}
+    for code in TerminationCode:
+        found.setdefault(category(code), set()).add(code)
+    # Whatever is no limit is named here; of limits there may be more.
+    assert {name: codes for name, codes in found.items() if name != "limit"} == WHOSE_DOING
+    assert all(code.endswith(("_limit", "_timeout")) for code in found["limit"])

@@ -65,7 +65,7 @@ def test_sizes(count: int, text: str) -> None:
 @pytest.mark.parametrize(
     ("durations", "text"),
     [
-        ([], "unknown"),
+        ([], None),
         ([915.0, 1190.0], "15-20 minutes"),
         ([0.4], "0-1 seconds"),
         ([0.0], "0-1 seconds"),
@@ -74,9 +74,12 @@ def test_sizes(count: int, text: str) -> None:
         ([300.0], "5 minutes"),
         ([30.0, 90.0], "0-2 minutes"),
         ([5000.0, 9000.0], "1-3 hours"),
+        # The middle half of four or more.
+        ([1.0, 905.0, 1000.0, 1190.0, 90_000.0], "15-20 minutes"),
+        ([600.0, 660.0, 720.0], "10-12 minutes"),
     ],
 )
-def test_estimates(durations: list[float], text: str) -> None:
+def test_estimates(durations: list[float], text: str | None) -> None:
     assert words.estimate(durations) == text
 
 
