@@ -3,6 +3,7 @@
 #   core    relay, projector, migrate, token, audit
 #   api     the HTTP service, without kernels
 #   worker  the kernel worker and what notebooks import
+#   worker-r  the same, with R
 
 ARG PYTHON=3.13-slim-bookworm
 
@@ -63,3 +64,10 @@ CMD ["api"]
 FROM runtime AS worker
 COPY --from=build-worker /opt/nbledger /opt/nbledger
 CMD ["worker"]
+
+FROM worker AS worker-r
+USER root
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends r-base-core r-cran-irkernel \
+    && rm -rf /var/lib/apt/lists/*
+USER nbledger

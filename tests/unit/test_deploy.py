@@ -119,9 +119,11 @@ def test_images_copy_only_paths_that_exist() -> None:
 
 
 def test_images_do_not_run_as_root() -> None:
-    runtime = DOCKERFILE.split("AS runtime\n")[1]
+    runtime, *stages = DOCKERFILE.split("AS runtime\n")[1].split("\nFROM ")
     assert "\nUSER nbledger\n" in runtime
-    assert "USER root" not in runtime
+    assert stages
+    for stage in stages:
+        assert re.findall(r"^USER (\S+)$", stage, re.MULTILINE)[-1:] in ([], ["nbledger"])
 
 
 def test_kafka_is_the_version_the_tests_run_on() -> None:
