@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from queue import Empty
+from subprocess import DEVNULL
 
 from jupyter_client.manager import KernelManager
 
@@ -13,7 +14,7 @@ _SECONDS = 60.0
 def seconds_to_wait(manager: KernelManager) -> float:
     """Until `wait_for_ready` has returned, as programs wait that use jupyter_client."""
     begin = time.perf_counter()
-    manager.start_kernel()
+    manager.start_kernel(stdout=DEVNULL, stderr=DEVNULL)
     client = manager.client()
     client.start_channels()
     client.wait_for_ready(timeout=_SECONDS)
@@ -26,7 +27,7 @@ def seconds_to_wait(manager: KernelManager) -> float:
 def seconds_to_reply(manager: KernelManager) -> float:
     """Until its first reply, to a request for its kernel_info; the soonest that a cell can run."""
     begin = time.perf_counter()
-    manager.start_kernel()
+    manager.start_kernel(stdout=DEVNULL, stderr=DEVNULL)
     client = manager.client()
     client.start_channels(iopub=False, stdin=False, control=False)
     client.kernel_info()

@@ -10,7 +10,7 @@ from benchmarks.figures import Figure, compare
 from benchmarks.server import nbledger_up
 
 MEGABYTES = 10
-_LINE = 100
+_LINE = 1000
 
 
 def memory(bench: Bench) -> list[Figure]:
