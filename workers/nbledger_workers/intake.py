@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Final, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from nbledger_domain.execution import PRIORITIES, Priority
@@ -24,6 +24,7 @@ from nbledger_infrastructure.kafka import (
     worker_group,
 )
 from nbledger_infrastructure.settings import Kafka
+from nbledger_workers.backlog import Backlog, Record
 from nbledger_workers.slots import Slots
 from nbledger_workers.turns import Turns
 
@@ -36,12 +37,11 @@ PROBE_SECONDS: Final = 3.0
 """How often a consumer's positions are compared with what the broker has."""
 
 _POLL_SECONDS: Final = 0.5
-_FULL_MAX_SECONDS: Final = 7 * 86_400
+_BATCH: Final = 100
 _ANSWER_SECONDS: Final = 10.0
 _LAST_COMMIT_SECONDS: Final = 1.0
 _DELAYS: Final = (0.1, 0.25, 0.5, 1.0, 2.0)
 
-Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 _Connection = AbstractAsyncContextManager[AIOKafkaConsumer]
 
 
@@ -77,10 +77,10 @@ async def commands(
 ) -> None:
     """Give execute commands to ``take``, one after the other, for ever.
 
-    One is taken from the broker's partitions only while a slot is free, and then the one whose
-    turn it is: nothing is kept here that something more urgent could not overtake. The offset
-    is committed once ``take`` has returned: from then on the claim in the store counts, not the
-    message. ``take`` must not raise. Raises :class:`ConsumerStuckError`.
+    While a slot is free the one whose turn it is goes to ``take``; fetching goes on meanwhile,
+    so that whatever is more urgent overtakes. The offset is committed once ``take`` has
+    returned: from then on the claim in the store counts, not the message. ``take`` must not
+    raise. Raises :class:`ConsumerStuckError`.
     """
     topics: dict[str, Priority] = {
         command_topic(kafka, kernel_type, priority): priority
@@ -100,45 +100,76 @@ async def commands(
             heartbeat_interval_ms=int(kafka.session_timeout_seconds * 200),
             # A consumer that found its topics missing gets no partition until it looks again.
             metadata_max_age_ms=5_000,
-            # A full worker takes nothing for as long as its runs last, and is well all the same.
-            max_poll_interval_ms=_FULL_MAX_SECONDS * 1000,
         ) as client:
             yield client
 
     async def serve(client: AIOKafkaConsumer, probe: "_Probe") -> None:
-        commits = _Commits(client)
-        try:
-            while True:
-                if slots.free <= 0:
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(_POLL_SECONDS):
-                            await slots.room()
-                else:
-                    record = await _next(client, topics, turns)
-                    if record is not None:
-                        doorbell.ring()
-                        command = _decode(record, cloudevents.EXECUTE)
-                        if command is not None:
-                            await take(command)
-                        commits.add(record)
-                await probe.check(client, full=slots.free <= 0)
-        finally:
-            await commits.finish()
+        backlog = Backlog()
+        await _first_to_end(
+            _fetch(client, probe, backlog, topics),
+            _take_turns(client, backlog, take, slots=slots, turns=turns, doorbell=doorbell),
+        )
 
     await _for_ever("commands", connect, serve, on_ready)
 
 
-async def _next(
-    client: AIOKafkaConsumer, topics: Mapping[str, Priority], turns: Turns
-) -> "Record | None":
-    """The command whose turn it is; waits a while when there is none."""
-    assigned = client.assignment()
-    for priority in turns.order():
-        partitions = [each for each in assigned if topics.get(each.topic) == priority]
-        if partitions and (found := await _poll(client, 0.0, 1, *partitions)):
-            return found[0]
-    found = await _poll(client, _POLL_SECONDS, 1)
-    return found[0] if found else None
+async def _fetch(
+    client: AIOKafkaConsumer, probe: "_Probe", backlog: Backlog, topics: Mapping[str, Priority]
+) -> None:
+    while True:
+        full = {each for each in PRIORITIES if not backlog.has_room(each)}
+        # None at all stands for all of them.
+        partitions: list[TopicPartition] = []
+        if full:
+            partitions = [
+                each for each in client.assignment() if topics.get(each.topic) not in full
+            ]
+        if full and not partitions:
+            await asyncio.sleep(_POLL_SECONDS)
+        else:
+            for record in await _poll(client, _POLL_SECONDS, _BATCH, *partitions):
+                backlog.add(topics[record.topic], record)
+        await probe.check(client, full=bool(full))
+
+
+async def _take_turns(
+    client: AIOKafkaConsumer,
+    backlog: Backlog,
+    take: Callable[[Command], Awaitable[None]],
+    *,
+    slots: Slots,
+    turns: Turns,
+    doorbell: Doorbell,
+) -> None:
+    commits = _Commits(client)
+    try:
+        while True:
+            await backlog.filled()
+            await slots.room()
+            record = backlog.pop(turns, client.assignment())
+            if record is None:
+                continue
+            doorbell.ring()
+            command = _decode(record, cloudevents.EXECUTE)
+            if command is not None:
+                await take(command)
+            commits.add(record)
+    finally:
+        await commits.finish()
+
+
+async def _first_to_end(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run all until one of them ends; raises what that met."""
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
 
 
 class _Commits:
@@ -258,7 +289,7 @@ class _Probe:
         self._seen: dict[TopicPartition, tuple[int, float]] = {}
 
     async def check(self, client: AIOKafkaConsumer, *, full: bool = False) -> None:
-        """Whether all is well; a consumer that is ``full`` takes nothing on purpose.
+        """Whether all is well; a consumer that is ``full`` stands still on purpose.
 
         Raises BrokerForgotError, ConsumerStuckError, or what says that the broker is away.
         """

@@ -16,8 +16,9 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from nbledger_domain.errors import DomainError
 from nbledger_domain.execution import Execution, Priority
-from nbledger_infrastructure import clock, cloudevents, worker_registry
+from nbledger_infrastructure import clock, cloudevents, repository, worker_registry
 from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.database import (
     UNAVAILABLE,
@@ -155,7 +156,17 @@ class _Sweeper:
             for each in page:
                 if not each.waiting and each.age > self._settings.worker.lease_seconds:
                     await self._recover_unleased(each)
-            due = [each for each in page if each.waiting and self._is_due(each, first=first)]
+            late = {each.execution_id for each in page if self._is_late(each)}
+            for each in page:
+                if each.execution_id in late:
+                    await self._expire(each)
+            due = [
+                each
+                for each in page
+                if each.waiting
+                and each.execution_id not in late
+                and self._is_due(each, first=first)
+            ]
             if due and not await self._announce(due):
                 # The broker is away: all the same again at the next sweep.
                 return
@@ -202,6 +213,31 @@ class _Sweeper:
         claims = [recorded for recorded in history if recorded.type == Execution.Claimed.TYPE]
         if claims:
             await self._recover(Lease(each.execution_id, len(claims)), "The worker holds no lease.")
+
+    def _is_late(self, each: Unleased) -> bool:
+        limit = self._settings.limits.queue_seconds
+        return each.waiting and 0 < limit < each.age
+
+    async def _expire(self, each: Unleased) -> None:
+        """End what no worker has taken in time."""
+        detail = f"No worker has taken the run within {self._settings.limits.queue_seconds:g} s."
+        try:
+            ended = await repository.update(
+                self._store,
+                Execution,
+                each.execution_id,
+                lambda execution: execution.expire(detail=detail, at=clock.now()),
+                Metadata(actor="sweeper", correlation_id=str(each.execution_id)),
+            )
+        except DomainError:
+            return  # somebody has taken it after all, or it has ended
+        except (DatabaseUnavailableError, *UNAVAILABLE):
+            raise
+        except Exception:
+            log.exception("waiting run not ended", execution_id=str(each.execution_id))
+            return
+        if ended is not None:
+            log.info("waited too long", execution_id=str(each.execution_id), seconds=each.age)
 
     def _is_due(self, each: Unleased, *, first: bool) -> bool:
         if first:
