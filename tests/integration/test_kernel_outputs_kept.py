@@ -52,6 +52,7 @@ async def test_a_million_lines_and_five_hundred_pictures(tmp_path: Path) -> None
         "from IPython.display import Image, display\nimport base64\n"
         f"png = base64.b64decode({_PNG!r})\n"
         "for number in range(500): display(Image(png), metadata={'number': number})",
+        timeout=240.0,
     )
     assert run.text(0) == "".join(f"{number}\n" for number in range(1_000_000))
     pictures = run.outputs(1)
@@ -85,7 +86,11 @@ async def test_a_hundred_megabytes_are_kept_whole_where_the_limit_allows_it(tmp_
             run.times.pop()
 
     wanted = request(
-        tmp_path, _LONG, max_output_bytes=200_000_000, max_output_bytes_per_run=200_000_000
+        tmp_path,
+        _LONG,
+        timeout=240.0,
+        max_output_bytes=200_000_000,
+        max_output_bytes_per_run=200_000_000,
     )
     run = Recorded(wanted, take)
     await run.result()
