@@ -149,7 +149,7 @@ class Cells:
                 if collector.waiting > _MAX_WAITING_BYTES:
                     await self._send_parts(index, collector)
 
-            task = asyncio.create_task(client.execute(source, on_output=relieve))
+            task = asyncio.create_task(client.run_cell(source, on_output=relieve))
             forced = await self._until_done(task, index, collector)
             status, error = self._verdict(task, forced)
             if error is not None and (error is _NO_INPUT or forced is CellStatus.ERROR):

@@ -1,4 +1,4 @@
-"""One cell at a time on a started kernel: its request, its reply, and its outputs in between."""
+"""nbclient, one cell at a time on a started kernel, with outputs gathered in bounded memory."""
 
 from __future__ import annotations
 
@@ -6,80 +6,111 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import nbformat
 from jupyter_client.asynchronous.client import AsyncKernelClient
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+from traitlets.config import Config
 
 from nbledger_workers.kernel.outputs import OUTPUT_MESSAGES, OutputCollector
 
-# From the reply to the last output, or the other way round; a dead kernel ends it sooner.
-_LAST_SECONDS: Final = 300.0
+# From the reply to the last output; a dead kernel ends it sooner.
+_LAST_SECONDS: Final = 300
 _MESSAGES_BETWEEN_OTHERS: Final = 50
 
 _DISPLAYS: Final = frozenset({"update_display_data", "display_data", "execute_result"})
 
 
-class CellClient:
-    """Executes cells and gathers what they put out.
+class CellClient(NotebookClient):
+    """An nbclient that gathers what cells put out in bounded collectors.
+
+    nbclient's own way with outputs keeps them all in memory, reads on however far behind their
+    reader is, and drops what comes from a thread that has outlived its cell.
 
     Output that comes from a thread which has outlived its cell is kept with the cell that runs
     when it comes. `changed` are earlier cells of which a display was updated.
     """
 
     def __init__(self, client: AsyncKernelClient) -> None:
+        super().__init__(
+            # Its one place is that of the cell at hand.
+            _node({"cells": [None]}),
+            config=Config(),
+            allow_errors=True,
+            record_timing=False,
+            coalesce_streams=False,
+            iopub_timeout=_LAST_SECONDS,
+            raise_on_iopub_timeout=True,
+            on_cell_executed=self._keep_reply,
+        )
+        client.allow_stdin = False
+        self.kc: Any = client
         self.collectors: dict[int, OutputCollector] = {}
         self.changed: set[int] = set()
         self.executing = asyncio.Event()
         self.asked_for_input: asyncio.Future[dict[str, Any]]
         self.asked_for_input = asyncio.get_running_loop().create_future()
-        self._client = client
         self._index = -1
+        self._on_output: Callable[[], Awaitable[None]]
+        self._reply: dict[str, Any] = {}
 
     def begin(self, index: int, collector: OutputCollector) -> None:
-        """Make the cell at `index` the one that runs; call it before `execute`."""
+        """Make the cell at `index` the one that runs; call it before `run_cell`."""
         self._index = index
         self.collectors[index] = collector
         self.executing.clear()
         if self.asked_for_input.done():
             self.asked_for_input = asyncio.get_running_loop().create_future()
 
-    async def execute(
+    async def run_cell(
         self, source: str, *, on_output: Callable[[], Awaitable[None]]
     ) -> dict[str, Any]:
         """Run a cell to its end and return the content of the kernel's reply.
 
-        `on_output` is awaited after every output. Raises TimeoutError when the kernel either
-        replies or says that it is done, but not both.
+        `on_output` is awaited after every output. Raises TimeoutError when the kernel has
+        replied, but does not say that it is done.
         """
-        request = self._client.session.msg(
-            "execute_request",
-            {
-                "code": source,
-                "silent": False,
-                "store_history": True,
-                "user_expressions": {},
-                "allow_stdin": False,
-                "stop_on_error": False,
-            },
+        self._on_output, self._reply = on_output, {}
+        await self.async_execute_cell(
+            _node({"cell_type": "code", "metadata": {}, "source": source}), 0
         )
-        self._client.shell_channel.send(request)
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(None) as limit:
+        return self._reply
 
-            def last_wait(_: object) -> None:
-                limit.reschedule(loop.time() + _LAST_SECONDS)
+    def _keep_reply(self, execute_reply: dict[str, Any], **_: Any) -> None:
+        self._reply = execute_reply["content"]
 
-            replying = asyncio.create_task(self._reply(request["header"]["msg_id"]))
-            replying.add_done_callback(last_wait)
-            try:
-                await self._until_idle(request["header"]["msg_id"], on_output)
-                last_wait(None)
-                return await replying
-            finally:
-                replying.remove_done_callback(last_wait)
-                replying.cancel()
+    async def _async_poll_kernel_alive(self) -> None:
+        """Leave it to the supervisor, which knows of the kernel's end at once."""
+
+    async def _async_poll_output_msg(
+        self,
+        parent_msg_id: str,
+        cell: NotebookNode,  # noqa: ARG002 - the signature is nbclient's
+        cell_index: int,  # noqa: ARG002
+    ) -> None:
+        """Take messages until the kernel says that it is done with the cell."""
+        count = 0
+        while True:
+            message = await _receive(self.kc.iopub_channel)
+            kind = message["msg_type"]
+            if kind == "status":
+                if (
+                    message["content"]["execution_state"] == "idle"
+                    and message["parent_header"].get("msg_id") == parent_msg_id
+                ):
+                    return
+            elif kind == "execute_input":
+                self.executing.set()
+            elif self._take(kind, message):
+                await self._on_output()
+            count += 1
+            if count % _MESSAGES_BETWEEN_OTHERS == 0:
+                # Messages that wait are received without giving way to anything else.
+                await asyncio.sleep(0)
 
     async def watch_stdin(self) -> None:
         """Note when the kernel asks for input although it was told that there is none."""
-        channel = self._client.stdin_channel
+        channel = self.kc.stdin_channel
         while True:
             message = await _receive(channel)
             if message["msg_type"] == "input_request" and not self.asked_for_input.done():
@@ -88,38 +119,9 @@ class CellClient:
     def answer_nothing(self) -> None:
         """Answer the question with empty text, so that the kernel wakes up."""
         question = self.asked_for_input.result()
-        self._client.stdin_channel.send(
-            self._client.session.msg("input_reply", {"value": ""}, parent=question)
+        self.kc.stdin_channel.send(
+            self.kc.session.msg("input_reply", {"value": ""}, parent=question)
         )
-
-    async def _reply(self, request_id: str) -> dict[str, Any]:
-        channel = self._client.shell_channel
-        while True:
-            message = await _receive(channel)
-            if message["parent_header"].get("msg_id") == request_id:
-                content: dict[str, Any] = message["content"]
-                return content
-
-    async def _until_idle(self, request_id: str, on_output: Callable[[], Awaitable[None]]) -> None:
-        channel = self._client.iopub_channel
-        count = 0
-        while True:
-            message = await _receive(channel)
-            kind = message["msg_type"]
-            if kind == "status":
-                if (
-                    message["content"]["execution_state"] == "idle"
-                    and message["parent_header"].get("msg_id") == request_id
-                ):
-                    return
-            elif kind == "execute_input":
-                self.executing.set()
-            elif self._take(kind, message):
-                await on_output()
-            count += 1
-            if count % _MESSAGES_BETWEEN_OTHERS == 0:
-                # Messages that wait are received without giving way to anything else.
-                await asyncio.sleep(0)
 
     def _take(self, kind: str, message: dict[str, Any]) -> bool:
         collector = self.collectors[self._index]
@@ -135,6 +137,11 @@ class CellClient:
                 if each.update(message) and index != self._index:
                     self.changed.add(index)
         return True
+
+
+def _node(content: dict[str, Any]) -> NotebookNode:
+    node: NotebookNode = nbformat.from_dict(content)  # type: ignore[no-untyped-call]
+    return node
 
 
 async def _receive(channel: Any) -> dict[str, Any]:
