@@ -86,6 +86,9 @@ class _Child:
         finally:
             # Behind the report: what exit hooks take is nobody's waiting time.
             await supervisor.close(politely=True)
+        # Not through the ends of loop and interpreter, which would take apart what goes anyway;
+        # and the reading thread sits in a blocking read.
+        os._exit(0)
 
     async def _send(self, message: UpMessage) -> None:
         data = frame(message)
@@ -163,8 +166,6 @@ def _serve(channel: socket.socket | None) -> None:
     with contextlib.suppress(OSError):
         os.chdir("/")
     asyncio.run(child.run())
-    # Not through interpreter shutdown: the reading thread sits in a blocking read.
-    os._exit(0)
 
 
 if __name__ == "__main__":

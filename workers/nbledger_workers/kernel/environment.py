@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+_R_PROFILE: Final = Path(__file__).with_name("r_profile.R")
+
 #: Needed to find programs and libraries, to speak the user's language, and to be found again.
 ALLOWED: Final = frozenset(
     {
@@ -79,6 +81,7 @@ def kernel_environment(
         "LANG": "C.UTF-8",
         **allowed(environment),
         "PYTHONUNBUFFERED": "1",
+        "R_PROFILE_USER": str(_R_PROFILE),
         **extra,
         "HOME": str(home),
         "TMPDIR": str(temporary),

@@ -156,6 +156,9 @@ class _Guardian:
             return
         request = json.loads(message)
         guardian = os.getpid()
+        begun, begins = os.pipe()
+        # The new process must not take this one's handlers for its own.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
         try:
             kernel = _fork(request.get("isolation"))
         except (OSError, RuntimeError) as error:
@@ -163,7 +166,12 @@ class _Guardian:
             return
         if kernel is None:
             self._channel.detach()
-            become(request, descriptors, guardian)
+            become(request, descriptors, guardian, begins)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
+        os.close(begins)
+        # From here on it has a group that signals can be sent to.
+        os.read(begun, 1)
+        os.close(begun)
         self._pid = kernel.pid
         for descriptor in descriptors:
             os.close(descriptor)
@@ -237,12 +245,13 @@ def _kill_all_and_exit(*_: object) -> NoReturn:
     os._exit(0)
 
 
-def become(request: dict[str, Any], descriptors: list[int], parent: int) -> NoReturn:
+def become(request: dict[str, Any], descriptors: list[int], parent: int, begins: int) -> NoReturn:
     """Turn the forked process into the one asked for, and end with it."""
     status = 1
     try:
         os.setsid()
         _restore_signals()
+        os.close(begins)
         _place(descriptors)
         if request.get("isolation") is None:
             _tie(signal.SIGKILL, parent)

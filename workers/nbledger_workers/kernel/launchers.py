@@ -22,7 +22,6 @@ from nbledger_workers.kernel.processes import TOKEN_VARIABLE
 KERNEL_MODULES: Final = (
     "ipykernel.kernelapp",
     "ipykernel.debugger",
-    "ipykernel.pylab.backend_inline",
     "IPython",
     "IPython.core.completerlib",
     "IPython.core.debugger",
@@ -36,18 +35,39 @@ KERNEL_MODULES: Final = (
     "multiprocessing.connection",
     "numpy.random",
     "pandas",
-    "matplotlib",
+    # Not its inline backend, which looks for its kernel when it is imported.
+    "matplotlib.pyplot",
+    "IPython.core.logger",
+    # Looks for the processes of a kernel at its end.
+    "psutil",
+    "resource",
 )
 SUPERVISOR_MODULES: Final = ("nbledger_workers.kernel.__main__:preload",)
 
 # Variables that an interpreter or a library reads once, when it is started or loaded.
-_READ_AT_START: Final = ("PYTHON", "LD_", "DYLD_", "OMP_", "OPENBLAS_", "MKL_", "NUMEXPR_", "LC_")
+_READ_AT_START: Final = (
+    "PYTHON",
+    "LD_",
+    "DYLD_",
+    "LC_",
+    "OMP_",
+    "OPENBLAS_",
+    "MKL_",
+    "NUMEXPR_",
+    "MPL",
+    "MATPLOTLIBRC",
+)
 _HARMLESS: Final = frozenset({"PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"})
 _END_SECONDS: Final = 3.0
 
 # What a launcher has beside its environment: room for the mark of a run, which a forked process
 # fills in; and the debugger's remarks on how it was started are of no use to anybody.
-_BESIDES: Final = {TOKEN_VARIABLE: "0" * 32, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+# matplotlib is to choose what ipykernel chooses for it.
+_BESIDES: Final = {
+    TOKEN_VARIABLE: "0" * 32,
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+}
 
 
 class LauncherLost(Exception):

@@ -223,9 +223,12 @@ class Pair:
         return True
 
     async def spoke(self) -> None:
-        """Wait until there is something to receive, which a waiting pair says when it ends."""
-        assert self._next is not None  # noqa: S101 - until the first receive
-        await asyncio.wait({self._next})
+        """Wait until there is something to receive, which a waiting pair says when it ends.
+
+        Returns at once when somebody receives already.
+        """
+        if self._next is not None:
+            await asyncio.wait({self._next})
 
     async def receive(self) -> AnyUp | None:
         """The next report; None when there will be none. Raises ProtocolError."""

@@ -231,7 +231,7 @@ class Kernel:
 
     async def end(self, *, politely: bool) -> None:
         """End the kernel, politely for its exit hooks and then by force; nothing of it is left."""
-        manager, client = self._manager, self.client
+        manager = self._manager
         if manager is not None and self._pid is not None and not self.died.is_set():
             if politely:
                 with contextlib.suppress(Exception):
@@ -248,16 +248,7 @@ class Kernel:
         elif self._pid is not None:
             self.signal(signal.SIGKILL)
             await asyncio.to_thread(processes.kill_marked, self._launch.token)
-        if client is not None:
-            client.stop_channels()
-        if manager is not None:
-            with contextlib.suppress(Exception):
-                await manager.cleanup_resources()
-            manager.context.destroy(linger=0)
-        if self._stderr_pipe is not None:
-            asyncio.get_running_loop().remove_reader(self._stderr_pipe)
-            os.close(self._stderr_pipe)
-            self._stderr_pipe = None
+        # Sockets, connection file and context go with this process and its runtime folder.
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
