@@ -1,4 +1,4 @@
-"""A worker that dies leaves no kernel behind, whatever the cell is doing."""
+"""A worker that dies leaves no process behind, whatever its notebook has started."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from nbledger_workers.kernel import processes
@@ -18,19 +19,33 @@ from nbledger_workers.kernel import processes
 WORKER = """
 import asyncio, sys
 from pathlib import Path
-from support.kernels import Recorded, request
+from support.kernels import Recorded, launchers, request
 from nbledger_workers.kernel.protocol import CellStarted
 
 def hook(report, run):
     if isinstance(report, CellStarted) and report.index == 1:
-        print(run.run.token, run.run.child_pid, flush=True)
+        print(run.run.token, run.run.child_pid, *launchers().pids, flush=True)
 
 run = Recorded(request(Path(sys.argv[1]), sys.argv[2], sys.argv[3]), hook)
 asyncio.run(run.result())
 """
-SPAWN = "import subprocess; p = subprocess.Popen(['sleep', '99'])"
+# A child, one in a session of its own, and one that nobody is the parent of any more.
+SPAWN = """
+import os, subprocess
+first = subprocess.Popen(['sleep', '99'])
+second = subprocess.Popen(['sleep', '99'], start_new_session=True)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.execv('/bin/sleep', ['sleep', '99'])
+    os._exit(0)
+os.wait()
+"""
 # Holds the GIL in one C call, so that no thread of the kernel can notice anything.
 HOLD = "import re; re.match('(a?){40}a{40}', 'a' * 40)"
+SLEEP = "import time; time.sleep(99)"
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what is promised for Linux")
 
 
 @pytest.fixture
@@ -40,9 +55,19 @@ def short_folder() -> Iterator[str]:
         yield folder
 
 
-@pytest.mark.parametrize("both_killed", [False, True])
-async def test_a_killed_worker_leaves_no_kernel(
-    tmp_path: Path, short_folder: str, *, both_killed: bool
+@pytest.mark.parametrize(
+    ("killed", "cell"),
+    [
+        ("worker", HOLD),
+        ("worker", SLEEP),
+        ("worker and supervisor", HOLD),
+        ("worker and launchers", HOLD),
+        ("launcher of kernels", HOLD),
+        ("launcher of supervisors", SLEEP),
+    ],
+)
+async def test_nothing_outlives_whoever_is_killed(
+    tmp_path: Path, short_folder: str, killed: str, cell: str
 ) -> None:
     worker = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -50,32 +75,47 @@ async def test_a_killed_worker_leaves_no_kernel(
         WORKER,
         str(tmp_path),
         SPAWN,
-        HOLD,
+        cell,
         stdout=asyncio.subprocess.PIPE,
         env=os.environ
         | {"TMPDIR": short_folder}
         | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )
     assert worker.stdout is not None
+    token = ""
     try:
-        async with asyncio.timeout(30):
-            token, child = (await worker.stdout.readline()).decode().split()
-        # The kernel and the process it started.
-        assert len(processes.marked(token)) == 2
+        async with asyncio.timeout(60):
+            told = (await worker.stdout.readline()).decode().split()
+        token = told[0]
+        child, supervisors, kernels = map(int, told[1:])
+        processes_of_run = processes.marked(token)
+        # The kernel and the three that it started.
+        assert len(processes_of_run) == 4
+        everything = psutil.Process(worker.pid).children(recursive=True)
+        victims = {
+            "worker": [worker.pid],
+            "worker and supervisor": [worker.pid, child],
+            "worker and launchers": [worker.pid, supervisors, kernels],
+            "launcher of kernels": [kernels],
+            "launcher of supervisors": [supervisors],
+        }[killed]
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+        until = time.monotonic() + 2.0
+        watched = everything if worker.pid in victims else processes_of_run
+        while left := [each for each in watched if _lives(each)]:
+            assert time.monotonic() < until, left
+            await asyncio.sleep(0.02)
     finally:
-        worker.kill()
+        if worker.returncode is None:
+            worker.kill()
         await worker.wait()
-    if both_killed:
-        # The child, too: the kernel then ends by the death signal alone (its own children remain
-        # until the next start looks for them).
-        os.kill(int(child), signal.SIGKILL)
-    until = time.monotonic() + 5
-    left = processes.marked(token)
-    while left and time.monotonic() < until:
-        await asyncio.sleep(0.05)
-        left = processes.marked(token)
+        if token:
+            processes.kill_marked(token)
+
+
+def _lives(process: psutil.Process) -> bool:
     try:
-        names = {process.name() for process in left}
-        assert names <= ({"sleep"} if both_killed else set())
-    finally:
-        processes.kill_marked(token)
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
