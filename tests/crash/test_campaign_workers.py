@@ -61,6 +61,7 @@ _PATIENCE = 120.0
 _FEED_SECONDS = 4.0
 
 Reports = Callable[[str, object], None]
+Hit = Callable[["Victim"], Awaitable[None]]
 
 
 @dataclass
@@ -71,6 +72,7 @@ class Victim:
     instance: str
     hit_at: float = 0.0
     held: list[UUID] = field(default_factory=list)
+    lost: bool = False
 
 
 class Field:
@@ -81,10 +83,20 @@ class Field:
         self.tally = tally
         self.marks: dict[UUID, str] = {}
         self.logs: list[Path] = []
+        self.struck = 0
         self._folder = folder
         self._numbers = itertools.count()
 
-    async def round(self, hit: Callable[[Victim], Awaitable[None]]) -> None:
+    async def until(self, wanted: int, hit: Hit) -> int:
+        """Go on until so many workers have lost a run; how many were hit."""
+        most = 2 * wanted // VICTIMS + 1
+        for number in range(1, most + 1):
+            await self._round(hit)
+            if self.struck >= wanted:
+                return number * VICTIMS
+        raise AssertionError(f"only {self.struck} of {most * VICTIMS} workers lost a run")
+
+    async def _round(self, hit: Hit) -> None:
         """Hit VICTIMS workers, each at a random moment of a run, and judge how all runs ended."""
         self.marks.clear()
         async with AsyncExitStack() as stack:
@@ -99,6 +111,7 @@ class Field:
                 execution = await self.scene.until(execution_id, seconds=_PATIENCE)
                 await gone(mark)
                 self._judge(execution, await self.scene.history(execution_id), victims)
+        self.struck += sum(victim.lost for victim in victims)
 
     @asynccontextmanager
     async def _worker(self) -> AsyncIterator[Victim]:
@@ -126,9 +139,9 @@ class Field:
         self.marks[found] = mark
         await self.scene.command(found)
 
-    async def _hit(self, victim: Victim, hit: Callable[[Victim], Awaitable[None]]) -> None:
-        """Wait until a run of the worker has come to a random cell, from its start to its last."""
-        cell = self.tally.random.randrange(CELLS)
+    async def _hit(self, victim: Victim, hit: Hit) -> None:
+        """Wait until a run of the worker has come to a random cell, and hit."""
+        cell = self.tally.random.randrange(CELLS - 1)
         async with asyncio.timeout(_PATIENCE):
             while not await self._come_to(victim, cell):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
@@ -182,6 +195,7 @@ class Field:
             # Its last words were its end.
             self.tally.expect(history[-1].type in TERMINAL, "lost by nobody")
             return
+        victim.lost = True
         claimed = next((e for e in after if e.type == Execution.Claimed.TYPE), None)
         taken = lost if claimed is None else claimed
         self.tally.took(
@@ -227,47 +241,43 @@ def config(database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path) -> 
 async def test_killed_workers_are_taken_over(
     config: settings.Settings, tmp_path: Path, record_property: Reports
 ) -> None:
-    rounds = times(small=1, ci=3, full=10)
+    wanted = times(small=1, ci=12, full=50)
     tally = Tally("kill -9 of a worker: its runs", TAKEN_OVER_SECONDS, record_property)
     ended = Tally("kill -9 of a worker: its processes", GONE_SECONDS, record_property)
     async with field_of(config, tmp_path, tally) as field:
 
         async def kill(victim: Victim) -> None:
             held = await field.held(victim)
-            marks = [field.marks[execution_id] for execution_id in held]
-            pids = {*of_instance(victim.instance), *(pid for mark in marks for pid in marked(mark))}
-            pids.discard(victim.process.pid)
-            family = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
             victim.process.kill()
             victim.hit_at = time.time()
-            holding = asyncio.create_task(field.held(victim))
+            victim.held = held
+            marks = [field.marks[execution_id] for execution_id in held]
+            pids = {*of_instance(victim.instance), *(pid for mark in marks for pid in marked(mark))}
+            left = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
             async with asyncio.timeout(_PATIENCE):
-                while any(is_alive(process) for process in family):  # noqa: ASYNC110
+                while any(is_alive(process) for process in left):  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
             ended.took(time.time() - victim.hit_at, "workers")
-            victim.held = await holding
             ended.expect(not of_instance(victim.instance), "a process was left over")
 
-        for _ in range(rounds):
-            await field.round(kill)
+        hit = await field.until(wanted, kill)
     tally.report(len(tally.seconds))
-    conclude(rounds * VICTIMS, ended)
+    conclude(hit, ended)
     assert not tally.faults, tally.faults
-    assert len(tally.seconds) >= rounds * VICTIMS
 
 
 async def test_workers_stopped_past_their_leases_are_not_heard(
     config: settings.Settings, tmp_path: Path, record_property: Reports
 ) -> None:
-    rounds = times(small=1, ci=2, full=4)
+    wanted = times(small=1, ci=8, full=20)
     tally = Tally("SIGSTOP of a worker: its runs", TAKEN_OVER_SECONDS, record_property)
     said = Counter[str]()
     async with field_of(config, tmp_path, tally) as field:
 
         async def stop(victim: Victim) -> None:
+            victim.held = await field.held(victim)
             os.kill(victim.process.pid, signal.SIGSTOP)
             victim.hit_at = time.time()
-            victim.held = await field.held(victim)
             try:
                 await asyncio.sleep(config.worker.lease_seconds)
                 if tally.random.random() < 0.5:
@@ -279,15 +289,13 @@ async def test_workers_stopped_past_their_leases_are_not_heard(
             finally:
                 os.kill(victim.process.pid, signal.SIGCONT)
 
-        for _ in range(rounds):
-            await field.round(stop)
+        await field.until(wanted, stop)
     for log in field.logs:
         text = await asyncio.to_thread(log.read_text, "utf-8")
         said.update(re.findall(r"run stopped: ([a-z ]+) [a-z_]+=", text))
-    assert len(tally.seconds) >= rounds * VICTIMS
-    conclude(len(tally.seconds), tally)
     record_property(PROPERTY, f"workers that went on said: {dict(said)}")
-    assert said.total() >= rounds
+    conclude(len(tally.seconds), tally)
+    assert said.total() >= wanted
 
 
 def faults_of(history: list[RecordedEvent]) -> list[str]:
