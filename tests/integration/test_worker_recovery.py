@@ -170,7 +170,8 @@ async def test_no_cell_acts_before_it_is_recorded_that_cells_run(
 ) -> None:
     mark = tmp_path / "acted"
     execution_id = await scene.request(f"open({str(mark)!r}, 'a').write('x')")
-    async with scene.worker(), scene.pool.acquire() as connection:
+    # In namespaces the kernel has a /tmp of its own, and nothing would be seen here.
+    async with scene.worker(isolation="process"), scene.pool.acquire() as connection:
         await scene.command(execution_id)
         await scene.until(execution_id, lambda execution: execution.phase is Phase.STARTING)
         # What an append waits for: the store takes nothing from here on.

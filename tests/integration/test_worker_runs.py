@@ -302,7 +302,8 @@ def _take_over(execution: Execution) -> None:
 
 async def test_a_lost_lease_stops_the_run(scene: Stage) -> None:
     execution_id = await scene.request("import time; time.sleep(60)")
-    async with scene.worker():
+    # Kernels that wait would have folders, too.
+    async with scene.worker(pool_min=0, pool_max=0):
         await scene.command(execution_id)
         await scene.until(execution_id, lambda execution: execution.running_cell is not None)
         before = await scene.types(execution_id)
