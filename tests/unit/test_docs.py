@@ -24,8 +24,14 @@ PAGES = sorted(
     ).stdout.splitlines()
 )
 page = pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
-# Told by `up` itself or to a notebook, not by a section of the settings.
-OTHER_VARIABLES = {"NBLEDGER_HOME", "NBLEDGER_PORT", "NBLEDGER_CONFIG", "NBLEDGER_RUN_FILE"}
+# Told by `up` itself, to a notebook, or to tests; not by a section of the settings.
+OTHER_VARIABLES = {
+    "NBLEDGER_HOME",
+    "NBLEDGER_PORT",
+    "NBLEDGER_CONFIG",
+    "NBLEDGER_RUN_FILE",
+    "NBLEDGER_CAMPAIGN",
+}
 
 
 @page
