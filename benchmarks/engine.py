@@ -166,7 +166,6 @@ def latency(bench: Bench) -> list[Figure]:
             recorded.append(client.cells_seconds(execution) * 1000)
             return seconds * 1000
 
-        peer.ask("warm_kernel")
         rounds = bench.alternate(
             [
                 milliseconds,
@@ -178,7 +177,6 @@ def latency(bench: Bench) -> list[Figure]:
         )
         waited = milliseconds(headers="Prefer: wait=30\r\n")
         streamed = followed()
-        peer.ask("end_kernel")
     bench.say(
         f"  one-cell notebook: {statistics.median(r[0] for r in rounds):.1f} ms by polling GET, "
         f"{waited:.1f} ms by `Prefer: wait`, {streamed:.1f} ms by the stream of events"

@@ -13,7 +13,6 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from typing import Any
 
 import papermill as pm
 from jupyter_client.manager import KernelManager
@@ -25,7 +24,6 @@ from benchmarks.peers.protocol import serve
 from benchmarks.scheduler_server import notebook_of
 
 _loop = asyncio.Runner()
-_state: dict[str, Any] = {}
 
 
 def run_once(file: str) -> float:
@@ -58,22 +56,13 @@ def _nothing(number: int) -> None:
     del number
 
 
-def warm_kernel() -> None:
-    """Start the kernel that `cells` uses."""
-    _state["manager"] = manager = KernelManager(kernel_name="python3")
-    manager.start_kernel()
-    _state["client"] = client = manager.client()
-    client.start_channels()
-    client.wait_for_ready(timeout=60)
-
-
 def cells(source: str, count: int) -> float:
-    """Milliseconds that so many cells take on the warm kernel."""
+    """Milliseconds that so many cells take on a kernel that has run one."""
     notebook = from_dict(notebook_of(*[source] * count))
 
     async def run() -> float:
-        client = NotebookClient(notebook, km=_state["manager"])
-        async with client.async_setup_kernel(cleanup_kc=True):
+        client = NotebookClient(notebook, kernel_name="python3")
+        async with client.async_setup_kernel():
             await client.async_execute_cell(notebook.cells[0], 0)
             begin = time.perf_counter()
             for number, cell in enumerate(notebook.cells):
@@ -81,11 +70,6 @@ def cells(source: str, count: int) -> float:
             return (time.perf_counter() - begin) * 1000
 
     return _loop.run(run())
-
-
-def end_kernel() -> None:
-    _state["client"].stop_channels()
-    _state["manager"].shutdown_kernel(now=True)
 
 
 def start_to_ready() -> dict[str, float]:
@@ -101,9 +85,7 @@ if __name__ == "__main__":
         {
             "papermill": papermill,
             "papermill_rate": papermill_rate,
-            "warm_kernel": warm_kernel,
             "cells": cells,
-            "end_kernel": end_kernel,
             "start_to_ready": start_to_ready,
         }
     )
