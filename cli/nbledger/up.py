@@ -142,6 +142,10 @@ async def _start_services(
         environment["NBLEDGER_KAFKA_IDEMPOTENT"] = "false"
         # It lets a worker join half a session after asking.
         environment["NBLEDGER_KAFKA_SESSION_TIMEOUT_SECONDS"] = "1"
+        # A consumer that waits is told up to 256 ms late; asked often it costs little, as long as
+        # there are few partitions, and the one worker needs no more than one of each topic.
+        environment["NBLEDGER_KAFKA_FETCH_WAIT_SECONDS"] = "0.02"
+        environment["NBLEDGER_KAFKA_COMMAND_PARTITIONS"] = "1"
     if not settings.artifacts.url:
         environment["NBLEDGER_ARTIFACTS_URL"] = (home.path / "artifacts").as_uri()
     if not settings.worker.work_folder:

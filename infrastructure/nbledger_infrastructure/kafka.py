@@ -58,7 +58,7 @@ async def ensure_topics(kafka: Kafka, kernel_types: Iterable[str]) -> None:
     retention = {"retention.ms": str(kafka.retention_hours * 3_600_000)}
     wanted = {events_topic(kafka): kafka.partitions, control_topic(kafka): 1}
     wanted |= {
-        command_topic(kafka, kernel_type, priority): kafka.partitions
+        command_topic(kafka, kernel_type, priority): kafka.command_partitions
         for kernel_type in kernel_types
         for priority in PRIORITIES
     }

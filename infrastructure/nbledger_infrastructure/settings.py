@@ -32,17 +32,23 @@ class Postgres(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The broker. ``idempotent`` needs one that answers InitProducerId, as Apache Kafka does.
 
+    ``partitions`` are those of the topic of events, ``command_partitions`` those of each topic of
+    commands: as many as there will be workers, or more.
     ``session_timeout_seconds`` is how long a silent worker stays in its consumer group; Apache
-    Kafka takes 6 at the least.
+    Kafka takes 6 at the least. ``fetch_wait_seconds`` is how long the broker may keep a worker that
+    asks for commands when there are none: one that answers at once when something comes is asked
+    seldom, one that looks only now and then is asked often.
     """
 
     bootstrap_servers: str = ""
     topic_prefix: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9._-]{1,100}$")] = "nbledger"
     idempotent: bool = True
     partitions: Annotated[int, Meta(ge=1, le=1000)] = 6
+    command_partitions: Annotated[int, Meta(ge=1, le=1000)] = 6
     replication_factor: Annotated[int, Meta(ge=1, le=9)] = 1
     retention_hours: Positive = 168
     session_timeout_seconds: Seconds = 10.0
+    fetch_wait_seconds: Seconds = 0.5
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     username: str = ""

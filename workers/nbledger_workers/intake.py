@@ -98,6 +98,7 @@ async def commands(
             group_id=worker_group(kafka),
             session_timeout_ms=int(kafka.session_timeout_seconds * 1000),
             heartbeat_interval_ms=int(kafka.session_timeout_seconds * 200),
+            fetch_max_wait_ms=round(kafka.fetch_wait_seconds * 1000),
             # A consumer that found its topics missing gets no partition until it looks again.
             metadata_max_age_ms=5_000,
         ) as client:

@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 IDLE_SECONDS: Final = 60.0
 _DELAYS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _START_SECONDS: Final = 60.0
+# A start takes a processor for a while, which the run that has just taken a kernel needs more.
+_REFILL_AFTER_SECONDS: Final = 0.15
 
 
 class Sizing:
@@ -82,6 +84,7 @@ class _Shelf:
         self.starting: dict[Pair, None] = {}
         self.memory_bytes: int | None = None
         self.failures = 0
+        self.refill_at = 0.0
         self.wake = asyncio.Event()
 
 
@@ -156,7 +159,10 @@ class KernelPool:
         elif shelf.starting:
             pair = next(iter(shelf.starting))
             del shelf.starting[pair]
-        shelf.sizing.took(len(shelf.ready), time.monotonic())
+        now = time.monotonic()
+        shelf.sizing.took(len(shelf.ready), now)
+        if shelf.refill_at < now:
+            shelf.refill_at = now + _REFILL_AFTER_SECONDS
         shelf.wake.set()
         return pair if pair is not None else await self._new(kernel_name)
 
@@ -167,6 +173,8 @@ class KernelPool:
             excess = shelf.sizing.look(len(shelf.ready), time.monotonic())
             for _ in range(excess):
                 self._own(self._end(shelf.ready.pop()))
+            if (later := shelf.refill_at - time.monotonic()) > 0:
+                await asyncio.sleep(later)
             missing = shelf.sizing.wanted - len(shelf.ready) - len(shelf.starting)
             if missing > 0 and not await self._add(shelf):
                 delay = _DELAYS[min(shelf.failures, len(_DELAYS)) - 1]

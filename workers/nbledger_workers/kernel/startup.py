@@ -32,6 +32,10 @@ _KILL_SECONDS: Final = 5.0
 _STDERR_TAIL_BYTES: Final = 8_000
 
 
+# Not an expression of its own: what it shows would become the user's last result.
+_WARM_UP: Final = "get_ipython().display_formatter.format(0); print(end='')"
+
+
 class StartError(Exception):
     """The kernel did not come up."""
 
@@ -137,7 +141,10 @@ class Kernel:
         self._watching = asyncio.create_task(self._watch_death())
         self.client = manager.client()
         self.client.start_channels(hb=False)
-        return self._kernel_started(await _ready(self.client), begun)
+        started = self._kernel_started(await _ready(self.client), begun)
+        if self._is_ipython:
+            await _warm_up(self.client)
+        return started
 
     def _kernel_started(self, info: dict[str, Any], begun: float) -> KernelStarted:
         language = info.get("language_info") or {}
@@ -299,6 +306,23 @@ async def _ready(client: Any) -> dict[str, Any]:
             else:
                 await asyncio.sleep(0.005)
     return info
+
+
+async def _warm_up(client: Any) -> None:
+    """Have the kernel do once, unseen, what it does for every cell: the first time costs most."""
+    request = client.execute(_WARM_UP, silent=True, store_history=False, allow_stdin=False)
+    for channel, kind in (
+        (client.shell_channel, "execute_reply"),
+        (client.iopub_channel, "status"),
+    ):
+        while True:
+            message = await channel.get_msg(timeout=None)
+            if (
+                message["parent_header"].get("msg_id") == request
+                and message["msg_type"] == kind
+                and message["content"].get("execution_state", "idle") == "idle"
+            ):
+                break
 
 
 def _copy_font_cache(home: Path) -> None:
