@@ -343,6 +343,10 @@ class Run:
             if isinstance(batch[-1], KernelStarted):
                 # The first cell follows at once: one append for both.
                 batch += await self._reports.take(within=_SOON_SECONDS)
+            elif confirmed and not _is_last(batch[-1], planned):
+                # Of many short cells several go into one append.
+                await asyncio.sleep(_SOON_SECONDS)
+                batch += self._reports.waiting()
             steps = [step for message in batch for step in await translator.steps(message)]
             last = confirmed and _is_last(batch[-1], planned)
             # The end follows at once: likewise.
@@ -443,6 +447,10 @@ class _Reports:
                 await self._wake.wait()
         except TimeoutError:
             return []
+        return self.waiting()
+
+    def waiting(self) -> list[Report]:
+        """All that wait now."""
         batch, self._waiting = self._waiting, []
         self._bytes = 0
         self._room.set()
