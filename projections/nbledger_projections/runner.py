@@ -21,6 +21,9 @@ from nbledger_projections.checkpoints import Checkpoint, CheckpointMovedError
 log = structlog.get_logger(__name__)
 
 BATCH_EVENTS = 500
+GATHER_SECONDS = 0.03
+"""A run tells of each step: a few of them at once cost every consumer what one alone does. Nobody
+waits for it, since what is read by its key is up to date without."""
 WRITE_TIMEOUT = 60.0
 """Seconds that folding and writing one batch may take."""
 
@@ -127,7 +130,7 @@ async def run_projection(
         async with acquire(pool) as connection:
             checkpoint = await checkpoints.ensure(connection, projection.name)
         on_started()
-        async with EventTail(pool, checkpoint.position, BATCH_EVENTS) as tail:
+        async with _tail(pool, checkpoint) as tail:
             while True:
                 batch = await tail.next_batch()
                 try:
@@ -156,7 +159,7 @@ async def run_reactor(
         async with acquire(pool) as connection:
             checkpoint = await checkpoints.ensure(connection, name)
         on_started()
-        async with EventTail(pool, checkpoint.position, BATCH_EVENTS) as tail:
+        async with _tail(pool, checkpoint) as tail:
             while True:
                 batch = await tail.next_batch()
                 await react(batch)
@@ -168,6 +171,10 @@ async def run_reactor(
                 progress.made()
 
     await supervise(name, follow)
+
+
+def _tail(pool: Pool, checkpoint: Checkpoint) -> EventTail:
+    return EventTail(pool, checkpoint.position, BATCH_EVENTS, gather_seconds=GATHER_SECONDS)
 
 
 class Progress:

@@ -50,6 +50,8 @@ class _Tail(Generic[T]):
 
     A batch counts as read when it is returned: `after_position` then is the position of its last
     event. A caller that failed to handle a batch sets `after_position` back, or makes a new tail.
+
+    When events come after there were none, it waits `gather_seconds` for more before it reads.
     """
 
     def __init__(
@@ -59,12 +61,15 @@ class _Tail(Generic[T]):
         convert: Callable[[asyncpg.Record], T],
         after_position: int,
         batch_size: int,
+        *,
+        gather_seconds: float = 0.0,
     ) -> None:
         self.after_position = after_position
         self._pool = pool
         self._query = query
         self._convert: Callable[[asyncpg.Record], T] = convert
         self._batch_size = batch_size
+        self._gather_seconds = gather_seconds
         self._notified = asyncio.Event()
         self._connection: PooledConnection | None = None
 
@@ -104,7 +109,9 @@ class _Tail(Generic[T]):
                 async with asyncio.timeout(POLL_INTERVAL):
                     await self._notified.wait()
             except TimeoutError:
-                pass
+                continue
+            if self._gather_seconds:
+                await asyncio.sleep(self._gather_seconds)
 
     async def close(self) -> None:
         """Give the connection back. The tail may be used again afterwards."""
@@ -140,8 +147,22 @@ class _Tail(Generic[T]):
 class EventTail(_Tail[RecordedEvent]):
     """Follows all events, whole."""
 
-    def __init__(self, pool: Pool, after_position: int = 0, batch_size: int = 500) -> None:
-        super().__init__(pool, READ_ALL, recorded_event, after_position, batch_size)
+    def __init__(
+        self,
+        pool: Pool,
+        after_position: int = 0,
+        batch_size: int = 500,
+        *,
+        gather_seconds: float = 0.0,
+    ) -> None:
+        super().__init__(
+            pool,
+            READ_ALL,
+            recorded_event,
+            after_position,
+            batch_size,
+            gather_seconds=gather_seconds,
+        )
 
 
 class ChangeTail(_Tail[Change]):
