@@ -32,13 +32,18 @@ class WorkerOffer(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class KernelOffer(msgspec.Struct, frozen=True, rename="camel"):
-    """A kernel type that can be run now, and how many live workers offer it."""
+    """A kernel type that can be run now, and how many live workers offer it.
+
+    ``waiting`` kernels are started already; the memory is what one of them has for itself.
+    """
 
     kernel_type: str
     kernelspec: str
     language: str
     language_version: str | None
     workers: int
+    waiting: int
+    memory_per_waiting_bytes: int | None
 
 
 async def heartbeat(
@@ -96,5 +101,8 @@ async def offers(pool: Pool) -> dict[str, KernelOffer]:
                 offer.language,
                 version,
                 1 if known is None else known.workers + 1,
+                offer.waiting if known is None else known.waiting + offer.waiting,
+                offer.memory_per_waiting_bytes
+                or (known.memory_per_waiting_bytes if known else None),
             )
     return found

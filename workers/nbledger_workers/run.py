@@ -258,13 +258,16 @@ class Run:
             max_outputs=limits.outputs_per_cell or _UNLIMITED_COUNT,
             # The cell of parameters acts on nothing, and no event tells of it.
             held_cells=sorted(planned.cells),
-            context={
-                "executionId": str(execution.id),
-                "notebookId": str(execution.notebook_id),
-                "datasetBinding": notebook.integration.dataset_binding,
-                "outputFormat": notebook.integration.output_format,
-                "parameters": execution.parameters,
-            },
+            # As text: parameters may hold numbers of any size.
+            context=msgspec.json.encode(
+                {
+                    "executionId": str(execution.id),
+                    "notebookId": str(execution.notebook_id),
+                    "datasetBinding": notebook.integration.dataset_binding,
+                    "outputFormat": notebook.integration.output_format,
+                    "parameters": execution.parameters,
+                }
+            ),
         )
 
     async def _run_kernel(

@@ -37,6 +37,7 @@ from nbledger_workers.kernel.stop import Stop
 from nbledger_workers.kernel.usage import UsageSampler
 
 _BEGIN_SECONDS: Final = 1.0
+_REPLY_SECONDS: Final = 0.5
 # R takes an interrupt badly until it has begun to wait for the input that it asked for.
 _ASKED_SECONDS: Final = 0.5
 _DRAIN_SECONDS: Final = 0.3
@@ -254,7 +255,7 @@ class Cells:
                     forced = _stopped_as(self._stop)
                 else:
                     await asyncio.wait({task, dying}, timeout=_ASKED_SECONDS)
-                await self._force_stop(task, dying, self._client.executing)
+                await self._force_stop(task, dying)
             if died.is_set():
                 # What the kernel still sent is on its way.
                 await asyncio.wait({task}, timeout=_DRAIN_SECONDS)
@@ -290,9 +291,7 @@ class Cells:
             number, data = part
             await self._send(OutputPart(index=index, number=number, data=data))
 
-    async def _force_stop(
-        self, task: asyncio.Task[Any], dying: asyncio.Task[Any], executing: asyncio.Event
-    ) -> None:
+    async def _force_stop(self, task: asyncio.Task[Any], dying: asyncio.Task[Any]) -> None:
         grace = self._request.grace
         if self._stop.outcome in LIMIT_OUTCOMES:
             # What it takes more meanwhile is taken from others.
@@ -302,12 +301,17 @@ class Cells:
         # A kernel ignores interrupts between cells: one that came before the cell began is lost.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_BEGIN_SECONDS):
-                await executing.wait()
+                await self._client.executing.wait()
         await self._kernel.interrupt()
         # One that was stopped heeds nothing before this.
         self._kernel.signal(signal.SIGCONT)
-        await asyncio.wait({task, dying}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
-        if task.done() or dying.done():
+        idle = asyncio.create_task(self._client.idle.wait())
+        await asyncio.wait({task, dying, idle}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        if idle.done() and not task.done():
+            # ipykernel gives no reply to a request that was interrupted before its first line.
+            await asyncio.wait({task, dying}, timeout=_REPLY_SECONDS)
+        idle.cancel()
+        if task.done() or dying.done() or self._client.idle.is_set():
             return
         self._kernel.signal(signal.SIGTERM)
         await asyncio.wait({task, dying}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)

@@ -28,7 +28,8 @@ class CellClient(NotebookClient):
     reader is, and drops what comes from a thread that has outlived its cell.
 
     Output that comes from a thread which has outlived its cell is kept with the cell that runs
-    when it comes. `changed` are earlier cells of which a display was updated.
+    when it comes. `changed` are earlier cells of which a display was updated. `executing` and
+    `idle` tell that the kernel has begun with the cell, and that it is done with it.
     """
 
     def __init__(self, client: AsyncKernelClient) -> None:
@@ -48,6 +49,7 @@ class CellClient(NotebookClient):
         self.collectors: dict[int, OutputCollector] = {}
         self.changed: set[int] = set()
         self.executing = asyncio.Event()
+        self.idle = asyncio.Event()
         self.asked_for_input: asyncio.Future[dict[str, Any]]
         self.asked_for_input = asyncio.get_running_loop().create_future()
         self._index = -1
@@ -59,6 +61,7 @@ class CellClient(NotebookClient):
         self._index = index
         self.collectors[index] = collector
         self.executing.clear()
+        self.idle.clear()
         if self.asked_for_input.done():
             self.asked_for_input = asyncio.get_running_loop().create_future()
 
@@ -98,6 +101,7 @@ class CellClient(NotebookClient):
                     message["content"]["execution_state"] == "idle"
                     and message["parent_header"].get("msg_id") == parent_msg_id
                 ):
+                    self.idle.set()
                     return
             elif kind == "execute_input":
                 self.executing.set()

@@ -89,8 +89,8 @@ class RunNotebook(DownMessage, frozen=True, kw_only=True):
     `cell_timeout` each cell; `startup_timeout` the start: seconds, None for no bound.
     `working_dir` must exist; it becomes the kernel's current directory and holds its home and
     temporary folder. `env` is added to the allow-listed environment. A kernel that waited in a
-    pool has a folder of its own and knows no `env`. `context` is what the notebook may know of its
-    run: it is written to the run file before the first cell. Outputs of a cell beyond
+    pool has a folder of its own and knows no `env`. `context` is the JSON of what the notebook may
+    know of its run: it is written to the run file before the first cell. Outputs of a cell beyond
     `max_output_bytes` or `max_outputs`, or of all cells beyond `max_output_bytes_per_run`, are
     dropped and the cell is flagged `truncated`. With `save_intermediate_results` what a cell puts
     out is reported while it runs. `grace` is the time in seconds between SIGINT, SIGTERM and
@@ -117,7 +117,7 @@ class RunNotebook(DownMessage, frozen=True, kw_only=True):
     limits: Limits = Limits()
     grace: float = 5.0
     held_cells: list[int] = []
-    context: dict[str, Any] = {}
+    context: bytes = b"{}"
 
 
 class Launch(DownMessage, frozen=True, kw_only=True):

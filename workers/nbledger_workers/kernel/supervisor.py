@@ -7,8 +7,6 @@ import socket
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from nbledger_workers.kernel.cells import Cells, Send
 from nbledger_workers.kernel.environment import run_file
 from nbledger_workers.kernel.outputs import clean
@@ -172,4 +170,4 @@ class Supervisor:
     def _write_run_file(self, request: RunNotebook) -> None:
         path = run_file(Path(self._launch.working_dir))
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        path.write_bytes(msgspec.json.encode(request.context))
+        path.write_bytes(request.context)
