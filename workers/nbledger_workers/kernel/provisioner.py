@@ -9,6 +9,7 @@ and with them everything that they started.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -79,6 +80,11 @@ class ZygoteProvisioner(LocalProvisioner):
             forked.start(request, descriptors)
             self.pid = await forked.started()
         except BaseException:
+            # It may be on its way all the same: gone is only what is known to be.
+            forked.kill()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GONE_SECONDS):
+                    await forked.wait_gone()
             forked.close()
             raise
         finally:
