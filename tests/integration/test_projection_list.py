@@ -22,7 +22,7 @@ from support.stories import KERNELS, Story, begin, record, request
 
 from nbledger_domain.execution import Resources, TerminationCode
 from nbledger_domain.notebook import Integration, NotebookChanges
-from nbledger_infrastructure.database import Pool
+from nbledger_infrastructure.database import Pool, PooledConnection
 from nbledger_projections import notebook_list
 from nbledger_projections.activity import NotebookStatus
 
@@ -169,18 +169,23 @@ def test_a_foreign_tenant_or_project_sees_nothing(listed: Listed) -> None:
         assert (found.items, found.total_count) == ([], 0)
 
 
+async def _blocks(connection: PooledConnection, page: int) -> int:
+    plan = await connection.fetchval(
+        "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "
+        f"SELECT * FROM notebook_list_page('{TENANT}', '{PROJECT}', "
+        f"NULL, NULL, NULL, {(page - 1) * 5}, 5)"
+    )
+    node = msgspec.json.decode(plan)[0]["Plan"]
+    return int(node["Shared Hit Blocks"] + node["Shared Read Blocks"])
+
+
 def test_a_page_far_down_reads_no_more_than_one_near_the_start(listed: Listed) -> None:
     """Buffers touched, as the database counts them: the same for every page, within a few."""
 
-    async def touched(page: int) -> int:
+    async def touched(*pages: int) -> list[int]:
+        # On one connection, and the least of a few: plans that are made anew read the catalogue.
         async with listed.pool.acquire() as connection:
-            plan = await connection.fetchval(
-                "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "
-                f"SELECT * FROM notebook_list_page('{TENANT}', '{PROJECT}', "
-                f"NULL, NULL, NULL, {(page - 1) * 5}, 5)"
-            )
-        node = msgspec.json.decode(plan)[0]["Plan"]
-        return int(node["Shared Hit Blocks"] + node["Shared Read Blocks"])
+            return [min([await _blocks(connection, page) for _ in range(4)]) for page in pages]
 
-    pages = [listed.loop.run(touched(page)) for page in (5, 5, 5, 20, 40, 70)][2:]
+    pages = listed.loop.run(touched(5, 20, 40, 70))
     assert max(pages) <= pages[0] + 60, pages
