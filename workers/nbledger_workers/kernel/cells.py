@@ -306,7 +306,13 @@ class Cells:
         # One that was stopped heeds nothing before this.
         self._kernel.signal(signal.SIGCONT)
         idle = asyncio.create_task(self._client.idle.wait())
-        await asyncio.wait({task, dying, idle}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        ends = {task, dying, idle}
+        early = min(_BEGIN_SECONDS, grace)
+        await asyncio.wait(ends, timeout=early, return_when=asyncio.FIRST_COMPLETED)
+        if not any(each.done() for each in ends):
+            # The first may have been lost where the kernel was just about to begin.
+            await self._kernel.interrupt()
+            await asyncio.wait(ends, timeout=grace - early, return_when=asyncio.FIRST_COMPLETED)
         if idle.done() and not task.done():
             # ipykernel gives no reply to a request that was interrupted before its first line.
             await asyncio.wait({task, dying}, timeout=_REPLY_SECONDS)
