@@ -21,7 +21,7 @@ from nbledger_projections.checkpoints import Checkpoint, CheckpointMovedError
 log = structlog.get_logger(__name__)
 
 BATCH_EVENTS = 500
-GATHER_SECONDS = 0.03
+GATHER_SECONDS = 0.1
 """A run tells of each step: a few of them at once cost every consumer what one alone does. Nobody
 waits for it, since what is read by its key is up to date without."""
 WRITE_TIMEOUT = 60.0

@@ -59,6 +59,7 @@ VICTIMS = times(small=1, ci=4, full=5)
 """Workers that are hit in one round, which waits for their leases to end."""
 _PATIENCE = 120.0
 _FEED_SECONDS = 4.0
+_STOPPED = re.compile(r"run stopped: ([a-z ]+) [a-z_]+=")
 
 Reports = Callable[[str, object], None]
 Hit = Callable[["Victim"], Awaitable[None]]
@@ -70,6 +71,7 @@ class Victim:
 
     process: asyncio.subprocess.Process
     instance: str
+    log: Path
     hit_at: float = 0.0
     held: list[UUID] = field(default_factory=list)
     lost: bool = False
@@ -82,21 +84,23 @@ class Field:
         self.scene = scene
         self.tally = tally
         self.marks: dict[UUID, str] = {}
-        self.logs: list[Path] = []
         self.struck = 0
         self._folder = folder
         self._numbers = itertools.count()
 
-    async def until(self, wanted: int, hit: Hit) -> int:
-        """Go on until so many workers have lost a run; how many were hit."""
+    async def until(self, wanted: int, hit: Hit, *, settled: Hit | None = None) -> int:
+        """Go on until so many workers have lost a run; how many were hit.
+
+        `settled` is given each worker that has, while it still lives.
+        """
         most = 2 * wanted // VICTIMS + 1
         for number in range(1, most + 1):
-            await self._round(hit)
+            await self._round(hit, settled)
             if self.struck >= wanted:
                 return number * VICTIMS
         raise AssertionError(f"only {self.struck} of {most * VICTIMS} workers lost a run")
 
-    async def _round(self, hit: Hit) -> None:
+    async def _round(self, hit: Hit, settled: Hit | None) -> None:
         """Hit VICTIMS workers, each at a random moment of a run, and judge how all runs ended."""
         self.marks.clear()
         async with AsyncExitStack() as stack:
@@ -111,15 +115,16 @@ class Field:
                 execution = await self.scene.until(execution_id, seconds=_PATIENCE)
                 await gone(mark)
                 self._judge(execution, await self.scene.history(execution_id), victims)
+            if settled is not None:
+                await asyncio.gather(*(settled(victim) for victim in victims if victim.lost))
         self.struck += sum(victim.lost for victim in victims)
 
     @asynccontextmanager
     async def _worker(self) -> AsyncIterator[Victim]:
         instance = str(uuid.uuid4())
         log = self._folder / f"{instance}.log"
-        self.logs.append(log)
         async with worker_process(self.scene.settings, instance, log=log) as process:
-            yield Victim(process, instance)
+            yield Victim(process, instance, log)
 
     async def _feed(self) -> None:
         """Ask for runs, until every victim has been hit: which worker gets one is the broker's."""
@@ -289,13 +294,21 @@ async def test_workers_stopped_past_their_leases_are_not_heard(
             finally:
                 os.kill(victim.process.pid, signal.SIGCONT)
 
-        await field.until(wanted, stop)
-    for log in field.logs:
-        text = await asyncio.to_thread(log.read_text, "utf-8")
-        said.update(re.findall(r"run stopped: ([a-z ]+) [a-z_]+=", text))
+        async def gave_up(victim: Victim) -> None:
+            """It says of a run that it has lost that it stops it."""
+            async with asyncio.timeout(_PATIENCE):
+                while not (found := _STOPPED.findall(await read(victim.log))):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            said.update(found)
+
+        await field.until(wanted, stop, settled=gave_up)
     record_property(PROPERTY, f"workers that went on said: {dict(said)}")
     conclude(len(tally.seconds), tally)
-    assert said.total() >= wanted
+
+
+async def read(log: Path) -> str:
+    """What a worker has logged by now."""
+    return await asyncio.to_thread(log.read_text, "utf-8", "replace")
 
 
 def faults_of(history: list[RecordedEvent]) -> list[str]:

@@ -85,7 +85,7 @@ async def test_a_run_that_computes_too_long_is_ended(tmp_path: Path) -> None:
 
 
 async def test_sleeping_costs_no_cpu_time(tmp_path: Path) -> None:
-    run = await recorded(tmp_path, "import time; time.sleep(1.5)", timeout=60)
+    run = await recorded(tmp_path, "import time; time.sleep(2.5)", timeout=60)
     assert run.finished is not None
     resources = run.cell(0).resources
     assert resources is not None

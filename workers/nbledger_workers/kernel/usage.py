@@ -17,10 +17,12 @@ from nbledger_workers.kernel.protocol import CellResources, Heartbeat, Limits, U
 #: How often the kernel itself is looked at.
 TICK_SECONDS: Final = 0.1
 #: How often its descendants and its files are looked for, at the least: longer where a look costs
-#: more than a hundredth of that.
+#: more CPU time than a hundredth of that.
 SAMPLE_SECONDS: Final = 0.25
 DISK_SECONDS: Final = 0.5
 _COST_RATIO: Final = 100.0
+# A look at the files that costs less is not worth a thread.
+_QUICK_SECONDS: Final = 0.002
 HEARTBEAT_SECONDS: Final = 1.0
 
 
@@ -62,6 +64,8 @@ class UsageSampler:
         self._resets = True
         self._next_sample = 0.0
         self._next_disk = 0.0
+        self._disk_cost = 0.0
+        self._disk_looked_at = 0.0
         self._oom_kills = 0
 
     def begin(self, pid: int) -> None:
@@ -104,7 +108,7 @@ class UsageSampler:
         family = self._family
         if family is None:
             return
-        begun = time.monotonic()
+        begun = time.thread_time()
         kernel = family.kernel()
         if kernel is None:
             return
@@ -125,8 +129,8 @@ class UsageSampler:
         # Forked processes share most of their pages: a sum would count them again and again.
         self._others_memory = sum(map(family.proportional_memory, others.values()))
         self._take(kernel)
-        ended = time.monotonic()
-        self._next_sample = ended + max(SAMPLE_SECONDS, _COST_RATIO * (ended - begun))
+        cost = time.thread_time() - begun
+        self._next_sample = time.monotonic() + max(SAMPLE_SECONDS, _COST_RATIO * cost)
 
     def cell_begins(self) -> None:
         """The figures of `cell_ends` count from here."""
@@ -147,6 +151,11 @@ class UsageSampler:
         else:
             self._look_at_kernel()
         self._note_peak()
+        if (
+            self._disk_cost <= _QUICK_SECONDS
+            and time.monotonic() >= self._disk_looked_at + _COST_RATIO * self._disk_cost
+        ):
+            self._look_at_disk()
         self._cell = None
         return CellResources(
             peak_memory_bytes=cell.peak_bytes,
@@ -156,10 +165,17 @@ class UsageSampler:
 
     async def measure_disk(self) -> None:
         """Add up the files of the run."""
-        begun = time.monotonic()
-        self.disk_bytes = await asyncio.to_thread(processes.folder_bytes, self._folder)
-        ended = time.monotonic()
-        self._next_disk = ended + max(DISK_SECONDS, _COST_RATIO * (ended - begun))
+        if self._disk_cost <= _QUICK_SECONDS:
+            self._look_at_disk()
+        else:
+            await asyncio.to_thread(self._look_at_disk)
+
+    def _look_at_disk(self) -> None:
+        begun = time.thread_time()
+        self.disk_bytes = processes.folder_bytes(self._folder)
+        self._disk_cost = time.thread_time() - begun
+        self._disk_looked_at = time.monotonic()
+        self._next_disk = self._disk_looked_at + max(DISK_SECONDS, _COST_RATIO * self._disk_cost)
 
     def conclude(self, cpu_seconds: float = 0.0) -> None:
         """Take the exact CPU time of all that has ended, where somebody has waited for it."""
