@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 from eventsourcing.domain import BaseAggregate, CanInitAggregate, event
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from nbledger_domain.cells import CellType
 from nbledger_domain.errors import (
@@ -32,6 +32,7 @@ class Phase(StrEnum):
     """What a running execution is doing."""
 
     QUEUED = "Queued"
+    PROVISIONING = "Provisioning"
     STARTING = "Starting"
     EXECUTING = "Executing"
 
@@ -63,6 +64,7 @@ class TerminationCode(StrEnum):
     PROCESS_LIMIT = "process_limit"  # a limit
     DISK_LIMIT = "disk_limit"  # a limit
     OUTPUT_LIMIT = "output_limit"  # a limit
+    ENVIRONMENT_FAILED = "environment_failed"  # the notebook's: a package that cannot be had
     KERNEL_DIED = "kernel_died"  # the notebook's, or the platform's when memory ran out
     KERNEL_START_FAILED = "kernel_start_failed"  # the platform's
     WORKER_LOST = "worker_lost"  # the platform's
@@ -72,6 +74,10 @@ class TerminationCode(StrEnum):
 Priority = Literal["Low", "Normal", "High"]
 PRIORITIES: tuple[Priority, ...] = ("High", "Normal", "Low")
 """What may overtake what: the first of them all others."""
+
+EnvironmentStage = Literal["waiting", "resolving", "building", "ready"]
+
+ArtifactKind = Literal["report", "dataset", "model", "metric", "file"]
 
 RetryReason = Literal["worker_lost", "kernel_died", "cell_error", "run_timeout", "cell_timeout"]
 
@@ -84,11 +90,12 @@ class CellRange(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class OutputOptions(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What is kept of a run."""
+    """What is kept of a run. ``report_code`` says whether its report shows the cells' code."""
 
     capture_outputs: bool = True
     save_intermediate_results: bool = True
     generate_report: bool = False
+    report_code: Literal["show", "hide"] | UnsetType = UNSET
 
 
 class RetryPolicy(
@@ -136,7 +143,8 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     """One output of a cell.
 
     ``output_type`` is nbformat's: stream, display_data, execute_result or error.
-    ``representations`` holds the richest form first. ``stream`` is stdout or stderr.
+    ``representations`` holds the richest form first. ``stream`` is stdout or stderr. ``width``
+    and ``height`` are those of a picture, in pixels; ``rows`` and ``columns`` those of a table.
     """
 
     output_type: str
@@ -145,6 +153,8 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     title: str | None = None
     width: int | None = None
     height: int | None = None
+    rows: int | None = None
+    columns: int | None = None
     metadata: dict[str, Any] = {}
 
 
@@ -196,6 +206,26 @@ class Execution(BaseAggregate[UUID]):
         TYPE: ClassVar[str] = "execution.claimed.v1"
         epoch: int
         worker_id: str
+
+    class EnvironmentProgressed(Event, frozen=True, kw_only=True):
+        """The packages that the notebook asks for are being provided, or are there.
+
+        ``packages`` are those that the kernel gets beside its own, as ``name==version``, and
+        ``environment`` names the environment that holds them; both as soon as they are known.
+        """
+
+        TYPE: ClassVar[str] = "execution.environment-progressed.v1"
+        epoch: int
+        stage: EnvironmentStage
+        environment: str | None
+        packages: list[str]
+
+    class Warned(Event, frozen=True, kw_only=True):
+        """Something about the run is not as was asked for, and it goes on."""
+
+        TYPE: ClassVar[str] = "execution.warned.v1"
+        epoch: int
+        warning: str
 
     class Started(Event, frozen=True, kw_only=True):
         """The kernel is up."""
@@ -264,15 +294,22 @@ class Execution(BaseAggregate[UUID]):
         kept_bytes: int
 
     class ArtifactStored(Event, frozen=True, kw_only=True):
-        """The run produced a file that is kept: a report, a dataset, a model, or another."""
+        """The run produced what is kept as a file: a report, a dataset, a model, or another."""
 
         TYPE: ClassVar[str] = "execution.artifact-stored.v1"
         epoch: int
-        kind: Literal["report", "dataset", "model", "file"]
+        kind: ArtifactKind
         name: str
         file_name: str
         content: Representation
         attributes: dict[str, Any]
+
+    class MetricsLogged(Event, frozen=True, kw_only=True):
+        """The notebook told figures by name; of figures with one name the last one holds."""
+
+        TYPE: ClassVar[str] = "execution.metrics-logged.v1"
+        epoch: int
+        metrics: dict[str, float]
 
     class CancelRequested(Event, frozen=True, kw_only=True):
         """Somebody asked for the run to stop."""
@@ -412,6 +449,33 @@ class Execution(BaseAggregate[UUID]):
         self.trigger_event(self.Claimed, timestamp=at, epoch=self.epoch + 1, worker_id=worker_id)
         return self.epoch
 
+    def prepare_environment(
+        self,
+        epoch: int,
+        stage: EnvironmentStage,
+        *,
+        at: datetime,
+        environment: str | None = None,
+        packages: Sequence[str] = (),
+    ) -> None:
+        """Record how far the environment is that the kernel will be started in."""
+        self._must_hold(epoch)
+        if self.phase not in (Phase.STARTING, Phase.PROVISIONING):
+            raise IllegalTransitionError(f"Execution {self.id} has already started.")
+        self.trigger_event(
+            self.EnvironmentProgressed,
+            timestamp=at,
+            epoch=epoch,
+            stage=stage,
+            environment=environment,
+            packages=list(packages),
+        )
+
+    def warn(self, epoch: int, warning: str, *, at: datetime) -> None:
+        """Record that something is not as was asked for."""
+        self._must_hold(epoch)
+        self.trigger_event(self.Warned, timestamp=at, epoch=epoch, warning=warning)
+
     def start(self, epoch: int, *, language: str, language_version: str, at: datetime) -> None:
         """Record that the kernel is up."""
         self._must_hold(epoch)
@@ -541,7 +605,7 @@ class Execution(BaseAggregate[UUID]):
         self,
         epoch: int,
         *,
-        kind: Literal["report", "dataset", "model", "file"],
+        kind: ArtifactKind,
         name: str,
         file_name: str,
         content: Representation,
@@ -560,6 +624,11 @@ class Execution(BaseAggregate[UUID]):
             content=content,
             attributes=attributes,
         )
+
+    def log_metrics(self, epoch: int, metrics: dict[str, float], *, at: datetime) -> None:
+        """Record figures that the notebook told."""
+        self._must_hold(epoch)
+        self.trigger_event(self.MetricsLogged, timestamp=at, epoch=epoch, metrics=metrics)
 
     def request_cancel(
         self,
@@ -719,6 +788,14 @@ class Execution(BaseAggregate[UUID]):
         self.worker_id = worker_id
         self.phase = Phase.STARTING
 
+    @event(EnvironmentProgressed)
+    def _apply_environment_progressed(self, stage: EnvironmentStage) -> None:
+        self.phase = Phase.STARTING if stage == "ready" else Phase.PROVISIONING
+
+    @event(Warned)
+    def _apply_warned(self) -> None:
+        pass
+
     @event(Started)
     def _apply_started(self) -> None:
         self.phase = Phase.EXECUTING
@@ -748,6 +825,10 @@ class Execution(BaseAggregate[UUID]):
 
     @event(ArtifactStored)
     def _apply_artifact_stored(self) -> None:
+        pass
+
+    @event(MetricsLogged)
+    def _apply_metrics_logged(self) -> None:
         pass
 
     @event(CancelRequested)

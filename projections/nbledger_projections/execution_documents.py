@@ -77,6 +77,16 @@ class AttemptDocument(msgspec.Struct, kw_only=True, rename="camel"):
     detail: str | UnsetType = UNSET
 
 
+class RunEnvironmentDocument(msgspec.Struct, rename="camel"):
+    """The packages that the kernel got beside its own, and how far providing them has come.
+
+    ``stage`` is waiting (another run builds the same), resolving, building or ready.
+    """
+
+    stage: str
+    packages: list[str] = []
+
+
 class ExecutionDocument(msgspec.Struct, kw_only=True, rename="camel"):
     """The body that ``GET …/execution/{executionId}`` answers with.
 
@@ -112,3 +122,6 @@ class ExecutionDocument(msgspec.Struct, kw_only=True, rename="camel"):
     termination_code: str | UnsetType = UNSET
     termination_category: str | UnsetType = UNSET
     error: ErrorDocument | UnsetType = UNSET
+    environment: RunEnvironmentDocument | UnsetType = UNSET
+    run_warnings: list[str] | UnsetType = UNSET
+    metrics: dict[str, float] | UnsetType = UNSET

@@ -30,6 +30,7 @@ from nbledger_projections.execution_documents import (
     OutputsDocument,
     ProgressDocument,
     ResourcesDocument,
+    RunEnvironmentDocument,
 )
 from nbledger_projections.media_types import is_plot
 from nbledger_projections.notebook_details import interrupted
@@ -164,6 +165,17 @@ def _claimed(state: ExecutionState, recorded: RecordedEvent, event: Execution.Cl
     state.document.phase = Phase.STARTING
 
 
+def _environment_progressed(
+    state: ExecutionState, _: RecordedEvent, event: Execution.EnvironmentProgressed
+) -> None:
+    state.document.environment = RunEnvironmentDocument(event.stage, event.packages)
+    state.document.phase = Phase.STARTING if event.stage == "ready" else Phase.PROVISIONING
+
+
+def _warned(state: ExecutionState, _: RecordedEvent, event: Execution.Warned) -> None:
+    state.document.run_warnings = [*(state.document.run_warnings or []), event.warning]
+
+
 def _started(state: ExecutionState, _: RecordedEvent, __: object) -> None:
     state.document.phase = Phase.EXECUTING
 
@@ -187,6 +199,9 @@ def _attempt_lost(
         return
     document = state.document
     document.phase = Phase.QUEUED
+    document.environment = UNSET
+    document.run_warnings = UNSET
+    document.metrics = UNSET
     document.progress = ProgressDocument(total_cells=document.progress.total_cells)
     document.cell_results = [
         CellResultDocument(cell_id=cell.cell_id, status=CellStatus.PENDING)
@@ -243,6 +258,12 @@ def _artifact_stored(
             before.record_count + (count if isinstance(count, int) else 0),
             list(dict.fromkeys([*before.new_columns, *columns])),
         )
+
+
+def _metrics_logged(
+    state: ExecutionState, _: RecordedEvent, event: Execution.MetricsLogged
+) -> None:
+    state.document.metrics = {**(state.document.metrics or {}), **event.metrics}
 
 
 def _completed(state: ExecutionState, recorded: RecordedEvent, event: Execution.Completed) -> None:
@@ -368,10 +389,13 @@ def _find(state: ExecutionState, cell_id: str) -> CellResultDocument | None:
 
 _HANDLERS: dict[str, Callable[[ExecutionState, RecordedEvent, Any], None]] = {
     Execution.Claimed.TYPE: _claimed,
+    Execution.EnvironmentProgressed.TYPE: _environment_progressed,
+    Execution.Warned.TYPE: _warned,
     Execution.Started.TYPE: _started,
     Execution.CellStarted.TYPE: _cell_started,
     Execution.CellExecuted.TYPE: _cell_executed,
     Execution.ArtifactStored.TYPE: _artifact_stored,
+    Execution.MetricsLogged.TYPE: _metrics_logged,
     Execution.CancelRequested.TYPE: _cancel_requested,
     Execution.AttemptLost.TYPE: _attempt_lost,
     Execution.Completed.TYPE: _completed,

@@ -21,7 +21,11 @@ def category(code: TerminationCode) -> TerminationCategory:
     match code:
         case TerminationCode.SUCCESS:
             return TerminationCategory.SUCCESS
-        case TerminationCode.CELL_ERROR | TerminationCode.KERNEL_DIED:
+        case (
+            TerminationCode.CELL_ERROR
+            | TerminationCode.ENVIRONMENT_FAILED
+            | TerminationCode.KERNEL_DIED
+        ):
             # A kernel dies by what the notebook makes it do, but for what nobody can tell.
             return TerminationCategory.USER_ERROR
         case TerminationCode.CANCELLED | TerminationCode.NOTEBOOK_DELETED:
