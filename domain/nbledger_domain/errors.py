@@ -52,6 +52,34 @@ class ExecutionNotFoundError(DomainError):
         super().__init__(f"There is no execution {execution_id} of this notebook.")
 
 
+class DatasetNotFoundError(DomainError):
+    """There is no such dataset."""
+
+    code = "dataset_not_found"
+
+    def __init__(self, dataset_id: UUID) -> None:
+        super().__init__(f"There is no dataset {dataset_id} in this project.")
+
+
+class InvalidCsvError(DomainError):
+    """The file is not a table that can be read.
+
+    ``row`` counts the records of the file from 1, which is the header; ``column`` is the name of a
+    column, or its number where it has none. Either is ``None`` where the fault has no such place.
+    """
+
+    code = "invalid_csv"
+
+    def __init__(self, reason: str, *, row: int | None = None, column: str | None = None) -> None:
+        places = [] if row is None else [f"row {row}"]
+        if column is not None:
+            places.append(f"column {column!r}")
+        super().__init__(f"{', '.join(places)}: {reason}" if places else reason)
+        self.row = row
+        self.column = column
+        self.reason = reason
+
+
 class NotebookExecutingError(DomainError):
     """The notebook is executing."""
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from nbledger_domain import events, execution, notebook
+from nbledger_domain import dataset, events, execution, notebook
 
 GOLDEN = Path(__file__).with_name("golden")
 STREAM = UUID("aa0e8400-e29b-41d4-a716-446655440000")
@@ -21,6 +21,7 @@ AT = datetime(2024, 1, 20, 10, 30, tzinfo=UTC)
 def test_every_known_type_has_its_file() -> None:
     assert notebook.Notebook.Created.TYPE in events.type_registry
     assert execution.Execution.Requested.TYPE in events.type_registry
+    assert dataset.Dataset.Created.TYPE in events.type_registry
     assert {path.stem for path in GOLDEN.glob("*.json")} == set(events.type_registry)
 
 

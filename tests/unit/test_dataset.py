@@ -1,0 +1,114 @@
+"""The dataset aggregate: a state machine over its commands."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support.replaying import assert_replays, stored_and_read
+
+from nbledger_domain.dataset import Column, Dataset, Source
+from nbledger_domain.errors import DatasetNotFoundError, InvalidCsvError
+from nbledger_domain.events import DomainEvent
+from nbledger_domain.execution import Representation
+
+AT = datetime(2024, 1, 20, 10, 30, tzinfo=UTC)
+
+texts = st.text(max_size=20)
+contents = st.builds(
+    Representation,
+    content_type=st.just("application/vnd.apache.parquet"),
+    digest=st.sampled_from(["5f" * 32, "a0" * 32]),
+    size=st.integers(0, 2**40),
+)
+column_lists = st.lists(
+    st.builds(Column, name=texts, type=st.sampled_from(["string", "integer", "datetime"])),
+    max_size=4,
+)
+sources = st.builds(Source, kind=st.just("upload"), file_name=texts) | st.builds(
+    Source,
+    kind=st.just("execution"),
+    execution_id=st.uuids(),
+    notebook_id=st.uuids(),
+    notebook_version=st.just("1.3.2"),
+    from_dataset_id=st.uuids() | st.none(),
+    from_version=st.integers(1, 9) | st.none(),
+)
+
+
+class DatasetMachine(RuleBasedStateMachine):
+    """Any order of commands, the same state live and replayed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.history: list[DomainEvent] = []
+        self.at = AT
+
+    def tick(self) -> datetime:
+        self.at += timedelta(microseconds=1)
+        return self.at
+
+    def collect(self) -> list[DomainEvent]:
+        decided = stored_and_read(self.dataset)
+        self.history += decided
+        return decided
+
+    @initialize(name=texts)
+    def create(self, name: str) -> None:
+        self.dataset = Dataset.create(uuid4(), name=name, at=self.tick())
+        assert self.dataset.head is None
+        self.collect()
+
+    @rule(content=contents, rows=st.integers(0, 2**40), columns=column_lists, source=sources)
+    def add_version(
+        self, content: Representation, rows: int, columns: list[Column], source: Source
+    ) -> None:
+        before = list(self.dataset.versions)
+
+        def add() -> int:
+            return self.dataset.add_version(
+                content=content, rows=rows, columns=columns, source=source, at=self.tick()
+            )
+
+        if self.dataset.deleted:
+            with pytest.raises(DatasetNotFoundError):
+                add()
+            assert self.dataset.versions == before
+            assert self.collect() == []
+            return
+        number = add()
+        assert self.collect()
+        assert number == len(before) + 1
+        assert self.dataset.versions[:-1] == before, "a version never changes"
+        head = self.dataset.head
+        assert head is not None
+        assert (head.number, head.content, head.rows) == (number, content, rows)
+        assert (head.columns, head.source) == (columns, source)
+
+    @rule()
+    @precondition(lambda self: not self.dataset.deleted)
+    def delete(self) -> None:
+        self.dataset.delete(at=self.tick())
+        assert len(self.collect()) == 1
+
+    @rule()
+    @precondition(lambda self: self.dataset.deleted)
+    def delete_again(self) -> None:
+        with pytest.raises(DatasetNotFoundError):
+            self.dataset.delete(at=self.tick())
+        assert self.collect() == []
+
+    @invariant()
+    def replays(self) -> None:
+        if self.history:
+            assert_replays(self.dataset, self.history)
+
+
+TestDatasetMachine = DatasetMachine.TestCase
+
+
+def test_a_bad_file_is_told_with_its_place() -> None:
+    assert InvalidCsvError("is empty").detail == "is empty"
+    error = InvalidCsvError("has 3 fields, the header has 4", row=7, column="cost")
+    assert error.detail == "row 7, column 'cost': has 3 fields, the header has 4"
