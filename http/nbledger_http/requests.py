@@ -319,6 +319,7 @@ def _output_options(members: Members | None, warnings: list[str]) -> OutputOptio
             "saveIntermediateResults", bool, default.save_intermediate_results
         ),
         generate_report=members.take("generateReport", bool, default.generate_report),
+        report_code=members.take("reportCode", Literal["show", "hide"], default.report_code),
     )
     warnings.extend(members.unknown())
     return found

@@ -88,11 +88,12 @@ class CellRangeBody(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class OutputOptionsBody(msgspec.Struct, rename="camel", kw_only=True):
-    """What is kept of the run."""
+    """What is kept of the run; with `reportCode` hide the report shows no code."""
 
     capture_outputs: bool = True
     save_intermediate_results: bool = True
     generate_report: bool = False
+    report_code: Literal["show", "hide"] = "show"
 
 
 class RetryPolicyBody(msgspec.Struct, rename="camel", kw_only=True):

@@ -94,6 +94,9 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     kernel reaches nothing but itself, with ``read_only_system`` it can write in its own folders
     only; both need namespaces. ``hidden_folders`` are empty for it where there are namespaces.
     ``run_as`` is the user, by name or number, that kernels run as; only root can set it.
+
+    ``report_browser`` is the Chromium that makes a PDF of each report as well: a program's name or
+    path, ``auto`` for one that is found, nothing for none.
     """
 
     concurrency: Annotated[int, Meta(ge=0, le=1000)] = 0
@@ -111,6 +114,7 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     read_only_system: bool = False
     hidden_folders: list[str] = []
     run_as: str = ""
+    report_browser: str = "auto"
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,7 +122,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Megabytes are millions of bytes. ``processes`` counts those at one moment, ``open_files``
     those of one process, ``disk_mb`` the files in the run's folder. Outputs beyond their limits
-    are dropped, and it is recorded that they were; every other limit ends the run.
+    are dropped, and it is recorded that they were. ``artifact_mb_per_file``,
+    ``artifact_mb_per_run`` and ``artifacts_per_run`` bound what is kept of the files that a run
+    leaves; of what is beyond them a warning tells. Every other limit ends the run.
     ``queue_seconds`` is how long a run may wait for a worker.
     """
 
@@ -130,6 +136,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     output_mb_per_cell: NotNegative = 20
     output_mb_per_run: NotNegative = 200
     outputs_per_cell: NotNegative = 1000
+    artifact_mb_per_file: NotNegative = 2_000
+    artifact_mb_per_run: NotNegative = 5_000
+    artifacts_per_run: NotNegative = 500
     queue_seconds: NotNegative = 0
 
 
