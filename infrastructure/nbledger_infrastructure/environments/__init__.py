@@ -1,0 +1,25 @@
+"""Packages that notebooks ask for: checked, looked for, and provided in cached environments."""
+
+from nbledger_infrastructure.environments.cache import (
+    Environment,
+    EnvironmentCache,
+    EnvironmentFailedError,
+    Held,
+    Tell,
+    Wanted,
+)
+from nbledger_infrastructure.environments.installed import Installed
+from nbledger_infrastructure.environments.libraries import Libraries
+from nbledger_infrastructure.environments.requirements import parse_requirement
+
+__all__ = [
+    "Environment",
+    "EnvironmentCache",
+    "EnvironmentFailedError",
+    "Held",
+    "Installed",
+    "Libraries",
+    "Tell",
+    "Wanted",
+    "parse_requirement",
+]

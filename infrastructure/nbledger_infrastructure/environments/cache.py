@@ -1,0 +1,372 @@
+"""Environments with packages beside the kernel's own, made once and kept for the next run.
+
+An environment is a virtual environment whose path goes on where the worker's own packages lie:
+it holds only what those lack, or what is asked for in another version. It is known by a key, the
+digest of the interpreter, of what that has installed, and of exactly what is added. Each has a
+lock file beside it: whoever makes or removes it holds the lock alone, whoever runs a kernel in it
+shares it. It is there only once its marker is, which is written last.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import site
+import sys
+import sysconfig
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+import structlog
+from packaging.utils import parse_wheel_filename
+
+from nbledger_infrastructure.environments import libraries, uv
+from nbledger_infrastructure.environments.installed import Installed
+
+log = structlog.get_logger(__name__)
+
+_MARKER: Final = "nbledger-environment.json"
+_LOCK_LOOK_SECONDS: Final = 0.1
+_MB: Final = 1_000_000
+
+Stage = Literal["waiting", "resolving", "building", "ready"]
+Tell = Callable[[Stage, str | None, Sequence[str]], Awaitable[None]]
+"""Called with how far an environment is: stage, key and packages, as far as they are known."""
+
+
+class EnvironmentFailedError(Exception):
+    """What is asked for cannot be provided; says why, in words for whoever asked."""
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What a kernel shall have beside its own: requirements, and libraries from a folder."""
+
+    requirements: tuple[str, ...]
+    libraries: tuple[Path, ...] = ()
+
+
+class Environment(msgspec.Struct, frozen=True):
+    """An environment that is there."""
+
+    key: str
+    folder: Path
+    packages: list[str]
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.folder / "bin" / "python"
+
+
+class Held:
+    """An environment that is not removed until it is released, or this process ends."""
+
+    def __init__(self, environment: Environment, lock: int) -> None:
+        self.environment = environment
+        self._lock: int | None = lock
+
+    def release(self) -> None:
+        """Let go of it; a second call does nothing."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    """An environment to be: what is installed, what is copied, and what to tell of it."""
+
+    key: str
+    installed: list[str]
+    copied: list[Path]
+    shown: list[str]
+
+
+class _Marker(msgspec.Struct, frozen=True):
+    packages: list[str]
+    size: int
+
+
+class EnvironmentCache:
+    """The environments in a folder, which any number of workers on one machine may share.
+
+    ``max_bytes`` bounds all of them and ``max_environment_bytes`` each one, 0 is no bound;
+    ``build_seconds`` is the time that resolving and building may take.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        installed: Installed,
+        *,
+        max_bytes: int,
+        max_environment_bytes: int,
+        build_seconds: float,
+    ) -> None:
+        self._folder = folder
+        self._installed = installed
+        self._max_bytes = max_bytes
+        self._max_environment_bytes = max_environment_bytes
+        self._build_seconds = build_seconds
+
+    async def open(self, wanted: Wanted, tell: Tell) -> Held | None:
+        """An environment with what is wanted: found, or made now; ``None`` where nothing lacks.
+
+        Raises :class:`EnvironmentFailedError`.
+        """
+        await asyncio.to_thread(self._prepare_folders)
+        request = await asyncio.to_thread(self._request_key, wanted)
+        held = await self._known(request)
+        if held is not None:
+            await tell("ready", held.environment.key, held.environment.packages)
+            return held
+        try:
+            async with asyncio.timeout(self._build_seconds):
+                held = await self._make(wanted, tell)
+        except TimeoutError:
+            raise EnvironmentFailedError(
+                f"The environment was not there within {self._build_seconds:g} seconds."
+            ) from None
+        except uv.UvError as error:
+            raise EnvironmentFailedError(f"The environment cannot be had: {error}") from error
+        except OSError as error:
+            raise EnvironmentFailedError(
+                f"The environment cannot be made: {error.strerror or error}"
+            ) from error
+        if held is None:
+            return None
+        (self._requests / request).write_text(held.environment.key, "ascii")
+        await tell("ready", held.environment.key, held.environment.packages)
+        await asyncio.to_thread(self.prune)
+        return held
+
+    @property
+    def _requests(self) -> Path:
+        """Which environment answered which request."""
+        return self._folder / "requests"
+
+    @property
+    def _locks(self) -> Path:
+        return self._folder / "locks"
+
+    @property
+    def _environments(self) -> Path:
+        return self._folder / "environments"
+
+    def _prepare_folders(self) -> None:
+        try:
+            for folder in (self._requests, self._locks, self._environments):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EnvironmentFailedError(
+                f"The folder of environments cannot be used: {error.strerror}"
+            ) from error
+
+    def _request_key(self, wanted: Wanted) -> str:
+        return _digest(
+            self._installed.fingerprint,
+            *sorted(wanted.requirements),
+            "",
+            *sorted(libraries.digest(library) for library in wanted.libraries),
+        )
+
+    async def _known(self, request: str) -> Held | None:
+        """The environment that has answered the same request before, if it is still there."""
+        try:
+            key = (self._requests / request).read_text("ascii")
+        except OSError:
+            return None
+        lock = self._try_lock(key, fcntl.LOCK_SH)
+        return None if lock is None else self._hold(key, lock)
+
+    def _hold(self, key: str, lock: int) -> Held | None:
+        """What the shared lock is on, used now; lets go of the lock where nothing is there."""
+        folder = self._environments / key
+        marker = folder / _MARKER
+        try:
+            told = msgspec.json.decode(marker.read_bytes(), type=_Marker)
+            os.utime(marker)
+        except (OSError, msgspec.MsgspecError):
+            os.close(lock)
+            return None
+        return Held(Environment(key, folder, told.packages), lock)
+
+    async def _make(self, wanted: Wanted, tell: Tell) -> Held | None:
+        await tell("resolving", None, ())
+        plan = await self._plan(wanted)
+        if plan is None:
+            return None
+        waited = False
+        while True:
+            lock = self._try_lock(plan.key, fcntl.LOCK_EX)
+            if lock is None:
+                # Somebody makes it, removes it, or runs a kernel in it.
+                shared = self._try_lock(plan.key, fcntl.LOCK_SH)
+                if shared is not None and (held := self._hold(plan.key, shared)) is not None:
+                    return held
+                if not waited:
+                    waited = True
+                    await tell("waiting", plan.key, plan.shown)
+                # The system tells nobody that a lock has become free but who sleeps in it.
+                await asyncio.sleep(_LOCK_LOOK_SECONDS)
+                continue
+            try:
+                if not (self._environments / plan.key / _MARKER).exists():
+                    await tell("building", plan.key, plan.shown)
+                    await self._build(plan, lock)
+                fcntl.flock(lock, fcntl.LOCK_SH)
+            except BaseException:
+                os.close(lock)
+                raise
+            # For a moment the lock was nobody's.
+            if (held := self._hold(plan.key, lock)) is not None:
+                return held
+
+    async def _plan(self, wanted: Wanted) -> _Plan | None:
+        """What has to be added for what is wanted; ``None`` where nothing has."""
+        wheels = {
+            str(parse_wheel_filename(path.name)[0]): str(path)
+            for path in wanted.libraries
+            if path.suffix == ".whl"
+        }
+        packages: list[str] = []
+        if wanted.requirements or wheels:
+            asked = [
+                *wanted.requirements,
+                *wheels.values(),
+                *self._installed.kernel_packages(),
+            ]
+            packages = await uv.resolve(sys.executable, asked, cwd=self._folder)
+        if not packages and not wanted.libraries:
+            return None
+        # What a library of the folder is, its content tells, and not its version.
+        sources = [
+            f"{path.name} {await asyncio.to_thread(libraries.digest, path)}"
+            for path in sorted(wanted.libraries)
+        ]
+        digest = _digest(self._installed.fingerprint, *packages, "", *sources)
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        copied = [path for path in wanted.libraries if path.suffix != ".whl"]
+        return _Plan(
+            key=f"py{version}-{digest[:20]}",
+            installed=[
+                *(each for each in packages if each.partition("==")[0] not in wheels),
+                *wheels.values(),
+            ],
+            copied=copied,
+            shown=[*packages, *(path.stem for path in copied)],
+        )
+
+    async def _build(self, plan: _Plan, lock: int) -> None:
+        """Make it whole, or leave nothing of it."""
+        folder = self._environments / plan.key
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        try:
+            await uv.make_environment(folder, base=sys.executable, keep=(lock,))
+            target = _site_packages(folder)
+            (target / "_nbledger_base.pth").write_text(_base_path(), "utf-8")
+            if plan.installed:
+                python = folder / "bin" / "python"
+                await uv.install(python, plan.installed, cwd=folder, keep=(lock,))
+            await asyncio.to_thread(_copy_libraries, plan.copied, target)
+            size = await asyncio.to_thread(self._measure, folder)
+            content = msgspec.json.encode(_Marker(plan.shown, size))
+            (folder / f"{_MARKER}.new").write_bytes(content)
+            (folder / f"{_MARKER}.new").replace(folder / _MARKER)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        log.info("environment built", environment=plan.key, packages=len(plan.shown), bytes=size)
+
+    def _measure(self, folder: Path) -> int:
+        """Its size in bytes; raises :class:`EnvironmentFailedError` where that is too much."""
+        size = sum(path.lstat().st_size for path in _files(folder))
+        if 0 < self._max_environment_bytes < size:
+            raise EnvironmentFailedError(
+                f"The environment takes {size // _MB} MB, and may take "
+                f"{self._max_environment_bytes // _MB} MB."
+            )
+        return size
+
+    def prune(self) -> None:
+        """Remove what nobody finished, then the longest unused, until all fits the bound."""
+        kept: list[tuple[float, int, str]] = []
+        for folder in self._environments.iterdir():
+            marker = folder / _MARKER
+            try:
+                size = msgspec.json.decode(marker.read_bytes(), type=_Marker).size
+                kept.append((marker.stat().st_mtime, size, folder.name))
+            except (OSError, msgspec.MsgspecError):
+                self._remove(folder.name, only_unfinished=True)
+        total = sum(size for _, size, _ in kept)
+        for _, size, key in sorted(kept):
+            if not self._max_bytes or total <= self._max_bytes:
+                break
+            if self._remove(key):
+                total -= size
+                log.info("environment removed", environment=key, bytes=size)
+        there = {folder.name for folder in self._environments.iterdir()}
+        for request in self._requests.iterdir():
+            with contextlib.suppress(OSError):
+                if request.read_text("ascii") not in there:
+                    request.unlink()
+
+    def _remove(self, key: str, *, only_unfinished: bool = False) -> bool:
+        """Remove it unless somebody uses it; whether it is gone."""
+        lock = self._try_lock(key, fcntl.LOCK_EX)
+        if lock is None:
+            return False
+        try:
+            folder = self._environments / key
+            if only_unfinished and (folder / _MARKER).exists():
+                return False
+            (folder / _MARKER).unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            return True
+        finally:
+            os.close(lock)
+
+    def _try_lock(self, key: str, how: int) -> int | None:
+        # The file stays when the environment goes: removing it would race.
+        lock = os.open(self._locks / key, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(lock, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        return lock
+
+
+def _digest(*lines: str) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _site_packages(folder: Path) -> Path:
+    return Path(
+        sysconfig.get_path("purelib", "venv", {"base": str(folder), "platbase": str(folder)})
+    )
+
+
+def _base_path() -> str:
+    """Lines that add the folders of this interpreter's packages, with what they add in turn."""
+    folders = [*site.getsitepackages()]
+    if site.ENABLE_USER_SITE:
+        folders.append(site.getusersitepackages())
+    known = [folder for folder in folders if Path(folder).is_dir()]
+    return "".join(f"import site; site.addsitedir({folder!r})\n" for folder in known)
+
+
+def _copy_libraries(paths: Sequence[Path], target: Path) -> None:
+    for path in paths:
+        if path.is_dir():
+            shutil.copytree(path, target / path.name, ignore=shutil.ignore_patterns("*.pyc"))
+        elif path.suffix == ".py":
+            shutil.copyfile(path, target / path.name)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for parent, _, names in os.walk(folder):
+        yield from (Path(parent, name) for name in names)
