@@ -77,7 +77,7 @@ PRIORITIES: tuple[Priority, ...] = ("High", "Normal", "Low")
 
 EnvironmentStage = Literal["waiting", "resolving", "building", "ready"]
 
-ArtifactKind = Literal["report", "dataset", "model", "metric", "file"]
+ArtifactKind = Literal["report", "dataset", "model", "file"]
 
 RetryReason = Literal["worker_lost", "kernel_died", "cell_error", "run_timeout", "cell_timeout"]
 

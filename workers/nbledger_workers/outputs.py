@@ -2,8 +2,6 @@
 
 import asyncio
 import hashlib
-import re
-import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -11,13 +9,9 @@ import msgspec
 
 from nbledger_domain.execution import Output, Representation
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope
+from nbledger_workers import figures
 from nbledger_workers.kernel.forms import forms
-
-_DATA_FRAME: Final = re.compile(
-    rb"""<table[^>]*\bclass=["'][^"']*\bdataframe\b|<table[^>]*\bid=["']T_[0-9a-f]+["']"""
-)
-_SVG_SIZE: Final = re.compile(rb"""\b(width|height)=["']([0-9.]+)(pt|px)?["']""")
-_PIXELS_PER_POINT: Final = 4 / 3
+from nbledger_workers.tables import find_table
 
 # As many writes at once to the artifact store, for one run.
 _WRITERS: Final = 8
@@ -25,6 +19,9 @@ _WRITERS: Final = 8
 _SMALL_BYTES: Final = 32_768
 # Digests of what was stored lately, so that outputs that come again are not written again.
 _REMEMBERED: Final = 5_000
+
+DATA_FRAME: Final = "dataFrame"
+"""Member of the metadata of an output that is a table."""
 
 _Contents = list[tuple[str, bytes]]
 
@@ -53,7 +50,7 @@ class OutputKeeper:
     async def keep(self, place: int, raw: Sequence[bytes], *, title: str | None) -> list[Output]:
         """Store every form of the outputs (each the JSON of one nbformat 4 output).
 
-        ``place`` is that of the cell. ``title`` goes to displays and results.
+        ``place`` is that of the cell. ``title`` goes to displays and results that have none.
         """
         if sum(map(len, raw)) < _SMALL_BYTES:
             found = self._take_apart(place, raw, title)
@@ -137,72 +134,26 @@ def _output(
             stream=output.get("name") if kind == "stream" else None,
         )
     metadata = dict(output.get("metadata") or {})
-    if any(media == "text/html" and _DATA_FRAME.search(content) for media, _, content in found):
-        metadata["dataFrame"] = True
-    width, height = _dimensions(found, metadata)
+    # Only we say so.
+    metadata.pop(DATA_FRAME, None)
+    contents = [(media_type, content) for media_type, _, content in found]
+    tables = [
+        table for media_type, content in contents if (table := find_table(media_type, content))
+    ]
+    if tables:
+        metadata[DATA_FRAME] = True
+    width, height = figures.size(contents, metadata)
     return Output(
         output_type=kind,
         representations=representations,
-        title=title,
+        title=figures.title(contents, metadata) or title,
         width=width,
         height=height,
+        rows=next((table.rows for table in tables if table.rows is not None), None),
+        columns=next((table.columns for table in tables if table.columns is not None), None),
         metadata=metadata,
     )
 
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _dimensions(
-    found: Sequence[tuple[str, str, bytes]], metadata: Mapping[str, Any]
-) -> tuple[int | None, int | None]:
-    """Width and height in pixels of the first image: as told, else as in its header."""
-    for media_type, _, content in found:
-        if not media_type.startswith("image/"):
-            continue
-        told = metadata.get(media_type)
-        if isinstance(told, Mapping):
-            width, height = _size(told.get("width")), _size(told.get("height"))
-            if width and height:
-                return width, height
-        return _header_size(content) or (None, None)
-    return None, None
-
-
-def _size(value: Any) -> int | None:
-    return round(value) if isinstance(value, int | float) and 0 < value < 1e6 else None
-
-
-def _header_size(content: bytes) -> tuple[int, int] | None:
-    if content.startswith(b"\x89PNG\r\n\x1a\n") and len(content) >= 24:
-        width, height = struct.unpack(">II", content[16:24])
-        return width, height
-    if content.startswith((b"GIF87a", b"GIF89a")) and len(content) >= 10:
-        width, height = struct.unpack("<HH", content[6:10])
-        return width, height
-    if content.startswith(b"\xff\xd8"):
-        return _jpeg_size(content)
-    start = content.find(b"<svg")
-    if start >= 0:
-        tag = content[start : content.find(b">", start)]
-        sizes = {
-            name: float(number) * (_PIXELS_PER_POINT if unit == b"pt" else 1)
-            for name, number, unit in _SVG_SIZE.findall(tag)
-            if number.count(b".") <= 1 and number != b"."
-        }
-        if len(sizes) == 2:
-            return round(sizes[b"width"]), round(sizes[b"height"])
-    return None
-
-
-def _jpeg_size(content: bytes) -> tuple[int, int] | None:
-    at = 2
-    while at + 9 <= len(content) and content[at] == 0xFF:
-        marker = content[at + 1]
-        # The frame headers: C0 to CF, without the three that define tables.
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack(">HH", content[at + 5 : at + 9])
-            return width, height
-        at += 2 + int(struct.unpack(">H", content[at + 2 : at + 4])[0])
-    return None

@@ -1,0 +1,103 @@
+"""What is told of outputs: tables with their size, figures with their title and size."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pytest
+from matplotlib.figure import Figure
+
+from nbledger_workers import figures
+from nbledger_workers.tables import DATA_RESOURCE, Table, find_table
+
+FRAME = pd.DataFrame({"case": range(5), "activity": list("abcde")})
+R_FRAME = """<table class="dataframe">
+<caption>A tibble: 3 \N{MULTIPLICATION SIGN} 2</caption>
+<thead><tr><th scope=col>a</th><th scope=col>b</th></tr></thead>
+<tbody><tr><td>1</td><td>x</td></tr></tbody></table>"""
+PLAIN = (
+    "<div style='x'>\n<h3>Top</h3><table border=1><tr><th>a</th></tr><tr><td>1</td></tr></table>"
+)
+
+
+@pytest.mark.parametrize(
+    ("html", "table"),
+    [
+        (FRAME._repr_html_(), Table(5, 2)),  # type: ignore[operator]
+        (pd.concat([FRAME] * 100)._repr_html_(), Table(500, 2)),  # type: ignore[operator]
+        (FRAME.head(0)._repr_html_(), Table(0, 2)),  # type: ignore[operator]
+        (FRAME.style._repr_html_(), Table(5, 2)),  # type: ignore[operator]
+        (pl.DataFrame(FRAME.to_dict("list"))._repr_html_(), Table(5, 2)),
+        (pl.DataFrame({"a": range(1234)})._repr_html_(), Table(1234, 1)),
+        (R_FRAME, Table(3, 2)),
+        (PLAIN, Table(1, 1)),
+        ("<table class='dataframe'>", Table(0, None)),
+        ("<p>A page</p><ul><li>one</li></ul><table><tr><th>a</th></tr></table>", None),
+        ("<table class='simpletable'><tr><th>R2</th><td>0.9</td></tr></table>", None),
+        ("<table><tr><td>only layout</td></tr></table>", None),
+        ("<div>Dataset contains 15,420 records</div>", None),
+        ("", None),
+    ],
+)
+def test_tables_in_html(html: str, table: Table | None) -> None:
+    assert find_table("text/html", html.encode()) == table
+
+
+def test_tables_in_other_forms() -> None:
+    assert find_table("text/csv", b"a,b\n1,2\n3,4\n\n") == Table(2, 2)
+    assert find_table("text/csv", b"") is None
+    schema = FRAME.to_json(orient="table").encode()
+    assert find_table(DATA_RESOURCE, schema) == Table(None, 2)
+    assert find_table(DATA_RESOURCE, b"[1") == Table(None, None)
+    assert find_table("text/plain", b"<table class='dataframe'>") is None
+
+
+def test_html_made_to_take_long_does_not() -> None:
+    for html in (b"<div>" * 400_000, b" " * 2_000_000 + b"x", b"<style>" * 300_000):
+        assert find_table("text/html", html) is None
+
+
+def picture(kind: str, **metadata: str) -> bytes:
+    figure, file = Figure(figsize=(4, 3), dpi=100), io.BytesIO()
+    figure.subplots().plot([1, 2])
+    figure.savefig(file, format=kind, metadata=metadata or None)
+    return file.getvalue()
+
+
+def chart(content: Any) -> bytes:
+    return json.dumps(content).encode()
+
+
+PLOTLY = {"data": [], "layout": {"title": {"text": "<b>Cycle</b> times"}, "width": 700.2}}
+VEGA = {"title": ["Cases", "per week"], "width": 300, "height": 200, "mark": "bar"}
+
+
+@pytest.mark.parametrize(
+    ("media_type", "content", "title", "size"),
+    [
+        ("image/png", picture("png", Title="Flow & wait"), "Flow & wait", (400, 300)),
+        ("image/png", picture("png"), None, (400, 300)),
+        ("image/jpeg", picture("jpeg"), None, (400, 300)),
+        ("image/webp", picture("webp"), None, (400, 300)),
+        ("image/svg+xml", b"<svg width='9' height='7'><title>A &amp; B</title>", "A & B", (9, 7)),
+        ("application/vnd.plotly.v1+json", chart(PLOTLY), "Cycle times", (None, None)),
+        ("application/vnd.vegalite.v5+json", chart(VEGA), "Cases per week", (300, 200)),
+        ("application/vnd.vega.v5+json", b"[1", None, (None, None)),
+        ("text/html", b"<table><caption>Rework</caption><tr>", "Rework", (None, None)),
+        ("text/html", R_FRAME.encode(), None, (None, None)),
+        ("image/png", b"\x89PNG\r\n\x1a\n\0\0", None, (None, None)),
+        ("image/webp", b"RIFF\0\0\0\0WEBPVP8 ", None, (None, None)),
+    ],
+)
+def test_figures(
+    media_type: str, content: bytes, title: str | None, size: tuple[int | None, int | None]
+) -> None:
+    forms = [(media_type, content), ("text/plain", b"<Figure size 400x300>")]
+    assert figures.title(forms, {}) == title
+    assert figures.title(forms, {"title": " Said \n so "}) == "Said so"
+    assert figures.size(forms, {}) == size
+    assert figures.size(forms, {media_type: {"width": 40, "height": 30}}) == (40, 30)
