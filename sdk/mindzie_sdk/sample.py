@@ -21,6 +21,7 @@ _HOURS = {
     "Reject Application": 1.5,
 }
 """Mean hours from the step before to this one."""
+COLUMNS = ("case_id", "activity", "timestamp", "resource", "amount")
 
 
 def sample_event_log(cases: int = 400) -> "pd.DataFrame":
@@ -31,7 +32,7 @@ def sample_event_log(cases: int = 400) -> "pd.DataFrame":
     import pandas as pd  # noqa: PLC0415 (so that importing the package stays quick)
 
     rows = [row for number in range(1, cases + 1) for row in _case(number)]
-    return pd.DataFrame(rows, columns=["case_id", "activity", "timestamp", "resource", "amount"])
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _case(number: int) -> list[tuple[str, str, datetime, str, float]]:

@@ -1,0 +1,192 @@
+"""What is recorded of a fitted model, and the forms in which it is kept."""
+
+import math
+import numbers
+import pickle
+import platform
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+_SCORES = {
+    "best_score_": "best_score",
+    "best_validation_score_": "best_validation_score",
+    "inertia_": "inertia",
+    "log_marginal_likelihood_value_": "log_marginal_likelihood",
+    "loss_": "loss",
+    "lower_bound_": "lower_bound",
+    "oob_score_": "oob_score",
+    "reconstruction_err_": "reconstruction_error",
+}
+"""Attributes in which scikit-learn's estimators keep how well they fit, and what that is called."""
+
+_MOST_FEATURES = 10_000
+
+
+def describe(
+    estimator: object,
+    *,
+    features: Iterable[str] | None,
+    metrics: Mapping[str, float] | None,
+    target: str | None,
+) -> dict[str, Any]:
+    """Type, features, target, metrics, accuracy and libraries of a fitted estimator.
+
+    What is given comes before what the estimator tells of itself. Raises sklearn's NotFittedError
+    for an estimator of it that is not fitted, ValueError for a metric that is no finite number.
+
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> tree = DecisionTreeClassifier().fit([[0], [1]], ["slow", "fast"])
+    >>> told = describe(tree, features=["hours"], metrics={"accuracy": 1}, target="pace")
+    >>> told["modelType"], told["features"], told["accuracy"]
+    ('DecisionTreeClassifier', ['hours'], 1.0)
+    """
+    _require_fitted(estimator)
+    told = {**_own_scores(estimator), **_numbers(metrics or {})}
+    accuracy = told.get("accuracy", _own_accuracy(estimator))
+    if accuracy is not None:
+        told["accuracy"] = accuracy
+    return {
+        "modelType": type(_final(estimator)).__name__,
+        "features": list(features) if features is not None else _own_features(estimator),
+        "target": target,
+        "metrics": told,
+        "accuracy": accuracy,
+        "libraries": _libraries(estimator),
+    }
+
+
+def write_pickle(estimator: object, path: Path) -> None:
+    """Pickle it. Raises ValueError, with the reason, for what cannot be pickled."""
+    try:
+        with path.open("wb") as file:
+            pickle.dump(estimator, file, protocol=5)
+    except (pickle.PicklingError, AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(f"This {type(estimator).__name__} cannot be pickled: {error}") from error
+
+
+def write_skops(estimator: object, path: Path) -> bool:
+    """Write the form that is loaded without running code; False where there is none.
+
+    That is so without skops, for what is no estimator of scikit-learn, and for parts that skops
+    cannot express.
+    """
+    if not _is_sklearn(estimator):
+        return False
+    try:
+        import skops.io  # noqa: PLC0415 (slow to import, and not everywhere)
+    except ImportError:
+        return False
+    try:
+        skops.io.dump(estimator, path)
+    except OSError:
+        raise
+    except Exception:  # noqa: BLE001 - parts of an estimator raise anything
+        return False
+    return True
+
+
+def number(value: object, name: str) -> int | float:
+    """It as a number of JSON. Raises TypeError or ValueError, naming it, where it is none."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        item = getattr(value, "item", None)  # a scalar of numpy or an array of one
+        plain = item() if callable(item) and getattr(value, "size", 1) == 1 else None
+        if isinstance(plain, bool) or not isinstance(plain, numbers.Real):
+            raise TypeError(f"{name!r} must be a number, and is a {type(value).__name__}.")
+        value = plain
+    if not math.isfinite(value):
+        raise ValueError(f"{name!r} is {value}, which is no finite number.")
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
+
+
+def _numbers(metrics: Mapping[str, object]) -> dict[str, float]:
+    return {str(name): float(number(value, str(name))) for name, value in metrics.items()}
+
+
+def _require_fitted(estimator: object) -> None:
+    if _is_sklearn(estimator):
+        from sklearn.utils.validation import check_is_fitted  # noqa: PLC0415
+
+        check_is_fitted(estimator)
+
+
+def _is_sklearn(estimator: object) -> bool:
+    base = sys.modules.get("sklearn.base")
+    return base is not None and isinstance(estimator, base.BaseEstimator)
+
+
+def _steps(estimator: object) -> Iterator[object]:
+    """The estimator, and those that it is made of: a search's best, all of a pipeline."""
+    yield estimator
+    best = getattr(estimator, "best_estimator_", None)
+    if best is not None:
+        yield from _steps(best)
+    steps = getattr(estimator, "steps", None)
+    if isinstance(steps, list):
+        for step in steps:
+            yield from _steps(step[1] if isinstance(step, tuple) else step)
+
+
+def _final(estimator: object) -> object:
+    """The estimator that predicts: the best one of a search, the last one of a pipeline."""
+    *_, last = (each for each in _steps(estimator) if not isinstance(each, str | None))
+    return last
+
+
+def _own_features(estimator: object) -> list[str]:
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is not None:
+        return [str(name) for name in names]
+    count = getattr(estimator, "n_features_in_", None)
+    if isinstance(count, numbers.Integral) and int(count) <= _MOST_FEATURES:
+        return [f"x{at}" for at in range(int(count))]  # what scikit-learn calls them
+    return []
+
+
+def _own_scores(estimator: object) -> dict[str, float]:
+    found = {}
+    for each in (_final(estimator), estimator):
+        for attribute, name in _SCORES.items():
+            try:
+                found[name] = float(number(getattr(each, attribute, None), name))
+            except (TypeError, ValueError):
+                continue
+    return found
+
+
+def _own_accuracy(estimator: object) -> float | None:
+    """The share of right answers on rows that the model was not fitted on, if it kept that."""
+    if not _classifies(estimator):
+        return None
+    scores = _own_scores(estimator)
+    if "best_score" in scores and getattr(estimator, "scoring", "") in (None, "accuracy"):
+        return scores["best_score"]
+    if "oob_score" in scores and getattr(_final(estimator), "oob_score", None) is True:
+        return scores["oob_score"]
+    return None
+
+
+def _classifies(estimator: object) -> bool:
+    if not _is_sklearn(estimator):
+        return False
+    from sklearn.base import is_classifier  # noqa: PLC0415
+
+    return bool(is_classifier(estimator))
+
+
+def _libraries(estimator: object) -> dict[str, str]:
+    """What must be there to load it, as far as its own types and those of its steps tell."""
+    tops = {
+        kind.__module__.partition(".")[0]
+        for each in _steps(estimator)
+        for kind in type(each).__mro__
+    }
+    if "sklearn" in tops:
+        tops.add("numpy")
+    versions = {
+        {"sklearn": "scikit-learn"}.get(top, top): str(sys.modules[top].__version__)
+        for top in sorted(tops)
+        if hasattr(sys.modules.get(top), "__version__")
+    }
+    return {"python": platform.python_version(), **versions}
