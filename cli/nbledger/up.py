@@ -106,6 +106,9 @@ async def _start_services(
         "NBLEDGER_KAFKA_BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
         "NBLEDGER_ARTIFACTS_URL": settings.artifacts.url,
         "NBLEDGER_WORKER_WORK_FOLDER": settings.worker.work_folder,
+        "NBLEDGER_ENVIRONMENTS_FOLDER": (
+            settings.environments.folder or str(home.path / "environments")
+        ),
         "NBLEDGER_WORKER_SHUTDOWN_GRACE_SECONDS": str(STOP_SECONDS - 2),
         "NBLEDGER_HTTP_DRAIN_SECONDS": str(STOP_SECONDS - 2),
         "NBLEDGER_HTTP_PORT": port,

@@ -121,8 +121,7 @@ class EnvironmentCache:
         request = await asyncio.to_thread(self._request_key, wanted)
         held = await self._known(request)
         if held is not None:
-            await tell("ready", held.environment.key, held.environment.packages)
-            return held
+            return await _told(held, tell)
         try:
             async with asyncio.timeout(self._build_seconds):
                 held = await self._make(wanted, tell)
@@ -138,10 +137,13 @@ class EnvironmentCache:
             ) from error
         if held is None:
             return None
-        (self._requests / request).write_text(held.environment.key, "ascii")
-        await tell("ready", held.environment.key, held.environment.packages)
-        await asyncio.to_thread(self.prune)
-        return held
+        try:
+            (self._requests / request).write_text(held.environment.key, "ascii")
+            await asyncio.to_thread(self.prune)
+        except BaseException:
+            held.release()
+            raise
+        return await _told(held, tell)
 
     @property
     def _requests(self) -> Path:
@@ -338,6 +340,16 @@ class EnvironmentCache:
             os.close(lock)
             return None
         return lock
+
+
+async def _told(held: Held, tell: Tell) -> Held:
+    """Tell that it is there; let go of it where that cannot be told."""
+    try:
+        await tell("ready", held.environment.key, held.environment.packages)
+    except BaseException:
+        held.release()
+        raise
+    return held
 
 
 def _digest(*lines: str) -> str:

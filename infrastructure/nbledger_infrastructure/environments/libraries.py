@@ -27,9 +27,13 @@ class Libraries:
         """Where the library lies in the folder."""
         return self._all().get(_normal(name))
 
+    def comes_with_service(self, name: str) -> bool:
+        """Whether every Python kernel has it."""
+        return _normal(name) in PROVIDED
+
     def is_known(self, name: str) -> bool:
         """Whether it comes with the service or lies in the folder."""
-        return _normal(name) in PROVIDED or self.find(name) is not None
+        return self.comes_with_service(name) or self.find(name) is not None
 
     def names(self) -> list[str]:
         """Every library there is."""

@@ -74,6 +74,7 @@ _IFF_UP: Final = 1
 _INIT: Final = ("/bin/sh", "-c", "trap '' CHLD; exec cat")
 
 _PROBE_SECONDS: Final = 20.0
+_PLACES: Final = ("folders", "visible", "protected", "hidden")
 
 
 class IsolationError(Exception):
@@ -86,9 +87,10 @@ class Isolation:
 
     `folders` are its own: they exist, stay visible and writable, and go to `user` when there is
     one (a user id and a group id; root only). `temporary` is the folder that /tmp and /var/tmp
-    become. `visible` stays to be seen where it lies below a place that is covered. `hidden` is
-    covered by nothing. `network` is "host" or "none". `read_only` leaves nothing writable but
-    its own folders. `shared_memory` bounds /dev/shm, in bytes; 0 is the system's bound.
+    become. `visible` stays to be seen where it lies below a place that is covered. `protected`
+    does too, and cannot be written. `hidden` is covered by nothing. `network` is "host" or
+    "none". `read_only` leaves nothing writable but its own folders. `shared_memory` bounds
+    /dev/shm, in bytes; 0 is the system's bound.
     """
 
     level: str = "process"
@@ -96,6 +98,7 @@ class Isolation:
     folders: tuple[str, ...] = ()
     temporary: str = ""
     visible: tuple[str, ...] = ()
+    protected: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
     read_only: bool = False
     shared_memory: int = 0
@@ -104,7 +107,7 @@ class Isolation:
     @classmethod
     def from_json(cls, members: dict[str, Any]) -> Isolation:
         """Read what `to_json` wrote."""
-        lists = {name: tuple(members[name]) for name in ("folders", "visible", "hidden")}
+        lists = {name: tuple(members[name]) for name in _PLACES}
         user = members["user"]
         return cls(**{**members, **lists, "user": None if user is None else (user[0], user[1])})
 
@@ -347,7 +350,9 @@ def _mount_private(isolation: Isolation) -> list[str]:
             return f"/proc/self/fd/{descriptor}"
 
         # All are opened before the first is covered.
-        kept = {path: opened(path) for path in _outermost((*isolation.folders, *isolation.visible))}
+        visible = (*isolation.folders, *isolation.visible, *isolation.protected)
+        kept = {path: opened(path) for path in _outermost(visible)}
+        protected = {path: opened(path) for path in _outermost(isolation.protected)}
         temporary = opened(isolation.temporary) if isolation.temporary else None
         for place in covers:
             if temporary is None:
@@ -369,12 +374,20 @@ def _mount_private(isolation: Isolation) -> list[str]:
                 _mount(source, path, "", _MS_BIND | _MS_REC)
         for place in folders:
             _mount("", place, "", _READ_ONLY)
+        _protect(protected)
     writable = [*covers, *(path for path in kept if path in own)]
     if Path("/dev/shm").is_dir():  # noqa: S108 - what is mounted is nobody else's
         size = f",size={isolation.shared_memory}" if isolation.shared_memory else ""
         _mount("tmpfs", "/dev/shm", "tmpfs", _MS_NOSUID | _MS_NODEV, f"mode=1777{size}")  # noqa: S108
         writable.append("/dev/shm")  # noqa: S108
     return writable
+
+
+def _protect(sources: dict[str, str]) -> None:
+    """Let nothing be written in these folders, each given with where it is mounted from."""
+    for path, source in sources.items():
+        _mount(source, path, "", _MS_BIND | _MS_REC)
+        _set_read_only(path, on=True, recursive=True)
 
 
 def _make_mount_point(path: str) -> None:

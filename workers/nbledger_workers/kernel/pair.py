@@ -11,11 +11,13 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from nbledger_infrastructure.environments import Environment
 from nbledger_workers.kernel import launchers, processes
 from nbledger_workers.kernel.environment import child_environment
 from nbledger_workers.kernel.isolation import Isolation
@@ -317,23 +319,39 @@ def new_launch(
     startup_timeout: float = 60.0,
     process_limits: Mapping[str, int] | None = None,
     confine: Callable[[Path, Path], Isolation] | None = None,
+    environment: Environment | None = None,
 ) -> Launch:
-    """What a child needs for a kernel in `folder`; makes the folder of its sockets."""
+    """What a child needs for a kernel in `folder`; makes the folder of its sockets.
+
+    A Python kernel is started in `environment`, where there is one.
+    """
     runtime_dir = _make_runtime_dir()
-    isolation = None
+    isolation: Isolation | None = None
     if confine is not None:
         (folder / ".tmp").mkdir(mode=0o700, exist_ok=True)
-        isolation = confine(folder, runtime_dir).to_json()
+        isolation = confine(folder, runtime_dir)
+    given = dict(env or {})
+    if environment is not None:
+        given |= _variables(environment)
+        if isolation is not None:
+            isolation = replace(isolation, protected=(str(environment.folder),))
     return Launch(
         runtime_dir=str(runtime_dir),
         token=uuid.uuid4().hex,
         working_dir=str(folder),
         kernel_name=kernel_name,
-        env=dict(env or {}),
+        python="" if environment is None else str(environment.python),
+        env=given,
         startup_timeout=startup_timeout,
         process_limits=dict(process_limits or {}),
-        isolation=isolation,
+        isolation=None if isolation is None else isolation.to_json(),
     )
+
+
+def _variables(environment: Environment) -> dict[str, str]:
+    """What makes programs that a cell starts those of the environment."""
+    path = [str(environment.python.parent), os.environ.get("PATH", os.defpath)]
+    return {"VIRTUAL_ENV": str(environment.folder), "PATH": os.pathsep.join(path)}
 
 
 def _make_runtime_dir() -> Path:

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from nbledger_infrastructure.environments import Environment
 from nbledger_workers.kernel.isolation import Isolation
 from nbledger_workers.kernel.launchers import LauncherLost
 from nbledger_workers.kernel.pair import (
@@ -144,15 +145,17 @@ class KernelPool:
             return Waiting(0, None)
         return Waiting(len(shelf.ready), shelf.memory_bytes)
 
-    async def take(self, kernel_name: str) -> Pair:
+    async def take(self, kernel_name: str, environment: Environment | None = None) -> Pair:
         """A pair for one run: ready, or being started when none is. The caller closes it.
+
+        Kernels that wait are in no `environment`: for one a kernel is started now.
 
         Raises OSError or LauncherLost when not even a supervising child can be started; why a
         kernel does not start is what the pair itself reports.
         """
-        shelf = self._shelves.get(kernel_name)
+        shelf = self._shelves.get(kernel_name) if environment is None else None
         if shelf is None:
-            return await self._new(kernel_name)
+            return await self._new(kernel_name, environment)
         pair: Pair | None = None
         if shelf.ready:
             pair = shelf.ready.popleft()
@@ -231,7 +234,7 @@ class KernelPool:
             "kernel not started", kernel=shelf.kernel_name, failures=shelf.failures, reason=detail
         )
 
-    async def _new(self, kernel_name: str) -> Pair:
+    async def _new(self, kernel_name: str, environment: Environment | None = None) -> Pair:
         folder = Path(tempfile.mkdtemp(prefix="run-", dir=self._folder))
         launch = new_launch(
             folder,
@@ -239,6 +242,7 @@ class KernelPool:
             startup_timeout=self._startup_timeout,
             process_limits=self._process_limits,
             confine=self._confine,
+            environment=environment,
         )
         try:
             return await Pair.start(launch, self._launchers)

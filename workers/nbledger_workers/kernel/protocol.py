@@ -126,13 +126,15 @@ class Launch(DownMessage, frozen=True, kw_only=True):
     `runtime_dir` is a short private folder for sockets; `token` marks every process of the run
     through its environment, so that none is left over. `process_limits` are resource limits of
     each process by name without RLIMIT_, `isolation` is `isolation.Isolation` as members; both
-    need a launcher. The rest is as in `RunNotebook`.
+    need a launcher. `python` is the interpreter of a Python kernel where it is not the child's
+    own. The rest is as in `RunNotebook`.
     """
 
     runtime_dir: str
     token: str
     working_dir: str
     kernel_name: str = "python3"
+    python: str = ""
     env: dict[str, str] = {}
     startup_timeout: float = 60.0
     process_limits: dict[str, int] = {}

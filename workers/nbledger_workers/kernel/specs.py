@@ -26,7 +26,12 @@ class KernelOffer(msgspec.Struct, frozen=True):
 
 
 class InterpreterKernelSpecManager(KernelSpecManager):
-    """Kernelspecs as installed, but `python3` is always the interpreter that runs this."""
+    """Kernelspecs as installed, but `python3` is always `python`: the interpreter that runs this.
+
+    Where another one is set, it must find what this one finds.
+    """
+
+    python: str = sys.executable
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         """Return the spec; raises NoSuchKernel."""
@@ -35,7 +40,7 @@ class InterpreterKernelSpecManager(KernelSpecManager):
         if importlib.util.find_spec("ipykernel_launcher") is None:
             raise NoSuchKernel(kernel_name)
         return KernelSpec(
-            argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+            argv=[self.python, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
             display_name="Python 3 (ipykernel)",
             language="python",
             metadata={"debugger": True},

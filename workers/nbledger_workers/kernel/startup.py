@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -82,9 +83,11 @@ class Kernel:
         context = zmq.asyncio.Context()
         # A bounded queue would drop messages in silence when the kernel is the faster one.
         context.setsockopt(zmq.RCVHWM, 0)
+        specs = InterpreterKernelSpecManager()
+        specs.python = launch.python or sys.executable
         manager = AsyncKernelManager(
             kernel_name=launch.kernel_name,
-            kernel_spec_manager=InterpreterKernelSpecManager(),
+            kernel_spec_manager=specs,
             transport="ipc",
             ip=str(runtime / "s"),
             connection_file=str(runtime / "k.json"),
