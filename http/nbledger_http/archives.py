@@ -1,16 +1,39 @@
 """ZIP archives, written while they are sent."""
 
+import asyncio
+import contextlib
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime
 from typing import IO, NamedTuple, cast
 
+_SMALL_BYTES = 16_384
+"""Smaller pieces are compressed faster than another thread is asked to."""
+
+_COMPRESSED = (
+    "image/png",
+    "image/jpeg",
+    "image/webp",
+    "image/gif",
+    "audio/",
+    "video/",
+    "application/zip",
+    "application/gzip",
+    "application/vnd.apache.parquet",
+)
+
 
 class Entry(NamedTuple):
-    """A file of an archive: its name, and its content in pieces."""
+    """A file of an archive: its name, its content in pieces, and whether to compress it."""
 
     name: str
-    pieces: AsyncIterator[bytes]
+    pieces: AsyncGenerator[bytes]
+    compress: bool = True
+
+
+def worth_compressing(content_type: str) -> bool:
+    """Whether content of this media type is not compressed yet."""
+    return not content_type.startswith(_COMPRESSED)
 
 
 class _Outlet:
@@ -31,21 +54,25 @@ class _Outlet:
         return b"".join(parts)
 
 
-async def zip_stream(entries: AsyncIterator[Entry], *, at: datetime) -> AsyncIterator[bytes]:
+async def zip_stream(entries: AsyncIterator[Entry], *, at: datetime) -> AsyncGenerator[bytes]:
     """A ZIP archive in pieces; of files with one name the first is taken. ``at`` dates them."""
     outlet = _Outlet()
     taken: set[str] = set()
     with zipfile.ZipFile(cast("IO[bytes]", outlet), "w", zipfile.ZIP_DEFLATED) as archive:
-        async for name, pieces in entries:
-            if name in taken:
-                continue
-            taken.add(name)
-            info = zipfile.ZipInfo(name, at.astimezone(UTC).timetuple()[:6])
-            info.compress_type = zipfile.ZIP_DEFLATED
-            info.external_attr = 0o644 << 16
-            with archive.open(info, "w", force_zip64=True) as file:
-                async for piece in pieces:
-                    file.write(piece)
-                    if found := outlet.collect():
-                        yield found
+        async for name, pieces, compress in entries:
+            async with contextlib.aclosing(pieces):
+                if name in taken:
+                    continue
+                taken.add(name)
+                info = zipfile.ZipInfo(name, at.astimezone(UTC).timetuple()[:6])
+                info.compress_type = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+                info.external_attr = 0o644 << 16
+                with archive.open(info, "w", force_zip64=True) as file:
+                    async for piece in pieces:
+                        if len(piece) < _SMALL_BYTES:
+                            file.write(piece)
+                        else:
+                            await asyncio.to_thread(file.write, piece)
+                        if found := outlet.collect():
+                            yield found
     yield outlet.collect()

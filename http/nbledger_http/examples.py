@@ -188,7 +188,7 @@ NEW_EXECUTION: dict[str, Any] = {
         {"cellId": "cell-001", "status": "Pending", "hasOutput": False},
         {"cellId": "cell-002", "status": "Pending", "hasOutput": False},
     ],
-    "outputs": {"dataFrames": 0, "plots": 0, "models": 0},
+    "outputs": {"dataFrames": 0, "plots": 0, "models": 0, "reports": 0, "files": 0},
     "resources": {
         "peakMemoryUsage": None,
         "cpuTime": None,
@@ -244,6 +244,8 @@ EXECUTION: dict[str, Any] = {
         "dataFrames": 3,
         "plots": 5,
         "models": 2,
+        "reports": 1,
+        "files": 0,
         "enrichedData": {
             "recordCount": 15420,
             "newColumns": ["customer_segment", "journey_score", "anomaly_flag"],
@@ -305,6 +307,7 @@ EXECUTION_LIST: dict[str, Any] = {
 RESULTS: dict[str, Any] = {
     "executionId": _EXECUTION_ID,
     "notebookId": _NOTEBOOK_ID,
+    "notebookVersion": "1.3.2",
     "status": "Completed",
     "cells": [
         {
@@ -323,6 +326,7 @@ RESULTS: dict[str, Any] = {
             "cellId": "cell-002",
             "outputType": "display_data",
             "contentType": "text/html",
+            "kind": "html",
             "title": "Dataset Overview",
             "content": "<div>Dataset contains 15,420 records...</div>",
             "size": 41,
@@ -333,6 +337,7 @@ RESULTS: dict[str, Any] = {
             "cellId": "cell-005",
             "outputType": "image/png",
             "contentType": "image/png",
+            "kind": "image",
             "title": "Customer Journey Flow Chart",
             "dimensions": {"width": 800, "height": 600},
             "size": 48211,
@@ -343,6 +348,7 @@ RESULTS: dict[str, Any] = {
             "cellId": "cell-008",
             "outputType": "application/json",
             "contentType": "application/json",
+            "kind": "json",
             "title": "Process Mining Metrics",
             "content": {"avgCycleTime": "4.2 hours", "processEfficiency": 78.5},
             "size": 52,
@@ -350,15 +356,36 @@ RESULTS: dict[str, Any] = {
             "downloadUrl": _LINK % "cell-008-bb0e8400.json",
         },
     ],
+    "totalCount": 3,
+    "page": 1,
+    "pageSize": 100,
+    "hasNextPage": False,
     "enrichedDatasets": [
         {
             "name": "customer_journey_enhanced",
             "recordCount": 15420,
             "newColumns": ["customer_segment", "journey_score", "anomaly_flag"],
-            "format": "pandas_dataframe",
+            "format": "csv",
+            "columns": [
+                {"name": "case_id", "type": "string"},
+                {"name": "customer_segment", "type": "string"},
+                {"name": "journey_score", "type": "number"},
+                {"name": "anomaly_flag", "type": "boolean"},
+            ],
+            "datasetId": "990e8400-e29b-41d4-a716-446655440000",
+            "version": 2,
+            "lineage": {
+                "sourceDatasetId": "880e8400-e29b-41d4-a716-446655440000",
+                "sourceVersion": 1,
+                "notebookId": _NOTEBOOK_ID,
+                "notebookVersion": "1.3.2",
+                "executionId": _EXECUTION_ID,
+            },
             "contentType": "text/csv",
             "size": 1204331,
+            "digest": "5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d",
             "downloadUrl": _LINK % "enriched-bb0e8400.csv",
+            "alternatives": [],
         }
     ],
     "models": [
@@ -367,21 +394,39 @@ RESULTS: dict[str, Any] = {
             "modelType": "RandomForestClassifier",
             "accuracy": 0.87,
             "features": ["journey_score", "cycle_time", "touchpoint_count"],
+            "target": "churned",
+            "metrics": {"accuracy": 0.87, "f1": 0.81},
+            "libraries": {"scikit-learn": "1.7.2"},
             "contentType": "application/octet-stream",
             "size": 88120,
+            "digest": "5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d",
             "downloadUrl": _LINK % "model-bb0e8400.pkl",
+            "alternatives": [
+                {
+                    "role": "skops",
+                    "fileName": "model-bb0e8400.skops",
+                    "contentType": "application/octet-stream",
+                    "size": 90412,
+                    "digest": "6e" * 32,
+                    "downloadUrl": _LINK % "model-bb0e8400.skops",
+                }
+            ],
         }
     ],
     "reports": [
         {
             "name": "Customer Analytics Summary",
             "format": "html",
+            "title": "Customer Analytics Summary",
             "contentType": "text/html",
             "size": 201923,
+            "digest": "5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d",
             "downloadUrl": _LINK % "report-bb0e8400.html",
+            "alternatives": [],
         }
     ],
     "files": [],
+    "metrics": {"fitness": 0.93},
 }
 
 HISTORY: dict[str, Any] = {

@@ -2,10 +2,12 @@
 
 import mimetypes
 import re
+import unicodedata
+from urllib.parse import quote
 
 from nbledger_domain.execution import Representation
 
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_UNSAFE = re.compile(r"[^\w.-]+")
 _EXTENSIONS = {
     "text/plain": ".txt",
     "text/html": ".html",
@@ -16,12 +18,26 @@ _EXTENSIONS = {
     "application/vnd.jupyter.error": ".error.json",
     "image/jpeg": ".jpg",
     "image/svg+xml": ".svg",
+    "image/webp": ".webp",
 }
 
 
 def safe_file_name(name: str, *, default: str = "file") -> str:
-    """``name`` with nothing in it that means something to a path or a header."""
-    return _UNSAFE.sub("-", name).strip(".-")[:120] or default
+    """``name`` with nothing in it that means something to a path or a header.
+
+    Letters of any script stay, and an ending does, however long the name.
+    """
+    safe = _UNSAFE.sub("-", unicodedata.normalize("NFC", name)).strip(".-")
+    stem, dot, ending = safe.rpartition(".")
+    if len(safe) > _MAX and dot and len(ending) <= _MAX_ENDING:
+        return f"{stem[: _MAX - len(ending) - 1]}.{ending}"
+    return safe[:_MAX] or default
+
+
+_MAX = 80
+"""Characters; as bytes of a file name they may be three times as many."""
+
+_MAX_ENDING = 12
 
 
 def output_file_name(cell_id: str, index: int, suffix: str, form: Representation) -> str:
@@ -32,3 +48,23 @@ def output_file_name(cell_id: str, index: int, suffix: str, form: Representation
     if extension is None:
         extension = ".json" if media_type.endswith("json") else ".bin"
     return safe_file_name(f"{cell_id}{number}-{suffix}") + extension
+
+
+def content_disposition(file_name: str, *, inline: bool = False) -> str:
+    """The header that names a file (RFC 6266); ``file_name`` is safe already."""
+    kind = "inline" if inline else "attachment"
+    plain = unicodedata.normalize("NFKD", file_name).encode("ascii", "ignore").decode()
+    named = f'{kind}; filename="{safe_file_name(plain)}"'
+    return named if plain == file_name else f"{named}; filename*=UTF-8''{quote(file_name)}"
+
+
+def unique_name(name: str, taken: set[str]) -> str:
+    """``name``, or with a number before its ending one that is not ``taken``; it is then."""
+    folder, slash, last = name.rpartition("/")
+    stem, dot, ending = last.partition(".")
+    number = 1
+    while name.casefold() in taken:
+        number += 1
+        name = f"{folder}{slash}{stem}-{number}{dot}{ending}"
+    taken.add(name.casefold())
+    return name

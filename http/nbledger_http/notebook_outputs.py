@@ -10,6 +10,7 @@ from nbledger_domain.cells import Cell
 from nbledger_domain.execution import Output, Representation
 from nbledger_infrastructure.artifacts import ArtifactMissingError, ArtifactStore, Scope
 from nbledger_projections.execution_results import CellOutputs
+from nbledger_projections.media_types import TABLE
 
 ERROR_TYPE = "application/vnd.jupyter.error"
 """How a worker keeps an error: the JSON of its name, value and traceback."""
@@ -68,7 +69,7 @@ async def _output(
             "evalue": str(told.get("evalue") or ""),
             "traceback": [str(line) for line in told.get("traceback") or []],
         }
-    metadata = {name: value for name, value in output.metadata.items() if name != "dataFrame"}
+    metadata = {name: value for name, value in output.metadata.items() if name != TABLE}
     result: dict[str, Any] = {"output_type": kind, "data": forms, "metadata": metadata}
     if kind == "execute_result":
         result["execution_count"] = execution_count

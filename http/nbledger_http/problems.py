@@ -56,6 +56,7 @@ class Code(StrEnum):
     PRECONDITION_FAILED = "precondition_failed"
     BODY_TOO_LARGE = "body_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
     VALIDATION_FAILED = "validation_failed"
     RATE_LIMITED = "rate_limited"
     INTERNAL_ERROR = "internal_error"
@@ -89,6 +90,7 @@ KINDS: dict[Code, Kind] = {
     Code.PRECONDITION_FAILED: Kind(412, "The notebook has been changed since it was read."),
     Code.BODY_TOO_LARGE: Kind(413, "The request body is too large."),
     Code.UNSUPPORTED_MEDIA_TYPE: Kind(415, "The request body is not of a supported type."),
+    Code.RANGE_NOT_SATISFIABLE: Kind(416, "The file has no such range."),
     Code.VALIDATION_FAILED: Kind(422, "The request is not valid."),
     Code.RATE_LIMITED: Kind(429, "Too many requests."),
     Code.INTERNAL_ERROR: Kind(500, "Something went wrong on our side."),

@@ -1,6 +1,6 @@
 """Answers: ready-made bytes with headers, sent as they are."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -21,25 +21,6 @@ class Reply:
         """Send it."""
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
-
-
-class StreamReply(Reply):
-    """An answer whose body comes in pieces; not chunked where its length is given."""
-
-    __slots__ = ("pieces",)
-
-    def __init__(
-        self, status: int, headers: list[tuple[bytes, bytes]], pieces: AsyncIterator[bytes]
-    ) -> None:
-        super().__init__(status, headers)
-        self.pieces = pieces
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        """Send it, piece by piece."""
-        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
-        async for piece in self.pieces:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def header_list(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from nbledger_domain.execution import RetryReason
 from nbledger_projections.history import HistoryEntry
+from nbledger_projections.media_types import OutputKind
 
 
 class IntegrationBody(msgspec.Struct, rename="camel", kw_only=True):
@@ -180,17 +181,24 @@ class Alternative(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class OutputResult(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
-    """One output; `content` in detailed results, where it is text or JSON.
+    """One output.
 
-    `digest` is the SHA-256 of its bytes.
+    `kind` is what it shows, whatever `outputType` it came as. `rows` and `columns` are told of
+    tables, `dimensions` of pictures and charts, where they can be told. `content` is told in
+    detailed results, where it is text or JSON; `contentOmitted` says that it is too large for
+    that. `digest` is the SHA-256 of its bytes.
     """
 
     cell_id: str
     output_type: str
     content_type: str
+    kind: OutputKind
     title: str
     stream: str | None = None
     content: Any = msgspec.UNSET
+    content_omitted: bool = False
+    rows: int | None = None
+    columns: int | None = None
     dimensions: Dimensions | None = None
     size: int
     digest: str
@@ -198,47 +206,90 @@ class OutputResult(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=T
     alternatives: list[Alternative] = []
 
 
-class DatasetResult(msgspec.Struct, rename="camel", kw_only=True):
-    """A dataset that the run enriched."""
+class FurtherFile(msgspec.Struct, rename="camel", kw_only=True):
+    """The same result in another format; `role` says which, such as skops or onnx."""
+
+    role: str
+    file_name: str
+    content_type: str
+    size: int
+    digest: str
+    download_url: str
+
+
+class ResultColumn(msgspec.Struct, kw_only=True):
+    """A column of a dataset."""
+
+    name: str
+    type: str
+
+
+class Lineage(msgspec.Struct, rename="camel", kw_only=True):
+    """Where a dataset comes from: which version of which dataset the run enriched, if any."""
+
+    source_dataset_id: str | None
+    source_version: int | None
+    notebook_id: UUID
+    notebook_version: str
+    execution_id: UUID
+
+
+class _FileMembers(msgspec.Struct, rename="camel", kw_only=True):
+    content_type: str
+    size: int
+    digest: str
+    download_url: str
+
+
+class DatasetResult(_FileMembers, rename="camel", kw_only=True):
+    """A dataset that the run enriched.
+
+    `newColumns` are those that the bound version has not. `datasetId` and `version` name the
+    dataset that is kept of it; null where none is.
+    """
 
     name: str
     record_count: int | None
     new_columns: list[str]
     format: str
-    content_type: str
-    size: int
-    download_url: str
+    columns: list[ResultColumn]
+    dataset_id: str | None
+    version: int | None
+    lineage: Lineage
+    alternatives: list[FurtherFile]
 
 
-class ModelResult(msgspec.Struct, rename="camel", kw_only=True):
-    """A model that the run trained."""
+class ModelResult(_FileMembers, rename="camel", kw_only=True):
+    """A model that the run trained.
+
+    What is told of it was recorded in the kernel; the service never loads a model.
+    """
 
     name: str
     model_type: str | None
     accuracy: float | None
     features: list[str]
-    content_type: str
-    size: int
-    download_url: str
+    target: str | None
+    metrics: dict[str, float | None]
+    libraries: dict[str, str]
+    alternatives: list[FurtherFile]
 
 
-class ReportResult(msgspec.Struct, rename="camel", kw_only=True):
+class ReportResult(_FileMembers, rename="camel", kw_only=True):
     """A report of the run."""
 
     name: str
     format: str
-    content_type: str
-    size: int
-    download_url: str
+    title: str
+    alternatives: list[FurtherFile]
 
 
-class FileResult(msgspec.Struct, rename="camel", kw_only=True):
-    """Another file that the run left."""
+class FileResult(_FileMembers, rename="camel", kw_only=True):
+    """Another file that the run left; `path` is where it lay in its folder of outputs."""
 
     name: str
-    content_type: str
-    size: int
-    download_url: str
+    path: str | None
+    alternatives: list[FurtherFile]
 
 
 class CellResult(msgspec.Struct, rename="camel", kw_only=True):
@@ -260,17 +311,26 @@ class CellResult(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class ExecutionResults(msgspec.Struct, rename="camel", kw_only=True):
-    """What an execution has produced so far, or in the end."""
+    """What an execution has produced so far, or in the end.
+
+    `outputs` are one page of `totalCount`. `metrics` are figures that the notebook told by name.
+    """
 
     execution_id: UUID
     notebook_id: UUID
+    notebook_version: str
     status: str
     cells: list[CellResult]
     outputs: list[OutputResult]
+    total_count: int
+    page: int
+    page_size: int
+    has_next_page: bool
     enriched_datasets: list[DatasetResult]
     models: list[ModelResult]
     reports: list[ReportResult]
     files: list[FileResult]
+    metrics: dict[str, float]
 
 
 class History(msgspec.Struct, rename="camel", kw_only=True):

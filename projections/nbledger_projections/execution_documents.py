@@ -31,13 +31,18 @@ class ResourcesDocument(msgspec.Struct, rename="camel"):
 
 
 class CellResultDocument(msgspec.Struct, rename="camel"):
-    """What has become of one cell of the plan; ``output_type`` is that of its first output."""
+    """What has become of one cell of the plan; ``output_type`` is that of its first output.
+
+    ``data_frames`` and ``plots`` are told where there are any.
+    """
 
     cell_id: str
     status: str
     execution_time: str | UnsetType = UNSET
     has_output: bool = False
     output_type: str | UnsetType = UNSET
+    data_frames: int | UnsetType = UNSET
+    plots: int | UnsetType = UNSET
     error_type: str | UnsetType = UNSET
     error_message: str | UnsetType = UNSET
     resources: ResourcesDocument | UnsetType = UNSET
@@ -56,6 +61,8 @@ class OutputsDocument(msgspec.Struct, rename="camel"):
     data_frames: int = 0
     plots: int = 0
     models: int = 0
+    reports: int = 0
+    files: int = 0
     enriched_data: EnrichedDataDocument | UnsetType = UNSET
 
 

@@ -1,6 +1,6 @@
 """The status of an execution as a function of its events."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,6 +12,7 @@ from nbledger_domain.execution import (
     CellStatus,
     Execution,
     ExecutionStatus,
+    Output,
     Phase,
     Resources,
     TerminationCode,
@@ -32,7 +33,7 @@ from nbledger_projections.execution_documents import (
     ResourcesDocument,
     RunEnvironmentDocument,
 )
-from nbledger_projections.media_types import is_plot
+from nbledger_projections.media_types import OutputKind, kind_of
 from nbledger_projections.notebook_details import interrupted
 from nbledger_projections.termination import category
 from nbledger_projections.words import timestamp
@@ -236,12 +237,27 @@ def _cell_executed(state: ExecutionState, _: RecordedEvent, event: Execution.Cel
     if event.resources is not None:
         cell.resources = resources_document(event.resources)
     _finish(state, cell, event.status)
-    outputs = state.document.outputs
-    for output in event.outputs:
-        if output.metadata.get("dataFrame") is True:
-            outputs.data_frames += 1
-        if any(is_plot(form.content_type) for form in output.representations):
-            outputs.plots += 1
+    _count(state, cell, event.outputs)
+
+
+def _outputs_changed(
+    state: ExecutionState,
+    _: RecordedEvent,
+    event: Execution.OutputsSaved | Execution.OutputsUpdated,
+) -> None:
+    cell = _find(state, event.cell_id)
+    if cell is not None:
+        _count(state, cell, event.outputs)
+
+
+def _count(state: ExecutionState, cell: CellResultDocument, outputs: Sequence[Output]) -> None:
+    """Count what the cell shows now, in place of what it showed before."""
+    kinds = [kind_of(output) for output in outputs]
+    tables, plots = kinds.count(OutputKind.TABLE), sum(kind.is_plot for kind in kinds)
+    totals = state.document.outputs
+    totals.data_frames += tables - (cell.data_frames or 0)
+    totals.plots += plots - (cell.plots or 0)
+    cell.data_frames, cell.plots = tables or UNSET, plots or UNSET
 
 
 def _artifact_stored(
@@ -250,6 +266,10 @@ def _artifact_stored(
     outputs = state.document.outputs
     if event.kind == "model":
         outputs.models += 1
+    elif event.kind == "report":
+        outputs.reports += 1
+    elif event.kind == "file":
+        outputs.files += 1
     elif event.kind == "dataset":
         count = event.attributes.get("recordCount", 0)
         columns = event.attributes.get("newColumns", [])
@@ -394,6 +414,8 @@ _HANDLERS: dict[str, Callable[[ExecutionState, RecordedEvent, Any], None]] = {
     Execution.Started.TYPE: _started,
     Execution.CellStarted.TYPE: _cell_started,
     Execution.CellExecuted.TYPE: _cell_executed,
+    Execution.OutputsSaved.TYPE: _outputs_changed,
+    Execution.OutputsUpdated.TYPE: _outputs_changed,
     Execution.ArtifactStored.TYPE: _artifact_stored,
     Execution.MetricsLogged.TYPE: _metrics_logged,
     Execution.CancelRequested.TYPE: _cancel_requested,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 from uuid import UUID
 
 import asyncpg
@@ -10,6 +10,7 @@ import msgspec
 
 from nbledger_domain.execution import (
     TERMINAL_EVENTS,
+    ArtifactKind,
     CellError,
     CellStatus,
     Execution,
@@ -51,6 +52,7 @@ _TELLING = {
     Execution.AttemptLost.TYPE,
     Execution.OutputTruncated.TYPE,
     Execution.ArtifactStored.TYPE,
+    Execution.MetricsLogged.TYPE,
     *_STATUSES,
 }
 """Types of events that change a row."""
@@ -80,9 +82,9 @@ class CellOutputs(msgspec.Struct, rename="camel", omit_defaults=True):
 
 
 class Artifact(msgspec.Struct, frozen=True, rename="camel"):
-    """A file that the run produced."""
+    """What the run produced as a file, and in ``attributes`` what is known of it."""
 
-    kind: Literal["report", "dataset", "model", "file"]
+    kind: ArtifactKind
     name: str
     file_name: str
     content: Representation
@@ -90,10 +92,12 @@ class Artifact(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Results(msgspec.Struct, rename="camel"):
-    """Everything that was kept: code cells in the order of the notebook, and files."""
+    """Everything that was kept: code cells in the order of the notebook, files, and figures."""
 
     cells: list[CellOutputs]
     artifacts: list[Artifact] = []
+    metrics: dict[str, float] = {}
+    notebook_version: str = ""
 
 
 class ResultsState(msgspec.Struct):
@@ -123,8 +127,10 @@ class ResultsView(msgspec.Struct, frozen=True):
     version: int
     modified_at: datetime
     notebook_stream_version: int
+    notebook_version: str
     cells: list[CellOutputs]
     artifacts: list[Artifact]
+    metrics: dict[str, float]
 
 
 def fold(state: ResultsState | None, recorded: RecordedEvent) -> ResultsState | None:
@@ -167,7 +173,8 @@ def _requested(recorded: RecordedEvent) -> ResultsState:
         status=ExecutionStatus.RUNNING,
         notebook_stream_version=event.notebook_stream_version,
         results=Results(
-            [CellOutputs(cell.cell_id) for cell in event.cells if cell.cell_type == "code"]
+            [CellOutputs(cell.cell_id) for cell in event.cells if cell.cell_type == "code"],
+            notebook_version=event.notebook_version,
         ),
     )
 
@@ -179,11 +186,16 @@ def _tell(state: ResultsState, event: object) -> None:
                 _tell_cell(cell, event)
     elif isinstance(event, Execution.AttemptLost):
         if event.restart:
-            state.results = Results([CellOutputs(cell.cell_id) for cell in state.results.cells])
+            state.results = Results(
+                [CellOutputs(cell.cell_id) for cell in state.results.cells],
+                notebook_version=state.results.notebook_version,
+            )
     elif isinstance(event, Execution.ArtifactStored):
         state.results.artifacts.append(
             Artifact(event.kind, event.name, event.file_name, event.content, event.attributes)
         )
+    elif isinstance(event, Execution.MetricsLogged):
+        state.results.metrics |= event.metrics
 
 
 _OutputEvent = Execution.CellExecuted | Execution.OutputsSaved | Execution.OutputsUpdated
@@ -330,8 +342,10 @@ async def get(
         version=state.version,
         modified_at=state.updated_at,
         notebook_stream_version=state.notebook_stream_version,
+        notebook_version=state.results.notebook_version,
         cells=state.results.cells,
         artifacts=state.results.artifacts,
+        metrics=state.results.metrics,
     )
 
 

@@ -1,8 +1,88 @@
-"""What media types stand for."""
+"""What outputs are, by the media types of their forms."""
 
-_VECTOR_PLOTS = ("application/vnd.plotly.", "application/vnd.vega.", "application/vnd.vegalite.")
+from enum import StrEnum
+
+from nbledger_domain.execution import Output
+
+TABLE = "dataFrame"
+"""Member of the metadata of an output that is a table: the worker has looked into it."""
+
+_CHARTS = (
+    "application/vnd.plotly.",
+    "application/vnd.vega.",
+    "application/vnd.vegalite.",
+    "application/vnd.bokehjs_exec.",
+    "application/vnd.holoviews_exec.",
+)
+_WIDGETS = ("application/vnd.jupyter.widget-",)
 
 
-def is_plot(content_type: str) -> bool:
-    """Whether output of this media type is a picture or a chart."""
-    return content_type.startswith(("image/", *_VECTOR_PLOTS))
+class OutputKind(StrEnum):
+    """What an output shows, whatever the forms that it comes in."""
+
+    STREAM = "stream"
+    ERROR = "error"
+    TABLE = "table"
+    CHART = "chart"
+    IMAGE = "image"
+    LATEX = "latex"
+    WIDGET = "widget"
+    JSON = "json"
+    HTML = "html"
+    MARKDOWN = "markdown"
+    TEXT = "text"
+    OTHER = "other"
+
+    @property
+    def is_plot(self) -> bool:
+        """Whether it is a picture or a chart."""
+        return self in (OutputKind.IMAGE, OutputKind.CHART)
+
+    @property
+    def is_data(self) -> bool:
+        """Whether it is for programs to read."""
+        return self in (OutputKind.TABLE, OutputKind.JSON)
+
+
+def kind_of(output: Output) -> OutputKind:
+    """What the output is: the most telling of its forms decides."""
+    if output.output_type in ("stream", "error"):
+        return OutputKind(output.output_type)
+    types = [form.content_type.partition(";")[0].strip() for form in output.representations]
+    if any(is_chart(media_type) for media_type in types):
+        return OutputKind.CHART
+    if output.metadata.get(TABLE) is True or "text/csv" in types:
+        return OutputKind.TABLE
+    # A formula may come as a picture, too.
+    if "text/latex" in types:
+        return OutputKind.LATEX
+    if any(media_type.startswith("image/") for media_type in types):
+        return OutputKind.IMAGE
+    if any(media_type.startswith(_WIDGETS) for media_type in types):
+        return OutputKind.WIDGET
+    if any(is_json(media_type) for media_type in types):
+        return OutputKind.JSON
+    for media_type, kind in _PLAIN.items():
+        if media_type in types:
+            return kind
+    return OutputKind.OTHER
+
+
+_PLAIN = {
+    "text/html": OutputKind.HTML,
+    "text/markdown": OutputKind.MARKDOWN,
+    "application/pdf": OutputKind.OTHER,
+    "text/plain": OutputKind.TEXT,
+}
+
+
+def is_chart(media_type: str) -> bool:
+    """Whether this is the description of a chart, which a library draws."""
+    return media_type.startswith(_CHARTS)
+
+
+def is_json(media_type: str) -> bool:
+    """Whether content of this type is JSON."""
+    return media_type == "application/json" or (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    )

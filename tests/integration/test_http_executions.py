@@ -233,7 +233,7 @@ async def test_the_archive_and_the_executed_notebook(api: Api, artifacts: Artifa
     archive = zipfile.ZipFile(io.BytesIO(answer.content))
     assert archive.testzip() is None
     names = archive.namelist()
-    assert "files/enriched.csv" in names
+    assert {"datasets/enriched.csv", "reports/report.html", "manifest.json"} <= set(names)
     assert sum(name.endswith(".png") for name in names) == 1
     (ipynb,) = [name for name in names if name.endswith(".ipynb")]
     executed = json.loads(archive.read(ipynb))

@@ -155,7 +155,7 @@ def test_new_cells_never_share_an_id(ids: list[str | None]) -> None:
 
 
 def test_names_of_files_are_safe() -> None:
-    assert safe_file_name("../../etc/päss wd\r\n") == "etc-p-ss-wd"
+    assert safe_file_name("../../etc/päss wd\r\n") == "etc-päss-wd"
     assert safe_file_name("…", default="x") == "x"
     form = Representation("text/html", "", 0)
     assert output_file_name("cell-002", 1, "bb0e8400", form) == "cell-002-bb0e8400.html"

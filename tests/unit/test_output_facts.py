@@ -27,10 +27,10 @@ PLAIN = (
 @pytest.mark.parametrize(
     ("html", "table"),
     [
-        (FRAME._repr_html_(), Table(5, 2)),  # type: ignore[operator]
-        (pd.concat([FRAME] * 100)._repr_html_(), Table(500, 2)),  # type: ignore[operator]
-        (FRAME.head(0)._repr_html_(), Table(0, 2)),  # type: ignore[operator]
-        (FRAME.style._repr_html_(), Table(5, 2)),  # type: ignore[operator]
+        (FRAME._repr_html_(), Table(5, 2)),
+        (pd.concat([FRAME] * 100)._repr_html_(), Table(500, 2)),
+        (FRAME.head(0)._repr_html_(), Table(0, 2)),
+        (FRAME.style._repr_html_(), Table(5, 2)),
         (pl.DataFrame(FRAME.to_dict("list"))._repr_html_(), Table(5, 2)),
         (pl.DataFrame({"a": range(1234)})._repr_html_(), Table(1234, 1)),
         (R_FRAME, Table(3, 2)),

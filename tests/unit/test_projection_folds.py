@@ -255,6 +255,8 @@ def test_the_status_of_a_run_has_the_form_of_the_contract() -> None:
         "executionTime": "3.2 seconds",
         "hasOutput": True,
         "outputType": "display_data",
+        "dataFrames": 1,
+        "plots": 1,
         "errorType": "KeyError",
         "errorMessage": "'customer_id'",
     }
@@ -262,6 +264,8 @@ def test_the_status_of_a_run_has_the_form_of_the_contract() -> None:
         "dataFrames": 1,
         "plots": 1,
         "models": 0,
+        "reports": 0,
+        "files": 0,
         "enrichedData": {"recordCount": 30840, "newColumns": ["segment", "one", "two"]},
     }
     assert document["resources"] == {

@@ -1,0 +1,149 @@
+"""One archive of what an execution has produced."""
+
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from nbledger_http import archives
+from nbledger_http.archives import Entry, worth_compressing
+from nbledger_http.file_names import output_file_name, safe_file_name, unique_name
+from nbledger_http.result_selection import Place, alternatives
+from nbledger_infrastructure.artifacts import ArtifactMissingError, ArtifactStore, Scope
+from nbledger_projections.execution_results import Artifact, ResultsView
+
+MANIFEST = "manifest.json"
+NOTEBOOK_TYPE = "application/x-ipynb+json"
+_FOLDERS = {"dataset": "datasets", "model": "models", "report": "reports", "file": "files"}
+
+
+class ManifestFile(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
+    """A file of the archive, and what it is."""
+
+    path: str
+    kind: str
+    content_type: str
+    size: int
+    sha256: str
+    missing: bool = False
+    cell_id: str | None = None
+    output: int | None = None
+    name: str | None = None
+    title: str | None = None
+    role: str | None = None
+    attributes: dict[str, Any] = {}
+
+
+class Manifest(msgspec.Struct, rename="camel", kw_only=True):
+    """What an archive holds, and where it comes from."""
+
+    format: str = "nbledger-results/1"
+    tenant_id: UUID
+    project_id: UUID
+    notebook_id: UUID
+    notebook_version: str
+    execution_id: UUID
+    status: str
+    recorded_at: datetime
+    metrics: dict[str, float]
+    files: list[ManifestFile]
+
+
+def listed(
+    view: ResultsView, outputs: Sequence[Place], artifacts: Sequence[Artifact]
+) -> list[ManifestFile]:
+    """The files of the results that were chosen, each with a name of its own."""
+    suffix = view.execution_id.hex[-8:]
+    taken = {MANIFEST}
+    files = [
+        ManifestFile(
+            path=unique_name(
+                f"outputs/{output_file_name(place.cell_id, place.number, suffix, form)}", taken
+            ),
+            kind="output",
+            content_type=form.content_type,
+            size=form.size,
+            sha256=form.digest,
+            cell_id=place.cell_id,
+            output=place.number,
+            title=place.output.title,
+        )
+        for place in outputs
+        for form in place.output.representations
+    ]
+    for artifact in artifacts:
+        folder = _FOLDERS[artifact.kind]
+        main = (artifact.content, artifact.file_name, None)
+        others = [(each.content, each.file_name, each.role) for each in alternatives(artifact)]
+        files += [
+            ManifestFile(
+                path=unique_name(f"{folder}/{safe_file_name(file_name)}", taken),
+                kind=artifact.kind,
+                content_type=content.content_type,
+                size=content.size,
+                sha256=content.digest,
+                name=artifact.name,
+                role=role,
+                # What further files are is told by the main one.
+                attributes=artifact.attributes if role is None else {},
+            )
+            for content, file_name, role in (main, *others)
+        ]
+    return files
+
+
+def stream(
+    store: ArtifactStore,
+    scope: Scope,
+    view: ResultsView,
+    files: list[ManifestFile],
+    *,
+    notebook: bytes,
+    notebook_name: str,
+) -> AsyncGenerator[bytes]:
+    """The archive: the executed notebook, the files, and last the manifest of them all.
+
+    A file that is not kept any more is left out, and the manifest says so.
+    """
+
+    async def entries() -> AsyncIterator[Entry]:
+        yield Entry(notebook_name, _once(notebook))
+        for file in files:
+            try:
+                pieces = await store.stream(scope, file.sha256)
+            except ArtifactMissingError:
+                file.missing = True
+                continue
+            yield Entry(file.path, pieces, worth_compressing(file.content_type))
+        yield Entry(MANIFEST, _once(_manifest(scope, view, [told, *files])))
+
+    told = ManifestFile(
+        path=notebook_name,
+        kind="notebook",
+        content_type=NOTEBOOK_TYPE,
+        size=len(notebook),
+        sha256=hashlib.sha256(notebook).hexdigest(),
+    )
+    return archives.zip_stream(entries(), at=view.modified_at)
+
+
+def _manifest(scope: Scope, view: ResultsView, files: list[ManifestFile]) -> bytes:
+    manifest = Manifest(
+        tenant_id=scope.tenant_id,
+        project_id=scope.project_id,
+        notebook_id=view.notebook_id,
+        notebook_version=view.notebook_version,
+        execution_id=view.execution_id,
+        status=view.status,
+        recorded_at=view.modified_at,
+        metrics=view.metrics,
+        files=files,
+    )
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+
+
+async def _once(content: bytes) -> AsyncGenerator[bytes]:
+    yield content
