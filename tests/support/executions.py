@@ -53,6 +53,8 @@ class Stage:
         parameters: dict[str, Any] | None = None,
         planned: Sequence[str] | None = None,
         timeout: float = 60.0,
+        binding: str = "bound",
+        environment: Environment | None = None,
         **options: Any,
     ) -> UUID:
         """A new notebook of these cells (code, given as text), and a request to execute it."""
@@ -67,8 +69,8 @@ class Stage:
             name="A notebook",
             description="",
             kernel_type="python3",
-            integration=Integration(dataset_binding="bound"),
-            environment=Environment(),
+            integration=Integration(dataset_binding=binding),
+            environment=environment or Environment(),
             cells=all_cells,
             created_by="tester",
             at=clock.now(),
@@ -97,6 +99,31 @@ class Stage:
         await self._list(execution_id, notebook.id, execution.options.priority)
         self._requests[execution_id] = (notebook.id, execution.options.priority)
         return execution_id
+
+    async def again(self, execution_id: UUID) -> UUID:
+        """A request to execute the same once more."""
+        loaded = await repository.load(self.store, Execution, execution_id)
+        assert loaded is not None
+        before = loaded.aggregate
+        execution = Execution.request(
+            new_id(),
+            notebook_id=before.notebook_id,
+            notebook_version=before.notebook_version,
+            notebook_stream_version=before.notebook_stream_version,
+            kernel_type=before.kernel_type,
+            cells=before.cells,
+            parameters=before.parameters,
+            options=before.options,
+            requested_by="tester",
+            at=clock.now(),
+        )
+        priority = execution.options.priority
+        await repository.save(
+            self.store, execution, self.stream(execution.id, execution), AS_TESTER
+        )
+        await self._list(execution.id, before.notebook_id, priority)
+        self._requests[execution.id] = (before.notebook_id, priority)
+        return execution.id
 
     def stream(self, stream_id: UUID, aggregate: Notebook | Execution) -> Stream:
         """The stream of a new aggregate."""
@@ -223,8 +250,11 @@ class Stage:
 
     def _with(self, options: dict[str, Any]) -> settings.Settings:
         limits = options.pop("limits", self.settings.limits)
+        environments = options.pop("environments", self.settings.environments)
         changed = msgspec.structs.replace(self.settings.worker, **options)
-        return msgspec.structs.replace(self.settings, worker=changed, limits=limits)
+        return msgspec.structs.replace(
+            self.settings, worker=changed, limits=limits, environments=environments
+        )
 
 
 async def eventually(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:

@@ -15,11 +15,14 @@ from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope
 from nbledger_infrastructure.database import UNAVAILABLE, DatabaseUnavailableError, Pool
+from nbledger_infrastructure.environments import EnvironmentFailedError
 from nbledger_infrastructure.event_store import EventStore, StoreUnavailableError
 from nbledger_infrastructure.settings import Settings
 from nbledger_infrastructure.worker_registry import WorkerOffer
 from nbledger_workers import claims, confinement, leases, report
 from nbledger_workers.claims import Claim
+from nbledger_workers.collecting import Collector
+from nbledger_workers.environments import Provider, Provision
 from nbledger_workers.kernel.driver import KernelRun, Report
 from nbledger_workers.kernel.pool import KernelPool
 from nbledger_workers.kernel.protocol import (
@@ -37,12 +40,14 @@ from nbledger_workers.kernel.protocol import (
 from nbledger_workers.leases import LeaseKeeper
 from nbledger_workers.planning import Plan, PlanError, plan
 from nbledger_workers.recorder import FencedError, Recorder
+from nbledger_workers.run_context import RunContext
 from nbledger_workers.steps import Step, Translator, last_step
 
 log = structlog.get_logger(__name__)
 
 _LAST_WORD_SECONDS: Final = 5.0
 _LEASE_AGAIN_SECONDS: Final = 0.2
+_LEAST_SECONDS: Final = 0.1
 _UNLIMITED_MB: Final = 1_000_000
 _UNLIMITED_COUNT: Final = 1_000_000_000
 _SOON_SECONDS: Final = 0.02
@@ -62,6 +67,7 @@ class Services(msgspec.Struct, frozen=True):
     artifacts: ArtifactStore
     keeper: LeaseKeeper
     kernels: KernelPool
+    environments: Provider
     offers: Mapping[str, WorkerOffer]
     on_language: Callable[[str, str], None]
     """Called with kernel type and version of its language when a kernel has told."""
@@ -81,7 +87,9 @@ class Run:
         self._services = services
         self._claim = claim
         self._recorder = Recorder(services.store, claim, on_cancel=self.cancel)
+        self._provision = Provision(services.environments, self._recorder, claim.epoch)
         self._kernel: KernelRun | None = None
+        self._collector: Collector | None = None
         self._work: asyncio.Task[None] | None = None
         self._cancelled = False
         self._halted: Halt | None = None
@@ -94,6 +102,7 @@ class Run:
     def cancel(self) -> None:
         """Stop because somebody asked for it."""
         self._cancelled = True
+        self._provision.cancel()
         if self._kernel is not None:
             self._kernel.cancel("The run was cancelled.")
 
@@ -226,20 +235,59 @@ class Run:
         except PlanError as error:
             await self._recorder.record(self._failing(TerminationCode.INTERNAL_ERROR, str(error)))
             return
-        request = self._request(execution, notebook, planned, offer.kernelspec)
+        services = self._services
+        self._collector = Collector(
+            services.store, services.artifacts, services.settings.limits, self._claim, notebook
+        )
+        context = RunContext(
+            services.store, services.artifacts, self._claim.stream, execution, notebook
+        )
+        request = self._request(execution, planned, offer.kernelspec, context)
         try:
-            await self._run_kernel(execution, notebook, planned, request)
+            provided = await self._provide(notebook, offer.language, execution.options.timeout)
+            if provided is None:
+                return
+            request = msgspec.structs.replace(request, timeout=provided)
+            await self._run_kernel(execution, notebook, planned, request, context)
         finally:
             # Behind the terminal event: nobody waits for exit hooks but the next run for its slot.
             if self._kernel is not None:
                 await self._kernel.close()
+            self._provision.release()
+
+    async def _provide(self, notebook: Notebook, language: str, timeout: float) -> float | None:
+        """Have the packages provided that the notebook asks for.
+
+        Returns the seconds that are left of the timeout; ``None`` when the attempt has ended.
+        """
+        begun = time.monotonic()
+        try:
+            await self._provision.run(notebook.environment, language, seconds=timeout)
+        except EnvironmentFailedError as error:
+            await self._recorder.record(
+                self._failing(TerminationCode.ENVIRONMENT_FAILED, str(error))
+            )
+        except TimeoutError:
+            detail = (
+                f"the run took longer than {timeout:g} seconds; its packages were not there yet"
+            )
+            finished = RunFinished(outcome=Outcome.TIMED_OUT, detail=detail)
+            await self._recorder.record(
+                last_step(finished, self._claim.epoch, parameters_failed=None)
+            )
+        else:
+            if self._provision.environment is None:
+                return timeout
+            return max(timeout - (time.monotonic() - begun), _LEAST_SECONDS)
+        self.concluded = True
+        return None
 
     def _request(
         self,
         execution: Execution,
-        notebook: Notebook,
         planned: Plan,
         kernelspec: str,
+        context: RunContext,
     ) -> RunNotebook:
         options = execution.options
         limits = self._services.settings.limits
@@ -258,20 +306,16 @@ class Run:
             max_outputs=limits.outputs_per_cell or _UNLIMITED_COUNT,
             # The cell of parameters acts on nothing, and no event tells of it.
             held_cells=sorted(planned.cells),
-            # As text: parameters may hold numbers of any size.
-            context=msgspec.json.encode(
-                {
-                    "executionId": str(execution.id),
-                    "notebookId": str(execution.notebook_id),
-                    "datasetBinding": notebook.integration.dataset_binding,
-                    "outputFormat": notebook.integration.output_format,
-                    "parameters": execution.parameters,
-                }
-            ),
+            context=context.encode(),
         )
 
     async def _run_kernel(
-        self, execution: Execution, notebook: Notebook, planned: Plan, request: RunNotebook
+        self,
+        execution: Execution,
+        notebook: Notebook,
+        planned: Plan,
+        request: RunNotebook,
+        context: RunContext,
     ) -> None:
         stream = self._claim.stream
         scope = Scope(stream.tenant_id, stream.project_id, stream.subject_id)
@@ -291,7 +335,9 @@ class Run:
             request,
             on_message=on_message,
             on_usage=self._tell_usage,
+            prepare=context.prepare if context.names_datasets else None,
             pool=self._services.kernels,
+            environment=self._provision.environment,
         )
         if self._cancelled:
             self.cancel()
@@ -311,6 +357,7 @@ class Run:
             steps = await writing
             if finished.outcome is Outcome.COMPLETED:
                 steps += translator.skipped()
+            steps += await self._collect(finished, context)
             if rendering is not None:
                 renderer = await rendering
             if page is not None and renderer is not None and finished.outcome in _REPORTED:
@@ -350,7 +397,11 @@ class Run:
                 # Of many short cells several go into one append.
                 await asyncio.sleep(_SOON_SECONDS)
                 batch += self._reports.waiting()
-            steps = [step for message in batch for step in await translator.steps(message)]
+            steps: list[Step] = []
+            for message in batch:
+                steps += await translator.steps(message)
+                if isinstance(message, CellFinished):
+                    steps += await self._handed_back()
             last = confirmed and _is_last(batch[-1], planned)
             # The end follows at once: likewise.
             if last and await self._reports.ends(within=_SOON_SECONDS):
@@ -369,6 +420,32 @@ class Run:
                 # Whatever follows would run with other values than were asked for.
                 self._kernel.cancel("The parameters failed.")
         return []
+
+    async def _handed_back(self) -> list[Step]:
+        """What cells have handed back, where it is to be seen before the run ends."""
+        options = self._claim.execution.options.output_options
+        if not options.save_intermediate_results or self._kernel is None:
+            return []
+        folder, collector = self._kernel.folder, self._collector
+        if folder is None or collector is None:
+            return []
+        return await collector.handed_back(folder)
+
+    async def _collect(self, finished: RunFinished, context: RunContext) -> list[Step]:
+        """What the notebook has left."""
+        folder = None if self._kernel is None else self._kernel.folder
+        collector = self._collector
+        if folder is None or collector is None or finished.outcome is Outcome.FAILED_TO_START:
+            return []
+        steps = [
+            step
+            for dataset in context.missing
+            for step in collector.warning(
+                f"The dataset {dataset.name!r} is held, but its file is not there any more."
+            )
+        ]
+        steps += await collector.handed_back(folder)
+        return steps + await collector.left_behind(folder)
 
     async def _report(
         self, renderer: report.Renderer, page: report.Page, notebook: Notebook, scope: Scope

@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import structlog
 
+from nbledger_infrastructure.environments import Environment
 from nbledger_workers.kernel.launchers import LauncherLost
 from nbledger_workers.kernel.limits import process_limits
 from nbledger_workers.kernel.pair import (
@@ -39,6 +41,7 @@ from nbledger_workers.kernel.protocol import (
 #: What `on_message` is given; `RunFinished` is returned instead.
 Report = KernelStarted | CellStarted | CellFinished | OutputPart | OutputsSoFar | OutputsUpdated
 OnMessage = Callable[[Report], Awaitable[None]]
+Prepare = Callable[[Path], Awaitable[bytes]]
 
 #: A child that says nothing for so long, heartbeats included, is lost.
 SILENCE_SECONDS: Final = 60.0
@@ -58,10 +61,12 @@ class KernelRun:
     """One run of a notebook; use once, and `close` it whatever happened.
 
     The kernel comes from `pool`; without one it is started for the run in the request's folder,
-    forked from `launchers` where there are any. `on_message` is awaited for each report, in order;
+    forked from `launchers` where there are any. A Python kernel is started in `environment`, where
+    there is one. `on_message` is awaited for each report, in order;
     while it runs nothing more is read, so that a slow store slows the run and fills no memory. Its
     errors end the run and reach the caller. `on_usage` is told about once a second what the run
-    uses.
+    uses. `prepare` is given the kernel's folder before anything of the notebook runs; it returns
+    the request's `context`.
     """
 
     def __init__(
@@ -70,16 +75,21 @@ class KernelRun:
         *,
         on_message: OnMessage,
         on_usage: Callable[[Heartbeat], None] | None = None,
+        prepare: Prepare | None = None,
         pool: KernelPool | None = None,
         launchers: Launchers | None = None,
+        environment: Environment | None = None,
     ) -> None:
+        self._environment = environment
         self._request = request
         self._on_message = on_message
         self._on_usage = on_usage
+        self._prepare = prepare
         self._pool = pool
         self._launchers = launchers
         self._pair: Pair | None = None
         self._cancel: Cancel | None = None
+        self._cancelled = asyncio.Event()
         self._asked = False
         self._clean = False
         self._reported: set[int] = set()
@@ -104,6 +114,7 @@ class KernelRun:
         """Ask for the end of the run; `run` then returns `cancelled`. Safe to call at any time."""
         if self._cancel is None:
             self._cancel = Cancel(reason)
+            self._cancelled.set()
             self._send_cancel()
 
     def confirm(self) -> None:
@@ -154,6 +165,8 @@ class KernelRun:
             waited = pair.started is not None
             if pair.started is not None:
                 await self._report(pair.started)
+            if (late := await self._prepared(pair)) is not None:
+                return late
             finished = await self._talk(pair)
             self._clean = finished is not None
             # One that died while it waited is not the notebook's fault: nothing of it has run.
@@ -172,7 +185,7 @@ class KernelRun:
     async def _take(self) -> Pair:
         request = self._request
         if self._pool is not None:
-            return await self._pool.take(request.kernel_name)
+            return await self._pool.take(request.kernel_name, self._environment)
         launch = await asyncio.to_thread(
             new_launch,
             Path(request.working_dir),
@@ -180,8 +193,32 @@ class KernelRun:
             env=request.env,
             startup_timeout=request.startup_timeout,
             process_limits=process_limits(request.limits),
+            environment=self._environment,
         )
         return await Pair.start(launch, self._launchers)
+
+    async def _prepared(self, pair: Pair) -> RunFinished | None:
+        """Put into the folder what the notebook needs; the end, when there is no time for it."""
+        if self._prepare is None:
+            return None
+        preparing = asyncio.ensure_future(self._prepare(pair.folder))
+        cancelled = asyncio.create_task(self._cancelled.wait())
+        limit = self._request.timeout
+        try:
+            done, _ = await asyncio.wait(
+                {preparing, cancelled}, timeout=limit, return_when=asyncio.FIRST_COMPLETED
+            )
+            if preparing.done():
+                self._request = msgspec.structs.replace(self._request, context=preparing.result())
+        finally:
+            for task in (preparing, cancelled):
+                task.cancel()
+            await asyncio.gather(preparing, cancelled, return_exceptions=True)
+        if done or limit is None:
+            return None
+        return RunFinished(
+            outcome=Outcome.TIMED_OUT, detail=f"the run took longer than {limit:g} seconds"
+        )
 
     async def _talk(self, pair: Pair) -> RunFinished | None:
         request = self._request

@@ -47,6 +47,21 @@ def run_file(working_dir: Path) -> Path:
     return working_dir / ".nbledger" / "run.json"
 
 
+def results_folder(working_dir: Path) -> Path:
+    """Where a notebook hands results back, beside the file that tells of its run."""
+    return run_file(working_dir).with_name("results")
+
+
+def datasets_folder(working_dir: Path) -> Path:
+    """Where a notebook finds the datasets of its run."""
+    return run_file(working_dir).with_name("datasets")
+
+
+def outputs_folder(working_dir: Path) -> Path:
+    """Where a notebook puts files that are to be kept."""
+    return working_dir / "outputs"
+
+
 def allowed(environment: Mapping[str, str]) -> dict[str, str]:
     """The allow-listed part of an environment."""
     return {
@@ -70,12 +85,16 @@ def kernel_environment(
 ) -> dict[str, str]:
     """What the kernel gets: the allow-list, `extra`, and a home and temporary folder of its own.
 
-    Makes those folders, `.home` and `.tmp` in the working folder.
+    Makes those folders, `.home` and `.tmp` in the working folder, and those for what is kept of
+    the run.
     """
     home = working_dir / ".home"
     temporary = working_dir / ".tmp"
     for folder in (home, temporary):
         folder.mkdir(mode=0o700, exist_ok=True)
+    run_file(working_dir).parent.mkdir(mode=0o700, exist_ok=True)
+    for folder in (results_folder(working_dir), outputs_folder(working_dir)):
+        folder.mkdir(exist_ok=True)
     return {
         "PATH": os.defpath,
         "LANG": "C.UTF-8",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from nbledger_workers.kernel import limits, processes
+from nbledger_workers.kernel.environment import datasets_folder
 from nbledger_workers.kernel.limits import Exceeded, Used
 from nbledger_workers.kernel.processes import Family, Process
 from nbledger_workers.kernel.protocol import CellResources, Heartbeat, Limits, UpMessage
@@ -50,6 +52,7 @@ class UsageSampler:
         self.disk_bytes = 0
         self.exceeded: Exceeded | None = None
         self._folder = folder
+        self._given_bytes = 0
         self._bounds = bounds or Limits()
         self._on_exceeded = on_exceeded
         self._family: Family | None = None
@@ -72,6 +75,8 @@ class UsageSampler:
         """Count from here on; `pid` is the kernel's."""
         self._family = Family(pid)
         self._oom_kills = processes.out_of_memory_kills()
+        # What the run was given is none that it has taken.
+        self._given_bytes = processes.folder_bytes(str(datasets_folder(Path(self._folder))))
         kernel = self._family.kernel()
         if kernel is not None:
             self._before = kernel.own_seconds + kernel.waited_seconds
@@ -172,7 +177,7 @@ class UsageSampler:
 
     def _look_at_disk(self) -> None:
         begun = time.thread_time()
-        self.disk_bytes = processes.folder_bytes(self._folder)
+        self.disk_bytes = max(processes.folder_bytes(self._folder) - self._given_bytes, 0)
         self._disk_cost = time.thread_time() - begun
         self._disk_looked_at = time.monotonic()
         self._next_disk = self._disk_looked_at + max(DISK_SECONDS, _COST_RATIO * self._disk_cost)

@@ -1,0 +1,365 @@
+"""What notebooks are given and what they leave: datasets, results, files; on the real thing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+import polars as pl
+import pytest
+from support.executions import AS_TESTER, Stage, make_settings, stage
+
+from nbledger_domain.dataset import Column, Dataset, Source
+from nbledger_domain.events import DomainEvent
+from nbledger_domain.execution import (
+    Execution,
+    ExecutionStatus,
+    OutputOptions,
+    Representation,
+    TerminationCode,
+)
+from nbledger_infrastructure import repository
+from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
+from nbledger_infrastructure.datasets import PARQUET
+from nbledger_infrastructure.event_store import Stream
+from nbledger_infrastructure.settings import Limits
+
+pytestmark = pytest.mark.kafka
+
+_HAND_BACK = """
+import json, os
+from pathlib import Path
+told = json.loads(Path(os.environ["NBLEDGER_RUN_FILE"]).read_text())
+results = Path(os.environ["NBLEDGER_RUN_FILE"]).parent / "results"
+def hand_back(number, kind, name, files=(), **attributes):
+    draft = results / f"{number:06d}.part"
+    draft.write_text(json.dumps({"kind": kind, "name": name, "files": [
+        {"path": path, "fileName": path, "mediaType": media, "role": role}
+        for path, media, role in files], "attributes": attributes}))
+    draft.rename(results / f"{number:06d}.json")
+"""
+
+
+@pytest.fixture
+async def scene(
+    database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path
+) -> AsyncIterator[Stage]:
+    async with stage(make_settings(database_dsn, kafka, topic_prefix, tmp_path)) as made:
+        yield made
+
+
+def artifacts_of(scene: Stage) -> ArtifactStore:
+    return ArtifactStore(open_store(scene.settings.artifacts.url))
+
+
+async def add_dataset(scene: Stage, frame: pl.DataFrame, folder: Path) -> UUID:
+    """A dataset of one version."""
+    path = folder / "log.parquet"
+    frame.write_parquet(path)
+    dataset_id = uuid4()
+    digest = await artifacts_of(scene).put_file(
+        Scope(scene.tenant_id, scene.project_id, dataset_id), path
+    )
+    at = datetime.now(UTC)
+    dataset = Dataset.create(dataset_id, name="log", at=at)
+    dataset.add_version(
+        content=Representation(PARQUET, digest, path.stat().st_size),
+        rows=frame.height,
+        columns=[Column("case_id", "string"), Column("hours", "number")],
+        source=Source(kind="upload", file_name="log.csv"),
+        at=at,
+    )
+    stream = Stream(dataset_id, dataset_id, scene.tenant_id, scene.project_id)
+    await repository.save(scene.store, dataset, stream, AS_TESTER)
+    return dataset_id
+
+
+async def events_of(scene: Stage, stream_id: UUID) -> list[DomainEvent]:
+    found = [repository.decode(recorded) for recorded in await scene.history(stream_id)]
+    return [event for event in found if event is not None]
+
+
+async def left(scene: Stage, execution_id: UUID) -> dict[str, Execution.ArtifactStored]:
+    """The artifacts of a run by name."""
+    events = await events_of(scene, execution_id)
+    return {event.name: event for event in events if isinstance(event, Execution.ArtifactStored)}
+
+
+async def warnings(scene: Stage, execution_id: UUID) -> list[str]:
+    events = await events_of(scene, execution_id)
+    return [event.warning for event in events if isinstance(event, Execution.Warned)]
+
+
+async def content(scene: Stage, execution_id: UUID, form: Representation) -> bytes:
+    (first, *_) = await scene.history(execution_id)
+    scope = Scope(first.tenant_id, first.project_id, first.subject_id)
+    return await artifacts_of(scene).get(scope, form.digest)
+
+
+_ENRICH = """
+import polars as pl
+source = told["datasets"][told["parameters"]["log"]]
+frame = pl.read_parquet(source["path"])
+assert (source["rowCount"], source["version"], source["name"]) == (frame.height, 1, "log"), source
+assert [column["name"] for column in source["columns"]] == frame.columns
+frame.with_columns(slow=pl.col("hours") > 1).write_parquet(results / "out.parquet")
+hand_back(1, "enriched_dataset", "slow cases", [("out.parquet", "application/x-parquet", "data")],
+    recordCount=99, columns=[], newColumns=["told wrongly"], format="parquet",
+    sourceDatasetId=told["parameters"]["log"], sourceVersion=source["version"])
+print(os.access(source["path"], os.R_OK), oct(os.stat(source["path"]).st_mode & 0o777))
+"""
+
+
+async def test_a_dataset_is_read_enriched_and_kept_with_its_lineage(
+    scene: Stage, tmp_path: Path
+) -> None:
+    log = pl.DataFrame({"case_id": ["a", "b", "b"], "hours": [0.5, 1.5, 2.5]})
+    dataset_id = await add_dataset(scene, log, tmp_path)
+    execution_id = await scene.request(
+        _HAND_BACK + _ENRICH, parameters={"log": str(dataset_id).upper()}
+    )
+    async with scene.worker():
+        await scene.command(execution_id)
+        execution = await scene.until(execution_id)
+    assert execution.status is ExecutionStatus.COMPLETED
+    assert await warnings(scene, execution_id) == []
+    (stored,) = (await left(scene, execution_id)).values()
+    assert (stored.kind, stored.name, stored.file_name) == ("dataset", "slow cases", "out.parquet")
+    attributes = stored.attributes
+    assert attributes["recordCount"] == 3
+    assert attributes["newColumns"] == ["slow"]
+    assert attributes["sourceDatasetId"] == str(dataset_id)
+    kept = await content(scene, execution_id, stored.content)
+
+    loaded = await repository.load(scene.store, Dataset, UUID(attributes["datasetId"]))
+    assert loaded is not None
+    (version,) = loaded.aggregate.versions
+    assert (version.number, version.rows) == (1, 3)
+    assert version.columns[-1] == Column("slow", "boolean")
+    assert version.source == Source(
+        kind="execution",
+        execution_id=execution_id,
+        notebook_id=execution.notebook_id,
+        notebook_version=execution.notebook_version,
+        from_dataset_id=dataset_id,
+        from_version=1,
+    )
+    own = Scope(scene.tenant_id, scene.project_id, loaded.aggregate.id)
+    path = tmp_path / "back.parquet"
+    path.write_bytes(await artifacts_of(scene).get(own, version.content.digest))
+    assert path.read_bytes() == kept
+    assert pl.read_parquet(path)["slow"].to_list() == [False, True, True]
+
+
+async def test_what_a_project_does_not_hold_is_absent(scene: Stage, tmp_path: Path) -> None:
+    dataset_id = await add_dataset(scene, pl.DataFrame({"case_id": ["a"], "hours": [1]}), tmp_path)
+    scene.tenant_id = uuid4()
+    execution_id = await scene.request(
+        _HAND_BACK + "assert told['datasets'] == {}, told\n"
+        "assert not (results.parent / 'datasets').exists()",
+        parameters={"log": str(dataset_id), "other": str(uuid4())},
+    )
+    async with scene.worker():
+        await scene.command(execution_id)
+        execution = await scene.until(execution_id)
+    assert execution.status is ExecutionStatus.COMPLETED
+
+
+_VARIOUS = """
+(results / "m.pkl").write_bytes(b"pickled")
+(results / "m.skops").write_bytes(b"skops")
+(results / "r.md").write_text("# Findings")
+hand_back(1, "model", "forest", [("m.skops", "application/octet-stream", "skops"),
+    ("m.pkl", "application/octet-stream", "model")],
+    modelType="RandomForestClassifier", features=["hours"], accuracy=0.75, metrics={"f1": 0.7})
+hand_back(2, "report", "findings", [("r.md", "text/markdown", "report")], format="markdown")
+hand_back(3, "metric", "cases", value=3)
+"""
+_MORE = """
+hand_back(3, "metric", "cases", value=4)
+os.makedirs("outputs/sub")
+Path("outputs/sub/table.csv").write_text("a,b\\n1,2\\n")
+Path("outputs/empty").touch()
+"""
+
+
+async def test_models_reports_metrics_and_files_are_kept(scene: Stage) -> None:
+    execution_id = await scene.request(_HAND_BACK + _VARIOUS, _MORE)
+    async with scene.worker():
+        await scene.command(execution_id)
+        assert (await scene.until(execution_id)).status is ExecutionStatus.COMPLETED
+    assert await warnings(scene, execution_id) == []
+    found = await left(scene, execution_id)
+    assert set(found) == {"forest", "findings", "sub/table.csv", "empty"}
+    model = found["forest"]
+    assert (model.kind, model.file_name, model.attributes["accuracy"]) == ("model", "m.pkl", 0.75)
+    assert await content(scene, execution_id, model.content) == b"pickled"
+    (other,) = model.attributes["alternatives"]
+    form = Representation(other["contentType"], other["digest"], other["size"])
+    assert (other["role"], await content(scene, execution_id, form)) == ("skops", b"skops")
+    assert found["findings"].attributes == {"format": "markdown"}
+    table = found["sub/table.csv"]
+    assert (table.kind, table.file_name, table.content.content_type, table.attributes) == (
+        "file",
+        "table.csv",
+        "text/csv",
+        {"path": "sub/table.csv"},
+    )
+    assert await content(scene, execution_id, table.content) == b"a,b\n1,2\n"
+    assert await content(scene, execution_id, found["empty"].content) == b""
+    metrics = [
+        event.metrics
+        for event in await events_of(scene, execution_id)
+        if isinstance(event, Execution.MetricsLogged)
+    ]
+    assert metrics[-1] == {"cases": 4.0}
+
+
+_WICKED = """
+secret = told["parameters"]["secret"]
+os.symlink(secret, results / "link")
+os.symlink(os.path.dirname(secret), results / "folder")
+os.mkfifo(results / "pipe")
+for number, path in enumerate(
+    ["link", "folder/secret.txt", "../../../secret.txt", secret, "pipe", "none", "."], 1
+):
+    hand_back(number, "file", f"file {number}", [(path, "text/plain", "data")])
+(results / "000020.json").write_text('{"kind": "model"}')
+nan = '{"kind": "metric", "name": "n", "attributes": {"value": NaN}}'
+(results / "000021.json").write_text(nan)
+os.symlink(secret, results / "000022.json")
+(results / "000023.json").write_bytes(b" " * 2_000_000)
+(results / "000024.json").write_text("[" * 100_000)
+(results / "bad.parquet").write_bytes(b"PAR1 and nothing")
+hand_back(25, "enriched_dataset", "no table", [("bad.parquet", "a/b", "data")], recordCount=5,
+    columns=[], newColumns=[], format="parquet")
+os.symlink(secret, "outputs/link.txt")
+os.symlink(os.path.dirname(secret), "outputs/folder")
+Path("outputs/good.txt").write_text("good")
+Path("outputs", b"bad\\xff\\nname.txt".decode("utf-8", "surrogateescape")).write_text("named")
+"""
+
+
+async def test_nothing_from_outside_of_the_folder_is_taken(scene: Stage, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("the secret")
+    execution_id = await scene.request(
+        _HAND_BACK + _WICKED, parameters={"secret": str(secret)}, continue_on_error=True
+    )
+    async with scene.worker(isolation="process"):
+        await scene.command(execution_id)
+        execution = await scene.until(execution_id)
+    assert execution.status is ExecutionStatus.COMPLETED
+    assert await executed_well(scene, execution_id)
+    found = await left(scene, execution_id)
+    assert set(found) == {"good.txt", "no table", "bad\ufffd\ufffdname.txt"}
+    assert (found["no table"].kind, found["no table"].attributes) == ("file", {})
+    told = await warnings(scene, execution_id)
+    assert len(told) == 7 + 5 + 1 + 2
+    for what in ("link", "pipe"):
+        assert any(what in each or "regular" in each for each in told), told
+    stored = [path.read_bytes() for path in (tmp_path / "artifacts").rglob("*") if path.is_file()]
+    assert not any(each == b"the secret" for each in stored)
+
+
+async def executed_well(scene: Stage, execution_id: UUID) -> bool:
+    return all(
+        event.error is None
+        for event in await events_of(scene, execution_id)
+        if isinstance(event, Execution.CellExecuted)
+    )
+
+
+_MANY = """
+for number in range(5): Path(f"outputs/{number}.txt").write_text("x" * 400_000)
+Path("outputs/a large one").write_bytes(bytes(3_000_000))
+with open("outputs/a sparse one", "wb") as file: file.truncate(10**12)
+"""
+
+
+@pytest.mark.parametrize(
+    ("limits", "kept", "told"),
+    [
+        (Limits(artifacts_per_run=3, disk_mb=0), 3, "4 of 7 files in outputs/ are not kept"),
+        (Limits(artifact_mb_per_file=1, disk_mb=0), 5, "larger than the 1 MB"),
+        (Limits(artifact_mb_per_run=1, disk_mb=0), 2, "larger than the 0.2 MB"),
+    ],
+)
+async def test_of_what_is_beyond_a_limit_a_warning_tells(
+    scene: Stage, limits: Limits, kept: int, told: str
+) -> None:
+    execution_id = await scene.request(_HAND_BACK + _MANY)
+    async with scene.worker(limits=limits):
+        await scene.command(execution_id)
+        assert (await scene.until(execution_id)).status is ExecutionStatus.COMPLETED
+    assert len(await left(scene, execution_id)) == kept
+    assert any(told in each for each in await warnings(scene, execution_id))
+
+
+@pytest.mark.parametrize("intermediate", [True, False])
+async def test_what_was_handed_back_outlives_its_kernel(
+    scene: Stage, *, intermediate: bool
+) -> None:
+    execution_id = await scene.request(
+        _HAND_BACK + _VARIOUS,
+        "import time\nPath('outputs/late.txt').write_text('late')\nos.kill(os.getpid(), 9)",
+        output_options=OutputOptions(save_intermediate_results=intermediate),
+    )
+    async with scene.worker():
+        await scene.command(execution_id)
+        execution = await scene.until(execution_id)
+    assert execution.termination_code is TerminationCode.KERNEL_DIED
+    assert set(await left(scene, execution_id)) == {"forest", "findings", "late.txt"}
+    types = await scene.types(execution_id)
+    stored, second_cell = types.index("artifact-stored"), types.index("cell-started", 4)
+    assert types.index("cell-executed") < stored < types.index("kernel-died")
+    # With the first cell, or when all is over.
+    assert (stored < second_cell) is intermediate
+
+
+async def test_disk_that_datasets_take_is_not_the_notebooks(scene: Stage, tmp_path: Path) -> None:
+    noise = [os.urandom(500).hex() for _ in range(5_000)]
+    large = pl.DataFrame({"case_id": noise, "hours": [1.0] * 5_000})
+    dataset_id = await add_dataset(scene, large, tmp_path)
+    assert (tmp_path / "log.parquet").stat().st_size > 2_000_000
+    execution_id = await scene.request(
+        "import time; time.sleep(1.2)", parameters={"log": str(dataset_id)}
+    )
+    async with scene.worker(limits=Limits(disk_mb=2)):
+        await scene.command(execution_id)
+        execution = await scene.until(execution_id)
+    assert execution.status is ExecutionStatus.COMPLETED
+
+
+def of(events: list[DomainEvent], kind: type[Any]) -> list[Any]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+async def test_runs_of_one_notebook_add_versions_to_one_dataset(scene: Stage) -> None:
+    source = _HAND_BACK + (
+        "import polars as pl\npl.DataFrame({'n': [1]}).write_parquet(results / 'n.parquet')\n"
+        "hand_back(1, 'enriched_dataset', 'n', [('n.parquet', 'a/b', 'data')],"
+        " recordCount=1, columns=[], newColumns=['n'], format='parquet', datasetName='Numbers')"
+    )
+    first = await scene.request(source)
+    second = await scene.again(first)
+    async with scene.worker():
+        for execution_id in (first, second):
+            await scene.command(execution_id)
+            await scene.until(execution_id)
+    told = [(await left(scene, each))["n"].attributes for each in (first, second)]
+    assert [each["datasetVersion"] for each in told] == [1, 2]
+    (dataset_id,) = {each["datasetId"] for each in told}
+    loaded = await repository.load(scene.store, Dataset, UUID(dataset_id))
+    assert loaded is not None
+    assert loaded.aggregate.name == "Numbers"
+    assert (
+        msgspec.json.encode(told[0]["columns"])
+        == json.dumps([{"name": "n", "type": "integer"}], separators=(",", ":")).encode()
+    )

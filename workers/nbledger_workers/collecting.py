@@ -1,0 +1,304 @@
+"""Collecting what a notebook leaves: results that it handed back, and files of `outputs/`."""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+import structlog
+
+from nbledger_domain.dataset import Source
+from nbledger_domain.execution import Execution, Representation
+from nbledger_domain.notebook import Notebook
+from nbledger_infrastructure import clock, settings
+from nbledger_infrastructure.artifacts import ArtifactStore, Scope
+from nbledger_infrastructure.datasets import head as dataset_version
+from nbledger_infrastructure.event_store import EventStore
+from nbledger_workers import datasets, results, run_folder
+from nbledger_workers.claims import Claim
+from nbledger_workers.datasets import InvalidTableError
+from nbledger_workers.kernel.environment import outputs_folder, results_folder
+from nbledger_workers.results import EnrichedDataset, InvalidResultError, Metric, ResultFile
+from nbledger_workers.run_folder import Copied, RefusedError
+from nbledger_workers.steps import Step
+
+log = structlog.get_logger(__name__)
+
+_RESULT: Final = re.compile(r"\d{6}\.json")
+_UNLIMITED: Final = 1 << 62
+_MOST_RESULTS: Final = 10_000
+"""Descriptions that are read of one run."""
+_MOST_METRICS: Final = 1000
+_MOST_NAMES: Final = 100_000
+"""Names that are looked at in `outputs/`."""
+_MOST_WARNINGS: Final = 50
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+_Kind = Literal["report", "dataset", "model", "file"]
+_KINDS: Final[dict[type, _Kind]] = {results.Model: "model", results.Report: "report"}
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    file: ResultFile
+    content: Representation
+
+
+class Collector:
+    """Takes what one attempt leaves, within the limits, and tells what it could not take.
+
+    Everything is copied out of the reach of the notebook first and stored before a step names it.
+    Its methods raise what the artifact store and the event store raise.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        artifacts: ArtifactStore,
+        limits: settings.Limits,
+        claim: Claim,
+        notebook: Notebook,
+    ) -> None:
+        self._store = store
+        self._artifacts = artifacts
+        self._claim = claim
+        self._notebook = notebook
+        stream = claim.stream
+        self._scope = Scope(stream.tenant_id, stream.project_id, stream.subject_id)
+        self._file_bytes = limits.artifact_mb_per_file * 1_000_000 or _UNLIMITED
+        self._bytes_left = limits.artifact_mb_per_run * 1_000_000 or _UNLIMITED
+        self._files_left = limits.artifacts_per_run or _UNLIMITED
+        self._seen: dict[str, tuple[int, int]] = {}
+        self._read = 0
+        self._metrics: set[str] = set()
+        self._warned = 0
+
+    async def handed_back(self, folder: Path) -> list[Step]:
+        """The results that were handed back since the last time."""
+        steps: list[Step] = []
+        metrics: dict[str, float] = {}
+        with run_folder.opened_folder(folder, _below(folder, results_folder(folder))) as place:
+            if place is None:
+                return []
+            new = [
+                (name, mark)
+                for name, mark in run_folder.names(place)
+                if _RESULT.fullmatch(name) and self._seen.get(name) != mark
+            ]
+            if not new:
+                return []
+            with tempfile.TemporaryDirectory(prefix="taken-", dir=folder.parent) as private:
+                for name, mark in new:
+                    self._seen[name] = mark
+                    self._read += 1
+                    if self._read > _MOST_RESULTS:
+                        if self._read == _MOST_RESULTS + 1:
+                            steps += self.warning("Of too many results the later are not kept.")
+                        break
+                    steps += await self._take(place, name, metrics, Path(private))
+        if metrics:
+            epoch, at = self._claim.epoch, clock.now()
+            steps.append(lambda execution: execution.log_metrics(epoch, metrics, at=at))
+        return steps
+
+    async def left_behind(self, folder: Path) -> list[Step]:
+        """The files in `outputs/`."""
+        steps: list[Step] = []
+        with run_folder.opened_folder(folder, _below(folder, outputs_folder(folder))) as place:
+            if place is None:
+                return []
+            paths = list(run_folder.files(place, limit=_MOST_NAMES))
+            if not paths:
+                return []
+            with tempfile.TemporaryDirectory(prefix="taken-", dir=folder.parent) as private:
+                for number, path in enumerate(paths):
+                    if self._files_left <= 0:
+                        left = len(paths) - number
+                        steps += self.warning(
+                            f"{left} of {len(paths)} files in outputs/ are not kept: "
+                            "a run may leave no more."
+                        )
+                        break
+                    steps += await self._take_file(place, path, Path(private))
+        return steps
+
+    def warning(self, text: str) -> list[Step]:
+        """The step that tells of something; none where too much has been told already."""
+        self._warned += 1
+        if self._warned > _MOST_WARNINGS:
+            return []
+        if self._warned == _MOST_WARNINGS:
+            text = "There were more warnings than are told."
+        log.info("run warned", warning=text)
+        epoch, at = self._claim.epoch, clock.now()
+        return [lambda execution: execution.warn(epoch, text, at=at)]
+
+    async def _take(
+        self, place: int, name: str, metrics: dict[str, float], private: Path
+    ) -> list[Step]:
+        try:
+            content = run_folder.read(place, name, limit=results.MAX_BYTES)
+            result = results.decode(content)
+        except (RefusedError, InvalidResultError) as error:
+            return self.warning(f"A result that was handed back ({name}) is not kept: {error}.")
+        if isinstance(result, Metric):
+            if result.name not in self._metrics and len(self._metrics) >= _MOST_METRICS:
+                return self.warning(f"The metric {result.name!r} is not kept: there are too many.")
+            self._metrics.add(result.name)
+            metrics[result.name] = result.attributes.value
+            return []
+        what = f"{result.__struct_config__.tag} {result.name!r}".replace("_", " ")
+        first, *others = results.in_order(result)
+        main = private / "main"
+        try:
+            copied = await self._copy(place, first.path, main)
+        except RefusedError as error:
+            return self.warning(f"The {what} is not kept: {error}.")
+        stored = await self._put(main, first, copied)
+        warnings: list[Step] = []
+        alternatives = []
+        for other in others:
+            path = private / "other"
+            try:
+                copied = await self._copy(place, other.path, path)
+            except RefusedError as error:
+                warnings += self.warning(
+                    f"A form of the {what} ({other.role}) is not kept: {error}."
+                )
+                continue
+            alternatives.append(await self._put(path, other, copied))
+        kind = _KINDS.get(type(result), "file")
+        if isinstance(result, EnrichedDataset):
+            kind = "dataset"
+            try:
+                attributes = await self._dataset(result, main)
+            except InvalidTableError as error:
+                # What the notebook says of it is worth nothing then, but its bytes may be.
+                warnings += self.warning(f"The {what} is kept as a mere file: {error}.")
+                kind, attributes = "file", {}
+        else:
+            attributes = results.attributes(result)
+        if alternatives:
+            attributes["alternatives"] = [
+                {
+                    "role": each.file.role,
+                    "fileName": each.file.file_name,
+                    "contentType": each.content.content_type,
+                    "digest": each.content.digest,
+                    "size": each.content.size,
+                }
+                for each in alternatives
+            ]
+        step = self._artifact(kind, result.name, first.file_name, stored.content, attributes)
+        return [*warnings, step]
+
+    async def _take_file(self, place: int, path: str, private: Path) -> list[Step]:
+        shown = _CONTROL.sub(
+            "�", path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        )
+        copy = private / "file"
+        try:
+            copied = await self._copy(place, path, copy)
+        except RefusedError as error:
+            return self.warning(f"The file outputs/{shown} is not kept: {error}.")
+        digest = await self._artifacts.put_file(self._scope, copy, digest=copied.digest)
+        media_type = mimetypes.guess_type(shown)[0] or "application/octet-stream"
+        content = Representation(media_type, digest, copied.size)
+        return [self._artifact("file", shown, shown.rsplit("/", 1)[-1], content, {"path": shown})]
+
+    async def _copy(self, place: int, path: str, target: Path) -> Copied:
+        if self._files_left <= 0:
+            raise RefusedError("a run may leave no more files")
+        limit = min(self._file_bytes, self._bytes_left)
+        copied = await asyncio.to_thread(run_folder.copy, place, path, target, limit=limit)
+        self._files_left -= 1
+        self._bytes_left -= copied.size
+        return copied
+
+    async def _put(self, path: Path, file: ResultFile, copied: Copied) -> _Stored:
+        digest = await self._artifacts.put_file(self._scope, path, digest=copied.digest)
+        return _Stored(file, Representation(file.media_type, digest, copied.size))
+
+    async def _dataset(self, result: EnrichedDataset, path: Path) -> dict[str, Any]:
+        """Keep it as a version of a dataset; returns what is told of it.
+
+        Rows and columns are counted: what the notebook says of them is not relied on. Raises
+        :class:`InvalidTableError`.
+        """
+        told = result.attributes
+        table = await datasets.read_table(path, told.format, path.parent)
+        stream = self._claim.stream
+        before = None
+        if told.source_dataset_id is not None:
+            before = await dataset_version(
+                self._store,
+                stream.tenant_id,
+                stream.project_id,
+                told.source_dataset_id,
+                version=told.source_version,
+            )
+        dataset_id, version = await datasets.keep_version(
+            self._store,
+            self._artifacts,
+            stream,
+            table,
+            result_name=result.name,
+            dataset_name=told.dataset_name or result.name,
+            source=Source(
+                kind="execution",
+                execution_id=stream.stream_id,
+                notebook_id=stream.subject_id,
+                notebook_version=self._claim.execution.notebook_version,
+                from_dataset_id=None if before is None else before.dataset_id,
+                from_version=None if before is None else before.version,
+            ),
+            metadata=self._claim.metadata,
+            at=clock.now(),
+        )
+        attributes: dict[str, Any] = {
+            "recordCount": table.rows,
+            "columns": msgspec.to_builtins(table.columns),
+            "newColumns": told.new_columns,
+            "format": told.format,
+            "datasetId": str(dataset_id),
+            "datasetVersion": version,
+        }
+        if before is not None:
+            known = {column.name for column in before.columns}
+            attributes["newColumns"] = [
+                column.name for column in table.columns if column.name not in known
+            ]
+            attributes["sourceDatasetId"] = str(before.dataset_id)
+            attributes["sourceVersion"] = before.version
+        return attributes
+
+    def _artifact(
+        self,
+        kind: _Kind,
+        name: str,
+        file_name: str,
+        content: Representation,
+        attributes: dict[str, Any],
+    ) -> Step:
+        epoch, at = self._claim.epoch, clock.now()
+
+        def step(execution: Execution) -> None:
+            execution.store_artifact(
+                epoch,
+                kind=kind,
+                name=name,
+                file_name=file_name,
+                content=content,
+                attributes=attributes,
+                at=at,
+            )
+
+        return step
+
+
+def _below(folder: Path, place: Path) -> str:
+    return place.relative_to(folder).as_posix()

@@ -1,0 +1,147 @@
+"""Datasets of a run: those that it names, and those that it makes."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+from uuid import UUID, uuid5
+
+import msgspec
+
+from nbledger_domain.dataset import Column, Dataset, Source
+from nbledger_domain.execution import Representation
+from nbledger_infrastructure import repository
+from nbledger_infrastructure.artifacts import ArtifactStore, Scope, file_digest
+from nbledger_infrastructure.datasets import PARQUET
+from nbledger_infrastructure.event_store import (
+    EventStore,
+    Metadata,
+    RecordConflictError,
+    Stream,
+)
+from nbledger_workers.kernel.pair import python_environment
+
+_MOST_NAMED: Final = 100
+"""Datasets that the parameters of one run may name."""
+
+_READ_SECONDS: Final = 600.0
+
+
+class Table(msgspec.Struct, frozen=True):
+    """A Parquet file and what is in it."""
+
+    path: str
+    rows: int
+    columns: list[Column]
+
+
+class InvalidTableError(Exception):
+    """The file is no table that can be kept as a dataset."""
+
+
+def named(binding: str | None, parameters: dict[str, Any]) -> dict[str, UUID]:
+    """The texts that may be ids of datasets: the binding, and values of parameters."""
+    found: dict[str, UUID] = {}
+    for text in (binding, *parameters.values()):
+        if isinstance(text, str) and len(text) <= 50 and len(found) < _MOST_NAMED:
+            try:
+                found[text] = UUID(text)
+            except ValueError:
+                continue
+    return found
+
+
+async def read_table(path: Path, kind: Literal["parquet", "csv"], folder: Path) -> Table:
+    """What a notebook handed back, as a Parquet file: itself, or one made in ``folder``.
+
+    Raises :class:`InvalidTableError`.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "nbledger_workers.table_facts",
+        str(path),
+        kind,
+        str(folder),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=python_environment(),
+    )
+    try:
+        async with asyncio.timeout(_READ_SECONDS):
+            told, errors = await process.communicate()
+    except TimeoutError:
+        raise InvalidTableError("it takes too long to read") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+    if process.returncode:
+        lines = errors.decode("utf-8", "replace").strip().splitlines()
+        raise InvalidTableError(lines[-1][:300] if lines else f"status {process.returncode}")
+    try:
+        return msgspec.json.decode(told, type=Table)
+    except msgspec.DecodeError as error:
+        raise InvalidTableError(str(error)) from error
+
+
+async def keep_version(
+    store: EventStore,
+    artifacts: ArtifactStore,
+    notebook: Stream,
+    table: Table,
+    *,
+    result_name: str,
+    dataset_name: str,
+    source: Source,
+    metadata: Metadata,
+    at: datetime,
+) -> tuple[UUID, int]:
+    """Keep a table that a run of the notebook made, as a version of its dataset.
+
+    What a notebook hands back under one name is one dataset, whose versions its runs add.
+    ``notebook`` is the stream of the notebook or of one of its executions. Returns the id of the
+    dataset and the number of the version; a file that the same execution handed back last is no
+    new version. Raises :class:`InvalidTableError`.
+    """
+    path = Path(table.path)
+    digest = await asyncio.to_thread(file_digest, path)
+    size = (await asyncio.to_thread(path.stat)).st_size
+    assert source.execution_id is not None  # noqa: S101 - of every version that a run makes
+    # Where somebody has deleted the first, what comes later is another dataset.
+    for origin in (notebook.subject_id, source.execution_id):
+        dataset_id = uuid5(origin, f"dataset:{result_name}")
+        scope = Scope(notebook.tenant_id, notebook.project_id, dataset_id)
+        stream = Stream(dataset_id, dataset_id, notebook.tenant_id, notebook.project_id)
+        for _ in range(repository.UPDATE_ATTEMPTS):
+            history = await store.read_stream(dataset_id)
+            dataset = repository.replay(Dataset, history)
+            if history and (dataset is None or dataset.deleted):
+                break
+            if dataset is None:
+                dataset = Dataset.create(dataset_id, name=dataset_name, at=at)
+            head = dataset.head
+            if (
+                head is not None
+                and head.content.digest == digest
+                and head.source.execution_id == source.execution_id
+            ):
+                return dataset_id, head.number
+            await artifacts.put_file(scope, path, digest=digest)
+            number = dataset.add_version(
+                content=Representation(PARQUET, digest, size),
+                rows=table.rows,
+                columns=table.columns,
+                source=source,
+                at=at,
+            )
+            try:
+                await repository.save(store, dataset, stream, metadata)
+            except RecordConflictError:
+                continue
+            return dataset_id, number
+    raise InvalidTableError("its dataset was deleted or changed meanwhile")

@@ -1,0 +1,93 @@
+"""What a notebook may know of its run: the run file, and the datasets that it names."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nbledger_domain.execution import Execution
+from nbledger_domain.notebook import Notebook
+from nbledger_infrastructure import datasets
+from nbledger_infrastructure.artifacts import ArtifactMissingError, ArtifactStore
+from nbledger_infrastructure.datasets import DatasetHead
+from nbledger_infrastructure.event_store import EventStore, Stream
+from nbledger_workers.datasets import named
+from nbledger_workers.kernel.environment import datasets_folder
+
+
+class RunContext:
+    """The context of one run. What it read is known once :meth:`prepare` has returned.
+
+    ``bound`` is the dataset that the notebook is bound to, where the project holds it; ``missing``
+    are held datasets whose files are gone.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        artifacts: ArtifactStore,
+        stream: Stream,
+        execution: Execution,
+        notebook: Notebook,
+    ) -> None:
+        self.bound: DatasetHead | None = None
+        self.missing: list[DatasetHead] = []
+        self._store = store
+        self._artifacts = artifacts
+        self._stream = stream
+        self._binding = notebook.integration.dataset_binding
+        self._named = named(self._binding, execution.parameters)
+        self._members = {
+            "executionId": str(execution.id),
+            "notebookId": str(execution.notebook_id),
+            "datasetBinding": self._binding,
+            "outputFormat": notebook.integration.output_format,
+            "parameters": execution.parameters,
+        }
+
+    @property
+    def names_datasets(self) -> bool:
+        """Whether there is anything to prepare."""
+        return bool(self._named)
+
+    def encode(self, held: Mapping[str, Any] | None = None) -> bytes:
+        """The run file. As text: parameters may hold numbers of any size."""
+        return msgspec.json.encode({**self._members, "datasets": held or {}})
+
+    async def prepare(self, folder: Path) -> bytes:
+        """Put the datasets into the run's folder; returns the run file that tells of them.
+
+        Raises what the artifact store and the event store raise.
+        """
+        place = datasets_folder(folder)
+        told: dict[str, dict[str, Any]] = {}
+        self.bound, self.missing = None, []
+        for text, dataset_id in self._named.items():
+            if str(dataset_id) in told:
+                told[text] = told[str(dataset_id)]
+                continue
+            dataset = await datasets.head(
+                self._store, self._stream.tenant_id, self._stream.project_id, dataset_id
+            )
+            if dataset is None:
+                continue
+            if text == self._binding:
+                self.bound = dataset
+            place.mkdir(parents=True, exist_ok=True)
+            path = place / f"{dataset_id}.parquet"
+            try:
+                await datasets.materialise(self._artifacts, dataset, path)
+            except ArtifactMissingError:
+                path.unlink(missing_ok=True)
+                self.missing.append(dataset)
+                continue
+            # By its id as it is written, and as the notebook writes it.
+            told[text] = told[str(dataset_id)] = {
+                "path": str(path),
+                "name": dataset.name,
+                "version": dataset.version,
+                "rowCount": dataset.rows,
+                "columns": msgspec.to_builtins(dataset.columns),
+            }
+        return self.encode(told)
