@@ -33,7 +33,7 @@ def variants(
     ways = (
         events.group_by("case", maintain_order=True)
         .agg(pl.col("activity"), _hours(_span()).alias("hours"))
-        .group_by("activity")
+        .group_by("activity", maintain_order=True)
         .agg(cases=pl.len(), mean_hours=pl.col("hours").mean())
         .select(
             pl.col("activity").list.join(" → ").alias("variant"),
@@ -65,7 +65,7 @@ def directly_follows_graph(
     """
     edges = (
         _steps(ordered_events(log, case, activity, timestamp))
-        .group_by("source", "target")
+        .group_by("source", "target", maintain_order=True)
         .agg(
             count=pl.len().cast(pl.Int64),
             mean_hours=pl.col("hours").mean(),
@@ -120,7 +120,7 @@ def bottlenecks(
     hours = pl.col("hours")
     waits = (
         _steps(ordered_events(log, case, activity, timestamp))
-        .group_by(pl.col("target").alias("activity"))
+        .group_by(pl.col("target").alias("activity"), maintain_order=True)
         .agg(
             waits=pl.len().cast(pl.Int64),
             total_hours=hours.sum(),
@@ -153,9 +153,9 @@ def rework(
     times = pl.col("times")
     again = (
         ordered_events(log, case, activity, timestamp)
-        .group_by("case", "activity")
+        .group_by("case", "activity", maintain_order=True)
         .agg(times=pl.len().cast(pl.Int64))
-        .group_by("activity")
+        .group_by("activity", maintain_order=True)
         .agg(
             events=times.sum(),
             cases=pl.len().cast(pl.Int64),
