@@ -43,7 +43,8 @@ PLAIN = (
         ("", None),
     ],
 )
-def test_tables_in_html(html: str, table: Table | None) -> None:
+def test_tables_in_html(html: str | None, table: Table | None) -> None:
+    assert html is not None
     assert find_table("text/html", html.encode()) == table
 
 
