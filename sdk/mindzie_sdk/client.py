@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, overload
 
 from mindzie_sdk import models, reports
 from mindzie_sdk.results import Part, Result, hand_back
@@ -162,7 +162,7 @@ class ProcessMiningClient:
         estimator: object,
         name: str | None = None,
         features: Iterable[str] | None = None,
-        metrics: Mapping[str, float] | None = None,
+        metrics: Mapping[str, SupportsFloat] | None = None,
         target: str | None = None,
     ) -> Result:
         """Hand back a fitted model, as a pickle and, where that can express it, as skops.
@@ -212,7 +212,7 @@ class ProcessMiningClient:
         attributes = {"format": made.format, "title": made.title}
         return self._hand_back("report", made.title, (part,), attributes)
 
-    def log_metric(self, name: str, value: float) -> Result:
+    def log_metric(self, name: str, value: SupportsFloat) -> Result:
         """Hand back a number of the run; of several under one name the last one counts.
 
         Raises TypeError for what is no number, ValueError for one that is not finite.

@@ -6,8 +6,9 @@ import pickle
 import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 _SCORES = {
     "best_score_": "best_score",
@@ -28,7 +29,7 @@ def describe(
     estimator: object,
     *,
     features: Iterable[str] | None,
-    metrics: Mapping[str, float] | None,
+    metrics: Mapping[str, SupportsFloat] | None,
     target: str | None,
 ) -> dict[str, Any]:
     """Type, features, target, metrics, accuracy and libraries of a fitted estimator.
@@ -89,15 +90,15 @@ def write_skops(estimator: object, path: Path) -> bool:
 
 def number(value: object, name: str) -> int | float:
     """It as a number of JSON. Raises TypeError or ValueError, naming it, where it is none."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        item = getattr(value, "item", None)  # a scalar of numpy or an array of one
-        plain = item() if callable(item) and getattr(value, "size", 1) == 1 else None
-        if isinstance(plain, bool) or not isinstance(plain, numbers.Real):
-            raise TypeError(f"{name!r} must be a number, and is a {type(value).__name__}.")
-        value = plain
-    if not math.isfinite(value):
-        raise ValueError(f"{name!r} is {value}, which is no finite number.")
-    return int(value) if isinstance(value, numbers.Integral) else float(value)
+    plain = value
+    if not isinstance(plain, numbers.Real | Decimal) and getattr(value, "size", None) == 1:
+        item = getattr(value, "item", None)  # an array of one, or a scalar of numpy
+        plain = item() if callable(item) else value
+    if isinstance(plain, bool) or not isinstance(plain, numbers.Real | Decimal):
+        raise TypeError(f"{name!r} must be a number, and is a {type(value).__name__}.")
+    if not math.isfinite(plain):
+        raise ValueError(f"{name!r} is {plain}, which is no finite number.")
+    return int(plain) if isinstance(plain, numbers.Integral) else float(plain)
 
 
 def _numbers(metrics: Mapping[str, object]) -> dict[str, float]:

@@ -1,0 +1,169 @@
+"""From pandas to polars and back, without loss."""
+
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from mindzie_sdk import frames
+
+NOON = datetime(2024, 3, 31, 12, tzinfo=UTC)
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def everything() -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "text": ["a", None, ""],
+            "whole": [1, 2, -3],
+            "whole_or_none": [1, None, 3],
+            "huge_or_none": [2**62 + 1, None, 0],
+            "huge": pl.Series([2**64 - 1, 0, 1], dtype=pl.UInt64),
+            "real": [1.5, None, -0.0],
+            "flag": [True, False, True],
+            "flag_or_none": [True, None, False],
+            "utc": [NOON, None, NOON],
+            "berlin": [NOON.astimezone(BERLIN), None, NOON.astimezone(BERLIN)],
+            "naive": [NOON.replace(tzinfo=None), None, None],
+            "span": [timedelta(hours=1), None, timedelta(microseconds=1)],
+            "kind": pl.Series(["x", None, "y"], dtype=pl.Categorical),
+            "clock": [time(3), None, time(4, 5, 6)],
+            "price": [Decimal("1.10"), None, Decimal("2.20")],
+            "many": [[1, 2], None, []],
+            "raw": [b"\x00", None, b"x"],
+            "nothing": pl.Series([None, None, None], dtype=pl.String),
+        }
+    )
+
+
+def test_there_and_back() -> None:
+    frame = everything()
+    there = frames.to_pandas(frame)
+    assert len(there) == 3
+    back = frames.to_polars(there)
+    for name in frame.columns:
+        wanted = frame[name]
+        if wanted.dtype == pl.Categorical:
+            wanted = wanted.cast(pl.String)
+        if name == "whole_or_none":  # as everywhere in pandas
+            wanted = wanted.cast(pl.Float64)
+        assert back[name].to_list() == wanted.to_list(), name
+        if name != "price":
+            assert back[name].dtype == wanted.dtype, name
+
+
+def test_pandas_gets_the_types_that_it_has_itself() -> None:
+    types = {name: str(dtype) for name, dtype in frames.to_pandas(everything()).dtypes.items()}
+    assert types == {
+        "text": "str",
+        "whole": "int64",
+        "whole_or_none": "float64",
+        "huge_or_none": "Int64",
+        "huge": "uint64",
+        "real": "float64",
+        "flag": "bool",
+        "flag_or_none": "boolean",
+        "utc": "datetime64[us, UTC]",
+        "berlin": "datetime64[us, Europe/Berlin]",
+        "naive": "datetime64[us]",
+        "span": "timedelta64[us]",
+        "kind": "category",
+        "clock": "object",
+        "price": "object",
+        "many": "object",
+        "raw": "object",
+        "nothing": "str",
+    }
+    days = frames.to_pandas(pl.DataFrame({"day": [date(2024, 2, 29), None]}))["day"]
+    assert days.dt.day.iloc[0] == 29
+    assert pd.isna(days.iloc[1])
+
+
+@pytest.mark.parametrize(
+    ("cells", "wanted", "type_name"),
+    [
+        (pd.array([1, None], dtype="Int32"), [1, None], "integer"),
+        (pd.array([None, None], dtype="Float64"), [None, None], "number"),
+        (pd.array([True, None], dtype="boolean"), [True, None], "boolean"),
+        (np.array([1, 2], dtype="int8"), [1, 2], "integer"),
+        (np.array(["2024-01-01", "NaT"], dtype="M8[s]"), [datetime(2024, 1, 1), None], "datetime"),  # noqa: DTZ001
+        (pd.Categorical(["a", None]), ["a", None], "string"),
+        (pd.Categorical([3, None]), [3, None], "integer"),
+        (pd.arrays.SparseArray([0, 5]), [0, 5], "integer"),
+        ([1, "a"], ["1", "a"], "string"),
+        ([1, 2.5], [1.0, 2.5], "number"),
+        (pd.Series([1, 2.5], dtype=object), [1.0, 2.5], "number"),
+        ([None, None], [None, None], "string"),
+        ([date(2024, 1, 1), None], [date(2024, 1, 1), None], "date"),
+        ([UUID(int=1), UUID(int=2)], [str(UUID(int=1)), str(UUID(int=2))], "string"),
+        (pd.period_range("2024-01", periods=2, freq="M"), ["2024-01", "2024-02"], "string"),
+        ([{"a": 1}, {"a": 2}], [{"a": 1}, {"a": 2}], "other"),
+        (
+            pd.Series([NOON, NOON]).dt.tz_convert(timezone(timedelta(hours=2))),
+            [NOON, NOON],
+            "datetime",
+        ),
+    ],
+)
+def test_what_pandas_holds(cells: Any, wanted: list[Any], type_name: str) -> None:
+    frame = frames.to_polars(pd.DataFrame({"c": cells}))
+    assert frame["c"].to_list() == wanted
+    assert frames.columns_of(frame) == [{"name": "c", "type": type_name}]
+
+
+def test_labels_and_indexes() -> None:
+    log: Any = pd.DataFrame({"case_id": ["b", "a", "b"], "n": [1, 2, 3]})
+    assert frames.to_polars(log[log["n"] > 1]).to_dict(as_series=False) == {
+        "case_id": ["a", "b"],
+        "n": [2, 3],
+    }
+    grouped = log.groupby("case_id").agg({"n": ["min", "max"]})
+    assert frames.to_polars(grouped).to_dict(as_series=False) == {
+        "case_id": ["a", "b"],
+        "n_min": [2, 1],
+        "n_max": [2, 3],
+    }
+    kept = log.set_index("case_id", drop=False)
+    assert frames.to_polars(kept).columns == ["case_id", "n"]
+    levels = log.set_index(["case_id", pd.Index([7, 8, 9])])
+    assert frames.to_polars(levels).columns == ["case_id", "n"]
+    assert frames.to_polars(pd.DataFrame([[1]])).columns == ["0"]
+    with pytest.raises(ValueError, match="Two columns are called 'n'"):
+        frames.to_polars(pd.concat([log, log[["n"]]], axis=1))
+
+
+def test_what_is_no_frame() -> None:
+    things: list[Any] = [[1], {"a": [1]}, None, pl.Series([1])]
+    for thing in things:
+        with pytest.raises(TypeError, match="data frame is needed"):
+            frames.to_polars(thing)
+    assert frames.to_polars(pl.LazyFrame({"a": [1]})).height == 1
+
+
+def test_files_hold_what_was_written(tmp_path: Path) -> None:
+    frame = everything()
+    frames.write(frame, tmp_path / "all.parquet", "parquet")
+    assert frames.read(tmp_path / "all.parquet").equals(frame)
+    frames.write(frame, tmp_path / "all.csv", "csv")
+    back = frames.read(tmp_path / "all.csv")
+    assert back.columns == frame.columns
+    for name in ("text", "whole", "whole_or_none", "huge_or_none", "real", "flag", "flag_or_none"):
+        assert back[name].to_list() == frame[name].to_list(), name
+    assert back["utc"].to_list() == frame["utc"].to_list()
+    assert back["span"].to_list() == [3600.0, None, 1e-6]
+    assert back["many"].to_list() == ["[1, 2]", None, "[]"]
+
+
+def test_no_rows_and_no_columns() -> None:
+    empty = frames.to_pandas(everything().clear())
+    assert len(empty) == 0
+    assert frames.to_polars(empty).columns == everything().columns
+    assert frames.to_polars(pd.DataFrame()).shape == (0, 0)
+    assert frames.to_pandas(pl.DataFrame()).shape == (0, 0)
