@@ -72,7 +72,7 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
         connection.headers.get("authorization")
     )
     parameters = connection.path_params
-    tenant_id, project_id = _guid(parameters["tenant_id"]), _guid(parameters["project_id"])
+    tenant_id, project_id = guid(parameters["tenant_id"]), guid(parameters["project_id"])
     if tenant_id != token.tenant_id or project_id is None or not token.covers(project_id):
         raise Problem(_most_specific(parameters))
     right: Right | None = handler.opt.get("right")
@@ -101,7 +101,7 @@ def access_of(request: Request[Any, Any, Any]) -> Access:
 
 def notebook_id_of(request: Request[Any, Any, Any]) -> UUID:
     """The notebook that the path names. Raises :class:`Problem` (404) for what is no GUID."""
-    notebook_id = _guid(request.path_params["notebook_id"])
+    notebook_id = guid(request.path_params["notebook_id"])
     if notebook_id is None:
         raise Problem(_most_specific(request.path_params))
     return notebook_id
@@ -109,21 +109,32 @@ def notebook_id_of(request: Request[Any, Any, Any]) -> UUID:
 
 def execution_id_of(request: Request[Any, Any, Any]) -> UUID:
     """The execution that the path names. Raises :class:`Problem` (404) for what is no GUID."""
-    execution_id = _guid(request.path_params["execution_id"])
+    execution_id = guid(request.path_params["execution_id"])
     if execution_id is None:
         raise Problem(Code.EXECUTION_NOT_FOUND)
     return execution_id
+
+
+def dataset_id_of(request: Request[Any, Any, Any]) -> UUID:
+    """The dataset that the path names. Raises :class:`Problem` (404) for what is no GUID."""
+    dataset_id = guid(request.path_params["dataset_id"])
+    if dataset_id is None:
+        raise Problem(Code.DATASET_NOT_FOUND)
+    return dataset_id
 
 
 def _most_specific(parameters: dict[str, Any]) -> Code:
     """The code for "unknown" that a caller of this path would get."""
     if "execution_id" in parameters:
         return Code.EXECUTION_NOT_FOUND
+    if "dataset_id" in parameters:
+        return Code.DATASET_NOT_FOUND
     return Code.NOTEBOOK_NOT_FOUND if "notebook_id" in parameters else Code.PROJECT_NOT_FOUND
 
 
 @lru_cache(maxsize=4096)
-def _guid(text: str) -> UUID | None:
+def guid(text: str) -> UUID | None:
+    """The id that ``text`` is in the one form that addresses have."""
     # UUID() also takes braces, "urn:uuid:" and misplaced hyphens; an address has one form.
     if len(text) != 36:
         return None

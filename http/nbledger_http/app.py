@@ -7,6 +7,7 @@ from litestar.datastructures import State
 
 from nbledger_http import (
     access,
+    datasets,
     downloads,
     execution_events,
     executions,
@@ -37,6 +38,7 @@ def create_app(services: Services) -> Edge:
             *results.HANDLERS,
             *history.HANDLERS,
             *kernels.HANDLERS,
+            *datasets.HANDLERS,
         ],
         guards=[access.guard],
     )

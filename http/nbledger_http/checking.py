@@ -1,7 +1,7 @@
 """Checking JSON objects member by member, so that every fault is told at once."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, overload
 
 import msgspec
@@ -113,8 +113,18 @@ class Members:
             return default
         return self.take(name, kind, default)
 
-    def items(self, name: str, kind: Any, *, limit: int) -> list[Any] | None:
-        """The good items of a list; a fault is added for every bad one."""
+    def items(
+        self,
+        name: str,
+        kind: Any,
+        *,
+        limit: int,
+        check: Callable[[Any], object] | None = None,
+    ) -> list[Any] | None:
+        """The good items of a list; a fault is added for every bad one.
+
+        ``check`` raises :class:`ValueError` that says what is wrong with an item.
+        """
         value = self._left.pop(name, None)
         if value is None:
             return None
@@ -129,7 +139,14 @@ class Members:
         for index, item in enumerate(value):
             before = len(self.faults)
             converted = self._convert(f"{pointer}/{index}", item, kind, None)
-            if len(self.faults) == before and converted is not None:
+            if len(self.faults) > before or converted is None:
+                continue
+            try:
+                if check is not None:
+                    check(converted)
+            except ValueError as error:
+                self.faults.append(Fault(f"{pointer}/{index}", f"{converted!r} {error}"))
+            else:
                 good.append(converted)
         return good
 

@@ -73,7 +73,7 @@ def _not_modified(request: Request[Any, Any, Any], etag: str, modified_at: datet
 
 
 class Precondition:
-    """What an ``If-Match`` header demands of the version of a notebook's stream."""
+    """What an ``If-Match`` header demands of the version of a stream."""
 
     def __init__(self, header: str | None) -> None:
         self._any = header is None or header.strip() == "*"
@@ -86,5 +86,5 @@ class Precondition:
         }
 
     def holds(self, stream_version: int) -> bool:
-        """Whether a notebook at this version may be changed."""
+        """Whether what is at this version may be changed."""
         return self._any or stream_version in self._versions

@@ -74,8 +74,8 @@ IF_MODIFIED_SINCE = Parameter(
 IF_MATCH = Parameter(
     name="If-Match",
     place="header",
-    description="The entity tag that was read: when the notebook has changed since, nothing is "
-    "done (412). What its executions recorded meanwhile does not count.",
+    description="The entity tag that was read: when it has changed since, nothing is "
+    "done (412). What executions of a notebook recorded meanwhile does not count.",
     schema={"type": "string"},
 )
 PAGE = Parameter(

@@ -479,3 +479,80 @@ EVENTS = (
 
 HEALTHY: dict[str, Any] = {"status": "ok", "missing": []}
 UNHEALTHY: dict[str, Any] = {"status": "unavailable", "missing": ["database"]}
+
+_COLUMNS = [
+    {"name": "case_id", "type": "string"},
+    {"name": "activity", "type": "string"},
+    {"name": "timestamp", "type": "datetime"},
+]
+
+_DATASET_VERSION: dict[str, Any] = {
+    "version": 1,
+    "rowCount": 15420,
+    "columns": _COLUMNS,
+    "size": 183442,
+    "digest": "5f" * 32,
+    "lineage": {"kind": "upload", "fileName": "journeys.csv"},
+    "dateCreated": "2024-01-15T10:30:00.000Z",
+    "createdBy": "user123",
+}
+
+DATASET: dict[str, Any] = {
+    "datasetId": _DATASET_ID,
+    "projectId": _PROJECT_ID,
+    "datasetName": "Customer journeys",
+    "version": 2,
+    "rowCount": 15420,
+    "columns": [*_COLUMNS, {"name": "journey_score", "type": "number"}],
+    "versions": [
+        {
+            "version": 2,
+            "rowCount": 15420,
+            "columns": [*_COLUMNS, {"name": "journey_score", "type": "number"}],
+            "size": 201033,
+            "digest": "a7" * 32,
+            "lineage": {
+                "kind": "execution",
+                "executionId": _EXECUTION_ID,
+                "notebookId": _NOTEBOOK_ID,
+                "notebookVersion": "1.3.2",
+                "fromDatasetId": _DATASET_ID,
+                "fromVersion": 1,
+            },
+            "dateCreated": "2024-01-20T10:47:00.000Z",
+            "createdBy": "user123",
+        },
+        _DATASET_VERSION,
+    ],
+    "dateCreated": "2024-01-15T10:30:00.000Z",
+    "dateModified": "2024-01-20T10:47:00.000Z",
+    "createdBy": "user123",
+}
+
+NEW_DATASET: dict[str, Any] = {
+    **DATASET,
+    "version": 1,
+    "columns": _COLUMNS,
+    "versions": [_DATASET_VERSION],
+    "dateModified": "2024-01-15T10:30:00.000Z",
+    "parsing": {"encoding": "utf-8", "delimiter": ","},
+}
+
+DATASET_LIST: dict[str, Any] = {
+    "datasets": [
+        {
+            "datasetId": _DATASET_ID,
+            "datasetName": "Customer journeys",
+            "version": 2,
+            "rowCount": 15420,
+            "columnCount": 4,
+            "size": 201033,
+            "dateCreated": "2024-01-15T10:30:00.000Z",
+            "dateModified": "2024-01-20T10:47:00.000Z",
+        }
+    ],
+    "totalCount": 1,
+    "page": 1,
+    "pageSize": 20,
+    "hasNextPage": False,
+}

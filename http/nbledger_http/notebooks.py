@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from nbledger_http import examples, reading, requests
 from nbledger_http.access import Right, access_of, execution_id_of, notebook_id_of
+from nbledger_http.bindings import binding_warnings
 from nbledger_http.bodies import json_object
 from nbledger_http.commands.create_notebook import create_notebook, template_cells
 from nbledger_http.commands.delete_notebook import delete_notebook
@@ -32,7 +33,7 @@ from nbledger_http.documentation import (
     Operation,
     Parameter,
 )
-from nbledger_http.file_names import safe_file_name
+from nbledger_http.file_names import content_disposition, safe_file_name
 from nbledger_http.notebook_files import notebook_file
 from nbledger_http.problems import Code
 from nbledger_http.queries import Query, awaited_position, wait_applied
@@ -215,11 +216,17 @@ async def create(request: Request[Any, Any, Any]) -> Reply:
         kernel_types=services.settings.worker.kernels,
         templates=templates.names(),
         template_cells=template_cells,
+        environments=services.settings.environments,
     )
+    binding = creation.integration.dataset_binding
+    warnings = [
+        *creation.warnings,
+        *await binding_warnings(services.pool, access, binding),
+    ]
     notebook_id, _ = await create_notebook(services.store, access, creation)
     view = await reading.notebook(services.pool, access, notebook_id)
     return await created_reply(
-        request, services.pool, view, creation.kernel_type, warnings=creation.warnings
+        request, services.pool, view, creation.kernel_type, warnings=warnings
     )
 
 
@@ -296,7 +303,17 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
     notebook_id = notebook_id_of(request)
     body = await json_object(request)
     precondition = Precondition(request.headers.get("if-match"))
-    warnings = await update_notebook(services.store, access, notebook_id, body, precondition)
+    warnings = await update_notebook(
+        services.store,
+        access,
+        notebook_id,
+        body,
+        precondition,
+        environments=services.settings.environments,
+    )
+    integration = body.get("integration") or {}
+    binding = integration.get("datasetBinding") or None
+    warnings += await binding_warnings(services.pool, access, binding)
     view = await reading.notebook(services.pool, access, notebook_id)
     return json_reply(with_members(view.document, warnings=warnings), headers=state_headers(view))
 
@@ -406,7 +423,7 @@ async def download(request: Request[Any, Any, Any]) -> Reply:
     headers = {
         "Content-Type": "application/x-ipynb+json",
         "Content-Length": str(len(content)),
-        "Content-Disposition": f'attachment; filename="{file_name}"',
+        "Content-Disposition": content_disposition(file_name),
         "X-Content-Type-Options": "nosniff",
     }
     return Reply(200, header_list(headers), content)

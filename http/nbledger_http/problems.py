@@ -14,6 +14,7 @@ from msgspec import UNSET, UnsetType
 from nbledger_domain.errors import (
     DomainError,
     Fault,
+    InvalidCsvError,
     InvalidInputError,
     KernelUnavailableError,
 )
@@ -45,6 +46,7 @@ class Code(StrEnum):
     PROJECT_NOT_FOUND = "project_not_found"
     NOTEBOOK_NOT_FOUND = "notebook_not_found"
     EXECUTION_NOT_FOUND = "execution_not_found"
+    DATASET_NOT_FOUND = "dataset_not_found"
     CELL_NOT_FOUND = "cell_not_found"
     ARTIFACT_NOT_FOUND = "artifact_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
@@ -57,6 +59,7 @@ class Code(StrEnum):
     BODY_TOO_LARGE = "body_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
+    INVALID_CSV = "invalid_csv"
     VALIDATION_FAILED = "validation_failed"
     RATE_LIMITED = "rate_limited"
     INTERNAL_ERROR = "internal_error"
@@ -79,6 +82,7 @@ KINDS: dict[Code, Kind] = {
     Code.PROJECT_NOT_FOUND: Kind(404, "There is no such project."),
     Code.NOTEBOOK_NOT_FOUND: Kind(404, "There is no such notebook."),
     Code.EXECUTION_NOT_FOUND: Kind(404, "There is no such execution."),
+    Code.DATASET_NOT_FOUND: Kind(404, "There is no such dataset."),
     Code.CELL_NOT_FOUND: Kind(404, "There is no such cell in the execution."),
     Code.ARTIFACT_NOT_FOUND: Kind(404, "There is no such file."),
     Code.METHOD_NOT_ALLOWED: Kind(405, "This address does not answer that method."),
@@ -87,10 +91,11 @@ KINDS: dict[Code, Kind] = {
     Code.NOTHING_TO_EXECUTE: Kind(409, "The notebook has no cells to execute."),
     Code.STALE_VERSION: Kind(409, "The notebook has been changed since it was read."),
     Code.CONFLICT: Kind(409, "Too many others are changing the same thing."),
-    Code.PRECONDITION_FAILED: Kind(412, "The notebook has been changed since it was read."),
+    Code.PRECONDITION_FAILED: Kind(412, "It has been changed since it was read."),
     Code.BODY_TOO_LARGE: Kind(413, "The request body is too large."),
     Code.UNSUPPORTED_MEDIA_TYPE: Kind(415, "The request body is not of a supported type."),
     Code.RANGE_NOT_SATISFIABLE: Kind(416, "The file has no such range."),
+    Code.INVALID_CSV: Kind(422, "The file is not a table that can be read."),
     Code.VALIDATION_FAILED: Kind(422, "The request is not valid."),
     Code.RATE_LIMITED: Kind(429, "Too many requests."),
     Code.INTERNAL_ERROR: Kind(500, "Something went wrong on our side."),
@@ -102,6 +107,7 @@ KINDS: dict[Code, Kind] = {
 _FIXED_DETAILS = {
     Code.PROJECT_NOT_FOUND: "There is no such project, or it is not open to this token.",
     Code.NOTEBOOK_NOT_FOUND: "There is no such notebook, or it is not open to this token.",
+    Code.DATASET_NOT_FOUND: "There is no such dataset, or it is not open to this token.",
     Code.EXECUTION_NOT_FOUND: "There is no such execution, or it is not open to this token.",
 }
 
@@ -111,6 +117,14 @@ _LITESTAR_CODES = {
     413: Code.BODY_TOO_LARGE,
     415: Code.UNSUPPORTED_MEDIA_TYPE,
 }
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a file is wrong, and why."""
+
+    row: int | None
+    column: str | None
+    reason: str
 
 
 class Problem(Exception):
@@ -123,6 +137,7 @@ class Problem(Exception):
         *,
         faults: list[Fault] | None = None,
         offered: list[str] | UnsetType = UNSET,
+        place: Place | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(code)
@@ -130,13 +145,15 @@ class Problem(Exception):
         self.detail = _FIXED_DETAILS.get(code, detail) or KINDS[code].title
         self.faults = faults or []
         self.offered = offered
+        self.place = place
         self.headers = dict(headers or {})
 
 
 class ProblemBody(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
     """An error as a client gets it (RFC 9457). ``error`` repeats the detail as plain text.
 
-    ``offered`` goes with ``kernel_unavailable``: the kernel types that can be run now.
+    ``offered`` goes with ``kernel_unavailable``: the kernel types that can be run now. ``row``,
+    ``column`` and ``reason`` go with ``invalid_csv``; the header is row 1.
     """
 
     type: str
@@ -148,6 +165,9 @@ class ProblemBody(msgspec.Struct, kw_only=True, omit_defaults=True, rename="came
     error: str
     errors: list[Fault] = []
     offered: list[str] | UnsetType = UNSET
+    row: int | UnsetType | None = UNSET
+    column: str | UnsetType | None = UNSET
+    reason: str | UnsetType = UNSET
 
 
 def from_exception(error: Exception) -> Problem:
@@ -184,6 +204,7 @@ def from_exception(error: Exception) -> Problem:
 def render(problem: Problem, request_id: str) -> Reply:
     """The answer that tells ``problem``."""
     kind = KINDS[problem.code]
+    place = problem.place
     body = ProblemBody(
         type=f"/problems/{problem.code}",
         title=kind.title,
@@ -194,6 +215,9 @@ def render(problem: Problem, request_id: str) -> Reply:
         error=problem.detail,
         errors=problem.faults,
         offered=problem.offered,
+        row=UNSET if place is None else place.row,
+        column=UNSET if place is None else place.column,
+        reason=UNSET if place is None else place.reason,
     )
     headers = problem.headers
     if problem.code is Code.UNAUTHENTICATED:
@@ -215,6 +239,11 @@ def _from_domain(error: DomainError) -> Problem:
     if isinstance(error, KernelUnavailableError):
         retry = {"Retry-After": str(RETRY_AFTER_KERNEL_SECONDS)}
         return Problem(Code(error.code), error.detail, offered=error.offered, headers=retry)
+    if isinstance(error, InvalidCsvError):
+        place = Place(error.row, error.column, error.reason)
+        return Problem(
+            Code(error.code), error.detail, place=place, faults=[Fault("/file", error.detail)]
+        )
     return Problem(Code(error.code), error.detail)
 
 

@@ -16,6 +16,7 @@ from nbledger_domain.notebook import Environment, Integration, Notebook, Noteboo
 from nbledger_http import cell_inputs
 from nbledger_http.checking import Members, escaped, unstorable
 from nbledger_infrastructure import settings
+from nbledger_infrastructure.environments import Libraries, parse_requirement
 
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
 Description = Annotated[str, Meta(max_length=10_000)]
@@ -95,6 +96,7 @@ def creation(
     kernel_types: Collection[str],
     templates: Mapping[str, Sequence[Cell]] | Collection[str],
     template_cells: Any,
+    environments: settings.Environments,
 ) -> Creation:
     """Check the body of a create. Raises :class:`InvalidInputError` with every fault.
 
@@ -118,7 +120,7 @@ def creation(
     elif template is not None:
         cells = template_cells(template)
     integration = _integration(members.inner("integration"), Integration(), warnings)
-    environment = _environment(members.inner("environment"), Environment(), warnings)
+    environment = _environment(members.inner("environment"), Environment(), warnings, environments)
     cells = [
         *cells,
         *cell_inputs.new_cells(members, "initialCells", before=cells, warnings=warnings),
@@ -178,7 +180,9 @@ def upload(
     )
 
 
-def update(body: dict[str, Any], notebook: Notebook) -> Update:
+def update(
+    body: dict[str, Any], notebook: Notebook, *, environments: settings.Environments
+) -> Update:
     """Check the body of an update of ``notebook``. Raises :class:`InvalidInputError`."""
     faults: list[Fault] = []
     warnings: list[str] = []
@@ -194,7 +198,7 @@ def update(body: dict[str, Any], notebook: Notebook) -> Update:
         integration = _integration(inner, notebook.integration, warnings)
     environment: Environment | UnsetType = UNSET
     if (inner := members.inner("environment")) is not None:
-        environment = _environment(inner, notebook.environment, warnings)
+        environment = _environment(inner, notebook.environment, warnings, environments)
     cells: Sequence[Cell] | UnsetType = UNSET
     if body.get("cells") is not None:
         cells = cell_inputs.changed_cells(
@@ -278,11 +282,6 @@ def _integration(members: Members | None, before: Integration, warnings: list[st
         schedule_execution=schedule,
     )
     warnings.extend(members.unknown())
-    if found.dataset_binding is not None and found.dataset_binding != before.dataset_binding:
-        warnings.append(
-            f"datasetBinding: no dataset {found.dataset_binding!r} is known here; "
-            "the binding is kept as it is"
-        )
     if found.schedule_execution is not None and schedule != before.schedule_execution:
         warnings.append("scheduleExecution: kept, but schedules are not run yet")
     if found.auto_execution and not before.auto_execution:
@@ -296,13 +295,29 @@ def _text(members: Members, name: str, before: str | None) -> str | None:
     return members.take(name, Text, "") or None
 
 
-def _environment(members: Members | None, before: Environment, warnings: list[str]) -> Environment:
+def _environment(
+    members: Members | None,
+    before: Environment,
+    warnings: list[str],
+    provided: settings.Environments,
+) -> Environment:
     if members is None:
         return before
-    packages = members.items("packages", Package, limit=MAX_PACKAGES)
+    packages = members.items("packages", Package, limit=MAX_PACKAGES, check=parse_requirement)
     libraries = members.items("customLibraries", Package, limit=MAX_PACKAGES)
     members.ignore("pythonVersion")
     warnings.extend(members.unknown())
+    if packages and packages != before.packages and not provided.provisioning:
+        warnings.append(
+            "packages: nothing is provided here; only what kernels have already can be imported"
+        )
+    known = Libraries(provided.library_folder)
+    warnings += [
+        f"customLibraries: no library {name!r} is known here; it is kept, and can be imported "
+        "only where a worker has it"
+        for name in libraries or ()
+        if name not in before.custom_libraries and not known.is_known(name)
+    ]
     return Environment(
         packages=before.packages if packages is None else packages,
         custom_libraries=before.custom_libraries if libraries is None else libraries,

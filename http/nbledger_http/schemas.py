@@ -156,6 +156,13 @@ class Parsing(msgspec.Struct, rename="camel", kw_only=True):
     upgrades: list[str]
 
 
+class CsvParsing(msgspec.Struct, kw_only=True):
+    """How an uploaded CSV file was found to be written."""
+
+    encoding: str
+    delimiter: str
+
+
 class DeletionUnderWay(msgspec.Struct, rename="camel", kw_only=True):
     """The notebook goes as soon as its executions, which have been told to end, have ended."""
 

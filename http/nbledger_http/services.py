@@ -1,5 +1,6 @@
 """What the handlers work with."""
 
+import asyncio
 from typing import Any, cast
 
 import msgspec
@@ -13,11 +14,15 @@ from nbledger_infrastructure.event_store import EventStore, StreamWatch
 from nbledger_infrastructure.settings import Settings
 from nbledger_projections.positions import PositionWatch
 
+CONVERSIONS = 1
+"""Each takes some memory and every processor."""
+
 
 class Services(msgspec.Struct, kw_only=True):
     """Everything that a handler may call, made once and closed by whoever made it.
 
-    ``draining`` is set when the server is about to end.
+    ``conversions`` bounds how many uploaded tables are worked on at once. ``draining`` is set when
+    the server is about to end.
     """
 
     settings: Settings
@@ -28,6 +33,9 @@ class Services(msgspec.Struct, kw_only=True):
     links: LinkSigner
     positions: PositionWatch
     streams: StreamWatch
+    conversions: asyncio.Semaphore = msgspec.field(
+        default_factory=lambda: asyncio.Semaphore(CONVERSIONS)
+    )
     draining: bool = False
 
 

@@ -13,6 +13,7 @@ from nbledger_domain.cells import Cell
 from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_http import examples, reading, requests
 from nbledger_http.access import Right, access_of
+from nbledger_http.bindings import binding_warnings
 from nbledger_http.checking import unstorable
 from nbledger_http.commands.upload_notebook import upload_notebook
 from nbledger_http.documentation import ETAG, LOCATION, POSITION, Answer, Body, Operation
@@ -89,6 +90,7 @@ async def upload(request: Request[Any, Any, Any]) -> Reply:
     warnings = [
         *creation.warnings,
         *parsed.warnings,
+        *await binding_warnings(services.pool, access, creation.integration.dataset_binding),
     ]
     if not kernel_given and parsed.kernel_type in kernel_types:
         creation = msgspec.structs.replace(creation, kernel_type=parsed.kernel_type)

@@ -30,7 +30,12 @@ def event_headers(recorded: RecordedEvent, *, dataref: str | None = None) -> Hea
         ("ce_subject", str(recorded.stream_id).encode()),
         ("ce_position", b"%d" % recorded.position),
         ("ce_streamversion", b"%d" % recorded.version),
-        *_place(recorded.tenant_id, recorded.project_id, recorded.subject_id),
+        *_place(
+            recorded.tenant_id,
+            recorded.project_id,
+            recorded.subject_id,
+            "dataset" if recorded.type.startswith("dataset.") else "notebook",
+        ),
         *_causes(recorded.metadata),
     ]
     if dataref is not None:
@@ -64,13 +69,15 @@ def attributes(headers: tuple[tuple[str, bytes], ...] | Headers) -> dict[str, st
 
 
 @lru_cache(maxsize=4096)
-def _place(tenant_id: UUID, project_id: UUID, subject_id: UUID) -> tuple[tuple[str, bytes], ...]:
-    """Whose event it is; the same for all events of a notebook."""
+def _place(
+    tenant_id: UUID, project_id: UUID, subject_id: UUID, kind: str
+) -> tuple[tuple[str, bytes], ...]:
+    """Whose event it is; the same for all events of a notebook or dataset."""
     return (
-        ("ce_source", f"/api/{tenant_id}/{project_id}/notebook/{subject_id}".encode()),
+        ("ce_source", f"/api/{tenant_id}/{project_id}/{kind}/{subject_id}".encode()),
         ("ce_tenantid", str(tenant_id).encode()),
         ("ce_projectid", str(project_id).encode()),
-        ("ce_notebookid", str(subject_id).encode()),
+        (f"ce_{kind}id", str(subject_id).encode()),
     )
 
 

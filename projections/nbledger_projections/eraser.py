@@ -1,12 +1,14 @@
 """Erasing what is deleted: the data of its events, and its artifacts.
 
-What remains of a deleted notebook is proof that it was there: types, times, actors, digests.
+What remains of a deleted notebook or dataset is proof that it was there: types, times, actors,
+digests.
 """
 
 from collections.abc import Sequence
 
 import structlog
 
+from nbledger_domain.dataset import Dataset
 from nbledger_domain.execution import TERMINAL_EVENTS
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope
@@ -18,18 +20,19 @@ log = structlog.get_logger(__name__)
 NAME = "eraser"
 """Under this name the eraser keeps its checkpoint."""
 
+_DELETED = {Notebook.Deleted.TYPE, Dataset.Deleted.TYPE}
 _TERMINAL = frozenset(event.TYPE for event in TERMINAL_EVENTS)
 
 
 async def react(
     store: EventStore, pool: Pool, artifacts: ArtifactStore, batch: Sequence[RecordedEvent]
 ) -> None:
-    """Erase every notebook that ``batch`` deletes; to do so again changes nothing.
+    """Erase every notebook and dataset that ``batch`` deletes; to do so again changes nothing.
 
     An execution that was asked for at the very moment of the deletion may end after it: its
     events and artifacts then go as well.
     """
-    deleted = {event.subject_id: event for event in batch if event.type == Notebook.Deleted.TYPE}
+    deleted = {event.subject_id: event for event in batch if event.type in _DELETED}
     ended = {event.subject_id: event for event in batch if event.type in _TERMINAL}
     late = ended.keys() - deleted.keys()
     if late:
@@ -38,7 +41,7 @@ async def react(
                 "SELECT subject_id FROM erasure WHERE subject_id = ANY($1)", list(late)
             )
         deleted |= {row[0]: ended[row[0]] for row in rows}
-    for notebook_id, event in deleted.items():
-        erased = await store.erase_subject(notebook_id)
-        removed = await artifacts.delete_all(Scope(event.tenant_id, event.project_id, notebook_id))
-        log.info("notebook erased", notebook_id=str(notebook_id), events=erased, artifacts=removed)
+    for subject_id, event in deleted.items():
+        erased = await store.erase_subject(subject_id)
+        removed = await artifacts.delete_all(Scope(event.tenant_id, event.project_id, subject_id))
+        log.info("subject erased", subject_id=str(subject_id), events=erased, artifacts=removed)

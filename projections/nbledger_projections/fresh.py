@@ -12,11 +12,12 @@ from nbledger_projections.decoding import DELETED
 _EVENT_COLUMNS = COLUMNS.split(", ")
 
 
-def query(columns: str, row: str, *, events: str, order: str) -> str:
+def query(columns: str, row: str, *, events: str, order: str, deleted: str = DELETED) -> str:
     """A statement for :func:`split`.
 
     ``row`` is a FROM item named ``d`` that yields at most one row with ``columns``; ``events``
-    the condition, which may refer to ``d``, for the events ``e`` to fold onto it, in ``order``.
+    the condition, which may refer to ``d``, for the events ``e`` to fold onto it, in ``order``;
+    ``deleted`` the type of the event that says more than its data, which may be erased.
     """
     # The row comes with the first event only: with many of them it would weigh.
     first = f"row_number() OVER (ORDER BY e.{order}) = 1"
@@ -28,7 +29,7 @@ def query(columns: str, row: str, *, events: str, order: str) -> str:
         LEFT JOIN {row} AS d ON true
         LEFT JOIN LATERAL (
             SELECT {COLUMNS} FROM event AS e
-            WHERE {events} AND (e.data IS NOT NULL OR e.type = '{DELETED}')
+            WHERE {events} AND (e.data IS NOT NULL OR e.type = '{deleted}')
             ORDER BY e.{order}
         ) AS e ON true
         ORDER BY e.{order}

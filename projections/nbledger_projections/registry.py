@@ -1,5 +1,6 @@
 """Every projection there is."""
 
+from nbledger_projections.dataset_details import DatasetDetailsProjection
 from nbledger_projections.execution_results import ExecutionResultsProjection
 from nbledger_projections.execution_status import ExecutionStatusProjection
 from nbledger_projections.notebook_details import NotebookDetailsProjection
@@ -11,6 +12,7 @@ _ALL: tuple[type[Projection], ...] = (
     NotebookListProjection,
     ExecutionStatusProjection,
     ExecutionResultsProjection,
+    DatasetDetailsProjection,
 )
 
 PROJECTIONS = {projection.name: projection for projection in _ALL}

@@ -9,7 +9,7 @@ from nbledger_http.access import Access
 from nbledger_http.commands.load_notebook import load_notebook
 from nbledger_http.conditional import Precondition
 from nbledger_http.problems import Code, Problem
-from nbledger_infrastructure import repository
+from nbledger_infrastructure import repository, settings
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.event_store import EventStore, RecordConflictError
 
@@ -22,6 +22,8 @@ async def update_notebook(
     notebook_id: UUID,
     body: dict[str, Any],
     precondition: Precondition,
+    *,
+    environments: settings.Environments,
 ) -> list[str]:
     """Change what ``body`` names and leave the rest; returns warnings.
 
@@ -38,7 +40,7 @@ async def update_notebook(
                 Code.PRECONDITION_FAILED,
                 "Read the notebook again and send the ETag that comes with it.",
             )
-        update = requests.update(body, notebook)
+        update = requests.update(body, notebook, environments=environments)
         if update.read_at is not None and notebook.modified_on >= update.read_at:
             raise StaleVersionError(
                 "The notebook was changed after the dateModified in the body; read it again."

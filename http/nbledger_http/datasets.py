@@ -1,0 +1,429 @@
+"""Datasets: upload, list, read, give a new version, download, delete."""
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from litestar import Request, delete, get, post, put
+
+from nbledger_domain.errors import DatasetNotFoundError, Fault, InvalidInputError
+from nbledger_http import examples
+from nbledger_http.access import Access, Right, access_of, dataset_id_of
+from nbledger_http.commands.change_dataset import (
+    add_version,
+    create_dataset,
+    delete_dataset,
+    load_dataset,
+)
+from nbledger_http.conditional import Precondition, document_reply, last_modified
+from nbledger_http.documentation import (
+    ETAG,
+    IF_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    LOCATION,
+    NOT_MODIFIED,
+    PAGE,
+    PAGE_SIZE,
+    POSITION,
+    PREFER,
+    PREFERENCE_APPLIED,
+    READ_POSITION,
+    Answer,
+    Body,
+    Operation,
+    Parameter,
+)
+from nbledger_http.file_names import content_disposition, safe_file_name
+from nbledger_http.files import ANSWERS, RANGE_PARAMETERS, file_reply
+from nbledger_http.forms import BodyReader, Form, receive_form
+from nbledger_http.live import LiveReply
+from nbledger_http.problems import Code, Problem
+from nbledger_http.queries import Query, awaited_position, wait_applied
+from nbledger_http.replies import Reply, empty_reply, header_list, json_reply, with_members
+from nbledger_http.schemas import CsvParsing
+from nbledger_http.services import services_of
+from nbledger_infrastructure import datasets
+from nbledger_infrastructure.artifacts import ArtifactStore
+from nbledger_infrastructure.database import Pool
+from nbledger_infrastructure.datasets import DatasetHead
+from nbledger_infrastructure.datasets.export import csv_pieces
+from nbledger_infrastructure.datasets.ingest import Ingested, ingest_csv
+from nbledger_projections import dataset_details
+from nbledger_projections.dataset_details import DatasetDocument, DatasetView, ItemDocument
+
+TAG = "Datasets"
+FORMATS = ("csv", "parquet")
+MAX_NAME = 200
+
+FORM = {
+    "type": "object",
+    "properties": {
+        "file": {
+            "type": "string",
+            "contentMediaType": "text/csv",
+            "description": "The table; its first row names the columns.",
+        },
+        "datasetName": {
+            "type": "string",
+            "maxLength": MAX_NAME,
+            "description": "By default the name of the file.",
+        },
+    },
+    "required": ["file"],
+}
+VERSION_FORM = {
+    "type": "object",
+    "properties": {"file": FORM["properties"]["file"]},  # type: ignore[index]
+    "required": ["file"],
+}
+UPLOAD_NOTES = (
+    "Commas, semicolons, tabs and bars are known as delimiters; UTF-8, UTF-16 (with a byte order "
+    "mark) and Windows-1252 as encodings; which it is, is found out. So are the types of the "
+    "columns, from all rows. A file that is no good table is refused with row, column and reason."
+)
+
+
+class ChangedDataset(DatasetDocument, rename="camel", kw_only=True):
+    """The whole dataset, and how the file was read."""
+
+    parsing: CsvParsing
+
+
+class DatasetList(msgspec.Struct, rename="camel"):
+    """A page of the project's datasets, newest first."""
+
+    datasets: list[ItemDocument]
+    total_count: int
+    page: int
+    page_size: int
+    has_next_page: bool
+
+
+@post(
+    "/dataset/csv",
+    right=Right.WRITE,
+    operation=Operation(
+        id="createDataset",
+        tag=TAG,
+        summary="Upload a dataset as CSV",
+        description=UPLOAD_NOTES,
+        body=Body(schema=FORM, media_type="multipart/form-data"),
+        answers={
+            201: Answer(
+                description="The dataset as created.",
+                schema=ChangedDataset,
+                example=examples.NEW_DATASET,
+                headers={**LOCATION, **ETAG, **POSITION},
+            )
+        },
+        problems=(
+            Code.PROJECT_NOT_FOUND,
+            Code.BODY_TOO_LARGE,
+            Code.UNSUPPORTED_MEDIA_TYPE,
+            Code.VALIDATION_FAILED,
+            Code.INVALID_CSV,
+        ),
+    ),
+)
+async def create(request: Request[Any, Any, Any]) -> Reply:
+    """A new dataset."""
+    services, access = services_of(request), access_of(request)
+    async with _received(request) as (form, ingested):
+        dataset_id = await create_dataset(
+            services.store,
+            services.artifacts,
+            access,
+            ingested,
+            name=_name(form),
+            file_name=form.file_name,
+        )
+    view = await _view(services.pool, access, dataset_id)
+    location = f"/api/{access.tenant_id}/{access.project_id}/dataset/{dataset_id}"
+    return _changed_reply(view, ingested, status=201, headers={"Location": location})
+
+
+@put(
+    "/dataset/{dataset_id:str}/csv",
+    right=Right.WRITE,
+    operation=Operation(
+        id="addDatasetVersion",
+        tag=TAG,
+        summary="Upload a new version of a dataset as CSV",
+        description="Earlier versions stay. " + UPLOAD_NOTES,
+        parameters=(IF_MATCH,),
+        body=Body(schema=VERSION_FORM, media_type="multipart/form-data"),
+        answers={
+            200: Answer(
+                description="The dataset as it is now.",
+                schema=ChangedDataset,
+                example=examples.NEW_DATASET,
+                headers={**ETAG, **POSITION},
+            )
+        },
+        problems=(
+            Code.DATASET_NOT_FOUND,
+            Code.CONFLICT,
+            Code.PRECONDITION_FAILED,
+            Code.BODY_TOO_LARGE,
+            Code.UNSUPPORTED_MEDIA_TYPE,
+            Code.VALIDATION_FAILED,
+            Code.INVALID_CSV,
+        ),
+    ),
+)
+async def update(request: Request[Any, Any, Any]) -> Reply:
+    """The dataset with its new version."""
+    services, access = services_of(request), access_of(request)
+    dataset_id = dataset_id_of(request)
+    precondition = Precondition(request.headers.get("if-match"))
+    try:
+        await load_dataset(services.store, access, dataset_id, precondition)
+    except (DatasetNotFoundError, Problem):
+        await BodyReader(request).drain()
+        raise
+    async with _received(request) as (form, ingested):
+        await add_version(
+            services.store,
+            services.artifacts,
+            access,
+            dataset_id,
+            ingested,
+            precondition=precondition,
+            file_name=form.file_name,
+        )
+    return _changed_reply(await _view(services.pool, access, dataset_id), ingested)
+
+
+@get(
+    "/dataset",
+    right=Right.READ,
+    operation=Operation(
+        id="listDatasets",
+        tag=TAG,
+        summary="List datasets",
+        description="The list follows changes within moments. To read your own change in it, "
+        "send back the Nbledger-Position that the change was answered with, and how long you "
+        "would wait.",
+        parameters=(PAGE, PAGE_SIZE, READ_POSITION, PREFER),
+        answers={
+            200: Answer(
+                description="The datasets.",
+                schema=DatasetList,
+                example=examples.DATASET_LIST,
+                headers={
+                    "Nbledger-Position": "Up to where in the store the list knows.",
+                    **PREFERENCE_APPLIED,
+                },
+            )
+        },
+        problems=(Code.PROJECT_NOT_FOUND, Code.VALIDATION_FAILED),
+    ),
+)
+async def list_datasets(request: Request[Any, Any, Any]) -> Reply:
+    """A page of the project's datasets."""
+    services, access = services_of(request), access_of(request)
+    query = Query(request)
+    page = query.integer("page", 1, low=1, high=1_000_000_000)
+    page_size = query.integer("pageSize", 20, low=1, high=100)
+    awaited = awaited_position(request, query)
+    query.check()
+    if awaited is not None:
+        await services.positions.reached(
+            dataset_details.NAME, awaited.position, awaited.seconds or 0
+        )
+    found = await dataset_details.page(
+        services.pool, access.tenant_id, access.project_id, page=page, page_size=page_size
+    )
+    body = b'{"datasets":[%b],"totalCount":%d,"page":%d,"pageSize":%d,"hasNextPage":%b}' % (
+        b",".join(found.items),
+        found.total_count,
+        page,
+        page_size,
+        b"true" if page * page_size < found.total_count else b"false",
+    )
+    applied = wait_applied(None if awaited is None else awaited.seconds)
+    return json_reply(body, headers={"Nbledger-Position": str(found.position), **applied})
+
+
+@get(
+    "/dataset/{dataset_id:str}",
+    right=Right.READ,
+    operation=Operation(
+        id="getDataset",
+        tag=TAG,
+        summary="Get dataset details",
+        description="Its columns with their types, its rows, and all versions with where each "
+        "came from. As of now: never behind what an earlier request has changed.",
+        parameters=(IF_NONE_MATCH, IF_MODIFIED_SINCE),
+        answers={
+            200: Answer(
+                description="The dataset.",
+                schema=DatasetDocument,
+                example=examples.DATASET,
+                headers=ETAG,
+            ),
+            304: NOT_MODIFIED,
+        },
+        problems=(Code.DATASET_NOT_FOUND,),
+    ),
+)
+async def get_dataset(request: Request[Any, Any, Any]) -> Reply:
+    """The dataset."""
+    view = await _view(services_of(request).pool, access_of(request), dataset_id_of(request))
+    return document_reply(request, view.document, etag=_etag(view), modified_at=view.modified_at)
+
+
+@get(
+    "/dataset/{dataset_id:str}/download",
+    right=Right.READ,
+    operation=Operation(
+        id="downloadDataset",
+        tag=TAG,
+        summary="Download a dataset",
+        description="Parquet as it is kept, of which ranges can be asked for; or CSV in UTF-8.",
+        parameters=(
+            Parameter(
+                name="format",
+                description="What to make of it.",
+                schema={"type": "string", "enum": list(FORMATS), "default": "csv"},
+            ),
+            Parameter(
+                name="version",
+                description="By default the newest.",
+                schema={"type": "integer", "minimum": 1},
+            ),
+            *RANGE_PARAMETERS,
+        ),
+        answers=ANSWERS,
+        problems=(
+            Code.DATASET_NOT_FOUND,
+            Code.ARTIFACT_NOT_FOUND,
+            Code.RANGE_NOT_SATISFIABLE,
+            Code.VALIDATION_FAILED,
+        ),
+    ),
+)
+async def download(request: Request[Any, Any, Any]) -> Reply:
+    """The table of one version."""
+    services, access = services_of(request), access_of(request)
+    dataset_id = dataset_id_of(request)
+    query = Query(request)
+    wanted = query.choice("format", FORMATS) or "csv"
+    version = query.integer("version", 0, low=1, high=1_000_000_000) or None
+    query.check()
+    head = await datasets.head(
+        services.store, access.tenant_id, access.project_id, dataset_id, version=version
+    )
+    if head is None:
+        raise DatasetNotFoundError(dataset_id)
+    file_name = f"{safe_file_name(head.name, default='dataset')}.{wanted}"
+    stored = await services.artifacts.find(head.scope, head.content.digest)
+    if wanted == "parquet":
+        return file_reply(
+            request,
+            services.artifacts,
+            stored,
+            content_type=head.content.content_type,
+            file_name=file_name,
+        )
+    headers = {
+        "Content-Type": "text/csv; charset=utf-8; header=present",
+        "Content-Disposition": content_disposition(file_name),
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "private, no-cache",
+    }
+    return LiveReply(200, header_list(headers), _csv(services.artifacts, head))
+
+
+@delete(
+    "/dataset/{dataset_id:str}",
+    status_code=200,
+    right=Right.WRITE,
+    operation=Operation(
+        id="deleteDataset",
+        tag=TAG,
+        summary="Delete a dataset",
+        description="Permanently, with all its versions. Notebooks that are bound to it stay so.",
+        answers={204: Answer(description="The dataset is deleted.")},
+        problems=(Code.DATASET_NOT_FOUND, Code.CONFLICT),
+    ),
+)
+async def delete_(request: Request[Any, Any, Any]) -> Reply:
+    """Nothing."""
+    await delete_dataset(services_of(request).store, access_of(request), dataset_id_of(request))
+    return empty_reply(204)
+
+
+@contextlib.asynccontextmanager
+async def _received(request: Request[Any, Any, Any]) -> AsyncIterator[tuple[Form, Ingested]]:
+    """The form and the table made of its file, which is there for the block."""
+    services = services_of(request)
+    with tempfile.TemporaryDirectory(prefix="nbledger-dataset-") as name:
+        folder = Path(name)
+        limit = services.settings.http.max_dataset_mb
+        form = await receive_form(request, folder, limit_mb=limit)
+        _name(form)
+        async with services.conversions:
+            ingested = await ingest_csv(form.path, folder)
+        form.path.unlink()
+        yield form, ingested
+
+
+async def _csv(artifacts: ArtifactStore, head: DatasetHead) -> AsyncGenerator[bytes]:
+    with tempfile.TemporaryDirectory(prefix="nbledger-dataset-") as folder:
+        path = Path(folder) / "dataset.parquet"
+        await datasets.materialise(artifacts, head, path)
+        pieces = csv_pieces(path, head.rows)
+        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+            yield piece
+
+
+def _name(form: Form) -> str:
+    name = form.fields.get("datasetName", "").strip()
+    if not name:
+        name = form.file_name.rpartition(".")[0].strip() or form.file_name or "Untitled"
+        return name[:MAX_NAME]
+    if len(name) > MAX_NAME:
+        reason = f"must have at most {MAX_NAME} characters"
+        raise InvalidInputError([Fault("/datasetName", reason)])
+    return name
+
+
+async def _view(pool: Pool, access: Access, dataset_id: UUID) -> DatasetView:
+    view = await dataset_details.get(pool, access.tenant_id, access.project_id, dataset_id)
+    if view is None:
+        raise DatasetNotFoundError(dataset_id)
+    return view
+
+
+def _etag(view: DatasetView) -> str:
+    return f'"v{view.version}"'
+
+
+def _changed_reply(
+    view: DatasetView,
+    ingested: Ingested,
+    *,
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+) -> Reply:
+    parsing = CsvParsing(encoding=ingested.encoding, delimiter=ingested.delimiter)
+    return json_reply(
+        with_members(view.document, parsing=parsing),
+        status=status,
+        headers={
+            "ETag": _etag(view),
+            "Last-Modified": last_modified(view.modified_at),
+            "Nbledger-Position": str(view.position),
+            **(headers or {}),
+        },
+    )
+
+
+HANDLERS: list[Any] = [list_datasets, get_dataset, download, delete_, create, update]

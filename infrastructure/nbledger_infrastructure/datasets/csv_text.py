@@ -1,0 +1,312 @@
+"""CSV as text: its encoding and delimiter, pieces of whole records, and where it is wrong."""
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from nbledger_domain.errors import InvalidCsvError
+
+PIECE_BYTES = 512 * 1024
+"""How much is read at once; everything that is held in memory grows with it."""
+
+MAX_RECORD_BYTES = 4 * 1024 * 1024
+"""How long one record may be: until its end is found it is held in memory."""
+
+MAX_COLUMNS = 5_000
+MAX_NAME = 1_000
+"""Characters of a column's name."""
+
+DELIMITERS = ",;\t|"
+_SAMPLE_RECORDS = 200
+_BLANK = re.compile(rb"^\r?\n", re.MULTILINE)
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+# The standard library's reader refuses longer fields than 128 KiB, of which there may be some.
+csv.field_size_limit(2 * MAX_RECORD_BYTES)
+
+
+class Piece(NamedTuple):
+    """Some whole records in UTF-8, and the number of the first: the header is row 1.
+
+    Blank lines count as rows.
+    """
+
+    row: int
+    content: bytes
+
+
+class Dialect(NamedTuple):
+    """How a file is written."""
+
+    encoding: str
+    delimiter: str
+    names: list[str]
+
+
+def detect(path: Path) -> Dialect:
+    """How the file is written. Raises :class:`InvalidCsvError` for what has no good header."""
+    encoding = _encoding(path)
+    sample = next(_texts(path, encoding), b"").decode(errors="ignore")
+    if not sample.strip():
+        raise InvalidCsvError("the file is empty")
+    delimiter = _delimiter(sample)
+    header = next((record for record in csv.reader(io.StringIO(sample), delimiter=delimiter)), [])
+    names = [name.strip() for name in header]
+    if len(names) > MAX_COLUMNS:
+        raise InvalidCsvError(f"there are more than {MAX_COLUMNS:,} columns", row=1)
+    seen: set[str] = set()
+    for number, name in enumerate(names, 1):
+        if not name:
+            raise InvalidCsvError("the header names no column here", row=1, column=str(number))
+        if len(name) > MAX_NAME:
+            reason = f"the header has a name of more than {MAX_NAME} characters"
+            raise InvalidCsvError(reason, row=1, column=str(number))
+        if name in seen:
+            raise InvalidCsvError("the header names this column twice", row=1, column=name)
+        seen.add(name)
+    if not names:
+        raise InvalidCsvError("the first line is blank; it has to name the columns", row=1)
+    return Dialect(encoding, delimiter, names)
+
+
+def pieces(path: Path, dialect: Dialect, *, counted: bool = False) -> Iterator[Piece]:
+    """The records after the header. Raises :class:`InvalidCsvError` where one does not end.
+
+    Counting records takes its time where there are quotes: without ``counted`` rows are wrong.
+    """
+    row, rest, header = 1, b"", True
+    for text in _texts(path, dialect.encoding):
+        rest += text
+        cut = _last_end(rest)
+        if not cut:
+            if len(rest) > MAX_RECORD_BYTES:
+                raise _endless(rest, row, dialect)
+            continue
+        content, rest = rest[:cut], rest[cut:]
+        if header:
+            content, row, header = content[_first_end(content) :], 2, False
+        if content:
+            yield Piece(row, content)
+        if counted:
+            row += _records(content)
+    if rest:
+        if rest.count(b'"') % 2:
+            raise _endless(rest, row, dialect)
+        if header:
+            rest, row = rest[_first_end(rest) :], 2
+        if rest:
+            yield Piece(row, rest if rest.endswith(b"\n") else rest + b"\n")
+
+
+def without_blank_lines(content: bytes) -> bytes:
+    """``content`` without the lines that hold nothing; those inside quotes stay."""
+    kept: list[bytes] = []
+    begin, quotes, counted = 0, 0, 0
+    for match in _BLANK.finditer(content):
+        quotes += content.count(b'"', counted, match.start())
+        counted = match.start()
+        if quotes % 2 == 0:
+            kept.append(content[begin : match.start()])
+            begin = match.end()
+    return b"".join([*kept, content[begin:]])
+
+
+def is_even(content: bytes, dialect: Dialect) -> bool:
+    """Whether every record has as many fields as the header."""
+    width = len(dialect.names)
+    if b'"' not in content:
+        delimiter = dialect.delimiter.encode()
+        lines = content.splitlines() if b"\r" in content else content.split(b"\n")
+        return all(line.count(delimiter) == width - 1 for line in lines if line)
+    reader = csv.reader(io.StringIO(content.decode(), newline=""), delimiter=dialect.delimiter)
+    return all(len(record) == width for record in reader if record)
+
+
+def find_fault(piece: Piece, dialect: Dialect) -> InvalidCsvError | None:
+    """The first record of ``piece`` that is not as it should be, and why."""
+    width, delimiter = len(dialect.names), dialect.delimiter
+    row, field, quoted, begin = piece.row, 0, False, True
+    text = piece.content.decode(errors="replace").replace("\r\n", "\n")
+    position, blank = 0, True
+    while position < len(text):
+        character = text[position]
+        position += 1
+        if quoted:
+            if character != '"':
+                continue
+            if text[position : position + 1] == '"':
+                position += 1
+                continue
+            quoted = False
+            if text[position : position + 1] not in ("", delimiter, "\n"):
+                reason = "a quoted value goes on after its closing quotation mark"
+                return _at(reason, row, field, dialect)
+        elif character == '"':
+            if not begin:
+                reason = "a quotation mark inside a value that is not quoted"
+                return _at(reason, row, field, dialect)
+            quoted, begin, blank = True, False, False
+        elif character == delimiter:
+            field, begin, blank = field + 1, True, False
+        elif character == "\n":
+            if field != width - 1 and not blank:
+                return _uneven(row, field + 1, dialect)
+            row, field, begin, blank = row + 1, 0, True, True
+        else:
+            begin = blank = False
+        if field >= width:
+            fields = field + 1 + _more_fields(text[position:], delimiter)
+            return _uneven(row, fields, dialect)
+    return None
+
+
+def _more_fields(text: str, delimiter: str) -> int:
+    """How many more delimiters the record has that goes on with ``text``."""
+    record = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+    return max(len(record) - 1, 0)
+
+
+def _uneven(row: int, fields: int, dialect: Dialect) -> InvalidCsvError:
+    width = len(dialect.names)
+    have = f"has {fields} field{'s' if fields != 1 else ''}, the header has {width}"
+    if fields < width:
+        return InvalidCsvError(have, row=row, column=dialect.names[fields])
+    return InvalidCsvError(have, row=row, column=str(width + 1))
+
+
+def _at(reason: str, row: int, field: int, dialect: Dialect) -> InvalidCsvError:
+    names = dialect.names
+    return InvalidCsvError(
+        reason, row=row, column=names[field] if field < len(names) else str(field + 1)
+    )
+
+
+def _endless(content: bytes, row: int, dialect: Dialect) -> InvalidCsvError:
+    """What is wrong with content that has no end of a record where there should be one."""
+    fault = find_fault(Piece(row, content), dialect)
+    if fault is not None:
+        return fault
+    records = list(
+        csv.reader(io.StringIO(content.decode(errors="replace")), delimiter=dialect.delimiter)
+    )
+    reason = (
+        "a quotation mark is not closed"
+        if content.count(b'"') % 2
+        else f"a row has more than {MAX_RECORD_BYTES:,} bytes"
+    )
+    return _at(reason, row + max(len(records) - 1, 0), len((records or [[""]])[-1]) - 1, dialect)
+
+
+def _encoding(path: Path) -> str:
+    """By the byte order mark; or UTF-8, when all of it is; or else Windows-1252."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with path.open("rb") as file:
+        first = file.read(4)
+        for mark, encoding in _BOMS:
+            if first.startswith(mark):
+                return encoding
+        file.seek(0)
+        lines = 1
+        try:
+            while content := file.read(PIECE_BYTES):
+                if (nul := content.find(b"\0")) >= 0:
+                    lines += content.count(b"\n", 0, nul)
+                    raise InvalidCsvError("a NUL byte: this is not text", row=lines)
+                lines += content.count(b"\n")
+                decoder.decode(content)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return _single_byte(file)
+    return "utf-8"
+
+
+def _single_byte(file: BinaryIO) -> str:
+    """Windows-1252, unless there are bytes that mean nothing in it."""
+    file.seek(0)
+    unknown = bytes([0x81, 0x8D, 0x8F, 0x90, 0x9D])
+    while content := file.read(PIECE_BYTES):
+        if len(content.translate(None, unknown)) != len(content):
+            return "latin-1"
+    return "cp1252"
+
+
+def _texts(path: Path, encoding: str) -> Iterator[bytes]:
+    """The file in pieces of UTF-8, every end of a line with a line feed."""
+    with path.open("rb", buffering=0) as file:
+        decoder = None if encoding == "utf-8" else codecs.getincrementaldecoder(encoding)()
+        only_returns: bool | None = None
+        lines = 1
+        while True:
+            content = file.read(PIECE_BYTES)
+            last = not content
+            if decoder is not None:
+                try:
+                    content = decoder.decode(content, final=last).encode()
+                except UnicodeDecodeError as error:
+                    reason = f"cannot be read as {encoding}: {error.reason}"
+                    raise InvalidCsvError(reason, row=lines) from None
+                except UnicodeEncodeError:
+                    reason = f"cannot be read as {encoding}: half a character"
+                    raise InvalidCsvError(reason, row=lines) from None
+            if content:
+                if only_returns is None:
+                    only_returns = b"\r" in content and b"\n" not in content
+                if only_returns:
+                    content = content.replace(b"\r", b"\n")
+                lines += content.count(b"\n")
+                yield content
+            if last:
+                return
+
+
+def _delimiter(sample: str) -> str:
+    """The one that divides most records into as many fields as the header has."""
+
+    def score(delimiter: str) -> tuple[float, int]:
+        reader = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter)
+        lengths = [len(record) for record, _ in zip(reader, range(_SAMPLE_RECORDS), strict=False)]
+        width = lengths[0] if lengths else 0
+        # The last record may have been cut off.
+        told = [length for length in lengths[:-1] or lengths if length]
+        if width < 2 or not told:
+            return 0.0, 0
+        return sum(length == width for length in told) / len(told), width
+
+    return max(DELIMITERS, key=score)
+
+
+def _last_end(content: bytes) -> int:
+    """Where the last whole record ends; 0 where none does."""
+    end = content.rfind(b"\n")
+    quotes = content.count(b'"', 0, end + 1)
+    while end >= 0 and quotes % 2:
+        before = content.rfind(b"\n", 0, end)
+        quotes -= content.count(b'"', before + 1, end + 1)
+        end = before
+    return end + 1
+
+
+def _first_end(content: bytes) -> int:
+    """Where the first record ends."""
+    end = content.find(b"\n")
+    quotes = content.count(b'"', 0, end + 1)
+    while end >= 0 and quotes % 2:
+        after = content.find(b"\n", end + 1)
+        quotes += content.count(b'"', end + 1, after + 1)
+        end = after
+    return end + 1 if end >= 0 else len(content)
+
+
+def _records(content: bytes) -> int:
+    """How many records, blank lines included; without quotes these are the lines."""
+    if b'"' not in content:
+        return content.count(b"\n")
+    return sum(1 for _ in csv.reader(io.StringIO(content.decode(), newline="")))
