@@ -19,6 +19,7 @@ from benchmarks.peer import CHECKOUT, require_environment
 from benchmarks.reads import reads
 from benchmarks.rebuild import rebuilds
 from benchmarks.relaying import relaying
+from benchmarks.results import results
 
 SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
     "appends": appends,
@@ -30,6 +31,7 @@ SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
     "throughput": throughput,
     "kernels": kernels,
     "memory": memory,
+    "results": results,
 }
 
 

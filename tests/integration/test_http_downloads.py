@@ -7,6 +7,7 @@ import base64
 import hashlib
 import itertools
 import os
+from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
@@ -60,8 +61,9 @@ async def joined(api: Api, artifacts: ArtifactStore) -> str:
 
 
 @pytest.mark.parametrize("stored", [large, joined])
-async def test_any_part_can_be_fetched(api: Api, artifacts: ArtifactStore, stored: object) -> None:
-    assert callable(stored)
+async def test_any_part_can_be_fetched(
+    api: Api, artifacts: ArtifactStore, stored: Callable[[Api, ArtifactStore], Awaitable[str]]
+) -> None:
     anybody, url = api.anonymous(), await stored(api, artifacts)
     whole = await anybody.get(url)
     assert (whole.status_code, whole.content == CONTENT) == (200, True)

@@ -51,7 +51,7 @@ def test_tables_in_html(html: str | None, table: Table | None) -> None:
 def test_tables_in_other_forms() -> None:
     assert find_table("text/csv", b"a,b\n1,2\n3,4\n\n") == Table(2, 2)
     assert find_table("text/csv", b"") is None
-    schema = FRAME.to_json(orient="table").encode()
+    schema = str(FRAME.to_json(orient="table")).encode()
     assert find_table(DATA_RESOURCE, schema) == Table(None, 2)
     assert find_table(DATA_RESOURCE, b"[1") == Table(None, None)
     assert find_table("text/plain", b"<table class='dataframe'>") is None
