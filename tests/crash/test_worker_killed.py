@@ -10,6 +10,8 @@ from support.executions import TERMINAL, Stage, eventually, make_settings, stage
 from support.workers import of_instance, worker_process
 
 from nbledger_domain.execution import Execution, ExecutionStatus, Phase, TerminationCode
+from nbledger_infrastructure import repository
+from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_workers.work_folder import work_folder
 
 pytestmark = pytest.mark.kafka
@@ -60,3 +62,36 @@ async def test_a_killed_worker_is_taken_over(
         assert sum(each in TERMINAL for each in types) == 1
         assert types.count(Execution.AttemptLost.TYPE) == 1
         assert await scene.leases() == 0
+
+
+_HAND_BACK = """
+import json, os
+from pathlib import Path
+results = Path(os.environ["NBLEDGER_RUN_FILE"]).parent / "results"
+(results / "model.pkl").write_bytes(b"model")
+(results / "000001.part").write_text(json.dumps({"kind": "model", "name": "forest", "files": [
+    {"path": "model.pkl", "fileName": "model.pkl", "mediaType": "a/b", "role": "model"}],
+    "attributes": {}}))
+(results / "000001.part").rename(results / "000001.json")
+"""
+
+
+async def test_what_a_finished_cell_has_handed_back_outlives_the_worker(
+    database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    config = make_settings(database_dsn, kafka, topic_prefix, tmp_path)
+    async with stage(config) as scene:
+        execution_id = await scene.request(_HAND_BACK, "import time; time.sleep(60)")
+        await killed_when(scene, execution_id, "running")
+        async with scene.sweeper():
+            execution = await scene.until(execution_id)
+        assert execution.termination_code is TerminationCode.WORKER_LOST
+        (stored,) = [
+            repository.decode(recorded)
+            for recorded in await scene.history(execution_id)
+            if recorded.type == Execution.ArtifactStored.TYPE
+        ]
+        assert isinstance(stored, Execution.ArtifactStored)
+        scope = Scope(scene.tenant_id, scene.project_id, execution.notebook_id)
+        artifacts = ArtifactStore(open_store(config.artifacts.url))
+        assert await artifacts.get(scope, stored.content.digest) == b"model"

@@ -126,7 +126,7 @@ async def test_a_dataset_is_read_enriched_and_kept_with_its_lineage(
     )
     async with scene.worker():
         await scene.command(execution_id)
-        execution = await scene.until(execution_id)
+        execution = await scene.until(execution_id, seconds=90)
     assert execution.status is ExecutionStatus.COMPLETED
     assert await warnings(scene, execution_id) == []
     (stored,) = (await left(scene, execution_id)).values()
@@ -167,7 +167,7 @@ async def test_what_a_project_does_not_hold_is_absent(scene: Stage, tmp_path: Pa
     )
     async with scene.worker():
         await scene.command(execution_id)
-        execution = await scene.until(execution_id)
+        execution = await scene.until(execution_id, seconds=90)
     assert execution.status is ExecutionStatus.COMPLETED
 
 
@@ -193,7 +193,7 @@ async def test_models_reports_metrics_and_files_are_kept(scene: Stage) -> None:
     execution_id = await scene.request(_HAND_BACK + _VARIOUS, _MORE)
     async with scene.worker():
         await scene.command(execution_id)
-        assert (await scene.until(execution_id)).status is ExecutionStatus.COMPLETED
+        assert (await scene.until(execution_id, seconds=90)).status is ExecutionStatus.COMPLETED
     assert await warnings(scene, execution_id) == []
     found = await left(scene, execution_id)
     assert set(found) == {"forest", "findings", "sub/table.csv", "empty"}
@@ -254,7 +254,7 @@ async def test_nothing_from_outside_of_the_folder_is_taken(scene: Stage, tmp_pat
     )
     async with scene.worker(isolation="process"):
         await scene.command(execution_id)
-        execution = await scene.until(execution_id)
+        execution = await scene.until(execution_id, seconds=90)
     assert execution.status is ExecutionStatus.COMPLETED
     assert await executed_well(scene, execution_id)
     found = await left(scene, execution_id)
@@ -297,7 +297,7 @@ async def test_of_what_is_beyond_a_limit_a_warning_tells(
     execution_id = await scene.request(_HAND_BACK + _MANY)
     async with scene.worker(limits=limits):
         await scene.command(execution_id)
-        assert (await scene.until(execution_id)).status is ExecutionStatus.COMPLETED
+        assert (await scene.until(execution_id, seconds=90)).status is ExecutionStatus.COMPLETED
     assert len(await left(scene, execution_id)) == kept
     assert any(told in each for each in await warnings(scene, execution_id))
 
@@ -313,7 +313,7 @@ async def test_what_was_handed_back_outlives_its_kernel(
     )
     async with scene.worker():
         await scene.command(execution_id)
-        execution = await scene.until(execution_id)
+        execution = await scene.until(execution_id, seconds=90)
     assert execution.termination_code is TerminationCode.KERNEL_DIED
     assert set(await left(scene, execution_id)) == {"forest", "findings", "late.txt"}
     types = await scene.types(execution_id)
@@ -333,7 +333,7 @@ async def test_disk_that_datasets_take_is_not_the_notebooks(scene: Stage, tmp_pa
     )
     async with scene.worker(limits=Limits(disk_mb=2)):
         await scene.command(execution_id)
-        execution = await scene.until(execution_id)
+        execution = await scene.until(execution_id, seconds=90)
     assert execution.status is ExecutionStatus.COMPLETED
 
 
@@ -347,18 +347,27 @@ async def test_runs_of_one_notebook_add_versions_to_one_dataset(scene: Stage) ->
         "hand_back(1, 'enriched_dataset', 'n', [('n.parquet', 'a/b', 'data')],"
         " recordCount=1, columns=[], newColumns=['n'], format='parquet', datasetName='Numbers')"
     )
+    source += (
+        "\npl.DataFrame({'n': [1], 'at': ['2024-01-01']}).write_csv(results / 'n.csv')\n"
+        "hand_back(2, 'enriched_dataset', 'as csv', [('n.csv', 'text/csv', 'data')],"
+        " recordCount=1, columns=[], newColumns=['n'], format='csv')"
+    )
     first = await scene.request(source)
     second = await scene.again(first)
     async with scene.worker():
         for execution_id in (first, second):
             await scene.command(execution_id)
-            await scene.until(execution_id)
+            await scene.until(execution_id, seconds=90)
     told = [(await left(scene, each))["n"].attributes for each in (first, second)]
     assert [each["datasetVersion"] for each in told] == [1, 2]
     (dataset_id,) = {each["datasetId"] for each in told}
     loaded = await repository.load(scene.store, Dataset, UUID(dataset_id))
     assert loaded is not None
     assert loaded.aggregate.name == "Numbers"
+    csv = (await left(scene, second))["as csv"]
+    assert (csv.file_name, csv.attributes["recordCount"]) == ("n.csv", 1)
+    assert [each["type"] for each in csv.attributes["columns"]] == ["integer", "date"]
+    assert await content(scene, second, csv.content) == b"n,at\n1,2024-01-01\n"
     assert (
         msgspec.json.encode(told[0]["columns"])
         == json.dumps([{"name": "n", "type": "integer"}], separators=(",", ":")).encode()

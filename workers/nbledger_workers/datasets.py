@@ -11,7 +11,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from nbledger_domain.dataset import Column, Dataset, Source
+from nbledger_domain.dataset import Dataset, Source
 from nbledger_domain.execution import Representation
 from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, file_digest
@@ -23,19 +23,12 @@ from nbledger_infrastructure.event_store import (
     Stream,
 )
 from nbledger_workers.kernel.pair import python_environment
+from nbledger_workers.results import Table
 
 _MOST_NAMED: Final = 100
 """Datasets that the parameters of one run may name."""
 
 _READ_SECONDS: Final = 600.0
-
-
-class Table(msgspec.Struct, frozen=True):
-    """A Parquet file and what is in it."""
-
-    path: str
-    rows: int
-    columns: list[Column]
 
 
 class InvalidTableError(Exception):

@@ -1,20 +1,24 @@
-"""The HTML report of a run: one file that loads nothing from anywhere, made by nbconvert."""
+"""The report of a run: HTML that loads nothing from anywhere, made by nbconvert; and as PDF."""
 
 import asyncio
 import contextlib
 import importlib.util
 import re
 import sys
+from datetime import datetime
 from typing import Any, Final, Self
 
 import msgspec
 
-from nbledger_domain.execution import Representation
+from nbledger_domain.execution import Execution
 from nbledger_domain.notebook import Notebook
-from nbledger_infrastructure.artifacts import ArtifactStore, Scope
+from nbledger_infrastructure import clock
+from nbledger_workers.kernel.driver import Report
 from nbledger_workers.kernel.pair import python_environment
-from nbledger_workers.kernel.protocol import CellFinished, OutputsUpdated
+from nbledger_workers.kernel.protocol import CellFinished, KernelStarted, OutputsUpdated
 from nbledger_workers.planning import Plan
+
+MEDIA_TYPES: Final = {"html": "text/html", "pdf": "application/pdf"}
 
 _RENDER_SECONDS: Final = 120.0
 _CLOSE_SECONDS: Final = 5.0
@@ -27,17 +31,29 @@ class ReportError(Exception):
 
 
 class Page:
-    """What goes into a report, gathered while the notebook runs."""
+    """What goes into a report, gathered while the notebook runs.
 
-    def __init__(self, plan: Plan, notebook: Notebook) -> None:
+    ``dataset`` tells in words of the dataset that was bound.
+    """
+
+    def __init__(self, plan: Plan, execution: Execution, notebook: Notebook) -> None:
+        self._kernel = execution.kernel_type
+        self.dataset: str | None = None
         self._plan = plan
-        self._title = notebook.name
+        self._execution = execution
+        self.title = notebook.name
+        self._started = clock.now()
         self._bytes = 0
         self._outputs: dict[int, list[bytes]] = {}
         self._counts: dict[int, int | None] = {}
 
-    def put(self, message: CellFinished | OutputsUpdated) -> None:
-        """Take the outputs of a cell."""
+    def put(self, message: Report) -> None:
+        """Take what a report is made of: the kernel's version, and outputs of cells."""
+        if isinstance(message, KernelStarted):
+            self._kernel += f" ({message.language} {message.language_version})"
+            return
+        if not isinstance(message, CellFinished | OutputsUpdated):
+            return
         size = sum(map(len, message.outputs)) - sum(map(len, self._outputs.get(message.index, [])))
         if self._bytes + size > _MAX_OUTPUT_BYTES:
             return
@@ -55,8 +71,40 @@ class Page:
                     msgspec.json.decode(output) for output in self._outputs.get(index, [])
                 ]
                 cell["execution_count"] = self._counts.get(index)
-        notebook["metadata"] = {"title": self._title}
+        notebook["metadata"] = {"title": self.title, "report": self._provenance()}
         return msgspec.json.encode(notebook)
+
+    @property
+    def hides_code(self) -> bool:
+        """Whether the code of cells is left out."""
+        return self._execution.options.output_options.report_code == "hide"
+
+    def _provenance(self) -> dict[str, Any]:
+        execution = self._execution
+        facts = [
+            ("Notebook", self.title),
+            ("Notebook id", str(execution.notebook_id)),
+            ("Version", execution.notebook_version),
+            ("Execution", str(execution.id)),
+            ("Requested by", execution.requested_by),
+            ("Started", _moment(self._started)),
+            ("Ended", _moment(clock.now())),
+            ("Kernel", self._kernel),
+        ]
+        if self.dataset is not None:
+            facts.append(("Dataset", self.dataset))
+        return {
+            "facts": facts,
+            "parameters": [
+                (name, msgspec.json.encode(value).decode())
+                for name, value in execution.parameters.items()
+            ],
+            "hideCode": self.hides_code,
+        }
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def available() -> bool:
@@ -114,12 +162,7 @@ class Renderer:
                 await process.communicate()
 
 
-async def store(artifacts: ArtifactStore, scope: Scope, content: bytes) -> Representation:
-    """Keep a rendered report."""
-    return Representation("text/html", await artifacts.put(scope, content), len(content))
-
-
-def file_name(notebook_name: str) -> str:
+def file_name(notebook_name: str, ending: str) -> str:
     """The name of the file of a notebook's report."""
     words = re.sub(r"[^\w.-]+", "-", notebook_name).strip("-.")[:100]
-    return f"{words or 'report'}.html"
+    return f"{words or 'report'}.{ending}"

@@ -25,6 +25,14 @@ class InvalidResultError(Exception):
     """The description is not what it should be; the message says where."""
 
 
+class Table(msgspec.Struct, frozen=True):
+    """A Parquet file and what is in it."""
+
+    path: str
+    rows: int
+    columns: list[Column]
+
+
 class ResultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """A file of a result; ``path`` is relative to the folder of results."""
 

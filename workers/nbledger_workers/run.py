@@ -5,21 +5,22 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from enum import Enum
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 import structlog
 
-from nbledger_domain.execution import Execution, Resources, TerminationCode
+from nbledger_domain.execution import Execution, Representation, Resources, TerminationCode
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope
 from nbledger_infrastructure.database import UNAVAILABLE, DatabaseUnavailableError, Pool
+from nbledger_infrastructure.datasets import DatasetHead
 from nbledger_infrastructure.environments import EnvironmentFailedError
 from nbledger_infrastructure.event_store import EventStore, StoreUnavailableError
 from nbledger_infrastructure.settings import Settings
 from nbledger_infrastructure.worker_registry import WorkerOffer
-from nbledger_workers import claims, confinement, leases, report
+from nbledger_workers import browser, claims, confinement, leases, report
 from nbledger_workers.claims import Claim
 from nbledger_workers.collecting import Collector
 from nbledger_workers.environments import Provider, Provision
@@ -322,12 +323,12 @@ class Run:
         translator = Translator(planned, self._claim.epoch, self._services.artifacts, scope)
         page: report.Page | None = None
         if execution.options.output_options.generate_report:
-            page = report.Page(planned, notebook)
+            page = report.Page(planned, execution, notebook)
 
         async def on_message(message: Report) -> None:
             if isinstance(message, KernelStarted):
                 self._services.on_language(execution.kernel_type, message.language_version)
-            if page is not None and isinstance(message, CellFinished | OutputsUpdated):
+            if page is not None:
                 page.put(message)
             await self._reports.put(message)
 
@@ -361,7 +362,7 @@ class Run:
             if rendering is not None:
                 renderer = await rendering
             if page is not None and renderer is not None and finished.outcome in _REPORTED:
-                steps += await self._report(renderer, page, notebook, scope)
+                steps += await self._report(renderer, page, context.bound)
         finally:
             for task in (running, writing):
                 task.cancel()
@@ -448,29 +449,50 @@ class Run:
         return steps + await collector.left_behind(folder)
 
     async def _report(
-        self, renderer: report.Renderer, page: report.Page, notebook: Notebook, scope: Scope
+        self, renderer: report.Renderer, page: report.Page, bound: DatasetHead | None
     ) -> list[Step]:
         """Render and store the report; a failure costs the report and not the run."""
-        at = clock.now()
+        assert self._collector is not None  # noqa: S101 - there since the run began
+        if bound is not None:
+            page.dataset = f"{bound.name}, version {bound.version} ({bound.dataset_id})"
         try:
             content = await renderer.render(page)
-            stored = await report.store(self._services.artifacts, scope, content)
         except Exception as error:  # noqa: BLE001 - a report is an extra, whatever went wrong
             log.warning("report not made", error=repr(error))
-            return []
+            return self._collector.warning("The report could not be made.")
+        steps = [await self._keep_report(page, "html", content)]
+        program = browser.find(self._services.settings.worker.report_browser)
+        if program is not None:
+            try:
+                printed = await browser.print_pdf(program, content)
+            except (browser.PrintError, OSError) as error:
+                log.warning("report not printed", error=str(error))
+                steps += self._collector.warning("The report could not be made as PDF.")
+            else:
+                steps.append(await self._keep_report(page, "pdf", printed))
+        return steps
+
+    async def _keep_report(
+        self, page: report.Page, form: Literal["html", "pdf"], content: bytes
+    ) -> Step:
+        stream = self._claim.stream
+        scope = Scope(stream.tenant_id, stream.project_id, stream.subject_id)
+        digest = await self._services.artifacts.put(scope, content)
+        stored = Representation(report.MEDIA_TYPES[form], digest, len(content))
+        at = clock.now()
 
         def step(execution: Execution) -> None:
             execution.store_artifact(
                 self._claim.epoch,
                 kind="report",
-                name=notebook.name,
-                file_name=report.file_name(notebook.name),
+                name=page.title,
+                file_name=report.file_name(page.title, form),
                 content=stored,
-                attributes={"format": "html"},
+                attributes={"format": form, "code": "hidden" if page.hides_code else "shown"},
                 at=at,
             )
 
-        return [step]
+        return step
 
 
 def _is_last(message: Report, planned: Plan) -> bool:

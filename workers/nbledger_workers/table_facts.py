@@ -13,13 +13,16 @@ import polars as pl
 
 from nbledger_domain.errors import InvalidCsvError
 from nbledger_infrastructure.datasets.column_types import columns
-from nbledger_infrastructure.datasets.ingest import ingest_csv
-from nbledger_workers.datasets import Table
+from nbledger_workers.results import Table
 
 
 def read(path: Path, kind: str, folder: Path) -> Table:
     """The table as a Parquet file, with what is in it."""
     if kind == "csv":
+        from nbledger_infrastructure.datasets.ingest import (  # noqa: PLC0415 - takes its time
+            ingest_csv,
+        )
+
         made = asyncio.run(ingest_csv(path, folder))
         return Table(str(made.path), made.rows, made.columns)
     frame = pl.scan_parquet(path, glob=False)

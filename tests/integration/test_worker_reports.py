@@ -1,0 +1,124 @@
+"""Reports of real runs: what stands in them, and that a browser loads nothing for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+import pytest
+from support.executions import Stage, make_settings, stage
+
+from nbledger_domain.execution import Execution, ExecutionStatus, OutputOptions
+from nbledger_infrastructure import repository
+from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
+from nbledger_workers import browser
+
+_BROWSER = browser.find("auto")
+
+
+@pytest.fixture
+async def scene(
+    database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path
+) -> AsyncIterator[Stage]:
+    async with stage(make_settings(database_dsn, kafka, topic_prefix, tmp_path)) as made:
+        yield made
+
+
+async def reports(
+    scene: Stage, execution_id: UUID
+) -> dict[str, tuple[Execution.ArtifactStored, bytes]]:
+    """The reports of a run by format, with their content."""
+    found = {}
+    artifacts = ArtifactStore(open_store(scene.settings.artifacts.url))
+    for recorded in await scene.history(execution_id):
+        event = repository.decode(recorded)
+        if isinstance(event, Execution.ArtifactStored) and event.kind == "report":
+            scope = Scope(recorded.tenant_id, recorded.project_id, recorded.subject_id)
+            content = await artifacts.get(scope, event.content.digest)
+            found[event.attributes["format"]] = (event, content)
+    return found
+
+
+@pytest.mark.kafka
+async def test_a_report_tells_where_it_comes_from_and_hides_code(scene: Stage) -> None:
+    execution_id = await scene.request(
+        "hidden_name = region + ' rules'\nprint(hidden_name)",
+        parameters={"region": "north"},
+        output_options=OutputOptions(generate_report=True, report_code="hide"),
+    )
+    async with scene.worker(report_browser=""):
+        await scene.command(execution_id)
+        execution = await scene.until(execution_id, seconds=90)
+    assert execution.status is ExecutionStatus.COMPLETED
+    ((event, content),) = (await reports(scene, execution_id)).values()
+    assert event.attributes == {"format": "html", "code": "hidden"}
+    page = content.decode()
+    for told in (
+        "north rules",
+        "<th>region</th><td>&quot;north&quot;</td>",
+        f"<td>{execution.notebook_id}</td>",
+        f"<td>{execution_id}</td>",
+        f"<td>{execution.notebook_version}</td>",
+        "<td>tester</td>",
+        "python3 (python 3.",
+    ):
+        assert told in page, told
+    assert "hidden_name" not in page
+
+
+@pytest.mark.kafka
+@pytest.mark.skipif(_BROWSER is None, reason="no Chromium on this machine")
+async def test_a_report_comes_as_pdf_too_where_there_is_a_browser(scene: Stage) -> None:
+    with_pdf = await scene.request("1 + 1", output_options=OutputOptions(generate_report=True))
+    async with scene.worker():
+        await scene.command(with_pdf)
+        await scene.until(with_pdf, seconds=90)
+    found = await reports(scene, with_pdf)
+    assert list(found) == ["html", "pdf"]
+    event, content = found["pdf"]
+    assert (event.file_name, event.content.content_type) == ("A-notebook.pdf", "application/pdf")
+    assert content.startswith(b"%PDF")
+
+
+@pytest.mark.kafka
+async def test_a_browser_that_fails_costs_the_pdf_and_not_the_run(scene: Stage) -> None:
+    execution_id = await scene.request("1", output_options=OutputOptions(generate_report=True))
+    async with scene.worker(report_browser="/bin/false"):
+        await scene.command(execution_id)
+        execution = await scene.until(execution_id, seconds=90)
+    assert execution.status is ExecutionStatus.COMPLETED
+    assert list(await reports(scene, execution_id)) == ["html"]
+    warned = [
+        msgspec.json.decode(recorded.data or b"")["warning"]
+        for recorded in await scene.history(execution_id)
+        if recorded.type == Execution.Warned.TYPE
+    ]
+    assert warned == ["The report could not be made as PDF."]
+
+
+@pytest.mark.skipif(_BROWSER is None, reason="no Chromium on this machine")
+async def test_the_browser_loads_nothing() -> None:
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        place = f"http://127.0.0.1:{port}"
+        # Without the policy and the cleaning of a report: what the browser itself does not do.
+        page = (
+            f"<p>text</p><img src='{place}/img'><link rel=stylesheet href='{place}/css'>"
+            f"<script>fetch('{place}/fetch')</script><iframe src='{place}/frame'></iframe>"
+        )
+        assert _BROWSER is not None
+        printed = await browser.print_pdf(_BROWSER, page.encode())
+    assert printed.startswith(b"%PDF")
+    assert asked == []
