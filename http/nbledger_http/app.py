@@ -18,6 +18,7 @@ from nbledger_http import (
     openapi,
     problems,
     results,
+    templates,
     uploads,
 )
 from nbledger_http.edge import Edge
@@ -38,6 +39,7 @@ def create_app(services: Services) -> Edge:
             *results.HANDLERS,
             *history.HANDLERS,
             *kernels.HANDLERS,
+            *templates.HANDLERS,
             *datasets.HANDLERS,
         ],
         guards=[access.guard],

@@ -458,6 +458,24 @@ _CLAIMED: dict[str, Any] = {
     "streamId": _EXECUTION_ID,
     "data": {"epoch": 1, "workerId": "worker-1"},
 }
+TEMPLATES: dict[str, Any] = {
+    "templates": [
+        {
+            "name": "conformance",
+            "title": "Conformance",
+            "description": "Which cases keep to the process as it is meant to be?",
+            "kernelType": "python3",
+            "parameters": [
+                {
+                    "name": "reference_share",
+                    "default": 0.5,
+                    "description": "the most frequent ways of this share of the cases are the "
+                    "process",
+                }
+            ],
+        }
+    ]
+}
 KERNELS: dict[str, Any] = {
     "kernels": [
         {
