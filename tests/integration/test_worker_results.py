@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -155,6 +156,53 @@ async def test_a_dataset_is_read_enriched_and_kept_with_its_lineage(
     path.write_bytes(await artifacts_of(scene).get(own, version.content.digest))
     assert path.read_bytes() == kept
     assert pl.read_parquet(path)["slow"].to_list() == [False, True, True]
+
+
+_WITH_SDK = """
+from mindzie_sdk import ProcessMiningClient
+from sklearn.tree import DecisionTreeClassifier
+client = ProcessMiningClient()
+log = client.load_dataset()
+log["slow"] = log["hours"] > 1
+client.save_enriched_dataset(log, "as parquet", "parquet")
+client.save_enriched_dataset(log, "as csv", "csv")
+model = DecisionTreeClassifier().fit(log[["hours"]], log["slow"])
+client.save_model(model, "tree", metrics={"accuracy": 1.0, "f1": 1}, target="slow")
+client.save_report("# Findings\\nAll is slow.")
+for value in (1, 2): client.log_metric("cases", value)
+"""
+
+
+@pytest.mark.timeout(240)
+async def test_what_the_sdk_hands_back_is_kept(scene: Stage, tmp_path: Path) -> None:
+    log = pl.DataFrame({"case_id": ["a", "b", "b"], "hours": [0.5, 1.5, 2.5]})
+    dataset_id = await add_dataset(scene, log, tmp_path)
+    execution_id = await scene.request(_WITH_SDK, timeout=180.0, binding=str(dataset_id))
+    async with scene.worker():
+        await scene.command(execution_id)
+        execution = await scene.until(execution_id, seconds=200)
+    assert execution.status is ExecutionStatus.COMPLETED
+    assert await warnings(scene, execution_id) == []
+    found = await left(scene, execution_id)
+    assert {name: event.kind for name, event in found.items()} == {
+        "as parquet": "dataset",
+        "as csv": "dataset",
+        "tree": "model",
+        "Findings": "report",
+    }
+    for name in ("as parquet", "as csv"):
+        told = found[name].attributes
+        assert (told["recordCount"], told["newColumns"]) == (3, ["slow"])
+        assert told["sourceDatasetId"] == str(dataset_id)
+    told = found["tree"].attributes
+    assert (told["modelType"], told["features"]) == ("DecisionTreeClassifier", ["hours"])
+    assert [each["role"] for each in told["alternatives"]] == ["skops"]
+    path = tmp_path / "tree.pkl"
+    path.write_bytes(await content(scene, execution_id, found["tree"].content))
+    with path.open("rb") as file:
+        assert list(pickle.load(file).predict([[9.0]])) == [True]  # noqa: S301 (made above)
+    (logged,) = of(await events_of(scene, execution_id), Execution.MetricsLogged)
+    assert logged.metrics == {"cases": 2.0}
 
 
 async def test_what_a_project_does_not_hold_is_absent(scene: Stage, tmp_path: Path) -> None:

@@ -15,8 +15,10 @@ MAX_BYTES: Final = 1_000_000
 
 # No control characters: names go into headers, archives and the store.
 _TEXT: Final = r"\A[^\x00-\x1f\x7f]*\Z"
+# Of columns and the like anything goes but what the store cannot hold.
+_ANY: Final = r"\A[^\x00]*\Z"
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=_TEXT)]
-Text = Annotated[str, Meta(max_length=1000, pattern=_TEXT)]
+Text = Annotated[str, Meta(max_length=1000, pattern=_ANY)]
 _Count = Annotated[int, Meta(ge=0, le=10**15)]
 _MediaType = Annotated[str, Meta(max_length=100, pattern=r"\A[a-z]+/[A-Za-z0-9.+-]+(;[ -~]*)?\Z")]
 
@@ -50,7 +52,7 @@ class DatasetAttributes(msgspec.Struct, frozen=True, kw_only=True, rename="camel
 
     record_count: _Count
     columns: Annotated[list[Column], Meta(max_length=20_000)]
-    new_columns: Annotated[list[str], Meta(max_length=20_000)]
+    new_columns: Annotated[list[Text], Meta(max_length=20_000)]
     format: Literal["parquet", "csv"]
     source_dataset_id: UUID | None = None
     source_version: Annotated[int, Meta(ge=1)] | None = None
