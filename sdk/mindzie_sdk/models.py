@@ -50,7 +50,9 @@ def describe(
         told["accuracy"] = accuracy
     return {
         "modelType": type(_final(estimator)).__name__,
-        "features": list(features) if features is not None else _own_features(estimator),
+        "features": [str(name) for name in features]
+        if features is not None
+        else _own_features(estimator),
         "target": target,
         "metrics": told,
         "accuracy": accuracy,

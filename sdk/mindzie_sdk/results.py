@@ -11,6 +11,7 @@ Kind: TypeAlias = Literal["enriched_dataset", "model", "report", "metric"]
 Role: TypeAlias = Literal["data", "model", "skops", "report"]
 
 _NAME_LENGTH = 200
+_NAME = re.compile(rf"[^\x00-\x1f\x7f]{{1,{_NAME_LENGTH}}}")
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,12 @@ def hand_back(
     """Write the files of a result, then, by renaming, the file that makes them one.
 
     Whoever looks into the folder sees a whole result or none. Raises ValueError when the name is
-    empty or too long, or a value is no JSON; what ``write`` raises passes, and leaves nothing.
+    empty, too long or holds control characters, or a value is no JSON; what ``write`` raises
+    passes, and leaves nothing.
     """
     name = name.strip()
-    if not name or len(name) > _NAME_LENGTH:
-        raise ValueError(f"A name needs 1 to {_NAME_LENGTH} characters.")
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"A name needs 1 to {_NAME_LENGTH} characters, and no control characters.")
     folder.mkdir(parents=True, exist_ok=True)
     # A metric that is logged again takes the place of what was logged.
     number = _metrics.get((folder, name)) if kind == "metric" else None

@@ -319,7 +319,7 @@ def test_metrics(results: Path) -> None:
         value: Any = wrong
         with pytest.raises(error, match="loss"):
             client.log_metric("loss", value)
-    for name in ("", " ", "n" * 201):
+    for name in ("", " ", "n" * 201, "a\nb"):
         with pytest.raises(ValueError, match="name"):
             client.log_metric(name, 1)
     assert len(handed_back(results)) == 4

@@ -19,3 +19,11 @@ setHook(packageEvent("IRkernel", "onLoad"), function(...) {
         assign(name, patched, namespace)
     })
 })
+
+# What notebooks have at hand to load datasets and to hand results back. It lies beside this
+# package, or, in a checkout, beside the folder of it.
+local({
+    here <- dirname(Sys.getenv("R_PROFILE_USER"))
+    places <- file.path(here, c("../../mindzie_sdk", "../../../sdk/mindzie_sdk"), "mindzie_sdk.R")
+    for (place in places[file.exists(places)][1]) if (!is.na(place)) source(place, local = TRUE)
+})

@@ -1,0 +1,291 @@
+# What notebooks in R have at hand to work with process data, as mindzie_sdk is for Python: datasets
+# come as files, and results are handed back as files. Needs jsonlite alone. Outside a run of the
+# service datasets are CSV files of the current folder, and results go into `results`.
+#
+#   dataset_id()                      the dataset of the run, or NULL
+#   run_parameters()                  the parameters that the run was given
+#   load_dataset(dataset_id)          its rows, as a data frame
+#   save_enriched_dataset(frame, ...) hand back a data frame with what was added to it
+#   save_model(model, ...)            hand back a fitted model, as RDS
+#   save_report(report, title)        hand back HTML, Markdown or text, or such a file or a PDF
+#   log_metric(name, value)           hand back a number; the last one under a name counts
+
+local({
+    .run <- function() {
+        path <- Sys.getenv("NBLEDGER_RUN_FILE")
+        if (!nzchar(path)) return(list(served = FALSE, results = file.path(getwd(), "results")))
+        # A kernel that waits for its run has no such file yet.
+        told <- if (file.exists(path)) {
+            jsonlite::fromJSON(path, simplifyVector = TRUE, simplifyDataFrame = FALSE)
+        } else list()
+        told$served <- TRUE
+        told$results <- file.path(dirname(path), "results")
+        told
+    }
+
+    .text <- function(value) is.character(value) && length(value) == 1 && !is.na(value) && nzchar(value)
+
+    .bound <- function() {
+        run <- .run()
+        given <- run$parameters$dataset_id
+        if (.text(given)) given else run$datasetBinding
+    }
+
+    dataset_id <- function() .bound()
+
+    run_parameters <- function() {
+        parameters <- .run()$parameters
+        if (is.null(parameters)) list() else parameters
+    }
+
+    load_dataset <- function(dataset_id = NULL) {
+        run <- .run()
+        wanted <- if (is.null(dataset_id)) .bound() else dataset_id
+        if (is.null(wanted)) {
+            stop(if (run$served) "This notebook is bound to no dataset, and none was named."
+                 else "Outside a run of the service no dataset is bound: name a CSV file.",
+                 call. = FALSE)
+        }
+        held <- run$datasets[[wanted]]
+        if (is.null(held)) {
+            if (run$served) stop("The service holds no dataset '", wanted, "'.", call. = FALSE)
+            found <- Filter(function(path) grepl("[.]csv$", path) && file.exists(path),
+                            c(wanted, paste0(wanted, ".csv")))
+            if (length(found) == 0) {
+                stop("This is no run of the service, and the folder ", getwd(),
+                     " holds no CSV file '", wanted, "'.", call. = FALSE)
+            }
+            return(.read_csv(found[[1]]))
+        }
+        if (!is.null(held$csvPath)) return(.typed(.read_csv(held$csvPath, "character"), held$columns))
+        for (package in c("nanoparquet", "arrow")) {
+            if (requireNamespace(package, quietly = TRUE)) {
+                return(as.data.frame(getExportedValue(package, "read_parquet")(held$path)))
+            }
+        }
+        stop("Dataset '", wanted, "' is there as Parquet alone, and neither nanoparquet nor arrow ",
+             "is installed to read it.", call. = FALSE)
+    }
+
+    .read_csv <- function(path, classes = NA) {
+        utils::read.csv(path, colClasses = classes, check.names = FALSE, na.strings = "",
+                        stringsAsFactors = FALSE, encoding = "UTF-8", comment.char = "")
+    }
+
+    # By the types that the service has found, so that "007" stays a text.
+    .typed <- function(frame, columns) {
+        for (at in seq_along(columns)) {
+            cells <- frame[[at]]
+            frame[[at]] <- switch(
+                columns[[at]]$type,
+                integer = {
+                    numbers <- as.numeric(cells)
+                    fits <- all(abs(numbers) <= .Machine$integer.max, na.rm = TRUE)
+                    if (fits) as.integer(numbers) else numbers
+                },
+                number = , duration = as.numeric(cells),
+                boolean = as.logical(cells),
+                datetime = .times(cells),
+                date = as.Date(cells),
+                cells
+            )
+        }
+        frame
+    }
+
+    .times <- function(cells) {
+        # 2024-01-31T10:00:00.000000+0100, or with Z, or with neither and then in UTC.
+        plain <- sub("T", " ", cells, fixed = TRUE)
+        offset <- regmatches(plain, regexpr("([+-][0-9]{2}:?[0-9]{2}|Z)$", plain))
+        has <- !is.na(plain) & grepl("([+-][0-9]{2}:?[0-9]{2}|Z)$", plain)
+        zones <- rep("+0000", length(plain))
+        zones[has] <- sub("Z", "+0000", sub(":", "", offset))
+        local <- sub("([+-][0-9]{2}:?[0-9]{2}|Z)$", "", plain)
+        seconds <- as.numeric(as.POSIXct(local, tz = "UTC", format = "%Y-%m-%d %H:%M:%OS"))
+        shift <- as.numeric(substr(zones, 2, 3)) * 3600 + as.numeric(substr(zones, 4, 5)) * 60
+        sign <- ifelse(substr(zones, 1, 1) == "-", -1, 1)
+        as.POSIXct(seconds - sign * shift, origin = "1970-01-01", tz = "UTC")
+    }
+
+    save_enriched_dataset <- function(frame, name = NULL, source = NULL) {
+        if (!is.data.frame(frame)) stop("A data frame is needed.", call. = FALSE)
+        run <- .run()
+        from <- if (is.null(source)) .bound() else source
+        held <- if (is.null(from)) NULL else run$datasets[[from]]
+        if (!is.null(source) && is.null(held) && run$served) {
+            stop("This run has no dataset '", source, "'.", call. = FALSE)
+        }
+        if (is.null(name)) name <- paste0(if (is.null(held)) "dataset" else held$name, "_enriched")
+        columns <- lapply(names(frame), function(each) {
+            list(name = each, type = .type_of(frame[[each]]))
+        })
+        before <- vapply(held$columns, function(column) column$name, "")
+        attributes <- list(
+            recordCount = nrow(frame),
+            columns = columns,
+            newColumns = if (is.null(held)) list() else as.list(setdiff(names(frame), before)),
+            format = "csv",
+            datasetName = name
+        )
+        if (!is.null(held)) {
+            attributes$sourceDatasetId <- from
+            attributes$sourceVersion <- held$version
+        }
+        .hand_back("enriched_dataset", name, "data", ".csv", "text/csv", attributes, function(path) {
+            utils::write.csv(.plain(frame), path, row.names = FALSE, na = "", fileEncoding = "UTF-8")
+        })
+    }
+
+    .type_of <- function(cells) {
+        if (inherits(cells, "POSIXt")) "datetime"
+        else if (inherits(cells, "Date")) "date"
+        else if (inherits(cells, "difftime")) "duration"
+        else if (is.factor(cells) || is.character(cells)) "string"
+        else if (is.logical(cells)) "boolean"
+        else if (is.integer(cells)) "integer"
+        else if (is.numeric(cells)) "number"
+        else "other"
+    }
+
+    # Times in ISO 8601 and UTC, durations in seconds, truth as other languages write it.
+    .plain <- function(frame) {
+        frame[] <- lapply(frame, function(cells) {
+            if (inherits(cells, "POSIXt")) {
+                ifelse(is.na(cells), NA, format(cells, "%Y-%m-%dT%H:%M:%OS6Z", tz = "UTC"))
+            } else if (inherits(cells, "difftime")) as.numeric(cells, units = "secs")
+            else if (is.logical(cells)) ifelse(cells, "true", "false")
+            else if (is.list(cells)) {
+                vapply(cells, function(cell) as.character(jsonlite::toJSON(cell, auto_unbox = TRUE)), "")
+            } else cells
+        })
+        frame
+    }
+
+    save_model <- function(model, name = NULL, features = NULL, metrics = NULL, target = NULL) {
+        type <- class(model)[[1]]
+        if (is.null(features)) features <- .own_features(model)
+        metrics <- as.list(metrics)
+        for (each in names(metrics)) metrics[[each]] <- .number(each, metrics[[each]])
+        attributes <- list(
+            modelType = type,
+            features = as.list(as.character(features)),
+            target = if (is.null(target)) NA else target,
+            metrics = if (length(metrics)) metrics else structure(list(), names = character()),
+            accuracy = if (is.null(metrics$accuracy)) NA else metrics$accuracy,
+            libraries = list(R = paste(R.version$major, R.version$minor, sep = "."))
+        )
+        .hand_back("model", if (is.null(name)) type else name, "model", ".rds",
+                   "application/octet-stream", attributes, function(path) saveRDS(model, path))
+    }
+
+    .own_features <- function(model) {
+        terms <- tryCatch(stats::terms(model), error = function(e) NULL)
+        if (is.null(terms)) character() else attr(terms, "term.labels")
+    }
+
+    .forms <- list(html = "html", htm = "html", md = "markdown", markdown = "markdown",
+                   pdf = "pdf", txt = "text")
+    .suffixes <- list(html = ".html", markdown = ".md", pdf = ".pdf", text = ".txt")
+    .media_types <- list(html = "text/html", markdown = "text/markdown",
+                         pdf = "application/pdf", text = "text/plain")
+
+    save_report <- function(report, title = NULL) {
+        if (!is.character(report) || anyNA(report) || !any(nzchar(trimws(report)))) {
+            stop("A report is HTML, text or the path of a file.", call. = FALSE)
+        }
+        ending <- tolower(sub(".*[.]", "", report[[1]]))
+        is_file <- length(report) == 1 && !grepl("[\n<]", report) &&
+            !is.null(.forms[[ending]]) && file.exists(report)
+        if (is_file) {
+            form <- .forms[[ending]]
+            bytes <- readBin(report, "raw", file.size(report))
+            otherwise <- sub("[.][^.]*$", "", basename(report))
+            text <- if (form == "pdf") "" else rawToChar(bytes)
+        } else {
+            text <- enc2utf8(paste(report, collapse = "\n"))
+            bytes <- charToRaw(text)
+            form <- if (grepl("^\\s*<(!doctype\\s+html|[a-z][a-z0-9]*[\\s>/])", text, TRUE, TRUE)) {
+                "html"
+            } else if (grepl("(?m)^(#{1,6} |```)", text, perl = TRUE)) "markdown" else "text"
+            otherwise <- "Report"
+        }
+        if (is.null(title)) {
+            found <- switch(
+                form,
+                html = .first("(?is)<(title|h1|h2)\\b[^>]*>(.*?)</\\1>", text, 2),
+                markdown = .first("(?m)^#{1,6} +(.+?)[ #]*$", text, 1)
+            )
+            found <- trimws(gsub("<[^>]*>", "", if (is.null(found)) otherwise else found))
+            title <- substr(if (nzchar(found)) found else otherwise, 1, 200)
+        }
+        .hand_back("report", title, "report", .suffixes[[form]], .media_types[[form]],
+                   list(format = form, title = title), function(path) writeBin(bytes, path))
+    }
+
+    .first <- function(pattern, text, group) {
+        found <- regmatches(text, regexec(pattern, text, perl = TRUE))[[1]]
+        if (length(found) > group) found[[group + 1]] else NULL
+    }
+
+    log_metric <- function(name, value) {
+        .hand_back("metric", name, NULL, NULL, NULL, list(value = .number(name, value)), NULL)
+    }
+
+    .number <- function(name, value) {
+        if (!is.numeric(value) || length(value) != 1 || !is.finite(value)) {
+            stop("'", name, "' must be one finite number.", call. = FALSE)
+        }
+        as.numeric(value)
+    }
+
+    .metrics <- new.env()
+
+    # Files first, and last, by renaming, the one that makes them a result.
+    .hand_back <- function(kind, name, role, suffix, media_type, attributes, write) {
+        name <- trimws(name)
+        if (!.text(name) || nchar(name) > 200 || grepl("[[:cntrl:]]", name)) {
+            stop("A name needs 1 to 200 characters, and no control characters.", call. = FALSE)
+        }
+        folder <- .run()$results
+        dir.create(folder, showWarnings = FALSE, recursive = TRUE)
+        # A metric that is logged again takes the place of what was logged.
+        number <- if (kind == "metric") .metrics[[paste(folder, name)]]
+        if (is.null(number)) {
+            taken <- sub("[.-].*", "", list.files(folder, "^[0-9]{6}[.-]"))
+            number <- sprintf("%06d", max(0L, as.integer(taken)) + 1L)
+        }
+        draft <- file.path(folder, paste0(number, ".part"))
+        files <- list()
+        data <- NULL
+        done <- FALSE
+        on.exit(if (!done) unlink(c(draft, data)))
+        if (!is.null(write)) {
+            path <- paste0(number, "-", role, suffix)
+            data <- file.path(folder, path)
+            write(data)
+            tame <- gsub("^[._]+|[._]+$", "", gsub("[^[:alnum:]_.-]+", "_", name))
+            files <- list(list(
+                path = path,
+                fileName = paste0(if (nzchar(tame)) substr(tame, 1, 100) else "result", suffix),
+                mediaType = media_type,
+                role = role
+            ))
+        }
+        told <- list(kind = kind, name = name, files = files, attributes = attributes)
+        json <- jsonlite::toJSON(told, auto_unbox = TRUE, digits = NA, na = "null", null = "null")
+        writeLines(enc2utf8(json), draft, useBytes = TRUE)
+        if (!file.rename(draft, file.path(folder, paste0(number, ".json")))) {
+            stop("The result could not be handed back.", call. = FALSE)
+        }
+        done <- TRUE
+        if (kind == "metric") .metrics[[paste(folder, name)]] <- number
+        invisible(name)
+    }
+
+    # On the search path, where clearing the workspace does not reach them.
+    .functions <- environment()
+    public <- c("dataset_id", "run_parameters", "load_dataset", "save_enriched_dataset",
+                "save_model", "save_report", "log_metric")
+    if ("mindzie_sdk" %in% search()) detach("mindzie_sdk", character.only = TRUE)
+    attach(mget(public, .functions), name = "mindzie_sdk", warn.conflicts = FALSE)
+})
