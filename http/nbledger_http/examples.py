@@ -358,7 +358,7 @@ RESULTS: dict[str, Any] = {
     ],
     "totalCount": 3,
     "page": 1,
-    "pageSize": 100,
+    "pageSize": 50,
     "hasNextPage": False,
     "enrichedDatasets": [
         {

@@ -1,5 +1,6 @@
 """Names for files that are handed out."""
 
+import functools
 import mimetypes
 import re
 import unicodedata
@@ -43,11 +44,17 @@ _MAX_ENDING = 12
 def output_file_name(cell_id: str, index: int, suffix: str, form: Representation) -> str:
     """A name for one form of a cell's output; ``index`` counts its outputs from 1."""
     number = "" if index == 1 else f"-{index}"
-    media_type = form.content_type.partition(";")[0].strip().lower()
+    # Ids of cells are safe as they are, and many names are made at once.
+    return f"{cell_id}{number}-{suffix}{_extension(form.content_type)}"
+
+
+@functools.lru_cache(maxsize=1000)
+def _extension(content_type: str) -> str:
+    media_type = content_type.partition(";")[0].strip().lower()
     extension = _EXTENSIONS.get(media_type) or mimetypes.guess_extension(media_type)
     if extension is None:
         extension = ".json" if media_type.endswith("json") else ".bin"
-    return safe_file_name(f"{cell_id}{number}-{suffix}") + extension
+    return extension
 
 
 def content_disposition(file_name: str, *, inline: bool = False) -> str:

@@ -6,7 +6,7 @@ from nbledger_domain.errors import ExecutionNotFoundError, NotebookNotFoundError
 from nbledger_http.access import Access
 from nbledger_infrastructure.database import Pool
 from nbledger_projections import execution_results, execution_status, notebook_details
-from nbledger_projections.execution_results import ResultsView
+from nbledger_projections.execution_results import RecentResults, ResultsView
 from nbledger_projections.execution_status import ExecutionView
 from nbledger_projections.notebook_details import NotebookView
 
@@ -31,10 +31,17 @@ async def execution(
     return view
 
 
-async def results(pool: Pool, access: Access, notebook_id: UUID, execution_id: UUID) -> ResultsView:
+async def results(
+    pool: Pool,
+    access: Access,
+    notebook_id: UUID,
+    execution_id: UUID,
+    *,
+    recent: RecentResults | None = None,
+) -> ResultsView:
     """What the execution has put out by now. Raises :class:`ExecutionNotFoundError`."""
     view = await execution_results.get(
-        pool, access.tenant_id, access.project_id, notebook_id, execution_id
+        pool, access.tenant_id, access.project_id, notebook_id, execution_id, recent=recent
     )
     if view is None:
         raise ExecutionNotFoundError(execution_id)

@@ -40,7 +40,7 @@ from nbledger_projections.execution_results import Artifact, ResultsView
 
 TAG = "Results"
 FORMATS = ("summary", "detailed", "download")
-PAGE_SIZE = 100
+PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000
 MAX_INLINE_BYTES = 1024 * 1024
 """Larger outputs are not told inline, only where to get them."""
@@ -119,7 +119,9 @@ async def get_results(request: Request[Any, Any, Any]) -> Reply:
     page = query.integer("page", 1, low=1, high=1_000_000_000)
     page_size = query.integer("pageSize", PAGE_SIZE, low=1, high=MAX_PAGE_SIZE)
     query.check()
-    view = await reading.results(services.pool, access, notebook_id, execution_id)
+    view = await reading.results(
+        services.pool, access, notebook_id, execution_id, recent=services.recent_results
+    )
     if cell_id is not None and not any(cell.cell_id == cell_id for cell in view.cells):
         await _require_cell(services, access, view, cell_id)
     outputs = list(result_selection.outputs(view, output_type, cell_id))

@@ -12,6 +12,7 @@ from nbledger_infrastructure.artifacts import ArtifactStore
 from nbledger_infrastructure.database import Pool
 from nbledger_infrastructure.event_store import EventStore, StreamWatch
 from nbledger_infrastructure.settings import Settings
+from nbledger_projections.execution_results import RecentResults
 from nbledger_projections.positions import PositionWatch
 
 CONVERSIONS = 1
@@ -36,6 +37,7 @@ class Services(msgspec.Struct, kw_only=True):
     conversions: asyncio.Semaphore = msgspec.field(
         default_factory=lambda: asyncio.Semaphore(CONVERSIONS)
     )
+    recent_results: RecentResults = msgspec.field(default_factory=RecentResults)
     draining: bool = False
 
 

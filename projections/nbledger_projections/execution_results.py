@@ -1,5 +1,6 @@
 """What an execution has put out: per cell and as files, one row each."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, ClassVar
@@ -37,6 +38,9 @@ NAME = "execution_results"
 
 CACHED_ROWS = 5_000
 """How many executions a projector keeps in memory."""
+
+RECENT_OUTPUTS = 10_000
+"""Of how many outputs together results are kept in memory where they are read; some 20 MB."""
 
 _STATUSES = {event.TYPE: ExecutionStatus.ERROR for event in TERMINAL_EVENTS} | {
     Execution.Completed.TYPE: ExecutionStatus.COMPLETED,
@@ -245,10 +249,13 @@ ON CONFLICT (execution_id) DO UPDATE SET
 
 _DELETE = "DELETE FROM execution_results WHERE notebook_id = ANY($1)"
 
+# With many outputs the results weigh most of all: they are left out where they are known.
+_NEW = _ROW.replace("results", "CASE WHEN version = $5 THEN NULL ELSE results END AS results")
+
 _GET = fresh.query(
     _ROW,
     f"""(
-        SELECT {_ROW} FROM execution_results
+        SELECT {_NEW} FROM execution_results
         WHERE execution_id = $4 AND notebook_id = $3 AND tenant_id = $1 AND project_id = $2
             AND {NOTEBOOK_EXISTS}
     )""",  # noqa: S608 (constants)
@@ -323,19 +330,70 @@ class ExecutionResultsProjection:
         )
 
 
+class RecentResults:
+    """Results of ended executions that were read lately, so that they need not be read again.
+
+    What it holds is only used after the database has said that it is still there and the same.
+    """
+
+    def __init__(self, *, max_outputs: int = RECENT_OUTPUTS) -> None:
+        self._left = max_outputs
+        self._views: OrderedDict[UUID, ResultsView] = OrderedDict()
+
+    def get(self, execution_id: UUID) -> ResultsView | None:
+        """What was read of the execution, if it is still held."""
+        view = self._views.get(execution_id)
+        if view is not None:
+            self._views.move_to_end(execution_id)
+        return view
+
+    def put(self, view: ResultsView) -> None:
+        """Hold it, as long as there is room."""
+        self.forget(view.execution_id)
+        self._views[view.execution_id] = view
+        self._left -= _weight(view)
+        while self._left < 0:
+            self.forget(next(iter(self._views)))
+
+    def forget(self, execution_id: UUID) -> None:
+        """Hold it no longer."""
+        view = self._views.pop(execution_id, None)
+        if view is not None:
+            self._left += _weight(view)
+
+
+def _weight(view: ResultsView) -> int:
+    return 1 + len(view.cells) + len(view.artifacts) + sum(len(c.outputs) for c in view.cells)
+
+
 async def get(
-    pool: Pool, tenant_id: UUID, project_id: UUID, notebook_id: UUID, execution_id: UUID
+    pool: Pool,
+    tenant_id: UUID,
+    project_id: UUID,
+    notebook_id: UUID,
+    execution_id: UUID,
+    *,
+    recent: RecentResults | None = None,
 ) -> ResultsView | None:
-    """The results as of now; ``None`` when this notebook has no such execution, or is deleted."""
-    async with acquire(pool) as connection:
-        found = await connection.fetch(_GET, tenant_id, project_id, notebook_id, execution_id)
-    row, news = fresh.split(_ROW, found)
+    """The results as of now; ``None`` when this notebook has no such execution, or is deleted.
+
+    Whoever asks must leave what they get as it is: ``recent`` may hold it.
+    """
+    scope = (tenant_id, project_id, notebook_id, execution_id)
+    held = None if recent is None else recent.get(execution_id)
+    row, news = await _read(pool, *scope, known=None if held is None else held.version)
+    if row is not None and row["results"] is None:
+        if held is not None and not news:
+            return held
+        row, news = await _read(pool, *scope, known=None)
     state = None if row is None else _state(row)
     for recorded in news:
         state = fold(state, recorded)
+    if recent is not None:
+        recent.forget(execution_id)
     if state is None:
         return None
-    return ResultsView(
+    view = ResultsView(
         execution_id=state.execution_id,
         notebook_id=state.notebook_id,
         status=state.status,
@@ -347,6 +405,18 @@ async def get(
         artifacts=state.results.artifacts,
         metrics=state.results.metrics,
     )
+    if recent is not None and not news and state.status != ExecutionStatus.RUNNING:
+        recent.put(view)
+    return view
+
+
+async def _read(
+    pool: Pool, *scope: UUID, known: int | None
+) -> tuple[asyncpg.Record | None, list[RecordedEvent]]:
+    """The row, its results left out at the version that is ``known``, and the events after it."""
+    async with acquire(pool) as connection:
+        found = await connection.fetch(_GET, *scope, known)
+    return fresh.split(_ROW, found)
 
 
 def _state(row: asyncpg.Record) -> ResultsState:

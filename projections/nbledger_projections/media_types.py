@@ -1,5 +1,6 @@
 """What outputs are, by the media types of their forms."""
 
+import functools
 from enum import StrEnum
 
 from nbledger_domain.execution import Output
@@ -48,10 +49,18 @@ def kind_of(output: Output) -> OutputKind:
     """What the output is: the most telling of its forms decides."""
     if output.output_type in ("stream", "error"):
         return OutputKind(output.output_type)
-    types = [form.content_type.partition(";")[0].strip() for form in output.representations]
+    return _kind(
+        output.metadata.get(TABLE) is True,
+        tuple(form.content_type for form in output.representations),
+    )
+
+
+@functools.lru_cache(maxsize=1000)
+def _kind(is_table: bool, content_types: tuple[str, ...]) -> OutputKind:  # noqa: FBT001
+    types = [content_type.partition(";")[0].strip() for content_type in content_types]
     if any(is_chart(media_type) for media_type in types):
         return OutputKind.CHART
-    if output.metadata.get(TABLE) is True or "text/csv" in types:
+    if is_table or "text/csv" in types:
         return OutputKind.TABLE
     # A formula may come as a picture, too.
     if "text/latex" in types:

@@ -149,9 +149,9 @@ async def test_results_are_told_page_by_page(api: Api, artifacts: ArtifactStore)
     many = [Shown([("text/plain", b"%d" % number)]) for number in range(130)]
     outcome = await ended(api, artifacts, [many, many[:120]])
     seen: list[tuple[str, str]] = []
-    for page, more in ((1, True), (2, True), (3, False)):
+    for page, more in ((1, True), (2, True), (3, True), (4, True), (5, False)):
         results = await outcome.results(f"page={page}&format=detailed")
-        assert (results["totalCount"], results["pageSize"]) == (250, 100)
+        assert (results["totalCount"], results["pageSize"]) == (250, 50)
         assert results["hasNextPage"] is more
         seen += [(output["cellId"], output["content"]) for output in results["outputs"]]
     assert seen == [
@@ -159,7 +159,7 @@ async def test_results_are_told_page_by_page(api: Api, artifacts: ArtifactStore)
         for cell, count in (("cell-001", 130), ("cell-002", 120))
         for number in range(count)
     ]
-    assert (await outcome.results("page=4"))["outputs"] == []
+    assert (await outcome.results("page=6"))["outputs"] == []
     assert len((await outcome.results("pageSize=1000"))["outputs"]) == 250
     last = await outcome.results("cellId=cell-002&pageSize=50&page=3")
     assert len(last["outputs"]) == 20
