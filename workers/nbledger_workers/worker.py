@@ -25,6 +25,7 @@ from nbledger_infrastructure.settings import Settings
 from nbledger_infrastructure.worker_registry import WorkerOffer
 from nbledger_workers import confinement, intake, waiting
 from nbledger_workers.claims import claim
+from nbledger_workers.environments import Provider
 from nbledger_workers.intake import Doorbell
 from nbledger_workers.kernel.isolation import Isolation
 from nbledger_workers.kernel.launchers import can_fork
@@ -98,6 +99,8 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
         parent = Path(settings.worker.work_folder or tempfile.gettempdir())
         folder = stack.enter_context(work_folder(parent))
         kernels = await _open_pool(stack, settings, folder, offers)
+        environments = Provider(settings.environments)
+        await environments.start()
 
         services = Services(
             settings=settings,
@@ -107,6 +110,7 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
             artifacts=ArtifactStore(open_store(settings.artifacts.url)),
             keeper=keeper,
             kernels=kernels,
+            environments=environments,
             offers=offers,
             on_language=on_language,
         )
