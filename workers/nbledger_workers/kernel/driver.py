@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -47,6 +48,8 @@ Prepare = Callable[[Path], Awaitable[bytes]]
 SILENCE_SECONDS: Final = 60.0
 # What a child may need beyond the run's own timeout: ending the cell and the kernel.
 _OVERTIME_SECONDS: Final = 30.0
+# What is left of its time to a run that could be prepared just in time.
+_LEAST_SECONDS: Final = 0.1
 # Pairs that turn out to have died while they waited, before a run gives up.
 _MOST_DEAD: Final = 3
 
@@ -203,13 +206,18 @@ class KernelRun:
             return None
         preparing = asyncio.ensure_future(self._prepare(pair.folder))
         cancelled = asyncio.create_task(self._cancelled.wait())
-        limit = self._request.timeout
+        limit, begun = self._request.timeout, time.monotonic()
         try:
             done, _ = await asyncio.wait(
                 {preparing, cancelled}, timeout=limit, return_when=asyncio.FIRST_COMPLETED
             )
             if preparing.done():
-                self._request = msgspec.structs.replace(self._request, context=preparing.result())
+                left = limit
+                if limit is not None:
+                    left = max(limit - (time.monotonic() - begun), _LEAST_SECONDS)
+                self._request = msgspec.structs.replace(
+                    self._request, context=preparing.result(), timeout=left
+                )
         finally:
             for task in (preparing, cancelled):
                 task.cancel()
