@@ -18,6 +18,7 @@ from nbledger_http.links import LinkSigner, signing_key
 from nbledger_http.services import Services
 from nbledger_infrastructure import artifacts
 from nbledger_infrastructure.database import connect_pool
+from nbledger_infrastructure.datasets.ingest import warm_up
 from nbledger_infrastructure.event_store import EventStore, StreamWatch
 from nbledger_infrastructure.settings import Settings
 from nbledger_projections.positions import PositionWatch
@@ -54,6 +55,7 @@ async def serve(
     """
     async with open_services(settings) as services:
         app = create_app(services)
+        await asyncio.to_thread(warm_up)
         await _serve(app, services, stop, on_ready)
 
 

@@ -14,6 +14,7 @@ from nbledger_infrastructure.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.event_store import EventStore, RecordedEvent
 from nbledger_projections import (
     checkpoints,
+    dataset_details,
     estimates,
     execution_folding,
     execution_results,
@@ -156,6 +157,19 @@ def naive_results(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
     return {key: msgspec.json.encode(state.results) for key, state in states.items()}
 
 
+def naive_datasets(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
+    """The datasets' documents."""
+    states: dict[UUID, dataset_details.DatasetState | None] = {}
+    for recorded in events:
+        stream = recorded.stream_id
+        states[stream] = dataset_details.fold(states.get(stream), recorded)
+    return {
+        key: msgspec.json.encode(state.document)
+        for key, state in states.items()
+        if state is not None
+    }
+
+
 _NAIVE: dict[str, tuple[Callable[[Sequence[RecordedEvent]], dict[UUID, bytes]], str]] = {
     notebook_details.NAME: (
         naive_details,
@@ -174,6 +188,10 @@ _NAIVE: dict[str, tuple[Callable[[Sequence[RecordedEvent]], dict[UUID, bytes]], 
             UUID(item.notebook_id): msgspec.json.encode(item) for item in naive_list(events)
         },
         "SELECT notebook_id, item, notebook_id FROM notebook_list",
+    ),
+    dataset_details.NAME: (
+        naive_datasets,
+        "SELECT dataset_id, document, dataset_id FROM dataset_details",
     ),
 }
 

@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 from nbledger_domain.errors import InvalidCsvError
 
-PIECE_BYTES = 512 * 1024
+PIECE_BYTES = 256 * 1024
 """How much is read at once; everything that is held in memory grows with it."""
 
 MAX_RECORD_BYTES = 4 * 1024 * 1024

@@ -1,6 +1,8 @@
 """From CSV to Parquet, in memory that does not grow with the file."""
 
 import asyncio
+import functools
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -56,6 +58,18 @@ async def ingest_csv(source: AsyncIterator[bytes] | Path, folder: Path) -> Inges
         stop.set()
         await asyncio.gather(converting, return_exceptions=True)
         raise
+
+
+@functools.cache
+def warm_up() -> None:
+    """Read a small table, so that what this loads (some 30 MB of code) is there before the first.
+
+    Blocks for some 0.1 seconds.
+    """
+    with tempfile.TemporaryDirectory(prefix="nbledger-dataset-") as name:
+        source = Path(name) / "upload.csv"
+        source.write_text("a,b,c,d\n" + '1,2.5,2024-01-01T08:00:00,"x, y"\n' * 5_000)
+        _convert(source, Path(name) / "dataset.parquet", threading.Event())
 
 
 async def _spooled(source: AsyncIterator[bytes], path: Path) -> Path:
