@@ -6,14 +6,19 @@ import json
 import os
 import shutil
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import msgspec
 import polars as pl
 import pytest
 
 import nbledger_workers.kernel.environment as kernel_environment
+from nbledger_infrastructure.datasets.column_types import columns
 from nbledger_workers import results as described
+from nbledger_workers.datasets import write_csv
 
 BOUND = "880e8400-e29b-41d4-a716-446655440000"
 
@@ -113,6 +118,42 @@ def test_a_dataset_is_enriched(tmp_path: Path) -> None:
     assert back["ok"].to_list() == [True, None, False]
     assert back["score"].to_list() == [0.5, None, 2.0]
     assert str(back["at"][0]) == "2024-03-31 10:00:00.250000+00:00"
+
+
+async def test_columns_of_every_kind_reach_r(tmp_path: Path) -> None:
+    results = tell(tmp_path, "", datasetBinding=BOUND)
+    noon = datetime(2024, 3, 31, 12, tzinfo=UTC)
+    frame = pl.DataFrame(
+        {
+            "case_id": ["007", None, "a,b"],
+            "at": [noon.astimezone(ZoneInfo("Europe/Berlin")), None, noon],
+            "naive": [noon.replace(tzinfo=None), None, None],
+            "day": [noon.date(), None, None],
+            "lasted": [timedelta(minutes=1.5), None, None],
+            "huge": [2**40, None, 1],
+            "many": [[1, 2], None, []],
+            "raw": [b"ab", None, b""],
+        }
+    )
+    (tmp_path / "data.csv").unlink()
+    frame.write_parquet(tmp_path / "data.parquet")
+    assert await write_csv(tmp_path / "data.parquet", tmp_path / "data.csv")
+    run_file = results.parent / "run.json"
+    told = json.loads(run_file.read_text())
+    told["datasets"][BOUND]["columns"] = msgspec.to_builtins(columns(frame.schema))
+    run_file.write_text(json.dumps(told))
+    run_r(
+        tmp_path,
+        """
+        log <- load_dataset()
+        stopifnot(identical(log$case_id, c("007", NA, "a,b")),
+                  as.numeric(log$at)[c(1, 3)] == 1711886400, is.na(log$at[2]),
+                  as.numeric(log$naive[1]) == 1711886400, log$day[1] == as.Date("2024-03-31"),
+                  identical(log$lasted, c(90, NA, NA)), identical(log$huge, c(2^40, NA, 1)),
+                  log$many[1] == "[1, 2]", log$raw[1] == "6162")
+        """,
+    )
+    assert not await write_csv(tmp_path / "none.parquet", tmp_path / "none.csv")
 
 
 def test_models_reports_and_metrics(tmp_path: Path) -> None:

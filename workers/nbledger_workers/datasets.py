@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 from uuid import UUID, uuid5
 
 import msgspec
+import structlog
 
 from nbledger_domain.dataset import Dataset, Source
 from nbledger_domain.execution import Representation
@@ -24,6 +25,8 @@ from nbledger_infrastructure.event_store import (
 )
 from nbledger_workers.kernel.pair import python_environment
 from nbledger_workers.results import Table
+
+log = structlog.get_logger(__name__)
 
 _MOST_NAMED: Final = 100
 """Datasets that the parameters of one run may name."""
@@ -80,6 +83,34 @@ async def read_table(path: Path, kind: Literal["parquet", "csv"], folder: Path) 
         return msgspec.json.decode(told, type=Table)
     except msgspec.DecodeError as error:
         raise InvalidTableError(str(error)) from error
+
+
+async def write_csv(source: Path, target: Path) -> bool:
+    """Write a Parquet file as CSV as well; whether that could be done."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "nbledger_workers.table_csv",
+        str(source),
+        str(target),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=python_environment(),
+    )
+    try:
+        async with asyncio.timeout(_READ_SECONDS):
+            _, errors = await process.communicate()
+    except TimeoutError:
+        errors = b"it takes too long"
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+    if process.returncode:
+        await asyncio.to_thread(target.unlink, missing_ok=True)
+        log.warning("dataset not written as CSV", reason=errors.decode("utf-8", "replace")[-300:])
+    return process.returncode == 0
 
 
 async def keep_version(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -12,8 +12,11 @@ from nbledger_infrastructure import datasets
 from nbledger_infrastructure.artifacts import ArtifactMissingError, ArtifactStore
 from nbledger_infrastructure.datasets import DatasetHead
 from nbledger_infrastructure.event_store import EventStore, Stream
-from nbledger_workers.datasets import named
+from nbledger_workers.datasets import named, write_csv
 from nbledger_workers.kernel.environment import datasets_folder
+
+_READ_CSV: Final = frozenset({"r", "scala"})
+"""Kernel types whose language reads no Parquet without packages that are seldom there."""
 
 
 class RunContext:
@@ -36,6 +39,7 @@ class RunContext:
         self._store = store
         self._artifacts = artifacts
         self._stream = stream
+        self._csv = notebook.kernel_type in _READ_CSV
         self._binding = notebook.integration.dataset_binding
         self._named = named(self._binding, execution.parameters)
         self._members = {
@@ -90,4 +94,6 @@ class RunContext:
                 "rowCount": dataset.rows,
                 "columns": msgspec.to_builtins(dataset.columns),
             }
+            if self._csv and await write_csv(path, csv := path.with_suffix(".csv")):
+                told[text]["csvPath"] = str(csv)
         return self.encode(told)
