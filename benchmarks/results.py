@@ -35,20 +35,24 @@ _WRITE = (
 
 def results(bench: Bench) -> list[Figure]:
     """Both from `nbledger up`, over HTTP, of notebooks that it has run."""
-    with nbledger_up(bench.scratch / "results-up" / "home") as up, Client(up) as client:
-        return [*_pages(bench, up, client), *_downloads(bench, up, client)]
+    with nbledger_up(bench.scratch / "results-up" / "home") as up:
+        return [*_pages(bench, up), *_downloads(bench, up)]
 
 
-def _run(client: Client, *cells: str) -> str:
-    execution = client.begin(client.notebook(*cells))
-    client.wait(execution, pause=0.05)
-    client.settle()
-    return f"{execution}/results"
+def _run(up: Up, *notebooks: list[str]) -> list[str]:
+    """Run notebooks of these cells, one after another; the paths of their results."""
+    paths: list[str] = []
+    with Client(up) as client:
+        for cells in notebooks:
+            execution = client.begin(client.notebook(*cells))
+            client.wait(execution, pause=0.05)
+            paths.append(f"{execution}/results")
+        client.settle()
+    return paths
 
 
-def _pages(bench: Bench, up: Up, client: Client) -> list[Figure]:
-    few = _run(client, *[_SHOW.format(count=FEW)] * CELLS)
-    many = _run(client, *[_SHOW.format(count=MANY)] * CELLS)
+def _pages(bench: Bench, up: Up) -> list[Figure]:
+    few, many = _run(up, *([_SHOW.format(count=count)] * CELLS for count in (FEW, MANY)))
     seconds = 0.2 if bench.quick else 1.5
     with Connection(up.url, up.headers) as connection:
         for path, count in ((few, CELLS * FEW), (many, CELLS * MANY)):
@@ -72,9 +76,9 @@ def _pages(bench: Bench, up: Up, client: Client) -> list[Figure]:
     ]
 
 
-def _downloads(bench: Bench, up: Up, client: Client) -> list[Figure]:
+def _downloads(bench: Bench, up: Up) -> list[Figure]:
     size = _LARGE // 100 if bench.quick else _LARGE
-    path = _run(client, _WRITE.format(megabytes=size // 1_000_000))
+    (path,) = _run(up, [_WRITE.format(megabytes=size // 1_000_000)])
     with Connection(up.url, up.headers) as connection:
         (told,) = json.loads(connection.get(path))["files"]
     assert told["size"] == size

@@ -337,7 +337,7 @@ class RecentResults:
     """
 
     def __init__(self, *, max_outputs: int = RECENT_OUTPUTS) -> None:
-        self._left = max_outputs
+        self._max = self._left = max_outputs
         self._views: OrderedDict[UUID, ResultsView] = OrderedDict()
 
     def get(self, execution_id: UUID) -> ResultsView | None:
@@ -350,6 +350,8 @@ class RecentResults:
     def put(self, view: ResultsView) -> None:
         """Hold it, as long as there is room."""
         self.forget(view.execution_id)
+        if _weight(view) > self._max:
+            return
         self._views[view.execution_id] = view
         self._left -= _weight(view)
         while self._left < 0:

@@ -10,6 +10,7 @@ import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import nbformat
 import pytest
@@ -324,3 +325,25 @@ async def test_an_archive_tells_what_is_not_kept_any_more(
     assert answer.headers["content-disposition"].startswith('attachment; filename="N-')
     head = await outcome.client.head(f"{outcome.execution}/results?format=download")
     assert (head.status_code, head.content) == (200, b"")
+
+
+async def test_results_that_were_read_before_are_as_fresh_as_others(
+    api: Api, artifacts: ArtifactStore
+) -> None:
+    outcome = await ended(api, artifacts, [[Shown([TEXT])] * 3])
+    first = await outcome.results()
+    second = await outcome.results()
+    names = ("executionId", "status", "cells", "totalCount", "metrics")
+    assert [first[name] for name in names] == [second[name] for name in names]
+    # Neither another notebook's address nor another tenant's token gets at it, nor anybody
+    # once it is deleted.
+    other = await ended(api, artifacts, [[]])
+    execution_id = outcome.execution.split("/")[-1]
+    stranger = await api.client(tenant_id=uuid4(), base="")
+    for client, path in (
+        (outcome.client, f"{other.notebook}/execution/{execution_id}/results"),
+        (stranger, f"{api.base}{outcome.execution}/results"),
+    ):
+        assert (await client.get(path)).status_code == 404
+    assert (await outcome.client.delete(outcome.notebook)).status_code == 204
+    assert (await outcome.client.get(f"{outcome.execution}/results")).status_code == 404

@@ -16,7 +16,14 @@ from support.stories import Story, begin, complete, finish_cell, output, request
 
 from nbledger_domain.cells import Cell
 from nbledger_domain.events import UnknownEventTypeError
-from nbledger_domain.execution import CellStatus, Execution, Phase, TerminationCode
+from nbledger_domain.execution import (
+    ArtifactKind,
+    CellStatus,
+    Execution,
+    Output,
+    Phase,
+    TerminationCode,
+)
 from nbledger_domain.notebook import NotebookChanges
 from nbledger_infrastructure.event_store import RecordedEvent
 from nbledger_projections import (
@@ -29,7 +36,7 @@ from nbledger_projections.termination import category
 
 WHOSE_DOING = {
     "success": {"success"},
-    "user_error": {"cell_error", "kernel_died"},
+    "user_error": {"cell_error", "kernel_died", "environment_failed"},
     "cancelled": {"cancelled", "notebook_deleted"},
     "platform": {"kernel_start_failed", "worker_lost", "internal_error"},
 }
@@ -278,6 +285,55 @@ def test_the_status_of_a_run_has_the_form_of_the_contract() -> None:
     }
     assert (document["timeout"], document["requestedBy"]) == (1800, "user123")
     assert "error" not in document
+
+
+def test_what_a_cell_shows_is_counted_as_it_is_now() -> None:
+    story, folded = twelve_cells(), Folded()
+    execution = request(story, random.Random(2))
+    story.executions.append(execution)
+    execution.claim("worker-1", at=story.at)
+    execution.start(1, language="python", language_version="3.11.7", at=story.at)
+    execution.start_cell(1, "cell-001", at=story.at)
+    table, plot = output("text/html", dataFrame=True), output("application/vnd.plotly.v1+json")
+
+    def counted() -> tuple[int, int]:
+        folded.tell(story)
+        told = folded.execution(execution)
+        cell = told["cellResults"][0]
+        totals = told["outputs"]["dataFrames"], told["outputs"]["plots"]
+        assert totals == (cell.get("dataFrames", 0), cell.get("plots", 0))
+        return totals
+
+    def change(outputs: list[Output]) -> dict[str, Any]:
+        return {"outputs": outputs, "output_count": 1, "output_bytes": 1, "at": story.at}
+
+    execution.save_outputs(1, "cell-001", **change([table, plot, plot]))
+    assert counted() == (1, 2)
+    finish_cell(execution, "cell-001", CellStatus.SUCCESS, story.at, [table, table, plot])
+    assert counted() == (2, 1)
+    execution.update_outputs(1, "cell-001", outputs_digest=None, **change([plot]))
+    assert counted() == (0, 1)
+    execution.trigger_event(
+        Execution.MetricsLogged, timestamp=story.at, epoch=1, metrics={"fitness": 0.5}
+    )
+    left: list[ArtifactKind] = ["report", "file", "file"]
+    for kind in left:
+        execution.store_artifact(
+            1,
+            kind=kind,
+            name=kind,
+            file_name=kind,
+            content=stories.output("text/csv").representations[0],
+            attributes={},
+            at=story.at,
+        )
+    assert counted() == (0, 1)
+    totals = folded.execution(execution)["outputs"]
+    assert (totals["reports"], totals["files"], totals["models"]) == (1, 2, 0)
+    results = folded.results[execution.id]
+    assert results is not None
+    assert results.results.metrics == {"fitness": 0.5}
+    assert results.results.notebook_version == story.notebook.notebook_version
 
 
 def test_a_cell_that_ran_when_the_kernel_died_says_so() -> None:
