@@ -14,11 +14,14 @@ from zoneinfo import ZoneInfo
 import msgspec
 import polars as pl
 import pytest
+from support.kernels import recorded
+from support.languages import kernelspec
 
 import nbledger_workers.kernel.environment as kernel_environment
 from nbledger_infrastructure.datasets.column_types import columns
 from nbledger_workers import results as described
 from nbledger_workers.datasets import write_csv
+from nbledger_workers.kernel.protocol import CellStatus
 
 BOUND = "880e8400-e29b-41d4-a716-446655440000"
 
@@ -220,3 +223,19 @@ def test_outside_a_run_files_of_the_folder_are_used(tmp_path: Path) -> None:
     )
     assert said.startswith("1 Outside a run of the service no dataset is bound")
     assert (tmp_path / "results" / "000001-data.csv").read_text() == '"case_id","n"\n"a",1\n'
+
+
+async def test_the_kernel_of_r_has_it_at_hand(tmp_path: Path) -> None:
+    run = await recorded(
+        tmp_path,
+        "rm(list = ls())\nlog_metric('loss', 0.5)",
+        "load_dataset()",
+        kernel_name=kernelspec("r"),
+        continue_on_error=True,
+        context=b'{"datasetBinding": "elsewhere"}',
+    )
+    assert run.statuses == [CellStatus.SUCCESS, CellStatus.ERROR]
+    assert "holds no dataset 'elsewhere'" in (run.cell(1).error_value or "")
+    results = kernel_environment.run_file(tmp_path).parent / "results"
+    found = described.decode((results / "000001.json").read_bytes())
+    assert isinstance(found, described.Metric)
