@@ -49,7 +49,7 @@ async def test_a_report_tells_where_it_comes_from_and_hides_code(scene: Stage) -
         parameters={"region": "north"},
         output_options=OutputOptions(generate_report=True, report_code="hide"),
     )
-    async with scene.worker(report_browser=""):
+    async with scene.worker():
         await scene.command(execution_id)
         execution = await scene.until(execution_id, seconds=90)
     assert execution.status is ExecutionStatus.COMPLETED
@@ -73,7 +73,7 @@ async def test_a_report_tells_where_it_comes_from_and_hides_code(scene: Stage) -
 @pytest.mark.skipif(_BROWSER is None, reason="no Chromium on this machine")
 async def test_a_report_comes_as_pdf_too_where_there_is_a_browser(scene: Stage) -> None:
     with_pdf = await scene.request("1 + 1", output_options=OutputOptions(generate_report=True))
-    async with scene.worker():
+    async with scene.worker(report_browser="auto"):
         await scene.command(with_pdf)
         await scene.until(with_pdf, seconds=90)
     found = await reports(scene, with_pdf)

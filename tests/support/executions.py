@@ -301,6 +301,7 @@ def make_settings(dsn: str, bootstrap: str, prefix: str, folder: Path) -> settin
             renew_seconds=0.4,
             shutdown_grace_seconds=0.2,
             work_folder=str(folder / "work"),
+            report_browser="",
         ),
         recovery=settings.Recovery(sweep_seconds=0.2, redispatch_after_seconds=1.0),
     )
