@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import itertools
 import os
-from collections.abc import Awaitable, Callable
+import shutil
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import httpx
 import pytest
@@ -23,6 +27,7 @@ __all__ = ["api", "api_server"]
 
 SIZE = 2 * CHUNK_BYTES + 12_345
 CONTENT = os.urandom(SIZE)
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SVG = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
 
 
@@ -199,3 +204,70 @@ async def test_many_at_once_and_some_that_leave(api: Api, artifacts: ArtifactSto
         for _ in range(10):
             group.create_task(leave())
     assert all(task.result() for task in fetches)
+
+
+HOSTILE = """<!doctype html><html><head><title>Report</title>
+<link rel="stylesheet" href="{other}/leak.css"><style>@import "{other}/leak2.css";</style></head>
+<body><h1 style="color: red">Findings</h1><p id="told">as written</p>
+<img src="{other}/leak.png"><iframe src="{other}/leak.html"></iframe>
+<script>document.getElementById("told").textContent = "script ran";</script>
+<script src="{other}/leak.js"></script>
+<img src="data:," onerror="document.getElementById('told').textContent = 'handler ran'">
+</body></html>"""
+
+
+@contextlib.asynccontextmanager
+async def other_site() -> AsyncIterator[tuple[str, list[str]]]:
+    """A server that answers /page with the hostile page, and what it was asked for."""
+    asked: list[str] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            asked.append(head.split()[1])
+            body = HOSTILE.format(other=url).encode() if asked[-1] == "/page" else b""
+            told = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(body)}"
+            writer.write(f"{told}\r\nConnection: close\r\n\r\n".encode() + body)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        yield url, asked
+
+
+async def rendered(browser: str, profile: Path, url: str) -> str:
+    """The page as a browser has made it, its scripts run if it runs any."""
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
+    process = await asyncio.create_subprocess_exec(
+        *(browser, *options, "--timeout=5000", "--dump-dom", url),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(60):
+            return (await process.communicate())[0].decode()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+async def test_a_browser_shows_a_page_and_runs_and_loads_nothing(
+    api: Api, artifacts: ArtifactStore, tmp_path: Path
+) -> None:
+    assert CHROMIUM is not None
+    async with other_site() as (other, asked):
+        page = HOSTILE.format(other=other).encode()
+        url = await link_to(api, artifacts, Left("report", "r.html", page, "text/html"))
+        shown = await rendered(CHROMIUM, tmp_path / "one", f"{url}&inline=1")
+        assert "Findings" in shown
+        assert ">as written<" in shown
+        assert asked == []
+        # The very page does all of it where nothing holds it back.
+        unguarded = await rendered(CHROMIUM, tmp_path / "two", f"{other}/page")
+        assert ">as written<" not in unguarded
+        assert {"/page", "/leak.png", "/leak.css", "/leak.js"} <= set(asked)
