@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
+import pandas
 import polars as pl
 import pytest
 from support.executions import AS_TESTER, Stage, make_settings, stage
@@ -200,7 +201,12 @@ async def test_what_the_sdk_hands_back_is_kept(scene: Stage, tmp_path: Path) -> 
     path = tmp_path / "tree.pkl"
     path.write_bytes(await content(scene, execution_id, found["tree"].content))
     with path.open("rb") as file:
-        assert list(pickle.load(file).predict([[9.0]])) == [True]  # noqa: S301 (made above)
+        model = pickle.load(file)  # noqa: S301 (made above)
+    assert list(model.predict(pandas.DataFrame({"hours": log["hours"].to_list()}))) == [
+        False,
+        True,
+        True,
+    ]
     (logged,) = of(await events_of(scene, execution_id), Execution.MetricsLogged)
     assert logged.metrics == {"cases": 2.0}
 
