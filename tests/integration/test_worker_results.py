@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
-import pandas
+import pandas as pd
 import polars as pl
 import pytest
 from support.executions import AS_TESTER, Stage, make_settings, stage
@@ -202,7 +202,7 @@ async def test_what_the_sdk_hands_back_is_kept(scene: Stage, tmp_path: Path) -> 
     path.write_bytes(await content(scene, execution_id, found["tree"].content))
     with path.open("rb") as file:
         model = pickle.load(file)  # noqa: S301 (made above)
-    assert list(model.predict(pandas.DataFrame({"hours": log["hours"].to_list()}))) == [
+    assert list(model.predict(pd.DataFrame({"hours": log["hours"].to_list()}))) == [
         False,
         True,
         True,
