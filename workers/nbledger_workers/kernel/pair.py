@@ -23,6 +23,7 @@ from nbledger_workers.kernel.launchers import Forked, Launcher
 from nbledger_workers.kernel.protocol import (
     PREFIX_BYTES,
     AnyUp,
+    Dismiss,
     DownMessage,
     KernelStarted,
     Launch,
@@ -272,6 +273,7 @@ class Pair:
         all is killed at once.
         """
         if clean:
+            self.send_soon(Dismiss())
             clean = await self._ended(_EXIT_SECONDS)
         if self._next is not None:
             self._next.cancel()

@@ -149,6 +149,10 @@ class Confirm(DownMessage, frozen=True):
     """It is recorded that cells run: those that are held may go to the kernel."""
 
 
+class Dismiss(DownMessage, frozen=True):
+    """The end of the run is recorded: the kernel may be ended, which takes it a while."""
+
+
 class UpMessage(msgspec.Struct, frozen=True, tag=True):
     """Base of what the child reports."""
 
@@ -259,7 +263,7 @@ class RunFinished(UpMessage, frozen=True, kw_only=True):
     disk_bytes: int = 0
 
 
-AnyDown = Launch | RunNotebook | Cancel | Confirm
+AnyDown = Launch | RunNotebook | Cancel | Confirm | Dismiss
 AnyUp = (
     KernelStarted
     | CellStarted
