@@ -67,15 +67,6 @@ def check(limits: Limits, used: Used) -> Exceeded | None:
     return None
 
 
-def memory_ended(limits: Limits, peak_bytes: int) -> Exceeded:
-    """The limit that the system itself enforced, by ending the kernel."""
-    return Exceeded(
-        Outcome.MEMORY_LIMIT,
-        f"the run needed more memory than its limit of {_size(limits.memory_bytes)}"
-        f" ({_size(peak_bytes)} were seen)",
-    )
-
-
 def process_limits(limits: Limits) -> dict[str, int]:
     """What the system enforces in each process: names of `resource`'s limits without RLIMIT_."""
     bounds = {"CORE": 0}

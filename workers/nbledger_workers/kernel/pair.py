@@ -315,8 +315,6 @@ def new_launch(
     folder: Path,
     kernel_name: str,
     *,
-    env: Mapping[str, str] | None = None,
-    startup_timeout: float = 60.0,
     process_limits: Mapping[str, int] | None = None,
     confine: Callable[[Path, Path], Isolation] | None = None,
 ) -> Launch:
@@ -331,8 +329,6 @@ def new_launch(
         token=uuid.uuid4().hex,
         working_dir=str(folder),
         kernel_name=kernel_name,
-        env=dict(env or {}),
-        startup_timeout=startup_timeout,
         process_limits=dict(process_limits or {}),
         isolation=isolation,
     )

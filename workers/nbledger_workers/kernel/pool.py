@@ -31,7 +31,6 @@ log = structlog.get_logger(__name__)
 #: A kernel that was not needed for so long is one too many.
 IDLE_SECONDS: Final = 60.0
 _DELAYS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-_START_SECONDS: Final = 60.0
 # A start takes a processor for a while, which the run that has just taken a kernel needs more.
 _REFILL_AFTER_SECONDS: Final = 0.15
 
@@ -108,13 +107,11 @@ class KernelPool:
         launchers: Launchers | None = None,
         process_limits: Mapping[str, int] | None = None,
         confine: Callable[[Path, Path], Isolation] | None = None,
-        startup_timeout: float = _START_SECONDS,
     ) -> None:
         self._folder = folder
         self._launchers = launchers
         self._process_limits = dict(process_limits or {})
         self._confine = confine
-        self._startup_timeout = startup_timeout
         now = time.monotonic()
         self._shelves = {
             name: _Shelf(name, Sizing(minimum, maximum, now=now, eager=eager))
@@ -236,7 +233,6 @@ class KernelPool:
         launch = new_launch(
             folder,
             kernel_name,
-            startup_timeout=self._startup_timeout,
             process_limits=self._process_limits,
             confine=self._confine,
         )

@@ -96,7 +96,7 @@ class Kernel:
         except NoSuchKernel:
             raise StartError(f"no kernelspec named {launch.kernel_name!r} is installed") from None
         assert spec is not None  # noqa: S101 - or it would have raised
-        environment = kernel_environment(os.environ, launch.env, working_dir)
+        environment = kernel_environment(os.environ, working_dir)
         environment[processes.TOKEN_VARIABLE] = launch.token
         environment["JUPYTER_RUNTIME_DIR"] = launch.runtime_dir
         _copy_font_cache(Path(environment["HOME"]))

@@ -10,7 +10,13 @@ from typing import Final
 from nbledger_workers.kernel.cells import Cells, Send
 from nbledger_workers.kernel.environment import run_file
 from nbledger_workers.kernel.outputs import clean
-from nbledger_workers.kernel.protocol import Launch, Outcome, RunFinished, RunNotebook
+from nbledger_workers.kernel.protocol import (
+    START_SECONDS,
+    Launch,
+    Outcome,
+    RunFinished,
+    RunNotebook,
+)
 from nbledger_workers.kernel.startup import Kernel, StartError
 from nbledger_workers.kernel.stop import Stop
 from nbledger_workers.kernel.usage import UsageSampler
@@ -132,10 +138,11 @@ class Supervisor:
         starting = asyncio.create_task(kernel.start())
         stopping = asyncio.create_task(self._stop.event.wait())
         dying = asyncio.create_task(kernel.died.wait())
-        limit = self._launch.startup_timeout
         try:
             await asyncio.wait(
-                {starting, stopping, dying}, timeout=limit, return_when=asyncio.FIRST_COMPLETED
+                {starting, stopping, dying},
+                timeout=START_SECONDS,
+                return_when=asyncio.FIRST_COMPLETED,
             )
             if starting.done() and starting.exception() is None:
                 await self._send(starting.result())
@@ -146,9 +153,8 @@ class Supervisor:
             elif kernel.died.is_set():
                 raise StartError(f"the kernel ended before it was ready{kernel.last_words()}")
             else:
-                raise StartError(
-                    f"the kernel was not ready within {limit:g} seconds{kernel.last_words()}"
-                )
+                late = f"the kernel was not ready within {START_SECONDS:g} seconds"
+                raise StartError(late + kernel.last_words())
         finally:
             for task in (starting, stopping, dying):
                 task.cancel()
