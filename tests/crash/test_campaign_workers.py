@@ -53,7 +53,7 @@ pytestmark = [
 
 CELLS = 20
 TAKEN_OVER_SECONDS = 30.0
-GONE_SECONDS = 2.0
+GONE_SECONDS = times(small=15, ci=2, full=2)
 RUNS_PER_WORKER = 2
 VICTIMS = times(small=1, ci=4, full=5)
 """Workers that are hit in one round, which waits for their leases to end."""

@@ -295,7 +295,7 @@ def test_it_ends_with_its_launcher(folder: Path) -> None:
     finally:
         launcher.kill()
         launcher.wait()
-    _, alive = psutil.wait_procs(family, timeout=2)
+    _, alive = psutil.wait_procs(family, timeout=15)
     # Whoever has adopted them may be slow to take notice.
     assert [each for each in alive if each.status() != psutil.STATUS_ZOMBIE] == []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -18,14 +17,6 @@ from nbledger_infrastructure.embedded.ports import free_port
 from nbledger_infrastructure.embedded.tansu import start_tansu
 from nbledger_workers import leases
 from nbledger_workers.leases import Lease, LeaseKeeper
-
-
-@pytest.fixture
-async def scene(
-    database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path
-) -> AsyncIterator[Stage]:
-    async with stage(make_settings(database_dsn, kafka, topic_prefix, tmp_path)) as made:
-        yield made
 
 
 @pytest.mark.timeout(180)
@@ -110,8 +101,10 @@ async def test_attempts_without_a_living_worker_wait_again_until_the_cap(scene: 
     assert await scene.leases() == 0
 
 
-async def renew(connection: Any, lease: Lease, worker_id: str) -> dict[UUID, bool]:
-    return await leases.renew(connection, worker_id, [lease], seconds=0.05)
+async def renew(
+    connection: Any, lease: Lease, worker_id: str, *, seconds: float = 20
+) -> dict[UUID, bool]:
+    return await leases.renew(connection, worker_id, [lease], seconds=seconds)
 
 
 async def test_only_a_lease_that_has_not_run_out_is_renewed(scene: Stage) -> None:
@@ -126,8 +119,8 @@ async def test_only_a_lease_that_has_not_run_out_is_renewed(scene: Stage) -> Non
         assert await renew(connection, live, "first") == {}
         assert await renew(connection, live, "second") == {execution_id: False}
         await scene.cancel(execution_id, tell=False)
-        assert await renew(connection, live, "second") == {execution_id: True}
         assert await leases.expired(scene.pool) == []
+        assert await renew(connection, live, "second", seconds=0.05) == {execution_id: True}
         await connection.execute("SELECT pg_sleep(0.06)")
         assert await renew(connection, live, "second") == {}
     assert [each.epoch for each in await leases.expired(scene.pool)] == [2]
@@ -171,7 +164,9 @@ async def test_no_cell_acts_before_it_is_recorded_that_cells_run(
     mark = tmp_path / "acted"
     execution_id = await scene.request(f"open({str(mark)!r}, 'a').write('x')")
     # In namespaces the kernel has a /tmp of its own, and nothing would be seen here.
-    async with scene.worker(isolation="process"), scene.pool.acquire() as connection:
+    # A kernel that waited would be ready before anybody could act.
+    alone = scene.worker(isolation="process", pool_min=0, pool_max=0)
+    async with alone, scene.pool.acquire() as connection:
         await scene.command(execution_id)
         await scene.until(execution_id, lambda execution: execution.phase is Phase.STARTING)
         # What an append waits for: the store takes nothing from here on.

@@ -7,12 +7,13 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
 
 from nbledger_domain.cells import Cell
+from nbledger_domain.events import decode
 from nbledger_domain.execution import (
     TERMINAL_EVENTS,
     Execution,
@@ -34,6 +35,7 @@ from nbledger_infrastructure.identifiers import new_id
 from nbledger_workers import sweeper, worker
 
 TERMINAL = {event.TYPE for event in TERMINAL_EVENTS}
+_Event = TypeVar("_Event")
 AS_TESTER = Metadata(actor="tester")
 
 
@@ -192,6 +194,20 @@ class Stage:
         """The events of an execution."""
         return await self.store.read_stream(execution_id)
 
+    async def events(self, execution_id: UUID, kind: type[_Event]) -> list[_Event]:
+        """Its events of one kind, decoded."""
+        found = [
+            decode(
+                recorded.type,
+                recorded.data or b"",
+                stream_id=recorded.stream_id,
+                version=recorded.version,
+                occurred_at=recorded.occurred_at,
+            )
+            for recorded in await self.history(execution_id)
+        ]
+        return [event for event in found if isinstance(event, kind)]
+
     async def types(self, execution_id: UUID) -> list[str]:
         """The types of its events, short: ``claimed``, ``cell-started``, …"""
         history = await self.history(execution_id)
@@ -203,7 +219,7 @@ class Stage:
             count: int = await connection.fetchval("SELECT count(*) FROM execution_lease")
         return count
 
-    async def until_released(self, *, seconds: float = 10.0) -> None:
+    async def until_released(self, *, seconds: float = 30.0) -> None:
         """Wait until no lease is left: every run is over."""
         async with asyncio.timeout(seconds):
             while await self.leases():  # noqa: ASYNC110
@@ -227,7 +243,7 @@ class Stage:
         return msgspec.structs.replace(self.settings, worker=changed, limits=limits)
 
 
-async def eventually(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:
+async def eventually(condition: Callable[[], bool], *, seconds: float = 30.0) -> None:
     """Wait for what no event tells of: processes and files that go away."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
@@ -241,7 +257,7 @@ async def _running(role: Any, config: settings.Settings, *, wait: bool) -> Async
     try:
         if wait:
             waiting = asyncio.create_task(ready.wait())
-            await asyncio.wait({waiting, task}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({waiting, task}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
             assert ready.is_set(), task
         yield ready
