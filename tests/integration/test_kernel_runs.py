@@ -145,6 +145,14 @@ async def test_continue_on_error_runs_every_cell(tmp_path: Path) -> None:
     assert all(output["output_type"] != "error" for output in run.outputs(7))
 
 
+async def test_a_clean_exit_leaves_no_trace(tmp_path: Path) -> None:
+    run = await recorded(tmp_path, "import sys; print('last'); sys.exit()", "1")
+    assert run.finished is not None
+    assert run.finished.outcome is Outcome.COMPLETED
+    assert run.statuses == [OK, SKIPPED]
+    assert run.outputs(0) == [{"output_type": "stream", "name": "stdout", "text": "last\n"}]
+
+
 async def test_an_expected_error_and_exit_are_no_failure(tmp_path: Path) -> None:
     run = await recorded(
         tmp_path,

@@ -32,8 +32,12 @@ _KILL_SECONDS: Final = 5.0
 _STDERR_TAIL_BYTES: Final = 8_000
 
 
-# Not an expression of its own: what it shows would become the user's last result.
-_WARM_UP: Final = "get_ipython().display_formatter.format(0); print(end='')"
+# Not an expression of its own: what it shows would become the user's last result. After a clean
+# SystemExit nobody is to be told how else a person would leave IPython.
+_WARM_UP: Final = (
+    "get_ipython().display_formatter.format(0); print(end='');"
+    " __import__('warnings').filterwarnings('ignore', 'To exit: use ')"
+)
 
 
 class StartError(Exception):
