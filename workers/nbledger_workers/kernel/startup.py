@@ -20,8 +20,8 @@ from jupyter_client.manager import AsyncKernelManager
 
 from nbledger_workers.kernel import processes
 from nbledger_workers.kernel.environment import kernel_environment
+from nbledger_workers.kernel.last_words import last_words
 from nbledger_workers.kernel.launchers import Forked
-from nbledger_workers.kernel.outputs import clean
 from nbledger_workers.kernel.protocol import KernelStarted, Launch
 from nbledger_workers.kernel.provisioner import ZygoteProvisioner
 from nbledger_workers.kernel.specs import InterpreterKernelSpecManager
@@ -237,8 +237,8 @@ class Kernel:
         """The end of what the kernel wrote to stderr, for a message."""
         if self._stderr_pipe is not None:
             self._read_stderr(self._stderr_pipe)
-        text = clean(self._stderr.decode("utf-8", "replace")).strip()
-        return f": {text[-2000:]}" if text else ""
+        text = last_words(self._stderr)
+        return f": {text}" if text else ""
 
     async def end(self, *, politely: bool) -> None:
         """End the kernel, politely for its exit hooks and then by force; nothing of it is left."""

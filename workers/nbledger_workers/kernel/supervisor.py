@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 from typing import Final
 
+from nbledger_domain.words import counted
 from nbledger_workers.kernel.cells import Cells, Send
 from nbledger_workers.kernel.environment import run_file
 from nbledger_workers.kernel.outputs import clean
@@ -60,7 +61,7 @@ class Supervisor:
                 request.timeout,
                 self._stop.set,
                 Outcome.TIMED_OUT,
-                f"the run took longer than {request.timeout:g} seconds",
+                f"the run took longer than {counted(request.timeout, 'second')}",
             )
         self._asked.set()
 
