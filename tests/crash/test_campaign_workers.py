@@ -227,7 +227,7 @@ async def field_of(config: settings.Settings, folder: Path, tally: Tally) -> Asy
 @pytest.fixture
 def config(database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path) -> settings.Settings:
     """Many partitions, so that every worker gets some; the default times at full size."""
-    made = make_settings(database_dsn, kafka, topic_prefix, tmp_path)
+    made = make_settings(database_dsn, kafka, topic_prefix, tmp_path, lease_seconds=4.0)
     replace = msgspec.structs.replace
     usual = settings.Settings()
     worker, recovery, broker = made.worker, made.recovery, replace(made.kafka, partitions=24)

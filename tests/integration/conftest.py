@@ -13,6 +13,6 @@ from support.executions import Stage, make_settings, stage
 async def scene(
     database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path
 ) -> AsyncIterator[Stage]:
-    """A stage of this test's own, with short leases and quick recovery."""
+    """A stage of this test's own, with quick recovery."""
     async with stage(make_settings(database_dsn, kafka, topic_prefix, tmp_path)) as made:
         yield made

@@ -9,7 +9,15 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from support.executions import AS_TESTER, TERMINAL, Stage, eventually, make_settings, stage
+from support.executions import (
+    AS_TESTER,
+    TERMINAL,
+    Stage,
+    eventually,
+    hold_kernels,
+    make_settings,
+    stage,
+)
 
 from nbledger_domain.execution import CellStatus, Execution, ExecutionStatus, Phase, TerminationCode
 from nbledger_infrastructure import clock, repository
@@ -129,7 +137,7 @@ async def test_only_a_lease_that_has_not_run_out_is_renewed(scene: Stage) -> Non
 async def test_cut_connections_lose_no_step_and_double_none(scene: Stage) -> None:
     cells = 30
     execution_id = await scene.request(*["import time; time.sleep(0.05)"] * cells)
-    async with scene.worker(lease_seconds=10.0):
+    async with scene.worker():
         await scene.command(execution_id)
         for number in range(1, cells, 4):
             await scene.until(
@@ -159,18 +167,18 @@ async def test_cut_connections_lose_no_step_and_double_none(scene: Stage) -> Non
 
 
 async def test_no_cell_acts_before_it_is_recorded_that_cells_run(
-    scene: Stage, tmp_path: Path
+    scene: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    go = hold_kernels(tmp_path, monkeypatch)
     mark = tmp_path / "acted"
     execution_id = await scene.request(f"open({str(mark)!r}, 'a').write('x')")
     # In namespaces the kernel has a /tmp of its own, and nothing would be seen here.
-    # A kernel that waited would be ready before anybody could act.
-    alone = scene.worker(isolation="process", pool_min=0, pool_max=0)
-    async with alone, scene.pool.acquire() as connection:
+    async with scene.worker(isolation="process"), scene.pool.acquire() as connection:
         await scene.command(execution_id)
         await scene.until(execution_id, lambda execution: execution.phase is Phase.STARTING)
         # What an append waits for: the store takes nothing from here on.
         await connection.execute("SELECT pg_advisory_lock(8242543731)")
+        go.touch()
         with pytest.raises(TimeoutError):
             await eventually(mark.exists, seconds=2.5)
         await connection.execute("SELECT pg_advisory_unlock(8242543731)")

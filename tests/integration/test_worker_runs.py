@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from support.executions import AS_TESTER, TERMINAL, Stage, eventually
+from support.executions import AS_TESTER, TERMINAL, Stage, eventually, hold_kernels
 
 from nbledger_domain.cells import Cell
 from nbledger_domain.execution import (
@@ -261,10 +261,12 @@ async def test_a_stale_worker_is_fenced(scene: Stage, tmp_path: Path) -> None:
     assert await scene.types(execution_id) == before
 
 
-async def test_a_claim_taken_over_silences_the_first_worker(scene: Stage) -> None:
+async def test_a_claim_taken_over_silences_the_first_worker(
+    scene: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = hold_kernels(tmp_path, monkeypatch)
     execution_id = await scene.request("1")
-    # A kernel that waited would be ready before anybody could act.
-    async with scene.worker(pool_min=0, pool_max=0):
+    async with scene.worker(isolation="process"):
         await scene.command(execution_id)
         await scene.until(execution_id, lambda execution: execution.phase is Phase.STARTING)
         taken_over = await repository.update(
@@ -275,6 +277,7 @@ async def test_a_claim_taken_over_silences_the_first_worker(scene: Stage) -> Non
             AS_TESTER,
         )
         assert taken_over is not None
+        go.touch()
         await scene.until_released()
     history = await scene.history(execution_id)
     last_claim = max(
@@ -301,21 +304,27 @@ async def test_a_lost_lease_stops_the_run(scene: Stage) -> None:
     assert await scene.types(execution_id) == before
 
 
-async def test_an_ending_worker_hands_back_what_has_not_begun(scene: Stage) -> None:
+async def test_an_ending_worker_hands_back_what_has_not_begun(
+    scene: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = hold_kernels(tmp_path, monkeypatch)
+    go.touch()
     running = await scene.request("import time; time.sleep(60)")
-    starting = await scene.request("1")
-    async with scene.worker(concurrency=1):
+    async with scene.worker(concurrency=1, isolation="process"):
         await scene.command(running)
         await scene.until(running, lambda execution: execution.running_cell is not None)
     execution = await scene.until(running)
     assert execution.termination_code is TerminationCode.WORKER_LOST
-    async with scene.worker(concurrency=1, shutdown_grace_seconds=0.01, pool_min=0, pool_max=0):
+    go.unlink()
+    starting = await scene.request("1")
+    async with scene.worker(concurrency=1, shutdown_grace_seconds=0.01, isolation="process"):
         await scene.command(starting)
         await scene.until(starting, lambda execution: execution.phase is Phase.STARTING)
     again = await scene.until(starting, lambda _: True)
     assert again.phase is Phase.QUEUED
     assert await scene.leases() == 0
-    async with scene.worker(concurrency=1):
+    go.touch()
+    async with scene.worker(concurrency=1, isolation="process"):
         await scene.command(starting)
         execution = await scene.until(starting)
     assert execution.status is ExecutionStatus.COMPLETED

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
+import pytest
 
 from nbledger_domain.cells import Cell
 from nbledger_domain.events import decode
@@ -243,6 +246,23 @@ class Stage:
         return msgspec.structs.replace(self.settings, worker=changed, limits=limits)
 
 
+def hold_kernels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No Python kernel of a worker that is started from now on is ready before this file is there.
+
+    In namespaces of its own it would never see it.
+    """
+    go = folder / "go"
+    spec = folder / "jupyter" / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    wait = f"while [ ! -e '{go}' ]; do sleep 0.05; done"
+    start = f"exec '{sys.executable}' -m ipykernel_launcher -f \"$0\""
+    argv = ["sh", "-c", f"{wait}; {start}", "{connection_file}"]
+    told = {"argv": argv, "display_name": "Python", "language": "python"}
+    (spec / "kernel.json").write_text(json.dumps(told))
+    monkeypatch.setenv("JUPYTER_PATH", str(folder / "jupyter"))
+    return go
+
+
 async def eventually(condition: Callable[[], bool], *, seconds: float = 30.0) -> None:
     """Wait for what no event tells of: processes and files that go away."""
     async with asyncio.timeout(seconds):
@@ -267,8 +287,14 @@ async def _running(role: Any, config: settings.Settings, *, wait: bool) -> Async
             await task
 
 
-def make_settings(dsn: str, bootstrap: str, prefix: str, folder: Path) -> settings.Settings:
-    """Settings with short leases and quick recovery."""
+def make_settings(
+    dsn: str, bootstrap: str, prefix: str, folder: Path, *, lease_seconds: float = 30.0
+) -> settings.Settings:
+    """Settings with quick recovery.
+
+    A lease that is too short for a busy machine ends while its worker lives, so only where one
+    has to end it is to be short.
+    """
     kafka_name = os.environ.get("NBLEDGER_TEST_KAFKA", "tansu")
     return settings.Settings(
         postgres=settings.Postgres(dsn=dsn),
@@ -283,7 +309,7 @@ def make_settings(dsn: str, bootstrap: str, prefix: str, folder: Path) -> settin
         artifacts=settings.Artifacts(url=(folder / "artifacts").as_uri()),
         worker=settings.Worker(
             concurrency=2,
-            lease_seconds=2.0,
+            lease_seconds=lease_seconds,
             renew_seconds=0.4,
             shutdown_grace_seconds=0.2,
             work_folder=str(folder / "work"),
