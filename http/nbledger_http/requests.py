@@ -32,6 +32,7 @@ Package = Annotated[str, Meta(min_length=1, max_length=200)]
 Priority = Literal["Low", "Normal", "High"]
 CellId = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
+DEFAULT_KERNEL_TYPE = "python3"
 MAX_PACKAGES = 1000
 MIN_TIMEOUT = 1.0
 """Seconds; stopping a cell that does not heed it takes longer than that."""
@@ -115,7 +116,7 @@ def creation(
     members = Members(body, "", faults)
     name = members.require("notebookName", Name, "")
     description = members.take("notebookDescription", Description, "")
-    kernel_type = members.take("kernelType", str, "python3")
+    kernel_type = members.take("kernelType", str, DEFAULT_KERNEL_TYPE)
     if kernel_type not in kernel_types:
         members.fault("kernelType", f"must be one of {', '.join(sorted(kernel_types))}")
     template: str | None = members.take("template", str)
@@ -177,7 +178,7 @@ def upload(
         Creation(
             name,
             description,
-            kernel_type or "python3",
+            kernel_type or DEFAULT_KERNEL_TYPE,
             None,
             integration,
             Environment(),
