@@ -196,14 +196,16 @@ class KernelPool:
             except BaseException:
                 if pair in shelf.starting:
                     del shelf.starting[pair]
-                    await finish_even_if_cancelled(self._end(pair))
+                    await self._end(pair)
                 raise
             if pair not in shelf.starting:
                 return True
             del shelf.starting[pair]
             if not is_ready:
-                message = await pair.receive()
-                await self._end(pair)
+                try:
+                    message = await pair.receive()
+                finally:
+                    await self._end(pair)
                 detail = message.detail if isinstance(message, RunFinished) else pair.last_words()
                 self._failed(shelf, detail)
                 return False
@@ -243,8 +245,7 @@ class KernelPool:
             raise
 
     async def _end(self, pair: Pair) -> None:
-        await pair.close(clean=False)
-        await asyncio.to_thread(shutil.rmtree, pair.folder, ignore_errors=True)
+        await finish_even_if_cancelled(_end(pair))
 
     def _empty(self, shelf: _Shelf) -> list[Pair]:
         pairs = [*shelf.ready, *shelf.starting]
@@ -256,6 +257,11 @@ class KernelPool:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _end(pair: Pair) -> None:
+    await pair.close(clean=False)
+    await asyncio.to_thread(shutil.rmtree, pair.folder, ignore_errors=True)
 
 
 def _private_bytes(pair: Pair) -> int:

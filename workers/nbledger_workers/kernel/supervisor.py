@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from pathlib import Path
 from typing import Final
@@ -175,6 +176,12 @@ class Supervisor:
             await asyncio.gather(*waiting, return_exceptions=True)
 
     def _write_run_file(self, request: RunNotebook) -> None:
-        path = run_file(Path(self._launch.working_dir))
+        folder = Path(self._launch.working_dir)
+        path = run_file(folder)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         path.write_bytes(request.context)
+        owner = folder.stat()
+        if owner.st_uid != os.geteuid():
+            # The kernel runs as another user, who owns the folder by now.
+            for each in (path.parent, path):
+                os.chown(each, owner.st_uid, owner.st_gid, follow_symlinks=False)
