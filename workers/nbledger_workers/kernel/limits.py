@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from nbledger_domain.words import counted
 from nbledger_workers.kernel.protocol import Limits, Outcome
 
 #: Outcomes that say that a run was ended because it passed a limit.
@@ -51,7 +52,7 @@ def check(limits: Limits, used: Used) -> Exceeded | None:
         return Exceeded(
             Outcome.CPU_LIMIT,
             f"the run used {used.cpu_seconds:.1f} seconds of CPU time;"
-            f" the limit is {limits.cpu_seconds:g} seconds",
+            f" the limit is {counted(limits.cpu_seconds, 'second')}",
         )
     if limits.processes and used.processes > limits.processes:
         return Exceeded(
