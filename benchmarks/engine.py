@@ -107,8 +107,8 @@ class Client:
         while quiet < 2 and time.monotonic() < deadline:
             time.sleep(_QUIET_SECONDS)
             after = self._processor_seconds()
-            # A tick or two of the clock that counts them: the broker is asked all the time.
-            quiet = quiet + 1 if after - before < 0.025 else 0
+            # Some ticks of the clock that counts them: the broker is asked all the time.
+            quiet = quiet + 1 if after - before < 0.05 else 0
             before = after
         if time.monotonic() - self._used > _KEPT_SECONDS:
             self._connection.close()
