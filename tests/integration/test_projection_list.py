@@ -185,7 +185,7 @@ def test_a_page_far_down_reads_no_more_than_one_near_the_start(listed: Listed) -
     async def touched(*pages: int) -> list[int]:
         # On one connection, and the least of a few: plans that are made anew read the catalogue.
         async with listed.pool.acquire() as connection:
-            # Rows that are dead are read as well until they are swept, and when that is, nobody knows.
+            # Dead rows are read as well until they are swept, and nobody knows when that is.
             await connection.execute("VACUUM (ANALYZE)")
             return [min([await _blocks(connection, page) for _ in range(4)]) for page in pages]
 
