@@ -176,6 +176,7 @@ class Pair:
             else:
                 self._process = await asyncio.create_subprocess_exec(
                     sys.executable,
+                    "-P",
                     "-m",
                     "nbledger_workers.kernel",
                     str(os.getpid()),
