@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from support.campaigns import PROPERTY
 from support.databases import create_database, drop_database
@@ -20,6 +21,14 @@ from support.services import (
     run_folder,
     service_address,
 )
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile(
+    "any machine",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:

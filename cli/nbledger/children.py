@@ -51,7 +51,7 @@ class Child:
         _limit_log(self._log_file)
         async with notify.listen(self._socket) as listener:
             self._process = process = spawn(
-                [sys.executable, "-m", "nbledger", self.name],
+                [sys.executable, "-P", "-m", "nbledger", self.name],
                 instance=self._instance,
                 env={
                     **os.environ,

@@ -519,8 +519,8 @@ class Execution(BaseAggregate[UUID]):
         skipped = (
             status is CellStatus.SKIPPED and self.cell_statuses.get(cell_id) is CellStatus.PENDING
         )
-        if self.running_cell != cell_id and not skipped:
-            raise IllegalTransitionError(f"Cell {cell_id!r} is not running.")
+        if not skipped:
+            self._must_be_running(cell_id)
         self.trigger_event(
             self.CellExecuted,
             timestamp=at,
@@ -549,8 +549,7 @@ class Execution(BaseAggregate[UUID]):
     ) -> None:
         """Record what the running cell has put out so far."""
         self._must_hold(epoch)
-        if self.running_cell != cell_id:
-            raise IllegalTransitionError(f"Cell {cell_id!r} is not running.")
+        self._must_be_running(cell_id)
         self.trigger_event(
             self.OutputsSaved,
             timestamp=at,
@@ -781,6 +780,10 @@ class Execution(BaseAggregate[UUID]):
         self._must_run()
         if epoch != self.epoch or self.phase is Phase.QUEUED:
             raise StaleEpochError(self.id, epoch, self.epoch)
+
+    def _must_be_running(self, cell_id: str) -> None:
+        if self.running_cell != cell_id:
+            raise IllegalTransitionError(f"Cell {cell_id!r} is not running.")
 
     @event(Claimed)
     def _apply_claimed(self, epoch: int, worker_id: str) -> None:

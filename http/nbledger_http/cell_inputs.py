@@ -56,7 +56,7 @@ def _cells(
             used.add(cell_id)
         found.append(_cell(entry, cell_id, known.get(cell_id or "")))
         entry.ignore(*READ_ONLY)
-        warnings.extend(entry.unknown())
+        entry.warn_of_unknown(warnings)
     fresh = iter(free_ids([*taken, *used]))
     return [
         cell if cell.cell_id else msgspec.structs.replace(cell, cell_id=next(fresh))

@@ -1,8 +1,11 @@
 """Checking JSON objects member by member, so that every fault is told at once."""
 
+import difflib
+import itertools
+import json
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, get_args, get_origin, overload
 
 import msgspec
 
@@ -13,6 +16,13 @@ T = TypeVar("T")
 MAX_DEPTH = 100
 """Deeper JSON is refused: too much that reads it later works recursively."""
 
+MAX_NAME = 100
+"""What is longer was meant for no member."""
+
+MAX_TOLD = 100
+"""Of what can be wrong any number of times, so many are told."""
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 _AT = re.compile(r" - at `(?:key in )?\$?(.*)`\Z", re.DOTALL)
 _STEP = re.compile(r"\[(\d+|\.\.\.)\]|\.([^.\[]+)")
 
@@ -24,9 +34,29 @@ def decode(body: bytes) -> Any:
     except RecursionError:
         raise InvalidInputError([Fault("", "is nested too deeply")]) from None
     except (msgspec.MsgspecError, ValueError) as error:
-        reason = "is empty" if not body.strip() else f"is not JSON: {error}"
-        raise InvalidInputError([Fault("", reason)]) from None
+        raise InvalidInputError(_unreadable(body, error)) from None
     return value
+
+
+def _unreadable(body: bytes, error: Exception) -> list[Fault]:
+    """What is wrong with a body that was not decoded, where that is not what ``error`` says."""
+    if not body.strip():
+        return [Fault("", "is empty")]
+    if _SURROGATE.search(body) is not None:
+        # msgspec takes half of a surrogate pair for the end of its input, and the json of the
+        # standard library reads it.
+        try:
+            value = json.loads(body.decode("utf-8", "surrogatepass"))
+        except (ValueError, RecursionError):
+            pass
+        else:
+            if faults := list(itertools.islice(unstorable(value), MAX_TOLD)):
+                return faults
+    try:
+        body.decode()
+    except UnicodeDecodeError as undecodable:
+        return [Fault("", f"is not UTF-8: byte {undecodable.start} cannot be read")]
+    return [Fault("", f"is not JSON: {error}")]
 
 
 def decode_object(body: bytes) -> dict[str, Any]:
@@ -37,9 +67,9 @@ def decode_object(body: bytes) -> dict[str, Any]:
     value = decode(body)
     if not isinstance(value, dict):
         raise InvalidInputError([Fault("", "must be a JSON object")])
-    faults = list(unstorable(value))
+    faults = list(itertools.islice(unstorable(value), MAX_TOLD))
     if faults:
-        raise InvalidInputError(faults[:100])
+        raise InvalidInputError(faults)
     return value
 
 
@@ -81,6 +111,7 @@ class Members:
 
     def __init__(self, value: dict[str, Any], pointer: str, faults: list[Fault]) -> None:
         self._left = dict(value)
+        self._known: list[str] = []
         self._pointer = pointer
         self.faults = faults
 
@@ -90,6 +121,7 @@ class Members:
 
     def has(self, name: str) -> bool:
         """Whether the member is there and has not been taken."""
+        self._known.append(name)
         return name in self._left
 
     # ``kind`` is whatever msgspec converts to, which has no type of its own: not every such
@@ -100,7 +132,7 @@ class Members:
     def take(self, name: str, kind: Any, default: T) -> T: ...
     def take(self, name: str, kind: Any, default: Any = None) -> Any:
         """The member as a ``kind``; ``default`` where it is absent, null or (a fault) wrong."""
-        value = self._left.pop(name, None)
+        value = self._pop(name)
         if value is None:
             return default
         return self._convert(f"{self._pointer}/{escaped(name)}", value, kind, default)
@@ -108,7 +140,7 @@ class Members:
     def require(self, name: str, kind: Any, default: T) -> T:
         """Like :meth:`take`, where an absent member is a fault; ``default`` stands in for it."""
         if self._left.get(name) is None:
-            self._left.pop(name, None)
+            self._pop(name)
             self.fault(name, "is required")
             return default
         return self.take(name, kind, default)
@@ -125,7 +157,7 @@ class Members:
 
         ``check`` raises :class:`ValueError` that says what is wrong with an item.
         """
-        value = self._left.pop(name, None)
+        value = self._pop(name)
         if value is None:
             return None
         pointer = f"{self._pointer}/{escaped(name)}"
@@ -152,7 +184,7 @@ class Members:
 
     def inner(self, name: str) -> "Members | None":
         """The members of the object ``name``; ``None`` where it is absent or no object."""
-        value = self._left.pop(name, None)
+        value = self._pop(name)
         if value is None:
             return None
         if not isinstance(value, dict):
@@ -162,7 +194,7 @@ class Members:
 
     def objects(self, name: str, *, limit: int) -> "list[Members] | None":
         """The objects of the list ``name``; ``None`` where it is absent or no list."""
-        value = self._left.pop(name, None)
+        value = self._pop(name)
         if value is None:
             return None
         pointer = f"{self._pointer}/{escaped(name)}"
@@ -182,9 +214,33 @@ class Members:
         for name in names:
             self._left.pop(name, None)
 
-    def unknown(self) -> list[str]:
-        """A warning for every member that nobody took."""
-        return [f"{self._pointer}/{escaped(name)}: unknown member, ignored" for name in self._left]
+    def warn_of_unknown(self, warnings: list[str]) -> None:
+        """Add a warning for every member that nobody has asked for."""
+        for name in self._left:
+            if len(warnings) >= MAX_TOLD:
+                break
+            pointer = f"{self._pointer}/{escaped(name)}"
+            warnings.append(f"{pointer}: unknown member, ignored{self._meant(name)}")
+
+    def refuse_unknown(self) -> None:
+        """Add a fault for every member that nobody has asked for."""
+        for name in self._left:
+            if len(self.faults) >= MAX_TOLD:
+                break
+            self.fault(name, f"is an unknown member{self._meant(name) or self._there_are()}")
+
+    def _pop(self, name: str) -> Any:
+        self._known.append(name)
+        return self._left.pop(name, None)
+
+    def _meant(self, name: str) -> str:
+        """The known name that ``name`` is most like, in words; empty where it is like none."""
+        plain = {_plain(known): known for known in self._known}
+        near = difflib.get_close_matches(_plain(name[:MAX_NAME]), plain, n=1)
+        return f"; did you mean {plain[near[0]]}?" if near else ""
+
+    def _there_are(self) -> str:
+        return f"; there are {', '.join(dict.fromkeys(self._known))}"
 
     def _convert(self, pointer: str, value: Any, kind: Any, default: Any) -> Any:
         if value is None:
@@ -193,8 +249,16 @@ class Members:
         try:
             return msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
-            self.faults.append(_from_msgspec(pointer, str(error)))
+            fault = _from_msgspec(pointer, str(error))
+            if get_origin(kind) is Literal:
+                fault = Fault(pointer, f"must be one of {', '.join(get_args(kind))}")
+            self.faults.append(fault)
             return default
+
+
+def _plain(name: str) -> str:
+    """``name`` without what tells cellRange from cell_range."""
+    return re.sub(r"[\s_-]", "", name).casefold()
 
 
 _KINDS = {

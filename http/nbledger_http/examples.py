@@ -143,6 +143,8 @@ _PARAMETERS = {
     "include_weekends": False,
 }
 
+_RETRY_POLICY = {"maxAttempts": 3, "retryOn": ["worker_lost", "kernel_died"]}
+
 EXECUTE_NOTEBOOK: dict[str, Any] = {
     "executionMode": "range",
     "cellRange": {"startCell": "cell-001", "endCell": "cell-010"},
@@ -153,7 +155,10 @@ EXECUTE_NOTEBOOK: dict[str, Any] = {
         "generateReport": True,
     },
     "timeout": 1800,
+    "cellTimeout": 600,
     "priority": "Normal",
+    "continueOnError": False,
+    "retryPolicy": _RETRY_POLICY,
 }
 
 _EXECUTION: dict[str, Any] = {
@@ -167,7 +172,9 @@ _EXECUTION: dict[str, Any] = {
     "requestedBy": "user123",
     "priority": "Normal",
     "timeout": 1800,
+    "cellTimeout": 600,
     "continueOnError": False,
+    "retryPolicy": _RETRY_POLICY,
     "cancelRequested": False,
 }
 

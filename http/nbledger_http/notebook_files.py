@@ -1,7 +1,7 @@
 """The file of a notebook: as it is, or as an execution ran it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,9 +12,10 @@ from nbledger_domain.execution import Execution
 from nbledger_domain.notebook import Notebook
 from nbledger_http.access import Access
 from nbledger_http.notebook_outputs import executed_outputs, uploaded_outputs
-from nbledger_http.requests import LANGUAGES
+from nbledger_http.requests import DEFAULT_KERNEL_TYPE, LANGUAGES
 from nbledger_http.services import Services
 from nbledger_infrastructure import repository
+from nbledger_infrastructure.kernelspecs import kernel_type_of, with_kernelspec
 from nbledger_infrastructure.notebook_files import render_ipynb
 from nbledger_projections.execution_results import ResultsView
 
@@ -44,7 +45,22 @@ async def notebook_file(
         if loaded is not None and loaded.aggregate.parameters:
             cells = _with_parameters(cells, loaded.aggregate)
     # Large notebooks take a while; other requests need not wait for them.
-    return await asyncio.to_thread(render_ipynb, cells, notebook.metadata, outputs)
+    metadata = _metadata(notebook, services.settings.worker.kernels)
+    return await asyncio.to_thread(render_ipynb, cells, metadata, outputs)
+
+
+def _metadata(notebook: Notebook, kernels: Mapping[str, str]) -> dict[str, Any]:
+    """The metadata of the file, by which an upload finds the kernel type again.
+
+    What was uploaded goes back as it came, unless it would be run by another kernel then.
+    """
+    metadata, kernel_type = notebook.metadata, notebook.kernel_type
+    named = kernel_type_of(metadata, kernels)
+    if notebook.uploaded is None:
+        complete = "kernelspec" in metadata and named == kernel_type
+    else:
+        complete = "kernelspec" in metadata or (named or DEFAULT_KERNEL_TYPE) == kernel_type
+    return metadata if complete else with_kernelspec(metadata, kernel_type, kernels)
 
 
 def _with_parameters(cells: Sequence[Cell], execution: Execution) -> list[Cell]:

@@ -11,8 +11,15 @@ from msgspec import UNSET, Meta, UnsetType
 from nbledger_domain import parameters as notebook_parameters
 from nbledger_domain.cells import Cell
 from nbledger_domain.errors import Fault, InvalidInputError
-from nbledger_domain.execution import CellRange, OutputOptions, RetryPolicy, RunOptions
+from nbledger_domain.execution import (
+    CellRange,
+    OutputOptions,
+    RetryPolicy,
+    RetryReason,
+    RunOptions,
+)
 from nbledger_domain.notebook import Environment, Integration, Notebook, NotebookChanges
+from nbledger_domain.words import counted
 from nbledger_http import cell_inputs
 from nbledger_http.checking import Members, escaped, unstorable
 from nbledger_infrastructure import settings
@@ -21,12 +28,16 @@ from nbledger_infrastructure.environments import Libraries, parse_requirement
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
 Description = Annotated[str, Meta(max_length=10_000)]
 Text = Annotated[str, Meta(max_length=200)]
-Timeout = Annotated[float, Meta(gt=0)]
+MaxAttempts = Annotated[int, Meta(ge=1, le=10)]
 Package = Annotated[str, Meta(min_length=1, max_length=200)]
 Priority = Literal["Low", "Normal", "High"]
 CellId = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
+DEFAULT_KERNEL_TYPE = "python3"
 MAX_PACKAGES = 1000
+MIN_TIMEOUT = 1.0
+"""Seconds; stopping a cell that does not heed it takes longer than that."""
+MAX_REASONS = 10
 LANGUAGES: Mapping[str, notebook_parameters.Language] = {"r": "r", "scala": "scala"}
 READ_ONLY = (
     "notebookId",
@@ -107,7 +118,7 @@ def creation(
     members = Members(body, "", faults)
     name = members.require("notebookName", Name, "")
     description = members.take("notebookDescription", Description, "")
-    kernel_type = members.take("kernelType", str, "python3")
+    kernel_type = members.take("kernelType", str, DEFAULT_KERNEL_TYPE)
     if kernel_type not in kernel_types:
         members.fault("kernelType", f"must be one of {', '.join(sorted(kernel_types))}")
     template: str | None = members.take("template", str)
@@ -126,7 +137,7 @@ def creation(
         *cell_inputs.new_cells(members, "initialCells", before=cells, warnings=warnings),
     ]
     members.ignore(*READ_ONLY)
-    warnings.extend(members.unknown())
+    members.warn_of_unknown(warnings)
     if faults:
         raise InvalidInputError(faults)
     return Creation(
@@ -169,7 +180,7 @@ def upload(
         Creation(
             name,
             description,
-            kernel_type or "python3",
+            kernel_type or DEFAULT_KERNEL_TYPE,
             None,
             integration,
             Environment(),
@@ -200,7 +211,7 @@ def update(
     if (inner := members.inner("environment")) is not None:
         environment = _environment(inner, notebook.environment, warnings, environments)
     cells: Sequence[Cell] | UnsetType = UNSET
-    if body.get("cells") is not None:
+    if members.has("cells") and body["cells"] is not None:
         cells = cell_inputs.changed_cells(
             members, "cells", current=notebook.cells, warnings=warnings
         )
@@ -210,7 +221,7 @@ def update(
         members.fault("kernelType", f"cannot be changed; it is {notebook.kernel_type!r}")
     read_at = _date_modified(members)
     members.ignore(*READ_ONLY)
-    warnings.extend(members.unknown())
+    members.warn_of_unknown(warnings)
     if faults:
         raise InvalidInputError(faults)
     changes = NotebookChanges(
@@ -236,7 +247,7 @@ def run(body: dict[str, Any], *, kernel_type: str, limits: settings.Execution) -
     if cell_range is not None:
         start_cell = cell_range.take("startCell", CellId)
         end_cell = cell_range.take("endCell", CellId)
-        warnings.extend(cell_range.unknown())
+        cell_range.refuse_unknown()
         if mode == "all":
             warnings.append("/cellRange: ignored, as executionMode is 'all'")
     elif mode == "range":
@@ -253,10 +264,11 @@ def run(body: dict[str, Any], *, kernel_type: str, limits: settings.Execution) -
         cell_timeout=_timeout(members, "cellTimeout", limits),
         priority=members.take("priority", Priority, "Normal"),
         continue_on_error=members.take("continueOnError", bool, False),
-        retry_policy=members.take("retryPolicy", RetryPolicy),
-        output_options=_output_options(members.inner("outputOptions"), warnings),
+        retry_policy=_retry_policy(members.inner("retryPolicy")),
+        output_options=_output_options(members.inner("outputOptions")),
     )
-    warnings.extend(members.unknown())
+    # What is mistyped must not run otherwise than it was meant.
+    members.refuse_unknown()
     if faults:
         raise InvalidInputError(faults)
     return Run(mode == "all", start_cell, end_cell, parameters, options, warnings)
@@ -281,7 +293,7 @@ def _integration(members: Members | None, before: Integration, warnings: list[st
         auto_execution=members.take("autoExecution", bool, before.auto_execution),
         schedule_execution=schedule,
     )
-    warnings.extend(members.unknown())
+    members.warn_of_unknown(warnings)
     if found.schedule_execution is not None and schedule != before.schedule_execution:
         warnings.append("scheduleExecution: kept, but schedules are not run yet")
     if found.auto_execution and not before.auto_execution:
@@ -306,7 +318,7 @@ def _environment(
     packages = members.items("packages", Package, limit=MAX_PACKAGES, check=parse_requirement)
     libraries = members.items("customLibraries", Package, limit=MAX_PACKAGES)
     members.ignore("pythonVersion")
-    warnings.extend(members.unknown())
+    members.warn_of_unknown(warnings)
     if packages and packages != before.packages and not provided.provisioning:
         warnings.append(
             "packages: nothing is provided here; only what kernels have already can be imported"
@@ -324,7 +336,19 @@ def _environment(
     )
 
 
-def _output_options(members: Members | None, warnings: list[str]) -> OutputOptions:
+def _retry_policy(members: Members | None) -> RetryPolicy | None:
+    if members is None:
+        return None
+    default = RetryPolicy()
+    attempts = members.take("maxAttempts", MaxAttempts, default.max_attempts)
+    reasons = members.items("retryOn", RetryReason, limit=MAX_REASONS)
+    members.refuse_unknown()
+    return RetryPolicy(
+        max_attempts=attempts, retry_on=default.retry_on if reasons is None else tuple(reasons)
+    )
+
+
+def _output_options(members: Members | None) -> OutputOptions:
     default = OutputOptions()
     if members is None:
         return default
@@ -336,14 +360,17 @@ def _output_options(members: Members | None, warnings: list[str]) -> OutputOptio
         generate_report=members.take("generateReport", bool, default.generate_report),
         report_code=members.take("reportCode", Literal["show", "hide"], default.report_code),
     )
-    warnings.extend(members.unknown())
+    members.refuse_unknown()
     return found
 
 
 def _timeout(members: Members, name: str, limits: settings.Execution) -> float | None:
-    value: float | None = members.take(name, Timeout)
-    if value is not None and value > limits.max_timeout:
-        members.fault(name, f"must be at most {limits.max_timeout:g} seconds")
+    value: float | None = members.take(name, float)
+    lowest = min(MIN_TIMEOUT, limits.max_timeout)
+    if value is not None and value < lowest:
+        members.fault(name, f"must be at least {counted(lowest, 'second')}")
+    elif value is not None and value > limits.max_timeout:
+        members.fault(name, f"must be at most {counted(limits.max_timeout, 'second')}")
     return value
 
 

@@ -110,7 +110,7 @@ class RetryPolicyBody(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class ExecuteNotebook(msgspec.Struct, rename="camel", kw_only=True):
-    """How to run; every member may be left out.
+    """How to run; every member may be left out, and one that is not known is refused.
 
     Timeouts are in seconds: `timeout` bounds each attempt, `cellTimeout` each cell. Waiting runs
     of priority High come before Normal, and those before Low; the lower ones get a share, so
@@ -123,8 +123,8 @@ class ExecuteNotebook(msgspec.Struct, rename="camel", kw_only=True):
     cell_range: CellRangeBody | None = None
     parameters: dict[str, Any] | None = None
     output_options: OutputOptionsBody | None = None
-    timeout: Annotated[float, Meta(gt=0)] | None = None
-    cell_timeout: Annotated[float, Meta(gt=0)] | None = None
+    timeout: Annotated[float, Meta(ge=1)] | None = None
+    cell_timeout: Annotated[float, Meta(ge=1)] | None = None
     priority: Literal["Low", "Normal", "High"] | None = "Normal"
     continue_on_error: bool | None = False
     retry_policy: RetryPolicyBody | None = None

@@ -22,6 +22,7 @@ from nbledger_http.problems import Code, Problem
 from nbledger_http.replies import Reply
 from nbledger_http.schemas import CellCounts, Parsing
 from nbledger_http.services import services_of
+from nbledger_infrastructure.kernelspecs import kernel_type_of
 from nbledger_infrastructure.notebook_files import ParsedNotebook, parse_ipynb
 
 MEGABYTE = 1024 * 1024
@@ -92,14 +93,13 @@ async def upload(request: Request[Any, Any, Any]) -> Reply:
         *parsed.warnings,
         *await binding_warnings(services.pool, access, creation.integration.dataset_binding),
     ]
-    if not kernel_given and parsed.kernel_type in kernel_types:
-        creation = msgspec.structs.replace(creation, kernel_type=parsed.kernel_type)
+    named = kernel_type_of(parsed.metadata, kernel_types)
+    if not kernel_given and named in kernel_types:
+        creation = msgspec.structs.replace(creation, kernel_type=named)
     elif not kernel_given:
         warnings.append(f"the file names no known kernel; it is run as {creation.kernel_type}")
-    elif parsed.kernel_type not in (None, creation.kernel_type):
-        warnings.append(
-            f"the file was written for {parsed.kernel_type}; it is run as {creation.kernel_type}"
-        )
+    elif named not in (None, creation.kernel_type):
+        warnings.append(f"the file was written for {named}; it is run as {creation.kernel_type}")
     notebook_id, _ = await upload_notebook(
         services.store,
         services.artifacts,

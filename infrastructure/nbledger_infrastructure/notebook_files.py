@@ -13,10 +13,10 @@ from nbformat.validator import iter_validate
 
 from nbledger_domain.cells import CELL_ID, Cell, free_ids
 from nbledger_domain.errors import Fault, InvalidInputError
+from nbledger_domain.words import counted
 
 NBFORMAT, NBFORMAT_MINOR = 4, 5
 MAX_FAULTS = 100
-KERNEL_TYPES = {"python": "python3", "r": "r", "scala": "scala"}
 
 
 class ParsedNotebook(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +32,6 @@ class ParsedNotebook(msgspec.Struct, frozen=True, kw_only=True):
     nbformat: str
     upgrades: list[str]
     warnings: list[str]
-    kernel_type: str | None
 
 
 def parse_ipynb(content: bytes) -> ParsedNotebook:
@@ -71,7 +70,6 @@ def parse_ipynb(content: bytes) -> ParsedNotebook:
         nbformat=f"{major}.{minor}",
         upgrades=upgrades,
         warnings=notes,
-        kernel_type=_kernel_type(notebook["metadata"]),
     )
 
 
@@ -232,7 +230,7 @@ def _give_cell_ids(
             fault = "is used twice" if cell_id in taken else "is not a valid id"
             notes.append(f"cell {index + 1}: id {cell_id!r} {fault}; it was given {cell['id']!r}")
     if given:
-        upgrades.append(f"ids given to {given} cells")
+        upgrades.append(f"ids given to {counted(given, 'cell')}")
 
 
 def _cell(found: dict[str, Any]) -> Cell:
@@ -244,17 +242,6 @@ def _cell(found: dict[str, Any]) -> Cell:
         attachments=found.get("attachments"),
         execution_count=found.get("execution_count"),
     )
-
-
-def _kernel_type(metadata: dict[str, Any]) -> str | None:
-    spec = metadata.get("kernelspec")
-    info = metadata.get("language_info")
-    for source, key in ((spec, "language"), (info, "name")):
-        language = source.get(key) if isinstance(source, dict) else None
-        if isinstance(language, str) and language.lower() in KERNEL_TYPES:
-            return KERNEL_TYPES[language.lower()]
-    name = spec.get("name") if isinstance(spec, dict) else None
-    return {"python3": "python3", "ir": "r", "scala": "scala"}.get(str(name))
 
 
 def _encode(outputs: list[Any]) -> bytes:

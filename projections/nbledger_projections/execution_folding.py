@@ -18,9 +18,8 @@ from nbledger_domain.execution import (
     TerminationCode,
 )
 from nbledger_infrastructure.event_store import RecordedEvent
-from nbledger_infrastructure.repository import decode
 from nbledger_projections import words
-from nbledger_projections.decoding import REQUESTED, check_known
+from nbledger_projections.decoding import REQUESTED, apply, check_known, decode_as
 from nbledger_projections.estimates import Runs, span
 from nbledger_projections.execution_documents import (
     AttemptDocument,
@@ -84,9 +83,7 @@ def fold(
     elif state is None:
         return None
     else:
-        handler = _HANDLERS.get(recorded.type)
-        if handler is not None:
-            handler(state, recorded, decode(recorded))
+        apply(_HANDLERS, state, recorded)
     state.position = recorded.position
     state.version = recorded.version
     state.updated_at = recorded.recorded_at
@@ -101,8 +98,7 @@ def duration(state: ExecutionState, terminal: RecordedEvent) -> float:
 
 
 def _requested(recorded: RecordedEvent, earlier: Runs) -> ExecutionState:
-    event = decode(recorded)
-    assert isinstance(event, Execution.Requested)  # noqa: S101 (the registry maps the type so)
+    event = decode_as(Execution.Requested, recorded)
     return ExecutionState(
         execution_id=recorded.stream_id,
         notebook_id=recorded.subject_id,

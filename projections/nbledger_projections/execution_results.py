@@ -27,6 +27,7 @@ from nbledger_projections.decoding import (
     DELETED,
     REQUESTED,
     check_known,
+    decode_as,
     deleted_notebooks,
     is_execution,
 )
@@ -165,8 +166,7 @@ def fold(state: ResultsState | None, recorded: RecordedEvent) -> ResultsState | 
 
 
 def _requested(recorded: RecordedEvent) -> ResultsState:
-    event = decode(recorded)
-    assert isinstance(event, Execution.Requested)  # noqa: S101 (the registry maps the type so)
+    event = decode_as(Execution.Requested, recorded)
     return ResultsState(
         execution_id=recorded.stream_id,
         notebook_id=recorded.subject_id,

@@ -15,10 +15,16 @@ from nbledger_domain.execution import TERMINAL_EVENTS, CellStatus, Execution
 from nbledger_domain.notebook import Environment, Integration, Notebook
 from nbledger_infrastructure.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.event_store import RecordedEvent
-from nbledger_infrastructure.repository import decode
 from nbledger_projections import fresh
 from nbledger_projections.activity import OUTCOMES, Activity, NotebookStatus
-from nbledger_projections.decoding import CREATED, DELETED, check_known, is_execution
+from nbledger_projections.decoding import (
+    CREATED,
+    DELETED,
+    apply,
+    check_known,
+    decode_as,
+    is_execution,
+)
 from nbledger_projections.rows import Rows
 from nbledger_projections.words import timestamp
 
@@ -129,9 +135,7 @@ def fold(state: NotebookState | None, recorded: RecordedEvent) -> NotebookState 
     elif state is None:
         return None
     else:
-        handler = _HANDLERS.get(recorded.type)
-        if handler is not None:
-            handler(state, recorded, decode(recorded))
+        apply(_HANDLERS, state, recorded)
     state.position = recorded.position
     state.modified_at = recorded.recorded_at
     if not is_execution(recorded):
@@ -142,8 +146,7 @@ def fold(state: NotebookState | None, recorded: RecordedEvent) -> NotebookState 
 
 
 def _created(recorded: RecordedEvent) -> NotebookState:
-    event = decode(recorded)
-    assert isinstance(event, Notebook.Created)  # noqa: S101 (the registry maps the type so)
+    event = decode_as(Notebook.Created, recorded)
     at = timestamp(event.timestamp)
     return NotebookState(
         notebook_id=recorded.stream_id,

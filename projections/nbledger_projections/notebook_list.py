@@ -19,7 +19,7 @@ from nbledger_infrastructure.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.event_store import RecordedEvent
 from nbledger_infrastructure.repository import decode
 from nbledger_projections.activity import OUTCOMES, Activity, NotebookStatus
-from nbledger_projections.decoding import CREATED, DELETED, REQUESTED, check_known
+from nbledger_projections.decoding import CREATED, DELETED, REQUESTED, check_known, decode_as
 from nbledger_projections.rows import Rows
 from nbledger_projections.words import timestamp
 
@@ -126,8 +126,7 @@ def fold(
 
 
 def _created(recorded: RecordedEvent, ordinal: int) -> ListState:
-    event = decode(recorded)
-    assert isinstance(event, Notebook.Created)  # noqa: S101 (the registry maps the type so)
+    event = decode_as(Notebook.Created, recorded)
     return ListState(
         notebook_id=recorded.stream_id,
         tenant_id=recorded.tenant_id,

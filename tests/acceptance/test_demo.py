@@ -5,16 +5,25 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Final
+
+_ROOT: Final = Path(__file__).parents[2]
 
 
 def test_demo_runs_to_its_end_and_prints_results() -> None:
-    with tempfile.TemporaryDirectory(prefix="nbh-", ignore_cleanup_errors=True) as folder:
+    # As in a checkout: not below the temporary folder, which kernels have for themselves, with the
+    # home where it is by default, and with modules imported from beside it.
+    with tempfile.TemporaryDirectory(
+        prefix=".demo-", dir=_ROOT, ignore_cleanup_errors=True
+    ) as folder:
         Path(folder).chmod(0o711)
+        variables = {name: os.environ[name] for name in os.environ if name != "NBLEDGER_HOME"}
         ended = subprocess.run(
             [sys.executable, "-m", "nbledger", "demo"],
+            cwd=folder,
             env={
-                **os.environ,
-                "NBLEDGER_HOME": f"{folder}/home",
+                **variables,
+                "PYTHONPATH": folder,
                 "NBLEDGER_PORT": "0",
                 "DEMO_EXIT": "1",
                 "COLUMNS": "120",

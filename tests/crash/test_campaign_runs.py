@@ -24,11 +24,12 @@ pytestmark = [
 ]
 
 AT_ONCE = 4
-FOUND_SECONDS = 2.0
+FOUND_SECONDS = times(small=15, ci=2, full=2)
+"""At the smallest size all kinds of tests run beside these, on any machine."""
 TIMEOUT = 10.0
 """Of a run, which must come to its third cell within it on a busy machine, too."""
 OVERTIME = 10.0
-CANCEL_SECONDS = 5.0
+CANCEL_SECONDS = times(small=20, ci=5, full=5)
 _PATIENCE = 90.0
 _TERMINAL = {f"execution.{end}.v1" for end in ("completed", "failed", "timed-out", "cancelled")} | {
     "execution.kernel-died.v1"
@@ -200,7 +201,8 @@ async def test_cancelled_runs_end_soon(server: LocalServer, record_property: Rep
         async def trial(number: int) -> None:
             mark = new_mark()
             path = await runs.begin(marking(mark), *cells)
-            await asyncio.sleep(tally.random.uniform(0, 2.5))
+            # At random, and spread evenly over what a run takes.
+            await asyncio.sleep(2.5 * (number + tally.random.random()) / count)
             began = time.monotonic()
             asked = await runs.cancel(path)
             ended = await runs.end(path)

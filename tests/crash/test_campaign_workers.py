@@ -53,7 +53,7 @@ pytestmark = [
 
 CELLS = 20
 TAKEN_OVER_SECONDS = 30.0
-GONE_SECONDS = 2.0
+GONE_SECONDS = times(small=15, ci=2, full=2)
 RUNS_PER_WORKER = 2
 VICTIMS = times(small=1, ci=4, full=5)
 """Workers that are hit in one round, which waits for their leases to end."""
@@ -227,7 +227,7 @@ async def field_of(config: settings.Settings, folder: Path, tally: Tally) -> Asy
 @pytest.fixture
 def config(database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path) -> settings.Settings:
     """Many partitions, so that every worker gets some; the default times at full size."""
-    made = make_settings(database_dsn, kafka, topic_prefix, tmp_path)
+    made = make_settings(database_dsn, kafka, topic_prefix, tmp_path, lease_seconds=4.0)
     replace = msgspec.structs.replace
     usual = settings.Settings()
     worker, recovery, broker = made.worker, made.recovery, replace(made.kafka, partitions=24)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
+import msgspec
 import pytest
-from support.executions import TERMINAL, Stage, eventually, make_settings, stage
+from support.executions import TERMINAL, Stage, eventually, hold_kernels, make_settings, stage
 from support.workers import of_instance, worker_process
 
 from nbledger_domain.execution import Execution, ExecutionStatus, Phase, TerminationCode
@@ -35,10 +36,20 @@ async def killed_when(scene: Stage, execution_id: uuid.UUID, moment: str) -> Non
 
 
 @pytest.mark.parametrize("moment", ["running", "starting"])
-async def test_a_killed_worker_is_taken_over(
-    database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path, moment: str
+async def test_a_killed_worker_is_taken_over(  # noqa: PLR0917 (fixtures)
+    database_dsn: str,
+    kafka: str,
+    topic_prefix: str,
+    tmp_path: Path,
+    moment: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = make_settings(database_dsn, kafka, topic_prefix, tmp_path)
+    config = make_settings(database_dsn, kafka, topic_prefix, tmp_path, lease_seconds=4.0)
+    go = hold_kernels(tmp_path, monkeypatch)
+    if moment == "running":
+        go.touch()
+    worker = msgspec.structs.replace(config.worker, isolation="process")
+    config = msgspec.structs.replace(config, worker=worker)
     async with stage(config) as scene:
         execution_id = await scene.request(
             "1", "import time; time.sleep(60)" if moment == "running" else "2"
@@ -49,6 +60,7 @@ async def test_a_killed_worker_is_taken_over(
                 execution = await scene.until(execution_id)
                 assert execution.termination_code is TerminationCode.WORKER_LOST
             else:
+                go.touch()
                 async with scene.worker():
                     execution = await scene.until(execution_id, seconds=40)
                 assert execution.status is ExecutionStatus.COMPLETED

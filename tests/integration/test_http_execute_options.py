@@ -79,7 +79,11 @@ async def test_options_are_kept_and_told(api: Api) -> None:
         ({"retryPolicy": {"maxAttempts": 0}}, "/retryPolicy/maxAttempts"),
         ({"retryPolicy": {"maxAttempts": 11}}, "/retryPolicy/maxAttempts"),
         ({"retryPolicy": {"retryOn": ["weather"]}}, "/retryPolicy/retryOn/0"),
-        ({"retryPolicy": {"often": 1}}, "/retryPolicy"),
+        ({"retryPolicy": {"often": 1}}, "/retryPolicy/often"),
+        ({"retryPolicy": 3}, "/retryPolicy"),
+        ({"cellrange": {"startCell": "cell-002"}}, "/cellrange"),
+        ({"cellRange": {"start": "cell-002"}}, "/cellRange/start"),
+        ({"outputOptions": {"capture": False}}, "/outputOptions/capture"),
         ({"executionMode": "range"}, "/cellRange"),
         ({"cellRange": {"startCell": "cell-009"}}, "/cellRange/startCell"),
         ({"cellRange": {"endCell": "cell-009"}}, "/cellRange/endCell"),
@@ -89,6 +93,8 @@ async def test_options_are_kept_and_told(api: Api) -> None:
         ),
         ({"parameters": {"x = 1; import os": 1}}, "/parameters/x = 1; import os"),
         ({"timeout": 1e9}, "/timeout"),
+        ({"timeout": 0.9}, "/timeout"),
+        ({"cellTimeout": 0.5}, "/cellTimeout"),
     ],
 )
 async def test_what_cannot_be_run_is_refused(api: Api, body: object, pointer: str) -> None:
@@ -97,6 +103,66 @@ async def test_what_cannot_be_run_is_refused(api: Api, body: object, pointer: st
     answer = await client.post(f"/notebook/{notebook['notebookId']}/execute", json=body)
     assert answer.status_code == 422, answer.text
     assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+
+
+async def test_every_fault_of_an_execute_is_told_with_what_was_meant(api: Api) -> None:
+    client = await api.client()
+    notebook = await new_notebook(client, "a")
+    body = {
+        "cell_range": {"startCell": "cell-001"},
+        "timeout": 0.5,
+        "retryPolicy": {
+            "maxAttempts": 99,
+            "retryOn": ["weather", "worker_lost", 7],
+            "retryon": ["kernel_died"],
+        },
+        "outputOptions": {"generateReports": True},
+        "dry": True,
+    }
+    answer = await client.post(f"/notebook/{notebook['notebookId']}/execute", json=body)
+    assert answer.status_code == 422, answer.text
+    told = {error["pointer"]: error["reason"] for error in answer.json()["errors"]}
+    reasons = "worker_lost, kernel_died, cell_error, run_timeout, cell_timeout"
+    assert told == {
+        "/cell_range": "is an unknown member; did you mean cellRange?",
+        "/timeout": "must be at least 1 second",
+        "/retryPolicy/maxAttempts": "must be a whole number <= 10",
+        "/retryPolicy/retryOn/0": f"must be one of {reasons}",
+        "/retryPolicy/retryOn/2": f"must be one of {reasons}",
+        "/retryPolicy/retryon": "is an unknown member; did you mean retryOn?",
+        "/outputOptions/generateReports": "is an unknown member; did you mean generateReport?",
+        "/dry": (
+            "is an unknown member; there are cellRange, executionMode, parameters, timeout,"
+            " cellTimeout, priority, continueOnError, retryPolicy, outputOptions"
+        ),
+    }
+    listed = await client.get(f"/notebook/{notebook['notebookId']}/executions")
+    assert listed.json()["totalCount"] == 0, "what is refused leaves nothing behind"
+
+
+async def test_unknown_members_of_a_notebook_are_warned_of_at_every_level(api: Api) -> None:
+    client = await api.client()
+    extra = {
+        "integration": {"enrichmentmode": True},
+        "environment": {"package": ["pandas"]},
+        "color": "red",
+    }
+    cell = {"cellType": "code", "content": "1", "tag": ["x"]}
+    everywhere = [
+        "/integration/enrichmentmode: unknown member, ignored; did you mean enrichmentMode?",
+        "/environment/package: unknown member, ignored; did you mean packages?",
+        "/color: unknown member, ignored",
+    ]
+    body = {"notebookName": "n", "initialCells": [cell], **extra}
+    made = (await client.post("/notebook", json=body)).json()
+    in_cell = "unknown member, ignored; did you mean tags?"
+    assert set(made["warnings"]) >= {*everywhere, f"/initialCells/0/tag: {in_cell}"}
+    path = f"/notebook/{made['notebookId']}"
+    changed = await client.put(path, json={"cells": [cell], **extra})
+    assert set(changed.json()["warnings"]) == {*everywhere, f"/cells/0/tag: {in_cell}"}
+    # What was read may be sent back.
+    again = await client.put(path, json=(await client.get(path)).json())
+    assert again.json()["warnings"] == []
 
 
 async def test_a_range_is_inclusive_and_may_be_open(api: Api) -> None:

@@ -6,11 +6,13 @@ import json
 from typing import Any
 from uuid import UUID
 
+import nbformat
 import pytest
 from support.api import Api, new_notebook, unknown_id
 from support.shared_api import api, api_server
 
 from nbledger_http import examples
+from nbledger_infrastructure.settings import Worker
 from nbledger_infrastructure.tokens import Role
 
 __all__ = ["api", "api_server"]
@@ -234,6 +236,38 @@ async def test_upload_and_download_keep_every_cell(api: Api) -> None:
     again = (await client.get(f"{path}/download")).json()
     assert again["cells"][1]["outputs"] == []
     assert again["cells"][0] == source["cells"][0]
+
+
+@pytest.mark.parametrize("kernel_type", ["python3", "r", "scala"])
+async def test_a_notebook_made_here_keeps_its_kernel_through_a_file(
+    api: Api, kernel_type: str
+) -> None:
+    client = await api.client(Role.EDITOR)
+    made = await new_notebook(client, "1", kernelType=kernel_type)
+    down = await client.get(f"/notebook/{made['notebookId']}/download")
+    metadata = down.json()["metadata"]
+    assert metadata["kernelspec"]["name"] == Worker().kernels[kernel_type]
+    assert metadata["kernelspec"]["language"] == metadata["language_info"]["name"]
+    nbformat.validate(down.json())
+    again = await client.post("/notebook/upload", files={"file": ("a.ipynb", down.content)})
+    assert again.json()["kernelType"] == kernel_type
+    second = await client.get(f"/notebook/{again.json()['notebookId']}/download")
+    assert second.content == down.content
+
+
+@pytest.mark.parametrize(("field", "added"), [({}, False), ({"kernelType": "r"}, True)])
+async def test_a_file_without_a_kernelspec_gets_one_only_where_it_is_needed(
+    api: Api,
+    field: dict[str, str],
+    added: bool,  # noqa: FBT001
+) -> None:
+    client = await api.client(Role.EDITOR)
+    content = b'{\n "cells": [],\n "metadata": {},\n "nbformat": 4,\n "nbformat_minor": 5\n}\n'
+    made = await client.post("/notebook/upload", data=field, files={"file": ("a.ipynb", content)})
+    down = await client.get(f"/notebook/{made.json()['notebookId']}/download")
+    assert (down.content == content) is not added
+    again = await client.post("/notebook/upload", files={"file": ("a.ipynb", down.content)})
+    assert again.json()["kernelType"] == made.json()["kernelType"]
 
 
 @pytest.mark.parametrize(

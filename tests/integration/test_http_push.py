@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import pytest
 from support.api import Api, new_notebook, running_api, settings_for, unknown_id
 from support.databases import create_database, drop_database
 from support.shared_api import api, api_server
@@ -20,14 +21,14 @@ from nbledger_domain.execution import CellStatus, Execution, Resources
 from nbledger_http.edge import MAX_WORKING
 from nbledger_http.execution_events import HEARTBEAT_SECONDS
 from nbledger_infrastructure import repository, tokens, worker_registry
-from nbledger_infrastructure.event_store import Metadata
+from nbledger_infrastructure.event_store import Metadata, tail
 from nbledger_infrastructure.tokens import Role
 
 __all__ = ["api", "api_server"]
 
 Event = dict[str, str]
 Step = Callable[[Execution], object]
-PROMPT = 5.0
+PROMPT = 10.0
 """Seconds that count as at once on a busy machine; far less than any wait asked for."""
 
 
@@ -184,11 +185,13 @@ async def test_what_a_stream_answers_besides_events(api: Api) -> None:
     assert (await api.anonymous(base=api.base).get(address)).status_code == 401
 
 
-async def test_events_come_as_they_happen(api: Api) -> None:
+async def test_events_come_as_they_happen(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nobody but the database's word is to bring them.
+    monkeypatch.setattr(tail, "POLL_INTERVAL", 60.0)
     client = await api.client()
     execution = await started(client)
     delays = []
-    async with client.stream("GET", f"{execution}/events", timeout=10) as answer:
+    async with client.stream("GET", f"{execution}/events", timeout=30) as answer:
         following = events_of(answer)
         assert (await anext(following))["event"] == "execution.requested.v1"
         for step in run_of(2):
@@ -197,8 +200,8 @@ async def test_events_come_as_they_happen(api: Api) -> None:
             await anext(following)
             delays.append(time.monotonic() - began)
         assert [event async for event in following] == []
-    # Well below the interval at which the store is looked at without being told to.
-    assert sorted(delays)[len(delays) // 2] < 0.5
+    # The store may have been about to be looked at as before.
+    assert sorted(delays)[len(delays) // 2] < PROMPT
 
 
 async def test_streams_live_through_lost_connections(tmp_path: Path) -> None:
@@ -436,7 +439,7 @@ async def test_a_waiting_answer_comes_before_the_server_ends(
                 ("/notebooks", {"Nbledger-Position": "99999"}),
             )
         ]
-        await asyncio.wait(waits, timeout=0.5)  # the requests are to be in the handlers' hands
+        await api.until_in_hand(2)
         stop.set()
         async with asyncio.timeout(PROMPT):
             answers = await asyncio.gather(*waits)

@@ -55,9 +55,9 @@ async def test_a_request_in_hand_is_answered_before_the_end(
     async with running_api(settings, stop=stop) as api:
         client = await api.client()
         await client.get("/notebooks")
-        headers = {"Nbledger-Position": "999", "Prefer": "wait=2"}
+        headers = {"Nbledger-Position": "999", "Prefer": "wait=20"}
         waiting = asyncio.create_task(client.get("/notebooks", headers=headers))
-        await asyncio.sleep(0.5)  # the request is to be in the handler's hands
+        await api.until_in_hand(1)
         stop.set()
         assert (await waiting).status_code == 200
         with pytest.raises(httpx.TransportError):

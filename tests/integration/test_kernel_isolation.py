@@ -160,6 +160,40 @@ def test_visible_folders_stay_and_hidden_ones_do_not(folder: Path, tmp_path: Pat
 
 
 @needs_namespaces
+@pytest.mark.parametrize("place", ["/run", "/tmp"])
+def test_of_places_in_places_the_innermost_counts(place: str) -> None:
+    # As when all is in the checkout, from which modules are imported, too.
+    checkout = Path(mkdtemp(prefix="nbi-checkout-", dir=place))
+    home = checkout / "home"
+    folder = home / "work" / "run"
+    try:
+        (folder / ".tmp").mkdir(parents=True)
+        (folder / "input.txt").write_text("given")
+        (home / "database").write_text("secret")
+        (home / "library" / "hidden").mkdir(parents=True)
+        (home / "library" / "library.py").write_text("y")
+        (home / "library" / "hidden" / "secret").write_text("secret")
+        (checkout / "module.py").write_text("x")
+        isolation = _namespaces(
+            folder,
+            hidden=(str(home), str(folder.parent), str(home / "library" / "hidden")),
+            visible=(str(checkout), str(home / "library")),
+        )
+        listed = ("", "home", "home/library", "home/library/hidden", "home/work/run")
+        paths = [str(checkout / each) for each in listed]
+        told = _told(isolation, f"[sorted(os.listdir(path)) for path in {paths}]")
+    finally:
+        shutil.rmtree(checkout)
+    assert told == [
+        ["home", "module.py"],
+        ["library", "work"],
+        ["hidden", "library.py"],
+        [],
+        [".tmp", "input.txt"],
+    ]
+
+
+@needs_namespaces
 def test_read_only_leaves_its_own_folders_writable(folder: Path) -> None:
     attempt = """
 def attempt(path):
@@ -295,7 +329,7 @@ def test_it_ends_with_its_launcher(folder: Path) -> None:
     finally:
         launcher.kill()
         launcher.wait()
-    _, alive = psutil.wait_procs(family, timeout=2)
+    _, alive = psutil.wait_procs(family, timeout=15)
     # Whoever has adopted them may be slow to take notice.
     assert [each for each in alive if each.status() != psutil.STATUS_ZOMBIE] == []
 

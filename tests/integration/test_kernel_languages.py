@@ -187,6 +187,21 @@ async def test_errors_are_told_and_what_follows_still_runs(
     assert run.text(6) == "out\n"
 
 
+async def test_after_an_error_in_r_no_later_line_runs(tmp_path: Path) -> None:
+    line = 'stop("broken"); invisible(1)'
+    run = await recorded(
+        tmp_path,
+        f'{line}\ncat("next")',
+        f"{{ {line} }}",
+        kernel_name=kernelspec("r"),
+        continue_on_error=True,
+    )
+    assert run.statuses == [ERROR, ERROR]
+    for index in (0, 1):
+        assert "broken" in (run.cell(index).error_value or "")
+        assert [output["output_type"] for output in run.outputs(index)] == ["error"]
+
+
 async def test_an_error_ends_the_run(tmp_path: Path, spec: str, cells: dict[str, str]) -> None:
     run = await recorded(tmp_path, cells["print"], cells["fail"], cells["print"], kernel_name=spec)
     assert run.finished is not None

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -166,12 +167,40 @@ async def test_whoever_goes_takes_everything_along(launcher: Launcher, who: str)
     else:
         launcher.close()
     try:
-        await gone(processes, 2.0)
+        await gone(processes, 15.0)
     finally:
         for each in processes:
             with contextlib.suppress(psutil.Error):
                 each.kill()
         child.close()
+
+
+SHARING = """
+import gc, os, signal, sys
+from nbledger_workers.kernel import launchers
+first = launchers.shared(sys.executable, {})
+assert launchers.shared(sys.executable, {}) is first
+os.kill(first.pid, signal.SIGKILL)
+while first.alive: pass
+second = launchers.shared(sys.executable, {})
+assert second is not first
+del first
+gc.collect()
+print(second.pid)
+"""
+
+
+def test_a_program_that_ends_leaves_no_launcher_of_its_own() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", SHARING],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    # A socket or a process left to the collector would be told of.
+    assert ended.stderr == ""
+    assert not psutil.pid_exists(int(ended.stdout))
 
 
 def test_what_is_read_at_an_interpreters_start_decides() -> None:

@@ -133,12 +133,20 @@ async def test_what_is_beyond_a_limit_is_flagged_and_the_run_goes_on(tmp_path: P
     assert run.cell(0).outputs_digest == by_hand != digest_of(run.outputs(0))
 
 
+# What other programs write goes through pipes, which threads of the kernel read when they can.
+_TAKEN = """
+import fcntl, termios, time
+while any(any(fcntl.ioctl(fd, termios.FIONREAD, bytes(4))) for fd in (1, 2)): time.sleep(0.01)
+time.sleep(0.3)
+"""
+
+
 async def test_what_front_ends_do_with_outputs(tmp_path: Path) -> None:
     run = await recorded(
         tmp_path,
         "import os, subprocess, sys, threading\nfrom IPython.display import clear_output, display",
         "os.system('echo from a shell')\nsubprocess.run(['echo', 'from a child'])\n"
-        "os.write(2, b'from a descriptor\\n')",
+        f"os.write(2, b'from a descriptor\\n')\n{_TAKEN}",
         "for n in range(30):\n    clear_output(wait=n % 2 == 0); print('round', n)",
         "print('gone'); clear_output()",
         "for n in range(0, 101):\n"

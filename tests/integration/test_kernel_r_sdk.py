@@ -39,7 +39,7 @@ pytestmark = pytest.mark.skipif(not _has_r(), reason="R or its jsonlite is not i
 
 def run_r(folder: Path, code: str, *, served: bool = True) -> str:
     """Run it in R as a kernel starts, with the profile that every kernel of R reads."""
-    environment = kernel_environment.kernel_environment(os.environ, {}, folder)
+    environment = kernel_environment.kernel_environment(os.environ, folder)
     if not served:
         del environment[kernel_environment.RUN_FILE_VARIABLE]
     (folder / "code.R").write_text(code, "utf-8")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import msgspec
 import pytest
-from support.kernels import code, recorded
+from support.kernels import code, recorded, request
 
 from nbledger_domain.parameters import assignments, find_tagged, inject
+from nbledger_workers.kernel.driver import KernelRun, Report
 from nbledger_workers.kernel.protocol import (
     CellFinished,
     CellStarted,
@@ -42,7 +44,6 @@ async def test_cells_run_in_order_and_report_everything(
         "print('10%', end='\\r', flush=True); print('99%', end='\\r', flush=True); print('done')",
         "import json; print(json.dumps(dict(os.environ)))",
         "open('made.txt', 'w').write('x' * 100_000); os.getcwd()",
-        env={"EXTRA": "given"},
     )
     assert run.finished is not None
     assert run.finished.outcome is Outcome.COMPLETED
@@ -91,7 +92,6 @@ async def test_cells_run_in_order_and_report_everything(
     assert run.text(7) == "done\n"
 
     environment = msgspec.json.decode(run.text(8))
-    assert environment["EXTRA"] == "given"
     assert Path(environment["HOME"]).parent == tmp_path
     assert Path(environment["TMPDIR"]).parent == tmp_path
     assert "WORKER_SECRET" not in environment
@@ -143,6 +143,14 @@ async def test_continue_on_error_runs_every_cell(tmp_path: Path) -> None:
     # A clean SystemExit ends the program: no error, and what follows is skipped.
     assert run.cell(7).error_name is None
     assert all(output["output_type"] != "error" for output in run.outputs(7))
+
+
+async def test_a_clean_exit_leaves_no_trace(tmp_path: Path) -> None:
+    run = await recorded(tmp_path, "import sys; print('last'); sys.exit()", "1")
+    assert run.finished is not None
+    assert run.finished.outcome is Outcome.COMPLETED
+    assert run.statuses == [OK, SKIPPED]
+    assert run.outputs(0) == [{"output_type": "stream", "name": "stdout", "text": "last\n"}]
 
 
 async def test_an_expected_error_and_exit_are_no_failure(tmp_path: Path) -> None:
@@ -213,13 +221,49 @@ async def test_a_kernel_that_cannot_start(tmp_path: Path) -> None:
     assert run.statuses == [SKIPPED, SKIPPED]
 
 
-async def test_a_kernel_that_ends_at_its_start_tells_why(tmp_path: Path) -> None:
-    (tmp_path / "shadow").mkdir()
-    (tmp_path / "shadow" / "ipykernel.py").write_text("raise ImportError('shadowed kernel')")
-    run = await recorded(tmp_path, "1", env={"PYTHONPATH": str(tmp_path / "shadow")})
-    assert run.finished is not None
-    assert run.finished.outcome is Outcome.FAILED_TO_START
-    assert "shadowed kernel" in run.finished.detail
+async def test_a_kernel_that_ends_at_its_start_tells_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = tmp_path / "kernels" / "broken" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    argv = [sys.executable, "-c", "raise ImportError('broken kernel')", "{connection_file}"]
+    spec.write_text(json.dumps({"argv": argv, "display_name": "Broken", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    statuses: list[CellStatus] = []
+
+    async def take(report: Report) -> None:
+        if isinstance(report, CellFinished):
+            statuses.append(report.status)
+
+    # Without launchers, whose environment is that of their start.
+    run = KernelRun(request(tmp_path, "1", kernel_name="broken"), on_message=take)
+    try:
+        finished = await run.run()
+    finally:
+        await run.close()
+    assert finished.outcome is Outcome.FAILED_TO_START
+    assert "broken kernel" in finished.detail
+    assert statuses == [SKIPPED]
+
+
+async def test_kernels_of_one_launcher_share_no_random_state(tmp_path: Path) -> None:
+    source = """
+import json, multiprocessing, random, secrets, tempfile, uuid
+import numpy
+print(json.dumps({
+    "random": random.random(), "instance": random.Random().random(),
+    "numpy": numpy.random.random(), "generator": numpy.random.default_rng().random(),
+    "uuid1": str(uuid.uuid1()), "uuid4": str(uuid.uuid4()), "secrets": secrets.token_hex(),
+    "name": next(tempfile._get_candidate_names()),
+    "authkey": multiprocessing.current_process().authkey.hex(),
+}))
+"""
+    seen = []
+    for number in range(2):
+        (folder := tmp_path / str(number)).mkdir()
+        seen.append(json.loads((await recorded(folder, source)).text(0)))
+    first, second = seen
+    assert [name for name in first if first[name] == second[name]] == []
 
 
 def test_the_running_interpreter_is_offered() -> None:

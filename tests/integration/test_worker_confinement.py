@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
-from support.executions import Stage, make_settings, stage
+from support.executions import Stage
 
-from nbledger_domain.events import decode
 from nbledger_domain.execution import CellStatus, Execution, TerminationCode
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.database import acquire
@@ -30,32 +28,10 @@ needs_namespaces = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-async def scene(
-    database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path
-) -> AsyncIterator[Stage]:
-    async with stage(make_settings(database_dsn, kafka, topic_prefix, tmp_path)) as made:
-        yield made
-
-
-async def _cells(scene: Stage, execution_id: UUID) -> list[Execution.CellExecuted]:
-    found = [
-        decode(
-            each.type,
-            each.data or b"",
-            stream_id=each.stream_id,
-            version=each.version,
-            occurred_at=each.occurred_at,
-        )
-        for each in await scene.history(execution_id)
-    ]
-    return [each for each in found if isinstance(each, Execution.CellExecuted)]
-
-
 async def _printed(scene: Stage, execution_id: UUID) -> Any:
     """What the first cell has printed, which is JSON."""
     (first, *_) = await scene.history(execution_id)
-    (cell, *_) = await _cells(scene, execution_id)
+    (cell, *_) = await scene.events(execution_id, Execution.CellExecuted)
     assert cell.error is None, cell.error
     artifacts = ArtifactStore(open_store(scene.settings.artifacts.url))
     scope = Scope(first.tenant_id, first.project_id, first.subject_id)
@@ -198,7 +174,7 @@ async def test_a_limit_ends_the_run_and_says_which(
         await scene.command(execution_id)
         execution = await scene.until(execution_id, seconds=90)
     assert execution.termination_code is code
-    first, second = await _cells(scene, execution_id)
+    first, second = await scene.events(execution_id, Execution.CellExecuted)
     assert first.output_count == 1
     assert second.status is CellStatus.ERROR
     assert second.error is not None
@@ -220,7 +196,7 @@ print(json.dumps([resource.getrlimit(getattr(resource, f"RLIMIT_{name}")) for na
         await scene.command(execution_id)
         await scene.until(execution_id)
     assert await _printed(scene, execution_id) == [[300, 300], [20_000_000, 20_000_000], [0, 0]]
-    error = (await _cells(scene, execution_id))[1].error
+    error = (await scene.events(execution_id, Execution.CellExecuted))[1].error
     assert error is not None
     assert "Too many open files" in error.error_message
 

@@ -6,27 +6,18 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
-from support.executions import TERMINAL, Stage, make_settings, stage
+from support.executions import TERMINAL, Stage
 
 from nbledger_domain.execution import Execution, ExecutionStatus, RetryPolicy, TerminationCode
 from nbledger_infrastructure import settings
 from nbledger_workers.turns import SHARE
 
 pytestmark = pytest.mark.kafka
-
-
-@pytest.fixture
-async def scene(
-    database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path
-) -> AsyncIterator[Stage]:
-    async with stage(make_settings(database_dsn, kafka, topic_prefix, tmp_path)) as made:
-        yield made
 
 
 async def started(scene: Stage, execution_ids: list[UUID]) -> list[UUID]:
@@ -66,7 +57,7 @@ async def test_work_without_its_command_is_found(scene: Stage) -> None:
     async with scene.worker():
         assert (await scene.until(before, seconds=20)).status is ExecutionStatus.COMPLETED
         while_idle = await scene.request("2")
-        await scene.until(while_idle, lambda execution: execution.epoch > 0, seconds=5)
+        await scene.until(while_idle, lambda execution: execution.epoch > 0, seconds=20)
 
 
 @asynccontextmanager
@@ -124,7 +115,7 @@ async def begin_anew(scene: Stage, fails_once: Callable[[str], str]) -> None:
         "death": await scene.request(fails_once("os._exit(3)"), retry_policy=policy("kernel_died")),
         "slow": await scene.request(
             fails_once("time.sleep(60)"),
-            cell_timeout=1.0,
+            cell_timeout=3.0,
             retry_policy=policy("cell_timeout"),
         ),
     }

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
-from support.executions import Stage, make_settings, stage
+from support.executions import Stage
 
-from nbledger_domain.events import decode
 from nbledger_domain.execution import (
     CellStatus,
     Execution,
@@ -26,14 +22,6 @@ from nbledger_projections import execution_results
 from nbledger_projections.execution_results import CellOutputs, ResultsView
 
 pytestmark = pytest.mark.kafka
-
-
-@pytest.fixture
-async def scene(
-    database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path
-) -> AsyncIterator[Stage]:
-    async with stage(make_settings(database_dsn, kafka, topic_prefix, tmp_path)) as made:
-        yield made
 
 
 async def results(scene: Stage, execution_id: UUID) -> ResultsView:
@@ -56,20 +44,6 @@ async def content(scene: Stage, execution_id: UUID, output: Output) -> bytes:
     pieces = [piece async for piece in await artifacts.stream(scope, form.digest)]
     assert b"".join(pieces) == whole
     return whole
-
-
-async def events(scene: Stage, execution_id: UUID, kind: type[Any]) -> list[Any]:
-    found = [
-        decode(
-            recorded.type,
-            recorded.data or b"",
-            stream_id=recorded.stream_id,
-            version=recorded.version,
-            occurred_at=recorded.occurred_at,
-        )
-        for recorded in await scene.history(execution_id)
-    ]
-    return [event for event in found if isinstance(event, kind)]
 
 
 _ENDLESS = """
@@ -146,7 +120,7 @@ async def test_outputs_are_kept_whole_and_can_be_verified(scene: Stage) -> None:
     for cell in (first, long, third, many, failed):
         assert_complete(cell)
     assert await content(scene, execution_id, first.outputs[0]) == b"<i>new</i>"
-    (updated,) = await events(scene, execution_id, Execution.OutputsUpdated)
+    (updated,) = await scene.events(execution_id, Execution.OutputsUpdated)
     assert updated.outputs_digest == first.outputs_digest
     assert [output.output_type for output in long.outputs] == [
         "stream",
@@ -159,7 +133,7 @@ async def test_outputs_are_kept_whole_and_can_be_verified(scene: Stage) -> None:
     assert await content(scene, execution_id, many.outputs[-1]) == b"999"
     assert [cell.truncated for cell in beyond] == [True, True]
     assert [cell.kept_bytes for cell in beyond] == [20_000_000, 2890]
-    truncated = await events(scene, execution_id, Execution.OutputTruncated)
+    truncated = await scene.events(execution_id, Execution.OutputTruncated)
     assert [(each.output_bytes, each.kept_bytes) for each in truncated] == [
         (30_000_001, 20_000_000),
         (2894, 2890),

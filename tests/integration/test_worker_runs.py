@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
 
 import msgspec
 import pytest
-from support.executions import AS_TESTER, TERMINAL, Stage, eventually, make_settings, stage
+from support.executions import AS_TESTER, TERMINAL, Stage, eventually, hold_kernels
 
 from nbledger_domain.cells import Cell
-from nbledger_domain.events import decode
 from nbledger_domain.execution import (
     CellStatus,
     Execution,
@@ -30,28 +28,6 @@ from nbledger_workers import leases
 from nbledger_workers.leases import Lease
 
 pytestmark = pytest.mark.kafka
-
-
-@pytest.fixture
-async def scene(
-    database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path
-) -> AsyncIterator[Stage]:
-    async with stage(make_settings(database_dsn, kafka, topic_prefix, tmp_path)) as made:
-        yield made
-
-
-async def executed(scene: Stage, execution_id: UUID) -> list[Execution.CellExecuted]:
-    events = [
-        decode(
-            recorded.type,
-            recorded.data or b"",
-            stream_id=recorded.stream_id,
-            version=recorded.version,
-            occurred_at=recorded.occurred_at,
-        )
-        for recorded in await scene.history(execution_id)
-    ]
-    return [event for event in events if isinstance(event, Execution.CellExecuted)]
 
 
 async def contents(scene: Stage, execution_id: UUID, output: Output) -> dict[str, bytes]:
@@ -87,9 +63,13 @@ async def test_a_notebook_runs_from_command_to_results(scene: Stage, tmp_path: P
         await scene.command(execution_id)
         execution = await scene.until(execution_id)
     assert execution.status is ExecutionStatus.COMPLETED
-    cells = {event.cell_id: event for event in await executed(scene, execution_id)}
+    cells = {
+        event.cell_id: event for event in await scene.events(execution_id, Execution.CellExecuted)
+    }
     # Markdown needs no event; every other cell has exactly one, in order.
-    assert [event.cell_id for event in await executed(scene, execution_id)] == list("acdef")
+    assert [
+        event.cell_id for event in await scene.events(execution_id, Execution.CellExecuted)
+    ] == list("acdef")
     assert {event.cell_id for event in cells.values() if event.status is CellStatus.SKIPPED} == {
         "d"
     }
@@ -152,7 +132,10 @@ async def test_how_runs_end(scene: Stage) -> None:
             assert execution.termination_code is code, await scene.types(execution_id)
             types = [recorded.type for recorded in await scene.history(execution_id)]
             assert sum(each in TERMINAL for each in types) == 1
-    failed, never = (await executed(scene, wanted[TerminationCode.CELL_ERROR]))[1:], "cell-003"
+    failed, never = (
+        (await scene.events(wanted[TerminationCode.CELL_ERROR], Execution.CellExecuted))[1:],
+        "cell-003",
+    )
     assert [event.cell_id for event in failed] == ["cell-002"] != [never]
     assert failed[0].error is not None
     assert (failed[0].error.error_type, failed[0].error.error_message) == ("KeyError", "'a'")
@@ -162,7 +145,7 @@ async def test_how_runs_end(scene: Stage) -> None:
         b"KeyError"
         in (await contents(scene, wanted[TerminationCode.CELL_ERROR], output))["text/plain"]
     )
-    survived = await executed(scene, wanted[TerminationCode.SUCCESS])
+    survived = await scene.events(wanted[TerminationCode.SUCCESS], Execution.CellExecuted)
     assert [event.status for event in survived] == [CellStatus.ERROR, CellStatus.SUCCESS]
 
 
@@ -178,7 +161,7 @@ async def test_cells_of_a_range_without_outputs(scene: Stage) -> None:
         await scene.command(execution_id)
         execution = await scene.until(execution_id)
     assert execution.status is ExecutionStatus.COMPLETED
-    cells = await executed(scene, execution_id)
+    cells = await scene.events(execution_id, Execution.CellExecuted)
     assert [(cell.cell_id, cell.outputs, cell.output_count) for cell in cells] == [
         ("cell-002", [], 1),
         ("cell-003", [], 1),
@@ -220,7 +203,7 @@ async def test_cancel_while_running(scene: Stage, *, told_by_kafka: bool) -> Non
         await scene.command(execution_id)
         await scene.until(execution_id, lambda execution: execution.running_cell is not None)
         await scene.cancel(execution_id, tell=told_by_kafka)
-        execution = await scene.until(execution_id, seconds=10)
+        execution = await scene.until(execution_id)
     assert execution.termination_code is TerminationCode.CANCELLED
     assert execution.cell_statuses["cell-001"] is CellStatus.CANCELLED
 
@@ -254,9 +237,12 @@ async def test_a_deleted_notebook_is_not_run(scene: Stage) -> None:
     assert await scene.types(execution_id) == ["requested", "claimed", "cancelled"]
 
 
-async def test_a_stale_worker_is_fenced(scene: Stage) -> None:
-    execution_id = await scene.request("import time; time.sleep(1.5)", "2", "3")
-    async with scene.worker():
+async def test_a_stale_worker_is_fenced(scene: Stage, tmp_path: Path) -> None:
+    lost = tmp_path / "lost"
+    until_lost = f"import os, time\nwhile not os.path.exists({str(lost)!r}): time.sleep(0.01)"
+    execution_id = await scene.request(until_lost, "2", "3")
+    # In namespaces the kernel has a /tmp of its own, and would see nothing.
+    async with scene.worker(isolation="process"):
         await scene.command(execution_id)
         await scene.until(execution_id, lambda execution: execution.running_cell is not None)
 
@@ -269,14 +255,18 @@ async def test_a_stale_worker_is_fenced(scene: Stage) -> None:
             AS_TESTER,
         )
         before = await scene.types(execution_id)
+        lost.touch()
         await scene.until_released()
     assert before[-2:] == ["attempt-lost", "failed"]
     assert await scene.types(execution_id) == before
 
 
-async def test_a_claim_taken_over_silences_the_first_worker(scene: Stage) -> None:
+async def test_a_claim_taken_over_silences_the_first_worker(
+    scene: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = hold_kernels(tmp_path, monkeypatch)
     execution_id = await scene.request("1")
-    async with scene.worker():
+    async with scene.worker(isolation="process"):
         await scene.command(execution_id)
         await scene.until(execution_id, lambda execution: execution.phase is Phase.STARTING)
         taken_over = await repository.update(
@@ -287,6 +277,7 @@ async def test_a_claim_taken_over_silences_the_first_worker(scene: Stage) -> Non
             AS_TESTER,
         )
         assert taken_over is not None
+        go.touch()
         await scene.until_released()
     history = await scene.history(execution_id)
     last_claim = max(
@@ -313,21 +304,27 @@ async def test_a_lost_lease_stops_the_run(scene: Stage) -> None:
     assert await scene.types(execution_id) == before
 
 
-async def test_an_ending_worker_hands_back_what_has_not_begun(scene: Stage) -> None:
+async def test_an_ending_worker_hands_back_what_has_not_begun(
+    scene: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = hold_kernels(tmp_path, monkeypatch)
+    go.touch()
     running = await scene.request("import time; time.sleep(60)")
-    starting = await scene.request("1")
-    async with scene.worker(concurrency=1):
+    async with scene.worker(concurrency=1, isolation="process"):
         await scene.command(running)
         await scene.until(running, lambda execution: execution.running_cell is not None)
     execution = await scene.until(running)
     assert execution.termination_code is TerminationCode.WORKER_LOST
-    async with scene.worker(concurrency=1, shutdown_grace_seconds=0.01):
+    go.unlink()
+    starting = await scene.request("1")
+    async with scene.worker(concurrency=1, shutdown_grace_seconds=0.01, isolation="process"):
         await scene.command(starting)
         await scene.until(starting, lambda execution: execution.phase is Phase.STARTING)
     again = await scene.until(starting, lambda _: True)
     assert again.phase is Phase.QUEUED
     assert await scene.leases() == 0
-    async with scene.worker(concurrency=1):
+    go.touch()
+    async with scene.worker(concurrency=1, isolation="process"):
         await scene.command(starting)
         execution = await scene.until(starting)
     assert execution.status is ExecutionStatus.COMPLETED

@@ -8,12 +8,16 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from uuid import UUID, uuid4
 
 import httpx
 import msgspec
 
 from nbledger_http import server
+from nbledger_http.app import create_app
+from nbledger_http.edge import Edge
+from nbledger_http.services import Services
 from nbledger_infrastructure import tokens
 from nbledger_infrastructure.database import Pool, connect_pool
 from nbledger_infrastructure.event_store import EventStore
@@ -30,6 +34,7 @@ class Api:
         self.store = store
         self.tenant_id, self.project_id = uuid4(), uuid4()
         self.base = f"/api/{self.tenant_id}/{self.project_id}"
+        self.edge: Edge | None = None
         self.document: dict[str, Any] = httpx.get(f"{url}/schema/openapi.json").json()
         self._clients: list[httpx.AsyncClient] = []
 
@@ -63,6 +68,13 @@ class Api:
         )
         self._clients.append(client)
         return client
+
+    async def until_in_hand(self, count: int) -> None:
+        """Wait until a server of `running_api` is answering so many requests."""
+        assert self.edge is not None
+        async with asyncio.timeout(20):
+            while self.edge.in_hand < count:  # noqa: ASYNC110 - no event tells of it
+                await asyncio.sleep(0.01)
 
     async def _note(self, response: httpx.Response) -> None:
         request = response.request
@@ -111,13 +123,21 @@ async def running_api(
     """Serve for the block, or until ``stop`` is set."""
     stop = stop or asyncio.Event()
     url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(server.serve(settings, stop=stop, on_ready=url.set_result))
-    waited: set[asyncio.Future[Any]] = {serving, url}
-    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+    made: list[Edge] = []
+
+    def create(services: Services) -> Edge:
+        made.append(create_app(services))
+        return made[-1]
+
+    with mock.patch.object(server, "create_app", create):
+        serving = asyncio.create_task(server.serve(settings, stop=stop, on_ready=url.set_result))
+        waited: set[asyncio.Future[Any]] = {serving, url}
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
     if serving.done():
         await serving
     try:
         async with open_api(settings, await url) as api:
+            (api.edge,) = made
             yield api
     finally:
         stop.set()

@@ -20,7 +20,7 @@ SIZES = ("small", "ci", "full")
 PROPERTY = "campaign"
 """Name of the property of a test report that holds a line for the summary."""
 
-_GONE_SECONDS = 10.0
+_GONE_SECONDS = 30.0
 
 
 def size() -> str:

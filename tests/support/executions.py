@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
+import pytest
 
 from nbledger_domain.cells import Cell
+from nbledger_domain.events import decode
 from nbledger_domain.execution import (
     TERMINAL_EVENTS,
     Execution,
@@ -34,6 +38,7 @@ from nbledger_infrastructure.identifiers import new_id
 from nbledger_workers import sweeper, worker
 
 TERMINAL = {event.TYPE for event in TERMINAL_EVENTS}
+_Event = TypeVar("_Event")
 AS_TESTER = Metadata(actor="tester")
 
 
@@ -219,6 +224,20 @@ class Stage:
         """The events of an execution."""
         return await self.store.read_stream(execution_id)
 
+    async def events(self, execution_id: UUID, kind: type[_Event]) -> list[_Event]:
+        """Its events of one kind, decoded."""
+        found = [
+            decode(
+                recorded.type,
+                recorded.data or b"",
+                stream_id=recorded.stream_id,
+                version=recorded.version,
+                occurred_at=recorded.occurred_at,
+            )
+            for recorded in await self.history(execution_id)
+        ]
+        return [event for event in found if isinstance(event, kind)]
+
     async def types(self, execution_id: UUID) -> list[str]:
         """The types of its events, short: ``claimed``, ``cell-started``, …"""
         history = await self.history(execution_id)
@@ -230,7 +249,7 @@ class Stage:
             count: int = await connection.fetchval("SELECT count(*) FROM execution_lease")
         return count
 
-    async def until_released(self, *, seconds: float = 10.0) -> None:
+    async def until_released(self, *, seconds: float = 30.0) -> None:
         """Wait until no lease is left: every run is over."""
         async with asyncio.timeout(seconds):
             while await self.leases():  # noqa: ASYNC110
@@ -257,7 +276,24 @@ class Stage:
         )
 
 
-async def eventually(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:
+def hold_kernels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No Python kernel of a worker that is started from now on is ready before this file is there.
+
+    In namespaces of its own it would never see it.
+    """
+    go = folder / "go"
+    spec = folder / "jupyter" / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    wait = f"while [ ! -e '{go}' ]; do sleep 0.05; done"
+    start = f"exec '{sys.executable}' -m ipykernel_launcher -f \"$0\""
+    argv = ["sh", "-c", f"{wait}; {start}", "{connection_file}"]
+    told = {"argv": argv, "display_name": "Python", "language": "python"}
+    (spec / "kernel.json").write_text(json.dumps(told))
+    monkeypatch.setenv("JUPYTER_PATH", str(folder / "jupyter"))
+    return go
+
+
+async def eventually(condition: Callable[[], bool], *, seconds: float = 30.0) -> None:
     """Wait for what no event tells of: processes and files that go away."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
@@ -271,7 +307,7 @@ async def _running(role: Any, config: settings.Settings, *, wait: bool) -> Async
     try:
         if wait:
             waiting = asyncio.create_task(ready.wait())
-            await asyncio.wait({waiting, task}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({waiting, task}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
             assert ready.is_set(), task
         yield ready
@@ -281,8 +317,14 @@ async def _running(role: Any, config: settings.Settings, *, wait: bool) -> Async
             await task
 
 
-def make_settings(dsn: str, bootstrap: str, prefix: str, folder: Path) -> settings.Settings:
-    """Settings with short leases and quick recovery."""
+def make_settings(
+    dsn: str, bootstrap: str, prefix: str, folder: Path, *, lease_seconds: float = 30.0
+) -> settings.Settings:
+    """Settings with quick recovery.
+
+    A lease that is too short for a busy machine ends while its worker lives, so only where one
+    has to end it is to be short.
+    """
     kafka_name = os.environ.get("NBLEDGER_TEST_KAFKA", "tansu")
     return settings.Settings(
         postgres=settings.Postgres(dsn=dsn),
@@ -297,7 +339,7 @@ def make_settings(dsn: str, bootstrap: str, prefix: str, folder: Path) -> settin
         artifacts=settings.Artifacts(url=(folder / "artifacts").as_uri()),
         worker=settings.Worker(
             concurrency=2,
-            lease_seconds=2.0,
+            lease_seconds=lease_seconds,
             renew_seconds=0.4,
             shutdown_grace_seconds=0.2,
             work_folder=str(folder / "work"),

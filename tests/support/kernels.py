@@ -65,7 +65,11 @@ class Recorded:
     """A run with what it reported, and when."""
 
     def __init__(
-        self, request: RunNotebook, hook: Callable[[Report, Recorded], None] | None = None
+        self,
+        request: RunNotebook,
+        hook: Callable[[Report, Recorded], None] | None = None,
+        *,
+        on_usage: Callable[[Heartbeat], None] | None = None,
     ) -> None:
         self.reports: list[Report] = []
         self.times: list[float] = []
@@ -76,7 +80,7 @@ class Recorded:
         self.run = KernelRun(
             request,
             on_message=self._take,
-            on_usage=self.usages.append,
+            on_usage=on_usage or self.usages.append,
             launchers=launchers() if can_fork() else None,
         )
 

@@ -48,6 +48,16 @@ def test_what_cannot_be_had_stops_the_worker_and_is_named(monkeypatch: pytest.Mo
     assert confinement.isolation(hiding, settings.Limits()) == Isolation()
 
 
+def test_only_root_can_name_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1234)
+    own = confinement.isolation(
+        settings.Worker(isolation="process", run_as="1234"), settings.Limits()
+    )
+    assert own == Isolation()
+    with pytest.raises(IsolationMissingError, match="'4321' needs a worker that is root"):
+        confinement.isolation(settings.Worker(run_as="4321"), settings.Limits())
+
+
 def test_a_run_keeps_its_folders_and_the_interpreter(tmp_path: Path) -> None:
     every = Isolation(level="namespaces", network="none", hidden=("/srv",))
     one = confinement.for_run(every, tmp_path / "work", tmp_path / "sockets")

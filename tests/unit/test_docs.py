@@ -5,12 +5,14 @@ import subprocess
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 
 from nbledger.main import main
 from nbledger_domain import dataset, events, execution, notebook
 from nbledger_http.problems import KINDS
 from nbledger_infrastructure.settings import environment_names
+from nbledger_workers.kernel.protocol import RunNotebook
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -39,6 +41,24 @@ def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
         if not target.startswith("https://"):
             assert (path.parent / target).exists(), target
+
+
+@page
+def test_links_lead_to_headings(path: Path) -> None:
+    for target, heading in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", path.read_text()):
+        page_of = (path.parent / target) if target else path
+        headings = re.findall(r"(?m)^#+ (.+)$", page_of.read_text())
+        assert heading in {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
+
+
+def test_the_times_of_stopping_are_those_of_the_program() -> None:
+    (grace,) = (f.default for f in msgspec.structs.fields(RunNotebook) if f.name == "grace")
+    docs = REPOSITORY / "docs"
+    steps = (docs / "api.md").read_text()
+    assert f"after {grace:g} seconds it gets SIGTERM" in steps
+    assert f"after {grace:g} seconds more SIGKILL" in steps
+    told = " ".join((docs / "deployment.md").read_text().split())
+    assert f"SIGTERM after {grace:g} seconds, SIGKILL after {grace:g} more" in told
 
 
 @page

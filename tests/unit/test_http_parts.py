@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -63,10 +63,10 @@ def test_no_made_up_link_is_taken_and_none_breaks_the_check(a: str, b: str, c: s
 
 
 async def test_archives_can_be_read_and_hold_the_first_of_two_names() -> None:
-    async def once(content: bytes) -> AsyncIterator[bytes]:
+    async def once(content: bytes) -> AsyncGenerator[bytes, None]:
         yield content
 
-    async def entries() -> AsyncIterator[archives.Entry]:
+    async def entries() -> AsyncGenerator[archives.Entry, None]:
         yield archives.Entry("a/b.txt", once(b"first" * 1000))
         yield archives.Entry("a/b.txt", once(b"second"))
         yield archives.Entry("c", once(b""))
@@ -113,7 +113,70 @@ def test_faults_point_into_the_body() -> None:
         "/top/list/2",
         "/top/missing",
     ]
-    assert members.unknown() == ["/top/n: unknown member, ignored"]
+    warnings: list[str] = []
+    members.warn_of_unknown(warnings)
+    assert warnings == ["/top/n: unknown member, ignored"]
+
+
+def test_an_unknown_member_is_told_with_the_known_one_that_was_meant() -> None:
+    body = {"cell_range": {}, "Timeout": 1, "x": 1, "a/b": 2}
+    faults: list[Fault] = []
+    members = checking.Members(body, "/top", faults)
+    assert members.inner("cellRange") is None
+    assert members.take("timeout", int) is None
+    warnings: list[str] = []
+    members.warn_of_unknown(warnings)
+    assert warnings == [
+        "/top/cell_range: unknown member, ignored; did you mean cellRange?",
+        "/top/Timeout: unknown member, ignored; did you mean timeout?",
+        "/top/x: unknown member, ignored",
+        "/top/a~1b: unknown member, ignored",
+    ]
+    members.refuse_unknown()
+    assert faults == [
+        Fault("/top/cell_range", "is an unknown member; did you mean cellRange?"),
+        Fault("/top/Timeout", "is an unknown member; did you mean timeout?"),
+        Fault("/top/x", "is an unknown member; there are cellRange, timeout"),
+        Fault("/top/a~1b", "is an unknown member; there are cellRange, timeout"),
+    ]
+
+
+def test_of_unknown_members_no_more_are_told_than_anybody_reads() -> None:
+    body: dict[str, object] = {f"{number}timeout": 1 for number in range(100_000)}
+    faults: list[Fault] = []
+    members = checking.Members(body, "", faults)
+    members.take("timeout", int)
+    members.refuse_unknown()
+    assert len(faults) == checking.MAX_TOLD
+    warnings: list[str] = []
+    members.warn_of_unknown(warnings)
+    assert len(warnings) == checking.MAX_TOLD
+
+
+HALF = "contains half of a surrogate pair, which is no character"
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "reason"),
+    [
+        (rb'{"a": {"b": ["ok", "\ud800"]}}', "/a/b/1", HALF),
+        (rb'{"a": "\uDC00x"}', "/a", HALF),
+        (rb'{"a": {"\ud83d": 1}}', "/a", f"has a member whose name {HALF}"),
+        (b'{"a": "\xed\xa0\x80"}', "/a", HALF),
+        (rb'{"a": "\ud800"', "", "is not JSON"),
+        (rb'{"a": "\ud83d\ude00", "b"', "", "is not JSON: Input data was truncated"),
+        (b'{"a": "\xff"}', "", "is not UTF-8: byte 7 cannot be read"),
+        (b" ", "", "is empty"),
+    ],
+)
+def test_a_body_that_cannot_be_read_is_told_where_and_why(
+    body: bytes, pointer: str, reason: str
+) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        checking.decode_object(body)
+    (fault,) = refused.value.faults
+    assert fault.pointer == pointer
+    assert fault.reason.startswith(reason)
 
 
 JSON = st.recursive(

@@ -122,13 +122,13 @@ def test_progress_bars_leave_their_last_state_with_its_colours() -> None:
 
 
 def test_a_bar_that_is_redrawn_a_hundred_thousand_times_costs_little() -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     collector = OutputCollector(1_000)
     for done in range(100_000):
         collector.add(stream(f"\r{done:6} {'#' * 60}"))
     assert decoded(collector)[0]["text"] == f" 99999 {'#' * 60}"
     assert not collector.truncated
-    assert time.monotonic() - begun < 10
+    assert time.process_time() - begun < 10
 
 
 def test_streams_of_a_name_are_one_output_until_another_kind_comes() -> None:
@@ -302,7 +302,7 @@ def test_an_update_replaces_every_display_of_its_id_within_the_limit() -> None:
 
 
 def test_a_long_line_costs_linear_time() -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     collector = OutputCollector(20_000_000)
     for _ in range(200):
         collector.add(stream("x" * 50_000))
@@ -313,7 +313,7 @@ def test_a_long_line_costs_linear_time() -> None:
     text = decoded(collector)[0]["text"]
     assert text.startswith("x" * 10_000_000)
     assert "done" in text[10_000_000:]
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 10
 
 
 def test_values_no_json_can_hold_are_replaced() -> None:

@@ -5,6 +5,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.replaying import assert_replays, stored_and_read
@@ -117,6 +118,7 @@ class NotebookMachine(RuleBasedStateMachine):
 
 
 TestNotebookMachine = NotebookMachine.TestCase
+TestNotebookMachine.settings = settings(max_examples=40)
 
 
 def test_an_update_touches_only_what_it_names() -> None:

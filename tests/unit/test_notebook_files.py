@@ -180,23 +180,6 @@ def test_a_lone_surrogate_survives() -> None:
     assert rb"\ud83d" in written(parse_ipynb(content))
 
 
-@pytest.mark.parametrize(
-    ("metadata", "kernel_type"),
-    [
-        ({"kernelspec": {"name": "ir", "display_name": "R", "language": "R"}}, "r"),
-        ({"kernelspec": {"name": "mine", "display_name": "P"}, "language_info": {"name": "python"}},
-         "python3"),
-        ({"kernelspec": {"name": "scala", "display_name": "S"}}, "scala"),
-        ({"language_info": {"name": "cobol"}}, None),
-        ({}, None),
-    ],
-)  # fmt: skip
-def test_the_kernel_type_is_read_from_the_file(
-    metadata: dict[str, Any], kernel_type: str | None
-) -> None:
-    assert parse_ipynb(file([], metadata=metadata)).kernel_type == kernel_type
-
-
 def test_templates_are_notebooks() -> None:
     assert "process_mining_starter" in templates.names()
     for name in templates.names():

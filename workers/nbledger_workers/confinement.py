@@ -111,10 +111,19 @@ def _user(name: str) -> tuple[int, int] | None:
     try:
         found = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
     except KeyError:
-        if name.isdigit():
-            return int(name), int(name)
-        raise IsolationMissingError(f"worker.run_as: there is no user {name!r}") from None
-    return found.pw_uid, found.pw_gid
+        if not name.isdigit():
+            raise IsolationMissingError(f"worker.run_as: there is no user {name!r}") from None
+        user = int(name), int(name)
+    else:
+        user = found.pw_uid, found.pw_gid
+    if os.geteuid() != 0:
+        if user[0] == os.geteuid():
+            return None
+        raise IsolationMissingError(
+            f"worker.run_as = {name!r} needs a worker that is root, and this one is user"
+            f" {os.geteuid()}"
+        )
+    return user
 
 
 def _interpreter() -> tuple[str, ...]:

@@ -128,6 +128,7 @@ class Renderer:
         return cls(
             await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",
                 "-m",
                 "nbledger_workers.report_page",
                 stdin=asyncio.subprocess.PIPE,

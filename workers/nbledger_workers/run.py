@@ -53,6 +53,8 @@ _UNLIMITED_MB: Final = 1_000_000
 _UNLIMITED_COUNT: Final = 1_000_000_000
 _SOON_SECONDS: Final = 0.02
 """What comes so soon after something is recorded together with it."""
+_GATHER_SECONDS: Final = 0.05
+"""For how long the reports of many short cells gather before they are recorded."""
 _REPORTED: Final = (Outcome.COMPLETED, Outcome.CELL_ERROR)
 _BATCH_REPORTS: Final = 64
 _BATCH_BYTES: Final = 32 * 1024 * 1024
@@ -396,8 +398,7 @@ class Run:
                 batch += await self._reports.take(within=_SOON_SECONDS)
             elif confirmed and not _is_last(batch[-1], planned):
                 # Of many short cells several go into one append.
-                await asyncio.sleep(_SOON_SECONDS)
-                batch += self._reports.waiting()
+                batch += await self._reports.gather(within=_GATHER_SECONDS)
             steps: list[Step] = []
             for message in batch:
                 steps += await translator.steps(message)
@@ -523,7 +524,7 @@ class _Reports:
     def __init__(self) -> None:
         self._waiting: list[Report] = []
         self._bytes = 0
-        self._closed = False
+        self._closed = asyncio.Event()
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -539,7 +540,7 @@ class _Reports:
 
     def close(self) -> None:
         """There will be no more."""
-        self._closed = True
+        self._closed.set()
         self._wake.set()
 
     async def take(self, *, within: float | None = None) -> list[Report]:
@@ -556,16 +557,23 @@ class _Reports:
         batch, self._waiting = self._waiting, []
         self._bytes = 0
         self._room.set()
-        if not self._closed:
+        if not self._closed.is_set():
             self._wake.clear()
         return batch
+
+    async def gather(self, *, within: float) -> list[Report]:
+        """All that come in so many seconds, or until there will be no more."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._closed.wait()
+        return self.waiting()
 
     async def ends(self, *, within: float) -> bool:
         """Whether there will be no more, as far as it can be told in so many seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self._wake.wait()
-        return self._closed and not self._waiting
+        return self._closed.is_set() and not self._waiting
 
 
 def _size(message: Report) -> int:

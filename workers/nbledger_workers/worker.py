@@ -127,6 +127,9 @@ async def _open_pool(
         isolation = await asyncio.to_thread(confinement.isolation, settings.worker, settings.limits)
         launchers = Launchers(isolation=isolation.level)
         stack.callback(launchers.close)
+        if isolation.user is not None:
+            # That user has to pass through to the folder of the run, which is the user's own.
+            folder.chmod(0o711)  # noqa: ASYNC240 - a call that waits for nothing
     bounds = confinement.run_limits(settings.limits)
     kernels = KernelPool(
         folder,

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from nbledger_domain.cells import Cell
+from nbledger_infrastructure.kernelspecs import kernel_type_of
 from nbledger_infrastructure.notebook_files import ParsedNotebook, parse_ipynb
 
 _SUFFIX = ".ipynb"
@@ -59,7 +60,7 @@ def describe(name: str) -> Template:
         name=name,
         title=heading.lstrip("# "),
         description=" ".join(text.split()),
-        kernel_type=notebook.kernel_type or "python3",
+        kernel_type=kernel_type_of(notebook.metadata, {}) or "python3",
         parameters=[
             parameter
             for cell in notebook.cells

@@ -24,6 +24,7 @@ from nbledger_workers.kernel.protocol import (
     PREFIX_BYTES,
     Cancel,
     Confirm,
+    Dismiss,
     Launch,
     Outcome,
     ProtocolError,
@@ -37,6 +38,7 @@ from nbledger_workers.kernel.stop import Stop
 from nbledger_workers.kernel.supervisor import Supervisor
 
 LOST_WORKER_STATUS = 75
+_DISMISS_SECONDS = 5.0
 
 
 def _take_pipes() -> tuple[int, int]:
@@ -73,6 +75,9 @@ class _Child:
         self._up = up
         self._supervisor: Supervisor | None = None
         self._lock = asyncio.Lock()
+        self._unsent = bytearray()
+        self._sending: asyncio.Task[None] | None = None
+        self._dismissed = asyncio.Event()
 
     async def run(self) -> None:
         stop = Stop()
@@ -83,16 +88,30 @@ class _Child:
         reader.start()
         try:
             await self._send(await supervisor.run())
+            await self._flush()
+            # Exit hooks and the interpreter's own end take a processor that the worker needs now.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_DISMISS_SECONDS):
+                    await self._dismissed.wait()
         finally:
-            # Behind the report: what exit hooks take is nobody's waiting time.
             await supervisor.close(politely=True)
         # Not through the ends of loop and interpreter, which would take apart what goes anyway;
         # and the reading thread sits in a blocking read.
         os._exit(0)
 
     async def _send(self, message: UpMessage) -> None:
-        data = frame(message)
+        """Send it together with what follows at once; waits only for what is large."""
+        self._unsent += frame(message)
+        if len(self._unsent) > select.PIPE_BUF:
+            await self._flush()
+        elif self._sending is None or self._sending.done():
+            self._sending = asyncio.create_task(self._flush())
+
+    async def _flush(self) -> None:
         async with self._lock:
+            data, self._unsent = self._unsent, bytearray()
+            if not data:
+                return
             # A pipe that polls writable takes this much at once.
             if len(data) <= select.PIPE_BUF and select.select([], [self._up], [], 0)[1]:
                 self._write(data)
@@ -100,7 +119,7 @@ class _Child:
                 # A worker that is slow to read must not stop the watch over the kernel.
                 await asyncio.to_thread(self._write, data)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytearray) -> None:
         view = memoryview(data)
         try:
             while view:
@@ -120,6 +139,8 @@ class _Child:
                     loop.call_soon_threadsafe(self._supervisor.begin, message)
                 elif isinstance(message, Confirm):
                     loop.call_soon_threadsafe(self._supervisor.confirm)
+                elif isinstance(message, Dismiss):
+                    loop.call_soon_threadsafe(self._dismissed.set)
         except (OSError, ProtocolError, RuntimeError):
             pass
         self.abandon()

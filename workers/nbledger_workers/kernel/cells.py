@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from nbledger_domain.words import counted
 from nbledger_workers.kernel.client import CellClient
 from nbledger_workers.kernel.limits import ERROR_NAMES, LIMIT_OUTCOMES
 from nbledger_workers.kernel.outputs import (
@@ -359,8 +360,9 @@ class Cells:
             self.finish(stopped or Outcome.CANCELLED, self._stop.detail)
         elif status is CellStatus.TIMED_OUT:
             if self._kernel.died.is_set() or not self._request.continue_on_error:
-                limit = self._request.cell_timeout
-                self.finish(Outcome.CELL_TIMED_OUT, f"a cell took longer than {limit:g} seconds")
+                limit = counted(self._request.cell_timeout or 0, "second")
+                name = self._cells[index].get("id", index + 1)
+                self.finish(Outcome.CELL_TIMED_OUT, f"the cell {name} took longer than {limit}")
         elif self._kernel.died.is_set() and not self._reply:
             self.finish(Outcome.KERNEL_DIED, self._death())
         elif status is CellStatus.ERROR and not self._request.continue_on_error:

@@ -23,6 +23,7 @@ from nbledger_workers.kernel.pair import (
 )
 from nbledger_workers.kernel.pool import KernelPool
 from nbledger_workers.kernel.protocol import (
+    START_SECONDS,
     Cancel,
     CellFinished,
     CellStarted,
@@ -193,8 +194,6 @@ class KernelRun:
             new_launch,
             Path(request.working_dir),
             request.kernel_name,
-            env=request.env,
-            startup_timeout=request.startup_timeout,
             process_limits=process_limits(request.limits),
             environment=self._environment,
         )
@@ -243,7 +242,7 @@ class KernelRun:
         overtime = 2 * request.grace + _OVERTIME_SECONDS
         end = None if limit is None else loop.time() + limit + overtime
         # A kernel that starts says nothing meanwhile.
-        patience = SILENCE_SECONDS + (0 if pair.started else request.startup_timeout)
+        patience = SILENCE_SECONDS + (0 if pair.started else START_SECONDS)
         while True:
             silence = loop.time() + patience
             try:
@@ -287,12 +286,3 @@ class KernelRun:
         log.warning("kernel supervisor lost", pid=self.child_pid, what=what + status)
         detail = f"supervisor lost: {what}{status}" + (f": {words}" if words else "")
         return RunFinished(outcome=Outcome.SUPERVISOR_LOST, detail=detail)
-
-
-async def run_notebook(request: RunNotebook, *, on_message: OnMessage) -> RunFinished:
-    """Run a notebook to its end in a child of its own, of which nothing is left afterwards."""
-    run = KernelRun(request, on_message=on_message)
-    try:
-        return await run.run()
-    finally:
-        await run.close()

@@ -80,10 +80,8 @@ def child_environment(environment: Mapping[str, str] = os.environ) -> dict[str, 
     return result
 
 
-def kernel_environment(
-    environment: Mapping[str, str], extra: Mapping[str, str], working_dir: Path
-) -> dict[str, str]:
-    """What the kernel gets: the allow-list, `extra`, and a home and temporary folder of its own.
+def kernel_environment(environment: Mapping[str, str], working_dir: Path) -> dict[str, str]:
+    """What the kernel gets: the allow-list, and a home and temporary folder of its own.
 
     Makes those folders, `.home` and `.tmp` in the working folder, and those for what is kept of
     the run.
@@ -101,7 +99,6 @@ def kernel_environment(
         **allowed(environment),
         "PYTHONUNBUFFERED": "1",
         "R_PROFILE_USER": str(_R_PROFILE),
-        **extra,
         "HOME": str(home),
         "TMPDIR": str(temporary),
         "PWD": str(working_dir),

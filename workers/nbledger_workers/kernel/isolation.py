@@ -23,6 +23,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -88,7 +89,8 @@ class Isolation:
     `folders` are its own: they exist, stay visible and writable, and go to `user` when there is
     one (a user id and a group id; root only). `temporary` is the folder that /tmp and /var/tmp
     become. `visible` stays to be seen where it lies below a place that is covered. `protected`
-    does too, and cannot be written. `hidden` is covered by nothing. `network` is "host" or
+    does too, and cannot be written. `hidden` is covered by nothing. Where places lie in each other
+    the innermost counts. `network` is "host" or
     "none". `read_only` leaves nothing writable but its own folders. `shared_memory` bounds
     /dev/shm, in bytes; 0 is the system's bound.
     """
@@ -338,10 +340,13 @@ def _enter_namespaces(isolation: Isolation) -> None:
 
 def _mount_private(isolation: Isolation) -> list[str]:
     """Cover what is shared with others; return the places that are the kernel's own."""
-    covers = [place for place in ("/tmp", "/var/tmp") if Path(place).is_dir()]  # noqa: S108
-    hidden = [str(Path(place).resolve()) for place in isolation.hidden if Path(place).is_file()]
-    hidden_folders = _outermost(isolation.hidden)
-    own = {str(Path(folder).resolve()) for folder in isolation.folders}
+    covers = _existing(("/tmp", "/var/tmp"))  # noqa: S108
+    own = _existing(isolation.folders)
+    hidden = _existing(isolation.hidden) - own
+    # A file, as a library in an archive, can be seen only where nothing is covered.
+    visible = set(filter(os.path.isdir, _existing(isolation.visible))) - {*hidden, *own, *covers}
+    protected = _existing(isolation.protected) - own
+    hiding = []
     with ExitStack() as stack:
 
         def opened(path: str) -> str:
@@ -350,32 +355,31 @@ def _mount_private(isolation: Isolation) -> list[str]:
             return f"/proc/self/fd/{descriptor}"
 
         # All are opened before the first is covered.
-        visible = (*isolation.folders, *isolation.visible, *isolation.protected)
-        kept = {path: opened(path) for path in _outermost(visible)}
-        protected = {path: opened(path) for path in _outermost(isolation.protected)}
+        sources = {path: opened(path) for path in (*own, *visible, *protected)}
         temporary = opened(isolation.temporary) if isolation.temporary else None
-        for place in covers:
-            if temporary is None:
-                _mount("tmpfs", place, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=1777")
-            else:
-                _mount(temporary, place, "", _MS_BIND)
-        # What a cover has covered already is hidden.
-        folders = [place for place in hidden_folders if Path(place).is_dir()]
-        for place in folders:
-            _mount("tmpfs", place, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0711,size=1m")
-        for place in hidden:
-            if Path(place).exists():
-                _mount(os.devnull, place, "", _MS_BIND)
-        for path, source in kept.items():
-            covered = any(_below(path, place) for place in (*covers, *folders))
-            if covered:
-                _make_mount_point(path)
-            if covered or path in own:
-                _mount(source, path, "", _MS_BIND | _MS_REC)
-        for place in folders:
-            _mount("", place, "", _READ_ONLY)
-        _protect(protected)
-    writable = [*covers, *(path for path in kept if path in own)]
+        # What lies in a place is there to be seen, or it is covered; of places in places the
+        # innermost decides.
+        covering: dict[str, bool] = {}
+        # From the outside in, so that none is covered by what surrounds it.
+        for place in sorted({*covers, *hidden, *sources}):
+            covered = _innermost(place, covering)
+            if place in sources:
+                if covered:
+                    _make_mount_point(place)
+                if covered or place in own or place in protected:
+                    _mount(sources[place], place, "", _MS_BIND | _MS_REC)
+                covering[place] = False
+                continue
+            covering[place] = True
+            if place in covers and not covered:
+                _mount_temporary(temporary, place)
+            elif not covered and _hide(place):
+                hiding.append(place)
+    for place in hiding:
+        _mount("", place, "", _READ_ONLY)
+    for place in protected:
+        _set_read_only(place, on=True, recursive=True)
+    writable = [*covers, *own]
     if Path("/dev/shm").is_dir():  # noqa: S108 - what is mounted is nobody else's
         size = f",size={isolation.shared_memory}" if isolation.shared_memory else ""
         _mount("tmpfs", "/dev/shm", "tmpfs", _MS_NOSUID | _MS_NODEV, f"mode=1777{size}")  # noqa: S108
@@ -383,11 +387,30 @@ def _mount_private(isolation: Isolation) -> list[str]:
     return writable
 
 
-def _protect(sources: dict[str, str]) -> None:
-    """Let nothing be written in these folders, each given with where it is mounted from."""
-    for path, source in sources.items():
-        _mount(source, path, "", _MS_BIND | _MS_REC)
-        _set_read_only(path, on=True, recursive=True)
+def _mount_temporary(source: str | None, place: str) -> None:
+    if source is None:
+        _mount("tmpfs", place, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=1777")
+    else:
+        _mount(source, place, "", _MS_BIND)
+
+
+def _hide(place: str) -> bool:
+    """Cover it by nothing; whether it is a folder, in which one may still make mount points."""
+    if Path(place).is_dir():
+        _mount("tmpfs", place, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0711,size=1m")
+        return True
+    _mount(os.devnull, place, "", _MS_BIND)
+    return False
+
+
+def _existing(paths: Sequence[str]) -> set[str]:
+    return {str(Path(path).resolve()) for path in paths if Path(path).exists()}
+
+
+def _innermost(place: str, covering: Mapping[str, bool]) -> bool:
+    """What holds of the innermost of some places in which this one lies."""
+    around = map(str, Path(place).parents)
+    return next((covering[path] for path in around if path in covering), False)
 
 
 def _make_mount_point(path: str) -> None:
@@ -395,19 +418,6 @@ def _make_mount_point(path: str) -> None:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise IsolationError(f"{path}: {error.strerror}") from error
-
-
-def _outermost(paths: tuple[str, ...]) -> list[str]:
-    """Existing folders, resolved, without those that lie in another one of them."""
-    found: list[str] = []
-    for path in sorted({str(Path(path).resolve()) for path in paths}):
-        if Path(path).is_dir() and not any(_below(path, other) for other in found):
-            found.append(path)
-    return found
-
-
-def _below(path: str, folder: str) -> bool:
-    return path.startswith(folder.rstrip("/") + "/")
 
 
 def _set_read_only(place: str, *, on: bool, recursive: bool) -> None:

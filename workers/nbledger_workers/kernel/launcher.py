@@ -351,11 +351,15 @@ def _show(environment: dict[str, str]) -> None:
 
 
 def _make_own() -> None:
-    """Give up what forked processes must not share: random states, the temporary folder's name."""
+    """Give up what forked processes must not share: random states, a secret, a folder's name."""
     if "random" in sys.modules:
         sys.modules["random"].seed()
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()
+    if "multiprocessing.process" in sys.modules:
+        # What lets others in to managers and listeners.
+        process = sys.modules["multiprocessing.process"].current_process()
+        process.authkey = os.urandom(32)
     if "tempfile" in sys.modules:
         sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
     time.tzset()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import json
 import os
@@ -293,10 +294,14 @@ def shared(python: str, environment: Mapping[str, str]) -> Launcher:
     with _lock:
         found = _shared.get(key)
         if found is None or not found.alive:
+            if found is not None:
+                atexit.unregister(found.close)
+                found.close()
             base = {**child_environment(), **wanted}
             if "HOME" not in base:
                 base["HOME"] = str(Path.home())
             for name in _at_start(base).keys() - wanted.keys():
                 del base[name]
             found = _shared[key] = Launcher(KERNEL_MODULES, python=python, environment=base)
+            atexit.register(found.close)
         return found

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from nbledger_domain.words import counted
 from nbledger_workers.kernel.protocol import Limits, Outcome
 
 #: Outcomes that say that a run was ended because it passed a limit.
@@ -51,7 +52,7 @@ def check(limits: Limits, used: Used) -> Exceeded | None:
         return Exceeded(
             Outcome.CPU_LIMIT,
             f"the run used {used.cpu_seconds:.1f} seconds of CPU time;"
-            f" the limit is {limits.cpu_seconds:g} seconds",
+            f" the limit is {counted(limits.cpu_seconds, 'second')}",
         )
     if limits.processes and used.processes > limits.processes:
         return Exceeded(
@@ -65,15 +66,6 @@ def check(limits: Limits, used: Used) -> Exceeded | None:
             f" the limit is {_size(limits.disk_bytes)}",
         )
     return None
-
-
-def memory_ended(limits: Limits, peak_bytes: int) -> Exceeded:
-    """The limit that the system itself enforced, by ending the kernel."""
-    return Exceeded(
-        Outcome.MEMORY_LIMIT,
-        f"the run needed more memory than its limit of {_size(limits.memory_bytes)}"
-        f" ({_size(peak_bytes)} were seen)",
-    )
 
 
 def process_limits(limits: Limits) -> dict[str, int]:

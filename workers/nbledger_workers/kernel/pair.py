@@ -25,6 +25,7 @@ from nbledger_workers.kernel.launchers import Forked, Launcher
 from nbledger_workers.kernel.protocol import (
     PREFIX_BYTES,
     AnyUp,
+    Dismiss,
     DownMessage,
     KernelStarted,
     Launch,
@@ -177,6 +178,7 @@ class Pair:
             else:
                 self._process = await asyncio.create_subprocess_exec(
                     sys.executable,
+                    "-P",
                     "-m",
                     "nbledger_workers.kernel",
                     str(os.getpid()),
@@ -274,6 +276,7 @@ class Pair:
         all is killed at once.
         """
         if clean:
+            self.send_soon(Dismiss())
             clean = await self._ended(_EXIT_SECONDS)
         if self._next is not None:
             self._next.cancel()
@@ -315,8 +318,6 @@ def new_launch(
     folder: Path,
     kernel_name: str,
     *,
-    env: Mapping[str, str] | None = None,
-    startup_timeout: float = 60.0,
     process_limits: Mapping[str, int] | None = None,
     confine: Callable[[Path, Path], Isolation] | None = None,
     environment: Environment | None = None,
@@ -330,19 +331,15 @@ def new_launch(
     if confine is not None:
         (folder / ".tmp").mkdir(mode=0o700, exist_ok=True)
         isolation = confine(folder, runtime_dir)
-    given = dict(env or {})
-    if environment is not None:
-        given |= _variables(environment)
-        if isolation is not None:
-            isolation = replace(isolation, protected=(str(environment.folder),))
+    if environment is not None and isolation is not None:
+        isolation = replace(isolation, protected=(str(environment.folder),))
     return Launch(
         runtime_dir=str(runtime_dir),
         token=uuid.uuid4().hex,
         working_dir=str(folder),
         kernel_name=kernel_name,
         python="" if environment is None else str(environment.python),
-        env=given,
-        startup_timeout=startup_timeout,
+        env={} if environment is None else _variables(environment),
         process_limits=dict(process_limits or {}),
         isolation=None if isolation is None else isolation.to_json(),
     )

@@ -32,7 +32,6 @@ log = structlog.get_logger(__name__)
 #: A kernel that was not needed for so long is one too many.
 IDLE_SECONDS: Final = 60.0
 _DELAYS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-_START_SECONDS: Final = 60.0
 # A start takes a processor for a while, which the run that has just taken a kernel needs more.
 _REFILL_AFTER_SECONDS: Final = 0.15
 
@@ -109,13 +108,11 @@ class KernelPool:
         launchers: Launchers | None = None,
         process_limits: Mapping[str, int] | None = None,
         confine: Callable[[Path, Path], Isolation] | None = None,
-        startup_timeout: float = _START_SECONDS,
     ) -> None:
         self._folder = folder
         self._launchers = launchers
         self._process_limits = dict(process_limits or {})
         self._confine = confine
-        self._startup_timeout = startup_timeout
         now = time.monotonic()
         self._shelves = {
             name: _Shelf(name, Sizing(minimum, maximum, now=now, eager=eager))
@@ -202,14 +199,16 @@ class KernelPool:
             except BaseException:
                 if pair in shelf.starting:
                     del shelf.starting[pair]
-                    await finish_even_if_cancelled(self._end(pair))
+                    await self._end(pair)
                 raise
             if pair not in shelf.starting:
                 return True
             del shelf.starting[pair]
             if not is_ready:
-                message = await pair.receive()
-                await self._end(pair)
+                try:
+                    message = await pair.receive()
+                finally:
+                    await self._end(pair)
                 detail = message.detail if isinstance(message, RunFinished) else pair.last_words()
                 self._failed(shelf, detail)
                 return False
@@ -239,7 +238,6 @@ class KernelPool:
         launch = new_launch(
             folder,
             kernel_name,
-            startup_timeout=self._startup_timeout,
             process_limits=self._process_limits,
             confine=self._confine,
             environment=environment,
@@ -251,8 +249,7 @@ class KernelPool:
             raise
 
     async def _end(self, pair: Pair) -> None:
-        await pair.close(clean=False)
-        await asyncio.to_thread(shutil.rmtree, pair.folder, ignore_errors=True)
+        await finish_even_if_cancelled(_end(pair))
 
     def _empty(self, shelf: _Shelf) -> list[Pair]:
         pairs = [*shelf.ready, *shelf.starting]
@@ -264,6 +261,11 @@ class KernelPool:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _end(pair: Pair) -> None:
+    await pair.close(clean=False)
+    await asyncio.to_thread(shutil.rmtree, pair.folder, ignore_errors=True)
 
 
 def _private_bytes(pair: Pair) -> int:

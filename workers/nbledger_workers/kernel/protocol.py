@@ -15,6 +15,8 @@ import msgspec
 _LENGTH: Final = struct.Struct(">I")
 PREFIX_BYTES: Final = _LENGTH.size
 
+#: How long a kernel may take to start.
+START_SECONDS: Final = 60.0
 #: The largest frame either side accepts.
 MAX_FRAME_BYTES: Final = 512 * 1024 * 1024
 
@@ -86,15 +88,14 @@ class RunNotebook(DownMessage, frozen=True, kw_only=True):
 
     `notebook` is nbformat 4 JSON; `cells_to_run` are indices into its cells. `kernel_name` is a
     kernelspec's. `timeout` bounds the whole run, the start of the kernel included;
-    `cell_timeout` each cell; `startup_timeout` the start: seconds, None for no bound.
+    `cell_timeout` each cell: seconds, None for no bound.
     `working_dir` must exist; it becomes the kernel's current directory and holds its home and
-    temporary folder. `env` is added to the allow-listed environment. A kernel that waited in a
-    pool has a folder of its own and knows no `env`. `context` is the JSON of what the notebook may
-    know of its run: it is written to the run file before the first cell. Outputs of a cell beyond
-    `max_output_bytes` or `max_outputs`, or of all cells beyond `max_output_bytes_per_run`, are
-    dropped and the cell is flagged `truncated`. With `save_intermediate_results` what a cell puts
-    out is reported while it runs. `grace` is the time in seconds between SIGINT, SIGTERM and
-    SIGKILL for a cell that must stop.
+    temporary folder. A kernel of a pool has a folder of its own. `context` is the JSON of what the
+    notebook may know of its run: it is written to the run file before the first cell. Outputs of a
+    cell beyond `max_output_bytes` or `max_outputs`, or of all cells beyond
+    `max_output_bytes_per_run`, are dropped and the cell is flagged `truncated`. With
+    `save_intermediate_results` what a cell puts out is reported while it runs. `grace` is the time
+    in seconds between SIGINT, SIGTERM and SIGKILL for a cell that must stop.
 
     A cell of `held_cells` is reported as started and goes to the kernel only after `Confirm`;
     one `Confirm` frees them all.
@@ -106,10 +107,8 @@ class RunNotebook(DownMessage, frozen=True, kw_only=True):
     kernel_name: str = "python3"
     timeout: float | None = None
     cell_timeout: float | None = None
-    startup_timeout: float = 60.0
     continue_on_error: bool = False
     capture_outputs: bool = True
-    env: dict[str, str] = {}
     save_intermediate_results: bool = True
     max_output_bytes: int = 20_000_000
     max_output_bytes_per_run: int = 200_000_000
@@ -136,7 +135,6 @@ class Launch(DownMessage, frozen=True, kw_only=True):
     kernel_name: str = "python3"
     python: str = ""
     env: dict[str, str] = {}
-    startup_timeout: float = 60.0
     process_limits: dict[str, int] = {}
     isolation: dict[str, Any] | None = None
 
@@ -149,6 +147,10 @@ class Cancel(DownMessage, frozen=True):
 
 class Confirm(DownMessage, frozen=True):
     """It is recorded that cells run: those that are held may go to the kernel."""
+
+
+class Dismiss(DownMessage, frozen=True):
+    """The end of the run is recorded: the kernel may be ended, which takes it a while."""
 
 
 class UpMessage(msgspec.Struct, frozen=True, tag=True):
@@ -261,7 +263,7 @@ class RunFinished(UpMessage, frozen=True, kw_only=True):
     disk_bytes: int = 0
 
 
-AnyDown = Launch | RunNotebook | Cancel | Confirm
+AnyDown = Launch | RunNotebook | Cancel | Confirm | Dismiss
 AnyUp = (
     KernelStarted
     | CellStarted

@@ -21,8 +21,8 @@ from jupyter_client.manager import AsyncKernelManager
 
 from nbledger_workers.kernel import processes
 from nbledger_workers.kernel.environment import kernel_environment
+from nbledger_workers.kernel.last_words import last_words
 from nbledger_workers.kernel.launchers import Forked
-from nbledger_workers.kernel.outputs import clean
 from nbledger_workers.kernel.protocol import KernelStarted, Launch
 from nbledger_workers.kernel.provisioner import ZygoteProvisioner
 from nbledger_workers.kernel.specs import InterpreterKernelSpecManager
@@ -33,8 +33,12 @@ _KILL_SECONDS: Final = 5.0
 _STDERR_TAIL_BYTES: Final = 8_000
 
 
-# Not an expression of its own: what it shows would become the user's last result.
-_WARM_UP: Final = "get_ipython().display_formatter.format(0); print(end='')"
+# Not an expression of its own: what it shows would become the user's last result. After a clean
+# SystemExit nobody is to be told how else a person would leave IPython.
+_WARM_UP: Final = (
+    "get_ipython().display_formatter.format(0); print(end='');"
+    " __import__('warnings').filterwarnings('ignore', 'To exit: use ')"
+)
 
 
 class StartError(Exception):
@@ -99,7 +103,7 @@ class Kernel:
         except NoSuchKernel:
             raise StartError(f"no kernelspec named {launch.kernel_name!r} is installed") from None
         assert spec is not None  # noqa: S101 - or it would have raised
-        environment = kernel_environment(os.environ, launch.env, working_dir)
+        environment = kernel_environment(os.environ, working_dir)
         environment[processes.TOKEN_VARIABLE] = launch.token
         environment["JUPYTER_RUNTIME_DIR"] = launch.runtime_dir
         _copy_font_cache(Path(environment["HOME"]))
@@ -236,8 +240,8 @@ class Kernel:
         """The end of what the kernel wrote to stderr, for a message."""
         if self._stderr_pipe is not None:
             self._read_stderr(self._stderr_pipe)
-        text = clean(self._stderr.decode("utf-8", "replace")).strip()
-        return f": {text[-2000:]}" if text else ""
+        text = last_words(self._stderr)
+        return f": {text}" if text else ""
 
     async def end(self, *, politely: bool) -> None:
         """End the kernel, politely for its exit hooks and then by force; nothing of it is left."""

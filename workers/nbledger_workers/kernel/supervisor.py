@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from pathlib import Path
 from typing import Final
 
+from nbledger_domain.words import counted
 from nbledger_workers.kernel.cells import Cells, Send
 from nbledger_workers.kernel.environment import run_file
 from nbledger_workers.kernel.outputs import clean
-from nbledger_workers.kernel.protocol import Launch, Outcome, RunFinished, RunNotebook
+from nbledger_workers.kernel.protocol import (
+    START_SECONDS,
+    Launch,
+    Outcome,
+    RunFinished,
+    RunNotebook,
+)
 from nbledger_workers.kernel.startup import Kernel, StartError
 from nbledger_workers.kernel.stop import Stop
 from nbledger_workers.kernel.usage import UsageSampler
@@ -54,7 +62,7 @@ class Supervisor:
                 request.timeout,
                 self._stop.set,
                 Outcome.TIMED_OUT,
-                f"the run took longer than {request.timeout:g} seconds",
+                f"the run took longer than {counted(request.timeout, 'second')}",
             )
         self._asked.set()
 
@@ -132,10 +140,11 @@ class Supervisor:
         starting = asyncio.create_task(kernel.start())
         stopping = asyncio.create_task(self._stop.event.wait())
         dying = asyncio.create_task(kernel.died.wait())
-        limit = self._launch.startup_timeout
         try:
             await asyncio.wait(
-                {starting, stopping, dying}, timeout=limit, return_when=asyncio.FIRST_COMPLETED
+                {starting, stopping, dying},
+                timeout=START_SECONDS,
+                return_when=asyncio.FIRST_COMPLETED,
             )
             if starting.done() and starting.exception() is None:
                 await self._send(starting.result())
@@ -146,9 +155,8 @@ class Supervisor:
             elif kernel.died.is_set():
                 raise StartError(f"the kernel ended before it was ready{kernel.last_words()}")
             else:
-                raise StartError(
-                    f"the kernel was not ready within {limit:g} seconds{kernel.last_words()}"
-                )
+                late = f"the kernel was not ready within {START_SECONDS:g} seconds"
+                raise StartError(late + kernel.last_words())
         finally:
             for task in (starting, stopping, dying):
                 task.cancel()
@@ -168,6 +176,12 @@ class Supervisor:
             await asyncio.gather(*waiting, return_exceptions=True)
 
     def _write_run_file(self, request: RunNotebook) -> None:
-        path = run_file(Path(self._launch.working_dir))
+        folder = Path(self._launch.working_dir)
+        path = run_file(folder)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         path.write_bytes(request.context)
+        owner = folder.stat()
+        if owner.st_uid != os.geteuid():
+            # The kernel runs as another user, who owns the folder by now.
+            for each in (path.parent, path):
+                os.chown(each, owner.st_uid, owner.st_gid, follow_symlinks=False)

@@ -1,0 +1,162 @@
+"""Workers that are no root, and workers whose kernels are another user."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+from support.executions import Stage, make_settings, stage
+from support.workers import worker_process
+
+from nbledger_domain.events import decode
+from nbledger_domain.execution import Execution, TerminationCode
+from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
+from nbledger_infrastructure.settings import Settings
+from nbledger_workers.kernel.isolation import Isolation, available
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+
+_LOCK_UP = (
+    "echo 0 > /proc/sys/user/max_user_namespaces &&"
+    ' exec setpriv --no-new-privs --inh-caps=-all --ambient-caps=-all "$@"'
+)
+# Runs the command after it as an ordinary user, who is the same one for files, has no rights and
+# can get none: neither by a set user id nor in a user namespace.
+ORDINARY = (
+    "unshare",
+    "--user",
+    "--map-user=1000",
+    "--map-group=1000",
+    "--keep-caps",
+    "sh",
+    "-c",
+    _LOCK_UP,
+    "sh",
+)
+TELL = """
+import json, os, tempfile
+given = json.load(open(os.environ["NBLEDGER_RUN_FILE"]))["parameters"]
+open("made.txt", "w").write("here")
+tempfile.TemporaryFile().close()
+print(json.dumps([os.getuid(), os.getgroups(), given, os.readlink("/proc/self/ns/pid")]))
+"""
+
+
+PROCESSES = str(Path("/proc/self/ns/pid").readlink())
+
+
+@functools.cache
+def _why_not_ordinary() -> str:
+    if shutil.which("unshare") is None or shutil.which("setpriv") is None:
+        return "the programs unshare and setpriv are needed"
+    tried = subprocess.run([*ORDINARY, "id", "-u"], capture_output=True, check=False, timeout=20)
+    return "" if tried.stdout == b"1000\n" else tried.stderr.decode()
+
+
+needs_ordinary_user = pytest.mark.skipif(bool(_why_not_ordinary()), reason=_why_not_ordinary())
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can take another user")
+
+
+@pytest.fixture
+async def scene(
+    database_dsn: str, kafka: str, topic_prefix: str, service_dir: Path
+) -> AsyncIterator[Stage]:
+    async with stage(make_settings(database_dsn, kafka, topic_prefix, service_dir)) as made:
+        yield made
+
+
+@pytest.fixture
+def ordinary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that this test starts as processes are an ordinary user's."""
+    program = tmp_path / "python"
+    quoted = " ".join(f"'{word}'" for word in (*ORDINARY, sys.executable))
+    program.write_text(f'#!/bin/sh\nexec {quoted} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+
+def with_worker(scene: Stage, **options: Any) -> Settings:
+    changed = msgspec.structs.replace(scene.settings.worker, **options)
+    return msgspec.structs.replace(scene.settings, worker=changed)
+
+
+async def told(scene: Stage, execution_id: UUID) -> Any:
+    """What the first cell has printed, which is JSON."""
+    first, *others = await scene.history(execution_id)
+    for each in others:
+        event = decode(
+            each.type,
+            each.data or b"",
+            stream_id=each.stream_id,
+            version=each.version,
+            occurred_at=each.occurred_at,
+        )
+        if isinstance(event, Execution.CellExecuted):
+            assert event.error is None, event.error
+            scope = Scope(first.tenant_id, first.project_id, first.subject_id)
+            artifacts = ArtifactStore(open_store(scene.settings.artifacts.url))
+            (form,) = event.outputs[0].representations
+            return json.loads(await artifacts.get(scope, form.digest))
+    raise AssertionError("no cell has run")
+
+
+@needs_ordinary_user
+@pytest.mark.usefixtures("ordinary")
+@pytest.mark.parametrize("options", [{}, {"isolation": "process", "run_as": "1000"}], ids=str)
+async def test_an_ordinary_user_runs_notebooks_with_what_there_is(
+    scene: Stage, options: dict[str, str]
+) -> None:
+    execution_id = await scene.request(TELL, parameters={"given": 1})
+    async with worker_process(with_worker(scene, **options), str(uuid4())):
+        await scene.command(execution_id)
+        execution = await scene.until(execution_id, seconds=60)
+    assert execution.termination_code is TerminationCode.SUCCESS
+    user, _, given, processes = await told(scene, execution_id)
+    assert (user, given) == (1000, {"given": 1})
+    assert processes == PROCESSES
+
+
+@needs_ordinary_user
+@pytest.mark.usefixtures("ordinary")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"isolation": "namespaces"}, 'worker.isolation = "namespaces" cannot be had'),
+        ({"run_as": "nobody"}, "worker.run_as = 'nobody' needs a worker that is root"),
+    ],
+    ids=str,
+)
+async def test_without_what_it_must_have_it_does_not_start(
+    scene: Stage, tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    log = tmp_path / "log"
+    with pytest.raises(AssertionError):
+        async with worker_process(with_worker(scene, **options), str(uuid4()), log=log):
+            pass
+    assert f"IsolationMissingError: {message}" in log.read_text()
+
+
+@needs_root
+@pytest.mark.parametrize("level", ["process", "namespaces"])
+async def test_root_runs_notebooks_as_another_user(scene: Stage, level: str) -> None:
+    if available(Isolation(level=level)) is not None:
+        pytest.skip("this machine offers no namespaces")
+    execution_id = await scene.request(TELL, parameters={"given": 1})
+    async with scene.worker(isolation=level, run_as="65534"):
+        await scene.command(execution_id)
+        execution = await scene.until(execution_id, seconds=60)
+    assert execution.termination_code is TerminationCode.SUCCESS
+    *who, processes = await told(scene, execution_id)
+    assert who == [65534, [], {"given": 1}]
+    shared = processes == PROCESSES
+    assert shared == (level == "process")

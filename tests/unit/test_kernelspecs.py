@@ -1,0 +1,40 @@
+"""The kernel that a notebook's metadata names."""
+
+from typing import Any
+
+import pytest
+
+from nbledger_infrastructure.kernelspecs import kernel_type_of, with_kernelspec
+from nbledger_infrastructure.settings import Worker
+
+USUAL = Worker().kernels
+OTHERS = {"python3": "python3", "r": "R-4", "gpu": "cuda", "small": "python3"}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "kernel_type"),
+    [
+        ({"kernelspec": {"name": "ir", "display_name": "R", "language": "R"}}, "r"),
+        ({"kernelspec": {"name": "mine", "display_name": "P"}, "language_info": {"name": "python"}},
+         "python3"),
+        ({"kernelspec": {"name": "scala", "display_name": "S"}}, "scala"),
+        ({"kernelspec": {"name": "almond", "language": "Scala"}}, "scala"),
+        ({"kernelspec": "ir", "language_info": ["R"]}, None),
+        ({"language_info": {"name": "cobol"}}, None),
+        ({}, None),
+    ],
+)  # fmt: skip
+def test_the_kernel_type_is_read_from_the_metadata(
+    metadata: dict[str, Any], kernel_type: str | None
+) -> None:
+    assert kernel_type_of(metadata, USUAL) == kernel_type
+
+
+@pytest.mark.parametrize("kernels", [USUAL, OTHERS])
+def test_what_is_written_is_read_again(kernels: dict[str, str]) -> None:
+    for kernel_type, name in kernels.items():
+        metadata = with_kernelspec({"title": "x"}, kernel_type, kernels)
+        assert metadata["title"] == "x"
+        assert metadata["kernelspec"]["name"] == name
+        if list(kernels.values()).count(name) == 1:
+            assert kernel_type_of(metadata, kernels) == kernel_type
