@@ -80,7 +80,7 @@ def listed(
         others = [(each.content, each.file_name, each.role) for each in alternatives(artifact)]
         files += [
             ManifestFile(
-                path=unique_name(f"{folder}/{safe_file_name(file_name)}", taken),
+                path=unique_name(f"{folder}/{_path(artifact, file_name)}", taken),
                 kind=artifact.kind,
                 content_type=content.content_type,
                 size=content.size,
@@ -93,6 +93,13 @@ def listed(
             for content, file_name, role in (main, *others)
         ]
     return files
+
+
+def _path(artifact: Artifact, file_name: str) -> str:
+    """Where a file lies: as it did in the notebook's folder, if it was there."""
+    path = artifact.attributes.get("path")
+    parts = path.split("/") if isinstance(path, str) else [file_name]
+    return "/".join(safe_file_name(part) for part in parts)
 
 
 def stream(

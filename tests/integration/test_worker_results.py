@@ -244,7 +244,7 @@ Path("outputs/empty").touch()
 
 
 async def test_models_reports_metrics_and_files_are_kept(scene: Stage) -> None:
-    execution_id = await scene.request(_HAND_BACK + _VARIOUS, _MORE)
+    execution_id = await scene.request(_HAND_BACK, _VARIOUS, _MORE)
     async with scene.worker():
         await scene.command(execution_id)
         assert (await scene.until(execution_id, seconds=90)).status is ExecutionStatus.COMPLETED
@@ -257,7 +257,8 @@ async def test_models_reports_metrics_and_files_are_kept(scene: Stage) -> None:
     (other,) = model.attributes["alternatives"]
     form = Representation(other["contentType"], other["digest"], other["size"])
     assert (other["role"], await content(scene, execution_id, form)) == ("skops", b"skops")
-    assert found["findings"].attributes == {"format": "markdown"}
+    assert model.attributes["cellId"] == "cell-002"
+    assert found["findings"].attributes == {"format": "markdown", "cellId": "cell-002"}
     table = found["sub/table.csv"]
     assert (table.kind, table.file_name, table.content.content_type, table.attributes) == (
         "file",

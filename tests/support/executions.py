@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
+from support.kernels import launchers
 
 from nbledger_domain.cells import Cell
 from nbledger_domain.events import decode
@@ -257,7 +258,10 @@ class Stage:
 
     @asynccontextmanager
     async def worker(self, *, wait: bool = True, **options: Any) -> AsyncIterator[asyncio.Event]:
-        """A worker in this process, ready (unless told not to wait), stopped at the end."""
+        """A worker in this process, ready (unless told not to wait), stopped at the end.
+
+        Its kernels are forked by the launchers of this process.
+        """
         async with _running(worker.run, self._with(options), wait=wait) as ready:
             yield ready
 
@@ -356,7 +360,9 @@ async def stage(config: settings.Settings) -> AsyncIterator[Stage]:
     store = EventStore(pool)
     await store.start()
     try:
-        yield Stage(config, pool, store)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(worker, "Launchers", launchers)
+            yield Stage(config, pool, store)
     finally:
         await store.close()
         await pool.close()

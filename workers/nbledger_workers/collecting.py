@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
+import datetime as dt
 import mimetypes
 import re
 import tempfile
@@ -24,7 +26,7 @@ from nbledger_workers.claims import Claim
 from nbledger_workers.datasets import InvalidTableError
 from nbledger_workers.kernel.environment import outputs_folder, results_folder
 from nbledger_workers.results import EnrichedDataset, InvalidResultError, Metric, ResultFile
-from nbledger_workers.run_folder import Copied, RefusedError
+from nbledger_workers.run_folder import Copied, Mark, RefusedError
 from nbledger_workers.steps import Step
 
 log = structlog.get_logger(__name__)
@@ -72,10 +74,15 @@ class Collector:
         self._file_bytes = limits.artifact_mb_per_file * 1_000_000 or _UNLIMITED
         self._bytes_left = limits.artifact_mb_per_run * 1_000_000 or _UNLIMITED
         self._files_left = limits.artifacts_per_run or _UNLIMITED
-        self._seen: dict[str, tuple[int, int]] = {}
+        self._seen: dict[str, Mark] = {}
         self._read = 0
         self._metrics: set[str] = set()
         self._warned = 0
+        self._ends: list[tuple[int, str]] = []
+
+    def cell_ended(self, cell_id: str, at: dt.datetime) -> None:
+        """What was handed back until then, and after the cell before it, is this cell's."""
+        self._ends.append((int(at.timestamp() * 1e9), cell_id))
 
     async def handed_back(self, folder: Path) -> list[Step]:
         """The results that were handed back since the last time."""
@@ -99,7 +106,8 @@ class Collector:
                         if self._read == _MOST_RESULTS + 1:
                             steps += self.warning("Of too many results the later are not kept.")
                         break
-                    steps += await self._take(place, name, metrics, Path(private))
+                    cell_id = self._cell_at(mark.written_ns)
+                    steps += await self._take(place, name, cell_id, metrics, Path(private))
         if metrics:
             epoch, at = self._claim.epoch, clock.now()
             steps.append(lambda execution: execution.log_metrics(epoch, metrics, at=at))
@@ -137,8 +145,13 @@ class Collector:
         epoch, at = self._claim.epoch, clock.now()
         return [lambda execution: execution.warn(epoch, text, at=at)]
 
+    def _cell_at(self, time_ns: int) -> str | None:
+        """The cell that ran at this time; none where it has not ended."""
+        place = bisect.bisect_left(self._ends, (time_ns, ""))
+        return self._ends[place][1] if place < len(self._ends) else None
+
     async def _take(
-        self, place: int, name: str, metrics: dict[str, float], private: Path
+        self, place: int, name: str, cell_id: str | None, metrics: dict[str, float], private: Path
     ) -> list[Step]:
         try:
             content = run_folder.read(place, name, limit=results.MAX_BYTES)
@@ -182,6 +195,8 @@ class Collector:
                 kind, attributes = "file", {}
         else:
             attributes = results.attributes(result)
+        if cell_id is not None:
+            attributes["cellId"] = cell_id
         if alternatives:
             attributes["alternatives"] = [
                 {

@@ -403,6 +403,7 @@ class Run:
             for message in batch:
                 steps += await translator.steps(message)
                 if isinstance(message, CellFinished):
+                    self._note_end(message, planned)
                     steps += await self._handed_back()
             last = confirmed and _is_last(batch[-1], planned)
             # The end follows at once: likewise.
@@ -422,6 +423,11 @@ class Run:
                 # Whatever follows would run with other values than were asked for.
                 self._kernel.cancel("The parameters failed.")
         return []
+
+    def _note_end(self, message: CellFinished, planned: Plan) -> None:
+        cell = planned.cells.get(message.index)
+        if cell is not None and message.ended is not None and self._collector is not None:
+            self._collector.cell_ended(cell.cell_id, message.ended)
 
     async def _handed_back(self) -> list[Step]:
         """What cells have handed back, where it is to be seen before the run ends."""

@@ -32,6 +32,13 @@ class Copied(NamedTuple):
     size: int
 
 
+class Mark(NamedTuple):
+    """What changes when another file takes a name's place."""
+
+    inode: int
+    written_ns: int
+
+
 @contextmanager
 def opened_folder(run_folder: Path, below: str) -> Iterator[int | None]:
     """A descriptor of a folder of the run's; None where there is none, or a link on the way."""
@@ -50,14 +57,14 @@ def opened_folder(run_folder: Path, below: str) -> Iterator[int | None]:
         os.close(descriptor)
 
 
-def names(folder: int) -> list[tuple[str, tuple[int, int]]]:
-    """Names in the folder, sorted, each with what changes when another file takes its place."""
+def names(folder: int) -> list[tuple[str, Mark]]:
+    """Names in the folder, sorted."""
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:
             with suppress(OSError):
                 status = entry.stat(follow_symlinks=False)
-                found.append((entry.name, (status.st_ino, status.st_mtime_ns)))
+                found.append((entry.name, Mark(status.st_ino, status.st_mtime_ns)))
     return sorted(found)
 
 

@@ -133,8 +133,9 @@ class _Reading:
         raw = self._strings(first)
         self._dialect_checked(first, raw)
         guessed = self._frame(first.content, None)
+        codes = raw.select(_is_code(pl.all())).row(0, named=True)
         types = {
-            name: pl.String() if _is_code(raw[name]) or dtype == pl.Null else dtype
+            name: pl.String() if codes[name] or dtype == pl.Null else dtype
             for name, dtype in guessed.schema.items()
         }
         self.schema = pl.Schema(types)
@@ -255,9 +256,22 @@ class _Reading:
         self.schema = pl.Schema(types)
 
     def _frame(self, content: bytes, schema: pl.Schema | None) -> pl.DataFrame:
-        options: dict[str, Any] = {"schema": schema} if schema else {"infer_schema_length": None}
+        """Raises polars' errors, also where a column of integers has a code."""
         if schema is None:
-            options["new_columns"] = self._dialect.names
+            return self._read(content, infer_schema_length=None, new_columns=self._dialect.names)
+        integers = [name for name, dtype in schema.items() if dtype.is_integer()]
+        if not integers:
+            return self._read(content, schema=schema)
+        # As text first, in which it can be seen what a number would not show any more.
+        texts = dict.fromkeys(integers, pl.String())
+        frame = self._read(content, schema=pl.Schema({**schema, **texts}))
+        if any(frame.select(_is_code(pl.col(integers))).row(0)):
+            raise pl.exceptions.ComputeError("a code among the integers")
+        return frame.with_columns(
+            pl.when(pl.col(name) != "").then(pl.col(name)).cast(schema[name]) for name in integers
+        )
+
+    def _read(self, content: bytes, **options: Any) -> pl.DataFrame:
         return pl.read_csv(
             content,
             has_header=False,
@@ -271,9 +285,9 @@ class _MisfitError(Exception):
     """A value does not fit the type of its column."""
 
 
-def _is_code(values: pl.Series) -> bool:
-    """Whether these are numbers by their looks only, such as 00017: the zeros mean something."""
-    return bool(values.str.contains(_LEADING_ZERO).any())
+def _is_code(values: pl.Expr) -> pl.Expr:
+    """Whether any is a number by its looks only, such as 00017: the zeros mean something."""
+    return values.str.contains(_LEADING_ZERO).any()
 
 
 def _wider(dtype: pl.DataType, values: pl.Series) -> pl.DataType:
@@ -283,5 +297,6 @@ def _wider(dtype: pl.DataType, values: pl.Series) -> pl.DataType:
     misfits = values.filter(
         values.is_not_null() & values.str.strip_chars().cast(pl.Int64, strict=False).is_null()
     )
+    codes = values.to_frame().select(_is_code(pl.all())).item()
     fractions = misfits.str.contains(_FRACTION) & misfits.str.contains(r"[.eE]")
-    return pl.Float64() if fractions.all() and not _is_code(values) else pl.String()
+    return pl.Float64() if fractions.all() and not codes else pl.String()

@@ -1,0 +1,132 @@
+"""Whatever a table holds and however it was written as CSV, it is read as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import datetime as dt
+import io
+import tempfile
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbledger_domain.errors import InvalidCsvError
+from nbledger_infrastructure.datasets import csv_text
+from nbledger_infrastructure.datasets.ingest import Ingested, ingest_csv
+
+_NAMES = ("case id", "Activity", "Größe", "d")
+_ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "cp1252")
+
+_numbers = st.one_of(
+    st.integers(-(2**70), 2**70).map(str),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.sampled_from(["007", "-0", "+5", "1e3", ".5", "5.", "0", "00", "1,5", "true", "False"]),
+)
+_times = st.one_of(
+    st.dates().map(str),
+    st.datetimes().map(lambda at: at.isoformat()),
+    st.datetimes().map(lambda at: at.isoformat(sep=" ", timespec="seconds") + "Z"),
+)
+_text = st.text(
+    st.characters(codec="cp1252", exclude_characters="\0\r", exclude_categories=["Cs"]),
+    max_size=12,
+)
+_columns = st.sampled_from([_numbers, _times, _text, st.one_of(_numbers, _text, st.just(""))])
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> list[list[str]]:
+    """Rows of two to four values, most columns of one kind until late."""
+    width = draw(st.integers(2, len(_NAMES)))
+    kinds = [draw(_columns) for _ in range(width)]
+    return draw(st.lists(st.tuples(*kinds).map(list), min_size=1, max_size=40))
+
+
+def _written(
+    rows: list[list[str]], *, delimiter: str, line_end: str, quoting: Any, encoding: str
+) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter, lineterminator=line_end, quoting=quoting)
+    writer.writerow(_NAMES[: len(rows[0])])
+    writer.writerows(rows)
+    return text.getvalue().encode(encoding)
+
+
+def _ingested(content: bytes, piece_bytes: int) -> tuple[Ingested, pl.DataFrame]:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(csv_text, "PIECE_BYTES", piece_bytes),
+    ):
+        source = Path(folder) / "upload.csv"
+        source.write_bytes(content)
+        made = asyncio.run(ingest_csv(source, Path(folder)))
+        return made, pl.read_parquet(made.path)
+
+
+def _same(read: Any, written: str) -> bool:
+    if read is None:
+        return written == ""
+    if isinstance(read, str):
+        return read == written
+    if isinstance(read, bool):
+        return str(read).lower() == written.lower()
+    if isinstance(read, int):
+        digits = written.strip().lstrip("+-")
+        return read == int(written) and (digits == "0" or not digits.startswith("0"))
+    if isinstance(read, float):
+        return read == float(written)
+    if isinstance(read, dt.datetime):
+        told = dt.datetime.fromisoformat(written)
+        return read.replace(tzinfo=None) == told.replace(tzinfo=None)
+    return isinstance(read, dt.date) and read == dt.date.fromisoformat(written)
+
+
+@given(
+    tables(),
+    st.fixed_dictionaries(
+        {
+            "delimiter": st.sampled_from(csv_text.DELIMITERS),
+            "line_end": st.sampled_from(["\n", "\r\n"]),
+            "quoting": st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+            "encoding": st.sampled_from(_ENCODINGS),
+        }
+    ),
+    st.sampled_from([64, 200, 256 * 1024]),
+)
+def test_a_table_is_read_as_it_was_written(
+    rows: list[list[str]], form: dict[str, Any], piece_bytes: int
+) -> None:
+    made, table = _ingested(_written(rows, **form), piece_bytes)
+    assert made.delimiter == form["delimiter"]
+    assert table.columns == list(_NAMES[: len(rows[0])])
+    assert table.height == made.rows == len(rows)
+    for number, row in enumerate(rows):
+        for read, written in zip(table.row(number), row, strict=True):
+            assert _same(read, written), (number, read, written, table.schema)
+
+
+@given(tables(), st.integers(0, 40), st.sampled_from([64, 256 * 1024]))
+def test_a_row_with_too_many_values_is_told_by_its_number(
+    rows: list[list[str]], at: int, piece_bytes: int
+) -> None:
+    rows = [[value.replace("\n", " ") for value in row] for row in rows]
+    at = min(at, len(rows) - 1)
+    width = len(rows[0])
+    rows[at] = [*rows[at], "one more"]
+    content = _written(
+        [["x"] * width, *rows],
+        delimiter=",",
+        line_end="\n",
+        quoting=csv.QUOTE_ALL,
+        encoding="utf-8",
+    )
+    with pytest.raises(InvalidCsvError) as caught:
+        _ingested(content, piece_bytes)
+    # The header is row 1, and the row of x the second.
+    assert caught.value.row == at + 3
