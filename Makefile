@@ -101,6 +101,10 @@ kernel-r: $(VENV)/.runtime ## Install R with IRkernel from Debian's packages, fo
 kernel-scala: $(VENV)/.runtime ## Install a Scala kernel (needs Java and Maven)
 	@deploy/scala/install.sh $(VENV)
 
+.PHONY: browser
+browser: ## Install Chromium from Debian's packages, for reports as PDF
+	@deploy/browser/install.sh
+
 # --- check -----------------------------------------------------------------------------------
 
 .PHONY: test

@@ -8,14 +8,13 @@ import contextlib
 import hashlib
 import itertools
 import os
-import shutil
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import httpx
 import pytest
 from support.api import Api
+from support.browser import CHROMIUM, rendered
 from support.outcomes import Left, Shown, ended
 from support.shared_api import ServerThread, api, api_server
 
@@ -27,7 +26,6 @@ __all__ = ["api", "api_server"]
 
 SIZE = 2 * CHUNK_BYTES + 12_345
 CONTENT = os.urandom(SIZE)
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SVG = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
 
 
@@ -237,37 +235,18 @@ async def other_site() -> AsyncIterator[tuple[str, list[str]]]:
         yield url, asked
 
 
-async def rendered(browser: str, profile: Path, url: str) -> str:
-    """The page as a browser has made it, its scripts run if it runs any."""
-    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
-    process = await asyncio.create_subprocess_exec(
-        *(browser, *options, "--timeout=5000", "--dump-dom", url),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        async with asyncio.timeout(60):
-            return (await process.communicate())[0].decode()
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-
-
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 async def test_a_browser_shows_a_page_and_runs_and_loads_nothing(
     api: Api, artifacts: ArtifactStore, tmp_path: Path
 ) -> None:
-    assert CHROMIUM is not None
     async with other_site() as (other, asked):
         page = HOSTILE.format(other=other).encode()
         url = await link_to(api, artifacts, Left("report", "r.html", page, "text/html"))
-        shown = await rendered(CHROMIUM, tmp_path / "one", f"{url}&inline=1")
+        shown = await rendered(tmp_path / "one", f"{url}&inline=1")
         assert "Findings" in shown
         assert ">as written<" in shown
         assert asked == []
         # The very page does all of it where nothing holds it back.
-        unguarded = await rendered(CHROMIUM, tmp_path / "two", f"{other}/page")
+        unguarded = await rendered(tmp_path / "two", f"{other}/page")
         assert ">as written<" not in unguarded
         assert {"/page", "/leak.png", "/leak.css", "/leak.js"} <= set(asked)

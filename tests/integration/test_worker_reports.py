@@ -9,14 +9,13 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from support.browser import CHROMIUM
 from support.executions import Stage, make_settings, stage
 
 from nbledger_domain.execution import Execution, ExecutionStatus, OutputOptions
 from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_workers import browser
-
-_BROWSER = browser.find("auto")
 
 
 @pytest.fixture
@@ -70,7 +69,7 @@ async def test_a_report_tells_where_it_comes_from_and_hides_code(scene: Stage) -
 
 
 @pytest.mark.kafka
-@pytest.mark.skipif(_BROWSER is None, reason="no Chromium on this machine")
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 async def test_a_report_comes_as_pdf_too_where_there_is_a_browser(scene: Stage) -> None:
     with_pdf = await scene.request("1 + 1", output_options=OutputOptions(generate_report=True))
     async with scene.worker(report_browser="auto"):
@@ -99,7 +98,7 @@ async def test_a_browser_that_fails_costs_the_pdf_and_not_the_run(scene: Stage) 
     assert warned == ["The report could not be made as PDF."]
 
 
-@pytest.mark.skipif(_BROWSER is None, reason="no Chromium on this machine")
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 async def test_the_browser_loads_nothing() -> None:
     asked: list[bytes] = []
 
@@ -118,7 +117,7 @@ async def test_the_browser_loads_nothing() -> None:
             f"<p>text</p><img src='{place}/img'><link rel=stylesheet href='{place}/css'>"
             f"<script>fetch('{place}/fetch')</script><iframe src='{place}/frame'></iframe>"
         )
-        assert _BROWSER is not None
-        printed = await browser.print_pdf(_BROWSER, page.encode())
+        assert CHROMIUM is not None
+        printed = await browser.print_pdf(CHROMIUM, page.encode())
     assert printed.startswith(b"%PDF")
     assert asked == []

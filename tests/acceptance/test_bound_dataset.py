@@ -1,0 +1,184 @@
+"""The API's sample program on a dataset: what it prints can be had and opened."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pandas as pd
+import polars as pl
+import pytest
+from support.browser import CHROMIUM, rendered
+from support.local_server import LocalServer
+
+RECORDS = 15_420
+SAMPLE = Path(__file__).with_name("samples") / "workflow.py"
+_ACTIVITIES = ("Submit", "Review", "Request Documents", "Manager Approval", "Pay")
+_BEGIN = datetime(2024, 1, 1, 8, tzinfo=UTC)
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def records() -> Iterator[list[str]]:
+    """Events of cases of three to five steps, some of which wait long."""
+    number = 0
+    for case in range(RECORDS):
+        at = _BEGIN + timedelta(minutes=37 * case)
+        for step in range(3 + case % 3):
+            at += timedelta(hours=1 + (case * 7 + step * 3) % 11 * (9 if case % 4 == 0 else 1))
+            yield [
+                f"C-{case:05d}",
+                _ACTIVITIES[step],
+                at.isoformat(),
+                f"employee {case % 9}",
+                f"{case * 13 % 997}.50",
+            ]
+            number += 1
+            if number == RECORDS:
+                return
+
+
+@pytest.fixture(scope="module")
+def results(server: LocalServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the sample program leaves, and under ``printed`` what it says."""
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(["case_id", "activity", "timestamp", "resource", "cost"])
+    table.writerows(records())
+    with httpx.Client(base_url=server.base, headers=server.headers, timeout=60) as client:
+        made = client.post(
+            "/dataset/csv",
+            files={"file": ("claims.csv", text.getvalue().encode(), "text/csv")},
+            data={"datasetName": "Claims"},
+        )
+        assert made.status_code == 201, made.text
+        dataset = made.json()
+        program = tmp_path_factory.mktemp("sample") / "workflow.py"
+        source = SAMPLE.read_text()
+        for placeholder, value in {
+            "https://your-mindzie-instance.com": server.info.url,
+            "tenant-guid": server.info.tenant_id,
+            "project-guid": server.info.project_id,
+            "your-auth-token": server.info.token,
+            "dataset-guid": dataset["datasetId"],
+        }.items():
+            source = source.replace(placeholder, value)
+        program.write_text(source)
+        ended = subprocess.run(
+            [sys.executable, str(program)],
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+            env=os.environ,
+        )
+        assert ended.returncode == 0, ended.stderr
+        printed = ended.stdout
+        words = dict(line.split(": ", 1) for line in printed.splitlines() if ": " in line)
+        execution = words["Started execution"]
+        found = client.get(
+            f"/notebook/{words['Created notebook']}/execution/{execution}/results",
+            params={"format": "detailed"},
+        ).json()
+        archive = client.get(
+            f"/notebook/{words['Created notebook']}/execution/{execution}/results",
+            params={"format": "download"},
+        ).content
+    return {**found, "printed": printed, "dataset": dataset, "archive": archive}
+
+
+def fetched(url: str, **params: str) -> httpx.Response:
+    """A file by its link alone."""
+    answer = httpx.get(url, params=httpx.QueryParams(httpx.URL(url).params).merge(params))
+    assert answer.status_code == 200, answer.text
+    assert int(answer.headers["Content-Length"]) == len(answer.content)
+    return answer
+
+
+def test_the_sample_prints_outputs_datasets_and_models(results: dict[str, Any]) -> None:
+    assert results["dataset"]["rowCount"] == RECORDS
+    printed = results["printed"]
+    assert "Notebook execution completed successfully!" in printed, printed
+    for name, kind in (
+        ("Generated outputs", "outputs"),
+        ("Enriched datasets", "enrichedDatasets"),
+        ("ML models created", "models"),
+    ):
+        assert f"{name}: {len(results[kind])}" in printed
+        assert results[kind], name
+    for each in (*results["enrichedDatasets"], *results["models"]):
+        # The link is signed anew for every answer.
+        assert each["downloadUrl"].partition("?")[0] in printed
+
+
+def test_the_enriched_dataset_reads_back_with_its_new_columns(results: dict[str, Any]) -> None:
+    (told,) = results["enrichedDatasets"]
+    assert told["recordCount"] == RECORDS
+    assert set(told["newColumns"]) == {"customer_segment", "journey_score", "anomaly_flag"}
+    content = fetched(told["downloadUrl"]).content
+    table = pl.read_csv(content) if told["format"] == "csv" else pl.read_parquet(content)
+    assert table.height == RECORDS
+    assert set(told["newColumns"]) < set(table.columns)
+    assert table["case_id"].to_list() == [record[0] for record in records()]
+    assert told["lineage"]["sourceDatasetId"] == results["dataset"]["datasetId"]
+
+
+def test_the_model_loads_and_predicts(results: dict[str, Any]) -> None:
+    for told in results["models"]:
+        model = pickle.loads(fetched(told["downloadUrl"]).content)  # noqa: S301 - our own notebook's
+        assert type(model).__name__ == told["modelType"]
+        assert 0 <= told["accuracy"] <= 1
+        row = dict.fromkeys(told["features"], 1.0)
+        assert len(model.predict(pd.DataFrame([row]))) == 1
+
+
+def test_every_output_and_report_opens(results: dict[str, Any]) -> None:
+    assert results["outputs"]
+    assert results["reports"]
+    for told in (*results["outputs"], *results["reports"], *results["files"]):
+        answer = fetched(told["downloadUrl"])
+        assert answer.headers["Content-Type"].split(";")[0] == told["contentType"].split(";")[0]
+        if told["contentType"] == "application/json":
+            json.loads(answer.content)
+        elif told["contentType"] == "image/png":
+            assert answer.content.startswith(b"\x89PNG")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+def test_pages_are_rendered_by_a_browser_and_run_nothing(
+    results: dict[str, Any], tmp_path: Path
+) -> None:
+    pages = [
+        each
+        for each in (*results["outputs"], *results["reports"])
+        if each["contentType"].startswith("text/html")
+    ]
+    assert pages
+    for number, told in enumerate(pages):
+        shown = asyncio.run(rendered(tmp_path / str(number), f"{told['downloadUrl']}&inline=1"))
+        assert "<table" in shown
+        policy = fetched(told["downloadUrl"], inline="1").headers["Content-Security-Policy"]
+        assert policy.startswith("sandbox; default-src 'none'")
+
+
+def test_the_archive_holds_all_of_it(results: dict[str, Any]) -> None:
+    archive = zipfile.ZipFile(io.BytesIO(results["archive"]))
+    assert archive.testzip() is None
+    manifest = json.loads(archive.read("manifest.json"))
+    assert {file["path"] for file in manifest["files"]} | {"manifest.json"} == set(
+        archive.namelist()
+    )
+    kinds = [file["kind"] for file in manifest["files"]]
+    assert {"notebook", "output", "dataset", "model", "report"} <= set(kinds)
