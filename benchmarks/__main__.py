@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.appends import appends
 from benchmarks.bench import Bench, bench
+from benchmarks.datasets import datasets
 from benchmarks.engine import latency, throughput
 from benchmarks.figures import Figure, print_table, write_json
 from benchmarks.kernels import kernels
@@ -32,6 +33,7 @@ SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
     "kernels": kernels,
     "memory": memory,
     "results": results,
+    "datasets": datasets,
 }
 
 

@@ -7,7 +7,7 @@ import psutil
 from benchmarks.bench import Bench
 from benchmarks.engine import Client
 from benchmarks.figures import Figure, compare
-from benchmarks.server import nbledger_up
+from benchmarks.server import nbledger_up, role
 
 MEGABYTES = 10
 _LINE = 1000
@@ -20,11 +20,7 @@ def memory(bench: Bench) -> list[Figure]:
     """
     few, many = (1, 2) if bench.quick else (10, 200)
     with nbledger_up(bench.scratch / "memory-up" / "home") as up, Client(up) as client:
-        worker = next(
-            process
-            for process in psutil.Process(up.pid).children(recursive=True)
-            if process.cmdline()[-1:] == ["worker"]
-        )
+        worker = role(up, "worker")
         lines = MEGABYTES * 1_000_000 // _LINE
         # Other bytes in every run, or they would be stored once.
         notebook = client.notebook(

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import psutil
-
 from benchmarks.bench import Bench
 from benchmarks.engine import Client
 from benchmarks.figures import Figure, compare, within
 from benchmarks.http_client import Connection
-from benchmarks.server import Up, nbledger_up
+from benchmarks.server import Up, nbledger_up, peak_memory, role
 from benchmarks.static_server import static_server
 
 CELLS = 10
@@ -82,18 +80,14 @@ def _downloads(bench: Bench, up: Up) -> list[Figure]:
     with Connection(up.url, up.headers) as connection:
         (told,) = json.loads(connection.get(path))["files"]
     assert told["size"] == size
-    api = next(
-        process
-        for process in psutil.Process(up.pid).children(recursive=True)
-        if process.cmdline()[-1:] == ["api"]
-    )
+    api = role(up, "api")
     kept = _file_of(bench.scratch / "results-up" / "home", told)
     before, peak = api.memory_info().rss, 0
 
     def ours() -> float:
         nonlocal peak
         speed = _megabytes_per_second(told["downloadUrl"], size)
-        peak = max(peak, _peak(api))
+        peak = max(peak, peak_memory(api))
         return speed
 
     with static_server(kept) as port:
@@ -122,16 +116,6 @@ def _file_of(home: Path, told: dict[str, Any]) -> Path:
     """The very file that the store keeps, so that both sides read the same pages."""
     (found,) = (file for file in home.rglob(told["digest"]) if file.is_file())
     return found
-
-
-def _peak(process: psutil.Process) -> int:
-    """Bytes that the process has had resident at most, where the system counts that."""
-    status = Path(f"/proc/{process.pid}/status")
-    if not status.exists():
-        rss: int = process.memory_info().rss
-        return rss
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024
 
 
 def _megabytes_per_second(url: str, size: int) -> float:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 CELLS = 3
 
 
@@ -67,6 +69,25 @@ def nbledger_up(home: Path) -> Iterator[Up]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def role(up: Up, name: str) -> psutil.Process:
+    """The process of one of its roles: api, relay, projector or worker."""
+    return next(
+        process
+        for process in psutil.Process(up.pid).children(recursive=True)
+        if process.cmdline()[-1:] == [name]
+    )
+
+
+def peak_memory(process: psutil.Process) -> int:
+    """Bytes that the process has had resident at most, where the system counts that."""
+    status = Path(f"/proc/{process.pid}/status")
+    if not status.exists():
+        rss: int = process.memory_info().rss
+        return rss
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 @contextmanager
