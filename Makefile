@@ -112,8 +112,8 @@ test: $(VENV)/.development ## Run all tests, fast ones first (ARGS="-k name" cho
 	@$(PYTEST) $(ARGS)
 
 .PHONY: test-kafka
-test-kafka: $(VENV)/.development ## Run the integration tests on Apache Kafka (needs Java and Maven)
-	@NBLEDGER_TEST_KAFKA=apache $(PYTEST) tests/integration $(ARGS)
+test-kafka: $(VENV)/.development ## Run what needs a broker on Apache Kafka (needs Java and Maven)
+	@NBLEDGER_TEST_KAFKA=apache $(PYTEST) tests/integration -m kafka $(ARGS)
 
 .PHONY: campaign
 campaign: $(VENV)/.development ## Run the counted campaigns of faults at full length (half an hour)

@@ -38,6 +38,12 @@ def pytest_configure(config: pytest.Config) -> None:
     begin_run()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "kafka" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.kafka)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     del config
     end_run()

@@ -20,7 +20,7 @@ import httpx
 import pandas as pd
 import polars as pl
 import pytest
-from support.browser import CHROMIUM, rendered
+from support.browser import needs_browser, rendered
 from support.local_server import LocalServer
 
 RECORDS = 15_420
@@ -156,7 +156,7 @@ def test_every_output_and_report_opens(results: dict[str, Any]) -> None:
             assert answer.content.startswith(b"\x89PNG")
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+@needs_browser
 def test_pages_are_rendered_by_a_browser_and_run_nothing(
     results: dict[str, Any], tmp_path: Path
 ) -> None:

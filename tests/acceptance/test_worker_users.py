@@ -24,7 +24,7 @@ from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.settings import Settings
 from nbledger_workers.kernel.isolation import Isolation, available
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
 
 _LOCK_UP = (
     "echo 0 > /proc/sys/user/max_user_namespaces &&"

@@ -46,7 +46,6 @@ from nbledger_infrastructure.event_store import RecordedEvent
 
 pytestmark = [
     pytest.mark.campaign,
-    pytest.mark.kafka,
     pytest.mark.timeout(times(small=120, ci=400, full=2400)),
     pytest.mark.skipif(sys.platform != "linux", reason="finds processes as Linux names them"),
 ]

@@ -15,8 +15,6 @@ from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_workers.work_folder import work_folder
 
-pytestmark = pytest.mark.kafka
-
 
 async def killed_when(scene: Stage, execution_id: uuid.UUID, moment: str) -> None:
     """Run in a worker that is killed at the moment; returns when all its processes are gone."""

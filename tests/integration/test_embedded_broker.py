@@ -54,7 +54,6 @@ async def consume(servers: str, topic: str, group: str, count: int) -> list[tupl
     return records
 
 
-@pytest.mark.kafka
 async def test_records_come_back_with_their_headers_and_groups_go_on(
     kafka: str, topic_prefix: str
 ) -> None:

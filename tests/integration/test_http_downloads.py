@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from support.api import Api
-from support.browser import CHROMIUM, rendered
+from support.browser import needs_browser, rendered
 from support.outcomes import Left, Shown, ended
 from support.shared_api import ServerThread, api, api_server
 
@@ -235,7 +235,7 @@ async def other_site() -> AsyncIterator[tuple[str, list[str]]]:
         yield url, asked
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+@needs_browser
 async def test_a_browser_shows_a_page_and_runs_and_loads_nothing(
     api: Api, artifacts: ArtifactStore, tmp_path: Path
 ) -> None:

@@ -34,8 +34,6 @@ from nbledger_infrastructure.identifiers import new_id
 from nbledger_projections import relay
 from nbledger_projections.positions import checkpoint
 
-pytestmark = pytest.mark.kafka
-
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
 

@@ -21,7 +21,7 @@ from nbledger_infrastructure import tokens
 from nbledger_infrastructure.database import connect_pool
 from nbledger_infrastructure.embedded.ports import free_port
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 ROLES = ("api", "relay", "projector", "worker")
 READY_SECONDS = 60
 RUN_SECONDS = 90

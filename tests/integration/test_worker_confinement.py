@@ -20,8 +20,6 @@ from nbledger_infrastructure.settings import Limits
 from nbledger_workers.confinement import IsolationMissingError
 from nbledger_workers.kernel.isolation import Isolation, available
 
-pytestmark = pytest.mark.kafka
-
 needs_namespaces = pytest.mark.skipif(
     available(Isolation(level="namespaces", network="none", read_only=True)) is not None,
     reason="this machine offers no namespaces",

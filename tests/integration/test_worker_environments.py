@@ -18,7 +18,6 @@ from nbledger_domain.notebook import Environment
 from nbledger_infrastructure.settings import Environments
 from nbledger_workers.kernel.isolation import Isolation, available
 
-pytestmark = pytest.mark.kafka
 NAMESPACES = available(Isolation(level="namespaces")) is None
 
 

@@ -17,8 +17,6 @@ from nbledger_domain.execution import Execution, ExecutionStatus, RetryPolicy, T
 from nbledger_infrastructure import settings
 from nbledger_workers.turns import SHARE
 
-pytestmark = pytest.mark.kafka
-
 
 async def started(scene: Stage, execution_ids: list[UUID]) -> list[UUID]:
     """These, in the order in which they were claimed."""

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 from uuid import UUID
 
-import pytest
 from support.executions import Stage
 
 from nbledger_domain.execution import (
@@ -20,8 +19,6 @@ from nbledger_domain.output_digest import outputs_digest
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_projections import execution_results
 from nbledger_projections.execution_results import CellOutputs, ResultsView
-
-pytestmark = pytest.mark.kafka
 
 
 async def results(scene: Stage, execution_id: UUID) -> ResultsView:

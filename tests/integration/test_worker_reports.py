@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from support.browser import CHROMIUM
+from support.browser import CHROMIUM, needs_browser
 from support.executions import Stage, make_settings, stage
 
 from nbledger_domain.execution import Execution, ExecutionStatus, OutputOptions
@@ -41,7 +41,6 @@ async def reports(
     return found
 
 
-@pytest.mark.kafka
 async def test_a_report_tells_where_it_comes_from_and_hides_code(scene: Stage) -> None:
     execution_id = await scene.request(
         "hidden_name = region + ' rules'\nprint(hidden_name)",
@@ -68,8 +67,7 @@ async def test_a_report_tells_where_it_comes_from_and_hides_code(scene: Stage) -
     assert "hidden_name" not in page
 
 
-@pytest.mark.kafka
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@needs_browser
 async def test_a_report_comes_as_pdf_too_where_there_is_a_browser(scene: Stage) -> None:
     with_pdf = await scene.request("1 + 1", output_options=OutputOptions(generate_report=True))
     async with scene.worker(report_browser="auto"):
@@ -82,7 +80,6 @@ async def test_a_report_comes_as_pdf_too_where_there_is_a_browser(scene: Stage) 
     assert content.startswith(b"%PDF")
 
 
-@pytest.mark.kafka
 async def test_a_browser_that_fails_costs_the_pdf_and_not_the_run(scene: Stage) -> None:
     execution_id = await scene.request("1", output_options=OutputOptions(generate_report=True))
     async with scene.worker(report_browser="/bin/false"):
@@ -98,7 +95,7 @@ async def test_a_browser_that_fails_costs_the_pdf_and_not_the_run(scene: Stage) 
     assert warned == ["The report could not be made as PDF."]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@needs_browser
 async def test_the_browser_loads_nothing() -> None:
     asked: list[bytes] = []
 

@@ -32,8 +32,6 @@ from nbledger_infrastructure.datasets import PARQUET
 from nbledger_infrastructure.event_store import Stream
 from nbledger_infrastructure.settings import Limits
 
-pytestmark = pytest.mark.kafka
-
 _HAND_BACK = """
 import json, os
 from pathlib import Path

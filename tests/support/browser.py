@@ -6,11 +6,24 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
 
 from nbledger_workers import browser
 
 CHROMIUM = browser.find("auto")
+
+_Test = TypeVar("_Test", bound=Callable[..., Any])
+
+
+def needs_browser(test: _Test) -> _Test:
+    """Mark a test that looks at a page through Chromium (`make browser` installs it)."""
+    skip = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+    marked: _Test = pytest.mark.browser(skip(test))
+    return marked
 
 
 async def rendered(profile: Path, url: str) -> str:
