@@ -54,7 +54,7 @@ class Dialect(NamedTuple):
 def detect(path: Path) -> Dialect:
     """How the file is written. Raises :class:`InvalidCsvError` for what has no good header."""
     encoding = _encoding(path)
-    sample = next(_texts(path, encoding), b"").decode(errors="ignore")
+    sample = _sample(path, encoding).decode(errors="ignore")
     if not sample.strip():
         raise InvalidCsvError("the file is empty")
     delimiter = _delimiter(sample)
@@ -75,6 +75,27 @@ def detect(path: Path) -> Dialect:
     if not names:
         raise InvalidCsvError("the first line is blank; it has to name the columns", row=1)
     return Dialect(encoding, delimiter, names)
+
+
+def rows_of(path: Path, size: int, *, most_parts: int) -> int:
+    """How many rows have about this many bytes where rows are longest.
+
+    As many as the file has in all, divided by ``most_parts``, if these are more. Lines are
+    counted: values with several make it too many.
+    """
+    lines = []
+    with path.open("rb", buffering=0) as file:
+        while content := file.read(PIECE_BYTES):
+            lines.append(content.count(b"\n"))
+    window = max(size // PIECE_BYTES, 1)
+    total = sum(lines)
+    if len(lines) <= window:
+        return total
+    inside = fewest = sum(lines[:window])
+    for leaves, comes in zip(lines, lines[window:], strict=False):
+        inside += comes - leaves
+        fewest = min(fewest, inside)
+    return max(fewest, total // most_parts)
 
 
 def pieces(path: Path, dialect: Dialect, *, counted: bool = False) -> Iterator[Piece]:
@@ -205,11 +226,25 @@ def _endless(content: bytes, row: int, dialect: Dialect) -> InvalidCsvError:
     return _at(reason, row + max(len(records) - 1, 0), len((records or [[""]])[-1]) - 1, dialect)
 
 
+def _sample(path: Path, encoding: str) -> bytes:
+    """The beginning of the file with the whole header."""
+    sample = b""
+    for text in _texts(path, encoding):
+        sample += text
+        if _last_end(sample):
+            break
+        if len(sample) > MAX_RECORD_BYTES:
+            raise InvalidCsvError(f"the header has more than {MAX_RECORD_BYTES:,} bytes", row=1)
+    return sample
+
+
 def _encoding(path: Path) -> str:
     """By the byte order mark; or UTF-8, when all of it is; or else Windows-1252."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     with path.open("rb") as file:
         first = file.read(4)
+        if first in {codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE}:
+            raise InvalidCsvError("it is UTF-32, which is not read; UTF-8 is", row=1)
         for mark, encoding in _BOMS:
             if first.startswith(mark):
                 return encoding
@@ -257,6 +292,8 @@ def _texts(path: Path, encoding: str) -> Iterator[bytes]:
                     reason = f"cannot be read as {encoding}: half a character"
                     raise InvalidCsvError(reason, row=lines) from None
             if content:
+                if decoder is not None and b"\0" in content:
+                    raise InvalidCsvError("a NUL character: this is not text", row=lines)
                 if only_returns is None:
                     only_returns = b"\r" in content and b"\n" not in content
                 if only_returns:

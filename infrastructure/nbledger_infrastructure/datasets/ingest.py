@@ -4,7 +4,10 @@ import asyncio
 import functools
 import tempfile
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +20,18 @@ from nbledger_domain.errors import InvalidCsvError
 from nbledger_infrastructure.datasets import csv_text
 from nbledger_infrastructure.datasets.column_types import columns
 from nbledger_infrastructure.datasets.csv_text import Dialect, Piece
+from nbledger_infrastructure.datasets.time_formats import time_format
 
 GROUP_BYTES = 2_500_000
 """So much CSV becomes one row group, which is held in memory while it is written."""
 
-_GROUP_ROWS = (1024, 64 * 1024)
+_GROUP_ROWS = (16, 64 * 1024)
+_MOST_GROUPS = 2_000
 _WRITE_BYTES = 1 << 20
-_LEADING_ZERO = r"^[+-]?0\d"
+_READERS = 2
+_CODE = r"^[+-]?0\d"
+# A double holds no more digits of an integer for sure.
+_CODE_OR_LONG = rf"{_CODE}|^[+-]?\d{{16,}}$"
 _FRACTION = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 
 
@@ -73,7 +81,7 @@ def warm_up() -> None:
 
 
 async def _spooled(source: AsyncIterator[bytes], path: Path) -> Path:
-    with path.open("xb", buffering=0) as file:
+    with path.open("xb") as file:
         waiting = bytearray()
         async for content in source:
             waiting += content
@@ -90,9 +98,7 @@ def _convert(source: Path, target: Path, stop: threading.Event) -> Ingested:
     try:
         reading.infer()
         if not reading.write(target):
-            # Some column needs a wider type: find all of these, then begin again.
-            reading.survey()
-            reading.write(target)
+            reading.rewrite(target)
     except InvalidCsvError:
         reading.explain()
         raise
@@ -122,7 +128,7 @@ class _Reading:
         self.rows = 0
         self._index = 0
         self._misfit = 0
-        self._group_rows = _GROUP_ROWS[1]
+        self._formats: dict[str, str] = {}
         self._error: Exception | None = None
 
     def infer(self) -> None:
@@ -133,23 +139,27 @@ class _Reading:
         raw = self._strings(first)
         self._dialect_checked(first, raw)
         guessed = self._frame(first.content, None)
-        codes = raw.select(_is_code(pl.all())).row(0, named=True)
         types = {
-            name: pl.String() if codes[name] or dtype == pl.Null else dtype
+            name: pl.String() if dtype == pl.Null or _is_code(raw[name], dtype) else dtype
             for name, dtype in guessed.schema.items()
         }
         self.schema = pl.Schema(types)
-        if raw.height:
-            rows = GROUP_BYTES * raw.height // max(len(first.content), 1)
-            self._group_rows = min(max(rows, _GROUP_ROWS[0]), _GROUP_ROWS[1])
+        found = {
+            name: time_format(raw[name], guessed[name])
+            for name, dtype in types.items()
+            if isinstance(dtype, pl.Datetime)
+        }
+        self._formats = {name: form for name, form in found.items() if form is not None}
 
     def write(self, target: Path) -> bool:
         """Write all rows; returns whether they fit the schema."""
         self.rows = 0
+        rows = csv_text.rows_of(self._source, GROUP_BYTES, most_parts=_MOST_GROUPS)
+        group_rows = min(max(rows, _GROUP_ROWS[0]), _GROUP_ROWS[1])
         frames = register_io_source(self._frames, schema=self.schema, is_pure=False)
         try:
             frames.sink_parquet(
-                target, compression="zstd", compression_level=1, row_group_size=self._group_rows
+                target, compression="zstd", compression_level=1, row_group_size=group_rows
             )
         except Exception as error:
             # What was raised inside the source comes out of polars as something else.
@@ -161,7 +171,13 @@ class _Reading:
             raise raised from error
         return True
 
-    def survey(self) -> None:
+    def rewrite(self, target: Path) -> None:
+        """Write all rows after some did not fit: find all wider types, then begin again."""
+        self._survey()
+        if not self.write(target):
+            raise RuntimeError("rows do not fit the types that were found for them")
+
+    def _survey(self) -> None:
         """Widen the schema until every piece from the misfit on can be read with it."""
         for index, piece in enumerate(csv_text.pieces(self._source, self._dialect)):
             self._begin(index)
@@ -188,9 +204,7 @@ class _Reading:
         batch_size: int | None,  # noqa: ARG002
     ) -> Iterator[pl.DataFrame]:
         try:
-            for index, piece in enumerate(csv_text.pieces(self._source, self._dialect)):
-                self._begin(index)
-                frame = self._typed(piece)
+            for frame in self._read_ahead():
                 self.rows += frame.height
                 yield frame if with_columns is None else frame.select(with_columns)
         except _MisfitError as error:
@@ -200,6 +214,22 @@ class _Reading:
         except Exception as error:
             self._error = error
             raise
+
+    def _read_ahead(self) -> Iterator[pl.DataFrame]:
+        """The pieces in order, the next ones being read by others meanwhile."""
+        pieces = csv_text.pieces(self._source, self._dialect)
+        with ThreadPoolExecutor(_READERS) as readers:
+
+            def begun(most: int) -> Iterator[Future[pl.DataFrame]]:
+                return (readers.submit(self._typed, piece) for piece in islice(pieces, most))
+
+            reading = deque(begun(_READERS))
+            for index in count():
+                if not reading:
+                    return
+                self._begin(index)
+                reading.extend(begun(1))
+                yield reading.popleft().result()
 
     def _begin(self, index: int) -> None:
         if self._stop.is_set():
@@ -256,22 +286,38 @@ class _Reading:
         self.schema = pl.Schema(types)
 
     def _frame(self, content: bytes, schema: pl.Schema | None) -> pl.DataFrame:
-        """Raises polars' errors, also where a column of integers has a code."""
+        """Raises polars' errors, also where a number would not show what the text does."""
         if schema is None:
             return self._read(content, infer_schema_length=None, new_columns=self._dialect.names)
-        integers = [name for name, dtype in schema.items() if dtype.is_integer()]
-        if not integers:
-            return self._read(content, schema=schema)
-        # As text first, in which it can be seen what a number would not show any more.
-        texts = dict.fromkeys(integers, pl.String())
-        frame = self._read(content, schema=pl.Schema({**schema, **texts}))
-        if any(frame.select(_is_code(pl.col(integers))).row(0)):
-            raise pl.exceptions.ComputeError("a code among the integers")
-        return frame.with_columns(
-            pl.when(pl.col(name) != "").then(pl.col(name)).cast(schema[name]) for name in integers
+        numbers = {name: dtype for name, dtype in schema.items() if dtype.is_numeric()}
+        times = {
+            name: form
+            for name, form in self._formats.items()
+            if isinstance(schema[name], pl.Datetime)
+        }
+        texts = dict.fromkeys(numbers, pl.String())
+        # Where the form of times is known they are read in a fifth of the time.
+        frame = self._read(
+            content, schema=pl.Schema({**schema, **texts, **dict.fromkeys(times, pl.String())})
         )
+        try:
+            frame = frame.with_columns(
+                _filled(name).str.to_datetime(form, time_unit="us").cast(schema[name])
+                for name, form in times.items()
+            )
+        except pl.exceptions.PolarsError:
+            frame = self._read(content, schema=pl.Schema({**schema, **texts}))
+        if any(_is_code(frame[name], dtype) for name, dtype in numbers.items()):
+            raise pl.exceptions.ComputeError("a code among the numbers")
+        return frame.with_columns(_filled(name).cast(dtype) for name, dtype in numbers.items())
 
     def _read(self, content: bytes, **options: Any) -> pl.DataFrame:
+        if len(self._dialect.names) > 1:
+            # polars takes a first line that is blank for one that lacks all but one value.
+            content = content.lstrip(b"\r\n")
+            if not content:
+                strings = dict.fromkeys(self._dialect.names, pl.String())
+                return pl.DataFrame(schema=options.get("schema", strings))
         return pl.read_csv(
             content,
             has_header=False,
@@ -285,18 +331,28 @@ class _MisfitError(Exception):
     """A value does not fit the type of its column."""
 
 
-def _is_code(values: pl.Expr) -> pl.Expr:
-    """Whether any is a number by its looks only, such as 00017: the zeros mean something."""
-    return values.str.contains(_LEADING_ZERO).any()
+def _filled(name: str) -> pl.Expr:
+    """The texts of a column; those that hold nothing are left out."""
+    column = pl.col(name)
+    return pl.when(column != "").then(column)
 
 
-def _wider(dtype: pl.DataType, values: pl.Series) -> pl.DataType:
-    """A type for ``values``, some of which do not fit ``dtype``."""
+def _is_code(texts: pl.Series, dtype: pl.DataType) -> bool:
+    """Whether one of ``texts`` would not be the same as a number of this type.
+
+    As 00017, where the zeros mean something, and long integers among fractions.
+    """
+    if not dtype.is_numeric():
+        return False
+    return bool(texts.str.contains(_CODE if dtype.is_integer() else _CODE_OR_LONG).any())
+
+
+def _wider(dtype: pl.DataType, texts: pl.Series) -> pl.DataType:
+    """A type for ``texts``, some of which do not fit ``dtype``."""
     if not dtype.is_integer():
         return pl.String()
-    misfits = values.filter(
-        values.is_not_null() & values.str.strip_chars().cast(pl.Int64, strict=False).is_null()
-    )
-    codes = values.to_frame().select(_is_code(pl.all())).item()
+    misfits = texts.filter(texts.is_not_null() & texts.cast(pl.Int64, strict=False).is_null())
     fractions = misfits.str.contains(_FRACTION) & misfits.str.contains(r"[.eE]")
-    return pl.Float64() if fractions.all() and not codes else pl.String()
+    if misfits.is_empty() or not fractions.all() or _is_code(texts, pl.Float64()):
+        return pl.String()
+    return pl.Float64()

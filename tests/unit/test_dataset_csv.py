@@ -130,3 +130,79 @@ def test_a_row_with_too_many_values_is_told_by_its_number(
         _ingested(content, piece_bytes)
     # The header is row 1, and the row of x the second.
     assert caught.value.row == at + 3
+
+
+_MANY = 30_000
+"""So many short rows take several pieces."""
+
+
+@pytest.mark.parametrize(
+    ("first", "late", "dtype"),
+    [
+        ("1", "00017", pl.String),
+        ("1.5", "007", pl.String),
+        ("1", "0.5", pl.Float64),
+        ("1", " 9007199254740993", pl.String),
+        ("1.5", "9007199254740993", pl.String),
+        ("9007199254740993", "0.5", pl.String),
+        ("2024-01-01T08:00:00", "2024-01-01T08:00:00.250", pl.Datetime),
+        ("2024-01-01T08:00:00", "yesterday", pl.String),
+        ("2024-01-01T08:00:00Z", "2024-06-01T08:00:00Z", pl.Datetime),
+        ("true", "perhaps", pl.String),
+    ],
+)
+def test_a_late_value_changes_the_type_and_no_value(first: str, late: str, dtype: Any) -> None:
+    lines = ["a,b", *[f"{first},x"] * _MANY, f"{late},x", ""]
+    _, table = _ingested("\n".join(lines).encode(), 64 * 1024)
+    assert isinstance(table.schema["a"], dtype), table.schema
+    assert _same(table["a"][0], first)
+    assert _same(table["a"][-1], late)
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("a,b\n\n1,2\n", 1),
+        ("a,b\n\n", 0),
+        ("a,b\r\n\r\n1,2\r\n\r\n\r\n3,4", 2),
+        ("a,b\n\n" + "1,2\n\n" * 1_000, 1_000),
+        ("a\n\n1\n", 2),
+    ],
+)
+@pytest.mark.parametrize("piece_bytes", [64, 1000, 256 * 1024])
+def test_blank_lines_are_no_rows_where_there_are_columns(
+    text: str, rows: int, piece_bytes: int
+) -> None:
+    made, table = _ingested(text.encode(), piece_bytes)
+    assert made.rows == table.height == rows
+
+
+def test_a_header_may_be_longer_than_what_is_read_at_once() -> None:
+    names = [f"{number:04d}{'n' * 100}" for number in range(4000)]
+    made, _ = _ingested(f"{','.join(names)}\n{','.join('1' * 4000)}\n".encode(), 256 * 1024)
+    assert [column.name for column in made.columns] == names
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("a,b\n1,2\n".encode("utf-32"), "UTF-32"),
+        ("a\0,b\n1,2\n".encode("utf-16"), "NUL"),
+        ("a,b\n1,\0\n".encode("utf-16"), "NUL"),
+        (b"a,b\n1,\0\n", "NUL"),
+    ],
+)
+def test_what_is_no_text_is_refused(content: bytes, reason: str) -> None:
+    with pytest.raises(InvalidCsvError, match=reason):
+        _ingested(content, 256 * 1024)
+
+
+def test_rows_are_counted_where_they_are_longest(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    with path.open("wb") as file:
+        file.write(b"a,b\n" * 1_000_000)
+        file.write((b"a," + b"b" * 5_000 + b"\n") * 2_000)
+    rows = csv_text.rows_of(path, 2_500_000, most_parts=2_000)
+    assert 450 <= rows <= 520
+    # Not so few that there would be no end of parts.
+    assert csv_text.rows_of(path, 2_500_000, most_parts=100) == 1_002_000 // 100
