@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from nbledger_domain.cells import Cell
+from nbledger_domain.execution import Execution, PlannedCell, RunOptions
+from nbledger_domain.notebook import Environment, Integration, Notebook
+from nbledger_workers import report
+from nbledger_workers.kernel.protocol import CellFinished, CellStatus, OutputsUpdated
+from nbledger_workers.planning import plan
 from nbledger_workers.report_page import render
 from nbledger_workers.report_references import without_references
 
@@ -133,3 +141,67 @@ def test_what_is_not_closed_hides_the_rest_and_no_more() -> None:
     assert without_references("<p>1 < 2 &nbsp;&#38; <b class=x>3</b>") == (
         '<p>1 &lt; 2 &nbsp;&#38; <b class="x">3</b>'
     )
+
+
+def test_in_place_of_what_is_too_large_for_a_report_it_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(report, "_MAX_OUTPUT_BYTES", 1000)
+    at = datetime.now(UTC)
+    cells = [Cell(cell_id=each, cell_type="code", source="1") for each in "abc"]
+    notebook = Notebook.create(
+        uuid4(),
+        name="Loans",
+        description="",
+        kernel_type="python3",
+        integration=Integration(),
+        environment=Environment(),
+        cells=cells,
+        created_by="tester",
+        at=at,
+    )
+    execution = Execution.request(
+        uuid4(),
+        notebook_id=notebook.id,
+        notebook_version=notebook.notebook_version,
+        notebook_stream_version=notebook.version,
+        kernel_type="python3",
+        cells=[PlannedCell(each, "code") for each in "abc"],
+        parameters={},
+        options=RunOptions(timeout=60.0),
+        requested_by="tester",
+        at=at,
+    )
+    made = report.Page(plan(execution, notebook, "python"), execution, notebook)
+
+    def output(text: str) -> list[bytes]:
+        return [json.dumps({"output_type": "stream", "name": "stdout", "text": text}).encode()]
+
+    def finish(index: int, text: str) -> None:
+        made.put(CellFinished(index=index, status=CellStatus.SUCCESS, outputs=output(text)))
+
+    def update(index: int, text: str) -> None:
+        made.put(
+            OutputsUpdated(
+                index=index,
+                outputs=output(text),
+                output_bytes=len(text),
+                output_count=1,
+                truncated=False,
+            )
+        )
+
+    def texts() -> list[str]:
+        return [cell["outputs"][0]["text"] for cell in json.loads(made.document())["cells"]]
+
+    finish(0, "first " * 20)
+    finish(1, "large" * 200)
+    finish(2, "third " * 20)
+    first, large, third = texts()
+    assert (first, third) == ("first " * 20, "third " * 20)
+    assert "too large for a report" in large
+    # What takes the place of the other is counted in its stead.
+    update(1, "small")
+    update(0, "large" * 200)
+    first, large, third = texts()
+    assert ("too large" in first, large, third) == (True, "small", "third " * 20)

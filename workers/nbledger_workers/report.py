@@ -24,6 +24,13 @@ _RENDER_SECONDS: Final = 120.0
 _CLOSE_SECONDS: Final = 5.0
 _MAX_OUTPUT_BYTES: Final = 50_000_000
 """Outputs beyond this are left out of a report, which a browser could not show anyway."""
+_LEFT_OUT: Final = msgspec.json.encode(
+    {
+        "output_type": "stream",
+        "name": "stdout",
+        "text": "[What this cell put out is too large for a report. The results have it.]\n",
+    }
+)
 
 
 class ReportError(Exception):
@@ -54,11 +61,11 @@ class Page:
             return
         if not isinstance(message, CellFinished | OutputsUpdated):
             return
-        size = sum(map(len, message.outputs)) - sum(map(len, self._outputs.get(message.index, [])))
-        if self._bytes + size > _MAX_OUTPUT_BYTES:
-            return
-        self._bytes += size
-        self._outputs[message.index] = message.outputs
+        self._bytes -= sum(map(len, self._outputs.get(message.index, [])))
+        size = sum(map(len, message.outputs))
+        outputs = message.outputs if self._bytes + size <= _MAX_OUTPUT_BYTES else [_LEFT_OUT]
+        self._bytes += sum(map(len, outputs))
+        self._outputs[message.index] = outputs
         if isinstance(message, CellFinished):
             self._counts[message.index] = message.execution_count
 
