@@ -58,8 +58,21 @@ def test_tables_in_other_forms() -> None:
 
 
 def test_html_made_to_take_long_does_not() -> None:
-    for html in (b"<div>" * 400_000, b" " * 2_000_000 + b"x", b"<style>" * 300_000):
+    for html in (
+        b"<div>" * 400_000,
+        b" " * 2_000_000 + b"x",
+        b"<style>" * 300_000,
+        b"<table " * 300_000,
+        b"<table class='" * 150_000,
+        b"<table " + b"class='" * 300_000,
+    ):
         assert find_table("text/html", html) is None
+    headings = b"<table class='dataframe'><thead><tr>" + b"<th " * 300_000 + b"<tbody>"
+    assert find_table("text/html", headings) == Table(0, None)
+    # Of these only the beginning is looked at, but of as many as a cell puts out.
+    for form in (("text/html", b"<caption " * 9_000), ("image/svg+xml", b"<title " * 9_000)):
+        for _ in range(500):
+            assert figures.title([form], {}) is None
 
 
 def picture(kind: str, **metadata: str) -> bytes:
@@ -88,6 +101,8 @@ VEGA = {"title": ["Cases", "per week"], "width": 300, "height": 200, "mark": "ba
         ("application/vnd.plotly.v1+json", chart(PLOTLY), "Cycle times", (None, None)),
         ("application/vnd.vegalite.v5+json", chart(VEGA), "Cases per week", (300, 200)),
         ("application/vnd.vega.v5+json", b"[1", None, (None, None)),
+        ("application/vnd.vega.v5+json", b'{"title": ["A", [["b"]], 3]}', "A 3", (None, None)),
+        ("image/svg+xml", b"<svg width='%s' height='7'>" % (b"9" * 400), None, (None, None)),
         ("text/html", b"<table><caption>Rework</caption><tr>", "Rework", (None, None)),
         ("text/html", R_FRAME.encode(), None, (None, None)),
         ("image/png", b"\x89PNG\r\n\x1a\n\0\0", None, (None, None)),

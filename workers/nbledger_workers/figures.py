@@ -12,8 +12,8 @@ import msgspec
 
 _PIXELS_PER_POINT: Final = 4 / 3
 _SVG_SIZE: Final = re.compile(rb"""\b(width|height)=["']([0-9.]+)(pt|px)?["']""")
-_SVG_TITLE: Final = re.compile(rb"<title\b[^>]*>([^<]{1,1000})</title>")
-_CAPTION: Final = re.compile(rb"<caption\b[^>]*>([^<]{1,1000})</caption>")
+_SVG_TITLE: Final = re.compile(rb"<title\b[^<>]*>([^<]{1,1000})</title>")
+_CAPTION: Final = re.compile(rb"<caption\b[^<>]*>([^<]{1,1000})</caption>")
 _SIZE_IN_CAPTION: Final = re.compile(r"An? [\w.]+: \d+ . \d+\Z")
 _TAG: Final = re.compile(r"<[^<>]*>")
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
@@ -94,7 +94,7 @@ def _clean(told: Any) -> str | None:
     if isinstance(told, Mapping):
         told = told.get("text")
     if isinstance(told, list):
-        told = " ".join(str(line) for line in told)
+        told = " ".join(str(line) for line in told if isinstance(line, str | int | float))
     if not isinstance(told, str):
         return None
     text = html.unescape(_TAG.sub(" ", told[: 5 * _MAX_TITLE]))
@@ -141,8 +141,9 @@ def _picture_size(content: bytes) -> tuple[int, int] | None:
             for name, number, unit in _SVG_SIZE.findall(tag)
             if number.count(b".") <= 1 and number != b"."
         }
-        if len(sizes) == 2:
-            return round(sizes[b"width"]), round(sizes[b"height"])
+        width, height = _pixels(sizes.get(b"width")), _pixels(sizes.get(b"height"))
+        if width and height:
+            return width, height
     return None
 
 

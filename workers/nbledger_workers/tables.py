@@ -11,25 +11,27 @@ import msgspec
 
 DATA_RESOURCE: Final = "application/vnd.dataresource+json"
 
+# No tag is looked for beyond the next "<": else what holds many that never end would be read again
+# for each of them.
 # As pandas, polars and R mark their data frames; the second is a Styler's.
 _DATA_FRAME: Final = re.compile(
-    rb"""<table[^>]*\bclass=["'][^"']*\bdataframe\b|<table[^>]*\bid=["']T_[0-9a-f]+["']"""
+    rb"""<table[^<>]*\bclass=["'][^"'<]*\bdataframe\b|<table[^<>]*\bid=["']T_[0-9a-f]+["']"""
 )
 # What may stand before a table that is all there is of an output.
 _BEFORE: Final = re.compile(
-    rb"""\s+|<style\b[^>]*>[^<]*</style>|<(?:div|center|section)\b[^>]*>"""
-    rb"""|<(p|h[1-6]|small|b|strong)\b[^>]*>[^<]*</\1>|<!--[^>]*-->"""
+    rb"""\s+|<style\b[^<>]*>[^<]*</style>|<(?:div|center|section)\b[^<>]*>"""
+    rb"""|<(p|h[1-6]|small|b|strong)\b[^<>]*>[^<]*</\1>|<!--[^>]*-->"""
 )
-_TABLE: Final = re.compile(rb"<table\b[^>]*>")
+_TABLE: Final = re.compile(rb"<table\b[^<>]*>")
 # Tables of figures about a model, laid out in pairs of columns.
-_NO_DATA: Final = re.compile(rb"""\bclass=["'][^"']*\b(?:simpletable|parameters-table)\b""")
+_NO_DATA: Final = re.compile(rb"""\bclass=["'][^"'<]*\b(?:simpletable|parameters-table)\b""")
 _BY: Final = "(?:\N{MULTIPLICATION SIGN}|&times;|x)".encode()
 _TOLD: Final = (
     re.compile(rb"<p>\s*([\d,_]+) rows " + _BY + rb" ([\d,_]+) columns?\s*</p>"),
     re.compile(rb"<small>shape: \(([\d,_]+), ([\d,_]+)\)</small>"),
     re.compile(rb"<caption>An? [\w.]+: ([\d,_]+) " + _BY + rb" ([\d,_]+)</caption>"),
 )
-_HEADING_CELL: Final = re.compile(rb"<th\b[^>]*>\s*[^\s<]")
+_HEADING_CELL: Final = re.compile(rb"<th\b[^<>]*>\s*[^\s<]")
 _MAX_TEXT_BYTES: Final = 20_000_000
 
 
