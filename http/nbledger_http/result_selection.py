@@ -66,9 +66,12 @@ def artifacts(view: ResultsView, output_type: str, cell_id: str | None) -> list[
 
 
 def alternatives(artifact: Artifact) -> Sequence[Alternative]:
-    """The further files of a result."""
+    """The further files of a result; none where they cannot be read."""
     told = artifact.attributes.get("alternatives", [])
-    return msgspec.convert(told, list[Alternative])
+    try:
+        return msgspec.convert(told, list[Alternative])
+    except msgspec.ValidationError:
+        return []
 
 
 def in_order(kind: OutputKind, output: Output) -> list[Representation]:

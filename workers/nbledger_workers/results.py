@@ -134,6 +134,9 @@ Result = EnrichedDataset | Model | Report | File | Metric
 
 _decoder: msgspec.json.Decoder[Result] = msgspec.json.Decoder(Result)
 
+# What is told of results by others than the notebook.
+_RESERVED: Final = frozenset({"alternatives", "cellId", "path", "datasetId", "datasetVersion"})
+
 _MAIN_ROLES: Final = {"enriched_dataset": "data", "model": "model", "report": "report"}
 
 
@@ -153,6 +156,6 @@ def in_order(result: EnrichedDataset | Model | Report | File) -> list[ResultFile
 
 
 def attributes(result: Model | Report | File) -> dict[str, Any]:
-    """The attributes as an event tells them."""
+    """The attributes as an event tells them, without those that only the worker gives."""
     told: dict[str, Any] = msgspec.to_builtins(result.attributes)
-    return told
+    return {name: value for name, value in told.items() if name not in _RESERVED}
