@@ -13,11 +13,20 @@ import polars as pl
 
 from nbledger_domain.errors import InvalidCsvError
 from nbledger_infrastructure.datasets.column_types import columns
+from nbledger_infrastructure.datasets.csv_text import MAX_COLUMNS, MAX_NAME
+from nbledger_workers import table_limits
 from nbledger_workers.results import Table
 
 
+class UnfitColumnsError(Exception):
+    """A dataset has no such columns; the message says why."""
+
+
 def read(path: Path, kind: str, folder: Path) -> Table:
-    """The table as a Parquet file, with what is in it."""
+    """The table as a Parquet file, with what is in it.
+
+    Raises :class:`UnfitColumnsError`, ``InvalidCsvError``, and what polars raises.
+    """
     if kind == "csv":
         from nbledger_infrastructure.datasets.ingest import (  # noqa: PLC0415 - takes its time
             ingest_csv,
@@ -26,13 +35,26 @@ def read(path: Path, kind: str, folder: Path) -> Table:
         made = asyncio.run(ingest_csv(path, folder))
         return Table(str(made.path), made.rows, made.columns)
     frame = pl.scan_parquet(path, glob=False)
+    schema = frame.collect_schema()
+    _check(schema.names())
     rows = frame.select(pl.len()).collect().item()
-    return Table(str(path), rows, columns(frame.collect_schema()))
+    return Table(str(path), rows, columns(schema))
+
+
+def _check(names: list[str]) -> None:
+    """Uploads are held to the same."""
+    if len(names) > MAX_COLUMNS:
+        raise UnfitColumnsError(f"there are more than {MAX_COLUMNS:,} columns")
+    if any(len(name) > MAX_NAME for name in names):
+        raise UnfitColumnsError(f"a column has a name of more than {MAX_NAME} characters")
+    if any("\0" in name for name in names):
+        raise UnfitColumnsError("a column has a name that cannot be stored")
 
 
 if __name__ == "__main__":
+    table_limits.hold()
     try:
         table = read(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
-    except (InvalidCsvError, pl.exceptions.PolarsError, OSError) as error:
+    except (InvalidCsvError, UnfitColumnsError, pl.exceptions.PolarsError, OSError) as error:
         sys.exit(f"it cannot be read as a table: {str(error).partition(chr(10))[0]}")
     sys.stdout.buffer.write(msgspec.json.encode(table))
