@@ -89,3 +89,19 @@ async def test_its_error_ends_the_run_and_reaches_the_caller(tmp_path: Path) -> 
 
     with pytest.raises(LookupError, match="gone"):
         await run(tmp_path, prepare)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(OSError(28, "No space left on device"), "No space left"), (TimeoutError(), "too long")],
+)
+async def test_that_it_cannot_be_put_into_place_is_no_fault_of_the_kernel(
+    tmp_path: Path, error: OSError, reason: str
+) -> None:
+    async def prepare(_: Path) -> bytes:
+        raise error
+
+    finished, statuses = await run(tmp_path, prepare)
+    assert (finished.outcome, statuses) == (Outcome.FAILED_TO_START, [CellStatus.SKIPPED])
+    assert reason in finished.detail
+    assert "kernel" not in finished.detail

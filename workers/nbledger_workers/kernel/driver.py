@@ -61,6 +61,10 @@ class SupervisorSilent(Exception):
     """The child is there, but does not do its part in time."""
 
 
+class NotPrepared(Exception):
+    """What the notebook needs could not be put into its folder."""
+
+
 class KernelRun:
     """One run of a notebook; use once, and `close` it whatever happened.
 
@@ -137,6 +141,8 @@ class KernelRun:
             finished = RunFinished(
                 outcome=Outcome.FAILED_TO_START, detail=f"no kernel can be started: {error}"
             )
+        except NotPrepared as error:
+            finished = RunFinished(outcome=Outcome.FAILED_TO_START, detail=str(error))
         except ProtocolError as error:
             return self._lost(f"the supervisor sent an unreadable report: {error}")
         except SupervisorSilent as error:
@@ -217,6 +223,11 @@ class KernelRun:
                 self._request = msgspec.structs.replace(
                     self._request, context=preparing.result(), timeout=left
                 )
+        except OSError as error:
+            # No fault of the kernel, nor for want of one.
+            late = isinstance(error, TimeoutError)
+            reason = error.strerror or ("it took too long" if late else str(error))
+            raise NotPrepared(f"what the run needs cannot be put into place: {reason}") from error
         finally:
             for task in (preparing, cancelled):
                 task.cancel()
