@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
 import os
 import pickle
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +18,7 @@ import msgspec
 import pandas as pd
 import polars as pl
 import pytest
+from obstore.exceptions import GenericError
 from support.executions import AS_TESTER, Stage, make_settings, stage
 
 from nbledger_domain.dataset import Column, Dataset, Source
@@ -31,6 +35,9 @@ from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.datasets import PARQUET
 from nbledger_infrastructure.event_store import Stream
 from nbledger_infrastructure.settings import Limits
+from nbledger_workers import run, run_folder
+from nbledger_workers.environments import Provision
+from nbledger_workers.kernel.driver import KernelRun
 
 _HAND_BACK = """
 import json, os
@@ -312,7 +319,8 @@ async def test_nothing_from_outside_of_the_folder_is_taken(scene: Stage, tmp_pat
     assert await executed_well(scene, execution_id)
     found = await left(scene, execution_id)
     assert set(found) == {"good.txt", "no table", "bad\ufffd\ufffdname.txt"}
-    assert (found["no table"].kind, found["no table"].attributes) == ("file", {})
+    assert found["no table"].kind == "file"
+    assert found["no table"].attributes == {"cellId": "cell-001"}
     told = await warnings(scene, execution_id)
     assert len(told) == 7 + 5 + 1 + 2
     for what in ("link", "pipe"):
@@ -425,3 +433,194 @@ async def test_runs_of_one_notebook_add_versions_to_one_dataset(scene: Stage) ->
         msgspec.json.encode(told[0]["columns"])
         == json.dumps([{"name": "n", "type": "integer"}], separators=(",", ":")).encode()
     )
+
+
+_TWO_FILES = """
+for name in ("good", "bad"):
+    (results / name).write_text(name)
+hand_back(1, "file", "bad", [("bad", "text/plain", "data")])
+hand_back(2, "file", "good", [("good", "text/plain", "data")])
+Path("outputs/bad.txt").write_text("bad")
+Path("outputs/good.txt").write_text("good")
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (TimeoutError(), "it took too long"),
+        (GenericError("at https://storage"), "it could not be stored"),
+    ],
+)
+async def test_what_cannot_be_stored_costs_itself_and_not_the_run(
+    scene: Stage, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    put_file = ArtifactStore.put_file
+
+    async def put_some(
+        self: ArtifactStore, scope: Scope, path: Path, *, digest: str | None = None
+    ) -> str:
+        if await asyncio.to_thread(path.read_text) == "bad":
+            raise error
+        return await put_file(self, scope, path, digest=digest)
+
+    monkeypatch.setattr(ArtifactStore, "put_file", put_some)
+    execution_id = await scene.request(_HAND_BACK + _TWO_FILES)
+    async with scene.worker():
+        await scene.command(execution_id)
+        execution = await scene.until(execution_id, seconds=90)
+    assert execution.status is ExecutionStatus.COMPLETED
+    assert set(await left(scene, execution_id)) == {"good", "good.txt"}
+    assert await warnings(scene, execution_id) == [
+        f"A result that was handed back (000001.json) is not kept: {reason}.",
+        f"The file outputs/bad.txt is not kept: {reason}.",
+    ]
+
+
+def hold_storing(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """No file that reads "bad" is ever stored; set once somebody waits for that."""
+    waits = asyncio.Event()
+    put_file = ArtifactStore.put_file
+
+    async def put_others(
+        self: ArtifactStore, scope: Scope, path: Path, *, digest: str | None = None
+    ) -> str:
+        if await asyncio.to_thread(path.read_text) == "bad":
+            waits.set()
+            await asyncio.Event().wait()
+        return await put_file(self, scope, path, digest=digest)
+
+    monkeypatch.setattr(ArtifactStore, "put_file", put_others)
+    return waits
+
+
+_BAD_LAST = """
+for number, name in enumerate(("good", "bad"), 1):
+    (results / name).write_text(name)
+    hand_back(number, "file", name, [(name, "text/plain", "data")])
+hand_back(3, "metric", "cases", value=3)
+"""
+
+
+async def test_a_cancel_stops_collecting_and_what_was_taken_is_kept(
+    scene: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = hold_storing(monkeypatch)
+    execution_id = await scene.request(
+        _HAND_BACK + _BAD_LAST,
+        timeout=600.0,
+        output_options=OutputOptions(save_intermediate_results=False),
+    )
+    async with scene.worker():
+        await scene.command(execution_id)
+        async with asyncio.timeout(60):
+            await waits.wait()
+        await scene.cancel(execution_id)
+        execution = await scene.until(execution_id, seconds=30)
+    # All of its cells have run.
+    assert execution.status is ExecutionStatus.COMPLETED
+    assert set(await left(scene, execution_id)) == {"good"}
+    (told,) = await warnings(scene, execution_id)
+    assert "the run was cancelled while it was collected" in told
+
+
+@pytest.mark.parametrize("intermediate", [True, False])
+async def test_collecting_ends_soon_after_the_time_of_the_run(
+    scene: Stage, monkeypatch: pytest.MonkeyPatch, *, intermediate: bool
+) -> None:
+    monkeypatch.setattr(run, "_COLLECT_SECONDS", 0.1)
+    hold_storing(monkeypatch)
+    execution_id = await scene.request(
+        _HAND_BACK + _BAD_LAST,
+        timeout=6.0,
+        output_options=OutputOptions(save_intermediate_results=intermediate),
+    )
+    async with scene.worker():
+        await scene.command(execution_id)
+        execution = await scene.until(execution_id, seconds=90)
+    assert execution.termination_code is not TerminationCode.INTERNAL_ERROR
+    assert set(await left(scene, execution_id)) == {"good"}
+    (told,) = await warnings(scene, execution_id)
+    assert "it took too long" in told
+
+
+_MANY_NAMES = """
+for number in range(200):
+    (results / f"part {number}").touch()
+os.makedirs("outputs/" + "/".join("abcdefghijklmnopq"))
+for number in range(200):
+    Path(f"outputs/{number}").touch()
+hand_back(1, "metric", "cases", value=3)
+"""
+
+
+async def test_of_long_folders_other_threads_read_the_names_and_warnings_tell(
+    scene: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+
+    def watch(name: str, most: int) -> None:
+        original = getattr(run_folder, name)
+
+        def called(*args: Any, limit: int) -> Any:
+            if threading.current_thread() is threading.main_thread():
+                looked.append(limit)
+            return original(*args, limit=min(limit, most))
+
+        monkeypatch.setattr(run_folder, name, called)
+
+    watch("names", 150)
+    watch("files", 150)
+    watch("read", 10**6)
+    execution_id = await scene.request(
+        _HAND_BACK + _MANY_NAMES,
+        output_options=OutputOptions(save_intermediate_results=False),
+    )
+    async with scene.worker():
+        await scene.command(execution_id)
+        execution = await scene.until(execution_id, seconds=90)
+    assert execution.status is ExecutionStatus.COMPLETED
+    assert looked
+    assert max(looked) < 100
+    told = await warnings(scene, execution_id)
+    assert "There are too many files among the results to see them all." in told
+    assert any("names in outputs/: files beyond them are not kept" in each for each in told)
+    assert len(await left(scene, execution_id)) >= 149
+
+
+async def test_of_folders_that_lie_too_deep_a_warning_tells(scene: Stage) -> None:
+    deep = "outputs/" + "/".join("abcdefghijklmnopq")
+    execution_id = await scene.request(
+        f"import os\nos.makedirs({deep!r})\nopen({deep + '/lost'!r}, 'w').close()"
+    )
+    async with scene.worker():
+        await scene.command(execution_id)
+        await scene.until(execution_id, seconds=90)
+    (told,) = await warnings(scene, execution_id)
+    assert told.startswith(f"What is in {deep} is not kept: too deep")
+
+
+async def test_the_environment_is_given_back_whatever_the_kernels_end(
+    scene: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = asyncio.Event()
+    close, release = KernelRun.close, Provision.release
+
+    async def fail(self: KernelRun) -> None:
+        await close(self)
+        raise RuntimeError("the kernel's folder")
+
+    def tell(self: Provision) -> None:
+        release(self)
+        released.set()
+
+    monkeypatch.setattr(KernelRun, "close", fail)
+    monkeypatch.setattr(Provision, "release", tell)
+    execution_id = await scene.request("1")
+    async with scene.worker():
+        await scene.command(execution_id)
+        execution = await scene.until(execution_id, seconds=90)
+        async with asyncio.timeout(30):
+            await released.wait()
+    assert execution.status is ExecutionStatus.COMPLETED

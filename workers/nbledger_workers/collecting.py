@@ -8,11 +8,15 @@ import datetime as dt
 import mimetypes
 import re
 import tempfile
+import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 import structlog
+from obstore.exceptions import BaseError as ObjectStoreError
 
 from nbledger_domain.dataset import Source
 from nbledger_domain.execution import Execution, Representation
@@ -37,12 +41,20 @@ _MOST_RESULTS: Final = 10_000
 """Descriptions that are read of one run."""
 _MOST_METRICS: Final = 1000
 _MOST_NAMES: Final = 100_000
-"""Names that are looked at in `outputs/`."""
+"""Names that are looked at in a folder."""
+_FEW_NAMES: Final = 64
+"""So many are looked at faster than another thread is asked to."""
 _MOST_WARNINGS: Final = 50
+_SHOWN: Final = 200
+"""Characters of a path that are told."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 _Kind = Literal["report", "dataset", "model", "file"]
 _KINDS: Final[dict[type, _Kind]] = {results.Model: "model", results.Report: "report"}
+_TROUBLE: Final = (OSError, ObjectStoreError)
+"""What a full disk or an artifact store that stays away raises: it costs the result, not the run.
+"""
+_T = TypeVar("_T")
 
 
 class _Stored(msgspec.Struct, frozen=True):
@@ -54,7 +66,8 @@ class Collector:
     """Takes what one attempt leaves, within the limits, and tells what it could not take.
 
     Everything is copied out of the reach of the notebook first and stored before a step names it.
-    Its methods raise what the artifact store and the event store raise.
+    Steps are added to the caller's as they come about, so that a caller who has waited long enough
+    keeps those of what was taken until then. Its methods raise what the event store raises.
     """
 
     def __init__(
@@ -76,6 +89,7 @@ class Collector:
         self._files_left = limits.artifacts_per_run or _UNLIMITED
         self._seen: dict[str, Mark] = {}
         self._read = 0
+        self._cut = False
         self._metrics: set[str] = set()
         self._warned = 0
         self._ends: list[tuple[int, str]] = []
@@ -84,20 +98,43 @@ class Collector:
         """What was handed back until then, and after the cell before it, is this cell's."""
         self._ends.append((int(at.timestamp() * 1e9), cell_id))
 
-    async def handed_back(self, folder: Path) -> list[Step]:
-        """The results that were handed back since the last time."""
-        steps: list[Step] = []
+    async def handed_back(self, folder: Path, steps: list[Step], *, all_over: bool) -> None:
+        """Take the results that were handed back since the last time.
+
+        Those of a cell that has not ended wait for that, unless all is over.
+        """
         metrics: dict[str, float] = {}
+        try:
+            await self._take_new(folder, steps, metrics, all_over=all_over)
+        except _TROUBLE as error:
+            steps += self.warning(f"Results that were handed back are not kept: {_told(error)}.")
+        finally:
+            if metrics:
+                epoch, at = self._claim.epoch, clock.now()
+                steps.append(lambda execution: execution.log_metrics(epoch, metrics, at=at))
+
+    async def _take_new(
+        self, folder: Path, steps: list[Step], metrics: dict[str, float], *, all_over: bool
+    ) -> None:
         with run_folder.opened_folder(folder, _below(folder, results_folder(folder))) as place:
             if place is None:
-                return []
+                return
+            found, cut = run_folder.names(place, _RESULT, limit=_FEW_NAMES)
+            if cut:
+                found, cut = await _in_thread(
+                    partial(run_folder.names, place, _RESULT, limit=_MOST_NAMES)
+                )
             new = [
                 (name, mark)
-                for name, mark in run_folder.names(place)
-                if _RESULT.fullmatch(name) and self._seen.get(name) != mark
+                for name, mark in found
+                if self._seen.get(name) != mark
+                and (all_over or self._cell_at(mark.written_ns) is not None)
             ]
+            if cut and not self._cut:
+                self._cut = True
+                steps += self.warning("There are too many files among the results to see them all.")
             if not new:
-                return []
+                return
             with tempfile.TemporaryDirectory(prefix="taken-", dir=folder.parent) as private:
                 for name, mark in new:
                     self._seen[name] = mark
@@ -107,21 +144,40 @@ class Collector:
                             steps += self.warning("Of too many results the later are not kept.")
                         break
                     cell_id = self._cell_at(mark.written_ns)
-                    steps += await self._take(place, name, cell_id, metrics, Path(private))
-        if metrics:
-            epoch, at = self._claim.epoch, clock.now()
-            steps.append(lambda execution: execution.log_metrics(epoch, metrics, at=at))
-        return steps
+                    try:
+                        steps += await self._take(place, name, cell_id, metrics, Path(private))
+                    except _TROUBLE as error:
+                        steps += self.warning(
+                            f"A result that was handed back ({name}) is not kept: {_told(error)}."
+                        )
 
-    async def left_behind(self, folder: Path) -> list[Step]:
-        """The files in `outputs/`."""
-        steps: list[Step] = []
+    async def left_behind(self, folder: Path, steps: list[Step]) -> None:
+        """Take the files in `outputs/`."""
+        try:
+            await self._take_files(folder, steps)
+        except _TROUBLE as error:
+            steps += self.warning(f"Files in outputs/ are not kept: {_told(error)}.")
+
+    async def _take_files(self, folder: Path, steps: list[Step]) -> None:
         with run_folder.opened_folder(folder, _below(folder, outputs_folder(folder))) as place:
-            if place is None:
-                return []
-            paths = list(run_folder.files(place, limit=_MOST_NAMES))
+            if place is None or run_folder.is_empty(place):
+                return
+            paths, cut, closed = await _in_thread(
+                partial(run_folder.files, place, limit=_MOST_NAMES)
+            )
+            if cut:
+                steps += self.warning(
+                    f"There are more than {_MOST_NAMES:,} names in outputs/: "
+                    "files beyond them are not kept."
+                )
+            if closed:
+                others = f" and {len(closed) - 1} other folders" if len(closed) > 1 else ""
+                steps += self.warning(
+                    f"What is in outputs/{_shown(closed[0])[:_SHOWN]}{others} is not kept: "
+                    "too deep, or it cannot be opened."
+                )
             if not paths:
-                return []
+                return
             with tempfile.TemporaryDirectory(prefix="taken-", dir=folder.parent) as private:
                 for number, path in enumerate(paths):
                     if self._files_left <= 0:
@@ -131,8 +187,12 @@ class Collector:
                             "a run may leave no more."
                         )
                         break
-                    steps += await self._take_file(place, path, Path(private))
-        return steps
+                    try:
+                        steps += await self._take_file(place, path, Path(private))
+                    except _TROUBLE as error:
+                        steps += self.warning(
+                            f"The file outputs/{_shown(path)} is not kept: {_told(error)}."
+                        )
 
     def warning(self, text: str) -> list[Step]:
         """The step that tells of something; none where too much has been told already."""
@@ -154,7 +214,9 @@ class Collector:
         self, place: int, name: str, cell_id: str | None, metrics: dict[str, float], private: Path
     ) -> list[Step]:
         try:
-            content = run_folder.read(place, name, limit=results.MAX_BYTES)
+            content = await _in_thread(
+                partial(run_folder.read, place, name, limit=results.MAX_BYTES)
+            )
             result = results.decode(content)
         except (RefusedError, InvalidResultError) as error:
             return self.warning(f"A result that was handed back ({name}) is not kept: {error}.")
@@ -212,9 +274,7 @@ class Collector:
         return [*warnings, step]
 
     async def _take_file(self, place: int, path: str, private: Path) -> list[Step]:
-        shown = _CONTROL.sub(
-            "�", path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        )
+        shown = _shown(path)
         copy = private / "file"
         try:
             copied = await self._copy(place, path, copy)
@@ -229,7 +289,10 @@ class Collector:
         if self._files_left <= 0:
             raise RefusedError("a run may leave no more files")
         limit = min(self._file_bytes, self._bytes_left)
-        copied = await asyncio.to_thread(run_folder.copy, place, path, target, limit=limit)
+        stop = threading.Event()
+        copied = await _in_thread(
+            partial(run_folder.copy, place, path, target, limit=limit, stop=stop), stop
+        )
         self._files_left -= 1
         self._bytes_left -= copied.size
         return copied
@@ -313,6 +376,32 @@ class Collector:
             )
 
         return step
+
+
+async def _in_thread(work: Callable[[], _T], stop: threading.Event | None = None) -> _T:
+    """The result of blocking work. Where nobody waits for it any more, ``stop`` is set.
+
+    Returns only when the thread is through with the folder, which is closed then.
+    """
+    working = asyncio.create_task(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        if stop is not None:
+            stop.set()
+        await asyncio.gather(working, return_exceptions=True)
+        raise
+
+
+def _shown(path: str) -> str:
+    return _CONTROL.sub("�", path.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+
+
+def _told(error: Exception) -> str:
+    """Why, without paths and addresses of the service's."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return "it took too long" if isinstance(error, TimeoutError) else "it could not be stored"
 
 
 def _below(folder: Path, place: Path) -> str:

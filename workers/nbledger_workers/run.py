@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from enum import Enum
+from functools import partial
 from typing import Final, Literal
 
 import msgspec
@@ -49,6 +50,8 @@ log = structlog.get_logger(__name__)
 _LAST_WORD_SECONDS: Final = 5.0
 _LEASE_AGAIN_SECONDS: Final = 0.2
 _LEAST_SECONDS: Final = 0.1
+_COLLECT_SECONDS: Final = 60.0
+"""For how long beyond the run's own time, or a cancel, it is collected what a notebook leaves."""
 _UNLIMITED_MB: Final = 1_000_000
 _UNLIMITED_COUNT: Final = 1_000_000_000
 _SOON_SECONDS: Final = 0.02
@@ -93,6 +96,10 @@ class Run:
         self._provision = Provision(services.environments, self._recorder, claim.epoch)
         self._kernel: KernelRun | None = None
         self._collector: Collector | None = None
+        self._collecting: asyncio.Timeout | None = None
+        self._collects = True
+        self._time_is_up = 0.0
+        self._cells_over = False
         self._work: asyncio.Task[None] | None = None
         self._cancelled = False
         self._halted: Halt | None = None
@@ -104,10 +111,21 @@ class Run:
 
     def cancel(self) -> None:
         """Stop because somebody asked for it."""
+        if not self._cancelled:
+            self._stop_collecting()
         self._cancelled = True
         self._provision.cancel()
         if self._kernel is not None:
             self._kernel.cancel("The run was cancelled.")
+
+    def _stop_collecting(self) -> None:
+        """At once where nothing else goes on; soon where cells may still run."""
+        limit = self._collecting
+        if limit is None or limit.expired():
+            return
+        now = asyncio.get_running_loop().time()
+        until = now if self._cells_over else now + _COLLECT_SECONDS
+        limit.reschedule(min(limit.when() or until, until))
 
     def hand_back(self) -> None:
         """Stop because the worker ends: another one may have the run if no cell has run."""
@@ -251,12 +269,15 @@ class Run:
             if provided is None:
                 return
             request = msgspec.structs.replace(request, timeout=provided)
+            self._time_is_up = asyncio.get_running_loop().time() + provided
             await self._run_kernel(execution, notebook, planned, request, context)
         finally:
             # Behind the terminal event: nobody waits for exit hooks but the next run for its slot.
-            if self._kernel is not None:
-                await self._kernel.close()
-            self._provision.release()
+            try:
+                if self._kernel is not None:
+                    await self._kernel.close()
+            finally:
+                self._provision.release()
 
     async def _provide(self, notebook: Notebook, language: str, timeout: float) -> float | None:
         """Have the packages provided that the notebook asks for.
@@ -358,6 +379,7 @@ class Run:
             finished = await running
             self._reports.close()
             steps = await writing
+            self._cells_over = True
             if finished.outcome is Outcome.COMPLETED:
                 steps += translator.skipped()
             steps += await self._collect(finished, context)
@@ -437,7 +459,9 @@ class Run:
         folder, collector = self._kernel.folder, self._collector
         if folder is None or collector is None:
             return []
-        return await collector.handed_back(folder)
+        return await self._in_time(
+            partial(collector.handed_back, folder, all_over=False), collector
+        )
 
     async def _collect(self, finished: RunFinished, context: RunContext) -> list[Step]:
         """What the notebook has left."""
@@ -452,8 +476,34 @@ class Run:
                 f"The dataset {dataset.name!r} is held, but its file is not there any more."
             )
         ]
-        steps += await collector.handed_back(folder)
-        return steps + await collector.left_behind(folder)
+
+        async def collect(steps: list[Step]) -> None:
+            await collector.handed_back(folder, steps, all_over=True)
+            await collector.left_behind(folder, steps)
+
+        return steps + await self._in_time(collect, collector)
+
+    async def _in_time(
+        self, collect: Callable[[list[Step]], Awaitable[None]], collector: Collector
+    ) -> list[Step]:
+        """What is collected before time is up or the run is cancelled; then no more ever."""
+        steps: list[Step] = []
+        if not self._collects:
+            return steps
+        now = asyncio.get_running_loop().time()
+        begin = now if self._cancelled else max(now, self._time_is_up)
+        try:
+            async with asyncio.timeout_at(begin + _COLLECT_SECONDS) as self._collecting:
+                await collect(steps)
+        except TimeoutError:
+            self._collects = False
+            why = "the run was cancelled" if self._cancelled else "it took too long"
+            steps += collector.warning(
+                f"Not all that the notebook has left is kept: {why} while it was collected."
+            )
+        finally:
+            self._collecting = None
+        return steps
 
     async def _report(
         self, renderer: report.Renderer, page: report.Page, bound: DatasetHead | None

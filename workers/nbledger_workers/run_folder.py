@@ -7,8 +7,11 @@ folder's descriptor downwards, component by component, and copied before it is u
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
+import re
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,6 +33,18 @@ class Copied(NamedTuple):
 
     digest: str
     size: int
+
+
+class Listing(NamedTuple):
+    """The files below a folder, as paths; and of what could not be looked at.
+
+    ``cut`` tells that there are more names than were looked at, ``closed`` are folders that could
+    not be opened.
+    """
+
+    paths: list[str]
+    cut: bool
+    closed: list[str]
 
 
 class Mark(NamedTuple):
@@ -57,48 +72,60 @@ def opened_folder(run_folder: Path, below: str) -> Iterator[int | None]:
         os.close(descriptor)
 
 
-def names(folder: int) -> list[tuple[str, Mark]]:
-    """Names in the folder, sorted."""
+def names(
+    folder: int, pattern: re.Pattern[str], *, limit: int
+) -> tuple[list[tuple[str, Mark]], bool]:
+    """Names in the folder that match, sorted; and whether there are more than ``limit`` names."""
     found = []
     with os.scandir(folder) as entries:
-        for entry in entries:
-            with suppress(OSError):
-                status = entry.stat(follow_symlinks=False)
-                found.append((entry.name, Mark(status.st_ino, status.st_mtime_ns)))
-    return sorted(found)
+        for entry in itertools.islice(entries, limit):
+            if pattern.fullmatch(entry.name):
+                with suppress(OSError):
+                    status = entry.stat(follow_symlinks=False)
+                    found.append((entry.name, Mark(status.st_ino, status.st_mtime_ns)))
+        cut = next(entries, None) is not None
+    return sorted(found), cut
 
 
-def files(folder: int, *, limit: int) -> Iterator[str]:
-    """Paths of all files below the folder, sorted within each folder; ``limit`` names at most.
+def is_empty(folder: int) -> bool:
+    """Whether nothing is in the folder."""
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None
+
+
+def files(folder: int, *, limit: int) -> Listing:
+    """All files below the folder, sorted within each folder; ``limit`` names are looked at.
 
     Links and what is neither file nor folder are among them: they are refused when copied.
     """
+    paths: list[str] = []
+    closed: list[str] = []
     pending = [""]
-    count = 0
+    left = limit
     while pending:
         path = pending.pop()
         try:
             descriptor = _open(folder, path, _FOLDER) if path else os.dup(folder)
         except (OSError, RefusedError):
+            closed.append(path)
             continue
         try:
             with os.scandir(descriptor) as entries:
-                found = []
-                for entry in entries:
-                    count += 1
-                    if count > limit:
-                        return
-                    found.append((entry.name, entry.is_dir(follow_symlinks=False)))
+                found = [
+                    (entry.name, entry.is_dir(follow_symlinks=False))
+                    for entry in itertools.islice(entries, left)
+                ]
+                cut = next(entries, None) is not None
         finally:
             os.close(descriptor)
-        below = []
-        for name, is_folder in sorted(found):
-            inner = f"{path}/{name}" if path else name
-            if is_folder:
-                below.append(inner)
-            else:
-                yield inner
-        pending += reversed(below)
+        left -= len(found)
+        found.sort()
+        prefix = f"{path}/" if path else ""
+        paths += [prefix + name for name, is_folder in found if not is_folder]
+        if cut:
+            return Listing(paths, cut, closed)
+        pending += [prefix + name for name, is_folder in reversed(found) if is_folder]
+    return Listing(paths, cut=False, closed=closed)
 
 
 def read(folder: int, path: str, *, limit: int) -> bytes:
@@ -112,12 +139,14 @@ def read(folder: int, path: str, *, limit: int) -> bytes:
         return bytes(content)
 
 
-def copy(folder: int, path: str, target: Path, *, limit: int) -> Copied:
-    """Copy a file of at most ``limit`` bytes. Raises :class:`RefusedError`."""
+def copy(folder: int, path: str, target: Path, *, limit: int, stop: threading.Event) -> Copied:
+    """Copy a file of at most ``limit`` bytes. Raises :class:`RefusedError`, also when stopped."""
     digest = hashlib.sha256()
     size = 0
     with _file(folder, path, limit) as descriptor, target.open("wb") as file:
         while piece := os.read(descriptor, _PIECE_BYTES):
+            if stop.is_set():
+                raise RefusedError("there is no time left for it")
             size += len(piece)
             if size > limit:
                 raise RefusedError(_too_large(limit))
