@@ -5,7 +5,10 @@ kernel cannot be forked beside.
 """
 
 import json
+import math
+from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -21,41 +24,46 @@ FileFormat: TypeAlias = Literal["parquet", "csv"]
 Engine: TypeAlias = Literal["pandas", "polars"]
 
 _EXACT_IN_FLOAT = 2**53
+_LONGEST_DECIMAL = 10**38 - 1
 
 
 def to_polars(frame: "Frame") -> pl.DataFrame:
     """The same table in polars; what pandas calls missing is null.
 
-    Named levels of a pandas index become columns, an unnamed index is dropped. Objects that no
-    column type holds become text. Raises TypeError when ``frame`` is no data frame, ValueError
-    when two of its columns have one name.
+    Named levels of a pandas index become columns, unless a column already holds the same; an
+    unnamed index is dropped. Cells that no column type holds whole become text, which is JSON for
+    lists and dictionaries; floats have 64 bits at most. Raises TypeError when ``frame`` is no data
+    frame, ValueError when two of its columns have one name.
 
     >>> import pandas as pd
     >>> to_polars(pd.DataFrame({"amount": [1.5, None]}))["amount"].to_list()
     [1.5, None]
     """
     if isinstance(frame, pl.LazyFrame):
-        return frame.collect()
+        frame = frame.collect()
     if isinstance(frame, pl.DataFrame):
-        return frame
+        return frame.select([_storable(series) for series in frame])
     if not _is_pandas(frame):
         raise TypeError(
             f"A pandas or polars data frame is needed, and this is a {type(frame).__name__}."
         )
-    levels = [name for name in frame.index.names if name is not None]
-    unnamed = [at for at, name in enumerate(frame.index.names) if name is None]
-    if levels:
-        kept = frame.reset_index(level=unnamed, drop=True) if unnamed else frame
-        twice = [name for name in levels if name in frame.columns]
-        kept = kept.reset_index(level=twice, drop=True) if twice else kept
-        frame = kept if len(twice) == len(levels) else kept.reset_index()
-    names = [_name(label) for label in frame.columns]
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        raise ValueError(f"Two columns are called {doubled[0]!r}: rename one of them.")
-    return pl.DataFrame(
-        [_to_polars_series(name, frame.iloc[:, at]) for at, name in enumerate(names)]
-    )
+    columns = [
+        _to_polars_series(_name(label), frame.iloc[:, at]) for at, label in enumerate(frame.columns)
+    ]
+    levels = [
+        _to_polars_series(_name(label), frame.index.get_level_values(at).to_series())
+        for at, label in enumerate(frame.index.names)
+        if label is not None
+    ]
+    # As `set_index(drop=False)` leaves them.
+    held = {series.name: series for series in columns}
+    series = [
+        each for each in levels if each.name not in held or not each.equals(held[each.name])
+    ] + columns
+    name, times = next(iter(Counter(each.name for each in series).most_common(1)), ("", 0))
+    if times > 1:
+        raise ValueError(f"Two columns are called {name!r}: rename one of them.")
+    return pl.DataFrame([_storable(each) for each in series])
 
 
 def to_pandas(frame: pl.DataFrame) -> "pd.DataFrame":
@@ -138,6 +146,8 @@ def _to_polars_series(name: str, series: "pd.Series") -> pl.Series:
     kind = dtype.kind if isinstance(dtype.kind, str) else "O"
     if not pd.api.types.is_extension_array_dtype(dtype) and kind in "iufbmM":
         values = series.to_numpy()
+        if kind == "f" and values.dtype.itemsize > 8:
+            values = values.astype("float64")
         if kind in "mM" and not str(values.dtype).endswith(("[ns]", "[us]", "[ms]")):
             values = values.astype(f"{kind}8[us]")
         return pl.Series(name, values, nan_to_null=True)
@@ -153,13 +163,77 @@ def _from_objects(name: str, cells: list[Any]) -> pl.Series:
     try:
         series = pl.Series(name, cells, strict=True)
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
-        series = pl.Series(name, [], dtype=pl.Object)
+        return _to_texts(name, cells)
     if series.dtype == pl.Null:
         return series.cast(pl.String)
-    if series.dtype == pl.Object:
-        texts = [None if cell is None else str(cell) for cell in cells]
-        return pl.Series(name, texts, dtype=pl.String)
+    # The first cells have chosen the type, into which polars has cut the others, or dropped them.
+    if series.dtype == pl.Object or (series.dtype != pl.String and not _same(series, cells)):
+        return _to_texts(name, cells)
     return series
+
+
+def _same(kept: object, given: object) -> bool:
+    """Whether it is what was given; a key that a dictionary lacks is null in a column."""
+    kept, given = _listed(kept), _listed(given)
+    if isinstance(given, dict):
+        return isinstance(kept, dict) and all(
+            _same(kept.get(key), given.get(key)) for key in kept.keys() | given.keys()
+        )
+    if isinstance(given, list):
+        return isinstance(kept, list) and len(kept) == len(given) and all(map(_same, kept, given))
+    if isinstance(kept, float) and math.isnan(kept):
+        return bool(given != given)  # noqa: PLR0124 (NaN, in whatever type)
+    try:
+        return isinstance(kept, bool) is isinstance(given, bool) and bool(kept == given)
+    except Exception:  # noqa: BLE001 - objects of somebody's own raise anything
+        return False
+
+
+def _listed(value: object) -> object:
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, pl.Series):
+        return value.to_list()
+    to_list = getattr(value, "tolist", None)  # of numpy and pandas
+    return to_list() if callable(to_list) else value
+
+
+def _to_texts(name: str, cells: Iterable[object]) -> pl.Series:
+    return pl.Series(name, [_text(cell) for cell in cells], dtype=pl.String)
+
+
+def _text(cell: object) -> str | None:
+    if cell is None:
+        return None
+    text = str(cell)
+    if isinstance(_listed(cell), list | dict):
+        # Keys that JSON cannot have, or a loop.
+        with suppress(TypeError, ValueError, RecursionError):
+            text = _json(cell) or text
+    return text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate is no UTF-8
+
+
+def _storable(series: pl.Series) -> pl.Series:
+    """The same in a type that files of every reader hold."""
+    dtype = series.dtype
+    if dtype == pl.Object or _is_hollow(dtype):
+        return _to_texts(series.name, series.to_list())
+    if dtype == pl.Float16:
+        return series.cast(pl.Float32)
+    if dtype in (pl.Int128, pl.UInt128):
+        ends = [end for end in (series.min(), series.max()) if isinstance(end, int)]
+        fits = all(abs(end) <= _LONGEST_DECIMAL for end in ends)
+        return series.cast(pl.Decimal(38, 0) if fits else pl.String)
+    return series
+
+
+def _is_hollow(dtype: object) -> bool:
+    """Whether it has a structure without fields in it, which Parquet knows not."""
+    if isinstance(dtype, pl.Struct):
+        return not dtype.fields or any(_is_hollow(each.dtype) for each in dtype.fields)
+    if isinstance(dtype, pl.List | pl.Array):
+        return _is_hollow(dtype.inner)
+    return False
 
 
 def _to_pandas_series(series: pl.Series) -> Any:
@@ -174,6 +248,8 @@ def _to_pandas_series(series: pl.Series) -> Any:
         return utc.dt.tz_localize("UTC").dt.tz_convert(dtype.time_zone)
     if dtype == pl.Date:
         return pd.Series(series.cast(pl.Datetime("us")).to_numpy())
+    if dtype in (pl.Int128, pl.UInt128):
+        return pd.Series(series.to_list(), dtype=object)
     if dtype.is_integer() and nulls and _too_large(series):
         return pd.Series(series.to_list(), dtype="UInt64" if _unsigned(dtype) else "Int64")
     if dtype == pl.Boolean and nulls:
@@ -221,27 +297,30 @@ def _type_name(dtype: pl.DataType) -> str:
 
 
 def _flat(frame: pl.DataFrame) -> pl.DataFrame:
-    """What CSV cannot hold is JSON in it; a duration is its seconds."""
-    return frame.with_columns(
-        [
-            (series.dt.total_microseconds() / 1e6).alias(series.name)
-            if series.dtype == pl.Duration
-            else pl.Series(series.name, [_json(cell) for cell in series], dtype=pl.String)
-            for series in frame
-            if series.dtype == pl.Duration or series.dtype.is_nested() or series.dtype == pl.Binary
-        ]
-    )
+    """What CSV cannot hold is JSON in it; a duration is its seconds, bytes are hexadecimal."""
+    return frame.select([_flat_column(series) for series in frame])
+
+
+def _flat_column(series: pl.Series) -> pl.Series:
+    if series.dtype == pl.Duration:
+        return (series.dt.total_microseconds() / 1e6).alias(series.name)
+    if series.dtype == pl.Binary:
+        return series.bin.encode("hex")
+    if series.dtype.is_nested():
+        return pl.Series(series.name, [_json(cell) for cell in series], dtype=pl.String)
+    return series
 
 
 def _json(cell: object) -> str | None:
     if cell is None:
         return None
-    if isinstance(cell, pl.Series):
-        cell = cell.to_list()
-    return json.dumps(cell, default=_plain, ensure_ascii=False)
+    return json.dumps(_listed(cell), default=_plain, ensure_ascii=False)
 
 
 def _plain(value: object) -> Any:
     if isinstance(value, timedelta):
         return value.total_seconds()
-    return value.hex() if isinstance(value, bytes) else str(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    listed = _listed(value)  # numbers and arrays of numpy
+    return str(value) if type(listed) is type(value) else listed

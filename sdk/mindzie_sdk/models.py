@@ -5,7 +5,7 @@ import numbers
 import pickle
 import platform
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -23,6 +23,7 @@ _SCORES = {
 """Attributes in which scikit-learn's estimators keep how well they fit, and what that is called."""
 
 _MOST_FEATURES = 10_000
+_MOST_STEPS = 1000
 
 
 def describe(
@@ -65,7 +66,9 @@ def write_pickle(estimator: object, path: Path) -> None:
     try:
         with path.open("wb") as file:
             pickle.dump(estimator, file, protocol=5)
-    except (pickle.PicklingError, AttributeError, TypeError, RecursionError) as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # parts of an estimator raise anything
         raise ValueError(f"This {type(estimator).__name__} cannot be pickled: {error}") from error
 
 
@@ -98,7 +101,11 @@ def number(value: object, name: str) -> int | float:
         plain = item() if callable(item) else value
     if isinstance(plain, bool) or not isinstance(plain, numbers.Real | Decimal):
         raise TypeError(f"{name!r} must be a number, and is a {type(value).__name__}.")
-    if not math.isfinite(plain):
+    try:
+        finite = math.isfinite(plain)
+    except OverflowError:
+        raise ValueError(f"{name!r} is too large a number.") from None
+    if not finite:
         raise ValueError(f"{name!r} is {plain}, which is no finite number.")
     return int(plain) if isinstance(plain, numbers.Integral) else float(plain)
 
@@ -109,9 +116,15 @@ def _numbers(metrics: Mapping[str, object]) -> dict[str, float]:
 
 def _require_fitted(estimator: object) -> None:
     if _is_sklearn(estimator):
+        from sklearn.exceptions import NotFittedError  # noqa: PLC0415
         from sklearn.utils.validation import check_is_fitted  # noqa: PLC0415
 
-        check_is_fitted(estimator)
+        try:
+            check_is_fitted(estimator)
+        except NotFittedError:
+            raise
+        except Exception:  # noqa: BLE001, S110 - one that cannot tell may well be fitted
+            pass
 
 
 def _is_sklearn(estimator: object) -> bool:
@@ -119,29 +132,46 @@ def _is_sklearn(estimator: object) -> bool:
     return base is not None and isinstance(estimator, base.BaseEstimator)
 
 
-def _steps(estimator: object) -> Iterator[object]:
+def _of(estimator: object, attribute: str) -> Any:
+    """What the estimator tells by this name; None where it has none, or cannot tell."""
+    try:
+        return getattr(estimator, attribute, None)
+    except Exception:  # noqa: BLE001 - properties raise anything
+        return None
+
+
+def _steps(estimator: object) -> list[object]:
     """The estimator, and those that it is made of: a search's best, all of a pipeline."""
-    yield estimator
-    best = getattr(estimator, "best_estimator_", None)
-    if best is not None:
-        yield from _steps(best)
-    steps = getattr(estimator, "steps", None)
-    if isinstance(steps, list):
-        for step in steps:
-            yield from _steps(step[1] if isinstance(step, tuple) else step)
+    found: list[object] = []
+    left = [estimator]
+    # What refers to itself is met once; what answers any name with something new, has an end.
+    while left and len(found) < _MOST_STEPS:
+        each = left.pop()
+        if any(each is one for one in found):
+            continue
+        found.append(each)
+        best, steps = _of(each, "best_estimator_"), _of(each, "steps")
+        parts = [] if best is None else [best]
+        if isinstance(steps, list):
+            parts += [step[-1] if isinstance(step, tuple) and step else step for step in steps]
+        left += reversed(parts)
+    return found
 
 
 def _final(estimator: object) -> object:
     """The estimator that predicts: the best one of a search, the last one of a pipeline."""
-    *_, last = (each for each in _steps(estimator) if not isinstance(each, str | None))
-    return last
+    made_of = [each for each in _steps(estimator) if not isinstance(each, str | None)]
+    return made_of[-1] if made_of else estimator
 
 
 def _own_features(estimator: object) -> list[str]:
-    names = getattr(estimator, "feature_names_in_", None)
+    names = _of(estimator, "feature_names_in_")
     if names is not None:
-        return [str(name) for name in names]
-    count = getattr(estimator, "n_features_in_", None)
+        try:
+            return [str(name) for name in names]
+        except Exception:  # noqa: BLE001 - as above
+            return []
+    count = _of(estimator, "n_features_in_")
     if isinstance(count, numbers.Integral) and int(count) <= _MOST_FEATURES:
         return [f"x{at}" for at in range(int(count))]  # what scikit-learn calls them
     return []
@@ -151,9 +181,10 @@ def _own_scores(estimator: object) -> dict[str, float]:
     found = {}
     for each in (_final(estimator), estimator):
         for attribute, name in _SCORES.items():
+            value = _of(each, attribute)
             try:
-                found[name] = float(number(getattr(each, attribute, None), name))
-            except (TypeError, ValueError):
+                found[name] = float(number(value, name))
+            except Exception:  # noqa: BLE001, S112 - whatever it is, it is no score
                 continue
     return found
 
@@ -163,11 +194,20 @@ def _own_accuracy(estimator: object) -> float | None:
     if not _classifies(estimator):
         return None
     scores = _own_scores(estimator)
-    if "best_score" in scores and getattr(estimator, "scoring", "") in (None, "accuracy"):
+    if "best_score" in scores and _scores_accuracy(estimator):
         return scores["best_score"]
-    if "oob_score" in scores and getattr(_final(estimator), "oob_score", None) is True:
+    if "oob_score" in scores and _of(_final(estimator), "oob_score") is True:
         return scores["oob_score"]
     return None
+
+
+def _scores_accuracy(search: object) -> bool:
+    """Whether the score of a search is that of a classifier by default, which is accuracy."""
+    try:
+        scoring: object = getattr(search, "scoring", "")
+    except Exception:  # noqa: BLE001 - properties raise anything
+        return False
+    return scoring is None or (isinstance(scoring, str) and scoring == "accuracy")
 
 
 def _classifies(estimator: object) -> bool:
@@ -175,7 +215,10 @@ def _classifies(estimator: object) -> bool:
         return False
     from sklearn.base import is_classifier  # noqa: PLC0415
 
-    return bool(is_classifier(estimator))
+    try:
+        return bool(is_classifier(estimator))
+    except Exception:  # noqa: BLE001 - its tags raise anything
+        return False
 
 
 def _libraries(estimator: object) -> dict[str, str]:

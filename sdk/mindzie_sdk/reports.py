@@ -30,13 +30,14 @@ MEDIA_TYPE: dict[ReportFormat, str] = {
 }
 _LONGEST_PATH = 1000
 _TITLE_LENGTH = 200
-_HTML = re.compile(
-    r"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|[a-z][a-z0-9]*[\s>/])", re.IGNORECASE | re.DOTALL
-)
-_HTML_TITLE = re.compile(r"<(title|h1|h2)\b[^>]*>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
-_MARKDOWN_TITLE = re.compile(r"^#{1,6} +(.+?)[ #]*$", re.MULTILINE)
+# Each of them takes time that grows with the text alone, whatever is in it.
+_SPACE = re.compile(r"\s*")
+_HTML = re.compile(r"<(?:!doctype\s+html|[a-z][a-z0-9]*[\s>/])", re.IGNORECASE)
+_HTML_TITLE = re.compile(r"<(title|h1|h2)\b[^<>]*>", re.IGNORECASE)
+_HTML_TAG = re.compile(r"<[^<>]*>")
+_MARKDOWN_TITLE = re.compile(r"^#{1,6} +(\S.*)$", re.MULTILINE)
 _MARKDOWN = re.compile(
-    r"^(?:#{1,6} |```|\|.*\|\s*$)|\*\*\S.*?\*\*|\[[^\]]+\]\([^)]+\)", re.MULTILINE
+    r"^(?:#{1,6} |```|\|.*\|\s*$)|\*\*\S.*?\*\*|\[[^\[\]]+\]\([^()]+[()]", re.MULTILINE
 )
 
 
@@ -101,17 +102,46 @@ def _from_text(
     if not text.strip():
         raise ValueError("The report is empty.")
     found = None
-    if form == "html" and (match := _HTML_TITLE.search(text)):
-        found = html.unescape(re.sub(r"<[^>]*>", "", match[2]))
+    if form == "html":
+        found = _html_title(text)
     elif form == "markdown" and (match := _MARKDOWN_TITLE.search(text)):
-        found = match[1]
+        found = match[1].rstrip(" #")
     return Report(text.encode(), form, _title(title, found or otherwise))
 
 
 def _format_of(text: str) -> ReportFormat:
-    if _HTML.match(text):
+    if _is_html(text):
         return "html"
     return "markdown" if _MARKDOWN.search(text) else "text"
+
+
+def _is_html(text: str) -> bool:
+    """Whether a document of HTML or an element is the first in it, but for comments."""
+    at = _after_space(text, 0)
+    while text.startswith("<!--", at):
+        end = text.find("-->", at + 4)
+        if end < 0:
+            return False
+        at = _after_space(text, end + 3)
+    return _HTML.match(text, at) is not None
+
+
+def _after_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return found.end() if found else at
+
+
+def _html_title(text: str) -> str | None:
+    never_closed = set()
+    for opening in _HTML_TITLE.finditer(text):
+        tag = opening[1].lower()
+        if tag in never_closed:
+            continue
+        closing = re.compile(f"</{tag}>", re.IGNORECASE).search(text, opening.end())
+        if closing is not None:
+            return html.unescape(_HTML_TAG.sub("", text[opening.end() : closing.start()]))
+        never_closed.add(tag)
+    return None
 
 
 def _title(given: str | None, found: str) -> str:

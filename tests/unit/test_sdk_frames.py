@@ -105,6 +105,16 @@ def test_pandas_gets_the_types_that_it_has_itself() -> None:
         ([UUID(int=1), UUID(int=2)], [str(UUID(int=1)), str(UUID(int=2))], "string"),
         (pd.period_range("2024-01", periods=2, freq="M"), ["2024-01", "2024-02"], "string"),
         ([{"a": 1}, {"a": 2}], [{"a": 1}, {"a": 2}], "other"),
+        ([{"a": 1, "b": 2}, {"a": 3}], [{"a": 1, "b": 2}, {"a": 3, "b": None}], "other"),
+        ([(1, 2), np.array([3]), [float("nan")]], ["[1, 2]", "[3]", "[NaN]"], "string"),
+        ([np.array([1.5]), (2.0,)], [[1.5], [2.0]], "other"),
+        ([1 + 2j, None], ["(1+2j)", None], "string"),
+        (np.array([1.5, 2], dtype="float16"), [1.5, 2.0], "number"),
+        (np.array([1.5, float("nan")], dtype="longdouble"), [1.5, None], "number"),
+        ([2**64, None, -1], [2**64, None, -1], "number"),
+        ([2**127 - 1, None], [str(2**127 - 1), None], "string"),
+        ([2**200, 1], [str(2**200), "1"], "string"),
+        (["a\ud800"], ["a\\ud800"], "string"),
         (
             pd.Series([NOON, NOON]).dt.tz_convert(timezone(timedelta(hours=2))),
             [NOON, NOON],
@@ -137,6 +147,66 @@ def test_labels_and_indexes() -> None:
     assert frames.to_polars(pd.DataFrame([[1]])).columns == ["0"]
     with pytest.raises(ValueError, match="Two columns are called 'n'"):
         frames.to_polars(pd.concat([log, log[["n"]]], axis=1))
+
+
+@pytest.mark.parametrize(
+    ("cells", "wanted"),
+    [
+        ([{"x": 1}] * 3 + [{"x": 2, "y": "s"}], ['{"x": 1}'] * 3 + ['{"x": 2, "y": "s"}']),
+        ([[{"x": 1}], [{"x": 2, "y": 3}]], ['[{"x": 1}]', '[{"x": 2, "y": 3}]']),
+        ([{"a": {"b": 1}}, {"a": {"c": 2}}], ['{"a": {"b": 1}}', '{"a": {"c": 2}}']),
+        ([[1], [2.5]], ["[1]", "[2.5]"]),
+        ([{"x": np.int64(1)}, None, {"y": b"a"}], ['{"x": 1}', None, '{"y": "61"}']),
+        ([{(1, 2): 3}, {"x": 1}], ["{(1, 2): 3}", '{"x": 1}']),
+        ([{}, {}], ["{}", "{}"]),
+        ([[{}], []], ["[{}]", "[]"]),
+        ([Decimal("1.123456789"), Decimal("1e30")], ["1.123456789", "1E+30"]),
+        ([NOON, NOON.replace(tzinfo=None)], [str(NOON), str(NOON.replace(tzinfo=None))]),
+    ],
+)
+def test_nothing_is_lost_that_a_column_does_not_hold_whole(
+    cells: list[Any], wanted: list[Any], tmp_path: Path
+) -> None:
+    frame = frames.to_polars(pd.DataFrame({"c": pd.Series(cells, dtype=object)}))
+    assert frame["c"].to_list() == wanted
+    frames.write(frame, tmp_path / "c.parquet", "parquet")
+    assert pl.read_parquet(tmp_path / "c.parquet").equals(frame)
+
+
+def test_types_of_polars_that_files_do_not_hold(tmp_path: Path) -> None:
+    large = 2**70
+    frame = frames.to_polars(
+        pl.DataFrame(
+            {
+                "hollow": [{}, None],
+                "large": pl.Series([large, None], dtype=pl.Int128),
+                "half": pl.Series([1.5, None], dtype=pl.Float16),
+                "object": pl.Series([UUID(int=1), None], dtype=pl.Object),
+            }
+        )
+    )
+    frames.write(frame, tmp_path / "c.parquet", "parquet")
+    back = frames.to_pandas(frames.read(tmp_path / "c.parquet"))
+    assert back["large"].tolist() == [Decimal(large), None]
+    assert back["hollow"].iloc[0] == "{}"
+    assert back["half"].iloc[0] == 1.5
+    assert back["object"].iloc[0] == str(UUID(int=1))
+    wide = pl.DataFrame({"large": pl.Series([large, None], dtype=pl.Int128)})
+    assert frames.to_pandas(wide)["large"].tolist() == [large, None]
+
+
+def test_index_levels_beside_columns_of_their_name() -> None:
+    same = pd.DataFrame({"0": [7, 8], "n": [1, 2]}, index=pd.Index([7, 8]).set_names([0]))
+    assert frames.to_polars(same).to_dict(as_series=False) == {"0": [7, 8], "n": [1, 2]}
+    with pytest.raises(ValueError, match="Two columns are called '0'"):
+        frames.to_polars(same.assign(**{"0": [9, 9]}))
+    with pytest.raises(ValueError, match="Two columns are called 'n'"):
+        frames.to_polars(same.rename_axis("n"))
+
+
+def test_bytes_are_plain_hexadecimal_in_csv(tmp_path: Path) -> None:
+    frames.write(pl.DataFrame({"raw": [b"\x00\xff", None, b"x"]}), tmp_path / "raw.csv", "csv")
+    assert (tmp_path / "raw.csv").read_text() == "raw\n00ff\n\n78\n"
 
 
 def test_what_is_no_frame() -> None:

@@ -1,17 +1,20 @@
 """Results as notebooks hand them back: files, and last the one that names them."""
 
+import itertools
 import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from time import process_time
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 import skops.io
+from sklearn.base import BaseEstimator
 from sklearn.cluster import KMeans
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
@@ -20,7 +23,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from mindzie_sdk import DatasetUnavailableError, ProcessMiningClient, sample_event_log
+from mindzie_sdk import DatasetUnavailableError, ProcessMiningClient, reports, sample_event_log
 
 BOUND = "880e8400-e29b-41d4-a716-446655440000"
 
@@ -245,6 +248,85 @@ def test_a_model_of_another_kind_is_kept_as_a_pickle(results: Path) -> None:
     assert told["attributes"]["metrics"] == {"lift": 2.0}
 
 
+class Odd(BaseEstimator):  # type: ignore[misc]
+    """One whose properties fail, and that is its own best estimator."""
+
+    def fit(self) -> Self:
+        self.best_estimator_ = self
+        return self
+
+    @property
+    def n_features_in_(self) -> int:
+        raise RuntimeError("not now")
+
+    feature_names_in_ = steps = best_score_ = scoring = oob_score = loss_ = n_features_in_
+
+    def __sklearn_tags__(self) -> Any:
+        raise RuntimeError("no tags")
+
+
+class Unsure(Odd):
+    """One that cannot even tell whether it is fitted."""
+
+    def __sklearn_is_fitted__(self) -> bool:
+        raise RuntimeError("who knows")
+
+
+class Endless:
+    """One that answers every name with another of its kind."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Endless()
+
+
+@pytest.mark.parametrize("odd", [Odd().fit(), Unsure().fit(), Endless(), None, "text"])
+def test_models_that_tell_nothing_of_themselves_are_kept(results: Path, odd: object) -> None:
+    attributes = ProcessMiningClient().save_model(odd, metrics={"lift": 2}).attributes
+    assert attributes["modelType"] == type(odd).__name__
+    assert (attributes["features"], attributes["accuracy"]) == ([], None)
+    assert attributes["metrics"] == {"lift": 2.0}
+    (told,) = handed_back(results)
+    back = pickle.loads((results / told["files"][0]["path"]).read_bytes())  # noqa: S301
+    assert type(back) is type(odd)
+
+
+def test_why_a_model_cannot_be_pickled_is_said(results: Path) -> None:
+    class Stubborn:
+        def __getstate__(self) -> object:
+            raise RuntimeError("it holds a connection")
+
+    with pytest.raises(ValueError, match="Stubborn cannot be pickled: it holds a connection"):
+        ProcessMiningClient().save_model(Stubborn())
+    assert handed_back(results) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "title"),
+    [
+        ("<!---->" * 20_000 + "plain", "text", "Report"),
+        ("<!-- " * 20_000, "text", "Report"),
+        ("<!-- a --> <!-- b -->\n<h1>Found</h1>", "html", "Found"),
+        ("<p>" + "<h1>" * 50_000, "html", "Report"),
+        ("<p>" + "<h1 " * 50_000, "html", "Report"),
+        ("<h1>" + "<" * 200_000 + "Found</h1>", "html", "<" * 200),
+        ("<h1>open <h2 class='a'>Found</H2>", "html", "Found"),
+        ("# a" + " #" * 100_000 + "b", "markdown", ("a" + " #" * 200)[:200]),
+        ("[" * 200_000, "text", "Report"),
+        ("[a](" * 50_000, "markdown", "Report"),
+        ("see [this](http://example.test/a_(b))", "markdown", "Report"),
+    ],
+    ids=itertools.count(),
+)
+@pytest.mark.timeout(20)
+def test_no_text_takes_long_to_be_seen_through(text: str, form: str, title: str) -> None:
+    began = process_time()
+    made = reports.make(text, None)
+    assert process_time() - began < 2
+    assert (made.format, made.title) == (form, title)
+
+
 @pytest.mark.parametrize(
     ("given", "title", "form", "called", "media_type"),
     [
@@ -315,7 +397,12 @@ def test_metrics(results: Path) -> None:
     }
     assert all(each["files"] == [] for each in told)
     assert len(told) == 4, "a metric logged in a loop is one result"
-    for wrong, error in ((float("inf"), ValueError), ("1", TypeError), (np.bool_(1), TypeError)):
+    for wrong, error in (
+        (float("inf"), ValueError),
+        (10**400, ValueError),
+        ("1", TypeError),
+        (np.bool_(1), TypeError),
+    ):
         value: Any = wrong
         with pytest.raises(error, match="loss"):
             client.log_metric("loss", value)
