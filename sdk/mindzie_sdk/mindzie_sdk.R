@@ -18,8 +18,8 @@ local({
         told <- if (file.exists(path)) {
             jsonlite::fromJSON(path, simplifyVector = TRUE, simplifyDataFrame = FALSE)
         } else list()
-        told$served <- TRUE
-        told$results <- file.path(dirname(path), "results")
+        told[["served"]] <- TRUE
+        told[["results"]] <- file.path(dirname(path), "results")
         told
     }
 
@@ -27,28 +27,31 @@ local({
 
     .bound <- function() {
         run <- .run()
-        given <- run$parameters$dataset_id
-        if (.text(given)) given else run$datasetBinding
+        given <- run[["parameters"]][["dataset_id"]]
+        if (.text(given)) given else run[["datasetBinding"]]
     }
 
     dataset_id <- function() .bound()
 
     run_parameters <- function() {
-        parameters <- .run()$parameters
+        parameters <- .run()[["parameters"]]
         if (is.null(parameters)) list() else parameters
     }
 
     load_dataset <- function(dataset_id = NULL) {
         run <- .run()
         wanted <- if (is.null(dataset_id)) .bound() else dataset_id
+        if (!is.null(dataset_id) && !.text(dataset_id)) {
+            stop("A dataset is named by one text.", call. = FALSE)
+        }
         if (is.null(wanted)) {
-            stop(if (run$served) "This notebook is bound to no dataset, and none was named."
+            stop(if (run[["served"]]) "This notebook is bound to no dataset, and none was named."
                  else "Outside a run of the service no dataset is bound: name a CSV file.",
                  call. = FALSE)
         }
-        held <- run$datasets[[wanted]]
+        held <- run[["datasets"]][[wanted]]
         if (is.null(held)) {
-            if (run$served) stop("The service holds no dataset '", wanted, "'.", call. = FALSE)
+            if (run[["served"]]) stop("The service holds no dataset '", wanted, "'.", call. = FALSE)
             found <- Filter(function(path) grepl("[.]csv$", path) && file.exists(path),
                             c(wanted, paste0(wanted, ".csv")))
             if (length(found) == 0) {
@@ -57,10 +60,12 @@ local({
             }
             return(.read_csv(found[[1]]))
         }
-        if (!is.null(held$csvPath)) return(.typed(.read_csv(held$csvPath, "character"), held$columns))
+        if (!is.null(held[["csvPath"]])) {
+            return(.typed(.read_texts(held[["csvPath"]]), held[["columns"]]))
+        }
         for (package in c("nanoparquet", "arrow")) {
             if (requireNamespace(package, quietly = TRUE)) {
-                return(as.data.frame(getExportedValue(package, "read_parquet")(held$path)))
+                return(as.data.frame(getExportedValue(package, "read_parquet")(held[["path"]])))
             }
         }
         stop("Dataset '", wanted, "' is there as Parquet alone, and neither nanoparquet nor arrow ",
@@ -69,7 +74,30 @@ local({
 
     .read_csv <- function(path, classes = NA) {
         utils::read.csv(path, colClasses = classes, check.names = FALSE, na.strings = "",
-                        stringsAsFactors = FALSE, encoding = "UTF-8", comment.char = "")
+                        stringsAsFactors = FALSE, encoding = "UTF-8", comment.char = "",
+                        blank.lines.skip = FALSE)  # as which a missing cell is in a single column
+    }
+
+    # An empty text is in quotes there, a missing one is not, which R does not tell apart.
+    .read_texts <- function(path) {
+        if (!any(grepl('""', readLines(path, warn = FALSE), fixed = TRUE, useBytes = TRUE))) {
+            return(.read_csv(path, "character"))
+        }
+        text <- rawToChar(readBin(path, "raw", file.size(path)))
+        Encoding(text) <- "bytes"
+        empty <- "<empty>"
+        while (grepl(empty, text, fixed = TRUE, useBytes = TRUE)) empty <- paste0(empty, ">")
+        quoted <- gregexpr('"(?:[^"]|"")*+"', text, perl = TRUE, useBytes = TRUE)
+        cells <- regmatches(text, quoted)[[1]]
+        cells[cells == '""'] <- paste0('"', empty, '"')
+        regmatches(text, quoted) <- list(cells)
+        marked <- tempfile(fileext = ".csv")
+        on.exit(unlink(marked))
+        writeBin(charToRaw(text), marked)
+        frame <- .read_csv(marked, "character")
+        frame[] <- lapply(frame, function(cells) replace(cells, !is.na(cells) & cells == empty, ""))
+        names(frame)[names(frame) == empty] <- ""
+        frame
     }
 
     # By the types that the service has found, so that "007" stays a text.
@@ -77,7 +105,7 @@ local({
         for (at in seq_along(columns)) {
             cells <- frame[[at]]
             frame[[at]] <- switch(
-                columns[[at]]$type,
+                columns[[at]][["type"]],
                 integer = {
                     numbers <- as.numeric(cells)
                     fits <- all(abs(numbers) <= .Machine$integer.max, na.rm = TRUE)
@@ -109,17 +137,26 @@ local({
 
     save_enriched_dataset <- function(frame, name = NULL, source = NULL) {
         if (!is.data.frame(frame)) stop("A data frame is needed.", call. = FALSE)
+        doubled <- names(frame)[duplicated(names(frame))]
+        if (length(doubled)) {
+            stop("Two columns are called '", doubled[[1]], "': rename one of them.", call. = FALSE)
+        }
         run <- .run()
+        asked <- run[["outputFormat"]]
+        if (.text(asked) && grepl("parquet", asked, TRUE) && is.null(.said[["csv"]])) {
+            message("R hands enriched datasets back as CSV, and not as Parquet.")
+            .said[["csv"]] <- TRUE
+        }
         from <- if (is.null(source)) .bound() else source
-        held <- if (is.null(from)) NULL else run$datasets[[from]]
-        if (!is.null(source) && is.null(held) && run$served) {
+        held <- if (is.null(from)) NULL else run[["datasets"]][[from]]
+        if (!is.null(source) && is.null(held) && run[["served"]]) {
             stop("This run has no dataset '", source, "'.", call. = FALSE)
         }
-        if (is.null(name)) name <- paste0(if (is.null(held)) "dataset" else held$name, "_enriched")
+        if (is.null(name)) name <- paste0(if (is.null(held)) "dataset" else held[["name"]], "_enriched")
         columns <- lapply(names(frame), function(each) {
             list(name = each, type = .type_of(frame[[each]]))
         })
-        before <- vapply(held$columns, function(column) column$name, "")
+        before <- vapply(held[["columns"]], function(column) column[["name"]], "")
         attributes <- list(
             recordCount = nrow(frame),
             columns = columns,
@@ -128,8 +165,8 @@ local({
             datasetName = name
         )
         if (!is.null(held)) {
-            attributes$sourceDatasetId <- from
-            attributes$sourceVersion <- held$version
+            attributes[["sourceDatasetId"]] <- from
+            attributes[["sourceVersion"]] <- held[["version"]]
         }
         .hand_back("enriched_dataset", name, "data", ".csv", "text/csv", attributes, function(path) {
             utils::write.csv(.plain(frame), path, row.names = FALSE, na = "", fileEncoding = "UTF-8")
@@ -165,13 +202,16 @@ local({
         type <- class(model)[[1]]
         if (is.null(features)) features <- .own_features(model)
         metrics <- as.list(metrics)
+        if (length(metrics) && (is.null(names(metrics)) || !all(nzchar(names(metrics))))) {
+            stop("Each of the metrics needs a name.", call. = FALSE)
+        }
         for (each in names(metrics)) metrics[[each]] <- .number(each, metrics[[each]])
         attributes <- list(
             modelType = type,
             features = as.list(as.character(features)),
             target = if (is.null(target)) NA else target,
             metrics = if (length(metrics)) metrics else structure(list(), names = character()),
-            accuracy = if (is.null(metrics$accuracy)) NA else metrics$accuracy,
+            accuracy = if (is.null(metrics[["accuracy"]])) NA else metrics[["accuracy"]],
             libraries = list(R = paste(R.version$major, R.version$minor, sep = "."))
         )
         .hand_back("model", if (is.null(name)) type else name, "model", ".rds",
@@ -239,6 +279,7 @@ local({
     }
 
     .metrics <- new.env()
+    .said <- new.env()
 
     # Files first, and last, by renaming, the one that makes them a result.
     .hand_back <- function(kind, name, role, suffix, media_type, attributes, write) {
@@ -246,7 +287,7 @@ local({
         if (!.text(name) || nchar(name) > 200 || grepl("[[:cntrl:]]", name)) {
             stop("A name needs 1 to 200 characters, and no control characters.", call. = FALSE)
         }
-        folder <- .run()$results
+        folder <- .run()[["results"]]
         dir.create(folder, showWarnings = FALSE, recursive = TRUE)
         # A metric that is logged again takes the place of what was logged.
         number <- if (kind == "metric") .metrics[[paste(folder, name)]]

@@ -7,18 +7,27 @@ import os
 import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 import msgspec
 import polars as pl
 import pytest
+from support.executions import AS_TESTER, Stage, make_settings, stage
 from support.kernels import recorded
 from support.languages import kernelspec
 
 import nbledger_workers.kernel.environment as kernel_environment
+from nbledger_domain.dataset import Dataset, Source
+from nbledger_domain.execution import Execution, ExecutionStatus, Representation
+from nbledger_infrastructure import clock, repository
+from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
+from nbledger_infrastructure.datasets import PARQUET
 from nbledger_infrastructure.datasets.column_types import columns
+from nbledger_infrastructure.event_store import Stream
 from nbledger_workers import results as described
 from nbledger_workers.datasets import write_csv
 from nbledger_workers.kernel.protocol import CellStatus
@@ -159,6 +168,82 @@ async def test_columns_of_every_kind_reach_r(tmp_path: Path) -> None:
     assert not await write_csv(tmp_path / "none.parquet", tmp_path / "none.csv")
 
 
+async def test_empty_and_missing_texts_are_told_apart(tmp_path: Path) -> None:
+    results = tell(tmp_path, "", datasetBinding=BOUND)
+    (tmp_path / "data.csv").unlink()
+    texts = ["", None, 'a,"",b', '"', "ä\n\n", "<empty>", "NA"]
+    run_file = results.parent / "run.json"
+    told = json.loads(run_file.read_text())
+    code = """
+        log <- load_dataset()
+        wanted <- c("", NA, 'a,"",b', '"', "ä\\n\\n", "<empty>", "NA")
+        stopifnot(identical(log$text, wanted), nrow(log) == 7)
+    """
+    for frame, more in (
+        (pl.DataFrame({"text": texts}), ""),
+        (
+            pl.DataFrame({"": texts, "text": texts, "n": range(7)}),
+            'stopifnot(names(log) == c("", "text", "n"), identical(log[[1]], wanted))',
+        ),
+    ):
+        frame.write_parquet(tmp_path / "data.parquet")
+        assert await write_csv(tmp_path / "data.parquet", tmp_path / "data.csv")
+        told["datasets"][BOUND]["columns"] = msgspec.to_builtins(columns(frame.schema))
+        run_file.write_text(json.dumps(told))
+        run_r(tmp_path, code + more)
+        (tmp_path / "data.csv").unlink()
+
+
+def test_names_that_begin_alike_are_not_confused(tmp_path: Path) -> None:
+    results = tell(
+        tmp_path, CSV, datasetBinding=BOUND, parameters={"dataset_id_reference": "another"}
+    )
+    said = run_r(
+        tmp_path,
+        """
+        cat(dataset_id(), nrow(load_dataset()))
+        save_model(lm(mpg ~ wt, mtcars), "fuel", metrics = list(accuracy_train = 0.99))
+        say <- function(expression) cat(tryCatch(expression, error = conditionMessage), "\n")
+        say(save_model(1, "unnamed", metrics = list(0.5)))
+        say(save_enriched_dataset(setNames(data.frame(1, 2), c("n", "n"))))
+        """,
+    )
+    assert said.startswith(f"{BOUND} 3")
+    assert "needs a name" in said
+    assert "Two columns are called 'n'" in said
+    (path,) = results.glob("*.json")
+    model = described.decode(path.read_bytes())
+    assert isinstance(model, described.Model)
+    assert model.attributes.accuracy is None
+    assert model.attributes.metrics == {"accuracy_train": 0.99}
+
+
+@pytest.mark.parametrize(
+    ("output_format", "times"), [("parquet", 1), ("csv", 0), ("enriched_dataframe", 0), (None, 0)]
+)
+def test_that_r_writes_no_parquet_is_said_once(
+    tmp_path: Path, output_format: str | None, times: int
+) -> None:
+    results = tell(tmp_path, CSV, datasetBinding=BOUND, outputFormat=output_format)
+    said = run_r(
+        tmp_path,
+        """
+        log <- load_dataset()
+        said <- character()
+        withCallingHandlers(
+            for (name in c("one", "two")) save_enriched_dataset(log, name),
+            message = function(m) {
+                said <<- c(said, conditionMessage(m))
+                invokeRestart("muffleMessage")
+            }
+        )
+        cat(said)
+        """,
+    )
+    assert said.count("as CSV, and not as Parquet") == times
+    assert len(list(results.glob("*.csv"))) == 2
+
+
 def test_models_reports_and_metrics(tmp_path: Path) -> None:
     results = tell(tmp_path)
     run_r(
@@ -239,3 +324,70 @@ async def test_the_kernel_of_r_has_it_at_hand(tmp_path: Path) -> None:
     results = kernel_environment.run_file(tmp_path).parent / "results"
     found = described.decode((results / "000001.json").read_bytes())
     assert isinstance(found, described.Metric)
+
+
+async def add_dataset(scene: Stage, frame: pl.DataFrame) -> UUID:
+    """A dataset of one version."""
+    content = BytesIO()
+    frame.write_parquet(content)
+    dataset_id = uuid4()
+    digest = await ArtifactStore(open_store(scene.settings.artifacts.url)).put(
+        Scope(scene.tenant_id, scene.project_id, dataset_id), content.getvalue()
+    )
+    dataset = Dataset.create(dataset_id, name="log", at=clock.now())
+    dataset.add_version(
+        content=Representation(PARQUET, digest, len(content.getvalue())),
+        rows=frame.height,
+        columns=columns(frame.schema),
+        source=Source(kind="upload", file_name="log.csv"),
+        at=clock.now(),
+    )
+    stream = Stream(dataset_id, dataset_id, scene.tenant_id, scene.project_id)
+    await repository.save(scene.store, dataset, stream, AS_TESTER)
+    return dataset_id
+
+
+@pytest.mark.timeout(240)
+async def test_a_notebook_in_r_enriches_its_dataset(
+    database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    kernelspec("r")
+    log = pl.DataFrame({"case_id": ["007", "", None], "hours": [0.5, 1.5, None]})
+    async with stage(make_settings(database_dsn, kafka, topic_prefix, tmp_path)) as scene:
+        dataset_id = await add_dataset(scene, log)
+        execution_id = await scene.request(
+            "log <- load_dataset()\n"
+            'stopifnot(identical(log$case_id, c("007", "", NA)))\n'
+            "stopifnot(identical(log$hours, c(0.5, 1.5, NA)))",
+            'log$slow <- log$hours > 1\nsave_enriched_dataset(log, "slow cases")\n'
+            'log_metric("cases", nrow(log))',
+            kernel_type="r",
+            binding=str(dataset_id),
+            timeout=180.0,
+        )
+        async with scene.worker():
+            await scene.command(execution_id)
+            execution = await scene.until(execution_id, seconds=200)
+        cells = await scene.events(execution_id, Execution.CellExecuted)
+        assert [cell.error for cell in cells] == [None, None]
+        assert execution.status is ExecutionStatus.COMPLETED
+        assert await scene.events(execution_id, Execution.Warned) == []
+        (stored,) = await scene.events(execution_id, Execution.ArtifactStored)
+        assert (stored.kind, stored.name) == ("dataset", "slow cases")
+        assert (stored.attributes["recordCount"], stored.attributes["newColumns"]) == (3, ["slow"])
+        assert stored.attributes["sourceDatasetId"] == str(dataset_id)
+        (logged,) = await scene.events(execution_id, Execution.MetricsLogged)
+        assert logged.metrics == {"cases": 3.0}
+        made = await repository.load(scene.store, Dataset, UUID(stored.attributes["datasetId"]))
+        assert made is not None
+        (version,) = made.aggregate.versions
+        assert version.source.from_dataset_id == dataset_id
+        scope = Scope(scene.tenant_id, scene.project_id, made.aggregate.id)
+        content = await ArtifactStore(open_store(scene.settings.artifacts.url)).get(
+            scope, version.content.digest
+        )
+    assert pl.read_parquet(BytesIO(content)).to_dict(as_series=False) == {
+        "case_id": ["007", "", None],
+        "hours": [0.5, 1.5, None],
+        "slow": [False, True, None],
+    }

@@ -22,7 +22,6 @@ from nbledger_domain.execution import (
     TERMINAL_EVENTS,
     Execution,
     PlannedCell,
-    Priority,
     RunOptions,
 )
 from nbledger_domain.notebook import Environment, Integration, Notebook
@@ -51,7 +50,7 @@ class Stage:
         self.pool = pool
         self.store = store
         self.tenant_id, self.project_id = uuid4(), uuid4()
-        self._requests: dict[UUID, tuple[UUID, Priority]] = {}
+        self._requests: dict[UUID, Execution] = {}
 
     async def request(
         self,
@@ -60,6 +59,7 @@ class Stage:
         planned: Sequence[str] | None = None,
         timeout: float = 60.0,
         binding: str = "bound",
+        kernel_type: str = "python3",
         environment: Environment | None = None,
         **options: Any,
     ) -> UUID:
@@ -74,7 +74,7 @@ class Stage:
             new_id(),
             name="A notebook",
             description="",
-            kernel_type="python3",
+            kernel_type=kernel_type,
             integration=Integration(dataset_binding=binding),
             environment=environment or Environment(),
             cells=all_cells,
@@ -87,7 +87,7 @@ class Stage:
             notebook_id=notebook.id,
             notebook_version=notebook.notebook_version,
             notebook_stream_version=notebook.version,
-            kernel_type="python3",
+            kernel_type=kernel_type,
             cells=[
                 PlannedCell(cell.cell_id, cell.cell_type)
                 for cell in all_cells
@@ -102,8 +102,7 @@ class Stage:
         await repository.save(
             self.store, execution, self.stream(execution_id, execution), AS_TESTER
         )
-        await self._list(execution_id, notebook.id, execution.options.priority)
-        self._requests[execution_id] = (notebook.id, execution.options.priority)
+        await self._list(execution)
         return execution_id
 
     async def again(self, execution_id: UUID) -> UUID:
@@ -123,12 +122,10 @@ class Stage:
             requested_by="tester",
             at=clock.now(),
         )
-        priority = execution.options.priority
         await repository.save(
             self.store, execution, self.stream(execution.id, execution), AS_TESTER
         )
-        await self._list(execution.id, before.notebook_id, priority)
-        self._requests[execution.id] = (before.notebook_id, priority)
+        await self._list(execution)
         return execution.id
 
     def stream(self, stream_id: UUID, aggregate: Notebook | Execution) -> Stream:
@@ -136,7 +133,8 @@ class Stage:
         subject = aggregate.notebook_id if isinstance(aggregate, Execution) else stream_id
         return Stream(stream_id, subject, self.tenant_id, self.project_id)
 
-    async def _list(self, execution_id: UUID, notebook_id: UUID, priority: Priority) -> None:
+    async def _list(self, execution: Execution) -> None:
+        self._requests[execution.id] = execution
         # As the projection writes it at first; here it never goes on, so whoever relies on more
         # than that the execution is there acts wrongly.
         async with acquire(self.pool) as connection:
@@ -144,31 +142,34 @@ class Stage:
                 """
                 INSERT INTO execution_status VALUES (
                     $1, $2, $3, $4, 1, 1, 1, clock_timestamp(), clock_timestamp(),
-                    clock_timestamp(), false, 'Queued', 'python3', 0, '{}', '{}', $5
+                    clock_timestamp(), false, 'Queued', $6, 0, '{}', '{}', $5
                 )
                 """,
-                execution_id,
-                notebook_id,
+                execution.id,
+                execution.notebook_id,
                 self.tenant_id,
                 self.project_id,
-                priority,
+                execution.options.priority,
+                execution.kernel_type,
             )
 
     async def command(self, *execution_ids: UUID) -> None:
         """Publish the commands, as the relay does."""
-        await kafka.ensure_topics(self.settings.kafka, ["python3"])
+        requests = [self._requests[execution_id] for execution_id in execution_ids]
+        types = sorted({execution.kernel_type for execution in requests})
+        await kafka.ensure_topics(self.settings.kafka, types)
         async with kafka.producer(self.settings.kafka, client_id="test") as producer:
-            for execution_id in execution_ids:
+            for execution in requests:
                 await producer.send_and_wait(
                     kafka.command_topic(
-                        self.settings.kafka, "python3", self._requests[execution_id][1]
+                        self.settings.kafka, execution.kernel_type, execution.options.priority
                     ),
-                    self._body(execution_id),
-                    key=str(execution_id).encode(),
+                    self._body(execution.id),
+                    key=str(execution.id).encode(),
                     headers=cloudevents.command_headers(
                         cloudevents.EXECUTE,
                         command_id=uuid4(),
-                        execution_id=execution_id,
+                        execution_id=execution.id,
                         at=clock.now(),
                     ),
                 )
@@ -200,7 +201,7 @@ class Stage:
         return msgspec.json.encode(
             {
                 "executionId": execution_id,
-                "notebookId": self._requests[execution_id][0],
+                "notebookId": self._requests[execution_id].notebook_id,
                 "tenantId": self.tenant_id,
                 "projectId": self.project_id,
             }
@@ -350,6 +351,7 @@ def make_settings(
             report_browser="",
         ),
         recovery=settings.Recovery(sweep_seconds=0.2, redispatch_after_seconds=1.0),
+        environments=settings.Environments(folder=str(folder / "environments")),
     )
 
 
