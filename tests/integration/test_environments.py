@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from nbledger_infrastructure.environments import (
     Wanted,
     parse_requirement,
 )
+from nbledger_infrastructure.environments.libraries import can_import
 
 MARKER = "nbledger-environment.json"
 PROGRAM = """
@@ -173,6 +176,29 @@ async def test_a_source_is_never_built(wheels: Path, tmp_path: Path, installed: 
     assert not (tmp_path / "ran").exists()
 
 
+async def test_nothing_of_a_wheel_is_run_where_it_is_installed(
+    wheels: Path, tmp_path: Path, installed: Installed
+) -> None:
+    ran = tmp_path / "ran"
+    make_wheel(
+        wheels,
+        "evil",
+        besides={
+            # What an interpreter runs when it starts, and what might be taken for a program.
+            "evil.pth": f"import pathlib; pathlib.Path({str(ran)!r}).touch()\n",
+            "sitecustomize.py": f"open({str(ran)!r}, 'w')\n",
+            "compileall.py": f"open({str(ran)!r}, 'w')\n",
+            "evil-1.0.data/scripts/uv": f"#!/bin/sh\ntouch '{ran}'\n",
+            "evil/broken.py": "this is no Python",
+        },
+    )
+    made = await Cache(tmp_path / "cache", installed).made("evil")
+    assert not ran.exists()
+    # Nevertheless it is compiled, as far as it can be: a kernel cannot write there.
+    (package,) = made.folder.rglob("evil/__pycache__")
+    assert [path.name.partition(".")[0] for path in package.iterdir()] == ["__init__"]
+
+
 async def test_the_same_is_built_once_also_by_several_processes(
     wheels: Path, tmp_path: Path, installed: Installed
 ) -> None:
@@ -219,6 +245,122 @@ async def test_a_build_that_is_given_up_leaves_nothing_and_can_be_made_again(
         await task
     assert cache.there() == set()
     assert imported(await cache.made("tinyone"), "tinyone.VERSION") == ["1.0"]
+
+
+async def test_what_is_given_up_is_removed_beside_the_loop_and_under_its_lock(
+    wheels: Path, tmp_path: Path, installed: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_wheel(wheels, "tinyone")
+    cache = Cache(tmp_path / "cache", installed)
+    removing, go_on = threading.Event(), threading.Event()
+    remove = shutil.rmtree
+
+    def slow(folder: Path, *, ignore_errors: bool) -> None:
+        assert threading.current_thread() is not threading.main_thread()
+        if folder.exists():
+            removing.set()
+            assert go_on.wait(20)
+        remove(folder, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", slow)
+    task = asyncio.create_task(cache.cache.open(Wanted(("tinyone",)), cache.tell))
+    try:
+        async with asyncio.timeout(10):
+            while "building" not in cache.told or not cache.there():  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+        task.cancel()
+        assert await asyncio.to_thread(removing.wait, 10)
+        # Who does not wait for its end either does not let others in.
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        (lock,) = (cache.folder / "locks").iterdir()
+        with lock.open() as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        go_on.set()
+    assert imported(await cache.made("tinyone"), "tinyone.VERSION") == ["1.0"]
+
+
+async def test_who_loses_the_lock_between_building_and_using_waits_for_it(
+    wheels: Path, tmp_path: Path, installed: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_wheel(wheels, "tinyone")
+    cache = Cache(tmp_path / "cache", installed)
+    lock = fcntl.flock
+    others: list[int] = []
+
+    def flock(file: int, how: int) -> None:
+        if how & fcntl.LOCK_SH and "building" in cache.told and not others:
+            # A change lets go of a lock before it takes the other: here somebody comes between.
+            lock(file, fcntl.LOCK_UN)
+            (path,) = (cache.folder / "locks").iterdir()
+            others.append(os.open(path, os.O_RDWR))
+            lock(others[0], fcntl.LOCK_EX)
+        lock(file, how)
+
+    def let_go() -> None:
+        lock(others[0], fcntl.LOCK_UN)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    making = asyncio.create_task(cache.made("tinyone"))
+    stuck = threading.Timer(15, let_go)
+    stuck.start()
+    async with asyncio.timeout(14):
+        while "waiting" not in cache.told:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    stuck.cancel()
+    let_go()
+    made = await making
+    os.close(others[0])
+    assert imported(made, "tinyone.VERSION") == ["1.0"]
+    assert cache.told.count("building") == 1
+
+
+@pytest.mark.parametrize("noted", [b"", b"../locks", b"\xff", b"py3.11-0123456789abcdef0123"])
+async def test_a_note_that_a_crash_has_spoilt_is_no_hindrance(
+    wheels: Path, tmp_path: Path, installed: Installed, noted: bytes
+) -> None:
+    make_wheel(wheels, "tinyone")
+    cache = Cache(tmp_path / "cache", installed)
+    made = await cache.made("tinyone")
+    (note,) = (cache.folder / "requests").iterdir()
+    for request in (note, note.with_name("another")):
+        request.write_bytes(noted)
+    assert await cache.made("tinyone") == made
+    # It is right again, and the other is tidied away.
+    assert [path.name for path in note.parent.iterdir()] == [note.name]
+    assert note.read_text() == made.key
+
+
+async def test_an_environment_is_there_also_where_it_cannot_be_noted(
+    wheels: Path, tmp_path: Path, installed: Installed
+) -> None:
+    make_wheel(wheels, "tinyone")
+    cache = Cache(tmp_path / "cache", installed)
+    await cache.made("tinyone")
+    (note,) = (cache.folder / "requests").iterdir()
+    note.unlink()
+    # Nothing can take its place.
+    (note / "in the way").mkdir(parents=True)
+    made = await cache.made("tinyone")
+    assert imported(made, "tinyone.VERSION") == ["1.0"]
+
+
+async def test_a_folder_that_cannot_be_used_is_told_in_words(
+    wheels: Path, tmp_path: Path, installed: Installed
+) -> None:
+    make_wheel(wheels, "tinyone")
+    cache = Cache(tmp_path / "cache", installed)
+    made = await cache.made("tinyone")
+    lock = cache.folder / "locks" / made.key
+    lock.unlink()
+    lock.mkdir()
+    with pytest.raises(EnvironmentFailedError, match="Is a directory"):
+        await cache.made("tinyone")
+    library = tmp_path / "gone.py"
+    with pytest.raises(EnvironmentFailedError, match="No such file"):
+        await cache.made(libraries=[library])
 
 
 async def test_what_a_killed_worker_left_half_made_is_made_anew(
@@ -331,6 +473,14 @@ async def test_libraries_of_a_folder_are_provided_too(
     other = await cache.made(libraries=found)
     assert other.key != made.key
     assert imported(other, "helpers.HELP") == ["no"]
+
+
+def test_a_module_is_found_by_its_own_name_and_by_that_of_its_distribution() -> None:
+    # PIL has capitals; the other is looked for as it is written in lists of packages.
+    assert can_import("PIL")
+    assert can_import("Jupyter-Client")
+    assert not can_import("no_such_module")
+    assert not can_import("../PIL")
 
 
 def test_what_is_installed_meets_what_it_meets(installed: Installed) -> None:

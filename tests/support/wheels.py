@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,8 +19,12 @@ def make_wheel(
     *,
     requires: Sequence[str] = (),
     source: str = "",
+    besides: Mapping[str, str] | None = None,
 ) -> Path:
-    """A wheel with one package of this name, which has a `VERSION` and is `source`."""
+    """A wheel with one package of this name, which has a `VERSION` and is `source`.
+
+    `besides` are further files of it, by their path.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     about = f"{name}-{version}.dist-info"
     files = {
@@ -28,6 +32,7 @@ def make_wheel(
         f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
         + "".join(f"Requires-Dist: {each}\n" for each in requires),
         f"{about}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        **(besides or {}),
     }
     record = f"{about}/RECORD,,\n"
     path = folder / f"{name}-{version}-py3-none-any.whl"

@@ -8,10 +8,11 @@ shares it. It is there only once its marker is, which is written last.
 """
 
 import asyncio
-import contextlib
 import fcntl
 import hashlib
 import os
+import re
+import secrets
 import shutil
 import site
 import sys
@@ -30,6 +31,7 @@ from nbledger_infrastructure.environments.installed import Installed
 log = structlog.get_logger(__name__)
 
 _MARKER: Final = "nbledger-environment.json"
+_KEY: Final = re.compile(r"py[\d.]+-[0-9a-f]{20}")
 _LOCK_LOOK_SECONDS: Final = 0.1
 _MB: Final = 1_000_000
 
@@ -117,14 +119,13 @@ class EnvironmentCache:
 
         Raises :class:`EnvironmentFailedError`.
         """
-        await asyncio.to_thread(self._prepare_folders)
-        request = await asyncio.to_thread(self._request_key, wanted)
-        held = await self._known(request)
-        if held is not None:
-            return await _told(held, tell)
         try:
-            async with asyncio.timeout(self._build_seconds):
-                held = await self._make(wanted, tell)
+            await asyncio.to_thread(self.prepare)
+            request = await asyncio.to_thread(self._request_key, wanted)
+            known = held = self._known(request)
+            if held is None:
+                async with asyncio.timeout(self._build_seconds):
+                    held = await self._make(wanted, tell)
         except TimeoutError:
             raise EnvironmentFailedError(
                 f"The environment was not there within {self._build_seconds:g} seconds."
@@ -138,12 +139,29 @@ class EnvironmentCache:
         if held is None:
             return None
         try:
-            (self._requests / request).write_text(held.environment.key, "ascii")
-            await asyncio.to_thread(self.prune)
+            if known is None:
+                await asyncio.to_thread(self._tidy, request, held.environment.key)
+            await tell("ready", held.environment.key, held.environment.packages)
         except BaseException:
             held.release()
             raise
-        return await _told(held, tell)
+        return held
+
+    def _tidy(self, request: str, key: str) -> None:
+        """Note what has answered a request, and make room; the environment is there without."""
+        try:
+            self._note(request, key)
+            self.prune()
+        except OSError as error:
+            log.warning("environments not tidied", reason=error.strerror)
+
+    def _note(self, request: str, key: str) -> None:
+        note = self._requests / f".{secrets.token_hex(8)}"
+        try:
+            note.write_text(key, "ascii")
+            note.replace(self._requests / request)
+        finally:
+            note.unlink(missing_ok=True)
 
     @property
     def _requests(self) -> Path:
@@ -155,12 +173,25 @@ class EnvironmentCache:
         return self._folder / "locks"
 
     @property
+    def folders(self) -> tuple[Path, ...]:
+        """What nobody but the workers may write, in no environment that is in use either.
+
+        Besides the environments that is what uv keeps: files of environments are links to it.
+        """
+        return self._folder, self._packages
+
+    @property
+    def _packages(self) -> Path:
+        return uv.cache_folder(self._folder / "packages")
+
+    @property
     def _environments(self) -> Path:
         return self._folder / "environments"
 
-    def _prepare_folders(self) -> None:
+    def prepare(self) -> None:
+        """Make its folders. Raises :class:`EnvironmentFailedError`."""
         try:
-            for folder in (self._requests, self._locks, self._environments):
+            for folder in (self._requests, self._locks, self._environments, self._packages):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise EnvironmentFailedError(
@@ -175,14 +206,11 @@ class EnvironmentCache:
             *sorted(libraries.digest(library) for library in wanted.libraries),
         )
 
-    async def _known(self, request: str) -> Held | None:
+    def _known(self, request: str) -> Held | None:
         """The environment that has answered the same request before, if it is still there."""
-        try:
-            key = (self._requests / request).read_text("ascii")
-        except OSError:
-            return None
-        lock = self._try_lock(key, fcntl.LOCK_SH)
-        return None if lock is None else self._hold(key, lock)
+        key = _noted(self._requests / request)
+        lock = None if key is None else self._try_lock(key, fcntl.LOCK_SH)
+        return None if key is None or lock is None else self._hold(key, lock)
 
     def _hold(self, key: str, lock: int) -> Held | None:
         """What the shared lock is on, used now; lets go of the lock where nothing is there."""
@@ -219,12 +247,14 @@ class EnvironmentCache:
                 if not (self._environments / plan.key / _MARKER).exists():
                     await tell("building", plan.key, plan.shown)
                     await self._build(plan, lock)
-                fcntl.flock(lock, fcntl.LOCK_SH)
+                # For a moment the lock is nobody's, and another may get it.
+                got = _lock(lock, fcntl.LOCK_SH)
             except BaseException:
                 os.close(lock)
                 raise
-            # For a moment the lock was nobody's.
-            if (held := self._hold(plan.key, lock)) is not None:
+            if not got:
+                os.close(lock)
+            elif (held := self._hold(plan.key, lock)) is not None:
                 return held
 
     async def _plan(self, wanted: Wanted) -> _Plan | None:
@@ -241,7 +271,9 @@ class EnvironmentCache:
                 *wheels.values(),
                 *self._installed.kernel_packages(),
             ]
-            packages = await uv.resolve(sys.executable, asked, cwd=self._folder)
+            packages = await uv.resolve(
+                sys.executable, asked, cache=self._packages, cwd=self._folder
+            )
         if not packages and not wanted.libraries:
             return None
         # What a library of the folder is, its content tells, and not its version.
@@ -267,19 +299,27 @@ class EnvironmentCache:
         folder = self._environments / plan.key
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         try:
-            await uv.make_environment(folder, base=sys.executable, keep=(lock,))
+            await uv.make_environment(
+                folder, base=sys.executable, cache=self._packages, keep=(lock,)
+            )
             target = _site_packages(folder)
             (target / "_nbledger_base.pth").write_text(_base_path(), "utf-8")
             if plan.installed:
-                python = folder / "bin" / "python"
-                await uv.install(python, plan.installed, cwd=folder, keep=(lock,))
+                await uv.install(
+                    folder / "bin" / "python",
+                    plan.installed,
+                    cache=self._packages,
+                    cwd=folder,
+                    keep=(lock,),
+                )
             await asyncio.to_thread(_copy_libraries, plan.copied, target)
+            await uv.compile_modules(target, keep=(lock,))
             size = await asyncio.to_thread(self._measure, folder)
             content = msgspec.json.encode(_Marker(plan.shown, size))
             (folder / f"{_MARKER}.new").write_bytes(content)
             (folder / f"{_MARKER}.new").replace(folder / _MARKER)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            await _discard(folder, lock)
             raise
         log.info("environment built", environment=plan.key, packages=len(plan.shown), bytes=size)
 
@@ -297,6 +337,8 @@ class EnvironmentCache:
         """Remove what nobody finished, then the longest unused, until all fits the bound."""
         kept: list[tuple[float, int, str]] = []
         for folder in self._environments.iterdir():
+            if not _KEY.fullmatch(folder.name):
+                continue
             marker = folder / _MARKER
             try:
                 size = msgspec.json.decode(marker.read_bytes(), type=_Marker).size
@@ -312,9 +354,9 @@ class EnvironmentCache:
                 log.info("environment removed", environment=key, bytes=size)
         there = {folder.name for folder in self._environments.iterdir()}
         for request in self._requests.iterdir():
-            with contextlib.suppress(OSError):
-                if request.read_text("ascii") not in there:
-                    request.unlink()
+            # Those that begin with a dot are being written.
+            if not request.name.startswith(".") and _noted(request) not in there:
+                request.unlink(missing_ok=True)
 
     def _remove(self, key: str, *, only_unfinished: bool = False) -> bool:
         """Remove it unless somebody uses it; whether it is gone."""
@@ -335,21 +377,45 @@ class EnvironmentCache:
         # The file stays when the environment goes: removing it would race.
         lock = os.open(self._locks / key, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(lock, how | fcntl.LOCK_NB)
-        except BlockingIOError:
+            got = _lock(lock, how)
+        except OSError:
+            os.close(lock)
+            raise
+        if not got:
             os.close(lock)
             return None
         return lock
 
 
-async def _told(held: Held, tell: Tell) -> Held:
-    """Tell that it is there; let go of it where that cannot be told."""
+def _lock(file: int, how: int) -> bool:
+    """Lock it, or change the lock, without waiting; whether that was possible."""
     try:
-        await tell("ready", held.environment.key, held.environment.packages)
-    except BaseException:
-        held.release()
-        raise
-    return held
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _noted(request: Path) -> str | None:
+    """The key that is noted there; what a crash or a full disk has left is none."""
+    try:
+        key = request.read_bytes().decode("ascii", "replace")
+    except OSError:
+        return None
+    return key if _KEY.fullmatch(key) else None
+
+
+async def _discard(folder: Path, lock: int) -> None:
+    """Remove it; its lock lasts until that is done, also for who does not wait for it."""
+
+    def remove(lock: int) -> None:
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+    removing = asyncio.get_running_loop().run_in_executor(None, remove, os.dup(lock))
+    await asyncio.shield(removing)
 
 
 def _digest(*lines: str) -> str:

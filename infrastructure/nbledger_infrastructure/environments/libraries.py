@@ -63,7 +63,10 @@ class Libraries:
 
 def can_import(name: str) -> bool:
     """Whether this interpreter finds a module or package of this name, without importing it."""
-    name = _normal(name)
+    return _is_found(name) or _is_found(_normal(name))
+
+
+def _is_found(name: str) -> bool:
     try:
         return name.isidentifier() and importlib.util.find_spec(name) is not None
     except (ImportError, ValueError):

@@ -1,6 +1,8 @@
 """uv, the program that resolves and installs packages, run as a process of its own.
 
-Where packages come from is uv's own matter: its configuration files and ``UV_…`` variables.
+Where packages come from is uv's own matter: its configuration files and ``UV_…`` variables. What
+it keeps of them lies where we say, unless a variable says otherwise: what kernels could write
+would be in the next environment.
 """
 
 import asyncio
@@ -9,6 +11,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -47,6 +50,12 @@ class _Plan(msgspec.Struct, frozen=True):
     changes: list[_Change] = []
 
 
+def cache_folder(otherwise: Path) -> Path:
+    """Where uv keeps what it has got: where its variable says, or else there."""
+    configured = os.environ.get("UV_CACHE_DIR")
+    return Path(configured).absolute() if configured else otherwise
+
+
 def program() -> str:
     """The path of uv. Raises :class:`UvError` where it is not installed."""
     import uv  # noqa: PLC0415 - the API has none
@@ -57,17 +66,18 @@ def program() -> str:
         raise UvError("uv is not installed") from error
 
 
-async def resolve(python: str, requirements: Sequence[str], *, cwd: Path) -> list[str]:
+async def resolve(python: str, requirements: Sequence[str], *, cache: Path, cwd: Path) -> list[str]:
     """What must be installed beside what ``python`` has, as ``name==version``, in order.
 
     Raises :class:`UvError`.
     """
-    output = await _run(
+    output = await _run_uv(
         [
             *("pip", "install", "--dry-run", "--output-format=json", "--no-build"),
             *("--break-system-packages", "--python", python, "--"),
             *requirements,
         ],
+        cache=cache,
         cwd=cwd,
     )
     try:
@@ -80,39 +90,69 @@ async def resolve(python: str, requirements: Sequence[str], *, cwd: Path) -> lis
 _NEW: Final = ("installed", "reinstalled")
 
 
-async def make_environment(folder: Path, *, base: str, keep: Sequence[int] = ()) -> None:
+async def make_environment(
+    folder: Path, *, base: str, cache: Path, keep: Sequence[int] = ()
+) -> None:
     """An empty virtual environment of the interpreter ``base``. Raises :class:`UvError`."""
-    await _run(
+    await _run_uv(
         ["venv", "--no-project", "--no-python-downloads", "--python", base, str(folder)],
+        cache=cache,
         cwd=folder.parent,
         keep=keep,
     )
 
 
 async def install(
-    python: Path, packages: Sequence[str], *, cwd: Path, keep: Sequence[int] = ()
+    python: Path, packages: Sequence[str], *, cache: Path, cwd: Path, keep: Sequence[int] = ()
 ) -> None:
-    """Install exactly these, from wheels only. Raises :class:`UvError`."""
-    await _run(
-        [
-            *("pip", "install", "--no-deps", "--no-build", "--compile-bytecode"),
-            *("--python", str(python), "--"),
-            *packages,
-        ],
+    """Install exactly these, from wheels only. Raises :class:`UvError`.
+
+    Nothing of them is run, and uv's own way to compile them would: with what the site packages
+    have it run at the start of an interpreter.
+    """
+    await _run_uv(
+        ["pip", "install", "--no-deps", "--no-build", "--python", str(python), "--", *packages],
+        cache=cache,
         cwd=cwd,
         keep=keep,
     )
 
 
-async def _run(arguments: Sequence[str], *, cwd: Path, keep: Sequence[int] = ()) -> bytes:
-    """Run uv to its end; what it printed. Nothing of it is left when this is cancelled."""
-    process = await asyncio.create_subprocess_exec(
-        program(),
-        "--color=never",
-        "--no-progress",
-        *arguments,
+async def compile_modules(folder: Path, *, keep: Sequence[int] = ()) -> None:
+    """Compile the modules in a folder by this interpreter, which runs nothing of them.
+
+    Those that cannot be compiled stay as they are.
+    """
+    await _run(
+        [sys.executable, "-I", "-S", "-m", "compileall", "-qq", "-j", "0", str(folder)],
+        variables={name: os.environ[name] for name in ("NBLEDGER_INSTANCE",) if name in os.environ},
+        cwd=folder,
+        keep=keep,
+    )
+
+
+async def _run_uv(
+    arguments: Sequence[str], *, cache: Path, cwd: Path, keep: Sequence[int] = ()
+) -> bytes:
+    status, output, errors = await _run(
+        [program(), "--color=never", "--no-progress", *arguments],
+        variables={**environment(os.environ), "UV_CACHE_DIR": str(cache)},
         cwd=cwd,
-        env=environment(os.environ),
+        keep=keep,
+    )
+    if status != 0:
+        raise UvError(_reason(errors.decode("utf-8", "replace")))
+    return output
+
+
+async def _run(
+    command: Sequence[str], *, variables: Mapping[str, str], cwd: Path, keep: Sequence[int]
+) -> tuple[int, bytes, bytes]:
+    """Run it to its end: its status, and what it printed. Nothing is left when cancelled."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=cwd,
+        env=variables,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -127,9 +167,7 @@ async def _run(arguments: Sequence[str], *, cwd: Path, keep: Sequence[int] = ())
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
         raise
-    if process.returncode != 0:
-        raise UvError(_reason(errors.decode("utf-8", "replace")))
-    return output
+    return await process.wait(), output, errors
 
 
 def environment(source: Mapping[str, str]) -> dict[str, str]:
