@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
@@ -16,6 +17,7 @@ from nbledger_domain.execution import Execution, ExecutionStatus, OutputOptions
 from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_workers import browser
+from nbledger_workers.report_page import render
 
 
 @pytest.fixture
@@ -118,3 +120,23 @@ async def test_the_browser_loads_nothing() -> None:
         printed = await browser.print_pdf(CHROMIUM, page.encode())
     assert printed.startswith(b"%PDF")
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    "lead",
+    [
+        "<meta http-equiv=refresh content='0;url=file:///etc/passwd'>",
+        """<META title='>http-equiv="x-dns-prefetch-control"' Http-Equiv = "refresh">""",
+        '<meta http-equiv="set-cookie" content="a=b">',
+    ],
+)
+async def test_no_page_is_printed_that_leads_to_another(lead: str) -> None:
+    with pytest.raises(browser.PrintError, match="leads to another"):
+        await browser.print_pdf("/bin/false", f"<p>1</p>{lead}".encode())
+
+
+async def test_the_page_of_a_report_is_printed() -> None:
+    page = render(json.dumps({"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": []}))
+    # It gets as far as to the browser, which is none.
+    with pytest.raises(browser.PrintError, match="ended with status 1"):
+        await browser.print_pdf("/bin/false", page.encode())

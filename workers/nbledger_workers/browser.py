@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -35,6 +36,14 @@ _OPTIONS: Final = (
 )
 
 
+# A page may say by these how it is to be shown. Others lead away from it, also to files.
+_META: Final = re.compile(rb"<meta\b[^<]*", re.IGNORECASE)
+_EQUIVALENT: Final = re.compile(rb"http-equiv", re.IGNORECASE)
+_KNOWN_EQUIVALENT: Final = re.compile(
+    rb'http-equiv="(?:content-security-policy|x-dns-prefetch-control)"', re.IGNORECASE
+)
+
+
 class PrintError(Exception):
     """There is no PDF; the message says why."""
 
@@ -49,6 +58,8 @@ def find(setting: str) -> str | None:
 
 async def print_pdf(program: str, page: bytes) -> bytes:
     """The page as PDF. Raises :class:`PrintError`."""
+    if _leads_away(page):
+        raise PrintError("the page leads to another")
     # The browser puts a socket there, whose path must be short.
     with tempfile.TemporaryDirectory(prefix="nbp-", ignore_cleanup_errors=True) as private:
         place = Path(private)
@@ -84,3 +95,10 @@ async def print_pdf(program: str, page: bytes) -> bytes:
         if not target.is_file():
             raise PrintError(f"the browser ended with status {status} and printed nothing")
         return await asyncio.to_thread(target.read_bytes)
+
+
+def _leads_away(page: bytes) -> bool:
+    return any(
+        len(_EQUIVALENT.findall(tag)) > len(_KNOWN_EQUIVALENT.findall(tag))
+        for tag in _META.findall(page)
+    )

@@ -13,8 +13,23 @@ from typing import Final
 _DROPPED: Final = frozenset({"script", "iframe", "object", "noscript", "template"})
 # Dropped as tags.
 _UNWANTED: Final = frozenset(
-    {"base", "embed", "frame", "frameset", "form", "link", "meta", "param", "portal"}
+    {
+        "base",
+        "embed",
+        "form",
+        "frame",
+        "frameset",
+        "link",
+        "meta",
+        "noembed",
+        "noframes",
+        "param",
+        "plaintext",
+        "portal",
+        "xmp",
+    }
 )
+_TAG: Final = re.compile(r"[a-z][a-z0-9:._-]*")
 # Attributes that name something to load, in HTML and SVG.
 _LOADING: Final = frozenset(
     {
@@ -45,15 +60,56 @@ _LOADING: Final = frozenset(
 _LINKING: Final = frozenset({"href", "xlink:href"})
 _INLINE: Final = re.compile(r"\s*(data:|#|cid:none)", re.IGNORECASE)
 _CLICKED: Final = re.compile(r"\s*(https?:|mailto:|#)", re.IGNORECASE)
-# Remote places in CSS; escapes may spell them in other ways, so what has any goes as a whole.
-_CSS: Final = re.compile(r"@import|\\|url\s*\(\s*[\"']?\s*(?!data:|#|[\"'\s])", re.IGNORECASE)
+# Attributes that are words or names, whatever stands in them.
+_WORDS: Final = frozenset(
+    {
+        "alt",
+        "class",
+        "for",
+        "headers",
+        "id",
+        "label",
+        "name",
+        "placeholder",
+        "summary",
+        "title",
+        "value",
+    }
+)
+_WORDS_BEGINNINGS: Final = ("aria-", "data-", "xmlns")
+_ADDRESS: Final = re.compile(r"(?:^|\s)(?:[a-z]+:)?//", re.IGNORECASE)
+# What CSS may do. Whatever else there is, or will be, might load something.
+_AT_RULES: Final = frozenset({"container", "font-face", "keyframes", "layer", "media", "supports"})
+_FUNCTION: Final = re.compile(
+    r"""
+    calc | clamp | counters? | fit-content | format | local | max | min | minmax | repeat | var
+    | color | color-mix | hsla? | hwb | light-dark | (ok)?lab | (ok)?lch | rgba?
+    | (repeating-)?(conic|linear|radial)-gradient
+    | matrix(3d)? | perspective | (rotate|scale|translate)([xyz]|3d)? | skew[xy]?
+    | circle | cubic-bezier | ellipse | inset | path | polygon | steps
+    | blur | brightness | contrast | drop-shadow | grayscale | hue-rotate | invert | opacity
+    | saturate | sepia
+    | dir | has | is | lang | not | nth-(last-)?(child|of-type) | where
+    """,
+    re.VERBOSE,
+)
+_AT_RULE: Final = re.compile(r"@([\w-]*)")
+_URL_INSIDE: Final = re.compile(r"\s*[\"']?\s*(data:|#)", re.IGNORECASE)
+_NAME_AT_END: Final = re.compile(r"[\w-]*\Z")
+_NAME_CHARACTERS: Final = 40
+# A section that the parser does not know ends it with an error; to a browser it is a comment.
+_SECTION: Final = re.compile(r"<!\[(?!CDATA\[)")
 _VOID: Final = frozenset({"area", "br", "col", "hr", "img", "input", "source", "track", "wbr"})
 
 
 def without_references(text: str) -> str:
-    """The same HTML, free of references to anything outside of it."""
+    """The same HTML, free of references to anything outside of it.
+
+    Every ``<`` of it begins a tag that was looked at: so no other way of reading it, as that of
+    raw text or of SVG, finds a tag that was not.
+    """
     cleaner = _Cleaner()
-    cleaner.feed(text)
+    cleaner.feed(_SECTION.sub("<!-", text))
     cleaner.close()
     return "".join(cleaner.kept)
 
@@ -63,20 +119,21 @@ class _Cleaner(HTMLParser):
         super().__init__(convert_charrefs=False)
         self.kept: list[str] = []
         self._dropping: list[str] = []
-        self._style = False
+        # The tag that has begun one, and what stands in it so far.
+        self._style: tuple[str, list[str]] | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if self._dropping or tag in _DROPPED:
             if tag in _DROPPED:
                 self._dropping.append(tag)
-            return
-        if tag in _UNWANTED:
-            return
-        self._style = tag == "style"
-        self.kept.append(f"<{tag}{_attributes(tag, attrs)}>")
+        elif tag == "style":
+            self._style = f"<style{_attributes(tag, attrs)}>", []
+        elif _may_be(tag):
+            self.kept.append(f"<{tag}{_attributes(tag, attrs)}>")
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if self._dropping or tag in _DROPPED or tag in _UNWANTED:
+        # A style that ends where it begins does so in SVG only: in HTML it goes on.
+        if self._dropping or tag in _DROPPED or tag == "style" or not _may_be(tag):
             return
         end = ">" if tag in _VOID else "/>"
         self.kept.append(f"<{tag}{_attributes(tag, attrs)}{end}")
@@ -85,17 +142,16 @@ class _Cleaner(HTMLParser):
         if self._dropping:
             if tag == self._dropping[-1]:
                 self._dropping.pop()
-            return
-        self._style = False
-        if tag not in _DROPPED and tag not in _UNWANTED:
+        elif tag == "style":
+            self._end_style()
+        elif tag not in _DROPPED and _may_be(tag):
             self.kept.append(f"</{tag}>")
 
     def handle_data(self, data: str) -> None:
         if self._dropping:
             return
-        if self._style:
-            # The parser gives what stands in it as it is.
-            self.kept.append("" if _CSS.search(data) else data)
+        if self._style is not None:
+            self._style[1].append(data)
         else:
             self.kept.append(data.replace("<", "&lt;"))
 
@@ -106,6 +162,20 @@ class _Cleaner(HTMLParser):
     def handle_charref(self, name: str) -> None:
         if not self._dropping:
             self.kept.append(f"&#{name};")
+
+    def _end_style(self) -> None:
+        if self._style is None:
+            return
+        begin, pieces = self._style
+        self._style = None
+        css = "".join(pieces)
+        # In SVG what stands in a style is markup: there it might be tags and references.
+        if "<" not in css and "&" not in css and not _may_load(css):
+            self.kept.append(f"{begin}{css}</style>")
+
+
+def _may_be(tag: str) -> bool:
+    return tag not in _UNWANTED and _TAG.fullmatch(tag) is not None
 
 
 def _attributes(tag: str, attrs: list[tuple[str, str | None]]) -> str:
@@ -124,5 +194,26 @@ def _may_stay(tag: str, name: str, value: str) -> bool:
         return bool((_CLICKED if tag in {"a", "area"} else _INLINE).match(value))
     if name in _LOADING:
         return bool(_INLINE.match(value))
+    if name in _WORDS or name.startswith(_WORDS_BEGINNINGS):
+        return True
     # Styles, and the attributes of SVG that may name a filter or a mask elsewhere.
-    return not _CSS.search(value) if "(" in value or "\\" in value else True
+    return not _ADDRESS.search(value) and not _may_load(value)
+
+
+def _may_load(css: str) -> bool:
+    """Whether it does anything but what is known to load nothing; escapes may spell any of it."""
+    if "\\" in css or not _AT_RULES.issuperset(map(str.lower, _AT_RULE.findall(css))):
+        return True
+    before, *calls = css.split("(")
+    for after in calls:
+        name = _name_at_end(before)
+        known = _URL_INSIDE.match(after) if name == "url" else _FUNCTION.fullmatch(name)
+        if name and not known:
+            return True
+        before = after
+    return False
+
+
+def _name_at_end(text: str) -> str:
+    found = _NAME_AT_END.search(text[-_NAME_CHARACTERS:])
+    return found[0].lower() if found else ""
