@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import shutil
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from tempfile import mkdtemp
 from uuid import UUID
 
 import psutil
@@ -75,7 +79,8 @@ async def test_packages_are_provided_before_the_first_cell(
         """
 import tinyone, ml_models, pandas, mindzie_sdk, pathlib, subprocess
 assert (tinyone.VERSION, ml_models.DEPTH) == ('1.5', 3)
-assert subprocess.run(['python', '-c', 'import tinyone']).returncode == 0
+ran = subprocess.run(['python', '-c', 'import tinyone'], capture_output=True, text=True)
+assert ran.returncode == 0, (ran.stderr, __import__('os').environ.get('PATH'))
 """,
         # Other runs use it too: whatever a cell does to it must not reach them.
         """
@@ -90,7 +95,12 @@ except OSError as error:
     async with scene.worker(environments=provided):
         await scene.command(first, second)
         executions = [await scene.until(each, seconds=60) for each in (first, second)]
-    assert [each.status for each in executions] == [ExecutionStatus.COMPLETED] * 2
+    errors = [
+        event.error
+        for event in await told(scene, first)
+        if isinstance(event, Execution.CellExecuted)
+    ]
+    assert [each.status for each in executions] == [ExecutionStatus.COMPLETED] * 2, errors
     stages = []
     for execution_id in (first, second):
         events = await told(scene, execution_id)
@@ -105,6 +115,63 @@ except OSError as error:
     assert stages.count("building") == 1
     (source,) = (tmp_path / "cache" / "environments").rglob("tinyone/__init__.py")
     assert not NAMESPACES or "SPOILT" not in source.read_text()
+
+
+@pytest.mark.skipif(not NAMESPACES, reason="this machine offers no namespaces")
+async def test_a_kernel_sees_no_environment_but_its_own(
+    scene: Stage, wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not below /tmp, which is each kernel's own anyway.
+    place = Path(mkdtemp(prefix="nbe-test-", dir=os.environ.get("XDG_RUNTIME_DIR", "/run")))
+    # Of what uv keeps, files of environments are links.
+    monkeypatch.setenv("UV_CACHE_DIR", str(place / "uv"))
+    provided = Environments(folder=str(place / "cache"))
+    make_wheel(wheels, "tinyone")
+    make_wheel(wheels, "tinytwo")
+    spoil = f"""
+import pathlib
+place = pathlib.Path({str(place)!r})
+seen = [path for path in place.rglob('*') if path.is_file() and not path.is_symlink()]
+for path in seen:
+    try:
+        path.write_text('SPOILT = True')
+    except OSError as error:
+        assert 'Read-only' in str(error)
+own = pathlib.Path(__import__('sys').prefix)
+strange = [path for path in seen if not path.is_relative_to(own)]
+assert not strange, strange[:3]
+for folder in (place / 'cache', place / 'cache' / 'locks', place / 'uv'):
+    try:
+        (folder / 'new').write_text('')
+    except OSError:
+        continue
+    assert False, folder
+"""
+    try:
+        async with scene.worker(environments=provided):
+            for packages, source in (
+                # A kernel that has waited since there was no environment yet.
+                ([], spoil),
+                (["tinyone"], "import tinyone"),
+                (["tinytwo"], f"import tinytwo\n{spoil}"),
+                ([], spoil),
+            ):
+                execution_id = await scene.request(
+                    source, environment=Environment(packages=packages)
+                )
+                await scene.command(execution_id)
+                execution = await scene.until(execution_id, seconds=60)
+                errors = [
+                    event.error
+                    for event in await told(scene, execution_id)
+                    if isinstance(event, Execution.CellExecuted)
+                ]
+                assert execution.status is ExecutionStatus.COMPLETED, errors
+        sources = await asyncio.to_thread(lambda: list(place.rglob("tiny*/__init__.py")))
+        assert len(sources) > 2
+        assert not any("SPOILT" in source.read_text() for source in sources)
+    finally:
+        shutil.rmtree(place)
 
 
 async def test_a_package_that_cannot_be_had_fails_the_run_before_its_first_cell(

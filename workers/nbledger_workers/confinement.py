@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -24,8 +25,12 @@ class IsolationMissingError(Exception):
     """This machine does not offer the isolation that the settings ask for."""
 
 
-def isolation(worker: settings.Worker, limits: settings.Limits) -> Isolation:
+def isolation(
+    worker: settings.Worker, limits: settings.Limits, hidden: Sequence[Path] = ()
+) -> Isolation:
     """What every kernel of the worker gets; takes a tenth of a second, for it is tried.
+
+    ``hidden`` are folders to hide beside those of the settings.
 
     Raises :class:`IsolationMissingError`, which names what is missing.
     """
@@ -33,7 +38,7 @@ def isolation(worker: settings.Worker, limits: settings.Limits) -> Isolation:
         level="namespaces",
         network=worker.network,
         read_only=worker.read_only_system,
-        hidden=tuple(worker.hidden_folders),
+        hidden=(*worker.hidden_folders, *map(str, hidden)),
         shared_memory=limits.memory_mb * _MB,
         user=_user(worker.run_as),
     )

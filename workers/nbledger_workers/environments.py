@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import structlog
 from packaging.requirements import Requirement
 
 from nbledger_domain import notebook
@@ -24,6 +25,8 @@ from nbledger_infrastructure.environments import (
 )
 from nbledger_infrastructure.environments.libraries import can_import
 from nbledger_workers.recorder import Recorder
+
+log = structlog.get_logger(__name__)
 
 _MB = 1_000_000
 
@@ -51,7 +54,7 @@ class Provider:
         self._cache: EnvironmentCache | None = None
 
     async def start(self) -> None:
-        """Look at what is installed."""
+        """Look at what is installed, and make the folders: kernels cannot be kept out of others."""
         config = self._config
         self._installed = await asyncio.to_thread(Installed)
         self._cache = EnvironmentCache(
@@ -61,6 +64,17 @@ class Provider:
             max_environment_bytes=config.max_environment_mb * _MB,
             build_seconds=config.build_seconds,
         )
+        if config.provisioning:
+            try:
+                await asyncio.to_thread(self._cache.prepare)
+            except EnvironmentFailedError as error:
+                # The runs that need one will say so.
+                log.warning("no environments can be provided", reason=str(error))
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """What is to be hidden from kernels, but for the environment that one is in."""
+        return () if self._cache is None else self._cache.folders
 
     def needs(self, environment: notebook.Environment, language: str) -> Needs:
         """What has to be provided. Raises :class:`EnvironmentFailedError`."""

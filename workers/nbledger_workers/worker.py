@@ -6,7 +6,7 @@ import secrets
 import socket
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -98,9 +98,9 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
         # Entered last, so that it is removed first, and only once no run is left.
         parent = Path(settings.worker.work_folder or tempfile.gettempdir())
         folder = stack.enter_context(work_folder(parent))
-        kernels = await _open_pool(stack, settings, folder, offers)
         environments = Provider(settings.environments)
         await environments.start()
+        kernels = await _open_pool(stack, settings, folder, offers, environments.folders)
 
         services = Services(
             settings=settings,
@@ -118,13 +118,19 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
 
 
 async def _open_pool(
-    stack: AsyncExitStack, settings: Settings, folder: Path, offers: Mapping[str, WorkerOffer]
+    stack: AsyncExitStack,
+    settings: Settings,
+    folder: Path,
+    offers: Mapping[str, WorkerOffer],
+    hidden: Sequence[Path],
 ) -> KernelPool:
-    """Begin to start kernels; they end with the stack."""
+    """Begin to start kernels, which do not see what is hidden; they end with the stack."""
     launchers: Launchers | None = None
     isolation: Isolation | None = None
     if can_fork():
-        isolation = await asyncio.to_thread(confinement.isolation, settings.worker, settings.limits)
+        isolation = await asyncio.to_thread(
+            confinement.isolation, settings.worker, settings.limits, hidden
+        )
         launchers = Launchers(isolation=isolation.level)
         stack.callback(launchers.close)
         if isolation.user is not None:

@@ -104,6 +104,7 @@ class Kernel:
             raise StartError(f"no kernelspec named {launch.kernel_name!r} is installed") from None
         assert spec is not None  # noqa: S101 - or it would have raised
         environment = kernel_environment(os.environ, working_dir)
+        environment.update(launch.env)
         environment[processes.TOKEN_VARIABLE] = launch.token
         environment["JUPYTER_RUNTIME_DIR"] = launch.runtime_dir
         _copy_font_cache(Path(environment["HOME"]))
