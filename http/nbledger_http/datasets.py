@@ -47,12 +47,12 @@ from nbledger_http.problems import Code, Problem
 from nbledger_http.queries import Query, awaited_position, wait_applied
 from nbledger_http.replies import Reply, empty_reply, header_list, json_reply, with_members
 from nbledger_http.schemas import CsvParsing
-from nbledger_http.services import services_of
+from nbledger_http.services import Services, services_of
+from nbledger_http.turns import turn_of
 from nbledger_infrastructure import datasets
-from nbledger_infrastructure.artifacts import ArtifactStore
 from nbledger_infrastructure.database import Pool
 from nbledger_infrastructure.datasets import DatasetHead
-from nbledger_infrastructure.datasets.export import csv_pieces
+from nbledger_infrastructure.datasets.export import csv_stream
 from nbledger_infrastructure.datasets.ingest import Ingested, ingest_csv
 from nbledger_projections import dataset_details
 from nbledger_projections.dataset_details import DatasetDocument, DatasetView, ItemDocument
@@ -258,8 +258,9 @@ async def list_datasets(request: Request[Any, Any, Any]) -> Reply:
         id="getDataset",
         tag=TAG,
         summary="Get dataset details",
-        description="Its columns with their types, its rows, and all versions with where each "
-        "came from. As of now: never behind what an earlier request has changed.",
+        description="Its columns with their types, its rows, and the newest 100 versions with "
+        "where each came from, and its columns where they differ from those of the version after "
+        "it. As of now: never behind what an earlier request has changed.",
         parameters=(IF_NONE_MATCH, IF_MODIFIED_SINCE),
         answers={
             200: Answer(
@@ -338,7 +339,7 @@ async def download(request: Request[Any, Any, Any]) -> Reply:
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "private, no-cache",
     }
-    return LiveReply(200, header_list(headers), _csv(services.artifacts, head))
+    return LiveReply(200, header_list(headers), _csv(services, head))
 
 
 @delete(
@@ -350,13 +351,19 @@ async def download(request: Request[Any, Any, Any]) -> Reply:
         tag=TAG,
         summary="Delete a dataset",
         description="Permanently, with all its versions. Notebooks that are bound to it stay so.",
+        parameters=(IF_MATCH,),
         answers={204: Answer(description="The dataset is deleted.")},
-        problems=(Code.DATASET_NOT_FOUND, Code.CONFLICT),
+        problems=(Code.DATASET_NOT_FOUND, Code.CONFLICT, Code.PRECONDITION_FAILED),
     ),
 )
 async def delete_(request: Request[Any, Any, Any]) -> Reply:
     """Nothing."""
-    await delete_dataset(services_of(request).store, access_of(request), dataset_id_of(request))
+    await delete_dataset(
+        services_of(request).store,
+        access_of(request),
+        dataset_id_of(request),
+        precondition=Precondition(request.headers.get("if-match")),
+    )
     return empty_reply(204)
 
 
@@ -364,24 +371,35 @@ async def delete_(request: Request[Any, Any, Any]) -> Reply:
 async def _received(request: Request[Any, Any, Any]) -> AsyncIterator[tuple[Form, Ingested]]:
     """The form and the table made of its file, which is there for the block."""
     services = services_of(request)
-    with tempfile.TemporaryDirectory(prefix="nbledger-dataset-") as name:
-        folder = Path(name)
+    # Who sends slowly takes nobody's turn: uploads have places of their own.
+    turn_of(request.scope).give_back()
+    async with services.uploads, _folder() as folder:
         limit = services.settings.http.max_dataset_mb
         form = await receive_form(request, folder, limit_mb=limit)
         _name(form)
         async with services.conversions:
             ingested = await ingest_csv(form.path, folder)
-        form.path.unlink()
+        await asyncio.to_thread(form.path.unlink)
         yield form, ingested
 
 
-async def _csv(artifacts: ArtifactStore, head: DatasetHead) -> AsyncGenerator[bytes]:
-    with tempfile.TemporaryDirectory(prefix="nbledger-dataset-") as folder:
-        path = Path(folder) / "dataset.parquet"
-        await datasets.materialise(artifacts, head, path)
-        pieces = csv_pieces(path, head.rows)
-        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
-            yield piece
+async def _csv(services: Services, head: DatasetHead) -> AsyncGenerator[bytes]:
+    async with services.exports, _folder() as folder:
+        path = folder / "dataset.parquet"
+        await datasets.materialise(services.artifacts, head, path)
+        async with contextlib.aclosing(csv_stream(path, head.rows)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+
+@contextlib.asynccontextmanager
+async def _folder() -> AsyncIterator[Path]:
+    """A folder for large files, whose removal holds up nobody."""
+    folder = tempfile.TemporaryDirectory(prefix="nbledger-dataset-")
+    try:
+        yield Path(folder.name)
+    finally:
+        await asyncio.shield(asyncio.to_thread(folder.cleanup))
 
 
 def _name(form: Form) -> str:

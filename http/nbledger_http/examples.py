@@ -514,7 +514,6 @@ _COLUMNS = [
 _DATASET_VERSION: dict[str, Any] = {
     "version": 1,
     "rowCount": 15420,
-    "columns": _COLUMNS,
     "size": 183442,
     "digest": "5f" * 32,
     "lineage": {"kind": "upload", "fileName": "journeys.csv"},
@@ -533,7 +532,6 @@ DATASET: dict[str, Any] = {
         {
             "version": 2,
             "rowCount": 15420,
-            "columns": [*_COLUMNS, {"name": "journey_score", "type": "number"}],
             "size": 201033,
             "digest": "a7" * 32,
             "lineage": {
@@ -547,7 +545,7 @@ DATASET: dict[str, Any] = {
             "dateCreated": "2024-01-20T10:47:00.000Z",
             "createdBy": "user123",
         },
-        _DATASET_VERSION,
+        {**_DATASET_VERSION, "columns": _COLUMNS},
     ],
     "dateCreated": "2024-01-15T10:30:00.000Z",
     "dateModified": "2024-01-20T10:47:00.000Z",

@@ -2,17 +2,23 @@
 
 import asyncio
 import contextlib
+import errno
+import time
 from collections.abc import AsyncIterator
+from io import RawIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
+import structlog
 from litestar import Request
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_http.checking import escaped, unstorable
 from nbledger_http.problems import Code, Problem
+
+log = structlog.get_logger(__name__)
 
 MEGABYTE = 1024 * 1024
 MAX_PARTS = 100
@@ -21,7 +27,14 @@ DRAIN_BYTES = 256 * MEGABYTE
 DRAIN_SECONDS = 10.0
 """How much of a body that nobody wants is taken, and for how long."""
 
+RECEIVE_SECONDS = 60.0
+"""A client that sends nothing for so long is waited for no longer."""
+
+MIN_BYTES_PER_SECOND = 8 * 1024
+"""Nor is one that is slower than this, once that time is over."""
+
 _WRITE_BYTES = 1 << 20
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -35,7 +48,7 @@ class Form(msgspec.Struct, frozen=True):
 async def receive_form(request: Request[Any, Any, Any], folder: Path, *, limit_mb: int) -> Form:
     """The form that ``request`` carries, its part ``file`` in ``folder``.
 
-    Raises :class:`Problem` (413, 415) and :class:`InvalidInputError`.
+    Raises :class:`Problem` (413, 415; 503 when the disk is full) and :class:`InvalidInputError`.
     """
     body = BodyReader(request)
     try:
@@ -61,16 +74,20 @@ async def receive_form(request: Request[Any, Any, Any], folder: Path, *, limit_m
 
 
 class BodyReader:
-    """The body of a request in pieces; ``size`` is that of those read so far."""
+    """The body of a request in pieces; ``size`` is that of those read so far.
+
+    Raises :class:`InvalidInputError` when the client has gone, or is too slow.
+    """
 
     def __init__(self, request: Request[Any, Any, Any]) -> None:
         self._receive = request.receive
         self._ended = False
+        self._began = time.monotonic()
         self.size = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while not self._ended:
-            message = await self._receive()
+            message = await self._next()
             if message["type"] != "http.request":
                 self._ended = True
                 raise _unreadable("the client has gone")
@@ -79,6 +96,15 @@ class BodyReader:
             self.size += len(content)
             if content:  # an empty piece would tell the parser of the end
                 yield content
+
+    async def _next(self) -> Any:
+        spare = self._began + self.size / MIN_BYTES_PER_SECOND - time.monotonic()
+        try:
+            async with asyncio.timeout(RECEIVE_SECONDS + min(spare, 0)):
+                return await self._receive()
+        except TimeoutError:
+            self._ended = True  # nobody waits for the rest of it either
+            raise _unreadable("the client is too slow") from None
 
     async def drain(self) -> None:
         """Let what is left go by: who still sends does not hear what he is told."""
@@ -108,7 +134,7 @@ class _Receiving:
     def __init__(self, path: Path, limit_mb: int) -> None:
         self._path = path
         self._limit_mb = limit_mb
-        self.file: BinaryIO = path.open("xb", buffering=0)
+        self.file = path.open("xb", buffering=0)
         self._waiting = bytearray()
         self._size = 0
         self._part: MultipartSegment | None = None
@@ -142,7 +168,13 @@ class _Receiving:
     async def flush(self) -> None:
         """Write what is waiting."""
         content, self._waiting = self._waiting, bytearray()
-        await asyncio.to_thread(self.file.write, content)
+        try:
+            await asyncio.to_thread(write_all, self.file, content)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            log.warning("no room for an upload", reason=error.strerror)
+            raise Problem(Code.UNAVAILABLE, "There is no room for the file.") from error
 
     def _end_part(self) -> None:
         if self._part is None or self._part.name == "file":
@@ -167,6 +199,16 @@ class _Receiving:
         if faults:
             raise InvalidInputError(faults)
         return Form(self._fields, name, self._path)
+
+
+def write_all(file: RawIOBase, content: bytes | bytearray) -> None:
+    """Write all of it: a full disk takes a part first, and only the next write fails.
+
+    Raises ``OSError``.
+    """
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _no_file() -> InvalidInputError:

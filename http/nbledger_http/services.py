@@ -18,12 +18,22 @@ from nbledger_projections.positions import PositionWatch
 CONVERSIONS = 1
 """Each takes some memory and every processor."""
 
+EXPORTS = 4
+"""Each is a process, for as long as its client takes what it writes."""
+
+UPLOADS = 32
+"""Each has a folder on disk, and a connection for as long as its client sends."""
+
+RENDERINGS = 2
+"""Each has all outputs of a notebook in memory."""
+
 
 class Services(msgspec.Struct, kw_only=True):
     """Everything that a handler may call, made once and closed by whoever made it.
 
-    ``conversions`` bounds how many uploaded tables are worked on at once. ``draining`` is set when
-    the server is about to end.
+    ``conversions`` bounds how many uploaded tables are worked on at once, ``exports`` how many are
+    written as CSV, ``uploads`` how many are received, ``renderings`` how many notebook files are
+    made. ``draining`` is set when the server is about to end.
     """
 
     settings: Settings
@@ -36,6 +46,11 @@ class Services(msgspec.Struct, kw_only=True):
     streams: StreamWatch
     conversions: asyncio.Semaphore = msgspec.field(
         default_factory=lambda: asyncio.Semaphore(CONVERSIONS)
+    )
+    exports: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(EXPORTS))
+    uploads: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(UPLOADS))
+    renderings: asyncio.Semaphore = msgspec.field(
+        default_factory=lambda: asyncio.Semaphore(RENDERINGS)
     )
     recent_results: RecentResults = msgspec.field(default_factory=RecentResults)
     draining: bool = False

@@ -23,6 +23,9 @@ NAME = "dataset_details"
 CACHED_ROWS = 1_000
 """How many datasets a projector keeps in memory."""
 
+MAX_VERSIONS = 100
+"""Only the newest are listed: a dataset that runs write may have any number."""
+
 CREATED = Dataset.Created.TYPE
 DELETED = Dataset.Deleted.TYPE
 _TELLING = {CREATED, DELETED, Dataset.VersionAdded.TYPE}
@@ -44,16 +47,19 @@ class LineageDocument(msgspec.Struct, rename="camel"):
 
 
 class VersionDocument(msgspec.Struct, rename="camel"):
-    """One version of a dataset; ``size`` in bytes and ``digest`` are of its Parquet file."""
+    """One version of a dataset; ``size`` in bytes and ``digest`` are of its Parquet file.
+
+    ``columns`` is there where they differ from those of the version after it.
+    """
 
     version: int
     row_count: int
-    columns: list[Column]
     size: int
     digest: str
     lineage: LineageDocument
     date_created: str
     created_by: str
+    columns: list[Column] | UnsetType = UNSET
 
 
 class ItemDocument(msgspec.Struct, rename="camel"):
@@ -72,7 +78,8 @@ class ItemDocument(msgspec.Struct, rename="camel"):
 class DatasetDocument(msgspec.Struct, rename="camel"):
     """The body that ``GET …/dataset/{datasetId}`` answers with.
 
-    ``columns`` and ``rowCount`` are those of the newest version; ``versions`` has the newest first.
+    ``columns`` and ``rowCount`` are those of the newest version, whose number is how many there
+    are; ``versions`` has the newest hundred of them, the newest first.
     """
 
     dataset_id: UUID
@@ -179,6 +186,8 @@ def _version_added(
     document: DatasetDocument, recorded: RecordedEvent, event: Dataset.VersionAdded
 ) -> None:
     at = timestamp(recorded.occurred_at)
+    if document.versions and document.columns != event.columns:
+        document.versions[0].columns = document.columns
     document.version = event.dataset_version
     document.row_count = event.rows
     document.columns = event.columns
@@ -186,7 +195,6 @@ def _version_added(
     added = VersionDocument(
         version=event.dataset_version,
         row_count=event.rows,
-        columns=event.columns,
         size=event.content.size,
         digest=event.content.digest,
         lineage=_lineage(event.source),
@@ -194,6 +202,7 @@ def _version_added(
         created_by=recorded.metadata.actor,
     )
     document.versions.insert(0, added)
+    del document.versions[MAX_VERSIONS:]
 
 
 def _lineage(source: Source) -> LineageDocument:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import resource
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -11,13 +14,16 @@ import polars as pl
 import pytest
 from support.api import Api, new_notebook, unknown_id
 from support.read_models import catch_up
-from support.shared_api import api, api_server
+from support.shared_api import ServerThread, api, api_server
 
 from nbledger_domain.dataset import Column, Dataset, Source
 from nbledger_domain.execution import Representation
+from nbledger_http import datasets as datasets_http
+from nbledger_http import forms
 from nbledger_infrastructure import datasets, repository
+from nbledger_infrastructure.artifacts import open_store
 from nbledger_infrastructure.clock import now
-from nbledger_infrastructure.event_store import Metadata
+from nbledger_infrastructure.event_store import EventStore, Metadata, StoreUnavailableError
 from nbledger_infrastructure.tokens import Role
 from nbledger_projections import dataset_details
 
@@ -86,6 +92,7 @@ async def test_the_life_of_a_dataset(api: Api) -> None:
         {"name": "b", "type": "string"},
     ]
     assert second.json()["parsing"]["delimiter"] == ";"
+    assert [version.get("columns") for version in second.json()["versions"]] == [None, COLUMNS]
     late = await upload(
         client, path=f"{path}/csv", method="PUT", headers={"If-Match": read.headers["etag"]}
     )
@@ -99,7 +106,10 @@ async def test_the_life_of_a_dataset(api: Api) -> None:
     assert listed["datasets"][0]["datasetId"] == dataset["datasetId"]
     assert listed["datasets"][0]["columnCount"] == 2
 
-    assert (await client.delete(path)).status_code == 204
+    stale = await client.delete(path, headers={"If-Match": read.headers["etag"]})
+    assert (stale.status_code, stale.json()["code"]) == (412, "precondition_failed")
+    deleted = await client.delete(path, headers={"If-Match": second.headers["etag"]})
+    assert deleted.status_code == 204
     for method, address in (
         ("GET", path),
         ("DELETE", path),
@@ -173,6 +183,104 @@ async def test_requests_that_carry_no_file_are_refused(api: Api) -> None:
     assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
     assert (await upload(client, datasetName="n" * 201)).status_code == 422
     assert (await upload(client, file_name="x/log.csv")).json()["datasetName"] == "log"
+
+
+class Sender:
+    """A connection on which an upload has begun."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def open(cls, api: Api, client: httpx.AsyncClient) -> Sender:
+        url = httpx.URL(api.url)
+        sender = cls(*await asyncio.open_connection(url.host, url.port))
+        sender.writer.write(
+            f"POST {api.base}/dataset/csv HTTP/1.1\r\nHost: x\r\n"
+            f"Authorization: {client.headers['authorization']}\r\n"
+            "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000000\r\n\r\n"
+            '--b\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n'
+            "a,b\n".encode()
+        )
+        await sender.writer.drain()
+        return sender
+
+
+async def test_who_stops_sending_is_told_so(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await api.client(Role.EDITOR)
+    monkeypatch.setattr(forms, "RECEIVE_SECONDS", 0.3)
+    sender = await Sender.open(api, client)
+    async with asyncio.timeout(10):
+        assert b" 422 " in await sender.reader.readline()
+    sender.writer.close()
+
+
+async def test_who_sends_too_slowly_is_told_so(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await api.client(Role.EDITOR)
+    monkeypatch.setattr(forms, "RECEIVE_SECONDS", 0.5)
+    sender = await Sender.open(api, client)
+    answer = asyncio.create_task(sender.reader.readline())
+    async with asyncio.timeout(10):
+        while not answer.done():
+            sender.writer.write(b"1")
+            await asyncio.wait({answer}, timeout=0.1)
+    assert b" 422 " in await answer
+    sender.writer.close()
+
+
+async def test_uploads_that_stall_take_nobodys_turn(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as there are turns would stop every other request."""
+    client = await api.client(Role.EDITOR)
+    begun: list[Path] = []
+    received = forms.receive_form
+
+    async def receive(request: Any, folder: Path, **options: Any) -> Any:
+        begun.append(folder)
+        given.append(request.scope["turn"]._semaphore)
+        return await received(request, folder, **options)
+
+    given: list[object] = []
+    monkeypatch.setattr(datasets_http, "receive_form", receive)
+    assert (await upload(client)).status_code == 201
+    assert given == [None]
+    assert not begun[0].exists()
+
+
+async def test_a_full_disk_is_told_and_nothing_is_lost_silently(api: Api) -> None:
+    client = await api.client(Role.EDITOR)
+    content = b"a,b\n" + b"1,2\n" * 600_000
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, hard))
+    try:
+        refused = await upload(client, content)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+    assert (await upload(client, content)).json()["rowCount"] == 600_000
+
+
+@pytest.mark.parametrize(("unknown", "left"), [(False, 0), (True, 1)])
+async def test_a_table_that_was_surely_not_recorded_is_not_kept(
+    api: Api,
+    api_server: ServerThread,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    unknown: bool,
+    left: int,
+) -> None:
+    client = await api.client(Role.EDITOR)
+
+    async def append(*_: object, **__: object) -> None:
+        raise StoreUnavailableError("gone", outcome_unknown=unknown)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EventStore, "append", append)
+        assert (await upload(client)).status_code == 503
+    store = open_store(api_server.settings.artifacts.url)
+    kept = [entry["path"] for batch in store.list() for entry in batch]
+    assert len([path for path in kept if str(api.project_id) in path]) == left
 
 
 async def test_who_may_do_what(api: Api) -> None:

@@ -83,6 +83,20 @@ async def test_rows_reads_and_lists_are_what_the_events_say(database_dsn: str) -
         assert [UUID(msgspec.json.decode(item)["datasetId"]) for item in second.items] == shown[3:6]
 
 
+async def test_only_the_newest_versions_are_listed(database_dsn: str) -> None:
+    async with open_pool(database_dsn) as pool, open_store(pool) as store:
+        dataset = Dataset.create(uuid4(), name="Many", at=now())
+        for rows in range(130):
+            add_version(dataset, rows)
+        await repository.save(store, dataset, stream_of(dataset.id), METADATA)
+        view = await dataset_details.get(pool, PROJECT, PROJECT, dataset.id)
+        assert view is not None
+        told = msgspec.json.decode(view.document, type=dataset_details.DatasetDocument)
+        assert (told.version, told.row_count) == (130, 129)
+        assert [each.version for each in told.versions] == list(range(130, 30, -1))
+        assert view.document.count(b"case_id") == 1
+
+
 async def test_a_rebuild_gives_the_same_rows(database_dsn: str) -> None:
     async with open_pool(database_dsn) as pool, open_store(pool) as store:
         await tell(store, random.Random(2), 30)

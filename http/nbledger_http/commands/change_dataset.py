@@ -2,6 +2,8 @@
 
 from uuid import UUID
 
+import structlog
+
 from nbledger_domain.dataset import Dataset, Source
 from nbledger_domain.errors import DatasetNotFoundError
 from nbledger_domain.execution import Representation
@@ -13,9 +15,16 @@ from nbledger_infrastructure.artifacts import ArtifactStore
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.datasets import PARQUET
 from nbledger_infrastructure.datasets.ingest import Ingested
-from nbledger_infrastructure.event_store import EventStore, RecordConflictError
+from nbledger_infrastructure.event_store import (
+    EventStore,
+    InvalidEventError,
+    RecordConflictError,
+    StoreUnavailableError,
+)
 from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.repository import Loaded
+
+log = structlog.get_logger(__name__)
 
 ATTEMPTS = 10
 
@@ -29,13 +38,21 @@ async def create_dataset(
     name: str,
     file_name: str,
 ) -> UUID:
-    """Keep the table, then record the new dataset; returns its id."""
+    """Keep the table, then record the new dataset; returns its id.
+
+    What was kept is removed again when it is certain that nothing was recorded.
+    """
     dataset_id = new_id()
     content = await _kept(artifacts, access, dataset_id, ingested)
     dataset = Dataset.create(dataset_id, name=name, at=now())
     _add(dataset, content, ingested, file_name)
     stream = access.stream(dataset_id, dataset_id)
-    await repository.save(store, dataset, stream, access.metadata())
+    try:
+        await repository.save(store, dataset, stream, access.metadata())
+    except (StoreUnavailableError, InvalidEventError, RecordConflictError) as error:
+        if not (isinstance(error, StoreUnavailableError) and error.outcome_unknown):
+            await _remove(artifacts, access, dataset_id)
+        raise
     return dataset_id
 
 
@@ -73,13 +90,16 @@ async def add_version(
         return
 
 
-async def delete_dataset(store: EventStore, access: Access, dataset_id: UUID) -> None:
+async def delete_dataset(
+    store: EventStore, access: Access, dataset_id: UUID, *, precondition: Precondition
+) -> None:
     """Delete the dataset; its data is erased soon after.
 
-    Raises :class:`DatasetNotFoundError`, and :class:`RecordConflictError` after ten lost races.
+    Raises :class:`DatasetNotFoundError`, :class:`Problem` (412) when ``precondition`` does not
+    hold, and :class:`RecordConflictError` after ten lost races.
     """
     for attempt in range(ATTEMPTS):
-        loaded = await load_dataset(store, access, dataset_id)
+        loaded = await load_dataset(store, access, dataset_id, precondition)
         loaded.aggregate.delete(at=now())
         try:
             await repository.save(store, loaded.aggregate, loaded.stream, access.metadata())
@@ -117,6 +137,14 @@ async def _kept(
 ) -> Representation:
     digest = await artifacts.put_file(access.scope(dataset_id), ingested.path)
     return Representation(PARQUET, digest, ingested.size)
+
+
+async def _remove(artifacts: ArtifactStore, access: Access, dataset_id: UUID) -> None:
+    """What cannot be removed just now must not hide why it should be."""
+    try:
+        await artifacts.delete_all(access.scope(dataset_id))
+    except Exception as error:  # noqa: BLE001 (whatever the artifact store raises)
+        log.warning("a table that nobody knows of was left", reason=str(error))
 
 
 def _add(dataset: Dataset, content: Representation, ingested: Ingested, file_name: str) -> None:
