@@ -29,6 +29,13 @@ async def notebook_file(
 
     What ran also has the cell in which its parameters were set.
     """
+    async with services.renderings:
+        return await _notebook_file(services, access, notebook, results)
+
+
+async def _notebook_file(
+    services: Services, access: Access, notebook: Notebook, results: ResultsView | None
+) -> bytes:
     scope = access.scope(notebook.id)
     cells = list(notebook.cells)
     outputs: dict[str, list[Any]]

@@ -18,6 +18,9 @@ ERROR_TYPE = "application/vnd.jupyter.error"
 BINARY = re.compile(r"(image/(?!svg\+xml)|audio/|video/|application/pdf$).*")
 JSON = re.compile(r"application/(.*\+)?json$")
 
+MAX_DEPTH = 100
+"""JSON that is nested deeper stays text: what writes notebook files follows it by recursion."""
+
 
 async def uploaded_outputs(
     artifacts: ArtifactStore, scope: Scope, cells: list[Cell]
@@ -82,7 +85,23 @@ def _content(form: Representation, content: bytes) -> Any:
     text = content.decode("utf-8", "replace")
     if JSON.fullmatch(form.content_type) or form.content_type == ERROR_TYPE:
         try:
-            return msgspec.json.decode(text)
-        except msgspec.DecodeError:
+            value = msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError):
             return text
+        return text if _too_deep(value) else value
     return text
+
+
+def _too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return False
+    return True

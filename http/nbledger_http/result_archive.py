@@ -1,7 +1,8 @@
 """One archive of what an execution has produced."""
 
+import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -108,16 +109,16 @@ def stream(
     view: ResultsView,
     files: list[ManifestFile],
     *,
-    notebook: bytes,
+    notebook: Callable[[], Awaitable[bytes]],
     notebook_name: str,
 ) -> AsyncGenerator[bytes]:
-    """The archive: the executed notebook, the files, and last the manifest of them all.
+    """The archive: the files, the executed notebook, and last the manifest of them all.
 
-    A file that is not kept any more is left out, and the manifest says so.
+    The notebook is made when its turn comes, which for a large one takes a while. A file that is
+    not kept any more is left out, and the manifest says so.
     """
 
     async def entries() -> AsyncIterator[Entry]:
-        yield Entry(notebook_name, _once(notebook))
         for file in files:
             try:
                 pieces = await store.stream(scope, file.sha256)
@@ -125,15 +126,17 @@ def stream(
                 file.missing = True
                 continue
             yield Entry(file.path, pieces, worth_compressing(file.content_type))
+        content = await notebook()
+        told = ManifestFile(
+            path=notebook_name,
+            kind="notebook",
+            content_type=NOTEBOOK_TYPE,
+            size=len(content),
+            sha256=await asyncio.to_thread(_sha256, content),
+        )
+        yield Entry(notebook_name, _once(content))
         yield Entry(MANIFEST, _once(_manifest(scope, view, [told, *files])))
 
-    told = ManifestFile(
-        path=notebook_name,
-        kind="notebook",
-        content_type=NOTEBOOK_TYPE,
-        size=len(notebook),
-        sha256=hashlib.sha256(notebook).hexdigest(),
-    )
     return archives.zip_stream(entries(), at=view.modified_at)
 
 
@@ -150,6 +153,10 @@ def _manifest(scope: Scope, view: ResultsView, files: list[ManifestFile]) -> byt
         files=files,
     )
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 async def _once(content: bytes) -> AsyncGenerator[bytes]:

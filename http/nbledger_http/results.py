@@ -13,7 +13,7 @@ from nbledger_domain.cells import CELL_ID
 from nbledger_http import examples, reading, result_archive, result_bodies, result_selection
 from nbledger_http.access import Access, Right, access_of, execution_id_of, notebook_id_of
 from nbledger_http.commands.load_notebook import load_notebook
-from nbledger_http.conditional import document_reply
+from nbledger_http.conditional import document_reply, none_match
 from nbledger_http.documentation import (
     ETAG,
     IF_NONE_MATCH,
@@ -30,7 +30,7 @@ from nbledger_http.notebook_files import notebook_file
 from nbledger_http.notebook_outputs import JSON
 from nbledger_http.problems import Code, Problem
 from nbledger_http.queries import Query
-from nbledger_http.replies import Reply, header_list
+from nbledger_http.replies import Reply, empty_reply, header_list
 from nbledger_http.result_bodies import Linker
 from nbledger_http.result_selection import OUTPUT_TYPES, Place
 from nbledger_http.schemas import ExecutionResults, OutputResult
@@ -79,7 +79,7 @@ _TEXT = re.compile(r"text/|application/(javascript|xml)$")
             ),
             Parameter(
                 name="cellId",
-                description="Only results of this cell. Files belong to the run as a whole.",
+                description="Only results of this cell. Files of `outputs/` are of no cell.",
                 schema={"type": "string"},
             ),
             PAGE,
@@ -127,7 +127,7 @@ async def get_results(request: Request[Any, Any, Any]) -> Reply:
     outputs = list(result_selection.outputs(view, output_type, cell_id))
     artifacts = result_selection.artifacts(view, output_type, cell_id)
     if form == "download":
-        return await _archive(services, access, view, outputs, artifacts)
+        return await _archive(request, access, view, outputs, artifacts)
     base = base_url(request, services.settings.http.public_url)
     linker = Linker(services.links, access.scope(notebook_id), view, base)
     shown = [
@@ -222,13 +222,17 @@ async def _content(store: ArtifactStore, scope: Scope, result: OutputResult) -> 
 
 
 async def _archive(
-    services: Services,
+    request: Request[Any, Any, Any],
     access: Access,
     view: ResultsView,
     outputs: Sequence[Place],
     artifacts: Sequence[Artifact],
 ) -> Reply:
-    """A ZIP archive of the executed notebook and the selected results."""
+    """A ZIP archive of the executed notebook and the selected results; 304 where it is known."""
+    services = services_of(request)
+    tags = {"ETag": f'"v{view.version}.z"', "Cache-Control": "private, no-cache"}
+    if none_match(request, tags["ETag"]):
+        return empty_reply(304, tags)
     notebook = (
         await load_notebook(
             services.store,
@@ -242,15 +246,14 @@ async def _archive(
         "Content-Type": "application/zip",
         "Content-Disposition": content_disposition(f"{name}.zip"),
         "X-Content-Type-Options": "nosniff",
-        "Cache-Control": "private, no-cache",
-        "ETag": f'"v{view.version}.z"',
+        **tags,
     }
     pieces = result_archive.stream(
         services.artifacts,
         access.scope(view.notebook_id),
         view,
         result_archive.listed(view, outputs, artifacts),
-        notebook=await notebook_file(services, access, notebook, view),
+        notebook=lambda: notebook_file(services, access, notebook, view),
         notebook_name=f"{name}.ipynb",
     )
     return LiveReply(200, header_list(headers), pieces)

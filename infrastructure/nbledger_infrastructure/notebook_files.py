@@ -105,10 +105,11 @@ def render_ipynb(
     """A notebook file, laid out as Jupyter writes it."""
     notebook = split_lines(nbformat.from_dict(to_nbformat(cells, metadata, outputs)))
     text = json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True)
-    # A lone surrogate is legal in JSON as an escape, but has no UTF-8 form.
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        text = json.dumps(notebook, indent=1, sort_keys=True)
-    return text.encode() + b"\n"
+    try:
+        return text.encode() + b"\n"
+    except UnicodeEncodeError:
+        # A lone surrogate is legal in JSON as an escape, but has no UTF-8 form.
+        return json.dumps(notebook, indent=1, sort_keys=True).encode() + b"\n"
 
 
 def _decode(content: bytes) -> dict[str, Any]:

@@ -43,6 +43,9 @@ CACHED_ROWS = 5_000
 RECENT_OUTPUTS = 10_000
 """Of how many outputs together results are kept in memory where they are read; some 20 MB."""
 
+OUTPUT_BYTES = 2_000
+"""What is told of results counts as one more output for each so many bytes."""
+
 _STATUSES = {event.TYPE: ExecutionStatus.ERROR for event in TERMINAL_EVENTS} | {
     Execution.Completed.TYPE: ExecutionStatus.COMPLETED,
     Execution.Cancelled.TYPE: ExecutionStatus.CANCELLED,
@@ -338,34 +341,41 @@ class RecentResults:
 
     def __init__(self, *, max_outputs: int = RECENT_OUTPUTS) -> None:
         self._max = self._left = max_outputs
-        self._views: OrderedDict[UUID, ResultsView] = OrderedDict()
+        self._views: OrderedDict[UUID, tuple[ResultsView, int]] = OrderedDict()
 
     def get(self, execution_id: UUID) -> ResultsView | None:
         """What was read of the execution, if it is still held."""
-        view = self._views.get(execution_id)
-        if view is not None:
-            self._views.move_to_end(execution_id)
-        return view
+        held = self._views.get(execution_id)
+        if held is None:
+            return None
+        self._views.move_to_end(execution_id)
+        return held[0]
 
     def put(self, view: ResultsView) -> None:
         """Hold it, as long as there is room."""
         self.forget(view.execution_id)
-        if _weight(view) > self._max:
+        weight = _weight(view)
+        if weight > self._max:
             return
-        self._views[view.execution_id] = view
-        self._left -= _weight(view)
+        self._views[view.execution_id] = (view, weight)
+        self._left -= weight
         while self._left < 0:
             self.forget(next(iter(self._views)))
 
     def forget(self, execution_id: UUID) -> None:
         """Hold it no longer."""
-        view = self._views.pop(execution_id, None)
-        if view is not None:
-            self._left += _weight(view)
+        held = self._views.pop(execution_id, None)
+        if held is not None:
+            self._left += held[1]
 
 
 def _weight(view: ResultsView) -> int:
-    return 1 + len(view.cells) + len(view.artifacts) + sum(len(c.outputs) for c in view.cells)
+    outputs = [output for cell in view.cells for output in cell.outputs]
+    told = sum(len(_encode(output.metadata)) for output in outputs if output.metadata) + sum(
+        len(_encode(artifact.attributes)) for artifact in view.artifacts
+    )
+    pieces = 1 + len(view.cells) + len(view.artifacts) + len(outputs)
+    return pieces + told // OUTPUT_BYTES
 
 
 async def get(

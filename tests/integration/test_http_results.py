@@ -323,8 +323,28 @@ async def test_an_archive_tells_what_is_not_kept_any_more(
     missing = [file.get("missing", False) for file in manifest["files"]]
     assert missing == [False, *[True] * (len(missing) - 1)]
     assert answer.headers["content-disposition"].startswith('attachment; filename="N-')
+    known = await outcome.client.get(
+        f"{outcome.execution}/results?format=download",
+        headers={"If-None-Match": answer.headers["etag"]},
+    )
+    assert (known.status_code, known.content) == (304, b"")
     head = await outcome.client.head(f"{outcome.execution}/results?format=download")
     assert (head.status_code, head.content) == (200, b"")
+
+
+@pytest.mark.parametrize("depth", [150, 900, 5000])
+async def test_json_that_is_nested_deeply_is_kept_as_text(
+    api: Api, artifacts: ArtifactStore, depth: int
+) -> None:
+    deep = b"[" * depth + b"]" * depth
+    outcome = await ended(api, artifacts, [[Shown([("application/json", deep), TEXT])]])
+    answer = await outcome.client.get(f"{outcome.execution}/results?format=download")
+    archive, manifest = read(answer.content)
+    assert manifest["files"][0]["kind"] == "notebook"
+    notebook = json.loads(archive.read(manifest["files"][0]["path"]))
+    assert notebook["cells"][0]["outputs"][0]["data"]["application/json"] == deep.decode()
+    path = f"{outcome.notebook}/download?executionId={outcome.execution.split('/')[-1]}"
+    assert (await outcome.client.get(path)).status_code == 200
 
 
 async def test_results_that_were_read_before_are_as_fresh_as_others(
