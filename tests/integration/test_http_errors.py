@@ -304,6 +304,7 @@ def test_codes_are_described_and_statuses_are_the_promised_ones() -> None:
         412,
         413,
         415,
+        416,
         422,
         429,
         500,

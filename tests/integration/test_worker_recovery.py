@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 from support.executions import (
     AS_TESTER,
+    HELD,
     TERMINAL,
     Stage,
     eventually,
@@ -175,7 +176,10 @@ async def test_no_cell_acts_before_it_is_recorded_that_cells_run(
     mark = tmp_path / "acted"
     execution_id = await scene.request(f"open({str(mark)!r}, 'a').write('x')")
     # In namespaces the kernel has a /tmp of its own, and nothing would be seen here.
-    async with scene.worker(isolation="process"), scene.pool.acquire() as connection:
+    async with (
+        scene.worker(**HELD),
+        scene.pool.acquire() as connection,
+    ):
         await scene.command(execution_id)
         await scene.until(execution_id, lambda execution: execution.phase is Phase.STARTING)
         # What an append waits for: the store takes nothing from here on.

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -281,13 +281,17 @@ class Stage:
         )
 
 
-def hold_kernels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No Python kernel of a worker that is started from now on is ready before this file is there.
+HELD: Mapping[str, Any] = {"kernels": {"python3": "held"}, "isolation": "process"}
+"""Settings of a worker whose kernels `hold_kernels` holds."""
 
-    In namespaces of its own it would never see it.
+
+def hold_kernels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No kernel of a worker with the settings `HELD` is ready before this file is there.
+
+    In namespaces of its own it would never see the file.
     """
     go = folder / "go"
-    spec = folder / "jupyter" / "kernels" / "python3"
+    spec = folder / "jupyter" / "kernels" / "held"
     spec.mkdir(parents=True)
     wait = f"while [ ! -e '{go}' ]; do sleep 0.05; done"
     start = f"exec '{sys.executable}' -m ipykernel_launcher -f \"$0\""
