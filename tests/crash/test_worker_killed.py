@@ -89,7 +89,7 @@ results = Path(os.environ["NBLEDGER_RUN_FILE"]).parent / "results"
 async def test_what_a_finished_cell_has_handed_back_outlives_the_worker(
     database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path
 ) -> None:
-    config = make_settings(database_dsn, kafka, topic_prefix, tmp_path)
+    config = make_settings(database_dsn, kafka, topic_prefix, tmp_path, lease_seconds=4.0)
     async with stage(config) as scene:
         execution_id = await scene.request(_HAND_BACK, "import time; time.sleep(60)")
         await killed_when(scene, execution_id, "running")

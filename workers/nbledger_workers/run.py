@@ -295,16 +295,21 @@ class Run:
             detail = (
                 f"the run took longer than {timeout:g} seconds; its packages were not there yet"
             )
-            finished = RunFinished(outcome=Outcome.TIMED_OUT, detail=detail)
-            await self._recorder.record(
-                last_step(finished, self._claim.epoch, parameters_failed=None)
-            )
+            await self._end_before_cells(Outcome.TIMED_OUT, detail)
         else:
-            if self._provision.environment is None:
+            if self._cancelled:
+                # A kernel would only be started to be ended.
+                await self._end_before_cells(Outcome.CANCELLED, "The run was cancelled.")
+            elif self._provision.environment is None:
                 return timeout
-            return max(timeout - (time.monotonic() - begun), _LEAST_SECONDS)
+            else:
+                return max(timeout - (time.monotonic() - begun), _LEAST_SECONDS)
         self.concluded = True
         return None
+
+    async def _end_before_cells(self, outcome: Outcome, detail: str) -> None:
+        finished = RunFinished(outcome=outcome, detail=detail)
+        await self._recorder.record(last_step(finished, self._claim.epoch, parameters_failed=None))
 
     def _request(
         self,
