@@ -41,9 +41,9 @@ from nbledger_http.documentation import (
 )
 from nbledger_http.file_names import content_disposition, safe_file_name
 from nbledger_http.files import ANSWERS, RANGE_PARAMETERS, file_reply
-from nbledger_http.forms import BodyReader, Form, receive_form
+from nbledger_http.forms import Form, receive_form
 from nbledger_http.live import LiveReply
-from nbledger_http.problems import Code, Problem
+from nbledger_http.problems import Code
 from nbledger_http.queries import Query, awaited_position, wait_applied
 from nbledger_http.replies import Reply, empty_reply, header_list, json_reply, with_members
 from nbledger_http.schemas import CsvParsing
@@ -182,11 +182,7 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
     services, access = services_of(request), access_of(request)
     dataset_id = dataset_id_of(request)
     precondition = Precondition(request.headers.get("if-match"))
-    try:
-        await load_dataset(services.store, access, dataset_id, precondition)
-    except (DatasetNotFoundError, Problem):
-        await BodyReader(request).drain()
-        raise
+    await load_dataset(services.store, access, dataset_id, precondition)
     async with _received(request) as (form, ingested):
         await add_version(
             services.store,

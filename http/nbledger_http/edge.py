@@ -10,6 +10,7 @@ import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
+from nbledger_http.incoming import Incoming
 from nbledger_http.problems import from_exception, render
 from nbledger_http.turns import Turn
 
@@ -58,10 +59,12 @@ class Edge:
             scope["method"] = "GET"
             cast("dict[str, Any]", scope)["head"] = True
         status = 0
+        incoming = Incoming(receive, scope["headers"])
 
         async def tell(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
+                await incoming.drain()
                 status = message["status"]
                 message["headers"] = [*message["headers"], id_header]
             elif head and message["type"] == "http.response.body":
@@ -72,14 +75,14 @@ class Edge:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._app(scope, receive, tell)
+                await self._app(scope, incoming, tell)
             except Exception as error:
                 # Litestar's own handler answers errors; what comes here was raised around it,
                 # or after the answer had begun, which can then only be cut off.
                 problem = from_exception(error)
                 if status:
                     raise
-                await render(problem, request_id)(scope, receive, tell)
+                await render(problem, request_id)(scope, incoming, tell)
             finally:
                 path = scope["path"]
                 if path not in _QUIET:

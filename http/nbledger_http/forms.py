@@ -1,7 +1,6 @@
 """Forms with a large file: its bytes go to a file on disk as they come."""
 
 import asyncio
-import contextlib
 import errno
 import time
 from collections.abc import AsyncIterator
@@ -23,10 +22,6 @@ log = structlog.get_logger(__name__)
 MEGABYTE = 1024 * 1024
 MAX_PARTS = 100
 MAX_FIELD_BYTES = 64 * 1024
-DRAIN_BYTES = 256 * MEGABYTE
-DRAIN_SECONDS = 10.0
-"""How much of a body that nobody wants is taken, and for how long."""
-
 RECEIVE_SECONDS = 60.0
 """A client that sends nothing for so long is waited for no longer."""
 
@@ -50,7 +45,7 @@ async def receive_form(request: Request[Any, Any, Any], folder: Path, *, limit_m
 
     Raises :class:`Problem` (413, 415; 503 when the disk is full) and :class:`InvalidInputError`.
     """
-    body = BodyReader(request)
+    body = _BodyReader(request)
     try:
         parser = PushMultipartParser(_boundary(request), max_segment_count=MAX_PARTS)
         receiving = _Receiving(folder / "upload", limit_mb)
@@ -66,14 +61,10 @@ async def receive_form(request: Request[Any, Any, Any], folder: Path, *, limit_m
             receiving.file.close()
         return receiving.form()
     except MultipartError as error:
-        await body.drain()
         raise _unreadable(str(error)) from None
-    except (InvalidInputError, Problem):
-        await body.drain()
-        raise
 
 
-class BodyReader:
+class _BodyReader:
     """The body of a request in pieces; ``size`` is that of those read so far.
 
     Raises :class:`InvalidInputError` when the client has gone, or is too slow.
@@ -105,15 +96,6 @@ class BodyReader:
         except TimeoutError:
             self._ended = True  # nobody waits for the rest of it either
             raise _unreadable("the client is too slow") from None
-
-    async def drain(self) -> None:
-        """Let what is left go by: who still sends does not hear what he is told."""
-        stop = self.size + DRAIN_BYTES
-        with contextlib.suppress(TimeoutError, InvalidInputError):
-            async with asyncio.timeout(DRAIN_SECONDS):
-                async for _ in self:
-                    if self.size > stop:
-                        return
 
 
 def _boundary(request: Request[Any, Any, Any]) -> str:
