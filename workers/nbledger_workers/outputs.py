@@ -14,7 +14,9 @@ from nbledger_infrastructure.artifacts import ArtifactStore, Scope
 from nbledger_workers.kernel.forms import forms
 
 _DATA_FRAME: Final = re.compile(
-    rb"""<table[^>]*\bclass=["'][^"']*\bdataframe\b|<table[^>]*\bid=["']T_[0-9a-f]+["']"""
+    # Nothing that goes on beyond the next tag: of many that are not closed each would be read to
+    # the end.
+    rb"""<table[^<>]*\bclass=["'][^"'<]*\bdataframe\b|<table[^<>]*\bid=["']T_[0-9a-f]+["']"""
 )
 _SVG_SIZE: Final = re.compile(rb"""\b(width|height)=["']([0-9.]+)(pt|px)?["']""")
 _PIXELS_PER_POINT: Final = 4 / 3
@@ -192,7 +194,8 @@ def _header_size(content: bytes) -> tuple[int, int] | None:
             if number.count(b".") <= 1 and number != b"."
         }
         if len(sizes) == 2:
-            return round(sizes[b"width"]), round(sizes[b"height"])
+            width, height = _size(sizes[b"width"]), _size(sizes[b"height"])
+            return None if width is None or height is None else (width, height)
     return None
 
 

@@ -341,7 +341,7 @@ def _mount_private(isolation: Isolation) -> list[str]:
     own = _existing(isolation.folders)
     hidden = _existing(isolation.hidden) - own
     # A file, as a library in an archive, can be seen only where nothing is covered.
-    visible = set(filter(os.path.isdir, _existing(isolation.visible))) - hidden - own
+    visible = set(filter(os.path.isdir, _existing(isolation.visible))) - {*hidden, *own, *covers}
     read_only = []
     with ExitStack() as stack:
 
