@@ -27,7 +27,6 @@ from nbledger_workers.kernel.protocol import (
     RunNotebook,
 )
 
-
 _GONE_SECONDS = 2.0
 
 
