@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.executions import TERMINAL, Stage, eventually, hold_kernels, make_settings, stage
+from support.executions import HELD, TERMINAL, Stage, eventually, hold_kernels, make_settings, stage
 from support.workers import of_instance, worker_process
 
 from nbledger_domain.execution import Execution, ExecutionStatus, Phase, TerminationCode
@@ -46,7 +46,7 @@ async def test_a_killed_worker_is_taken_over(  # noqa: PLR0917 (fixtures)
     go = hold_kernels(tmp_path, monkeypatch)
     if moment == "running":
         go.touch()
-    worker = msgspec.structs.replace(config.worker, isolation="process")
+    worker = msgspec.structs.replace(config.worker, **HELD)
     config = msgspec.structs.replace(config, worker=worker)
     async with stage(config) as scene:
         execution_id = await scene.request(

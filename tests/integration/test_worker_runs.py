@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from support.executions import AS_TESTER, TERMINAL, Stage, eventually, hold_kernels
+from support.executions import AS_TESTER, HELD, TERMINAL, Stage, eventually, hold_kernels
 
 from nbledger_domain.cells import Cell
 from nbledger_domain.execution import (
@@ -266,7 +266,7 @@ async def test_a_claim_taken_over_silences_the_first_worker(
 ) -> None:
     go = hold_kernels(tmp_path, monkeypatch)
     execution_id = await scene.request("1")
-    async with scene.worker(isolation="process"):
+    async with scene.worker(**HELD):
         await scene.command(execution_id)
         await scene.until(execution_id, lambda execution: execution.phase is Phase.STARTING)
         taken_over = await repository.update(
@@ -310,21 +310,21 @@ async def test_an_ending_worker_hands_back_what_has_not_begun(
     go = hold_kernels(tmp_path, monkeypatch)
     go.touch()
     running = await scene.request("import time; time.sleep(60)")
-    async with scene.worker(concurrency=1, isolation="process"):
+    async with scene.worker(concurrency=1, **HELD):
         await scene.command(running)
         await scene.until(running, lambda execution: execution.running_cell is not None)
     execution = await scene.until(running)
     assert execution.termination_code is TerminationCode.WORKER_LOST
     go.unlink()
     starting = await scene.request("1")
-    async with scene.worker(concurrency=1, shutdown_grace_seconds=0.01, isolation="process"):
+    async with scene.worker(concurrency=1, shutdown_grace_seconds=0.01, **HELD):
         await scene.command(starting)
         await scene.until(starting, lambda execution: execution.phase is Phase.STARTING)
     again = await scene.until(starting, lambda _: True)
     assert again.phase is Phase.QUEUED
     assert await scene.leases() == 0
     go.touch()
-    async with scene.worker(concurrency=1, isolation="process"):
+    async with scene.worker(concurrency=1, **HELD):
         await scene.command(starting)
         execution = await scene.until(starting)
     assert execution.status is ExecutionStatus.COMPLETED

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
+from support.kernels import launchers
 
 from nbledger_domain.cells import Cell
 from nbledger_domain.events import decode
@@ -230,7 +231,10 @@ class Stage:
 
     @asynccontextmanager
     async def worker(self, *, wait: bool = True, **options: Any) -> AsyncIterator[asyncio.Event]:
-        """A worker in this process, ready (unless told not to wait), stopped at the end."""
+        """A worker in this process, ready (unless told not to wait), stopped at the end.
+
+        Its kernels are forked by the launchers of this process.
+        """
         async with _running(worker.run, self._with(options), wait=wait) as ready:
             yield ready
 
@@ -246,13 +250,17 @@ class Stage:
         return msgspec.structs.replace(self.settings, worker=changed, limits=limits)
 
 
-def hold_kernels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No Python kernel of a worker that is started from now on is ready before this file is there.
+HELD: Mapping[str, Any] = {"kernels": {"python3": "held"}, "isolation": "process"}
+"""Settings of a worker whose kernels `hold_kernels` holds."""
 
-    In namespaces of its own it would never see it.
+
+def hold_kernels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No kernel of a worker with the settings `HELD` is ready before this file is there.
+
+    In namespaces of its own it would never see the file.
     """
     go = folder / "go"
-    spec = folder / "jupyter" / "kernels" / "python3"
+    spec = folder / "jupyter" / "kernels" / "held"
     spec.mkdir(parents=True)
     wait = f"while [ ! -e '{go}' ]; do sleep 0.05; done"
     start = f"exec '{sys.executable}' -m ipykernel_launcher -f \"$0\""
@@ -325,7 +333,9 @@ async def stage(config: settings.Settings) -> AsyncIterator[Stage]:
     store = EventStore(pool)
     await store.start()
     try:
-        yield Stage(config, pool, store)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(worker, "Launchers", launchers)
+            yield Stage(config, pool, store)
     finally:
         await store.close()
         await pool.close()

@@ -16,7 +16,7 @@ import msgspec
 from nbledger_workers.kernel import processes
 from nbledger_workers.kernel.driver import KernelRun, Report
 from nbledger_workers.kernel.launchers import can_fork
-from nbledger_workers.kernel.pair import Launchers
+from nbledger_workers.kernel.pair import Launchers, python_environment
 from nbledger_workers.kernel.protocol import (
     CellFinished,
     CellStarted,
@@ -30,11 +30,26 @@ from nbledger_workers.kernel.protocol import (
 _GONE_SECONDS = 2.0
 
 
+class _Kept(Launchers):
+    """Launchers that stay when whoever used them closes them: to import takes them a second."""
+
+    def close(self) -> None:
+        pass
+
+    def end(self) -> None:
+        super().close()
+
+
+def launchers(*, isolation: str | None = None) -> Launchers:
+    """The launchers of this process for kernels of its present environment; they end with it."""
+    return _kept(isolation, frozenset(python_environment().items()))
+
+
 @functools.cache
-def launchers() -> Launchers:
-    """The launchers of this process, which end with it."""
-    made = Launchers()
-    atexit.register(made.close)
+def _kept(isolation: str | None, environment: frozenset[tuple[str, str]]) -> Launchers:
+    del environment
+    made = _Kept(isolation=isolation)
+    atexit.register(made.end)
     return made
 
 
