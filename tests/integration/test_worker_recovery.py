@@ -87,29 +87,34 @@ async def claim(scene: Stage, execution_id: UUID) -> None:
     )
 
 
-async def test_attempts_without_a_living_worker_wait_again_until_the_cap(scene: Stage) -> None:
-    leased, unleased = await scene.request("1"), await scene.request("1")
-    await claim(scene, leased)
-    await claim(scene, unleased)
-    assert await leases.take(scene.pool, Lease(leased, 1), "gone", seconds=0.01)
-    # Two of them: one sweeps.
-    async with scene.sweeper(), scene.sweeper():
-        for epoch in range(1, scene.settings.recovery.max_attempts + 1):
-            execution = await scene.until(
-                leased, lambda execution: execution.ended or execution.phase is Phase.QUEUED
-            )
-            if epoch == scene.settings.recovery.max_attempts:
-                break
-            await claim(scene, leased)
-            assert await leases.take(scene.pool, Lease(leased, epoch + 1), "gone", seconds=0.01)
-        execution = await scene.until(leased)
-        assert execution.termination_code is TerminationCode.WORKER_LOST
-        await scene.until(unleased, lambda execution: execution.phase is Phase.QUEUED)
-    types = await scene.types(leased)
-    assert types.count("attempt-lost") == scene.settings.recovery.max_attempts - 1
-    assert sum(recorded.type in TERMINAL for recorded in await scene.history(leased)) == 1
-    assert await scene.types(unleased) == ["requested", "claimed", "attempt-lost"]
-    assert await scene.leases() == 0
+async def test_attempts_without_a_living_worker_wait_again_until_the_cap(
+    database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    # A claim without a lease is waited for as long as a lease lasts.
+    config = make_settings(database_dsn, kafka, topic_prefix, tmp_path, lease_seconds=4.0)
+    async with stage(config) as scene:
+        leased, unleased = await scene.request("1"), await scene.request("1")
+        await claim(scene, leased)
+        await claim(scene, unleased)
+        assert await leases.take(scene.pool, Lease(leased, 1), "gone", seconds=0.01)
+        # Two of them: one sweeps.
+        async with scene.sweeper(), scene.sweeper():
+            for epoch in range(1, scene.settings.recovery.max_attempts + 1):
+                execution = await scene.until(
+                    leased, lambda execution: execution.ended or execution.phase is Phase.QUEUED
+                )
+                if epoch == scene.settings.recovery.max_attempts:
+                    break
+                await claim(scene, leased)
+                assert await leases.take(scene.pool, Lease(leased, epoch + 1), "gone", seconds=0.01)
+            execution = await scene.until(leased)
+            assert execution.termination_code is TerminationCode.WORKER_LOST
+            await scene.until(unleased, lambda execution: execution.phase is Phase.QUEUED)
+        types = await scene.types(leased)
+        assert types.count("attempt-lost") == scene.settings.recovery.max_attempts - 1
+        assert sum(recorded.type in TERMINAL for recorded in await scene.history(leased)) == 1
+        assert await scene.types(unleased) == ["requested", "claimed", "attempt-lost"]
+        assert await scene.leases() == 0
 
 
 async def renew(
@@ -176,10 +181,7 @@ async def test_no_cell_acts_before_it_is_recorded_that_cells_run(
     mark = tmp_path / "acted"
     execution_id = await scene.request(f"open({str(mark)!r}, 'a').write('x')")
     # In namespaces the kernel has a /tmp of its own, and nothing would be seen here.
-    async with (
-        scene.worker(**HELD),
-        scene.pool.acquire() as connection,
-    ):
+    async with scene.worker(**HELD), scene.pool.acquire() as connection:
         await scene.command(execution_id)
         await scene.until(execution_id, lambda execution: execution.phase is Phase.STARTING)
         # What an append waits for: the store takes nothing from here on.
