@@ -10,6 +10,9 @@ DRAIN_BYTES = 256 * 1024 * 1024
 DRAIN_SECONDS = 10.0
 """How much of a body that nobody wants is taken, and for how long."""
 
+DRAIN_BYTES_PER_SECOND = 64 * 1024
+"""Who sends less than this, after a second, is not waited for."""
+
 
 class Incoming:
     """An ASGI ``receive`` around another that knows whether the whole body has come."""
@@ -34,10 +37,12 @@ class Incoming:
         if self._whole or self._asks:
             return
         size = 0
+        began = asyncio.get_running_loop().time()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_SECONDS):
-                while size <= DRAIN_BYTES:
+            while size <= DRAIN_BYTES:
+                patience = min(1 + size / DRAIN_BYTES_PER_SECOND, DRAIN_SECONDS)
+                async with asyncio.timeout_at(began + patience):
                     message = await self()
-                    if message["type"] != "http.request" or not message["more_body"]:
-                        return
-                    size += len(message["body"])
+                if message["type"] != "http.request" or not message["more_body"]:
+                    return
+                size += len(message["body"])
