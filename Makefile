@@ -116,7 +116,7 @@ test-kafka: $(VENV)/.development ## Run what needs a broker on Apache Kafka (nee
 	@NBLEDGER_TEST_KAFKA=apache $(PYTEST) tests/integration -m kafka $(ARGS)
 
 .PHONY: campaign
-campaign: $(VENV)/.development ## Run the counted campaigns of faults at full length (half an hour)
+campaign: $(VENV)/.development ## Run the counted campaigns of faults at full length (twenty minutes)
 	@NBLEDGER_STORE_CAMPAIGN=10000 NBLEDGER_CAMPAIGN=$(or $(NBLEDGER_CAMPAIGN),full) \
 		$(BIN)/python -m pytest -m campaign --timeout 3600 $(ARGS)
 

@@ -15,7 +15,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -257,7 +257,10 @@ async def test_killed_workers_are_taken_over(
             victim.held = held
             marks = [field.marks[execution_id] for execution_id in held]
             pids = {*of_instance(victim.instance), *(pid for mark in marks for pid in marked(mark))}
-            left = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+            left = []
+            for pid in pids:
+                with suppress(psutil.NoSuchProcess):
+                    left.append(psutil.Process(pid))
             async with asyncio.timeout(_PATIENCE):
                 while any(is_alive(process) for process in left):  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
