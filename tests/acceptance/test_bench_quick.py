@@ -22,7 +22,7 @@ KEYS = ["figure", "value", "unit", "against", "againstValue", "ratio", "target",
     ("parts", "count"),
     [
         (("appends", "relay", "rebuild", "reads", "list"), 8),
-        (("latency", "throughput", "kernels", "memory"), 10),
+        (("latency", "throughput", "kernels", "memory"), 11),
         (("results", "datasets"), 5),
     ],
 )
