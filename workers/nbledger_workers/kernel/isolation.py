@@ -342,7 +342,7 @@ def _mount_private(isolation: Isolation) -> list[str]:
     hidden = _existing(isolation.hidden) - own
     # A file, as a library in an archive, can be seen only where nothing is covered.
     visible = set(filter(os.path.isdir, _existing(isolation.visible))) - {*hidden, *own, *covers}
-    read_only = []
+    hiding = []
     with ExitStack() as stack:
 
         def opened(path: str) -> str:
@@ -357,7 +357,7 @@ def _mount_private(isolation: Isolation) -> list[str]:
         # innermost decides.
         covering: dict[str, bool] = {}
         # From the outside in, so that none is covered by what surrounds it.
-        for place in sorted({*covers, *hidden, *own, *visible}):
+        for place in sorted({*covers, *hidden, *sources}):
             covered = _innermost(place, covering)
             if place in sources:
                 if covered:
@@ -365,23 +365,13 @@ def _mount_private(isolation: Isolation) -> list[str]:
                 if covered or place in own:
                     _mount(sources[place], place, "", _MS_BIND | _MS_REC)
                 covering[place] = False
-            elif covered:
-                covering[place] = True
-            elif place in hidden:
-                if Path(place).is_dir():
-                    options = "mode=0711,size=1m"
-                    _mount("tmpfs", place, "tmpfs", _MS_NOSUID | _MS_NODEV, options)
-                    read_only.append(place)
-                else:
-                    _mount(os.devnull, place, "", _MS_BIND)
-                covering[place] = True
-            else:
-                if temporary is None:
-                    _mount("tmpfs", place, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=1777")
-                else:
-                    _mount(temporary, place, "", _MS_BIND)
-                covering[place] = True
-    for place in read_only:
+                continue
+            covering[place] = True
+            if place in covers and not covered:
+                _mount_temporary(temporary, place)
+            elif not covered and _hide(place):
+                hiding.append(place)
+    for place in hiding:
         _mount("", place, "", _READ_ONLY)
     writable = [*covers, *own]
     if Path("/dev/shm").is_dir():  # noqa: S108 - what is mounted is nobody else's
@@ -389,6 +379,22 @@ def _mount_private(isolation: Isolation) -> list[str]:
         _mount("tmpfs", "/dev/shm", "tmpfs", _MS_NOSUID | _MS_NODEV, f"mode=1777{size}")  # noqa: S108
         writable.append("/dev/shm")  # noqa: S108
     return writable
+
+
+def _mount_temporary(source: str | None, place: str) -> None:
+    if source is None:
+        _mount("tmpfs", place, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=1777")
+    else:
+        _mount(source, place, "", _MS_BIND)
+
+
+def _hide(place: str) -> bool:
+    """Cover it by nothing; whether it is a folder, in which one may still make mount points."""
+    if Path(place).is_dir():
+        _mount("tmpfs", place, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0711,size=1m")
+        return True
+    _mount(os.devnull, place, "", _MS_BIND)
+    return False
 
 
 def _existing(paths: Sequence[str]) -> set[str]:
