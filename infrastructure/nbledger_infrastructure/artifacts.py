@@ -26,9 +26,11 @@ CHUNK_BYTES = 1 << 20
 _FILE_SECONDS = 3600.0
 """Seconds that it may take to store one file."""
 
-_FILE_CHUNK_BYTES = 8 << 20
-_FILE_CHUNKS = 2
-"""A file is stored in so large chunks, of which so many are in memory at once."""
+_UPLOAD_CHUNK_BYTES = 8 << 20
+"""In so large chunks a file goes to a distant store: S3 refuses less than 5 MB but at the end."""
+
+_CHUNKS_AT_ONCE = 2
+"""So many chunks of a file that is being stored are in memory."""
 
 _PARTS = ".parts"
 """Ends the name of an artifact that is kept as a list of others."""
@@ -96,12 +98,14 @@ class ArtifactStore:
         """
         if digest is None:
             digest = await asyncio.to_thread(file_digest, path)
+        # What the large chunks take, the allocator keeps.
+        local = isinstance(self._store, LocalStore)
         async with asyncio.timeout(_FILE_SECONDS):
             await self._store.put_async(
                 _path(scope, digest),
                 path,
-                chunk_size=_FILE_CHUNK_BYTES,
-                max_concurrency=_FILE_CHUNKS,
+                chunk_size=CHUNK_BYTES if local else _UPLOAD_CHUNK_BYTES,
+                max_concurrency=_CHUNKS_AT_ONCE,
             )
         return digest
 
