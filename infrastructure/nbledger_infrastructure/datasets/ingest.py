@@ -1,6 +1,7 @@
 """From CSV to Parquet, in memory that does not grow with the file."""
 
 import asyncio
+import contextlib
 import functools
 import tempfile
 import threading
@@ -20,7 +21,16 @@ from nbledger_domain.errors import InvalidCsvError
 from nbledger_infrastructure.datasets import csv_text
 from nbledger_infrastructure.datasets.column_types import columns
 from nbledger_infrastructure.datasets.csv_text import Dialect, Piece
-from nbledger_infrastructure.datasets.time_formats import time_format
+from nbledger_infrastructure.datasets.time_formats import (
+    filled,
+    has_finer,
+    in_nanoseconds,
+    is_doubtful,
+    is_nanoseconds,
+    time_format,
+    with_fraction,
+    with_times,
+)
 
 GROUP_BYTES = 2_500_000
 """So much CSV becomes one row group, which is held in memory while it is written."""
@@ -29,6 +39,7 @@ _GROUP_ROWS = (16, 64 * 1024)
 _MOST_GROUPS = 2_000
 _WRITE_BYTES = 1 << 20
 _READERS = 2
+_TIMES = (pl.Date, pl.Datetime)
 _CODE = r"^[+-]?0\d"
 # A double holds no more digits of an integer for sure.
 _CODE_OR_LONG = rf"{_CODE}|^[+-]?\d{{16,}}$"
@@ -97,8 +108,8 @@ def _convert(source: Path, target: Path, stop: threading.Event) -> Ingested:
     reading = _Reading(source, dialect, stop)
     try:
         reading.infer()
-        if not reading.write(target):
-            reading.rewrite(target)
+        while not reading.write(target):
+            reading.survey()
     except InvalidCsvError:
         reading.explain()
         raise
@@ -138,7 +149,7 @@ class _Reading:
             return
         raw = self._strings(first)
         self._dialect_checked(first, raw)
-        guessed = self._frame(first.content, None)
+        guessed = self._guessed(first.content)
         types = {
             name: pl.String() if dtype == pl.Null or _is_code(raw[name], dtype) else dtype
             for name, dtype in guessed.schema.items()
@@ -147,9 +158,31 @@ class _Reading:
         found = {
             name: time_format(raw[name], guessed[name])
             for name, dtype in types.items()
-            if isinstance(dtype, pl.Datetime)
+            if dtype.base_type() in _TIMES
         }
         self._formats = {name: form for name, form in found.items() if form is not None}
+        try:
+            self._typed(first)
+        except _MisfitError:
+            self._widen(first)
+
+    def _guessed(self, content: bytes) -> pl.DataFrame:
+        """The columns of the types that polars takes them for, which may be the wrong one.
+
+        It takes dates that are written in two ways for dates, and then fails at them.
+        """
+        options = {"infer_schema_length": None, "new_columns": self._dialect.names}
+        try:
+            return self._read(content, **options)
+        except pl.exceptions.PolarsError:
+            texts = self._read(content, **options, try_parse_dates=False)
+        strings = [name for name, dtype in texts.schema.items() if dtype == pl.String()]
+        for name in strings:
+            others = {other: pl.String() for other in strings if other != name}
+            with contextlib.suppress(pl.exceptions.PolarsError):
+                one = self._read(content, **options, schema_overrides=others)
+                texts = texts.with_columns(one[name])
+        return texts
 
     def write(self, target: Path) -> bool:
         """Write all rows; returns whether they fit the schema."""
@@ -171,14 +204,12 @@ class _Reading:
             raise raised from error
         return True
 
-    def rewrite(self, target: Path) -> None:
-        """Write all rows after some did not fit: find all wider types, then begin again."""
-        self._survey()
-        if not self.write(target):
-            raise RuntimeError("rows do not fit the types that were found for them")
+    def survey(self) -> None:
+        """Widen the schema until every piece from the misfit on can be read with it.
 
-    def _survey(self) -> None:
-        """Widen the schema until every piece from the misfit on can be read with it."""
+        An earlier one may not fit the wider type; then there is a misfit once more. Types only get
+        wider, so this comes to its end.
+        """
         for index, piece in enumerate(csv_text.pieces(self._source, self._dialect)):
             self._begin(index)
             if index < self._misfit:
@@ -280,36 +311,53 @@ class _Reading:
             try:
                 self._frame(piece.content, one)
             except pl.exceptions.PolarsError:
-                types[name] = _wider(dtype, raw[name])
+                types[name] = self._finer(name, dtype, raw[name]) or _wider(dtype, raw[name])
         if types == dict(self.schema):
             types = dict.fromkeys(types, pl.String())
         self.schema = pl.Schema(types)
 
-    def _frame(self, content: bytes, schema: pl.Schema | None) -> pl.DataFrame:
-        """Raises polars' errors, also where a number would not show what the text does."""
-        if schema is None:
-            return self._read(content, infer_schema_length=None, new_columns=self._dialect.names)
+    def _finer(self, name: str, dtype: pl.DataType, texts: pl.Series) -> pl.DataType | None:
+        """Nanoseconds, where they hold times that microseconds do not."""
+        if name not in self._formats or not has_finer(texts):
+            return None
+        formats = {name: with_fraction(self._formats[name])}
+        finer = in_nanoseconds(dtype)
+        try:
+            with_times(texts.to_frame(name), formats, {name: finer})
+        except pl.exceptions.PolarsError:
+            return None
+        self._formats |= formats
+        return finer
+
+    def _frame(self, content: bytes, schema: pl.Schema) -> pl.DataFrame:
+        """Raises polars' errors, also where a number or a time is not what the text says."""
         numbers = {name: dtype for name, dtype in schema.items() if dtype.is_numeric()}
-        times = {
-            name: form
-            for name, form in self._formats.items()
-            if isinstance(schema[name], pl.Datetime)
-        }
+        times = {name: dtype for name, dtype in schema.items() if dtype.base_type() in _TIMES}
+        formats = {name: form for name, form in self._formats.items() if name in times}
         texts = dict.fromkeys(numbers, pl.String())
         # Where the form of times is known they are read in a fifth of the time.
         frame = self._read(
-            content, schema=pl.Schema({**schema, **texts, **dict.fromkeys(times, pl.String())})
+            content, schema=pl.Schema({**schema, **texts, **dict.fromkeys(formats, pl.String())})
         )
         try:
-            frame = frame.with_columns(
-                _filled(name).str.to_datetime(form, time_unit="us").cast(schema[name])
-                for name, form in times.items()
-            )
+            frame = with_times(frame, formats, schema)
         except pl.exceptions.PolarsError:
+            if any(map(is_nanoseconds, times.values())):
+                raise  # polars by itself would read what they cannot count as another time
             frame = self._read(content, schema=pl.Schema({**schema, **texts}))
+            formats = {}
+        self._check_guesses(content, [name for name in times if name not in formats])
         if any(_is_code(frame[name], dtype) for name, dtype in numbers.items()):
             raise pl.exceptions.ComputeError("a code among the numbers")
-        return frame.with_columns(_filled(name).cast(dtype) for name, dtype in numbers.items())
+        return frame.with_columns(filled(name).cast(dtype) for name, dtype in numbers.items())
+
+    def _check_guesses(self, content: bytes, times: list[str]) -> None:
+        """Raise where polars, which read these columns by itself, may have read other times."""
+        if not times:
+            return
+        strings = pl.Schema(dict.fromkeys(self._dialect.names, pl.String()))
+        if any(map(is_doubtful, self._read(content, schema=strings).select(times))):
+            raise pl.exceptions.ComputeError("a time that is cut, or may be another")
 
     def _read(self, content: bytes, **options: Any) -> pl.DataFrame:
         if len(self._dialect.names) > 1:
@@ -322,19 +370,12 @@ class _Reading:
             content,
             has_header=False,
             separator=self._dialect.delimiter,
-            try_parse_dates=True,
-            **options,
+            **{"try_parse_dates": True, **options},
         )
 
 
 class _MisfitError(Exception):
     """A value does not fit the type of its column."""
-
-
-def _filled(name: str) -> pl.Expr:
-    """The texts of a column; those that hold nothing are left out."""
-    column = pl.col(name)
-    return pl.when(column != "").then(column)
 
 
 def _is_code(texts: pl.Series, dtype: pl.DataType) -> bool:

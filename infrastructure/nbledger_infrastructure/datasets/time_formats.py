@@ -1,10 +1,11 @@
-"""The form in which a column of texts writes its times."""
+"""The form in which a column of texts writes its times, and how they are read by it."""
 
 import itertools
+from collections.abc import Mapping
 
 import polars as pl
 
-_DATES = ("%Y-%m-%d", "%Y/%m/%d", "%d-%m-%Y", "%d/%m/%Y", "%d.%m.%Y")
+_DATES = ("%Y-%m-%d", "%Y/%m/%d")
 _TIMES = ("%H:%M:%S", "%H:%M:%S%.f", "%H:%M")
 _ZONES = ("", "Z", "%#z")
 _FORMS = tuple(
@@ -13,15 +14,27 @@ _FORMS = tuple(
 )
 _FEW = 20
 
+# 03/02/2024 is another day in Boston than in Berlin.
+_YEAR_LATER = r"^\s*\d{1,3}\D"
+
+_FINER = r"\.\d{6}\d*[1-9]"
+"""A fraction of a second of which microseconds hold a part only."""
+
+_FINEST = r"\.\d{9}\d*[1-9]"
+# Beyond these 64 bits do not count them.
+_NANOSECOND_YEARS = (1678, 2261)
+
 
 def time_format(texts: pl.Series, times: pl.Series) -> str | None:
     """The form (of chrono's ``strftime``) by which ``texts`` are read as ``times``, all of them.
 
+    These are dates, or dates with times.
+
     ``None`` where there is none known: the texts have several, or an unusual one.
     """
-    filled = texts.is_not_null() & (texts != "")
-    texts, times = texts.filter(filled), times.filter(filled)
-    for form in _FORMS:
+    given = texts.is_not_null() & (texts != "")
+    texts, times = texts.filter(given), times.filter(given)
+    for form in _DATES if times.dtype == pl.Date() else _FORMS:
         if _reads(texts.head(_FEW), times.head(_FEW), form) and _reads(texts, times, form):
             return form
     return None
@@ -29,7 +42,65 @@ def time_format(texts: pl.Series, times: pl.Series) -> str | None:
 
 def _reads(texts: pl.Series, times: pl.Series, form: str) -> bool:
     try:
-        read = texts.str.to_datetime(form, time_unit="us").cast(times.dtype)
+        read = texts.to_frame("a").select(_parsed("a", form, times.dtype)).to_series()
     except pl.exceptions.PolarsError:
         return False
     return bool((read == times).all())
+
+
+def with_times(
+    frame: pl.DataFrame, formats: Mapping[str, str], schema: Mapping[str, pl.DataType]
+) -> pl.DataFrame:
+    """``frame`` with the texts of some columns read by their forms, as times of these types.
+
+    Raises polars' errors, also where a type does not hold the whole of a time.
+    """
+    read = frame.with_columns(_parsed(name, form, schema[name]) for name, form in formats.items())
+    for name, form in formats.items():
+        if is_nanoseconds(schema[name]):
+            years = frame.select(filled(name).str.to_datetime(form, time_unit="us").dt.year())
+            held = years.to_series().is_between(*_NANOSECOND_YEARS).all()
+            held = held and not frame[name].str.contains(_FINEST).any()
+        else:
+            held = "%.f" not in form or not has_finer(frame[name])
+        if not held:
+            raise pl.exceptions.ComputeError("a time that the type of its column does not hold")
+    return read
+
+
+def with_fraction(form: str) -> str:
+    """The form of the same times where some have fractions of a second."""
+    return form if "%.f" in form else form.replace("%S", "%S%.f")
+
+
+def is_doubtful(texts: pl.Series) -> bool:
+    """Whether polars by itself reads one of them as a part of what it says, or as a guess."""
+    return has_finer(texts) or bool(texts.str.contains(_YEAR_LATER).any())
+
+
+def has_finer(texts: pl.Series) -> bool:
+    """Whether one of them needs more than microseconds."""
+    return bool(texts.str.contains(_FINER).any())
+
+
+def in_nanoseconds(dtype: pl.DataType) -> pl.DataType:
+    """The type of the same times, counted in nanoseconds."""
+    return pl.Datetime("ns", dtype.time_zone if isinstance(dtype, pl.Datetime) else None)
+
+
+def filled(name: str) -> pl.Expr:
+    """The texts of a column; those that hold nothing are left out."""
+    column = pl.col(name)
+    return pl.when(column != "").then(column)
+
+
+def is_nanoseconds(dtype: pl.DataType) -> bool:
+    """Whether times of this type are counted in nanoseconds."""
+    return isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns"
+
+
+def _parsed(name: str, form: str, dtype: pl.DataType) -> pl.Expr:
+    if dtype == pl.Date():
+        return filled(name).str.to_date(form)
+    times = filled(name).str.to_datetime(form, time_unit="ns" if is_nanoseconds(dtype) else "us")
+    return times.cast(dtype)
