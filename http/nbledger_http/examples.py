@@ -372,7 +372,7 @@ RESULTS: dict[str, Any] = {
             "name": "customer_journey_enhanced",
             "recordCount": 15420,
             "newColumns": ["customer_segment", "journey_score", "anomaly_flag"],
-            "format": "csv",
+            "format": "pandas_dataframe",
             "columns": [
                 {"name": "case_id", "type": "string"},
                 {"name": "customer_segment", "type": "string"},
@@ -392,7 +392,16 @@ RESULTS: dict[str, Any] = {
             "size": 1204331,
             "digest": "5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d",
             "downloadUrl": _LINK % "enriched-bb0e8400.csv",
-            "alternatives": [],
+            "alternatives": [
+                {
+                    "role": "table",
+                    "fileName": "enriched-bb0e8400.parquet",
+                    "contentType": "application/vnd.apache.parquet",
+                    "size": 310555,
+                    "digest": "7c" * 32,
+                    "downloadUrl": _LINK % "enriched-bb0e8400.parquet",
+                }
+            ],
         }
     ],
     "models": [

@@ -1,13 +1,23 @@
-"""History, for auditors: the events of a notebook or an execution as they are recorded."""
+"""History, for auditors: the events of a notebook, execution or dataset as they are recorded."""
 
 from typing import Any
 
 import msgspec
 from litestar import Request, get
 
-from nbledger_domain.errors import ExecutionNotFoundError, NotebookNotFoundError
+from nbledger_domain.errors import (
+    DatasetNotFoundError,
+    ExecutionNotFoundError,
+    NotebookNotFoundError,
+)
 from nbledger_http import examples
-from nbledger_http.access import Right, access_of, execution_id_of, notebook_id_of
+from nbledger_http.access import (
+    Right,
+    access_of,
+    dataset_id_of,
+    execution_id_of,
+    notebook_id_of,
+)
 from nbledger_http.documentation import Answer, Operation, Parameter
 from nbledger_http.problems import Code
 from nbledger_http.queries import MAX_POSITION, Query
@@ -101,6 +111,34 @@ async def execution_history(request: Request[Any, Any, Any]) -> Reply:
     return _reply(found, limit)
 
 
+@get(
+    "/dataset/{dataset_id:str}/history",
+    right=Right.AUDIT,
+    operation=Operation(
+        id="getDatasetHistory",
+        tag=TAG,
+        summary="Get the history of a dataset",
+        description="Who uploaded or made which version of it, out of what. Of a deleted dataset "
+        "the events are still told, without their data.",
+        parameters=PARAMETERS,
+        answers=ANSWERS,
+        problems=(Code.DATASET_NOT_FOUND, Code.VALIDATION_FAILED),
+    ),
+)
+async def dataset_history(request: Request[Any, Any, Any]) -> Reply:
+    """Events of the dataset."""
+    pool, access = services_of(request).pool, access_of(request)
+    dataset_id = dataset_id_of(request)
+    query = Query(request)
+    after, limit = _page(query)
+    query.check()
+    place = (pool, access.tenant_id, access.project_id, dataset_id)
+    found = await history.dataset_history(*place, after=after, limit=limit + 1)
+    if not found and not await history.dataset_history(*place, limit=1):
+        raise DatasetNotFoundError(dataset_id)
+    return _reply(found, limit)
+
+
 def _page(query: Query) -> tuple[int, int]:
     after = query.integer("after", 0, low=0, high=MAX_POSITION)
     return after, query.integer("limit", 100, low=1, high=MAX_EVENTS)
@@ -113,4 +151,4 @@ def _reply(found: list[HistoryEntry], limit: int) -> Reply:
     return json_reply(msgspec.json.encode(History(events=shown, next=following)))
 
 
-HANDLERS: list[Any] = [notebook_history, execution_history]
+HANDLERS: list[Any] = [notebook_history, execution_history, dataset_history]

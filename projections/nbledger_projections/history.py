@@ -1,4 +1,4 @@
-"""The history of a notebook or an execution: its events as they were recorded, for auditors."""
+"""The history of a notebook, an execution or a dataset: its events as recorded, for auditors."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -34,10 +34,11 @@ class HistoryEntry(msgspec.Struct, frozen=True, rename="camel"):
     chain: str
 
 
-_NOTEBOOK = f"""
+# A notebook's executions are in streams of their own with the notebook as their subject.
+_SUBJECT = f"""
 SELECT {COLUMNS} FROM event
 WHERE subject_id = $3 AND tenant_id = $1 AND project_id = $2 AND position > $4
-    AND ($6 OR stream_id = subject_id)
+    AND CASE WHEN stream_id = subject_id THEN type LIKE $6 ELSE $7 END
 ORDER BY position LIMIT $5
 """  # noqa: S608 (constants)
 
@@ -63,9 +64,25 @@ async def notebook_history(
 
     A deleted notebook still has a history.
     """
-    return await _read(
-        pool, _NOTEBOOK, tenant_id, project_id, notebook_id, after, limit, include_executions
-    )
+    place = (tenant_id, project_id, notebook_id, after, limit)
+    return await _read(pool, _SUBJECT, *place, "notebook.%", include_executions)
+
+
+async def dataset_history(
+    pool: Pool,
+    tenant_id: UUID,
+    project_id: UUID,
+    dataset_id: UUID,
+    *,
+    after: int = 0,
+    limit: int,
+) -> list[HistoryEntry]:
+    """At most ``limit`` events after position ``after``, in order; none of a foreign project.
+
+    A deleted dataset still has a history.
+    """
+    place = (tenant_id, project_id, dataset_id, after, limit)
+    return await _read(pool, _SUBJECT, *place, "dataset.%", False)
 
 
 async def execution_history(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, overload
 
 from mindzie_sdk import models, reports
-from mindzie_sdk.results import Part, Result, hand_back
+from mindzie_sdk.results import Part, Result, Role, hand_back
 from mindzie_sdk.run import Dataset, DatasetUnavailableError, current_run
 from mindzie_sdk.sample import COLUMNS, sample_event_log
 
@@ -30,7 +30,7 @@ class ProcessMiningClient:
     >>> log = client.load_sample_log(cases=100)
     >>> log["large"] = log["amount"] > 15_000
     >>> client.save_enriched_dataset(log, "loans")
-    <enriched dataset 'loans': 000001-data.parquet>
+    <enriched dataset 'loans': 000001-data.csv, 000001-table.parquet>
     """
 
     def __init__(self) -> None:
@@ -116,8 +116,9 @@ class ProcessMiningClient:
     ) -> Result:
         """Hand back a data set with what the notebook has added to it.
 
-        ``frame`` is of pandas or polars. ``format`` is ``"parquet"`` or ``"csv"``, by default what
-        the notebook's output format asks for. Its new columns are told against ``source``, the id
+        ``frame`` is of pandas or polars. ``format`` is ``"csv"``, which comes with a Parquet file
+        that holds the types as well, or ``"parquet"`` alone; by default the latter where the
+        notebook's output format asks for it. Its new columns are told against ``source``, the id
         of a dataset of the run: by default the run's own, or else the first that was loaded.
         Without ``name`` it is called after that, with ``_enriched``.
 
@@ -132,7 +133,7 @@ class ProcessMiningClient:
         """
         from mindzie_sdk import frames  # noqa: PLC0415
 
-        chosen = format or ("csv" if self._run.output_format in ("csv", "text/csv") else "parquet")
+        chosen = format or ("parquet" if "parquet" in (self._run.output_format or "") else "csv")
         if chosen not in ("parquet", "csv"):
             raise ValueError(f'format is "parquet" or "csv", and not {chosen!r}.')
         rows = frames.to_polars(frame)
@@ -145,17 +146,24 @@ class ProcessMiningClient:
                 column for column in rows.columns if before is not None and column not in before
             ],
             "format": chosen,
+            "frame": "pandas_dataframe" if frames.is_pandas(frame) else "polars_dataframe",
             "datasetName": called,
         }
         if origin is not None:
             attributes |= {"sourceDatasetId": origin.dataset_id, "sourceVersion": origin.version}
-        data = Part(
-            role="data",
-            suffix=f".{chosen}",
-            media_type=_MEDIA_TYPE[chosen],
-            write=lambda path: frames.write(rows, path, chosen),
+        roles: dict[Role, FileFormat] = {"data": chosen}
+        if chosen != "parquet":
+            roles["table"] = "parquet"
+        parts = tuple(
+            Part(
+                role=role,
+                suffix=f".{form}",
+                media_type=_MEDIA_TYPE[form],
+                write=partial(frames.write, rows, file_format=form),
+            )
+            for role, form in roles.items()
         )
-        return self._hand_back("enriched_dataset", called, (data,), attributes)
+        return self._hand_back("enriched_dataset", called, parts, attributes)
 
     def save_model(
         self,

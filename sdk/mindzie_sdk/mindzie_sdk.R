@@ -162,6 +162,7 @@ local({
             columns = columns,
             newColumns = if (is.null(held)) list() else as.list(setdiff(names(frame), before)),
             format = "csv",
+            frame = "r_data_frame",
             datasetName = name
         )
         if (!is.null(held)) {

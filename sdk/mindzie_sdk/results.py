@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 Kind: TypeAlias = Literal["enriched_dataset", "model", "report", "metric"]
-Role: TypeAlias = Literal["data", "model", "skops", "report"]
+Role: TypeAlias = Literal["data", "table", "model", "skops", "report"]
 
 _NAME_LENGTH = 200
 _NAME = re.compile(rf"[^\x00-\x1f\x7f]{{1,{_NAME_LENGTH}}}")

@@ -127,11 +127,16 @@ def test_the_enriched_dataset_reads_back_with_its_new_columns(results: dict[str,
     (told,) = results["enrichedDatasets"]
     assert told["recordCount"] == RECORDS
     assert set(told["newColumns"]) == {"customer_segment", "journey_score", "anomaly_flag"}
-    content = fetched(told["downloadUrl"]).content
-    table = pl.read_csv(content) if told["format"] == "csv" else pl.read_parquet(content)
-    assert table.height == RECORDS
-    assert set(told["newColumns"]) < set(table.columns)
-    assert table["case_id"].to_list() == [record[0] for record in records()]
+    assert told["format"] == "pandas_dataframe"
+    (typed,) = told["alternatives"]
+    assert (told["contentType"], typed["role"]) == ("text/csv", "table")
+    for table in (
+        pl.read_csv(fetched(told["downloadUrl"]).content),
+        pl.read_parquet(fetched(typed["downloadUrl"]).content),
+    ):
+        assert table.height == RECORDS
+        assert set(told["newColumns"]) < set(table.columns)
+        assert table["case_id"].to_list() == [record[0] for record in records()]
     assert told["lineage"]["sourceDatasetId"] == results["dataset"]["datasetId"]
 
 

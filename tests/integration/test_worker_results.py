@@ -200,6 +200,11 @@ async def test_what_the_sdk_hands_back_is_kept(scene: Stage, tmp_path: Path) -> 
         told = found[name].attributes
         assert (told["recordCount"], told["newColumns"]) == (3, ["slow"])
         assert told["sourceDatasetId"] == str(dataset_id)
+        assert told["format"] == "pandas_dataframe"
+    (typed,) = found["as csv"].attributes["alternatives"]
+    assert (found["as csv"].content.content_type, typed["role"]) == ("text/csv", "table")
+    # The dataset has its types from there.
+    assert typed["digest"] == found["as parquet"].content.digest
     told = found["tree"].attributes
     assert (told["modelType"], told["features"]) == ("DecisionTreeClassifier", ["hours"])
     assert [each["role"] for each in told["alternatives"]] == ["skops"]

@@ -70,18 +70,25 @@ def test_an_enriched_dataset(results: Path) -> None:
     frame["score"] = [0.5, None]
     frame["flag"] = frame["amount"] > 1
     saved = client.save_enriched_dataset(frame)
-    assert repr(saved) == "<enriched dataset 'Loans 2024_enriched': 000001-data.parquet>"
+    assert [path.name for path in saved.files] == ["000001-data.csv", "000001-table.parquet"]
+    assert repr(saved).startswith("<enriched dataset 'Loans 2024_enriched': 000001-data.csv, ")
     assert handed_back(results) == [
         {
             "kind": "enriched_dataset",
             "name": "Loans 2024_enriched",
             "files": [
                 {
-                    "path": "000001-data.parquet",
+                    "path": "000001-data.csv",
+                    "fileName": "Loans_2024_enriched.csv",
+                    "mediaType": "text/csv",
+                    "role": "data",
+                },
+                {
+                    "path": "000001-table.parquet",
                     "fileName": "Loans_2024_enriched.parquet",
                     "mediaType": "application/vnd.apache.parquet",
-                    "role": "data",
-                }
+                    "role": "table",
+                },
             ],
             "attributes": {
                 "recordCount": 2,
@@ -92,31 +99,35 @@ def test_an_enriched_dataset(results: Path) -> None:
                     {"name": "flag", "type": "boolean"},
                 ],
                 "newColumns": ["score", "flag"],
-                "format": "parquet",
+                "format": "csv",
+                "frame": "pandas_dataframe",
                 "datasetName": "Loans 2024_enriched",
                 "sourceDatasetId": BOUND,
                 "sourceVersion": 4,
             },
         }
     ]
-    assert pl.read_parquet(results / "000001-data.parquet").rows() == [
-        ("a", 1, 0.5, False),
-        ("b", 2, None, True),
-    ]
+    for table in (
+        pl.read_parquet(results / "000001-table.parquet"),
+        pl.read_csv(results / "000001-data.csv"),
+    ):
+        assert table.rows() == [("a", 1, 0.5, False), ("b", 2, None, True)]
 
 
 def test_the_output_format_of_the_notebook_is_kept_to(results: Path) -> None:
     frame = pl.DataFrame({"case_id": ["a"], "text": ['with "quotes", and\nlines']})
     run_file = results.parent / "run.json"
-    run_file.write_text(json.dumps({"outputFormat": "csv"}))
+    run_file.write_text(json.dumps({"outputFormat": "parquet"}))
     client = ProcessMiningClient()
-    client.save_enriched_dataset(frame, "one")
-    client.save_enriched_dataset(frame, "two", "parquet")
+    client.save_enriched_dataset(frame, "one", "csv")
+    client.save_enriched_dataset(frame, "two")
     first, second = handed_back(results)
     assert first["files"][0]["mediaType"] == "text/csv"
     assert first["files"][0]["fileName"] == "one.csv"
     assert pl.read_csv(results / "000001-data.csv").equals(frame)
     assert second["attributes"]["format"] == "parquet"
+    assert [file["fileName"] for file in second["files"]] == ["two.parquet"]
+    assert pl.read_parquet(results / "000002-data.parquet").equals(frame)
     # The run has no dataset, so that there is nothing to tell what is new.
     assert first["attributes"]["newColumns"] == []
     assert "sourceDatasetId" not in first["attributes"]

@@ -236,8 +236,9 @@ class Collector:
         stored = await self._put(main, first, copied)
         warnings: list[Step] = []
         alternatives = []
+        table = main
         for other in others:
-            path = private / "other"
+            path = private / other.role
             try:
                 copied = await self._copy(place, other.path, path)
             except RefusedError as error:
@@ -246,11 +247,14 @@ class Collector:
                 )
                 continue
             alternatives.append(await self._put(path, other, copied))
+            if other.role == "table":
+                table = path
         kind = _KINDS.get(type(result), "file")
         if isinstance(result, EnrichedDataset):
             kind = "dataset"
             try:
-                attributes = await self._dataset(result, main)
+                form = result.attributes.format if table is main else "parquet"
+                attributes = await self._dataset(result, table, form)
             except InvalidTableError as error:
                 # What the notebook says of it is worth nothing then, but its bytes may be.
                 warnings += self.warning(f"The {what} is kept as a mere file: {error}.")
@@ -301,14 +305,16 @@ class Collector:
         digest = await self._artifacts.put_file(self._scope, path, digest=copied.digest)
         return _Stored(file, Representation(file.media_type, digest, copied.size))
 
-    async def _dataset(self, result: EnrichedDataset, path: Path) -> dict[str, Any]:
+    async def _dataset(
+        self, result: EnrichedDataset, path: Path, form: Literal["parquet", "csv"]
+    ) -> dict[str, Any]:
         """Keep it as a version of a dataset; returns what is told of it.
 
         Rows and columns are counted: what the notebook says of them is not relied on. Raises
         :class:`InvalidTableError`.
         """
         told = result.attributes
-        table = await datasets.read_table(path, told.format, path.parent)
+        table = await datasets.read_table(path, form, path.parent)
         stream = self._claim.stream
         before = None
         if told.source_dataset_id is not None:
@@ -341,7 +347,7 @@ class Collector:
             "recordCount": table.rows,
             "columns": msgspec.to_builtins(table.columns),
             "newColumns": told.new_columns,
-            "format": told.format,
+            "format": told.frame or told.format,
             "datasetId": str(dataset_id),
             "datasetVersion": version,
         }

@@ -41,19 +41,23 @@ class ResultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     path: Annotated[str, Meta(min_length=1, max_length=1000, pattern=_TEXT)]
     file_name: Name
     media_type: _MediaType
-    role: Literal["data", "model", "skops", "onnx", "report"]
+    role: Literal["data", "table", "model", "skops", "onnx", "report"]
 
 
 _Files = Annotated[list[ResultFile], Meta(min_length=1, max_length=20)]
 
 
 class DatasetAttributes(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Of an enriched dataset."""
+    """Of an enriched dataset: ``format`` is that of its file, ``frame`` what it was in the cell.
+
+    A further file in the role ``table`` is the same in Parquet, with the types.
+    """
 
     record_count: _Count
     columns: Annotated[list[Column], Meta(max_length=20_000)]
     new_columns: Annotated[list[Text], Meta(max_length=20_000)]
     format: Literal["parquet", "csv"]
+    frame: Literal["pandas_dataframe", "polars_dataframe", "r_data_frame"] | None = None
     source_dataset_id: UUID | None = None
     source_version: Annotated[int, Meta(ge=1)] | None = None
     dataset_name: Name | None = None
