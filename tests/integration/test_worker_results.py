@@ -419,11 +419,12 @@ async def test_runs_of_one_notebook_add_versions_to_one_dataset(scene: Stage) ->
         " recordCount=1, columns=[], newColumns=['n'], format='csv')"
     )
     first = await scene.request(source)
-    second = await scene.again(first)
     async with scene.worker():
-        for execution_id in (first, second):
-            await scene.command(execution_id)
-            await scene.until(execution_id, seconds=90)
+        await scene.command(first)
+        await scene.until(first, seconds=90)
+        second = await scene.again(first)
+        await scene.command(second)
+        await scene.until(second, seconds=90)
     told = [(await left(scene, each))["n"].attributes for each in (first, second)]
     assert [each["datasetVersion"] for each in told] == [1, 2]
     (dataset_id,) = {each["datasetId"] for each in told}
