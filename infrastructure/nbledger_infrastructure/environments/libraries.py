@@ -27,10 +27,6 @@ class Libraries:
         """Where the library lies in the folder."""
         return self._all().get(_normal(name))
 
-    def comes_with_service(self, name: str) -> bool:
-        """Whether every Python kernel has it."""
-        return comes_with_service(name)
-
     def is_known(self, name: str) -> bool:
         """Whether it comes with the service or lies in the folder."""
         return comes_with_service(name) or self.find(name) is not None
