@@ -111,7 +111,7 @@ async def upload(request: Request[Any, Any, Any]) -> Reply:
     """A new library, or the one that is there already."""
     services, access = services_of(request), access_of(request)
     async with received(request, limit_mb=services.settings.http.max_library_mb) as form:
-        async with services.conversions:
+        async with services.inspections:
             wheel = await asyncio.to_thread(read_wheel, form.path, form.file_name)
         library_id, new = await upload_library(
             services.pool,

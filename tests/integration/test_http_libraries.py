@@ -15,7 +15,9 @@ from support.read_models import catch_up
 from support.shared_api import ServerThread, api, api_server
 from support.wheels import make_wheel
 
+from nbledger_http.commands import change_library
 from nbledger_infrastructure.artifacts import ArtifactStore, open_store
+from nbledger_infrastructure.database import DatabaseUnavailableError
 from nbledger_infrastructure.environments import uploads
 from nbledger_infrastructure.event_store import EventStore, StoreUnavailableError
 from nbledger_infrastructure.tokens import Role
@@ -222,6 +224,20 @@ async def test_a_wheel_that_was_surely_not_recorded_is_not_kept(
         patch.setattr(EventStore, "append", append)
         assert (await upload(client, make_wheel(tmp_path, "our_rules"))).status_code == 503
     assert len(await asyncio.to_thread(kept_files, api, api_server)) == left
+
+
+async def test_a_wheel_that_loses_its_place_in_the_queue_is_not_kept(
+    api: Api, api_server: ServerThread, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    client = await api.client(Role.EDITOR)
+
+    def alone(*_: object) -> None:
+        raise DatabaseUnavailableError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(change_library, "_alone", alone)
+        assert (await upload(client, make_wheel(tmp_path, "our_rules"))).status_code == 503
+    assert await asyncio.to_thread(kept_files, api, api_server) == []
 
 
 async def test_who_may_do_what_and_where(api: Api, tmp_path: Path) -> None:

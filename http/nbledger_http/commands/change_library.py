@@ -59,17 +59,17 @@ async def upload_library(
         dependencies=wheel.dependencies,
         at=now(),
     )
+    recording = False
     try:
         async with _alone(pool, access, wheel.name) as connection:
             known = await _known(connection, access, wheel, digest)
             if known is None:
+                recording = True
                 await save_new(store, artifacts, access, library)
-                return library_id, True
-    except LibraryExistsError:
-        await remove_kept(artifacts, access, library_id)
-        raise
-    await remove_kept(artifacts, access, library_id)
-    return known, False
+    finally:
+        if not recording:
+            await remove_kept(artifacts, access, library_id)
+    return (library_id, True) if known is None else (known, False)
 
 
 async def delete_library(
