@@ -18,6 +18,7 @@ from nbledger_infrastructure.database import Pool, acquire
 from nbledger_infrastructure.event_store import Metadata, RecordedEvent
 from nbledger_infrastructure.identifiers import new_id
 from nbledger_projections import notebook_list
+from nbledger_projections.documents import Page
 from nbledger_projections.runner import project as run_batch
 
 SMALL, LARGE = 1_000, 1_000_000
@@ -178,7 +179,7 @@ async def _page_number(project: Project, filters: dict[str, Any], place: str) ->
     return last if place == "last" else (last + 1) // 2
 
 
-async def _page(project: Project, filters: dict[str, Any], page: int) -> notebook_list.NotebookPage:
+async def _page(project: Project, filters: dict[str, Any], page: int) -> Page:
     return await notebook_list.page(
         project.pool,
         project.tenant_id,

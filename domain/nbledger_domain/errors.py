@@ -80,6 +80,37 @@ class InvalidCsvError(DomainError):
         self.reason = reason
 
 
+class LibraryNotFoundError(DomainError):
+    """There is no such library."""
+
+    code = "library_not_found"
+
+    def __init__(self, library_id: UUID) -> None:
+        super().__init__(f"There is no library {library_id} in this project.")
+
+
+class LibraryExistsError(DomainError):
+    """The project has another wheel of this name and version."""
+
+    code = "library_exists"
+
+    def __init__(self, name: str, version: str, library_id: UUID) -> None:
+        super().__init__(
+            f"{name} {version} is held with another content, as library {library_id}; "
+            "give the wheel a new version, or delete that one first."
+        )
+
+
+class InvalidWheelError(DomainError):
+    """The file is not a wheel that can be kept."""
+
+    code = "invalid_wheel"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class NotebookExecutingError(DomainError):
     """The notebook is executing."""
 

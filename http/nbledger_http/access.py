@@ -109,18 +109,24 @@ def notebook_id_of(request: Request[Any, Any, Any]) -> UUID:
 
 def execution_id_of(request: Request[Any, Any, Any]) -> UUID:
     """The execution that the path names. Raises :class:`Problem` (404) for what is no GUID."""
-    execution_id = guid(request.path_params["execution_id"])
-    if execution_id is None:
-        raise Problem(Code.EXECUTION_NOT_FOUND)
-    return execution_id
+    return _id_of(request, "execution_id", Code.EXECUTION_NOT_FOUND)
 
 
 def dataset_id_of(request: Request[Any, Any, Any]) -> UUID:
     """The dataset that the path names. Raises :class:`Problem` (404) for what is no GUID."""
-    dataset_id = guid(request.path_params["dataset_id"])
-    if dataset_id is None:
-        raise Problem(Code.DATASET_NOT_FOUND)
-    return dataset_id
+    return _id_of(request, "dataset_id", Code.DATASET_NOT_FOUND)
+
+
+def library_id_of(request: Request[Any, Any, Any]) -> UUID:
+    """The library that the path names. Raises :class:`Problem` (404) for what is no GUID."""
+    return _id_of(request, "library_id", Code.LIBRARY_NOT_FOUND)
+
+
+def _id_of(request: Request[Any, Any, Any], name: str, unknown: Code) -> UUID:
+    found = guid(request.path_params[name])
+    if found is None:
+        raise Problem(unknown)
+    return found
 
 
 def _most_specific(parameters: dict[str, Any]) -> Code:
@@ -129,6 +135,8 @@ def _most_specific(parameters: dict[str, Any]) -> Code:
         return Code.EXECUTION_NOT_FOUND
     if "dataset_id" in parameters:
         return Code.DATASET_NOT_FOUND
+    if "library_id" in parameters:
+        return Code.LIBRARY_NOT_FOUND
     return Code.NOTEBOOK_NOT_FOUND if "notebook_id" in parameters else Code.PROJECT_NOT_FOUND
 
 

@@ -14,6 +14,7 @@ from nbledger_http import (
     health,
     history,
     kernels,
+    libraries,
     notebooks,
     openapi,
     problems,
@@ -41,6 +42,7 @@ def create_app(services: Services) -> Edge:
             *kernels.HANDLERS,
             *templates.HANDLERS,
             *datasets.HANDLERS,
+            *libraries.HANDLERS,
         ],
         guards=[access.guard],
     )

@@ -1,7 +1,12 @@
-"""Bindings of notebooks to datasets, which need not be held."""
+"""What notebooks name and need not be held: the dataset they are bound to, and libraries."""
+
+from collections.abc import Sequence
 
 from nbledger_http.access import Access, guid
 from nbledger_infrastructure.database import Pool
+from nbledger_infrastructure.environments import Libraries, uploads
+from nbledger_infrastructure.event_store import EventStore
+from nbledger_infrastructure.settings import Environments
 from nbledger_projections import dataset_details
 
 
@@ -19,3 +24,18 @@ async def binding_warnings(pool: Pool, access: Access, binding: str | None) -> l
         "and loading it in a cell will raise an error"
     )
     return [warning]
+
+
+async def library_warnings(
+    store: EventStore, access: Access, names: Sequence[str], provided: Environments
+) -> list[str]:
+    """A warning for each library that neither the project nor the operator has, nor the service."""
+    known = Libraries(provided.library_folder)
+    asked = [name for name in names if not known.is_known(name)]
+    uploaded = await uploads.newest(store, access.tenant_id, access.project_id, asked)
+    return [
+        f"customLibraries: no library {name!r} is known here; it is kept, and can be imported "
+        "only where a worker has it"
+        for name in asked
+        if name not in uploaded
+    ]

@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +18,7 @@ from nbledger_http.commands.change_dataset import (
     delete_dataset,
     load_dataset,
 )
-from nbledger_http.conditional import Precondition, document_reply, last_modified
+from nbledger_http.conditional import Precondition, document_reply
 from nbledger_http.documentation import (
     ETAG,
     IF_MATCH,
@@ -28,34 +26,37 @@ from nbledger_http.documentation import (
     IF_NONE_MATCH,
     LOCATION,
     NOT_MODIFIED,
-    PAGE,
-    PAGE_SIZE,
     POSITION,
-    PREFER,
-    PREFERENCE_APPLIED,
-    READ_POSITION,
     Answer,
     Body,
     Operation,
     Parameter,
 )
+from nbledger_http.documents import (
+    LIST_HEADERS,
+    LIST_NOTES,
+    LIST_PARAMETERS,
+    etag,
+    page_reply,
+    state_headers,
+)
 from nbledger_http.file_names import content_disposition, safe_file_name
 from nbledger_http.files import ANSWERS, RANGE_PARAMETERS, file_reply
-from nbledger_http.forms import Form, receive_form
+from nbledger_http.forms import Form, received, scratch_folder
 from nbledger_http.live import LiveReply
 from nbledger_http.problems import Code
-from nbledger_http.queries import Query, awaited_position, wait_applied
+from nbledger_http.queries import Query
 from nbledger_http.replies import Reply, empty_reply, header_list, json_reply, with_members
 from nbledger_http.schemas import CsvParsing
 from nbledger_http.services import Services, services_of
-from nbledger_http.turns import turn_of
 from nbledger_infrastructure import datasets
 from nbledger_infrastructure.database import Pool
 from nbledger_infrastructure.datasets import DatasetHead
 from nbledger_infrastructure.datasets.export import csv_stream
 from nbledger_infrastructure.datasets.ingest import Ingested, ingest_csv
 from nbledger_projections import dataset_details
-from nbledger_projections.dataset_details import DatasetDocument, DatasetView, ItemDocument
+from nbledger_projections.dataset_details import DatasetDocument, ItemDocument
+from nbledger_projections.documents import Page, View
 
 TAG = "Datasets"
 FORMATS = ("csv", "parquet")
@@ -203,19 +204,14 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
         id="listDatasets",
         tag=TAG,
         summary="List datasets",
-        description="The list follows changes within moments. To read your own change in it, "
-        "send back the Nbledger-Position that the change was answered with, and how long you "
-        "would wait.",
-        parameters=(PAGE, PAGE_SIZE, READ_POSITION, PREFER),
+        description=LIST_NOTES,
+        parameters=LIST_PARAMETERS,
         answers={
             200: Answer(
                 description="The datasets.",
                 schema=DatasetList,
                 example=examples.DATASET_LIST,
-                headers={
-                    "Nbledger-Position": "Up to where in the store the list knows.",
-                    **PREFERENCE_APPLIED,
-                },
+                headers=LIST_HEADERS,
             )
         },
         problems=(Code.PROJECT_NOT_FOUND, Code.VALIDATION_FAILED),
@@ -224,27 +220,13 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
 async def list_datasets(request: Request[Any, Any, Any]) -> Reply:
     """A page of the project's datasets."""
     services, access = services_of(request), access_of(request)
-    query = Query(request)
-    page = query.integer("page", 1, low=1, high=1_000_000_000)
-    page_size = query.integer("pageSize", 20, low=1, high=100)
-    awaited = awaited_position(request, query)
-    query.check()
-    if awaited is not None:
-        await services.positions.reached(
-            dataset_details.NAME, awaited.position, awaited.seconds or 0
+
+    def read(page: int, size: int) -> Awaitable[Page]:
+        return dataset_details.page(
+            services.pool, access.tenant_id, access.project_id, page=page, page_size=size
         )
-    found = await dataset_details.page(
-        services.pool, access.tenant_id, access.project_id, page=page, page_size=page_size
-    )
-    body = b'{"datasets":[%b],"totalCount":%d,"page":%d,"pageSize":%d,"hasNextPage":%b}' % (
-        b",".join(found.items),
-        found.total_count,
-        page,
-        page_size,
-        b"true" if page * page_size < found.total_count else b"false",
-    )
-    applied = wait_applied(None if awaited is None else awaited.seconds)
-    return json_reply(body, headers={"Nbledger-Position": str(found.position), **applied})
+
+    return await page_reply(request, Query(request), "datasets", dataset_details.NAME, read)
 
 
 @get(
@@ -273,7 +255,7 @@ async def list_datasets(request: Request[Any, Any, Any]) -> Reply:
 async def get_dataset(request: Request[Any, Any, Any]) -> Reply:
     """The dataset."""
     view = await _view(services_of(request).pool, access_of(request), dataset_id_of(request))
-    return document_reply(request, view.document, etag=_etag(view), modified_at=view.modified_at)
+    return document_reply(request, view.document, etag=etag(view), modified_at=view.modified_at)
 
 
 @get(
@@ -367,35 +349,21 @@ async def delete_(request: Request[Any, Any, Any]) -> Reply:
 async def _received(request: Request[Any, Any, Any]) -> AsyncIterator[tuple[Form, Ingested]]:
     """The form and the table made of its file, which is there for the block."""
     services = services_of(request)
-    # Who sends slowly takes nobody's turn: uploads have places of their own.
-    turn_of(request.scope).give_back()
-    async with services.uploads, _folder() as folder:
-        limit = services.settings.http.max_dataset_mb
-        form = await receive_form(request, folder, limit_mb=limit)
+    async with received(request, limit_mb=services.settings.http.max_dataset_mb) as form:
         _name(form)
         async with services.conversions:
-            ingested = await ingest_csv(form.path, folder)
+            ingested = await ingest_csv(form.path, form.path.parent)
         await asyncio.to_thread(form.path.unlink)
         yield form, ingested
 
 
 async def _csv(services: Services, head: DatasetHead) -> AsyncGenerator[bytes]:
-    async with services.exports, _folder() as folder:
+    async with services.exports, scratch_folder() as folder:
         path = folder / "dataset.parquet"
         await datasets.materialise(services.artifacts, head, path)
         async with contextlib.aclosing(csv_stream(path, head.rows)) as pieces:
             async for piece in pieces:
                 yield piece
-
-
-@contextlib.asynccontextmanager
-async def _folder() -> AsyncIterator[Path]:
-    """A folder for large files, whose removal holds up nobody."""
-    folder = tempfile.TemporaryDirectory(prefix="nbledger-dataset-")
-    try:
-        yield Path(folder.name)
-    finally:
-        await asyncio.shield(asyncio.to_thread(folder.cleanup))
 
 
 def _name(form: Form) -> str:
@@ -409,19 +377,15 @@ def _name(form: Form) -> str:
     return name
 
 
-async def _view(pool: Pool, access: Access, dataset_id: UUID) -> DatasetView:
+async def _view(pool: Pool, access: Access, dataset_id: UUID) -> View:
     view = await dataset_details.get(pool, access.tenant_id, access.project_id, dataset_id)
     if view is None:
         raise DatasetNotFoundError(dataset_id)
     return view
 
 
-def _etag(view: DatasetView) -> str:
-    return f'"v{view.version}"'
-
-
 def _changed_reply(
-    view: DatasetView,
+    view: View,
     ingested: Ingested,
     *,
     status: int = 200,
@@ -431,12 +395,7 @@ def _changed_reply(
     return json_reply(
         with_members(view.document, parsing=parsing),
         status=status,
-        headers={
-            "ETag": _etag(view),
-            "Last-Modified": last_modified(view.modified_at),
-            "Nbledger-Position": str(view.position),
-            **(headers or {}),
-        },
+        headers={**state_headers(view), **(headers or {})},
     )
 
 

@@ -7,6 +7,7 @@ _NOTEBOOK_ID = "aa0e8400-e29b-41d4-a716-446655440000"
 _EXECUTION_ID = "bb0e8400-e29b-41d4-a716-446655440000"
 _PROJECT_ID = "660e8400-e29b-41d4-a716-446655440000"
 _DATASET_ID = "880e8400-e29b-41d4-a716-446655440000"
+_LIBRARY_ID = "bb0e8400-e29b-41d4-a716-446655440000"
 _LINK = (
     "https://nbledger.example.com/downloads/770e8400-e29b-41d4-a716-446655440000/"
     f"{_PROJECT_ID}/{_NOTEBOOK_ID}/{'5f' * 32}/%s?contentType=…&expires=…&signature=…"
@@ -581,6 +582,33 @@ DATASET_LIST: dict[str, Any] = {
             "size": 201033,
             "dateCreated": "2024-01-15T10:30:00.000Z",
             "dateModified": "2024-01-20T10:47:00.000Z",
+        }
+    ],
+    "totalCount": 1,
+    "page": 1,
+    "pageSize": 20,
+    "hasNextPage": False,
+}
+
+LIBRARY: dict[str, Any] = {
+    "libraryId": _LIBRARY_ID,
+    "projectId": _PROJECT_ID,
+    "name": "our-rules",
+    "version": "1.2.0",
+    "fileName": "our_rules-1.2.0-py3-none-any.whl",
+    "size": 5231,
+    "digest": "c4" * 32,
+    "requiresPython": ">=3.11",
+    "dependencies": ["tabulate>=0.9"],
+    "uploadedAt": "2024-01-15T10:30:00.000Z",
+    "uploadedBy": "user123",
+}
+
+LIBRARY_LIST: dict[str, Any] = {
+    "libraries": [
+        {
+            key: LIBRARY[key]
+            for key in ("libraryId", "name", "version", "fileName", "size", "uploadedAt")
         }
     ],
     "totalCount": 1,

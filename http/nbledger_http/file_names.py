@@ -60,9 +60,10 @@ def _extension(content_type: str) -> str:
 def content_disposition(file_name: str, *, inline: bool = False) -> str:
     """The header that names a file (RFC 6266); ``file_name`` is safe already."""
     kind = "inline" if inline else "attachment"
+    if file_name.isascii():
+        return f'{kind}; filename="{file_name}"'
     plain = unicodedata.normalize("NFKD", file_name).encode("ascii", "ignore").decode()
-    named = f'{kind}; filename="{safe_file_name(plain)}"'
-    return named if plain == file_name else f"{named}; filename*=UTF-8''{quote(file_name)}"
+    return f"{kind}; filename=\"{safe_file_name(plain)}\"; filename*=UTF-8''{quote(file_name)}"
 
 
 def unique_name(name: str, taken: set[str]) -> str:

@@ -68,17 +68,21 @@ def file_reply(
     content_type: str,
     file_name: str,
     inline: bool = False,
+    exact: bool = False,
 ) -> Reply:
     """The file, or the range of it that is asked for; 304 where the client has it.
 
     ``content_type`` and ``file_name`` may be what a notebook says they are. The content is for
-    no page of ours: it is to be saved, or shown ``inline`` in a sandbox. Raises
+    no page of ours: it is to be saved, or shown ``inline`` in a sandbox. A name that was checked
+    can be kept ``exact``. Raises
     :class:`Problem` (416) for a range outside of the file.
     """
     etag = f'"{stored.digest}"'
     headers = {
         "Content-Type": _content_type(content_type),
-        "Content-Disposition": content_disposition(safe_file_name(file_name), inline=inline),
+        "Content-Disposition": content_disposition(
+            file_name if exact else safe_file_name(file_name), inline=inline
+        ),
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": SANDBOX,
         "Referrer-Policy": "no-referrer",

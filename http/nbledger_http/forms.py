@@ -2,8 +2,10 @@
 
 import asyncio
 import errno
+import tempfile
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from io import RawIOBase
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser, par
 from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_http.checking import escaped, unstorable
 from nbledger_http.problems import Code, Problem
+from nbledger_http.services import services_of
+from nbledger_http.turns import turn_of
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +42,28 @@ class Form(msgspec.Struct, frozen=True):
     fields: dict[str, str]
     file_name: str
     path: Path
+
+
+@asynccontextmanager
+async def received(request: Request[Any, Any, Any], *, limit_mb: int) -> AsyncIterator[Form]:
+    """The form that ``request`` carries; its file, and the folder that it is in, for the block.
+
+    Raises what :func:`receive_form` does.
+    """
+    # Who sends slowly takes nobody's turn: uploads have places of their own.
+    turn_of(request.scope).give_back()
+    async with services_of(request).uploads, scratch_folder() as folder:
+        yield await receive_form(request, folder, limit_mb=limit_mb)
+
+
+@asynccontextmanager
+async def scratch_folder() -> AsyncIterator[Path]:
+    """A folder for large files, whose removal holds up nobody."""
+    folder = tempfile.TemporaryDirectory(prefix="nbledger-")
+    try:
+        yield Path(folder.name)
+    finally:
+        await asyncio.shield(asyncio.to_thread(folder.cleanup))
 
 
 async def receive_form(request: Request[Any, Any, Any], folder: Path, *, limit_mb: int) -> Form:

@@ -1,6 +1,8 @@
-"""History, for auditors: the events of a notebook, execution or dataset as they are recorded."""
+"""History, for auditors: events as they are recorded, of whatever has a stream of its own."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
+from uuid import UUID
 
 import msgspec
 from litestar import Request, get
@@ -8,6 +10,7 @@ from litestar import Request, get
 from nbledger_domain.errors import (
     DatasetNotFoundError,
     ExecutionNotFoundError,
+    LibraryNotFoundError,
     NotebookNotFoundError,
 )
 from nbledger_http import examples
@@ -16,6 +19,7 @@ from nbledger_http.access import (
     access_of,
     dataset_id_of,
     execution_id_of,
+    library_id_of,
     notebook_id_of,
 )
 from nbledger_http.documentation import Answer, Operation, Parameter
@@ -127,15 +131,44 @@ async def execution_history(request: Request[Any, Any, Any]) -> Reply:
 )
 async def dataset_history(request: Request[Any, Any, Any]) -> Reply:
     """Events of the dataset."""
-    pool, access = services_of(request).pool, access_of(request)
     dataset_id = dataset_id_of(request)
+    return await _document_history(request, "dataset", dataset_id, DatasetNotFoundError)
+
+
+@get(
+    "/library/{library_id:str}/history",
+    right=Right.AUDIT,
+    operation=Operation(
+        id="getLibraryHistory",
+        tag=TAG,
+        summary="Get the history of a library",
+        description="Who uploaded it, and who deleted it. Of a deleted library the events are "
+        "still told, without their data.",
+        parameters=PARAMETERS,
+        answers=ANSWERS,
+        problems=(Code.LIBRARY_NOT_FOUND, Code.VALIDATION_FAILED),
+    ),
+)
+async def library_history(request: Request[Any, Any, Any]) -> Reply:
+    """Events of the library."""
+    library_id = library_id_of(request)
+    return await _document_history(request, "library", library_id, LibraryNotFoundError)
+
+
+async def _document_history(
+    request: Request[Any, Any, Any],
+    kind: Literal["dataset", "library"],
+    document_id: UUID,
+    not_found: Callable[[UUID], Exception],
+) -> Reply:
+    pool, access = services_of(request).pool, access_of(request)
     query = Query(request)
     after, limit = _page(query)
     query.check()
-    place = (pool, access.tenant_id, access.project_id, dataset_id)
-    found = await history.dataset_history(*place, after=after, limit=limit + 1)
-    if not found and not await history.dataset_history(*place, limit=1):
-        raise DatasetNotFoundError(dataset_id)
+    place = (pool, access.tenant_id, access.project_id, document_id)
+    found = await history.document_history(*place, kind=kind, after=after, limit=limit + 1)
+    if not found and not await history.document_history(*place, kind=kind, limit=1):
+        raise not_found(document_id)
     return _reply(found, limit)
 
 
@@ -151,4 +184,4 @@ def _reply(found: list[HistoryEntry], limit: int) -> Reply:
     return json_reply(msgspec.json.encode(History(events=shown, next=following)))
 
 
-HANDLERS: list[Any] = [notebook_history, execution_history, dataset_history]
+HANDLERS: list[Any] = [notebook_history, execution_history, dataset_history, library_history]

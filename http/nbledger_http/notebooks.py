@@ -1,5 +1,6 @@
 """Notebooks: create, read, list, change, delete, download."""
 
+from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
@@ -8,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from nbledger_http import examples, reading, requests
 from nbledger_http.access import Right, access_of, execution_id_of, notebook_id_of
-from nbledger_http.bindings import binding_warnings
+from nbledger_http.bindings import binding_warnings, library_warnings
 from nbledger_http.bodies import json_object
 from nbledger_http.commands.create_notebook import create_notebook, template_cells
 from nbledger_http.commands.delete_notebook import delete_notebook
@@ -22,21 +23,17 @@ from nbledger_http.documentation import (
     IF_NONE_MATCH,
     LOCATION,
     NOT_MODIFIED,
-    PAGE,
-    PAGE_SIZE,
     POSITION,
-    PREFER,
-    PREFERENCE_APPLIED,
-    READ_POSITION,
     Answer,
     Body,
     Operation,
     Parameter,
 )
+from nbledger_http.documents import LIST_HEADERS, LIST_NOTES, LIST_PARAMETERS, page_reply
 from nbledger_http.file_names import content_disposition, safe_file_name
 from nbledger_http.notebook_files import notebook_file
 from nbledger_http.problems import Code
-from nbledger_http.queries import Query, awaited_position, wait_applied
+from nbledger_http.queries import Query
 from nbledger_http.replies import Reply, empty_reply, header_list, json_reply, with_members
 from nbledger_http.schemas import CreateNotebook, DeletionUnderWay, Parsing, Session, UpdateNotebook
 from nbledger_http.services import services_of
@@ -44,6 +41,7 @@ from nbledger_infrastructure import templates, worker_registry
 from nbledger_infrastructure.database import Pool
 from nbledger_projections import notebook_list
 from nbledger_projections.activity import NotebookStatus
+from nbledger_projections.documents import Page
 from nbledger_projections.notebook_details import NotebookDocument, NotebookView
 from nbledger_projections.notebook_list import ItemDocument
 
@@ -112,9 +110,7 @@ async def get_notebook(request: Request[Any, Any, Any]) -> Reply:
         id="listNotebooks",
         tag=TAG,
         summary="List all notebooks",
-        description="The list follows changes within moments. To read your own change in it, "
-        "send back the Nbledger-Position that the change was answered with, and how long you "
-        "would wait.",
+        description=LIST_NOTES,
         parameters=(
             Parameter(
                 name="status",
@@ -131,20 +127,14 @@ async def get_notebook(request: Request[Any, Any, Any]) -> Reply:
                 description="Only notebooks that are, or are not, set up for data enrichment.",
                 schema={"type": "boolean"},
             ),
-            PAGE,
-            PAGE_SIZE,
-            READ_POSITION,
-            PREFER,
+            *LIST_PARAMETERS,
         ),
         answers={
             200: Answer(
                 description="The notebooks.",
                 schema=NotebookListDocument,
                 example=examples.NOTEBOOK_LIST,
-                headers={
-                    "Nbledger-Position": "Up to where in the store the list knows.",
-                    **PREFERENCE_APPLIED,
-                },
+                headers=LIST_HEADERS,
             )
         },
         problems=(Code.PROJECT_NOT_FOUND, Code.VALIDATION_FAILED),
@@ -157,31 +147,20 @@ async def list_notebooks(request: Request[Any, Any, Any]) -> Reply:
     status = query.choice("status", STATUSES)
     kernel_type = query.choice("kernelType", sorted(services.settings.worker.kernels))
     enrichment_mode = query.flag("enrichmentMode")
-    page = query.integer("page", 1, low=1, high=1_000_000_000)
-    page_size = query.integer("pageSize", 20, low=1, high=100)
-    awaited = awaited_position(request, query)
-    query.check()
-    if awaited is not None:
-        await services.positions.reached(notebook_list.NAME, awaited.position, awaited.seconds or 0)
-    found = await notebook_list.page(
-        services.pool,
-        access.tenant_id,
-        access.project_id,
-        status=status,
-        kernel_type=kernel_type,
-        enrichment_mode=enrichment_mode,
-        page=page,
-        page_size=page_size,
-    )
-    body = b'{"notebooks":[%b],"totalCount":%d,"page":%d,"pageSize":%d,"hasNextPage":%b}' % (
-        b",".join(found.items),
-        found.total_count,
-        page,
-        page_size,
-        b"true" if page * page_size < found.total_count else b"false",
-    )
-    applied = wait_applied(None if awaited is None else awaited.seconds)
-    return json_reply(body, headers={"Nbledger-Position": str(found.position), **applied})
+
+    def read(page: int, size: int) -> Awaitable[Page]:
+        return notebook_list.page(
+            services.pool,
+            access.tenant_id,
+            access.project_id,
+            status=status,
+            kernel_type=kernel_type,
+            enrichment_mode=enrichment_mode,
+            page=page,
+            page_size=size,
+        )
+
+    return await page_reply(request, query, "notebooks", notebook_list.NAME, read)
 
 
 @post(
@@ -222,6 +201,12 @@ async def create(request: Request[Any, Any, Any]) -> Reply:
     warnings = [
         *creation.warnings,
         *await binding_warnings(services.pool, access, binding),
+        *await library_warnings(
+            services.store,
+            access,
+            creation.environment.custom_libraries,
+            services.settings.environments,
+        ),
     ]
     notebook_id, _ = await create_notebook(services.store, access, creation)
     view = await reading.notebook(services.pool, access, notebook_id)
@@ -303,7 +288,7 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
     notebook_id = notebook_id_of(request)
     body = await json_object(request)
     precondition = Precondition(request.headers.get("if-match"))
-    warnings = await update_notebook(
+    changed = await update_notebook(
         services.store,
         access,
         notebook_id,
@@ -313,7 +298,13 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
     )
     integration = body.get("integration") or {}
     binding = integration.get("datasetBinding") or None
-    warnings += await binding_warnings(services.pool, access, binding)
+    warnings = [
+        *changed.warnings,
+        *await binding_warnings(services.pool, access, binding),
+        *await library_warnings(
+            services.store, access, changed.new_libraries, services.settings.environments
+        ),
+    ]
     view = await reading.notebook(services.pool, access, notebook_id)
     return json_reply(with_members(view.document, warnings=warnings), headers=state_headers(view))
 

@@ -23,6 +23,7 @@ PATH_PARAMETERS = {
     "notebook_id": ("notebookId", "The notebook.", {"type": "string", "format": "uuid"}),
     "execution_id": ("executionId", "The execution.", {"type": "string", "format": "uuid"}),
     "dataset_id": ("datasetId", "The dataset.", {"type": "string", "format": "uuid"}),
+    "library_id": ("libraryId", "The library.", {"type": "string", "format": "uuid"}),
     "digest": ("digest", "The SHA-256 of the file.", {"type": "string"}),
     "file_name": ("fileName", "The name of the file.", {"type": "string"}),
 }

@@ -16,6 +16,7 @@ from nbledger_domain.errors import (
     Fault,
     InvalidCsvError,
     InvalidInputError,
+    InvalidWheelError,
     KernelUnavailableError,
 )
 from nbledger_http.replies import Reply, json_reply
@@ -47,12 +48,14 @@ class Code(StrEnum):
     NOTEBOOK_NOT_FOUND = "notebook_not_found"
     EXECUTION_NOT_FOUND = "execution_not_found"
     DATASET_NOT_FOUND = "dataset_not_found"
+    LIBRARY_NOT_FOUND = "library_not_found"
     CELL_NOT_FOUND = "cell_not_found"
     ARTIFACT_NOT_FOUND = "artifact_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     NOTEBOOK_EXECUTING = "notebook_executing"
     EXECUTION_ENDED = "execution_ended"
     NOTHING_TO_EXECUTE = "nothing_to_execute"
+    LIBRARY_EXISTS = "library_exists"
     STALE_VERSION = "stale_version"
     CONFLICT = "conflict"
     PRECONDITION_FAILED = "precondition_failed"
@@ -60,6 +63,7 @@ class Code(StrEnum):
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
     INVALID_CSV = "invalid_csv"
+    INVALID_WHEEL = "invalid_wheel"
     VALIDATION_FAILED = "validation_failed"
     RATE_LIMITED = "rate_limited"
     INTERNAL_ERROR = "internal_error"
@@ -83,12 +87,14 @@ KINDS: dict[Code, Kind] = {
     Code.NOTEBOOK_NOT_FOUND: Kind(404, "There is no such notebook."),
     Code.EXECUTION_NOT_FOUND: Kind(404, "There is no such execution."),
     Code.DATASET_NOT_FOUND: Kind(404, "There is no such dataset."),
+    Code.LIBRARY_NOT_FOUND: Kind(404, "There is no such library."),
     Code.CELL_NOT_FOUND: Kind(404, "There is no such cell in the execution."),
     Code.ARTIFACT_NOT_FOUND: Kind(404, "There is no such file."),
     Code.METHOD_NOT_ALLOWED: Kind(405, "This address does not answer that method."),
     Code.NOTEBOOK_EXECUTING: Kind(409, "The notebook is executing."),
     Code.EXECUTION_ENDED: Kind(409, "The execution has already ended."),
     Code.NOTHING_TO_EXECUTE: Kind(409, "The notebook has no cells to execute."),
+    Code.LIBRARY_EXISTS: Kind(409, "The project has another wheel of this name and version."),
     Code.STALE_VERSION: Kind(409, "The notebook has been changed since it was read."),
     Code.CONFLICT: Kind(409, "Too many others are changing the same thing."),
     Code.PRECONDITION_FAILED: Kind(412, "It has been changed since it was read."),
@@ -96,6 +102,7 @@ KINDS: dict[Code, Kind] = {
     Code.UNSUPPORTED_MEDIA_TYPE: Kind(415, "The request body is not of a supported type."),
     Code.RANGE_NOT_SATISFIABLE: Kind(416, "The file has no such range."),
     Code.INVALID_CSV: Kind(422, "The file is not a table that can be read."),
+    Code.INVALID_WHEEL: Kind(422, "The file is not a wheel that can be kept."),
     Code.VALIDATION_FAILED: Kind(422, "The request is not valid."),
     Code.RATE_LIMITED: Kind(429, "Too many requests."),
     Code.INTERNAL_ERROR: Kind(500, "Something went wrong on our side."),
@@ -108,6 +115,7 @@ _FIXED_DETAILS = {
     Code.PROJECT_NOT_FOUND: "There is no such project, or it is not open to this token.",
     Code.NOTEBOOK_NOT_FOUND: "There is no such notebook, or it is not open to this token.",
     Code.DATASET_NOT_FOUND: "There is no such dataset, or it is not open to this token.",
+    Code.LIBRARY_NOT_FOUND: "There is no such library, or it is not open to this token.",
     Code.EXECUTION_NOT_FOUND: "There is no such execution, or it is not open to this token.",
 }
 
@@ -122,9 +130,9 @@ _LITESTAR_CODES = {
 class Place(msgspec.Struct, frozen=True):
     """Where a file is wrong, and why."""
 
-    row: int | None
-    column: str | None
     reason: str
+    row: int | UnsetType | None = UNSET
+    column: str | UnsetType | None = UNSET
 
 
 class Problem(Exception):
@@ -153,7 +161,8 @@ class ProblemBody(msgspec.Struct, kw_only=True, omit_defaults=True, rename="came
     """An error as a client gets it (RFC 9457). ``error`` repeats the detail as plain text.
 
     ``offered`` goes with ``kernel_unavailable``: the kernel types that can be run now. ``row``,
-    ``column`` and ``reason`` go with ``invalid_csv``; the header is row 1.
+    ``column`` and ``reason`` go with ``invalid_csv``; the header is row 1. ``reason`` goes with
+    ``invalid_wheel``, too.
     """
 
     type: str
@@ -240,11 +249,15 @@ def _from_domain(error: DomainError) -> Problem:
         retry = {"Retry-After": str(RETRY_AFTER_KERNEL_SECONDS)}
         return Problem(Code(error.code), error.detail, offered=error.offered, headers=retry)
     if isinstance(error, InvalidCsvError):
-        place = Place(error.row, error.column, error.reason)
-        return Problem(
-            Code(error.code), error.detail, place=place, faults=[Fault("/file", error.detail)]
-        )
+        return _of_file(error, Place(error.reason, error.row, error.column))
+    if isinstance(error, InvalidWheelError):
+        return _of_file(error, Place(error.reason))
     return Problem(Code(error.code), error.detail)
+
+
+def _of_file(error: DomainError, place: Place) -> Problem:
+    faults = [Fault("/file", error.detail)]
+    return Problem(Code(error.code), error.detail, place=place, faults=faults)
 
 
 def _first(faults: list[Fault]) -> str:

@@ -23,7 +23,7 @@ from nbledger_domain.words import counted
 from nbledger_http import cell_inputs
 from nbledger_http.checking import Members, escaped, unstorable
 from nbledger_infrastructure import settings
-from nbledger_infrastructure.environments import Libraries, parse_requirement
+from nbledger_infrastructure.environments import parse_requirement
 
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
 Description = Annotated[str, Meta(max_length=10_000)]
@@ -74,10 +74,11 @@ class Creation(msgspec.Struct, frozen=True):
 
 
 class Update(msgspec.Struct, frozen=True):
-    """A checked request to change a notebook."""
+    """A checked request to change a notebook; ``new_libraries`` it had not named before."""
 
     changes: NotebookChanges
     read_at: datetime | None
+    new_libraries: list[str]
     warnings: list[str]
 
 
@@ -208,8 +209,13 @@ def update(
     if (inner := members.inner("integration")) is not None:
         integration = _integration(inner, notebook.integration, warnings)
     environment: Environment | UnsetType = UNSET
+    new_libraries: list[str] = []
     if (inner := members.inner("environment")) is not None:
-        environment = _environment(inner, notebook.environment, warnings, environments)
+        before = notebook.environment
+        environment = _environment(inner, before, warnings, environments)
+        new_libraries = [
+            each for each in environment.custom_libraries if each not in before.custom_libraries
+        ]
     cells: Sequence[Cell] | UnsetType = UNSET
     if members.has("cells") and body["cells"] is not None:
         cells = cell_inputs.changed_cells(
@@ -231,7 +237,7 @@ def update(
         environment=environment,
         cells=cells,
     )
-    return Update(changes, read_at, warnings)
+    return Update(changes, read_at, new_libraries, warnings)
 
 
 def run(body: dict[str, Any], *, kernel_type: str, limits: settings.Execution) -> Run:
@@ -323,13 +329,6 @@ def _environment(
         warnings.append(
             "packages: nothing is provided here; only what kernels have already can be imported"
         )
-    known = Libraries(provided.library_folder)
-    warnings += [
-        f"customLibraries: no library {name!r} is known here; it is kept, and can be imported "
-        "only where a worker has it"
-        for name in libraries or ()
-        if name not in before.custom_libraries and not known.is_known(name)
-    ]
     return Environment(
         packages=before.packages if packages is None else packages,
         custom_libraries=before.custom_libraries if libraries is None else libraries,

@@ -24,6 +24,9 @@ EXPORTS = 4
 UPLOADS = 32
 """Each has a folder on disk, and a connection for as long as its client sends."""
 
+INSPECTIONS = 2
+"""Each unpacks a wheel in memory, piece by piece."""
+
 RENDERINGS = 2
 """Each has all outputs of a notebook in memory."""
 
@@ -32,8 +35,9 @@ class Services(msgspec.Struct, kw_only=True):
     """Everything that a handler may call, made once and closed by whoever made it.
 
     ``conversions`` bounds how many uploaded tables are worked on at once, ``exports`` how many are
-    written as CSV, ``uploads`` how many are received, ``renderings`` how many notebook files are
-    made. ``draining`` is set when the server is about to end.
+    written as CSV, ``uploads`` how many files are received, ``inspections`` how many wheels are
+    looked through, ``renderings`` how many notebook files are made. ``draining`` is set when the
+    server is about to end.
     """
 
     settings: Settings
@@ -49,6 +53,9 @@ class Services(msgspec.Struct, kw_only=True):
     )
     exports: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(EXPORTS))
     uploads: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(UPLOADS))
+    inspections: asyncio.Semaphore = msgspec.field(
+        default_factory=lambda: asyncio.Semaphore(INSPECTIONS)
+    )
     renderings: asyncio.Semaphore = msgspec.field(
         default_factory=lambda: asyncio.Semaphore(RENDERINGS)
     )

@@ -109,6 +109,16 @@ class ArtifactStore:
             )
         return digest
 
+    async def get_file(self, scope: Scope, digest: str, path: Path) -> None:
+        """Write the bytes with this digest to ``path``, where nothing may be yet.
+
+        Raises :class:`ArtifactMissingError`, and ``OSError`` when the file cannot be written.
+        """
+        pieces = await self.stream(scope, digest)
+        with path.open("xb") as file:
+            async for piece in pieces:
+                await asyncio.to_thread(file.write, piece)
+
     async def put_joined(self, scope: Scope, digest: str, parts: Sequence[str]) -> None:
         """Keep what has this digest as a list of the artifacts that it consists of.
 

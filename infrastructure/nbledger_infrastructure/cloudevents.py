@@ -12,7 +12,14 @@ EXECUTE = "nbledger.command.execute.v1"
 CANCEL = "nbledger.command.cancel.v1"
 
 _TYPE_PREFIX = "nbledger."
+_OWN_SUBJECTS = {"dataset", "library"}
 _CONSTANT = (("ce_specversion", b"1.0"), ("content-type", b"application/json"))
+
+
+def subject_kind(event_type: str) -> str:
+    """What an event of this type concerns: a notebook, with its executions, or something else."""
+    kind = event_type.partition(".")[0]
+    return kind if kind in _OWN_SUBJECTS else "notebook"
 
 
 def event_headers(recorded: RecordedEvent, *, dataref: str | None = None) -> Headers:
@@ -34,7 +41,7 @@ def event_headers(recorded: RecordedEvent, *, dataref: str | None = None) -> Hea
             recorded.tenant_id,
             recorded.project_id,
             recorded.subject_id,
-            "dataset" if recorded.type.startswith("dataset.") else "notebook",
+            subject_kind(recorded.type),
         ),
         *_causes(recorded.metadata),
     ]
@@ -72,7 +79,7 @@ def attributes(headers: tuple[tuple[str, bytes], ...] | Headers) -> dict[str, st
 def _place(
     tenant_id: UUID, project_id: UUID, subject_id: UUID, kind: str
 ) -> tuple[tuple[str, bytes], ...]:
-    """Whose event it is; the same for all events of a notebook or dataset."""
+    """Whose event it is; the same for all events of a notebook, dataset or library."""
     return (
         ("ce_source", f"/api/{tenant_id}/{project_id}/{kind}/{subject_id}".encode()),
         ("ce_tenantid", str(tenant_id).encode()),

@@ -77,6 +77,7 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_body_mb: Positive = 64
     max_notebook_mb: Positive = 16
     max_dataset_mb: Positive = 1024
+    max_library_mb: Positive = 100
     rate_limit: Annotated[int, Meta(ge=0)] = 0
     download_link_hours: Positive = 24
     drain_seconds: Seconds = 5.0

@@ -1,7 +1,7 @@
 """Erasing what is deleted: the data of its events, and its artifacts.
 
-What remains of a deleted notebook or dataset is proof that it was there: types, times, actors,
-digests.
+What remains of a deleted notebook, dataset or library is proof that it was there: types, times,
+actors, digests.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ import structlog
 
 from nbledger_domain.dataset import Dataset
 from nbledger_domain.execution import TERMINAL_EVENTS
+from nbledger_domain.library import Library
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope
 from nbledger_infrastructure.database import Pool, acquire
@@ -20,14 +21,14 @@ log = structlog.get_logger(__name__)
 NAME = "eraser"
 """Under this name the eraser keeps its checkpoint."""
 
-_DELETED = {Notebook.Deleted.TYPE, Dataset.Deleted.TYPE}
+_DELETED = {Notebook.Deleted.TYPE, Dataset.Deleted.TYPE, Library.Deleted.TYPE}
 _TERMINAL = frozenset(event.TYPE for event in TERMINAL_EVENTS)
 
 
 async def react(
     store: EventStore, pool: Pool, artifacts: ArtifactStore, batch: Sequence[RecordedEvent]
 ) -> None:
-    """Erase every notebook and dataset that ``batch`` deletes; to do so again changes nothing.
+    """Erase everything that ``batch`` deletes; to do so again changes nothing.
 
     An execution that was asked for at the very moment of the deletion may end after it: its
     events and artifacts then go as well.

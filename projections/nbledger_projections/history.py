@@ -1,6 +1,7 @@
-"""The history of a notebook, an execution or a dataset: its events as recorded, for auditors."""
+"""The history of a notebook, execution, dataset or library: its events, for auditors."""
 
 from collections.abc import Sequence
+from typing import Literal
 from uuid import UUID
 
 import asyncpg
@@ -68,21 +69,22 @@ async def notebook_history(
     return await _read(pool, _SUBJECT, *place, "notebook.%", include_executions)
 
 
-async def dataset_history(
+async def document_history(
     pool: Pool,
     tenant_id: UUID,
     project_id: UUID,
-    dataset_id: UUID,
+    document_id: UUID,
     *,
+    kind: Literal["dataset", "library"],
     after: int = 0,
     limit: int,
 ) -> list[HistoryEntry]:
     """At most ``limit`` events after position ``after``, in order; none of a foreign project.
 
-    A deleted dataset still has a history.
+    What has been deleted still has a history.
     """
-    place = (tenant_id, project_id, dataset_id, after, limit)
-    return await _read(pool, _SUBJECT, *place, "dataset.%", False)
+    place = (tenant_id, project_id, document_id, after, limit)
+    return await _read(pool, _SUBJECT, *place, f"{kind}.%", False)
 
 
 async def execution_history(

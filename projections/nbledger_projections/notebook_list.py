@@ -20,6 +20,7 @@ from nbledger_infrastructure.event_store import RecordedEvent
 from nbledger_infrastructure.repository import decode
 from nbledger_projections.activity import OUTCOMES, Activity, NotebookStatus
 from nbledger_projections.decoding import CREATED, DELETED, REQUESTED, check_known, decode_as
+from nbledger_projections.documents import Page
 from nbledger_projections.rows import Rows
 from nbledger_projections.words import timestamp
 
@@ -68,18 +69,6 @@ class ListState(msgspec.Struct):
     ordinal: int
     item: ItemDocument
     activity: Activity
-
-
-class NotebookPage(msgspec.Struct, frozen=True):
-    """A page of the list, newest first, and what it was read from.
-
-    ``items`` are JSON objects; ``total_count`` is over all pages; ``position`` is the
-    checkpoint of the projection.
-    """
-
-    items: list[bytes]
-    total_count: int
-    position: int
 
 
 class _Place(NamedTuple):
@@ -345,7 +334,7 @@ async def page(
     enrichment_mode: bool | None = None,
     page: int,
     page_size: int,
-) -> NotebookPage:
+) -> Page:
     """A page (counted from 1) of the project's notebooks that match every given filter."""
     async with acquire(pool) as connection:
         row = await connection.fetchrow(
@@ -360,7 +349,7 @@ async def page(
             NAME,
         )
     assert row is not None  # noqa: S101 (the function returns one row)
-    return NotebookPage(
+    return Page(
         items=[item.encode() for item in row["items"]],
         total_count=row["total"],
         position=row["position"] or 0,

@@ -3,6 +3,7 @@
 from nbledger_projections.dataset_details import DatasetDetailsProjection
 from nbledger_projections.execution_results import ExecutionResultsProjection
 from nbledger_projections.execution_status import ExecutionStatusProjection
+from nbledger_projections.library_details import LibraryDetailsProjection
 from nbledger_projections.notebook_details import NotebookDetailsProjection
 from nbledger_projections.notebook_list import NotebookListProjection
 from nbledger_projections.runner import Projection
@@ -13,6 +14,7 @@ _ALL: tuple[type[Projection], ...] = (
     ExecutionStatusProjection,
     ExecutionResultsProjection,
     DatasetDetailsProjection,
+    LibraryDetailsProjection,
 )
 
 PROJECTIONS = {projection.name: projection for projection in _ALL}

@@ -172,8 +172,9 @@ def command_message(recorded: RecordedEvent, kafka: Kafka, route: Route | None) 
 
 def _history_path(recorded: RecordedEvent) -> str:
     project = f"/api/{recorded.tenant_id}/{recorded.project_id}"
-    if recorded.type.startswith("dataset."):
-        return f"{project}/dataset/{recorded.stream_id}"  # which tells all that its events do
+    kind = cloudevents.subject_kind(recorded.type)
+    if kind != "notebook":
+        return f"{project}/{kind}/{recorded.stream_id}"  # which tells all that its events do
     path = f"{project}/notebook/{recorded.subject_id}"
     if recorded.stream_id != recorded.subject_id:
         path += f"/execution/{recorded.stream_id}"

@@ -12,15 +12,18 @@ import tarfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.wheels import make_wheel, only_from
 
+from nbledger_infrastructure.artifacts import file_digest
 from nbledger_infrastructure.environments import (
     Environment,
     EnvironmentCache,
     EnvironmentFailedError,
     Installed,
+    KeptWheel,
     Libraries,
     Wanted,
     parse_requirement,
@@ -508,3 +511,92 @@ def test_what_is_installed_meets_what_it_meets(installed: Installed) -> None:
 def test_what_is_no_requirement_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"is no requirement|no address"):
         parse_requirement(text)
+
+
+def kept(path: Path, *, digest: str | None = None) -> KeptWheel:
+    """A wheel that is kept elsewhere, as if it were the one with this digest."""
+
+    async def fetch(target: Path) -> None:
+        await asyncio.to_thread(shutil.copyfile, path, target)
+
+    return KeptWheel(path.name, digest or file_digest(path), fetch)
+
+
+async def test_a_kept_wheel_is_fetched_for_a_new_environment_only(
+    wheels: Path, tmp_path: Path, installed: Installed
+) -> None:
+    make_wheel(wheels, "tinyone")
+    ours = make_wheel(tmp_path / "ours", "our_rules", "1.0", requires=["tinyone"])
+    cache = Cache(tmp_path / "cache", installed)
+
+    async def made(wheel: KeptWheel) -> Environment:
+        held = await cache.cache.open(Wanted((), (), (wheel,)), cache.tell)
+        assert held is not None
+        held.release()
+        return held.environment
+
+    environment = await made(kept(ours))
+    assert environment.packages == ["our-rules==1.0", "tinyone==1.0"]
+    assert imported(environment, "our_rules.VERSION", "tinyone.VERSION") == ["1.0", "1.0"]
+    # Nothing of it stays beside the environment, whoever may delete it where it is kept.
+    assert list((tmp_path / "cache" / "fetching").iterdir()) == []
+    assert list((tmp_path / "uv-cache").rglob("our_rules/__init__.py")) == []
+
+    ours.rename(tmp_path / "elsewhere.whl")
+    digest = file_digest(tmp_path / "elsewhere.whl")
+    cache.told.clear()
+    assert await made(kept(ours, digest=digest)) == environment
+    assert cache.told == ["ready"]
+
+    # Another content is another environment, whatever version it says that it is.
+    changed = make_wheel(tmp_path / "ours", "our_rules", "1.0", source="NEW = 'yes'\n")
+    other = await made(kept(changed))
+    assert other.key != environment.key
+    assert imported(other, "our_rules.NEW") == ["yes"]
+
+
+async def test_a_kept_wheel_that_is_not_what_it_was_is_not_installed(
+    wheels: Path, tmp_path: Path, installed: Installed
+) -> None:
+    ours = make_wheel(tmp_path / "ours", "our_rules")
+    cache = Cache(tmp_path / "cache", installed)
+    with pytest.raises(EnvironmentFailedError, match=r"our_rules-1\.0-.* is damaged"):
+        await cache.cache.open(Wanted((), (), (kept(ours, digest="5f" * 32),)), cache.tell)
+    assert cache.there() == set()
+    assert list((tmp_path / "cache" / "fetching").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("about", "reason"),
+    [
+        ({"requires_python": ">=4"}, "Python>=4"),
+        ({"tag": "cp27-cp27m-win32"}, "matching Python version tag"),
+        ({"requires": ["tinynone"]}, "tinynone was not found"),
+    ],
+)
+async def test_a_kept_wheel_that_does_not_fit_is_told_without_its_path(
+    wheels: Path, tmp_path: Path, installed: Installed, about: dict[str, Any], reason: str
+) -> None:
+    ours = make_wheel(tmp_path / "ours", "our_rules", **about)
+    cache = Cache(tmp_path / "cache", installed)
+    with pytest.raises(EnvironmentFailedError) as failed:
+        await cache.cache.open(Wanted((), (), (kept(ours),)), cache.tell)
+    assert reason in str(failed.value)
+    assert str(tmp_path) not in str(failed.value)
+    assert cache.there() == set()
+
+
+async def test_what_a_killed_worker_had_fetched_is_removed(
+    wheels: Path, tmp_path: Path, installed: Installed
+) -> None:
+    make_wheel(wheels, "tinyone")
+    cache = Cache(tmp_path / "cache", installed)
+    cache.cache.prepare()
+    old, new = (tmp_path / "cache" / "fetching" / name for name in ("old", "new"))
+    for folder in (old, new):
+        folder.mkdir()
+        (folder / "our_rules-1.0-py3-none-any.whl").touch()
+    os.utime(old, (0, 0))
+    await cache.made("tinyone")
+    assert not old.exists()
+    assert new.exists()

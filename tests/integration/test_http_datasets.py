@@ -18,7 +18,6 @@ from support.shared_api import ServerThread, api, api_server
 
 from nbledger_domain.dataset import Column, Dataset, Source
 from nbledger_domain.execution import Representation
-from nbledger_http import datasets as datasets_http
 from nbledger_http import forms
 from nbledger_infrastructure import datasets, repository
 from nbledger_infrastructure.artifacts import open_store
@@ -242,7 +241,7 @@ async def test_uploads_that_stall_take_nobodys_turn(
         return await received(request, folder, **options)
 
     given: list[object] = []
-    monkeypatch.setattr(datasets_http, "receive_form", receive)
+    monkeypatch.setattr(forms, "receive_form", receive)
     assert (await upload(client)).status_code == 201
     assert given == [None]
     assert not begun[0].exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -19,11 +20,13 @@ from nbledger_projections import (
     execution_folding,
     execution_results,
     execution_status,
+    library_details,
     notebook_details,
     notebook_list,
     runner,
 )
 from nbledger_projections.checkpoints import Checkpoint
+from nbledger_projections.documents import Documents, State
 from nbledger_projections.registry import PROJECTIONS
 from nbledger_projections.runner import Projection
 
@@ -157,18 +160,23 @@ def naive_results(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
     return {key: msgspec.json.encode(state.results) for key, state in states.items()}
 
 
-def naive_datasets(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
-    """The datasets' documents."""
-    states: dict[UUID, dataset_details.DatasetState | None] = {}
+def naive_documents(
+    documents: Documents[Any], events: Sequence[RecordedEvent]
+) -> dict[UUID, bytes]:
+    """The documents of a read model that has one for each stream."""
+    states: dict[UUID, State[Any] | None] = {}
     for recorded in events:
         stream = recorded.stream_id
-        states[stream] = dataset_details.fold(states.get(stream), recorded)
+        states[stream] = documents.fold(states.get(stream), recorded)
     return {
         key: msgspec.json.encode(state.document)
         for key, state in states.items()
         if state is not None
     }
 
+
+naive_datasets = partial(naive_documents, dataset_details.DOCUMENTS)
+naive_libraries = partial(naive_documents, library_details.DOCUMENTS)
 
 _NAIVE: dict[str, tuple[Callable[[Sequence[RecordedEvent]], dict[UUID, bytes]], str]] = {
     notebook_details.NAME: (
@@ -192,6 +200,10 @@ _NAIVE: dict[str, tuple[Callable[[Sequence[RecordedEvent]], dict[UUID, bytes]], 
     dataset_details.NAME: (
         naive_datasets,
         "SELECT dataset_id, document, dataset_id FROM dataset_details",
+    ),
+    library_details.NAME: (
+        naive_libraries,
+        "SELECT library_id, document, library_id FROM library_details",
     ),
 }
 

@@ -18,6 +18,8 @@ def make_wheel(
     version: str = "1.0",
     *,
     requires: Sequence[str] = (),
+    requires_python: str | None = None,
+    tag: str = "py3-none-any",
     source: str = "",
     besides: Mapping[str, str] | None = None,
 ) -> Path:
@@ -25,17 +27,20 @@ def make_wheel(
 
     `besides` are further files of it, by their path.
     """
+    headers = [f"Requires-Dist: {each}\n" for each in requires]
+    if requires_python is not None:
+        headers.append(f"Requires-Python: {requires_python}\n")
     folder.mkdir(parents=True, exist_ok=True)
     about = f"{name}-{version}.dist-info"
     files = {
         f"{name}/__init__.py": f"VERSION = {version!r}\n{source}",
         f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-        + "".join(f"Requires-Dist: {each}\n" for each in requires),
-        f"{about}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        + "".join(headers),
+        f"{about}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n",
         **(besides or {}),
     }
     record = f"{about}/RECORD,,\n"
-    path = folder / f"{name}-{version}-py3-none-any.whl"
+    path = folder / f"{name}-{version}-{tag}.whl"
     with zipfile.ZipFile(path, "w") as wheel:
         for inside, content in files.items():
             wheel.writestr(inside, content)

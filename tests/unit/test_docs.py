@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from nbledger.main import main
-from nbledger_domain import dataset, events, execution, notebook
+from nbledger_domain import dataset, events, execution, library, notebook
 from nbledger_http.problems import KINDS
 from nbledger_infrastructure.settings import environment_names
 from nbledger_workers.kernel.protocol import RunNotebook
@@ -90,8 +90,9 @@ def test_commands_exist(path: Path) -> None:
 def test_every_event_type_is_described_and_no_other() -> None:
     assert notebook.Notebook.Created.TYPE in events.type_registry
     assert dataset.Dataset.Created.TYPE in events.type_registry
+    assert library.Library.Uploaded.TYPE in events.type_registry
     text = (REPOSITORY / "docs" / "events.md").read_text()
-    described = set(re.findall(r"`((?:notebook|execution|dataset)\.[a-z-]+\.v\d+)`", text))
+    described = set(re.findall(r"`((?:notebook|execution|dataset|library)\.[a-z-]+\.v\d+)`", text))
     assert described == set(events.type_registry)
     for type_name, (event_class, _) in events.type_registry.items():
         row = next(line for line in text.splitlines() if line.startswith(f"| `{type_name}`"))

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from nbledger_domain import dataset, events, execution, notebook
+from nbledger_domain import dataset, events, execution, library, notebook
 
 GOLDEN = Path(__file__).with_name("golden")
 STREAM = UUID("aa0e8400-e29b-41d4-a716-446655440000")
@@ -22,6 +22,7 @@ def test_every_known_type_has_its_file() -> None:
     assert notebook.Notebook.Created.TYPE in events.type_registry
     assert execution.Execution.Requested.TYPE in events.type_registry
     assert dataset.Dataset.Created.TYPE in events.type_registry
+    assert library.Library.Uploaded.TYPE in events.type_registry
     assert {path.stem for path in GOLDEN.glob("*.json")} == set(events.type_registry)
 
 

@@ -3,7 +3,9 @@
 import asyncio
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -12,18 +14,23 @@ from packaging.requirements import Requirement
 from nbledger_domain import notebook
 from nbledger_domain.execution import EnvironmentStage
 from nbledger_infrastructure import clock, settings
+from nbledger_infrastructure.artifacts import ArtifactMissingError, ArtifactStore
 from nbledger_infrastructure.environments import (
     Environment,
     EnvironmentCache,
     EnvironmentFailedError,
     Held,
     Installed,
+    KeptWheel,
     Libraries,
     Tell,
     Wanted,
     parse_requirement,
+    uploads,
 )
-from nbledger_infrastructure.environments.libraries import can_import
+from nbledger_infrastructure.environments.libraries import can_import, comes_with_service
+from nbledger_infrastructure.environments.uploads import Upload
+from nbledger_infrastructure.event_store import EventStore, Stream
 from nbledger_workers.recorder import Recorder
 
 log = structlog.get_logger(__name__)
@@ -36,19 +43,24 @@ class Needs(msgspec.Struct, frozen=True):
 
     packages: list[str] = []
     libraries: list[Path] = []
+    uploads: list[Upload] = []
     warnings: list[str] = []
 
     @property
     def unmet(self) -> bool:
         """Whether something has to be provided."""
-        return bool(self.packages or self.libraries)
+        return bool(self.packages or self.libraries or self.uploads)
 
 
 class Provider:
     """Provides the kernels of one worker; :meth:`start` it first."""
 
-    def __init__(self, config: settings.Environments) -> None:
+    def __init__(
+        self, config: settings.Environments, store: EventStore, artifacts: ArtifactStore
+    ) -> None:
         self._config = config
+        self._store = store
+        self._artifacts = artifacts
         self._libraries = Libraries(config.library_folder)
         self._installed: Installed | None = None
         self._cache: EnvironmentCache | None = None
@@ -76,31 +88,46 @@ class Provider:
         """What is to be hidden from kernels, but for the environment that one is in."""
         return () if self._cache is None else self._cache.folders
 
-    def needs(self, environment: notebook.Environment, language: str) -> Needs:
-        """What has to be provided. Raises :class:`EnvironmentFailedError`."""
+    async def needs(
+        self, environment: notebook.Environment, language: str, *, tenant_id: UUID, project_id: UUID
+    ) -> Needs:
+        """What has to be provided; libraries of the project come before those of the folder.
+
+        Raises :class:`EnvironmentFailedError`, and :class:`StoreUnavailableError`.
+        """
         if language != "python":
             asked = environment.packages or environment.custom_libraries
             told = "packages: they are provided for Python notebooks only"
             return Needs(warnings=[told] if asked else [])
         packages = [str(each) for each in self._lacking(environment.packages)]
-        libraries: list[Path] = []
-        warnings: list[str] = []
-        for name in environment.custom_libraries:
-            if (path := self._libraries.find(name)) is not None:
-                libraries.append(path)
-            elif not self._libraries.is_known(name) and not can_import(name):
-                warnings.append(f"customLibraries: no library {name!r} is known here")
+        names = environment.custom_libraries
+        uploaded = await uploads.newest(self._store, tenant_id, project_id, names)
+        found, warnings = self._in_folder([name for name in names if name not in uploaded])
+        # One library may be named in several ways.
+        libraries = list(dict.fromkeys(found))
+        wheels = list({each.library_id: each for each in uploaded.values()}.values())
         if self._config.provisioning:
-            return Needs(packages, libraries, warnings)
+            return Needs(packages, libraries, wheels, warnings)
         warnings += [
             f"packages: the kernel does not have {each!r}, and nothing is provided here"
             for each in packages
         ]
         warnings += [
-            f"customLibraries: {path.name!r} is not installed, and nothing is provided here"
-            for path in libraries
+            f"customLibraries: {each!r} is not installed, and nothing is provided here"
+            for each in (*(path.name for path in libraries), *(each.file_name for each in wheels))
         ]
         return Needs(warnings=warnings)
+
+    def _in_folder(self, names: Sequence[str]) -> tuple[list[Path], list[str]]:
+        """Those of the operator's folder, and warnings of those that are nowhere."""
+        found: list[Path] = []
+        warnings: list[str] = []
+        for name in names:
+            if (path := self._libraries.find(name)) is not None:
+                found.append(path)
+            elif not self._libraries.is_known(name) and not can_import(name):
+                warnings.append(f"customLibraries: no library {name!r} is known here")
+        return found, warnings
 
     async def provide(self, needs: Needs, tell: Tell) -> Held | None:
         """An environment for them; ``None`` where the kernel's own does.
@@ -108,8 +135,20 @@ class Provider:
         Raises :class:`EnvironmentFailedError`.
         """
         assert self._cache is not None  # noqa: S101 - since the start
-        wanted = Wanted(tuple(needs.packages), tuple(needs.libraries))
+        wheels = [
+            KeptWheel(each.file_name, each.content.digest, partial(self._fetch, each))
+            for each in needs.uploads
+        ]
+        wanted = Wanted(tuple(needs.packages), tuple(needs.libraries), tuple(wheels))
         return await self._cache.open(wanted, tell)
+
+    async def _fetch(self, upload: Upload, path: Path) -> None:
+        try:
+            await self._artifacts.get_file(upload.scope, upload.content.digest, path)
+        except ArtifactMissingError:
+            raise EnvironmentFailedError(
+                f"The library {upload.name} {upload.version} is not kept any more."
+            ) from None
 
     def _lacking(self, packages: Sequence[str]) -> list[Requirement]:
         installed = self._installed
@@ -123,7 +162,7 @@ class Provider:
                 raise EnvironmentFailedError(f"The package {text!r} {error}.") from None
         lacking = installed.lacks(asked)
         for each in lacking:
-            if self._libraries.comes_with_service(each.name):
+            if comes_with_service(each.name):
                 raise EnvironmentFailedError(
                     f"{each.name} comes with the service, in version "
                     f"{installed.version(each.name)}; the notebook asks for {str(each)!r}."
@@ -134,10 +173,11 @@ class Provider:
 class Provision:
     """The environment of one run: :meth:`run` it, and :meth:`release` it behind the kernel."""
 
-    def __init__(self, provider: Provider, recorder: Recorder, epoch: int) -> None:
+    def __init__(self, provider: Provider, recorder: Recorder, epoch: int, stream: Stream) -> None:
         self._provider = provider
         self._recorder = recorder
         self._epoch = epoch
+        self._stream = stream
         self._held: Held | None = None
         self._providing: asyncio.Task[None] | None = None
         self._cancelled = False
@@ -152,7 +192,12 @@ class Provision:
 
         Raises :class:`EnvironmentFailedError`, and TimeoutError after so many seconds.
         """
-        needs = self._provider.needs(asked, language)
+        needs = await self._provider.needs(
+            asked,
+            language,
+            tenant_id=self._stream.tenant_id,
+            project_id=self._stream.project_id,
+        )
         for warning in needs.warnings:
             await self._warn(warning)
         if not needs.unmet or self._cancelled:

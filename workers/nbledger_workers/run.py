@@ -93,7 +93,9 @@ class Run:
         self._services = services
         self._claim = claim
         self._recorder = Recorder(services.store, claim, on_cancel=self.cancel)
-        self._provision = Provision(services.environments, self._recorder, claim.epoch)
+        self._provision = Provision(
+            services.environments, self._recorder, claim.epoch, claim.stream
+        )
         self._kernel: KernelRun | None = None
         self._collector: Collector | None = None
         self._collecting: asyncio.Timeout | None = None

@@ -98,7 +98,8 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
         # Entered last, so that it is removed first, and only once no run is left.
         parent = Path(settings.worker.work_folder or tempfile.gettempdir())
         folder = stack.enter_context(work_folder(parent))
-        environments = Provider(settings.environments)
+        artifacts = ArtifactStore(open_store(settings.artifacts.url))
+        environments = Provider(settings.environments, store, artifacts)
         await environments.start()
         kernels = await _open_pool(stack, settings, folder, offers, environments.folders)
 
@@ -107,7 +108,7 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
             worker_id=worker_id,
             pool=pool,
             store=store,
-            artifacts=ArtifactStore(open_store(settings.artifacts.url)),
+            artifacts=artifacts,
             keeper=keeper,
             kernels=kernels,
             environments=environments,

@@ -2,12 +2,11 @@
 
 from uuid import UUID
 
-import structlog
-
 from nbledger_domain.dataset import Dataset, Source
 from nbledger_domain.errors import DatasetNotFoundError
 from nbledger_domain.execution import Representation
 from nbledger_http.access import Access
+from nbledger_http.commands.keeping import save_new
 from nbledger_http.conditional import Precondition
 from nbledger_http.problems import Code, Problem
 from nbledger_infrastructure import repository
@@ -15,16 +14,9 @@ from nbledger_infrastructure.artifacts import ArtifactStore
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.datasets import PARQUET
 from nbledger_infrastructure.datasets.ingest import Ingested
-from nbledger_infrastructure.event_store import (
-    EventStore,
-    InvalidEventError,
-    RecordConflictError,
-    StoreUnavailableError,
-)
+from nbledger_infrastructure.event_store import EventStore, RecordConflictError
 from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.repository import Loaded
-
-log = structlog.get_logger(__name__)
 
 ATTEMPTS = 10
 
@@ -46,13 +38,7 @@ async def create_dataset(
     content = await _kept(artifacts, access, dataset_id, ingested)
     dataset = Dataset.create(dataset_id, name=name, at=now())
     _add(dataset, content, ingested, file_name)
-    stream = access.stream(dataset_id, dataset_id)
-    try:
-        await repository.save(store, dataset, stream, access.metadata())
-    except (StoreUnavailableError, InvalidEventError, RecordConflictError) as error:
-        if not (isinstance(error, StoreUnavailableError) and error.outcome_unknown):
-            await _remove(artifacts, access, dataset_id)
-        raise
+    await save_new(store, artifacts, access, dataset)
     return dataset_id
 
 
@@ -137,14 +123,6 @@ async def _kept(
 ) -> Representation:
     digest = await artifacts.put_file(access.scope(dataset_id), ingested.path)
     return Representation(PARQUET, digest, ingested.size)
-
-
-async def _remove(artifacts: ArtifactStore, access: Access, dataset_id: UUID) -> None:
-    """What cannot be removed just now must not hide why it should be."""
-    try:
-        await artifacts.delete_all(access.scope(dataset_id))
-    except Exception as error:  # noqa: BLE001 (whatever the artifact store raises)
-        log.warning("a table that nobody knows of was left", reason=str(error))
 
 
 def _add(dataset: Dataset, content: Representation, ingested: Ingested, file_name: str) -> None:

@@ -24,8 +24,8 @@ async def update_notebook(
     precondition: Precondition,
     *,
     environments: settings.Environments,
-) -> list[str]:
-    """Change what ``body`` names and leave the rest; returns warnings.
+) -> requests.Update:
+    """Change what ``body`` names and leave the rest; returns what was asked for.
 
     Raises :class:`NotebookNotFoundError`, :class:`InvalidInputError`,
     :class:`StaleVersionError` when the body was read before the last change,
@@ -46,12 +46,12 @@ async def update_notebook(
                 "The notebook was changed after the dateModified in the body; read it again."
             )
         if not notebook.update(update.changes, at=now()):
-            return update.warnings
+            return update
         try:
             await repository.save(store, notebook, loaded.stream, access.metadata())
         except RecordConflictError:
             if attempt == ATTEMPTS - 1:
                 raise
             continue
-        return update.warnings
+        return update
     raise AssertionError("unreachable")

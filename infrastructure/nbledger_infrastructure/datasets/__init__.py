@@ -66,8 +66,5 @@ async def materialise(artifacts: ArtifactStore, dataset: DatasetHead, target: Pa
     A copy, never a link: whoever runs a notebook must not reach what is kept. Raises
     :class:`ArtifactMissingError`, and ``OSError`` when the file cannot be written.
     """
-    pieces = await artifacts.stream(dataset.scope, dataset.content.digest)
-    with target.open("xb") as file:
-        async for piece in pieces:
-            await asyncio.to_thread(file.write, piece)
+    await artifacts.get_file(dataset.scope, dataset.content.digest, target)
     await asyncio.to_thread(target.chmod, 0o444)

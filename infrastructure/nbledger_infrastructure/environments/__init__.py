@@ -5,6 +5,7 @@ from nbledger_infrastructure.environments.cache import (
     EnvironmentCache,
     EnvironmentFailedError,
     Held,
+    KeptWheel,
     Tell,
     Wanted,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "EnvironmentFailedError",
     "Held",
     "Installed",
+    "KeptWheel",
     "Libraries",
     "Tell",
     "Wanted",

@@ -17,7 +17,10 @@ import shutil
 import site
 import sys
 import sysconfig
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Literal
 
@@ -25,6 +28,7 @@ import msgspec
 import structlog
 from packaging.utils import parse_wheel_filename
 
+from nbledger_infrastructure.artifacts import file_digest
 from nbledger_infrastructure.environments import libraries, uv
 from nbledger_infrastructure.environments.installed import Installed
 
@@ -44,11 +48,23 @@ class EnvironmentFailedError(Exception):
     """What is asked for cannot be provided; says why, in words for whoever asked."""
 
 
+class KeptWheel(msgspec.Struct, frozen=True):
+    """A wheel that is kept elsewhere; ``fetch`` writes it to a new file, and may raise OSError."""
+
+    file_name: str
+    digest: str
+    fetch: Callable[[Path], Awaitable[None]]
+
+
 class Wanted(msgspec.Struct, frozen=True):
-    """What a kernel shall have beside its own: requirements, and libraries from a folder."""
+    """What a kernel shall have beside its own.
+
+    That is requirements, libraries from a folder, and wheels that are fetched if need be.
+    """
 
     requirements: tuple[str, ...]
     libraries: tuple[Path, ...] = ()
+    wheels: tuple[KeptWheel, ...] = ()
 
 
 class Environment(msgspec.Struct, frozen=True):
@@ -79,10 +95,14 @@ class Held:
 
 
 class _Plan(msgspec.Struct, frozen=True):
-    """An environment to be: what is installed, what is copied, and what to tell of it."""
+    """An environment to be: what is installed, what is copied, and what to tell of it.
+
+    ``fetched`` is installed too, and nothing of it is kept beside the environment.
+    """
 
     key: str
     installed: list[str]
+    fetched: list[str]
     copied: list[Path]
     shown: list[str]
 
@@ -124,8 +144,11 @@ class EnvironmentCache:
             request = await asyncio.to_thread(self._request_key, wanted)
             known = held = self._known(request)
             if held is None:
-                async with asyncio.timeout(self._build_seconds):
-                    held = await self._make(wanted, tell)
+                async with (
+                    asyncio.timeout(self._build_seconds),
+                    self._fetched(wanted.wheels) as fetched,
+                ):
+                    held = await self._make(wanted, fetched, tell)
         except TimeoutError:
             raise EnvironmentFailedError(
                 f"The environment was not there within {self._build_seconds:g} seconds."
@@ -185,13 +208,24 @@ class EnvironmentCache:
         return uv.cache_folder(self._folder / "packages")
 
     @property
+    def _fetching(self) -> Path:
+        """Wheels from elsewhere, as long as they are installed."""
+        return self._folder / "fetching"
+
+    @property
     def _environments(self) -> Path:
         return self._folder / "environments"
 
     def prepare(self) -> None:
         """Make its folders. Raises :class:`EnvironmentFailedError`."""
         try:
-            for folder in (self._requests, self._locks, self._environments, self._packages):
+            for folder in (
+                self._requests,
+                self._locks,
+                self._environments,
+                self._packages,
+                self._fetching,
+            ):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise EnvironmentFailedError(
@@ -204,6 +238,8 @@ class EnvironmentCache:
             *sorted(wanted.requirements),
             "",
             *sorted(libraries.digest(library) for library in wanted.libraries),
+            "",
+            *sorted(f"{wheel.file_name} {wheel.digest}" for wheel in wanted.wheels),
         )
 
     def _known(self, request: str) -> Held | None:
@@ -224,9 +260,32 @@ class EnvironmentCache:
             return None
         return Held(Environment(key, folder, told.packages), lock)
 
-    async def _make(self, wanted: Wanted, tell: Tell) -> Held | None:
+    @asynccontextmanager
+    async def _fetched(self, wheels: Sequence[KeptWheel]) -> AsyncIterator[list[Path]]:
+        """The wheels as files, for the block. Raises :class:`EnvironmentFailedError`."""
+        if not wheels:
+            yield []
+            return
+        folder = tempfile.TemporaryDirectory(dir=self._fetching)
+        try:
+            paths: list[Path] = []
+            for number, wheel in enumerate(wheels):
+                # Of one name there may be two, from different places.
+                path = Path(folder.name, str(number), wheel.file_name)
+                path.parent.mkdir()
+                await wheel.fetch(path)
+                if await asyncio.to_thread(file_digest, path) != wheel.digest:
+                    raise EnvironmentFailedError(
+                        f"The library {wheel.file_name} is damaged: it is not what was uploaded."
+                    )
+                paths.append(path)
+            yield paths
+        finally:
+            await asyncio.shield(asyncio.to_thread(folder.cleanup))
+
+    async def _make(self, wanted: Wanted, fetched: Sequence[Path], tell: Tell) -> Held | None:
         await tell("resolving", None, ())
-        plan = await self._plan(wanted)
+        plan = await self._plan(wanted, fetched)
         if plan is None:
             return None
         waited = False
@@ -257,13 +316,10 @@ class EnvironmentCache:
             elif (held := self._hold(plan.key, lock)) is not None:
                 return held
 
-    async def _plan(self, wanted: Wanted) -> _Plan | None:
+    async def _plan(self, wanted: Wanted, fetched: Sequence[Path]) -> _Plan | None:
         """What has to be added for what is wanted; ``None`` where nothing has."""
-        wheels = {
-            str(parse_wheel_filename(path.name)[0]): str(path)
-            for path in wanted.libraries
-            if path.suffix == ".whl"
-        }
+        from_folder = [path for path in wanted.libraries if path.suffix == ".whl"]
+        wheels = {_library_name(path): str(path) for path in (*from_folder, *fetched)}
         packages: list[str] = []
         if wanted.requirements or wheels:
             asked = [
@@ -274,12 +330,12 @@ class EnvironmentCache:
             packages = await uv.resolve(
                 sys.executable, asked, cache=self._packages, cwd=self._folder
             )
-        if not packages and not wanted.libraries:
+        if not packages and not wanted.libraries and not fetched:
             return None
-        # What a library of the folder is, its content tells, and not its version.
+        # What a library is, its content tells, and not its version.
         sources = [
             f"{path.name} {await asyncio.to_thread(libraries.digest, path)}"
-            for path in sorted(wanted.libraries)
+            for path in sorted([*wanted.libraries, *fetched], key=lambda path: path.name)
         ]
         digest = _digest(self._installed.fingerprint, *packages, "", *sources)
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -288,8 +344,9 @@ class EnvironmentCache:
             key=f"py{version}-{digest[:20]}",
             installed=[
                 *(each for each in packages if each.partition("==")[0] not in wheels),
-                *wheels.values(),
+                *map(str, from_folder),
             ],
+            fetched=[*map(str, fetched)],
             copied=copied,
             shown=[*packages, *(path.stem for path in copied)],
         )
@@ -309,6 +366,15 @@ class EnvironmentCache:
                     folder / "bin" / "python",
                     plan.installed,
                     cache=self._packages,
+                    cwd=folder,
+                    keep=(lock,),
+                )
+            if plan.fetched:
+                # uv would keep them for ever, whoever may delete them where they come from.
+                await uv.install(
+                    folder / "bin" / "python",
+                    plan.fetched,
+                    cache=None,
                     cwd=folder,
                     keep=(lock,),
                 )
@@ -352,6 +418,11 @@ class EnvironmentCache:
             if self._remove(key):
                 total -= size
                 log.info("environment removed", environment=key, bytes=size)
+        # What a killed worker left: longer than this nobody fetches.
+        dead = time.time() - 2 * self._build_seconds
+        for folder in self._fetching.iterdir():
+            if folder.lstat().st_mtime < dead:
+                shutil.rmtree(folder, ignore_errors=True)
         there = {folder.name for folder in self._environments.iterdir()}
         for request in self._requests.iterdir():
             # Those that begin with a dot are being written.
@@ -416,6 +487,10 @@ async def _discard(folder: Path, lock: int) -> None:
 
     removing = asyncio.get_running_loop().run_in_executor(None, remove, os.dup(lock))
     await asyncio.shield(removing)
+
+
+def _library_name(wheel: Path) -> str:
+    return str(parse_wheel_filename(wheel.name)[0])
 
 
 def _digest(*lines: str) -> str:

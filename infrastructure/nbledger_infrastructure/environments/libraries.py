@@ -27,13 +27,9 @@ class Libraries:
         """Where the library lies in the folder."""
         return self._all().get(_normal(name))
 
-    def comes_with_service(self, name: str) -> bool:
-        """Whether every Python kernel has it."""
-        return _normal(name) in PROVIDED
-
     def is_known(self, name: str) -> bool:
         """Whether it comes with the service or lies in the folder."""
-        return self.comes_with_service(name) or self.find(name) is not None
+        return comes_with_service(name) or self.find(name) is not None
 
     def names(self) -> list[str]:
         """Every library there is."""
@@ -59,6 +55,11 @@ class Libraries:
                 found[_normal(path.stem)] = path
         found.update({_normal(name): path for name, (_, path) in wheels.items()})
         return found
+
+
+def comes_with_service(name: str) -> bool:
+    """Whether every Python kernel has it."""
+    return _normal(name) in PROVIDED
 
 
 def can_import(name: str) -> bool:

@@ -103,10 +103,16 @@ async def make_environment(
 
 
 async def install(
-    python: Path, packages: Sequence[str], *, cache: Path, cwd: Path, keep: Sequence[int] = ()
+    python: Path,
+    packages: Sequence[str],
+    *,
+    cache: Path | None,
+    cwd: Path,
+    keep: Sequence[int] = (),
 ) -> None:
     """Install exactly these, from wheels only. Raises :class:`UvError`.
 
+    Without a cache nothing of them is left but what is installed.
     Nothing of them is run, and uv's own way to compile them would: with what the site packages
     have it run at the start of an interpreter.
     """
@@ -132,11 +138,15 @@ async def compile_modules(folder: Path, *, keep: Sequence[int] = ()) -> None:
 
 
 async def _run_uv(
-    arguments: Sequence[str], *, cache: Path, cwd: Path, keep: Sequence[int] = ()
+    arguments: Sequence[str], *, cache: Path | None, cwd: Path, keep: Sequence[int] = ()
 ) -> bytes:
+    cached = [] if cache is not None else ["--no-cache"]
     status, output, errors = await _run(
-        [program(), "--color=never", "--no-progress", *arguments],
-        variables={**environment(os.environ), "UV_CACHE_DIR": str(cache)},
+        [program(), "--color=never", "--no-progress", *cached, *arguments],
+        variables={
+            **environment(os.environ),
+            **({} if cache is None else {"UV_CACHE_DIR": str(cache)}),
+        },
         cwd=cwd,
         keep=keep,
     )

@@ -103,7 +103,7 @@ class EventStore:
         self, stream_id: UUID, *, after_version: int = 0, limit: int | None = None
     ) -> list[RecordedEvent]:
         """Read a stream in order, from the version after `after_version`."""
-        async with self._reading() as connection:
+        async with self.reading() as connection:
             rows = await connection.fetch(_READ_STREAM, stream_id, after_version, limit)
         return [recorded_event(row) for row in rows]
 
@@ -111,7 +111,7 @@ class EventStore:
         self, subject_id: UUID, *, after_position: int = 0
     ) -> list[RecordedEvent]:
         """Read all events that concern a subject, over all its streams, by position."""
-        async with self._reading() as connection:
+        async with self.reading() as connection:
             rows = await connection.fetch(_READ_SUBJECT, subject_id, after_position)
         return [recorded_event(row) for row in rows]
 
@@ -121,13 +121,13 @@ class EventStore:
         At most `limit`, and fewer when they are large: 16 MiB as stored are enough for a call.
         None at all means that there are no more.
         """
-        async with self._reading() as connection:
+        async with self.reading() as connection:
             rows = await connection.fetch(READ_ALL, after_position, limit)
         return [recorded_event(row) for row in rows]
 
     async def head_position(self) -> int:
         """Return the position of the last event, 0 when there is none."""
-        async with self._reading() as connection:
+        async with self.reading() as connection:
             position: int = await connection.fetchval(
                 "SELECT coalesce(max(position), 0) FROM event"
             )
@@ -139,12 +139,13 @@ class EventStore:
         What remains (types, versions, times, metadata, digest, chain) still verifies. The old
         bytes leave the database files when PostgreSQL vacuums, and backups when those expire.
         """
-        async with self._reading() as connection:
+        async with self.reading() as connection:
             erased: int = await connection.fetchval("SELECT erase_subject($1)", subject_id)
         return erased
 
     @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[PooledConnection]:
+    async def reading(self) -> AsyncIterator[PooledConnection]:
+        """Lend a connection for statements on the events, all of whose failures are the store's."""
         try:
             async with acquire(self._pool) as connection:
                 yield connection

@@ -1,0 +1,42 @@
+"""New things with files: the files are kept first, and go where nothing is recorded of them."""
+
+from uuid import UUID
+
+import structlog
+from eventsourcing.domain import BaseAggregate
+
+from nbledger_http.access import Access
+from nbledger_infrastructure import repository
+from nbledger_infrastructure.artifacts import ArtifactStore
+from nbledger_infrastructure.event_store import (
+    EventStore,
+    InvalidEventError,
+    RecordConflictError,
+    StoreUnavailableError,
+)
+
+log = structlog.get_logger(__name__)
+
+
+async def save_new(
+    store: EventStore, artifacts: ArtifactStore, access: Access, aggregate: BaseAggregate[UUID]
+) -> None:
+    """Record a new aggregate.
+
+    What was kept for it is removed again when it is certain that nothing was recorded.
+    """
+    stream = access.stream(aggregate.id, aggregate.id)
+    try:
+        await repository.save(store, aggregate, stream, access.metadata())
+    except (StoreUnavailableError, InvalidEventError, RecordConflictError) as error:
+        if not (isinstance(error, StoreUnavailableError) and error.outcome_unknown):
+            await remove_kept(artifacts, access, aggregate.id)
+        raise
+
+
+async def remove_kept(artifacts: ArtifactStore, access: Access, subject_id: UUID) -> None:
+    """What cannot be removed just now must not hide why it should be."""
+    try:
+        await artifacts.delete_all(access.scope(subject_id))
+    except Exception as error:  # noqa: BLE001 (whatever the artifact store raises)
+        log.warning("a file that nobody knows of was left", reason=str(error))
