@@ -282,6 +282,31 @@ async def test_a_table_that_was_surely_not_recorded_is_not_kept(
     assert len([path for path in kept if str(api.project_id) in path]) == left
 
 
+async def test_its_history_is_for_auditors_and_outlives_it(api: Api) -> None:
+    editor, auditor = await api.client(Role.EDITOR), await api.client(Role.AUDITOR)
+    dataset_id = (await upload(editor)).json()["datasetId"]
+    path = f"/dataset/{dataset_id}"
+    await upload(editor, path=f"{path}/csv", method="PUT")
+    assert (await editor.get(f"{path}/history")).status_code == 403
+    page = (await auditor.get(f"{path}/history?limit=2")).json()
+    assert [event["type"] for event in page["events"]] == [
+        "dataset.created.v1",
+        "dataset.version-added.v1",
+    ]
+    assert page["events"][1]["data"]["source"] == {"kind": "upload", "fileName": "journeys.csv"}
+    await editor.delete(path)
+    await api.store.erase_subject(UUID(dataset_id))
+    rest = (await auditor.get(f"{path}/history?after={page['next']}")).json()
+    assert [event["type"] for event in rest["events"]] == [
+        "dataset.version-added.v1",
+        "dataset.deleted.v1",
+    ]
+    assert rest["events"][0]["data"] is None
+    assert rest["next"] is None
+    for other in (f"/notebook/{dataset_id}", f"/library/{dataset_id}", f"/dataset/{unknown_id()}"):
+        assert (await auditor.get(f"{other}/history")).status_code == 404, other
+
+
 async def test_who_may_do_what(api: Api) -> None:
     editor, reader = await api.client(Role.EDITOR), await api.client(Role.READER)
     path = f"/dataset/{(await upload(editor)).json()['datasetId']}"

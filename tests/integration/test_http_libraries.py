@@ -84,6 +84,9 @@ async def test_the_life_of_a_library(api: Api, api_server: ServerThread, tmp_pat
     assert (stale.status_code, stale.json()["code"]) == (412, "precondition_failed")
     deleted = await client.delete(path, headers={"If-Match": read.headers["etag"]})
     assert deleted.status_code == 204
+    auditor = await api.client(Role.AUDITOR)
+    history = (await auditor.get(f"{path}/history")).json()["events"]
+    assert [event["type"] for event in history] == ["library.uploaded.v1", "library.deleted.v1"]
     for method, address in (("GET", path), ("DELETE", path), ("GET", f"{path}/download")):
         gone = await client.request(method, address)
         assert (gone.status_code, gone.json()["code"]) == (404, "library_not_found")
