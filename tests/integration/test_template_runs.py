@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import polars as pl
 import pytest
-from support.kernels import code, recorded
+from support.kernels import Recorded, code, recorded
 
 from mindzie_sdk import sample_event_log
 from nbledger_infrastructure import templates
@@ -22,6 +22,7 @@ RESULTS = {
     "prediction": {"enriched_dataset": 1, "metric": 3, "model": 1},
     "process_mining_starter": {"enriched_dataset": 1, "metric": 2, "model": 1},
 }
+IDENTIFIER = "880e8400-e29b-41d4-a716-446655440000"
 XES = {
     "case_id": "case:concept:name",
     "activity": "concept:name",
@@ -57,9 +58,9 @@ async def test_it_runs_green_and_hands_results_back(name: str, tmp_path: Path) -
 async def test_the_starter_works_on_what_it_is_given(tmp_path: Path) -> None:
     """Another log, with XES's names for its columns, and parameters that leave little."""
     log = sample_event_log(cases=60).rename(columns=XES)
+    log["case:concept:name"] = log["case:concept:name"].str.removeprefix("case-").astype(int)
     file = tmp_path / "log.parquet"
     pl.DataFrame({name: log[name].to_list() for name in log.columns}).write_parquet(file)
-    identifier = "880e8400-e29b-41d4-a716-446655440000"
     held = {
         "path": str(file),
         "name": "loans",
@@ -67,27 +68,54 @@ async def test_the_starter_works_on_what_it_is_given(tmp_path: Path) -> None:
         "rowCount": len(log),
         "columns": [{"name": name, "type": "other"} for name in log.columns],
     }
+    run = await starter(
+        tmp_path, "analysis_period = '2024-01'; include_weekends = False", {IDENTIFIER: held}
+    )
+    assert set(run.statuses) == {CellStatus.SUCCESS}
+    times = log["time:timestamp"]
+    seen = (times.dt.month == 1) & (times.dt.day_of_week < 5)
+    assert f"{seen.sum():,} events of" in run.text(2)
+    results = handed_back(tmp_path)
+    (enriched,) = [each for each in results if each["kind"] == "enriched_dataset"]
+    attributes = enriched["attributes"]
+    assert attributes["recordCount"] == len(log)
+    assert attributes["newColumns"] == ["customer_segment", "journey_score", "anomaly_flag"]
+    assert attributes["sourceVersion"] == 3
+    (model,) = [each for each in results if each["kind"] == "model"]
+    assert model["attributes"]["features"] == ["weekday", "hour", "first_wait_hours", "amount"]
+
+
+async def test_the_starter_says_of_everything_that_it_is_made_up(tmp_path: Path) -> None:
+    """Samples of the API bind what no service holds, and expect the run to go well."""
+    run = await starter(tmp_path, "sample_cases = 60", {})
+    assert set(run.statuses) == {CellStatus.SUCCESS}
+    assert [run.outputs(index) for index in (0, 1)] == [[], []]
+    shown = run.outputs(2)[0]["data"]["text/html"]
+    assert "Nothing here tells of your data" in shown
+    assert IDENTIFIER in shown
+    results = handed_back(tmp_path)
+    assert Counter(each["kind"] for each in results) == RESULTS["process_mining_starter"]
+    assert all(each["name"].endswith(" (made up)") for each in results)
+
+
+async def starter(working_dir: Path, setting: str, datasets: dict[str, Any]) -> Recorded:
+    """A run of the starter that is bound to a dataset; ``setting`` stands after its parameters."""
     context = {
         "executionId": "e",
         "notebookId": "n",
-        "datasetBinding": identifier,
+        "datasetBinding": IDENTIFIER,
         "parameters": {},
-        "datasets": {identifier: held},
+        "datasets": datasets,
     }
     sources = [
         cell.source
         for cell in templates.load("process_mining_starter").cells
         if cell.cell_type == "code"
     ]
-    sources.insert(1, "analysis_period = '1999-01'; include_weekends = False")
-    run = await recorded(tmp_path, *sources, context=msgspec.json.encode(context), timeout=110.0)
-    assert set(run.statuses) == {CellStatus.SUCCESS}
-    assert "No event lies in the period" in run.text(2)
-    (enriched,) = [each for each in handed_back(tmp_path) if each["kind"] == "enriched_dataset"]
-    attributes = enriched["attributes"]
-    assert attributes["recordCount"] == len(log)
-    assert attributes["newColumns"] == ["customer_segment", "journey_score", "anomaly_flag"]
-    assert attributes["sourceVersion"] == 3
+    sources.insert(1, setting)
+    return await recorded(
+        working_dir, *sources, context=msgspec.json.encode(context), timeout=110.0
+    )
 
 
 def handed_back(folder: Path) -> list[dict[str, Any]]:
