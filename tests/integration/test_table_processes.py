@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import polars as pl
+import psutil
 import pytest
 
 from nbledger_workers import datasets
-from nbledger_workers.datasets import InvalidTableError
+from nbledger_workers.datasets import InvalidTableError, TableReader
 
 
 @pytest.mark.parametrize(
@@ -26,8 +27,38 @@ async def test_columns_that_no_upload_may_have_are_no_dataset(
 ) -> None:
     path = tmp_path / "table.parquet"
     pl.DataFrame({name: [1] for name in names}).write_parquet(path)
-    with pytest.raises(InvalidTableError, match=reason):
-        await datasets.read_table(path, "parquet", tmp_path)
+    reader = TableReader()
+    try:
+        with pytest.raises(InvalidTableError, match=reason):
+            await reader.read(path, "parquet", tmp_path)
+    finally:
+        await reader.close()
+
+
+async def test_a_table_that_ends_its_reader_costs_the_next_one_nothing(tmp_path: Path) -> None:
+    bad, good = tmp_path / "bad.parquet", tmp_path / "good.parquet"
+    bad.write_bytes(b"PAR1 and nothing")
+    pl.DataFrame({"a": [1, 2]}).write_parquet(good)
+    reader = TableReader()
+    try:
+        with pytest.raises(InvalidTableError, match="cannot be read as a table"):
+            await reader.read(bad, "parquet", tmp_path)
+        before = _child("table_facts")
+        assert (await reader.read(good, "parquet", tmp_path)).rows == 2
+        assert _child("table_facts") == before, "one process for all"
+        before.kill()
+        with pytest.raises(InvalidTableError):
+            await reader.read(good, "parquet", tmp_path)
+        assert (await reader.read(good, "parquet", tmp_path)).rows == 2
+        last = _child("table_facts")
+    finally:
+        await reader.close()
+    assert not last.is_running()
+
+
+def _child(name: str) -> psutil.Process:
+    (found,) = [child for child in psutil.Process().children() if name in " ".join(child.cmdline())]
+    return found
 
 
 async def test_a_small_file_does_not_become_a_huge_one(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 import pytest
 from support.browser import CHROMIUM, needs_browser
-from support.executions import Stage, make_settings, stage
+from support.executions import Stage, eventually, make_settings, stage
 
 from nbledger_domain.execution import Execution, ExecutionStatus, OutputOptions
 from nbledger_infrastructure import repository
@@ -41,6 +41,14 @@ async def reports(
             content = await artifacts.get(scope, event.content.digest)
             found[event.attributes["format"]] = (event, content)
     return found
+
+
+async def warnings(scene: Stage, execution_id: UUID) -> list[str]:
+    return [
+        msgspec.json.decode(recorded.data or b"")["warning"]
+        for recorded in await scene.history(execution_id)
+        if recorded.type == Execution.Warned.TYPE
+    ]
 
 
 async def test_a_report_tells_where_it_comes_from_and_hides_code(scene: Stage) -> None:
@@ -89,12 +97,64 @@ async def test_a_browser_that_fails_costs_the_pdf_and_not_the_run(scene: Stage) 
         execution = await scene.until(execution_id, seconds=90)
     assert execution.status is ExecutionStatus.COMPLETED
     assert list(await reports(scene, execution_id)) == ["html"]
-    warned = [
-        msgspec.json.decode(recorded.data or b"")["warning"]
-        for recorded in await scene.history(execution_id)
-        if recorded.type == Execution.Warned.TYPE
+    (told,) = await warnings(scene, execution_id)
+    assert told.startswith("The report could not be made as PDF: the browser ended with status 1")
+
+
+async def test_cells_are_told_before_a_report_and_a_cancel_stops_it(
+    scene: Stage, tmp_path: Path
+) -> None:
+    begun = tmp_path / "begun"
+    hanging = tmp_path / "browser"
+    hanging.write_text(f"#!/bin/sh\ntouch {begun}\nexec sleep 600\n")
+    hanging.chmod(0o755)
+    execution_id = await scene.request(
+        "1", timeout=600.0, output_options=OutputOptions(generate_report=True)
+    )
+    async with scene.worker(report_browser=str(hanging)):
+        await scene.command(execution_id)
+        await eventually(begun.exists)
+        recorded = {event.type for event in await scene.history(execution_id)}
+        assert Execution.CellExecuted.TYPE in recorded
+        assert Execution.Completed.TYPE not in recorded
+        await scene.cancel(execution_id)
+        execution = await scene.until(execution_id, seconds=10)
+    # All of its cells have run.
+    assert execution.status is ExecutionStatus.COMPLETED
+    assert list(await reports(scene, execution_id)) == ["html"]
+    assert await warnings(scene, execution_id) == [
+        "The report is not whole: the run was cancelled while it was made."
     ]
-    assert warned == ["The report could not be made as PDF."]
+
+
+@needs_browser
+async def test_a_long_line_does_not_hold_the_browser_up() -> None:
+    outputs = [
+        {"output_type": "stream", "name": "stdout", "text": "x" * 2_000_000},
+        {"output_type": "display_data", "metadata": {}, "data": {"text/plain": ["y" * 900_000]}},
+    ]
+    page = render(
+        json.dumps(
+            {
+                "cells": [
+                    {
+                        "cell_type": "code",
+                        "id": "a",
+                        "execution_count": 1,
+                        "metadata": {},
+                        "outputs": outputs,
+                        "source": "1",
+                    }
+                ],
+                "metadata": {},
+                "nbformat": 4,
+                "nbformat_minor": 5,
+            }
+        )
+    )
+    assert page.count("x" * 1000) == 2_000
+    assert CHROMIUM is not None
+    assert (await browser.print_pdf(CHROMIUM, page.encode())).startswith(b"%PDF")
 
 
 @needs_browser

@@ -15,7 +15,7 @@ from typing import Final
 from nbledger_workers.kernel.pair import python_environment
 
 _PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-_PRINT_SECONDS: Final = 60.0
+_PRINT_SECONDS: Final = 30.0
 _END_SECONDS: Final = 5.0
 _OPTIONS: Final = (
     "--headless=new",

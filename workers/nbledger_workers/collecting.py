@@ -27,7 +27,7 @@ from nbledger_infrastructure.datasets import head as dataset_version
 from nbledger_infrastructure.event_store import EventStore
 from nbledger_workers import datasets, results, run_folder
 from nbledger_workers.claims import Claim
-from nbledger_workers.datasets import InvalidTableError
+from nbledger_workers.datasets import InvalidTableError, TableReader
 from nbledger_workers.kernel.environment import outputs_folder, results_folder
 from nbledger_workers.results import EnrichedDataset, InvalidResultError, Metric, ResultFile
 from nbledger_workers.run_folder import Copied, Mark, RefusedError
@@ -93,6 +93,11 @@ class Collector:
         self._metrics: set[str] = set()
         self._warned = 0
         self._ends: list[tuple[int, str]] = []
+        self._tables = TableReader()
+
+    async def close(self) -> None:
+        """End what it has started."""
+        await self._tables.close()
 
     def cell_ended(self, cell_id: str, at: dt.datetime) -> None:
         """What was handed back until then, and after the cell before it, is this cell's."""
@@ -314,7 +319,7 @@ class Collector:
         :class:`InvalidTableError`.
         """
         told = result.attributes
-        table = await datasets.read_table(path, form, path.parent)
+        table = await self._tables.read(path, form, path.parent)
         stream = self._claim.stream
         before = None
         if told.source_dataset_id is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +33,8 @@ _MOST_NAMED: Final = 100
 """Datasets that the parameters of one run may name."""
 
 _READ_SECONDS: Final = 600.0
+_MOST_FACTS_BYTES: Final = 64 * 1024 * 1024
+"""What may be told of a table: of 5,000 columns, names of 1,000 characters."""
 
 
 class InvalidTableError(Exception):
@@ -50,39 +53,65 @@ def named(binding: str | None, parameters: dict[str, Any]) -> dict[str, UUID]:
     return found
 
 
-async def read_table(path: Path, kind: Literal["parquet", "csv"], folder: Path) -> Table:
-    """What a notebook handed back, as a Parquet file: itself, or one made in ``folder``.
+class TableReader:
+    """Reads tables of a notebook's making, in a process of its own: nobody vouches for them.
 
-    Raises :class:`InvalidTableError`.
+    The process starts with the first table, and anew after one that has ended it. One caller at a
+    time.
     """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "nbledger_workers.table_facts",
-        str(path),
-        kind,
-        str(folder),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=python_environment(),
-    )
-    try:
-        async with asyncio.timeout(_READ_SECONDS):
-            told, errors = await process.communicate()
-    except TimeoutError:
-        raise InvalidTableError("it takes too long to read") from None
-    finally:
-        if process.returncode is None:
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def read(self, path: Path, kind: Literal["parquet", "csv"], folder: Path) -> Table:
+        """What a notebook handed back, as a Parquet file: itself, or one made in ``folder``.
+
+        Raises :class:`InvalidTableError`.
+        """
+        process = self._process
+        if process is None:
+            process = self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                "-m",
+                "nbledger_workers.table_facts",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                limit=_MOST_FACTS_BYTES,
+                env=python_environment(),
+            )
+        assert process.stdin is not None  # noqa: S101 - asked for above
+        assert process.stdout is not None  # noqa: S101
+        answer = b""
+        try:
+            process.stdin.write(msgspec.json.encode([str(path), kind, str(folder)]) + b"\n")
+            async with asyncio.timeout(_READ_SECONDS):
+                await process.stdin.drain()
+                answer = await process.stdout.readline()
+        except TimeoutError:
+            raise InvalidTableError("it takes too long to read") from None
+        except (ConnectionError, ValueError) as error:
+            raise InvalidTableError(f"it could not be read ({type(error).__name__})") from error
+        finally:
+            if not answer.endswith(b"\n"):
+                await self.close()
+        if not answer:
+            raise InvalidTableError(f"reading it ended the process ({process.returncode})")
+        told = msgspec.json.decode(answer, type=Table | str)
+        if isinstance(told, str):
+            raise InvalidTableError(told)
+        return told
+
+    async def close(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
             process.kill()
-            await process.communicate()
-    if process.returncode:
-        lines = errors.decode("utf-8", "replace").strip().splitlines()
-        raise InvalidTableError(lines[-1][:300] if lines else f"status {process.returncode}")
-    try:
-        return msgspec.json.decode(told, type=Table)
-    except msgspec.DecodeError as error:
-        raise InvalidTableError(str(error)) from error
+        # Reads what is left in the pipes, so that they are closed as well.
+        await asyncio.shield(process.communicate())
 
 
 async def write_csv(source: Path, target: Path) -> bool:

@@ -5,6 +5,7 @@ label and text, and whether the code of cells is hidden (`hideCode`).
 """
 
 import html
+import re
 import sys
 from typing import Any, Final
 
@@ -29,7 +30,8 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 62rem;
   overflow-x: auto; }
 .output_stderr { background: #fff4e5; }
 .output_error { background: #fdecec; border-radius: 4px; padding: .5rem .8rem; overflow-x: auto; }
-pre { margin: 0; font: 13px/1.45 ui-monospace, monospace; white-space: pre-wrap; }
+pre { margin: 0; font: 13px/1.45 ui-monospace, monospace; white-space: pre-wrap;
+  overflow-wrap: anywhere; }
 img, svg { max-width: 100%; height: auto; }
 table { border-collapse: collapse; font-size: 13px; }
 th, td { padding: .25rem .6rem; border: 1px solid #dbe1e8; text-align: right; }
@@ -42,6 +44,9 @@ th, td { padding: .25rem .6rem; border: 1px solid #dbe1e8; text-align: right; }
 .ansi-blue-fg, .ansi-blue-intense-fg, .ansi-cyan-fg { color: #1b5fae; }
 .ansi-bold { font-weight: 600; }
 """
+
+# A browser takes minutes to break one line of millions.
+_LONG_LINE: Final = re.compile(r"[^\n]{10000}(?=[^\n])")
 
 _PAGE: Final = """<!DOCTYPE html>
 <html lang="en">
@@ -67,6 +72,7 @@ def render(document: str) -> str:
     """The page of a notebook; its title is the notebook's ``metadata.title``."""
     notebook = nbformat.v4.reads(document)  # type: ignore[no-untyped-call]
     told: dict[str, Any] = notebook.metadata.get("report", {})
+    _break_lines(notebook)
     hide_code = bool(told.get("hideCode", False))
     exporter = HTMLExporter(  # type: ignore[no-untyped-call]
         template_name="basic",
@@ -86,6 +92,14 @@ def render(document: str) -> str:
         parameters=_table("Parameters", told.get("parameters", [])),
         body=without_references(body),
     )
+
+
+def _break_lines(notebook: Any) -> None:
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            for holder, key in ((output, "text"), (output.get("data", {}), "text/plain")):
+                if isinstance(holder.get(key), str):
+                    holder[key] = _LONG_LINE.sub(r"\g<0>\n", holder[key])
 
 
 def _table(caption: str, rows: list[list[str]]) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from enum import Enum
 from functools import partial
@@ -52,6 +52,8 @@ _LEASE_AGAIN_SECONDS: Final = 0.2
 _LEAST_SECONDS: Final = 0.1
 _COLLECT_SECONDS: Final = 60.0
 """For how long beyond the run's own time, or a cancel, it is collected what a notebook leaves."""
+_NOT_ALL_KEPT: Final = "Not all that the notebook has left is kept: {why} while it was collected."
+_NOT_ALL_REPORTED: Final = "The report is not whole: {why} while it was made."
 _UNLIMITED_MB: Final = 1_000_000
 _UNLIMITED_COUNT: Final = 1_000_000_000
 _SOON_SECONDS: Final = 0.02
@@ -278,6 +280,7 @@ class Run:
             try:
                 if self._kernel is not None:
                     await self._kernel.close()
+                await self._collector.close()
             finally:
                 self._provision.release()
 
@@ -389,11 +392,11 @@ class Run:
             self._cells_over = True
             if finished.outcome is Outcome.COMPLETED:
                 steps += translator.skipped()
-            steps += await self._collect(finished, context)
+            steps = await self._with(steps, self._collect(finished, context))
             if rendering is not None:
                 renderer = await rendering
             if page is not None and renderer is not None and finished.outcome in _REPORTED:
-                steps += await self._report(renderer, page, context.bound)
+                steps = await self._with(steps, self._report(renderer, page, context.bound))
         finally:
             for task in (running, writing):
                 task.cancel()
@@ -467,8 +470,24 @@ class Run:
         if folder is None or collector is None:
             return []
         return await self._in_time(
-            partial(collector.handed_back, folder, all_over=False), collector
+            partial(collector.handed_back, folder, all_over=False), _NOT_ALL_KEPT
         )
+
+    async def _with(self, steps: list[Step], more: Coroutine[None, None, list[Step]]) -> list[Step]:
+        """These steps and more of them, which may be recorded together with the end of the run.
+
+        Where it takes its time to come by them, these are recorded before.
+        """
+        coming = asyncio.create_task(more)
+        try:
+            await asyncio.wait({coming}, timeout=_SOON_SECONDS)
+            if steps and not coming.done():
+                await self._recorder.record(_all_of(steps))
+                steps = []
+            return steps + await coming
+        finally:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
 
     async def _collect(self, finished: RunFinished, context: RunContext) -> list[Step]:
         """What the notebook has left."""
@@ -488,12 +507,16 @@ class Run:
             await collector.handed_back(folder, steps, all_over=True)
             await collector.left_behind(folder, steps)
 
-        return steps + await self._in_time(collect, collector)
+        return steps + await self._in_time(collect, _NOT_ALL_KEPT)
 
     async def _in_time(
-        self, collect: Callable[[list[Step]], Awaitable[None]], collector: Collector
+        self, collect: Callable[[list[Step]], Awaitable[None]], warning: str
     ) -> list[Step]:
-        """What is collected before time is up or the run is cancelled; then no more ever."""
+        """What is collected before time is up or the run is cancelled; then no more ever.
+
+        Where something is missing therefore, the run warns of it.
+        """
+        assert self._collector is not None  # noqa: S101 - there since the run began
         steps: list[Step] = []
         if not self._collects:
             return steps
@@ -505,9 +528,7 @@ class Run:
         except TimeoutError:
             self._collects = False
             why = "the run was cancelled" if self._cancelled else "it took too long"
-            steps += collector.warning(
-                f"Not all that the notebook has left is kept: {why} while it was collected."
-            )
+            steps += self._collector.warning(warning.format(why=why))
         finally:
             self._collecting = None
         return steps
@@ -516,25 +537,31 @@ class Run:
         self, renderer: report.Renderer, page: report.Page, bound: DatasetHead | None
     ) -> list[Step]:
         """Render and store the report; a failure costs the report and not the run."""
-        assert self._collector is not None  # noqa: S101 - there since the run began
         if bound is not None:
             page.dataset = f"{bound.name}, version {bound.version} ({bound.dataset_id})"
+        return await self._in_time(partial(self._make_report, renderer, page), _NOT_ALL_REPORTED)
+
+    async def _make_report(
+        self, renderer: report.Renderer, page: report.Page, steps: list[Step]
+    ) -> None:
+        assert self._collector is not None  # noqa: S101 - there since the run began
         try:
             content = await renderer.render(page)
         except Exception as error:  # noqa: BLE001 - a report is an extra, whatever went wrong
             log.warning("report not made", error=repr(error))
-            return self._collector.warning("The report could not be made.")
-        steps = [await self._keep_report(page, "html", content)]
+            steps += self._collector.warning("The report could not be made.")
+            return
+        steps.append(await self._keep_report(page, "html", content))
         program = browser.find(self._services.settings.worker.report_browser)
-        if program is not None:
-            try:
-                printed = await browser.print_pdf(program, content)
-            except (browser.PrintError, OSError) as error:
-                log.warning("report not printed", error=str(error))
-                steps += self._collector.warning("The report could not be made as PDF.")
-            else:
-                steps.append(await self._keep_report(page, "pdf", printed))
-        return steps
+        if program is None:
+            return
+        try:
+            printed = await browser.print_pdf(program, content)
+        except (browser.PrintError, OSError) as error:
+            log.warning("report not printed", error=str(error))
+            steps += self._collector.warning(f"The report could not be made as PDF: {error}.")
+        else:
+            steps.append(await self._keep_report(page, "pdf", printed))
 
     async def _keep_report(
         self, page: report.Page, form: Literal["html", "pdf"], content: bytes

@@ -1,7 +1,8 @@
-"""Reads the table that a notebook handed back, in a process of its own: nobody vouches for it.
+"""Reads tables that a notebook handed back, in a process of its own: nobody vouches for them.
 
-Arguments: the file, its format (parquet or csv), and a folder for the Parquet file that is made
-of CSV. Tells of the Parquet file as JSON on stdout, or why there is none on stderr.
+Each line on stdin is a JSON list: the file, its format (parquet or csv), and a folder for the
+Parquet file that is made of CSV. Each is answered with a line on stdout: the Parquet file and what
+is in it as JSON, or a text that says why there is none.
 """
 
 import asyncio
@@ -51,10 +52,17 @@ def _check(names: list[str]) -> None:
         raise UnfitColumnsError("a column has a name that cannot be stored")
 
 
+def _told(path: str, kind: str, folder: str) -> Table | str:
+    try:
+        return read(Path(path), kind, Path(folder))
+    except MemoryError:
+        return "it takes too much memory to read"
+    except (InvalidCsvError, UnfitColumnsError, pl.exceptions.PolarsError, OSError) as error:
+        return f"it cannot be read as a table: {str(error).partition(chr(10))[0]}"[:300]
+
+
 if __name__ == "__main__":
     table_limits.hold()
-    try:
-        table = read(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
-    except (InvalidCsvError, UnfitColumnsError, pl.exceptions.PolarsError, OSError) as error:
-        sys.exit(f"it cannot be read as a table: {str(error).partition(chr(10))[0]}")
-    sys.stdout.buffer.write(msgspec.json.encode(table))
+    for line in sys.stdin.buffer:
+        sys.stdout.buffer.write(msgspec.json.encode(_told(*msgspec.json.decode(line))) + b"\n")
+        sys.stdout.buffer.flush()
