@@ -197,9 +197,15 @@ async def test_where_nothing_is_provided_there_are_warnings(
     scene: Stage, wheels: Path, provided: Environments, tmp_path: Path
 ) -> None:
     execution_id = await scene.request(
-        "1", environment=Environment(packages=["tinyone", "pandas"], custom_libraries=["ml_models"])
+        "1",
+        environment=Environment(
+            packages=["tinyone", "pandas"], custom_libraries=["ml_models", "Our-Rules"]
+        ),
     )
-    off = Environments(provisioning=False, folder=provided.folder)
+    folder = tmp_path / "operators"
+    folder.mkdir()
+    (folder / "our_rules.py").write_text("")
+    off = Environments(provisioning=False, folder=provided.folder, library_folder=str(folder))
     async with scene.worker(environments=off):
         await scene.command(execution_id)
         assert (await scene.until(execution_id)).status is ExecutionStatus.COMPLETED
@@ -207,6 +213,7 @@ async def test_where_nothing_is_provided_there_are_warnings(
     assert [each.warning for each in events if isinstance(each, Execution.Warned)] == [
         "customLibraries: no library 'ml_models' is known here",
         "packages: the kernel does not have 'tinyone', and nothing is provided here",
+        "customLibraries: 'Our-Rules' is not installed, and nothing is provided here",
     ]
     assert not (tmp_path / "cache").exists()
 

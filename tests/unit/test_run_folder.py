@@ -68,6 +68,12 @@ def test_names_match_and_are_bounded(folder: int, tmp_path: Path) -> None:
     assert len(found) <= 2
 
 
+def test_a_link_is_told_to_be_one(folder: int, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(RefusedError, match="it is a link"):
+        run_folder.copy(folder, "link", tmp_path / "copy", limit=10, stop=threading.Event())
+
+
 def test_a_copy_stops_when_asked_to(folder: int, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     stop = threading.Event()

@@ -113,8 +113,9 @@ class Provider:
             for each in packages
         ]
         warnings += [
-            f"customLibraries: {each!r} is not installed, and nothing is provided here"
-            for each in (*(path.name for path in libraries), *(each.file_name for each in wheels))
+            f"customLibraries: {name!r} is not installed, and nothing is provided here"
+            for name in names
+            if name in uploaded or self._libraries.find(name) is not None
         ]
         return Needs(warnings=warnings)
 

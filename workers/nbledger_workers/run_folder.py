@@ -6,6 +6,7 @@ folder's descriptor downwards, component by component, and copied before it is u
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
@@ -160,6 +161,9 @@ def _file(folder: int, path: str, limit: int) -> Iterator[int]:
     try:
         descriptor = _open(folder, path, _FILE)
     except OSError as error:
+        # So the system says that a link was not to be followed.
+        if error.errno == errno.ELOOP:
+            raise RefusedError("it is a link") from error
         raise RefusedError(f"it cannot be opened ({error.strerror})") from error
     try:
         found = os.fstat(descriptor)
