@@ -59,7 +59,7 @@ def encode(event: DomainEvent) -> bytes:
     payload = {
         wire: getattr(event, name)
         for name, wire in zip(event.__struct_fields__, event.__struct_encode_fields__, strict=True)
-        if name not in _ENVELOPE
+        if name not in _ENVELOPE and getattr(event, name) is not msgspec.UNSET
     }
     return msgspec.json.encode(payload)
 

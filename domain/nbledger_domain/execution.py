@@ -305,11 +305,15 @@ class Execution(BaseAggregate[UUID]):
         attributes: dict[str, Any]
 
     class MetricsLogged(Event, frozen=True, kw_only=True):
-        """The notebook told figures by name; of figures with one name the last one holds."""
+        """The notebook told figures by name; of figures with one name the last one holds.
+
+        ``cell_id`` is the cell that told them, where that is known.
+        """
 
         TYPE: ClassVar[str] = "execution.metrics-logged.v1"
         epoch: int
         metrics: dict[str, float]
+        cell_id: str | UnsetType = UNSET
 
     class CancelRequested(Event, frozen=True, kw_only=True):
         """Somebody asked for the run to stop."""
@@ -624,10 +628,18 @@ class Execution(BaseAggregate[UUID]):
             attributes=attributes,
         )
 
-    def log_metrics(self, epoch: int, metrics: dict[str, float], *, at: datetime) -> None:
-        """Record figures that the notebook told."""
+    def log_metrics(
+        self, epoch: int, metrics: dict[str, float], *, cell_id: str | None = None, at: datetime
+    ) -> None:
+        """Record figures that the notebook told, in this cell if it is known."""
         self._must_hold(epoch)
-        self.trigger_event(self.MetricsLogged, timestamp=at, epoch=epoch, metrics=metrics)
+        self.trigger_event(
+            self.MetricsLogged,
+            timestamp=at,
+            epoch=epoch,
+            metrics=metrics,
+            cell_id=UNSET if cell_id is None else cell_id,
+        )
 
     def request_cancel(
         self,

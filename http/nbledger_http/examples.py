@@ -257,6 +257,14 @@ EXECUTION: dict[str, Any] = {
         "enrichedData": {
             "recordCount": 15420,
             "newColumns": ["customer_segment", "journey_score", "anomaly_flag"],
+            "datasets": [
+                {
+                    "name": "customer_journey_enhanced",
+                    "datasetId": "880e8400-e29b-41d4-a716-446655440000",
+                    "recordCount": 15420,
+                    "newColumns": ["customer_segment", "journey_score", "anomaly_flag"],
+                },
+            ],
         },
     },
     "resources": {
@@ -549,8 +557,8 @@ DATASET: dict[str, Any] = {
                 "executionId": _EXECUTION_ID,
                 "notebookId": _NOTEBOOK_ID,
                 "notebookVersion": "1.3.2",
-                "fromDatasetId": _DATASET_ID,
-                "fromVersion": 1,
+                "sourceDatasetId": _DATASET_ID,
+                "sourceVersion": 1,
             },
             "dateCreated": "2024-01-20T10:47:00.000Z",
             "createdBy": "user123",
@@ -569,6 +577,7 @@ NEW_DATASET: dict[str, Any] = {
     "versions": [_DATASET_VERSION],
     "dateModified": "2024-01-15T10:30:00.000Z",
     "parsing": {"encoding": "utf-8", "delimiter": ","},
+    "warnings": [],
 }
 
 DATASET_LIST: dict[str, Any] = {

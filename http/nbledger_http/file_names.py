@@ -4,11 +4,23 @@ import functools
 import mimetypes
 import re
 import unicodedata
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from nbledger_domain.execution import Representation
 
-_UNSAFE = re.compile(r"[^\w.-]+")
+MAX_BYTES = 240
+"""Of a name in UTF-8; file systems take 255, and some of ours get a few letters more."""
+
+_MAX_ENDING = 16
+# What is a path or a pattern on one system or another, and what cannot be seen: directions of
+# writing, for one, that make one ending look like another.
+_UNSAFE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\"*/:<>?\\|\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"
+    r"\ud800-\udfff\ufffe\uffff]+"
+)
+_DEVICE = re.compile(r"\A(con|prn|aux|nul|com\d|lpt\d)(?=\.|\Z)", re.ASCII | re.IGNORECASE)
+_ENDING = re.compile(r"(?<=[^.])(?:\.tar|\.error)?\.[^. ]+\Z")
 _EXTENSIONS = {
     "text/plain": ".txt",
     "text/html": ".html",
@@ -24,21 +36,30 @@ _EXTENSIONS = {
 
 
 def safe_file_name(name: str, *, default: str = "file") -> str:
-    """``name`` with nothing in it that means something to a path or a header.
+    """``name`` with nothing in it that no system takes, or that means something to a header.
 
-    Letters of any script stay, and an ending does, however long the name.
+    Letters of any script stay, as do blanks and the dot before a hidden file; and an ending does,
+    however long the name.
     """
-    safe = _UNSAFE.sub("-", unicodedata.normalize("NFC", name)).strip(".-")
-    stem, dot, ending = safe.rpartition(".")
-    if len(safe) > _MAX and dot and len(ending) <= _MAX_ENDING:
-        return f"{stem[: _MAX - len(ending) - 1]}.{ending}"
-    return safe[:_MAX] or default
+    safe = _UNSAFE.sub("-", unicodedata.normalize("NFC", name)).lstrip(" ").rstrip(". ")
+    safe = _DEVICE.sub(r"\1-", safe)
+    if len(safe.encode()) > MAX_BYTES:
+        stem, ending = _parts(safe)
+        if len(ending.encode()) > _MAX_ENDING:
+            stem, ending = safe, ""
+        safe = _cut(stem, MAX_BYTES - len(ending.encode())).rstrip(". ") + ending
+    return safe if safe.strip("-") else default
 
 
-_MAX = 80
-"""Characters; as bytes of a file name they may be three times as many."""
+def _parts(name: str) -> tuple[str, str]:
+    """What comes before the ending, and the ending with its dot; a dot in front begins none."""
+    found = _ENDING.search(name)
+    return (name, "") if found is None else (name[: found.start()], found[0])
 
-_MAX_ENDING = 12
+
+def _cut(text: str, size: int) -> str:
+    """As many characters from the start as ``size`` bytes hold."""
+    return text.encode()[:size].decode("utf-8", "ignore")
 
 
 def output_file_name(cell_id: str, index: int, suffix: str, form: Representation) -> str:
@@ -60,19 +81,32 @@ def _extension(content_type: str) -> str:
 def content_disposition(file_name: str, *, inline: bool = False) -> str:
     """The header that names a file (RFC 6266); ``file_name`` is safe already."""
     kind = "inline" if inline else "attachment"
-    if file_name.isascii():
+    # Some browsers decode what looks quoted.
+    if file_name.isascii() and "%" not in file_name:
         return f'{kind}; filename="{file_name}"'
     plain = unicodedata.normalize("NFKD", file_name).encode("ascii", "ignore").decode()
+    if _parts(file_name)[1] and not _parts(plain)[1]:
+        plain = f"file{plain}"
     return f"{kind}; filename=\"{safe_file_name(plain)}\"; filename*=UTF-8''{quote(file_name)}"
 
 
-def unique_name(name: str, taken: set[str]) -> str:
-    """``name``, or with a number before its ending one that is not ``taken``; it is then."""
+def unique_names(names: Sequence[tuple[str, bool]], taken: set[str]) -> list[str]:
+    """The names, those with a number before their ending that are ``taken``; they are then.
+
+    With each goes whether it is what the file is really called: such a name goes before others.
+    """
+    found = dict.fromkeys(range(len(names)), "")
+    for place in sorted(found, key=lambda place: not names[place][1]):
+        found[place] = _unique_name(names[place][0], taken)
+    return list(found.values())
+
+
+def _unique_name(name: str, taken: set[str]) -> str:
     folder, slash, last = name.rpartition("/")
-    stem, dot, ending = last.partition(".")
+    stem, ending = _parts(last)
     number = 1
     while name.casefold() in taken:
         number += 1
-        name = f"{folder}{slash}{stem}-{number}{dot}{ending}"
+        name = f"{folder}{slash}{stem}-{number}{ending}"
     taken.add(name.casefold())
     return name

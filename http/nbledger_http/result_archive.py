@@ -11,7 +11,7 @@ import msgspec
 
 from nbledger_http import archives
 from nbledger_http.archives import Entry, worth_compressing
-from nbledger_http.file_names import output_file_name, safe_file_name, unique_name
+from nbledger_http.file_names import output_file_name, safe_file_name, unique_names
 from nbledger_http.result_selection import Place, alternatives
 from nbledger_infrastructure.artifacts import ArtifactMissingError, ArtifactStore, Scope
 from nbledger_projections.execution_results import Artifact, ResultsView
@@ -58,12 +58,9 @@ def listed(
 ) -> list[ManifestFile]:
     """The files of the results that were chosen, each with a name of its own."""
     suffix = view.execution_id.hex[-8:]
-    taken = {MANIFEST}
     files = [
         ManifestFile(
-            path=unique_name(
-                f"outputs/{output_file_name(place.cell_id, place.number, suffix, form)}", taken
-            ),
+            path=f"outputs/{output_file_name(place.cell_id, place.number, suffix, form)}",
             kind="output",
             content_type=form.content_type,
             size=form.size,
@@ -76,12 +73,11 @@ def listed(
         for form in place.output.representations
     ]
     for artifact in artifacts:
-        folder = _FOLDERS[artifact.kind]
         main = (artifact.content, artifact.file_name, None)
         others = [(each.content, each.file_name, each.role) for each in alternatives(artifact)]
         files += [
             ManifestFile(
-                path=unique_name(f"{folder}/{_path(artifact, file_name)}", taken),
+                path=f"{_FOLDERS[artifact.kind]}/{_path(artifact, file_name)}",
                 kind=artifact.kind,
                 content_type=content.content_type,
                 size=content.size,
@@ -93,14 +89,21 @@ def listed(
             )
             for content, file_name, role in (main, *others)
         ]
+    wanted = [(_safe_path(file.path), file.path) for file in files]
+    names = unique_names([(safe, safe == path) for safe, path in wanted], {MANIFEST})
+    for file, name in zip(files, names, strict=True):
+        file.path = name
     return files
 
 
 def _path(artifact: Artifact, file_name: str) -> str:
     """Where a file lies: as it did in the notebook's folder, if it was there."""
     path = artifact.attributes.get("path")
-    parts = path.split("/") if isinstance(path, str) else [file_name]
-    return "/".join(safe_file_name(part) for part in parts)
+    return path if isinstance(path, str) else file_name.replace("/", "-")
+
+
+def _safe_path(path: str) -> str:
+    return "/".join(safe_file_name(part) for part in path.split("/"))
 
 
 def stream(
@@ -109,6 +112,7 @@ def stream(
     view: ResultsView,
     files: list[ManifestFile],
     *,
+    metrics: dict[str, float],
     notebook: Callable[[], Awaitable[bytes]],
     notebook_name: str,
 ) -> AsyncGenerator[bytes]:
@@ -135,12 +139,14 @@ def stream(
             sha256=await asyncio.to_thread(_sha256, content),
         )
         yield Entry(notebook_name, _once(content))
-        yield Entry(MANIFEST, _once(_manifest(scope, view, [told, *files])))
+        yield Entry(MANIFEST, _once(_manifest(scope, view, metrics, [told, *files])))
 
     return archives.zip_stream(entries(), at=view.modified_at)
 
 
-def _manifest(scope: Scope, view: ResultsView, files: list[ManifestFile]) -> bytes:
+def _manifest(
+    scope: Scope, view: ResultsView, metrics: dict[str, float], files: list[ManifestFile]
+) -> bytes:
     manifest = Manifest(
         tenant_id=scope.tenant_id,
         project_id=scope.project_id,
@@ -149,7 +155,7 @@ def _manifest(scope: Scope, view: ResultsView, files: list[ManifestFile]) -> byt
         execution_id=view.execution_id,
         status=view.status,
         recorded_at=view.modified_at,
-        metrics=view.metrics,
+        metrics=metrics,
         files=files,
     )
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2)

@@ -65,6 +65,11 @@ def artifacts(view: ResultsView, output_type: str, cell_id: str | None) -> list[
     ]
 
 
+def metrics(view: ResultsView, cell_id: str | None) -> dict[str, float]:
+    """The figures of the run, or as one cell told them."""
+    return view.metrics if cell_id is None else view.cell_metrics.get(cell_id, {})
+
+
 def alternatives(artifact: Artifact) -> Sequence[Alternative]:
     """The further files of a result; none where they cannot be read."""
     told = artifact.attributes.get("alternatives", [])

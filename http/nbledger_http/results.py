@@ -127,7 +127,8 @@ async def get_results(request: Request[Any, Any, Any]) -> Reply:
     outputs = list(result_selection.outputs(view, output_type, cell_id))
     artifacts = result_selection.artifacts(view, output_type, cell_id)
     if form == "download":
-        return await _archive(request, access, view, outputs, artifacts)
+        metrics = result_selection.metrics(view, cell_id)
+        return await _archive(request, access, view, outputs, artifacts, metrics=metrics)
     base = base_url(request, services.settings.http.public_url)
     linker = Linker(services.links, access.scope(notebook_id), view, base)
     shown = [
@@ -159,7 +160,7 @@ async def get_results(request: Request[Any, Any, Any]) -> Reply:
         models=[result_bodies.model(a, linker) for a in of_kind["model"]],
         reports=[result_bodies.report(a, linker) for a in of_kind["report"]],
         files=[result_bodies.file(a, linker) for a in of_kind["file"]],
-        metrics=view.metrics,
+        metrics=result_selection.metrics(view, cell_id),
     )
     return document_reply(
         request,
@@ -227,6 +228,8 @@ async def _archive(
     view: ResultsView,
     outputs: Sequence[Place],
     artifacts: Sequence[Artifact],
+    *,
+    metrics: dict[str, float],
 ) -> Reply:
     """A ZIP archive of the executed notebook and the selected results; 304 where it is known."""
     services = services_of(request)
@@ -253,6 +256,7 @@ async def _archive(
         access.scope(view.notebook_id),
         view,
         result_archive.listed(view, outputs, artifacts),
+        metrics=metrics,
         notebook=lambda: notebook_file(services, access, notebook, view),
         notebook_name=f"{name}.ipynb",
     )

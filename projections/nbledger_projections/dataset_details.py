@@ -28,14 +28,15 @@ class LineageDocument(msgspec.Struct, rename="camel"):
     execution_id: UUID | UnsetType = UNSET
     notebook_id: UUID | UnsetType = UNSET
     notebook_version: str | UnsetType = UNSET
-    from_dataset_id: UUID | UnsetType = UNSET
-    from_version: int | UnsetType = UNSET
+    source_dataset_id: UUID | UnsetType = UNSET
+    source_version: int | UnsetType = UNSET
 
 
 class VersionDocument(msgspec.Struct, rename="camel"):
     """One version of a dataset; ``size`` in bytes and ``digest`` are of its Parquet file.
 
-    ``columns`` is there where they differ from those of the version after it.
+    ``created_by`` is who uploaded it, or asked for the execution that made it. ``columns`` is
+    there where they differ from those of the version after it.
     """
 
     version: int
@@ -92,7 +93,7 @@ def _created(recorded: RecordedEvent, event: Dataset.Created) -> DatasetDocument
         versions=[],
         date_created=at,
         date_modified=at,
-        created_by=recorded.metadata.actor,
+        created_by=recorded.metadata.responsible,
     )
 
 
@@ -113,7 +114,7 @@ def _version_added(
         digest=event.content.digest,
         lineage=_lineage(event.source),
         date_created=at,
-        created_by=recorded.metadata.actor,
+        created_by=recorded.metadata.responsible,
     )
     document.versions.insert(0, added)
     del document.versions[MAX_VERSIONS:]
@@ -129,8 +130,8 @@ def _lineage(source: Source) -> LineageDocument:
         execution_id=told(source.execution_id),
         notebook_id=told(source.notebook_id),
         notebook_version=told(source.notebook_version),
-        from_dataset_id=told(source.from_dataset_id),
-        from_version=told(source.from_version),
+        source_dataset_id=told(source.from_dataset_id),
+        source_version=told(source.from_version),
     )
 
 

@@ -48,11 +48,21 @@ class CellResultDocument(msgspec.Struct, rename="camel"):
     resources: ResourcesDocument | UnsetType = UNSET
 
 
+class EnrichedDatasetDocument(msgspec.Struct, rename="camel"):
+    """A dataset that the run handed back, as it did so last; no id where none is kept of it."""
+
+    name: str
+    dataset_id: str | None
+    record_count: int
+    new_columns: list[str]
+
+
 class EnrichedDataDocument(msgspec.Struct, rename="camel"):
-    """What the datasets of the run add up to."""
+    """What the datasets of the run add up to, each in the newest version that the run made."""
 
     record_count: int
     new_columns: list[str]
+    datasets: list[EnrichedDatasetDocument] = []
 
 
 class OutputsDocument(msgspec.Struct, rename="camel"):

@@ -25,6 +25,7 @@ from nbledger_projections.execution_documents import (
     AttemptDocument,
     CellResultDocument,
     EnrichedDataDocument,
+    EnrichedDatasetDocument,
     ErrorDocument,
     ExecutionDocument,
     OutputsDocument,
@@ -34,6 +35,7 @@ from nbledger_projections.execution_documents import (
 )
 from nbledger_projections.media_types import OutputKind, kind_of
 from nbledger_projections.notebook_details import interrupted
+from nbledger_projections.own_reports import is_print
 from nbledger_projections.termination import category
 from nbledger_projections.words import timestamp
 
@@ -263,17 +265,32 @@ def _artifact_stored(
     if event.kind == "model":
         outputs.models += 1
     elif event.kind == "report":
-        outputs.reports += 1
+        outputs.reports += not is_print(event)
     elif event.kind == "file":
         outputs.files += 1
     elif event.kind == "dataset":
-        count = event.attributes.get("recordCount", 0)
-        columns = event.attributes.get("newColumns", [])
         before = outputs.enriched_data or EnrichedDataDocument(0, [])
-        outputs.enriched_data = EnrichedDataDocument(
-            before.record_count + (count if isinstance(count, int) else 0),
-            list(dict.fromkeys([*before.new_columns, *columns])),
-        )
+        outputs.enriched_data = _added_up(before.datasets, event)
+
+
+def _added_up(
+    before: Sequence[EnrichedDatasetDocument], event: Execution.ArtifactStored
+) -> EnrichedDataDocument:
+    """All datasets; what was handed back under one name before is replaced."""
+    count = event.attributes.get("recordCount", 0)
+    dataset_id = event.attributes.get("datasetId")
+    newest = EnrichedDatasetDocument(
+        name=event.name,
+        dataset_id=dataset_id if isinstance(dataset_id, str) else None,
+        record_count=count if isinstance(count, int) else 0,
+        new_columns=event.attributes.get("newColumns", []),
+    )
+    datasets = [*(each for each in before if each.name != event.name), newest]
+    return EnrichedDataDocument(
+        sum(each.record_count for each in datasets),
+        list(dict.fromkeys(column for each in datasets for column in each.new_columns)),
+        datasets,
+    )
 
 
 def _metrics_logged(

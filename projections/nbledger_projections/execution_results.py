@@ -33,6 +33,7 @@ from nbledger_projections.decoding import (
 )
 from nbledger_projections.execution_status import NOTEBOOK_EXISTS
 from nbledger_projections.notebook_details import interrupted
+from nbledger_projections.own_reports import is_own_report, is_print
 from nbledger_projections.rows import Rows
 
 NAME = "execution_results"
@@ -100,11 +101,15 @@ class Artifact(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Results(msgspec.Struct, rename="camel"):
-    """Everything that was kept: code cells in the order of the notebook, files, and figures."""
+    """Everything that was kept: code cells in the order of the notebook, files, and figures.
+
+    ``metrics`` are those of the run; ``cell_metrics`` has for each cell what it told itself.
+    """
 
     cells: list[CellOutputs]
     artifacts: list[Artifact] = []
     metrics: dict[str, float] = {}
+    cell_metrics: dict[str, dict[str, float]] = {}
     notebook_version: str = ""
 
 
@@ -139,6 +144,7 @@ class ResultsView(msgspec.Struct, frozen=True):
     cells: list[CellOutputs]
     artifacts: list[Artifact]
     metrics: dict[str, float]
+    cell_metrics: dict[str, dict[str, float]]
 
 
 def fold(state: ResultsState | None, recorded: RecordedEvent) -> ResultsState | None:
@@ -198,11 +204,37 @@ def _tell(state: ResultsState, event: object) -> None:
                 notebook_version=state.results.notebook_version,
             )
     elif isinstance(event, Execution.ArtifactStored):
-        state.results.artifacts.append(
-            Artifact(event.kind, event.name, event.file_name, event.content, event.attributes)
-        )
+        _keep(state.results.artifacts, event)
     elif isinstance(event, Execution.MetricsLogged):
         state.results.metrics |= event.metrics
+        if event.cell_id is not msgspec.UNSET:
+            of_cell = state.results.cell_metrics.setdefault(event.cell_id, {})
+            of_cell |= event.metrics
+
+
+def _keep(artifacts: list[Artifact], event: Execution.ArtifactStored) -> None:
+    """Add a file; the run's own report printed is another form of that report."""
+    if is_print(event):
+        for place, artifact in enumerate(artifacts):
+            if artifact.kind == "report" and is_own_report(artifact.attributes):
+                artifacts[place] = _with_form(artifact, event)
+                return
+    artifacts.append(
+        Artifact(event.kind, event.name, event.file_name, event.content, event.attributes)
+    )
+
+
+def _with_form(artifact: Artifact, event: Execution.ArtifactStored) -> Artifact:
+    further = {
+        "role": event.attributes["format"],
+        "fileName": event.file_name,
+        "contentType": event.content.content_type,
+        "digest": event.content.digest,
+        "size": event.content.size,
+    }
+    before = artifact.attributes.get("alternatives", [])
+    attributes = {**artifact.attributes, "alternatives": [*before, further]}
+    return msgspec.structs.replace(artifact, attributes=attributes)
 
 
 _OutputEvent = Execution.CellExecuted | Execution.OutputsSaved | Execution.OutputsUpdated
@@ -416,6 +448,7 @@ async def get(
         cells=state.results.cells,
         artifacts=state.results.artifacts,
         metrics=state.results.metrics,
+        cell_metrics=state.results.cell_metrics,
     )
     if recent is not None and not news and state.status != ExecutionStatus.RUNNING:
         recent.put(view)

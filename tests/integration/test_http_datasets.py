@@ -72,6 +72,7 @@ async def test_the_life_of_a_dataset(api: Api) -> None:
 
     read = await client.get(path)
     assert read.headers["etag"] == made.headers["etag"]
+    assert dataset.pop("warnings") == []
     assert read.json() == {key: value for key, value in dataset.items() if key != "parsing"}
     assert read.json()["versions"][0]["lineage"] == {"kind": "upload", "fileName": "journeys.csv"}
     unchanged = await client.get(path, headers={"If-None-Match": read.headers["etag"]})
@@ -141,7 +142,11 @@ async def test_downloads_give_back_what_was_uploaded(api: Api) -> None:
     await upload(client, "a\n1\n", path=f"/dataset/{dataset['datasetId']}/csv", method="PUT")
     assert (await client.get(path)).text == "a\n1\n"
     assert (await client.get(path, params={"version": 1})).content == as_csv.content
-    assert (await client.get(path, params={"version": 3})).status_code == 404
+    absent = await client.get(path, params={"version": 3})
+    assert (absent.status_code, absent.json()["code"]) == (404, "artifact_not_found")
+    assert absent.json()["detail"] == "The dataset has no version 3; its newest is 2."
+    unknown = await client.get(f"/dataset/{unknown_id()}/download", params={"version": 3})
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "dataset_not_found")
     refused = await client.get(path, params={"format": "xlsx"})
     assert refused.json()["errors"][0]["pointer"] == "?format"
 
@@ -153,6 +158,9 @@ async def test_downloads_give_back_what_was_uploaded(api: Api) -> None:
         ("a,b\n1,2\n3,4,5\n", 3, "3", "has 3 fields, the header has 2"),
         ('a,b\n"x\ny",1\n2,"z\n', 3, "b", "a quotation mark is not closed"),
         ('a,b\n1,"x"y\n', 2, "b", "a quoted value goes on after its closing quotation mark"),
+        ('a,b\n1,5" pipe\n', 2, "b", "a quotation mark inside a value that is not quoted"),
+        ('a,b\n1,2\n5" x,6" y\n', 3, "a", "a quotation mark inside a value that is not quoted"),
+        ('a,b" c,d" e\n1,2,3\n', 1, 'b" c', "a quotation mark inside a value that is not quoted"),
         ("a,a\n1,2\n", 1, "a", "the header names this column twice"),
         ("a,,c\n1,2,3\n", 1, "2", "the header names no column here"),
         ("", None, None, "the file is empty"),
@@ -169,6 +177,20 @@ async def test_a_bad_file_is_refused_with_its_place(
     assert problem["code"] == "invalid_csv"
     assert (problem["row"], problem["column"], problem["reason"]) == (row, column, reason)
     assert problem["errors"][0]["pointer"] == "/file"
+
+
+async def test_fields_that_are_not_known_are_told(api: Api) -> None:
+    client = await api.client(Role.EDITOR)
+    made = await upload(client, datasetname="Journeys", colour="red")
+    assert (made.status_code, made.json()["datasetName"]) == (201, "journeys")
+    assert made.json()["warnings"] == [
+        "/datasetname: unknown member, ignored; did you mean datasetName?",
+        "/colour: unknown member, ignored",
+    ]
+    path = f"/dataset/{made.json()['datasetId']}/csv"
+    changed = await upload(client, path=path, method="PUT", datasetName="Another")
+    assert (changed.status_code, changed.json()["datasetName"]) == (200, "journeys")
+    assert changed.json()["warnings"] == ["/datasetName: unknown member, ignored"]
 
 
 async def test_requests_that_carry_no_file_are_refused(api: Api) -> None:
@@ -367,7 +389,7 @@ async def test_a_version_that_a_run_made_tells_its_lineage(api: Api) -> None:
         source=source,
         at=now(),
     )
-    metadata = Metadata(actor="worker")
+    metadata = Metadata(actor="worker:w1", on_behalf_of="user123")
     await repository.save(api.store, loaded.aggregate, loaded.stream, metadata)
 
     versions = (await client.get(f"/dataset/{dataset_id}")).json()["versions"]
@@ -376,10 +398,10 @@ async def test_a_version_that_a_run_made_tells_its_lineage(api: Api) -> None:
         "executionId": str(source.execution_id),
         "notebookId": str(source.notebook_id),
         "notebookVersion": "1.3.2",
-        "fromDatasetId": str(dataset_id),
-        "fromVersion": 1,
+        "sourceDatasetId": str(dataset_id),
+        "sourceVersion": 1,
     }
-    assert versions[0]["createdBy"] == "worker"
+    assert versions[0]["createdBy"] == "user123"
     newest = await datasets.head(api.store, api.tenant_id, api.project_id, dataset_id)
     assert newest is not None
     assert (newest.version, newest.rows, newest.columns[1].name) == (2, 3, "score")

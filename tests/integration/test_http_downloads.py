@@ -163,7 +163,8 @@ async def test_what_a_notebook_has_made_is_always_in_a_sandbox(
             assert answer.headers["referrer-policy"] == "no-referrer"
             assert "x-evil" not in answer.headers
             assert answer.headers["content-disposition"] == (
-                f"{kind}; filename=\"x-.html\"; filename*=UTF-8''x-%E4%B8%9A%E5%8A%A1.html"
+                f'{kind}; filename="..-; x=-.html"; '
+                "filename*=UTF-8''..-%3B%20x%3D-%E4%B8%9A%E5%8A%A1.html"
             )
     assert (await anybody.get(f"{url}&inline=maybe")).status_code == 422
 

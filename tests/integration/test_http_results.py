@@ -206,7 +206,6 @@ async def test_datasets_tell_their_columns_and_where_they_come_from(
             # What a worker of another version may have recorded.
             Left("dataset", "odd.csv", b"a\n", "text/csv", "odd", {"columns": 7, "newColumns": 1}),
         ],
-        [{"fitness": 0.5, "cases": 3}, {"fitness": 0.9}],
     )
     results = await outcome.results("outputType=data")
     dataset, odd = results["enrichedDatasets"]
@@ -225,13 +224,82 @@ async def test_datasets_tell_their_columns_and_where_they_come_from(
         "executionId": results["executionId"],
     }
     assert (odd["recordCount"], odd["columns"], odd["datasetId"]) == (None, [], None)
-    assert results["metrics"] == {"fitness": 0.9, "cases": 3}
     answer = await api.anonymous().get(dataset["downloadUrl"])
     assert answer.content == csv
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert answer.headers["content-disposition"] == (
-        "attachment; filename=\"Kunden-e.csv\"; filename*=UTF-8''Kunden-%C3%A9.csv"
+        "attachment; filename=\"Kunden e.csv\"; filename*=UTF-8''Kunden%20%C3%A9.csv"
     )
+
+
+async def test_metrics_are_told_for_the_run_and_for_each_cell(
+    api: Api, artifacts: ArtifactStore
+) -> None:
+    logged = [
+        ("cell-001", {"fitness": 0.5, "cases": 3.0}),
+        ("cell-001", {"cases": 4.0}),
+        ("cell-002", {"fitness": 0.9}),
+    ]
+    outcome = await ended(api, artifacts, [[], [], []], metrics=logged)
+    for query, expected in (
+        ("", {"fitness": 0.9, "cases": 4}),
+        ("cellId=cell-001", {"fitness": 0.5, "cases": 4}),
+        ("cellId=cell-002", {"fitness": 0.9}),
+        ("cellId=cell-003", {}),
+    ):
+        assert (await outcome.results(query))["metrics"] == expected
+        answer = await outcome.client.get(f"{outcome.execution}/results?{query}&format=download")
+        assert read(answer.content)[1]["metrics"] == expected
+
+
+async def test_the_report_of_a_run_is_one_in_two_forms(api: Api, artifacts: ArtifactStore) -> None:
+    def own(form: str, content: bytes, media_type: str) -> Left:
+        told = {"format": form, "code": "shown"}
+        return Left("report", f"Report of N.{form}", content, media_type, "Report of N", told)
+
+    outcome = await ended(
+        api,
+        artifacts,
+        [[]],
+        [
+            Left("report", "r.html", b"<p>r</p>", "text/html", "r", {"format": "html"}),
+            own("html", b"<p>own</p>", "text/html"),
+            Left("report", "r.pdf", b"%PDF-r", "application/pdf", "r", {"format": "pdf"}),
+            own("pdf", b"%PDF-own", "application/pdf"),
+        ],
+    )
+    reports = (await outcome.results("outputType=reports"))["reports"]
+    told = [(report["name"], report["format"], len(report["alternatives"])) for report in reports]
+    assert told == [("r", "html", 0), ("Report of N", "html", 1), ("r", "pdf", 0)]
+    (pdf,) = reports[1]["alternatives"]
+    assert (pdf["role"], pdf["contentType"]) == ("pdf", "application/pdf")
+    assert (await api.anonymous().get(pdf["downloadUrl"])).content == b"%PDF-own"
+    status = (await outcome.client.get(outcome.execution)).json()
+    assert status["outputs"]["reports"] == 3
+    answer = await outcome.client.get(f"{outcome.execution}/results?format=download")
+    archive, manifest = read(answer.content)
+    assert archive.read("reports/Report of N.pdf") == b"%PDF-own"
+    assert [file.get("role") for file in manifest["files"][2:4]] == [None, "pdf"]
+
+
+async def test_files_of_an_archive_are_called_as_they_were(
+    api: Api, artifacts: ArtifactStore
+) -> None:
+    long = "n" * 230 + ".csv"
+    paths = ["a?b", "a b", "a-b", "sub/.h", "sub/h", "业务/é.csv", long]
+    left = [
+        Left("file", path.rsplit("/", 1)[-1], path.encode(), name=path, attributes={"path": path})
+        for path in paths
+    ]
+    outcome = await ended(api, artifacts, [[]], left)
+    answer = await outcome.client.get(f"{outcome.execution}/results?format=download")
+    archive, manifest = read(answer.content)
+    for file in manifest["files"][1:]:
+        assert archive.read(file["path"]) == file["name"].encode()
+    told = {file["name"]: file["path"] for file in manifest["files"][1:]}
+    assert told == {path: f"files/{path}" for path in paths} | {"a?b": "files/a-b-2"}
+    for file in (await outcome.results())["files"]:
+        assert (await api.anonymous().get(file["downloadUrl"])).content == file["name"].encode()
 
 
 class Bomb:

@@ -279,11 +279,11 @@ async def test_models_reports_metrics_and_files_are_kept(scene: Stage) -> None:
     assert await content(scene, execution_id, table.content) == b"a,b\n1,2\n"
     assert await content(scene, execution_id, found["empty"].content) == b""
     metrics = [
-        event.metrics
+        (event.cell_id, event.metrics)
         for event in await events_of(scene, execution_id)
         if isinstance(event, Execution.MetricsLogged)
     ]
-    assert metrics[-1] == {"cases": 4.0}
+    assert metrics[-1] == ("cell-003", {"cases": 4.0})
 
 
 _WICKED = """

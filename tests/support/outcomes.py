@@ -65,9 +65,12 @@ async def ended(
     artifacts: ArtifactStore,
     cells: Sequence[Sequence[Shown]],
     left: Sequence[Left] = (),
-    metrics: Sequence[dict[str, float]] = (),
+    metrics: Sequence[tuple[str, dict[str, float]]] = (),
 ) -> Outcome:
-    """Run a notebook of as many code cells to its end, in name only."""
+    """Run a notebook of as many code cells to its end, in name only.
+
+    ``metrics`` are logged in this order, by the cell that is named first.
+    """
     client = await api.client()
     notebook = await new_notebook(client, *(f"cell {n}" for n in range(len(cells))))
     path = f"/notebook/{notebook['notebookId']}"
@@ -115,8 +118,8 @@ async def ended(
             attributes=dict(each.attributes),
             at=at,
         )
-    for figures in metrics:
-        run.trigger_event(Execution.MetricsLogged, timestamp=at, epoch=epoch, metrics=figures)
+    for cell_id, figures in metrics:
+        run.log_metrics(epoch, figures, cell_id=cell_id, at=at)
     run.complete(epoch, resources=Resources(), at=at)
     await repository.save(api.store, run, loaded.stream, Metadata(actor="worker"))
     return Outcome(client, path, f"{path}/execution/{execution_id}", scope)

@@ -19,7 +19,12 @@ from nbledger_domain.execution import Representation
 from nbledger_http import archives, checking
 from nbledger_http.cell_inputs import new_cells
 from nbledger_http.conditional import Precondition
-from nbledger_http.file_names import output_file_name, safe_file_name
+from nbledger_http.file_names import (
+    content_disposition,
+    output_file_name,
+    safe_file_name,
+    unique_names,
+)
 from nbledger_http.links import Link, LinkSigner
 from nbledger_http.replies import with_members
 from nbledger_infrastructure.artifacts import Scope
@@ -218,11 +223,55 @@ def test_new_cells_never_share_an_id(ids: list[str | None]) -> None:
 
 
 def test_names_of_files_are_safe() -> None:
-    assert safe_file_name("../../etc/päss wd\r\n") == "etc-päss-wd"
-    assert safe_file_name("…", default="x") == "x"
+    for name, expected in (
+        ("../../etc/päss wd\r\n", "..-..-etc-päss wd-"),
+        (" a b ", "a b"),
+        ("a?b", "a-b"),
+        (".h", ".h"),
+        ("..", "x"),
+        ("/", "x"),
+        ("", "x"),
+        ("Q3. ", "Q3"),
+        ("nul.csv", "nul-.csv"),
+        ("null.csv", "null.csv"),
+        ("业务 ①.csv", "业务 ①.csv"),
+        ("cod\u202excel.exe", "cod-xcel.exe"),
+        ("e\u0301.csv", "é.csv"),
+        ("n" * 200 + ".tar.gz", "n" * 200 + ".tar.gz"),
+        ("é" * 200 + ".tar.gz", "é" * 116 + ".tar.gz"),
+        ("n" * 300, "n" * 240),
+    ):
+        assert safe_file_name(name, default="x") == expected
     form = Representation("text/html", "", 0)
     assert output_file_name("cell-002", 1, "bb0e8400", form) == "cell-002-bb0e8400.html"
     assert output_file_name("c", 2, "b", Representation("x/y", "", 0)) == "c-2-b.bin"
+
+
+@given(st.text() | st.text(alphabet='aé./\\ "\ud800\u202e', max_size=300))
+def test_a_safe_name_is_one_for_every_system(name: str) -> None:
+    safe = safe_file_name(name)
+    assert safe == safe_file_name(safe)
+    assert 0 < len(safe.encode()) <= 240
+    assert not set(safe) & set('/\\:*?"<>|\r\n\0')
+    assert safe.strip(" ").rstrip(".") == safe
+    header = content_disposition(safe)
+    assert header.isascii()
+    assert header.count('"') == 2
+
+
+def test_a_name_is_never_given_twice_and_goes_to_whom_it_belongs() -> None:
+    taken = {"manifest.json"}
+    wanted = [("a-b", False), ("a-b", True), ("A-B", True), (".h", True), (".h", False)]
+    assert unique_names(wanted, taken) == ["a-b-3", "a-b", "A-B-2", ".h", ".h-2"]
+    more = [("d/a.tar.gz", True), ("d/a.tar.gz", True), ("manifest.json", True)]
+    assert unique_names(more, taken) == ["d/a.tar.gz", "d/a-2.tar.gz", "manifest-2.json"]
+
+
+def test_a_name_that_is_not_ascii_has_another_beside_it() -> None:
+    assert content_disposition("a b.csv") == 'attachment; filename="a b.csv"'
+    assert content_disposition("业.csv", inline=True) == (
+        "inline; filename=\"file.csv\"; filename*=UTF-8''%E4%B8%9A.csv"
+    )
 
 
 def test_members_are_added_at_the_end() -> None:

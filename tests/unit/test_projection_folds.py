@@ -228,14 +228,14 @@ def test_the_status_of_a_run_has_the_form_of_the_contract() -> None:
     for number in range(4, 13):
         execution.start_cell(1, f"cell-{number:03d}", at=story.at)
         finish_cell(execution, f"cell-{number:03d}", CellStatus.SUCCESS, story.at)
-    for name in ("one", "two"):
+    for name, rows in (("one", 99), ("two", 15420), ("one", 15420)):
         execution.store_artifact(
             1,
             kind="dataset",
             name=name,
             file_name="data.csv",
             content=stories.output("text/csv").representations[0],
-            attributes={"recordCount": 15420, "newColumns": ["segment", name]},
+            attributes={"recordCount": rows, "newColumns": ["segment", f"{name} {rows}"]},
             at=story.at,
         )
     ended_at = story.at + timedelta(minutes=17)
@@ -273,7 +273,19 @@ def test_the_status_of_a_run_has_the_form_of_the_contract() -> None:
         "models": 0,
         "reports": 0,
         "files": 0,
-        "enrichedData": {"recordCount": 30840, "newColumns": ["segment", "one", "two"]},
+        "enrichedData": {
+            "recordCount": 30840,
+            "newColumns": ["segment", "two 15420", "one 15420"],
+            "datasets": [
+                {
+                    "name": name,
+                    "datasetId": None,
+                    "recordCount": 15420,
+                    "newColumns": ["segment", f"{name} 15420"],
+                }
+                for name in ("two", "one")
+            ],
+        },
     }
     assert document["resources"] == {
         "peakMemoryUsage": "2.3 GB",

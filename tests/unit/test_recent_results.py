@@ -29,6 +29,7 @@ def view(number: int, outputs: int, version: int = 1, *, told: int = 0) -> Resul
         cells=[CellOutputs("cell-001", outputs=shown)],
         artifacts=[artifact] if told else [],
         metrics={},
+        cell_metrics={},
     )
 
 

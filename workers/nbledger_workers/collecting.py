@@ -55,6 +55,8 @@ _TROUBLE: Final = (OSError, ObjectStoreError)
 """What a full disk or an artifact store that stays away raises: it costs the result, not the run.
 """
 _T = TypeVar("_T")
+_Metrics = dict[str | None, dict[str, float]]
+"""Figures by name, of each cell."""
 
 
 class _Stored(msgspec.Struct, frozen=True):
@@ -108,18 +110,16 @@ class Collector:
 
         Those of a cell that has not ended wait for that, unless all is over.
         """
-        metrics: dict[str, float] = {}
+        metrics: _Metrics = {}
         try:
             await self._take_new(folder, steps, metrics, all_over=all_over)
         except _TROUBLE as error:
             steps += self.warning(f"Results that were handed back are not kept: {_told(error)}.")
         finally:
-            if metrics:
-                epoch, at = self._claim.epoch, clock.now()
-                steps.append(lambda execution: execution.log_metrics(epoch, metrics, at=at))
+            steps += [self._log(cell_id, told) for cell_id, told in metrics.items()]
 
     async def _take_new(
-        self, folder: Path, steps: list[Step], metrics: dict[str, float], *, all_over: bool
+        self, folder: Path, steps: list[Step], metrics: _Metrics, *, all_over: bool
     ) -> None:
         with run_folder.opened_folder(folder, _below(folder, results_folder(folder))) as place:
             if place is None:
@@ -216,7 +216,7 @@ class Collector:
         return self._ends[place][1] if place < len(self._ends) else None
 
     async def _take(
-        self, place: int, name: str, cell_id: str | None, metrics: dict[str, float], private: Path
+        self, place: int, name: str, cell_id: str | None, metrics: _Metrics, private: Path
     ) -> list[Step]:
         try:
             content = await _in_thread(
@@ -229,7 +229,7 @@ class Collector:
             if result.name not in self._metrics and len(self._metrics) >= _MOST_METRICS:
                 return self.warning(f"The metric {result.name!r} is not kept: there are too many.")
             self._metrics.add(result.name)
-            metrics[result.name] = result.attributes.value
+            metrics.setdefault(cell_id, {})[result.name] = result.attributes.value
             return []
         what = f"{result.__struct_config__.tag} {result.name!r}".replace("_", " ")
         first, *others = results.in_order(result)
@@ -364,6 +364,10 @@ class Collector:
             attributes["sourceDatasetId"] = str(before.dataset_id)
             attributes["sourceVersion"] = before.version
         return attributes
+
+    def _log(self, cell_id: str | None, metrics: dict[str, float]) -> Step:
+        epoch, at = self._claim.epoch, clock.now()
+        return lambda execution: execution.log_metrics(epoch, metrics, cell_id=cell_id, at=at)
 
     def _artifact(
         self,

@@ -15,13 +15,22 @@ if TYPE_CHECKING:
 
 
 class Metadata(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """Who caused an event, and in the course of what."""
+    """Who caused an event, and in the course of what.
+
+    ``on_behalf_of`` is who asked for it, where the actor is a part of the service.
+    """
 
     actor: str
     correlation_id: str | None = None
     causation_id: str | None = None
     traceparent: str | None = None
     request_id: str | None = None
+    on_behalf_of: str | None = None
+
+    @property
+    def responsible(self) -> str:
+        """Who wanted it."""
+        return self.on_behalf_of or self.actor
 
 
 class NewEvent(msgspec.Struct, frozen=True):
