@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, overload
 
 from mindzie_sdk import models, reports
-from mindzie_sdk.results import Part, Result, Role, hand_back
+from mindzie_sdk.results import Part, Result, Role, hand_back, tidy
 from mindzie_sdk.run import Dataset, DatasetUnavailableError, current_run
 from mindzie_sdk.sample import COLUMNS, sample_event_log
 
@@ -26,6 +26,8 @@ class ProcessMiningClient:
     It needs no argument, no network and no secret. Outside a run of the service it works on files
     in the current folder: datasets are read from there, and results go into ``results/``.
 
+    Raises ValueError where the run's parameter ``dataset_id`` is no text.
+
     >>> client = ProcessMiningClient()
     >>> log = client.load_sample_log(cases=100)
     >>> log["large"] = log["amount"] > 15_000
@@ -36,9 +38,11 @@ class ProcessMiningClient:
     def __init__(self) -> None:
         self._run = current_run()
         given = self.parameters.get("dataset_id")
-        self.dataset_id: str | None = (
-            given if isinstance(given, str) and given else self._run.dataset_binding
-        )
+        if given is not None and not isinstance(given, str):
+            raise ValueError(
+                f"The parameter dataset_id must be the id of a dataset, as text, and is {given!r}."
+            )
+        self.dataset_id: str | None = given or self._run.dataset_binding
         """The dataset of this run: its parameter ``dataset_id``, or the notebook's binding."""
         self._loaded: dict[str, tuple[str, ...]] = {}
 
@@ -138,7 +142,7 @@ class ProcessMiningClient:
             raise ValueError(f'format is "parquet" or "csv", and not {chosen!r}.')
         rows = frames.to_polars(frame)
         origin, before = self._origin(source)
-        called = name or f"{self._called(origin)}_enriched"
+        called = tidy(name or f"{self._called(origin)}_enriched")
         attributes: dict[str, Any] = {
             "recordCount": rows.height,
             "columns": frames.columns_of(rows),
@@ -182,7 +186,8 @@ class ProcessMiningClient:
         of bag). Without ``name`` it is called after its type.
 
         Raises sklearn's NotFittedError for an estimator that is not fitted, and ValueError for
-        what cannot be pickled and for a metric that is no finite number.
+        what cannot be pickled and for a metric that is no finite number. Warns of a model with
+        parts that the notebook defines itself, without which it loads nowhere else.
 
         >>> from sklearn.linear_model import LogisticRegression
         >>> model = LogisticRegression().fit([[1.0], [9.0]], ["kept", "lost"])
@@ -195,30 +200,32 @@ class ProcessMiningClient:
         safe = Part(
             "skops", ".skops", binary, partial(models.write_skops, estimator), optional=True
         )
-        called = name or str(attributes["modelType"])
+        called = tidy(name or str(attributes["modelType"]))
         return self._hand_back("model", called, (pickled, safe), attributes)
 
     def save_report(self, report: object, title: str | None = None) -> Result:
         """Hand back a report: HTML, Markdown or plain text, or the path of such a file or a PDF.
 
         What shows itself as HTML, such as a data frame, can be one as well. Without ``title`` it is
-        called after its first heading, or its file.
+        called after its first heading, or its file. A text is a path where it is a single word that
+        ends as such a file does, as in ``"loans.html"``, or begins as a path, as in ``"/tmp/x"``.
 
-        Raises FileNotFoundError for a :class:`pathlib.Path` at which nothing is, ValueError for a
-        file of another form or an empty report, TypeError for anything else.
+        Raises FileNotFoundError for a path at which nothing is, ValueError for a file of another
+        form or an empty report, TypeError for anything else.
 
         >>> ProcessMiningClient().save_report("<h1>Loans</h1><p>Two of three are slow.</p>")
         <report 'Loans': 000001-report.html>
         """
         made = reports.make(report, title)
+        called = tidy(made.title)
         part = Part(
             role="report",
             suffix=reports.SUFFIX[made.format],
             media_type=reports.MEDIA_TYPE[made.format],
             write=lambda path: path.write_bytes(made.content),
         )
-        attributes = {"format": made.format, "title": made.title}
-        return self._hand_back("report", made.title, (part,), attributes)
+        attributes = {"format": made.format, "title": called}
+        return self._hand_back("report", called, (part,), attributes)
 
     def log_metric(self, name: str, value: SupportsFloat) -> Result:
         """Hand back a number of the run; of several under one name the last one counts.
@@ -228,7 +235,7 @@ class ProcessMiningClient:
         >>> ProcessMiningClient().log_metric("slow cases", 0.25)
         <metric 'slow cases'>
         """
-        return self._hand_back("metric", name, (), {"value": models.number(value, name)})
+        return self._hand_back("metric", tidy(name), (), {"value": models.number(value, name)})
 
     @property
     def _hand_back(self) -> Callable[..., Result]:

@@ -28,7 +28,12 @@ local({
     .bound <- function() {
         run <- .run()
         given <- run[["parameters"]][["dataset_id"]]
-        if (.text(given)) given else run[["datasetBinding"]]
+        if (is.null(given) || identical(given, "")) return(run[["datasetBinding"]])
+        if (!.text(given)) {
+            stop("The parameter dataset_id must be the id of a dataset, as one text, and is ",
+                 jsonlite::toJSON(given, auto_unbox = TRUE), ".", call. = FALSE)
+        }
+        given
     }
 
     dataset_id <- function() .bound()
@@ -102,14 +107,20 @@ local({
 
     # By the types that the service has found, so that "007" stays a text.
     .typed <- function(frame, columns) {
+        inexact <- character()
         for (at in seq_along(columns)) {
             cells <- frame[[at]]
             frame[[at]] <- switch(
                 columns[[at]][["type"]],
                 integer = {
                     numbers <- as.numeric(cells)
-                    fits <- all(abs(numbers) <= .Machine$integer.max, na.rm = TRUE)
-                    if (fits) as.integer(numbers) else numbers
+                    largest <- max(abs(numbers), 0, na.rm = TRUE)
+                    if (largest <= .Machine$integer.max) as.integer(numbers)
+                    else if (largest < .exact) numbers
+                    else {
+                        inexact <- c(inexact, names(frame)[[at]])
+                        cells
+                    }
                 },
                 number = , duration = as.numeric(cells),
                 boolean = as.logical(cells),
@@ -118,8 +129,14 @@ local({
                 cells
             )
         }
+        if (length(inexact)) {
+            warning("R has no exact numbers from 2^53 on, so these columns are texts: ",
+                    paste(inexact, collapse = ", "), call. = FALSE)
+        }
         frame
     }
+
+    .exact <- 2^53  # below it a double is every whole number
 
     .times <- function(cells) {
         # 2024-01-31T10:00:00.000000+0100, or with Z, or with neither and then in UTC.
@@ -153,6 +170,7 @@ local({
             stop("This run has no dataset '", source, "'.", call. = FALSE)
         }
         if (is.null(name)) name <- paste0(if (is.null(held)) "dataset" else held[["name"]], "_enriched")
+        name <- .tidy(name)
         columns <- lapply(names(frame), function(each) {
             list(name = each, type = .type_of(frame[[each]]))
         })
@@ -170,7 +188,13 @@ local({
             attributes[["sourceVersion"]] <- held[["version"]]
         }
         .hand_back("enriched_dataset", name, "data", ".csv", "text/csv", attributes, function(path) {
-            utils::write.csv(.plain(frame), path, row.names = FALSE, na = "", fileEncoding = "UTF-8")
+            cells <- .plain(frame)
+            reals <- vapply(frame, .is_real, NA)
+            cells[reals] <- lapply(frame[reals], .digits)
+            quoted <- which(vapply(cells, function(each) is.character(each) || is.factor(each), NA) &
+                                !reals)
+            utils::write.csv(cells, path, row.names = FALSE, na = "", fileEncoding = "UTF-8",
+                             quote = quoted)
         })
     }
 
@@ -199,6 +223,19 @@ local({
         frame
     }
 
+    .is_real <- function(cells) is.double(cells) && !is.object(cells) && is.null(dim(cells))
+
+    # As many digits as tell it from every other number: write.csv has 15, and 1e+15 for a whole one.
+    .digits <- function(cells) {
+        whole <- is.finite(cells) & cells == trunc(cells) & abs(cells) < .exact
+        short <- sprintf("%.15g", cells)
+        lossy <- is.finite(cells) & as.numeric(short) != cells
+        text <- ifelse(lossy, sprintf("%.17g", cells), short)
+        text[whole] <- sprintf("%.0f", cells[whole] + 0)  # and no -0
+        text[is.na(cells)] <- NA
+        text
+    }
+
     save_model <- function(model, name = NULL, features = NULL, metrics = NULL, target = NULL) {
         type <- class(model)[[1]]
         if (is.null(features)) features <- .own_features(model)
@@ -215,7 +252,7 @@ local({
             accuracy = if (is.null(metrics[["accuracy"]])) NA else metrics[["accuracy"]],
             libraries = list(R = paste(R.version$major, R.version$minor, sep = "."))
         )
-        .hand_back("model", if (is.null(name)) type else name, "model", ".rds",
+        .hand_back("model", .tidy(if (is.null(name)) type else name), "model", ".rds",
                    "application/octet-stream", attributes, function(path) saveRDS(model, path))
     }
 
@@ -234,11 +271,15 @@ local({
         if (!is.character(report) || anyNA(report) || !any(nzchar(trimws(report)))) {
             stop("A report is HTML, text or the path of a file.", call. = FALSE)
         }
-        ending <- tolower(sub(".*[.]", "", report[[1]]))
-        is_file <- length(report) == 1 && !grepl("[\n<]", report) &&
-            !is.null(.forms[[ending]]) && file.exists(report)
-        if (is_file) {
-            form <- .forms[[ending]]
+        path <- .named_file(report)
+        if (!is.null(path)) {
+            form <- .forms[[tolower(sub(".*[.]", "", path))]]
+            if (is.null(form)) {
+                stop(basename(path), " is no report: its name must end in one of ",
+                     paste0(".", names(.forms), collapse = ", "), ".", call. = FALSE)
+            }
+            if (!utils::file_test("-f", path)) stop("There is no file '", path, "'.", call. = FALSE)
+            report <- path
             bytes <- readBin(report, "raw", file.size(report))
             otherwise <- sub("[.][^.]*$", "", basename(report))
             text <- if (form == "pdf") "" else rawToChar(bytes)
@@ -259,8 +300,20 @@ local({
             found <- trimws(gsub("<[^>]*>", "", if (is.null(found)) otherwise else found))
             title <- substr(if (nzchar(found)) found else otherwise, 1, 200)
         }
+        title <- .tidy(title)
         .hand_back("report", title, "report", .suffixes[[form]], .media_types[[form]],
                    list(format = form, title = title), function(path) writeBin(bytes, path))
+    }
+
+    # The path that a report is meant as, be there such a file or not; NULL where it is none.
+    .named_file <- function(report) {
+        path <- trimws(report)
+        if (length(path) != 1 || grepl("[\n<]", path) || nchar(path) > 1000) return(NULL)
+        known <- grepl(paste0("[^/][.](", paste(names(.forms), collapse = "|"), ")$"), path, TRUE)
+        one_word <- !grepl("[[:space:]]", path)
+        rooted <- grepl("^([.]{0,2}/(?!/)|[A-Za-z]:[\\\\/])", path, perl = TRUE)
+        there <- (known || one_word) && utils::file_test("-f", path)
+        if (known + one_word + rooted > 1 || there) path
     }
 
     .first <- function(pattern, text, group) {
@@ -269,7 +322,7 @@ local({
     }
 
     log_metric <- function(name, value) {
-        .hand_back("metric", name, NULL, NULL, NULL, list(value = .number(name, value)), NULL)
+        .hand_back("metric", .tidy(name), NULL, NULL, NULL, list(value = .number(name, value)), NULL)
     }
 
     .number <- function(name, value) {
@@ -282,12 +335,17 @@ local({
     .metrics <- new.env()
     .said <- new.env()
 
-    # Files first, and last, by renaming, the one that makes them a result.
-    .hand_back <- function(kind, name, role, suffix, media_type, attributes, write) {
+    # A name without the space around it, in which it is handed back.
+    .tidy <- function(name) {
         name <- trimws(name)
         if (!.text(name) || nchar(name) > 200 || grepl("[[:cntrl:]]", name)) {
             stop("A name needs 1 to 200 characters, and no control characters.", call. = FALSE)
         }
+        name
+    }
+
+    # Files first, and last, by renaming, the one that makes them a result.
+    .hand_back <- function(kind, name, role, suffix, media_type, attributes, write) {
         folder <- .run()[["results"]]
         dir.create(folder, showWarnings = FALSE, recursive = TRUE)
         # A metric that is logged again takes the place of what was logged.

@@ -5,10 +5,12 @@ import numbers
 import pickle
 import platform
 import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, SupportsFloat
+from types import FunctionType
+from typing import IO, Any, SupportsFloat
 
 _SCORES = {
     "best_score_": "best_score",
@@ -61,15 +63,38 @@ def describe(
     }
 
 
+class _Pickler(pickle.Pickler):
+    """Notes what it pickles by name alone of what the notebook itself defines."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(file, protocol=5)
+        self.defined_here: set[str] = set()
+
+    def reducer_override(self, obj: object) -> Any:
+        if isinstance(obj, type | FunctionType) and obj.__module__ == "__main__":
+            self.defined_here.add(obj.__qualname__)
+        return NotImplemented
+
+
 def write_pickle(estimator: object, path: Path) -> None:
-    """Pickle it. Raises ValueError, with the reason, for what cannot be pickled."""
+    """Pickle it. Raises ValueError, with the reason, for what cannot be pickled.
+
+    Warns where it refers to what the notebook defines, which no pickle has in it.
+    """
     try:
         with path.open("wb") as file:
-            pickle.dump(estimator, file, protocol=5)
+            pickler = _Pickler(file)
+            pickler.dump(estimator)
     except (OSError, MemoryError):
         raise
     except Exception as error:  # parts of an estimator raise anything
         raise ValueError(f"This {type(estimator).__name__} cannot be pickled: {error}") from error
+    if pickler.defined_here:
+        warnings.warn(
+            f"This {type(estimator).__name__} needs {', '.join(sorted(pickler.defined_here))} of "
+            "this notebook, which is not saved with it: it loads only where that is defined.",
+            stacklevel=4,  # the cell
+        )
 
 
 def write_skops(estimator: object, path: Path) -> bool:
@@ -194,20 +219,31 @@ def _own_accuracy(estimator: object) -> float | None:
     if not _classifies(estimator):
         return None
     scores = _own_scores(estimator)
-    if "best_score" in scores and _scores_accuracy(estimator):
-        return scores["best_score"]
+    searched = _searched_accuracy(estimator)
+    if searched is not None:
+        return searched
     if "oob_score" in scores and _of(_final(estimator), "oob_score") is True:
         return scores["oob_score"]
     return None
 
 
-def _scores_accuracy(search: object) -> bool:
-    """Whether the score of a search is that of a classifier by default, which is accuracy."""
+def _searched_accuracy(search: Any) -> float | None:
+    """Of the best that a search has found, by cross-validation, if accuracy is among its scores.
+
+    It is the score of a classifier by default. Where there are several, another may have chosen
+    the best.
+    """
     try:
-        scoring: object = getattr(search, "scoring", "")
-    except Exception:  # noqa: BLE001 - properties raise anything
-        return False
-    return scoring is None or (isinstance(scoring, str) and scoring == "accuracy")
+        scoring = search.scoring
+        if scoring is None or isinstance(scoring, str):
+            score = search.best_score_ if scoring in (None, "accuracy") else None
+        else:
+            scorers = scoring if isinstance(scoring, Mapping) else {name: name for name in scoring}
+            called = next(name for name, scorer in scorers.items() if scorer == "accuracy")
+            score = search.cv_results_[f"mean_test_{called}"][search.best_index_]
+        return float(number(score, "accuracy"))
+    except Exception:  # noqa: BLE001 - whatever it is, it has no such score
+        return None
 
 
 def _classifies(estimator: object) -> bool:

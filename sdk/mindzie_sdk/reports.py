@@ -2,6 +2,7 @@
 
 import html
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -29,6 +30,8 @@ MEDIA_TYPE: dict[ReportFormat, str] = {
     "text": "text/plain",
 }
 _LONGEST_PATH = 1000
+_ROOTED = re.compile(r"\.{0,2}/(?!/)|[A-Za-z]:[\\/]")
+_SPACES = re.compile(r"\s")
 _TITLE_LENGTH = 200
 # Each of them takes time that grows with the text alone, whatever is in it.
 _SPACE = re.compile(r"\s*")
@@ -64,8 +67,8 @@ def make(given: object, title: str | None) -> Report:
     if isinstance(given, Path):
         return _from_file(given, title)
     if isinstance(given, str):
-        if _names_a_file(given):
-            return _from_file(Path(given), title)
+        if _names_a_file(given.strip()):
+            return _from_file(Path(given.strip()), title)
         return _from_text(given, _format_of(given), title)
     if isinstance(given, bytes | bytearray) and bytes(given[:5]) == b"%PDF-":
         return Report(bytes(given), "pdf", _title(title, "Report"))
@@ -78,9 +81,16 @@ def make(given: object, title: str | None) -> Report:
 
 
 def _names_a_file(text: str) -> bool:
+    """Whether it is meant as a path, be there such a file or not."""
     if "\n" in text or len(text) > _LONGEST_PATH or "<" in text:
         return False
-    return Path(text).suffix.lower() in _BY_SUFFIX and Path(text).is_file()
+    known = Path(text).suffix.lower() in _BY_SUFFIX
+    one_word = not _SPACES.search(text)
+    if known + one_word + bool(_ROOTED.match(text)) > 1:
+        return True
+    with suppress(OSError):  # too long for a name
+        return (known or one_word) and Path(text).is_file()
+    return False
 
 
 def _from_file(path: Path, title: str | None) -> Report:

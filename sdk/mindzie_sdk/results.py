@@ -43,18 +43,28 @@ class Result:
 _metrics: dict[tuple[Path, str], int] = {}
 
 
+def tidy(name: str) -> str:
+    r"""A name without the space around it, in which it is handed back.
+
+    Raises ValueError when it is empty, too long or holds control characters.
+
+    >>> tidy("loans\n")
+    'loans'
+    """
+    name = name.strip()
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"A name needs 1 to {_NAME_LENGTH} characters, and no control characters.")
+    return name
+
+
 def hand_back(
     folder: Path, kind: Kind, name: str, parts: tuple[Part, ...], attributes: Mapping[str, Any]
 ) -> Result:
     """Write the files of a result, then, by renaming, the file that makes them one.
 
-    Whoever looks into the folder sees a whole result or none. Raises ValueError when the name is
-    empty, too long or holds control characters, or a value is no JSON; what ``write`` raises
-    passes, and leaves nothing.
+    Whoever looks into the folder sees a whole result or none. ``name`` is as :func:`tidy` leaves
+    it. Raises ValueError when a value is no JSON; what ``write`` raises passes, and leaves nothing.
     """
-    name = name.strip()
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"A name needs 1 to {_NAME_LENGTH} characters, and no control characters.")
     folder.mkdir(parents=True, exist_ok=True)
     # A metric that is logged again takes the place of what was logged.
     number = _metrics.get((folder, name)) if kind == "metric" else None

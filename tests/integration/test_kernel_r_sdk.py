@@ -27,6 +27,7 @@ from nbledger_infrastructure import clock, repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.datasets import PARQUET
 from nbledger_infrastructure.datasets.column_types import columns
+from nbledger_infrastructure.datasets.ingest import ingest_csv
 from nbledger_infrastructure.event_store import Stream
 from nbledger_workers import results as described
 from nbledger_workers.datasets import write_csv
@@ -168,6 +169,45 @@ async def test_columns_of_every_kind_reach_r(tmp_path: Path) -> None:
     assert not await write_csv(tmp_path / "none.parquet", tmp_path / "none.csv")
 
 
+HUGE = """n,below
+9007199254740993,9000000000000001
+,
+-9223372036854775808,1000000000000000
+9223372036854775807,-1
+"""
+
+
+async def test_whole_numbers_of_64_bits_stay_what_they_are(tmp_path: Path) -> None:
+    results = tell(tmp_path, HUGE, datasetBinding=BOUND)
+    run_file = results.parent / "run.json"
+    told = json.loads(run_file.read_text())
+    told["datasets"][BOUND]["columns"] = [
+        {"name": "n", "type": "integer"},
+        {"name": "below", "type": "integer"},
+    ]
+    run_file.write_text(json.dumps(told))
+    said = run_r(
+        tmp_path,
+        """
+        log <- tryCatch(load_dataset(), warning = function(w) { cat(conditionMessage(w)); NULL })
+        log <- suppressWarnings(load_dataset())
+        stopifnot(is.character(log$n), is.na(log$n[2]), is.numeric(log$below))
+        log$real <- c(0.1 + 0.2, NA, 1e300, -0)
+        log$zero <- c("0", "", NA, "a,b")
+        save_enriched_dataset(log, "log")
+        """,
+    )
+    assert said.endswith("so these columns are texts: n")
+    made = await ingest_csv(results / "000001-data.csv", tmp_path)
+    back = pl.read_parquet(made.path)
+    assert back.to_dict(as_series=False) == {
+        "n": [9007199254740993, None, -(2**63), 2**63 - 1],
+        "below": [9000000000000001, None, 10**15, -1],
+        "real": [0.1 + 0.2, None, 1e300, 0.0],
+        "zero": ["0", "", None, "a,b"],
+    }
+
+
 async def test_empty_and_missing_texts_are_told_apart(tmp_path: Path) -> None:
     results = tell(tmp_path, "", datasetBinding=BOUND)
     (tmp_path / "data.csv").unlink()
@@ -274,6 +314,72 @@ def test_models_reports_and_metrics(tmp_path: Path) -> None:
     assert model.attributes.metrics == {"r2": pytest.approx(0.8267855)}
     assert isinstance(metric, described.Metric)
     assert metric.attributes.value == pytest.approx(1 / 3)
+
+
+def test_space_around_a_name_is_no_part_of_it(tmp_path: Path) -> None:
+    results = tell(tmp_path)
+    run_r(
+        tmp_path,
+        r"""
+        save_enriched_dataset(data.frame(a = 1), " log\n")
+        save_enriched_dataset(data.frame(a = 1), 5)
+        save_report("text", "\tReport ")
+        """,
+    )
+    log, five, report = (
+        described.decode(path.read_bytes()) for path in sorted(results.glob("*.json"))
+    )
+    assert isinstance(log, described.EnrichedDataset)
+    assert log.name == log.attributes.dataset_name == "log"
+    assert five.name == "5"
+    assert isinstance(report, described.Report)
+    assert report.name == report.attributes.title == "Report"
+
+
+def test_reports_that_are_files(tmp_path: Path) -> None:
+    results = tell(tmp_path)
+    (tmp_path / "page.HTML").write_text("<h1>Page</h1>")
+    (tmp_path / "of two words.md").write_text("# Two")
+    said = run_r(
+        tmp_path,
+        """
+        for (path in c("page.HTML", "of two words.md", file.path(getwd(), "page.HTML"),
+                       "See report.html", "Done.", "slow/fast", "// none", "a\nb/report.md"))
+            save_report(path)
+        say <- function(expression) cat(tryCatch(expression, error = conditionMessage), "\n")
+        for (path in c("missing.html", "./no report.txt", "/etc/passwd", "code.R"))
+            say(save_report(path))
+        """,
+    )
+    refused = "is no report: its name must end in one of .html, .htm, .md, .markdown, .pdf, .txt. "
+    assert said.splitlines() == [
+        "There is no file 'missing.html'. ",
+        "There is no file './no report.txt'. ",
+        f"passwd {refused}",
+        f"code.R {refused}",
+    ]
+    found = [described.decode(path.read_bytes()) for path in sorted(results.glob("*.json"))]
+    assert [each.attributes.format for each in found if isinstance(each, described.Report)] == [
+        *("html", "markdown", "html"),
+        *["text"] * 5,
+    ]
+    assert [each.name for each in found[:3]] == ["Page", "Two", "Page"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (5, "as one text, and is 5."),
+        (["a", "b"], 'as one text, and is ["a","b"].'),
+        (None, BOUND),
+        ("", BOUND),
+        ("elsewhere", "elsewhere"),
+    ],
+)
+def test_a_dataset_is_named_by_one_text(tmp_path: Path, given: object, said: str) -> None:
+    tell(tmp_path, datasetBinding=BOUND, parameters={"dataset_id": given})
+    told = run_r(tmp_path, "cat(tryCatch(dataset_id(), error = conditionMessage))")
+    assert told.endswith(said)
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:

@@ -102,6 +102,9 @@ def test_pandas_gets_the_types_that_it_has_itself() -> None:
         (pd.Series([1, 2.5], dtype=object), [1.0, 2.5], "number"),
         ([None, None], [None, None], "string"),
         ([date(2024, 1, 1), None], [date(2024, 1, 1), None], "date"),
+        ([date(2024, 1, 1), pd.NaT], [date(2024, 1, 1), None], "date"),
+        (pd.Categorical([date(2024, 1, 1), None]), [date(2024, 1, 1), None], "date"),
+        (pd.to_datetime(["2024-01-01"]), [datetime(2024, 1, 1)], "datetime"),  # noqa: DTZ001
         ([UUID(int=1), UUID(int=2)], [str(UUID(int=1)), str(UUID(int=2))], "string"),
         (pd.period_range("2024-01", periods=2, freq="M"), ["2024-01", "2024-02"], "string"),
         ([{"a": 1}, {"a": 2}], [{"a": 1}, {"a": 2}], "other"),
@@ -126,6 +129,19 @@ def test_what_pandas_holds(cells: Any, wanted: list[Any], type_name: str) -> Non
     frame = frames.to_polars(pd.DataFrame({"c": cells}))
     assert frame["c"].to_list() == wanted
     assert frames.columns_of(frame) == [{"name": "c", "type": type_name}]
+
+
+def test_days_are_saved_as_dates(tmp_path: Path) -> None:
+    times: Any = frames.to_pandas(pl.DataFrame({"at": [date(2024, 1, 31), None]}))["at"]
+    frame = frames.to_polars(pd.DataFrame({"day": times.dt.date, "at": times}))
+    assert frames.columns_of(frame) == [
+        {"name": "day", "type": "date"},
+        {"name": "at", "type": "datetime"},
+    ]
+    frames.write(frame, tmp_path / "days.csv", "csv")
+    assert (tmp_path / "days.csv").read_text().splitlines()[1].startswith("2024-01-31,2024-01-31T")
+    grouped: Any = pd.DataFrame({"day": times.dt.date, "n": [1, 2]}).groupby("day").sum()
+    assert frames.to_polars(grouped).schema["day"] == pl.Date
 
 
 def test_labels_and_indexes() -> None:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import pickle
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
@@ -223,13 +224,29 @@ def test_what_estimators_have_found_out_themselves(results: Path) -> None:
     assert attributes["metrics"] == {"accuracy": 0.5, "best_score": 0.25}
     assert attributes["features"] == ["a", "b"]
 
+    # Of several scores, whichever has chosen the best.
+    grid = {"logisticregression__C": [1e-9, 1]}
+    pair, named = ["f1", "accuracy"], {"right": "accuracy", "f1": "f1"}
+    choices: list[tuple[Any, Any, str | None]] = [
+        (pair, "accuracy", "accuracy"),
+        (pair, "f1", "accuracy"),
+        (named, "right", "right"),
+        (["f1", "recall"], "f1", None),
+    ]
+    for scoring, refit, accuracy in choices:
+        several = GridSearchCV(pipeline, grid, scoring=scoring, refit=refit, cv=2)
+        several.fit(features, target)
+        scores: Any = several.cv_results_
+        wanted = accuracy and scores[f"mean_test_{accuracy}"][several.best_index_]
+        assert told(several)["accuracy"] == wanted, (scoring, refit)
+
     line = LinearRegression().fit(features.to_numpy(), features["cycle_time"])
     attributes = told(line)
     assert (attributes["accuracy"], attributes["metrics"]) == (None, {})
     assert attributes["features"] == ["x0", "x1", "x2"]
     clusters = KMeans(2, n_init="auto", random_state=0).fit(features)
     assert told(clusters)["metrics"] == {"inertia": clusters.inertia_}
-    assert len(handed_back(results)) == 6
+    assert len(handed_back(results)) == 10
 
 
 def test_models_that_are_refused_leave_nothing(results: Path) -> None:
@@ -313,6 +330,36 @@ def test_why_a_model_cannot_be_pickled_is_said(results: Path) -> None:
     assert handed_back(results) == []
 
 
+class Rule(BaseEstimator):  # type: ignore[misc]
+    """One that a notebook defines."""
+
+    def fit(self, *_: object) -> Self:
+        self.fitted_ = True
+        return self
+
+
+def unchanged(rows: Any) -> Any:
+    return rows
+
+
+def test_a_model_that_only_its_notebook_can_load_is_warned_of(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = ProcessMiningClient()
+    client.save_model(Rule().fit())  # of a module, from which it loads elsewhere
+    main: Any = sys.modules["__main__"]
+    monkeypatch.setattr(Rule, "__module__", "__main__")
+    monkeypatch.setattr(main, "Rule", Rule, raising=False)
+    monkeypatch.setattr(unchanged, "__module__", "__main__")
+    monkeypatch.setattr(main, "unchanged", unchanged, raising=False)
+    pipeline = make_pipeline(FunctionTransformer(unchanged), Rule()).fit([[1.0]])
+    with pytest.warns(UserWarning, match=r"Pipeline needs Rule, unchanged of this note") as warned:
+        client.save_model(pipeline)
+    assert [each.filename for each in warned] == [__file__], "it is shown beside the cell"
+    assert len(handed_back(results)) == 2
+    assert isinstance(pickle.loads((results / "000002-model.pkl").read_bytes())[-1], Rule)  # noqa: S301
+
+
 @pytest.mark.parametrize(
     ("text", "form", "title"),
     [
@@ -372,14 +419,22 @@ def test_reports_that_are_files(
     Path("page.html").write_text("<h1>Page</h1>")
     Path("data.xlsx").write_bytes(b"")
     Path("other.pdf").write_bytes(b"no")
+    Path("of two words.md").write_text("# Two")
     client = ProcessMiningClient()
     assert client.save_report("paper.pdf").name == "paper"
     assert client.save_report(Path("page.html")).name == "Page"
-    assert [each["attributes"]["format"] for each in handed_back(results)] == ["pdf", "html"]
-    # A name of no file is a text.
-    assert client.save_report("missing.pdf").attributes["format"] == "text"
+    assert client.save_report("of two words.md\n").name == "Two"
+    assert client.save_report(str(tmp_path / "page.html")).name == "Page"
+    forms = [each["attributes"]["format"] for each in handed_back(results)]
+    assert forms == ["pdf", "html", "markdown", "html"]
     for wrong, error, reason in (
         (Path("missing.pdf"), FileNotFoundError, "missing"),
+        ("missing.html", FileNotFoundError, "missing.html"),
+        ("MISSING.MD\n", FileNotFoundError, "MISSING.MD"),
+        ("./no report.txt", FileNotFoundError, "no report.txt"),
+        (str(tmp_path / "no report.txt"), FileNotFoundError, "no report.txt"),
+        ("/etc/passwd", ValueError, "its name must end in"),
+        ("data.xlsx", ValueError, "its name must end in"),
         (Path("data.xlsx"), ValueError, "its name must end in"),
         ("other.pdf", ValueError, "no PDF"),
         ("  ", ValueError, "empty"),
@@ -387,7 +442,31 @@ def test_reports_that_are_files(
     ):
         with pytest.raises(error, match=reason):
             client.save_report(wrong)
-    assert len(handed_back(results)) == 3
+    assert len(handed_back(results)) == 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "All of it is in report.html",
+        "of two words.md",
+        "Done.",
+        "OK",
+        "99.5",
+        "slow/fast",
+        "// none",
+        "/ means per, and no folder",
+        "a line\nand/report.md",
+        "long " * 80 + "report.md",
+    ],
+)
+def test_texts_that_are_no_paths(
+    results: Path, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved = ProcessMiningClient().save_report(text)
+    assert saved.attributes["format"] == "text"
+    assert (results / "000001-report.txt").read_text() == text
 
 
 def test_metrics(results: Path) -> None:
@@ -455,6 +534,35 @@ def test_names_stay_what_they_are_and_file_names_are_tame(results: Path) -> None
     (told,) = handed_back(results)
     assert told["name"] == "../Rückläufe: 2024/Q1"
     assert told["files"][0]["fileName"] == "Rückläufe_2024_Q1.txt"
+
+
+def test_space_around_a_name_is_no_part_of_it(results: Path) -> None:
+    client = ProcessMiningClient()
+    client.save_enriched_dataset(pl.DataFrame({"a": [1]}), " log\n")
+    client.save_report("text", "\tReport ")
+    client.save_model({"a": 1}, "model\n")
+    client.log_metric("loss\n", 1)
+    client.log_metric("loss", 2)
+    log, report, model, loss = handed_back(results)
+    assert log["name"] == log["attributes"]["datasetName"] == "log"
+    assert report["name"] == report["attributes"]["title"] == "Report"
+    assert (model["name"], loss["name"], loss["attributes"]["value"]) == ("model", "loss", 2)
+
+
+@pytest.mark.parametrize("given", [5, 0, True, ["a"], {}])
+def test_a_dataset_is_named_by_a_text(results: Path, given: object) -> None:
+    told = {"datasetBinding": BOUND, "parameters": {"dataset_id": given}}
+    (results.parent / "run.json").write_text(json.dumps(told))
+    with pytest.raises(ValueError, match="parameter dataset_id must be") as raised:
+        ProcessMiningClient()
+    assert str(raised.value).endswith(f" and is {given!r}.")
+
+
+@pytest.mark.parametrize("given", [None, ""])
+def test_where_the_parameter_is_empty_the_binding_counts(results: Path, given: object) -> None:
+    told = {"datasetBinding": BOUND, "parameters": {"dataset_id": given}}
+    (results.parent / "run.json").write_text(json.dumps(told))
+    assert ProcessMiningClient().dataset_id == BOUND
 
 
 def test_outside_a_run_results_are_files_of_the_folder(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
@@ -24,7 +25,7 @@ _MediaType = Annotated[str, Meta(max_length=100, pattern=r"\A[a-z]+/[A-Za-z0-9.+
 
 
 class InvalidResultError(Exception):
-    """The description is not what it should be; the message says where."""
+    """The description is not what it should be; the message says where, and of which result."""
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -143,13 +144,53 @@ _RESERVED: Final = frozenset({"alternatives", "cellId", "path", "datasetId", "da
 
 _MAIN_ROLES: Final = {"enriched_dataset": "data", "model": "model", "report": "report"}
 
+_KINDS: Final = frozenset(("enriched_dataset", "model", "report", "file", "metric"))
+_SHOWN: Final = 80
+"""Characters of a name that are told."""
+_LONGEST: Final = 400
+_MEMBER: Final = re.compile(r"\.(\w+)")
+_REASONS: Final = (
+    (re.compile(r"Object missing required field `(.*)`"), "no"),
+    (re.compile(r"Object contains unknown field `(.*)`"), "an unknown"),
+    (re.compile(r"Expected .* of length <= "), "too long a value"),
+    (re.compile(r"Expected .* of length >= "), "an empty value"),
+    (re.compile(r"Expected .* matching regex "), "characters that are not allowed"),
+)
+
 
 def decode(content: bytes) -> Result:
     """Read a description. Raises :class:`InvalidResultError`."""
     try:
         return _decoder.decode(content)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise InvalidResultError(str(error)[:300]) from error
+        raise InvalidResultError(_fault(content, error)[:_LONGEST]) from error
+
+
+def _fault(content: bytes, error: Exception) -> str:
+    """What is wrong, in words for who wrote the notebook."""
+    try:
+        told = msgspec.json.decode(content)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return "its description cannot be read"
+    told = told if isinstance(told, dict) else {}
+    kind = told.get("kind")
+    what = kind.replace("_", " ") if isinstance(kind, str) and kind in _KINDS else "result"
+    if isinstance(name := told.get("name"), str):
+        what += f" {name[:_SHOWN]!r}"
+    reason, _, place = str(error).partition(" - at ")
+    members = [_words(each) for each in _MEMBER.findall(place) if each != "attributes"]
+    where = " of the ".join([" in the ".join(reversed(members)), what] if members else [what])
+    if isinstance(error.__cause__, ValueError):  # in words of ours
+        return f"{error.__cause__}, in the {where}"
+    for pattern, found in _REASONS:
+        if match := pattern.match(reason):
+            named = "".join(f" {_words(each)[:_SHOWN]!r}" for each in match.groups())
+            return f"{found}{named} in the {where}"
+    return f"a wrong value in the {where}"
+
+
+def _words(member: str) -> str:
+    return re.sub(r"(?<=[a-z])([A-Z])", r" \1", member).lower()
 
 
 def in_order(result: EnrichedDataset | Model | Report | File) -> list[ResultFile]:
