@@ -91,8 +91,8 @@ def write_pickle(estimator: object, path: Path) -> None:
         raise ValueError(f"This {type(estimator).__name__} cannot be pickled: {error}") from error
     if pickler.defined_here:
         warnings.warn(
-            f"This {type(estimator).__name__} needs {', '.join(sorted(pickler.defined_here))} of "
-            "this notebook, which is not saved with it: it loads only where that is defined.",
+            f"The model is saved without {', '.join(sorted(pickler.defined_here))}, which this "
+            "notebook defines: it loads only where that is defined.",
             stacklevel=4,  # the cell
         )
 

@@ -83,9 +83,6 @@ def test_the_dataset_that_a_run_is_given_comes_before_the_binding(run_file: Path
     assert ProcessMiningClient().load_dataset()["b"].to_list() == [3]
     tell(run_file, {}, datasetBinding=BOUND, parameters={"dataset_id": OTHER})
     assert ProcessMiningClient().dataset_id == OTHER
-    # A parameter of another kind names no dataset.
-    tell(run_file, {}, datasetBinding=BOUND, parameters={"dataset_id": 7})
-    assert ProcessMiningClient().dataset_id == BOUND
     tell(run_file, {}, datasetBinding=BOUND, parameters={"dataset_id": None})
     assert ProcessMiningClient().dataset_id == BOUND
 

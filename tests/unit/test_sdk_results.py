@@ -353,7 +353,7 @@ def test_a_model_that_only_its_notebook_can_load_is_warned_of(
     monkeypatch.setattr(unchanged, "__module__", "__main__")
     monkeypatch.setattr(main, "unchanged", unchanged, raising=False)
     pipeline = make_pipeline(FunctionTransformer(unchanged), Rule()).fit([[1.0]])
-    with pytest.warns(UserWarning, match=r"Pipeline needs Rule, unchanged of this note") as warned:
+    with pytest.warns(UserWarning, match="saved without Rule, unchanged, which") as warned:
         client.save_model(pipeline)
     assert [each.filename for each in warned] == [__file__], "it is shown beside the cell"
     assert len(handed_back(results)) == 2
