@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from litestar import Request, delete, get, post, put
 from nbledger_domain.errors import DatasetNotFoundError, Fault, InvalidInputError
 from nbledger_http import examples
 from nbledger_http.access import Access, Right, access_of, dataset_id_of
+from nbledger_http.checking import Members
 from nbledger_http.commands.change_dataset import (
     add_version,
     create_dataset,
@@ -44,7 +45,7 @@ from nbledger_http.file_names import content_disposition, safe_file_name
 from nbledger_http.files import ANSWERS, RANGE_PARAMETERS, file_reply
 from nbledger_http.forms import Form, received, scratch_folder
 from nbledger_http.live import LiveReply
-from nbledger_http.problems import Code
+from nbledger_http.problems import Code, Problem
 from nbledger_http.queries import Query
 from nbledger_http.replies import Reply, empty_reply, header_list, json_reply, with_members
 from nbledger_http.schemas import CsvParsing
@@ -91,9 +92,10 @@ UPLOAD_NOTES = (
 
 
 class ChangedDataset(DatasetDocument, rename="camel", kw_only=True):
-    """The whole dataset, and how the file was read."""
+    """The whole dataset, how the file was read, and which fields of the form were ignored."""
 
     parsing: CsvParsing
+    warnings: list[str]
 
 
 class DatasetList(msgspec.Struct, rename="camel"):
@@ -135,18 +137,21 @@ class DatasetList(msgspec.Struct, rename="camel"):
 async def create(request: Request[Any, Any, Any]) -> Reply:
     """A new dataset."""
     services, access = services_of(request), access_of(request)
-    async with _received(request) as (form, ingested):
+    async with received(request, limit_mb=services.settings.http.max_dataset_mb) as form:
+        fields = Members(form.fields, "", [])
+        name = _name(fields, form.file_name)
+        ingested = await _ingested(services, form)
         dataset_id = await create_dataset(
             services.store,
             services.artifacts,
             access,
             ingested,
-            name=_name(form),
+            name=name,
             file_name=form.file_name,
         )
     view = await _view(services.pool, access, dataset_id)
     location = f"/api/{access.tenant_id}/{access.project_id}/dataset/{dataset_id}"
-    return _changed_reply(view, ingested, status=201, headers={"Location": location})
+    return _changed_reply(view, ingested, fields, status=201, headers={"Location": location})
 
 
 @put(
@@ -184,7 +189,8 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
     dataset_id = dataset_id_of(request)
     precondition = Precondition(request.headers.get("if-match"))
     await load_dataset(services.store, access, dataset_id, precondition)
-    async with _received(request) as (form, ingested):
+    async with received(request, limit_mb=services.settings.http.max_dataset_mb) as form:
+        ingested = await _ingested(services, form)
         await add_version(
             services.store,
             services.artifacts,
@@ -194,7 +200,8 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
             precondition=precondition,
             file_name=form.file_name,
         )
-    return _changed_reply(await _view(services.pool, access, dataset_id), ingested)
+    view = await _view(services.pool, access, dataset_id)
+    return _changed_reply(view, ingested, Members(form.fields, "", []))
 
 
 @get(
@@ -296,11 +303,7 @@ async def download(request: Request[Any, Any, Any]) -> Reply:
     wanted = query.choice("format", FORMATS) or "csv"
     version = query.integer("version", 0, low=1, high=1_000_000_000) or None
     query.check()
-    head = await datasets.head(
-        services.store, access.tenant_id, access.project_id, dataset_id, version=version
-    )
-    if head is None:
-        raise DatasetNotFoundError(dataset_id)
+    head = await _head(services, access, dataset_id, version)
     file_name = f"{safe_file_name(head.name, default='dataset')}.{wanted}"
     stored = await services.artifacts.find(head.scope, head.content.digest)
     if wanted == "parquet":
@@ -345,16 +348,24 @@ async def delete_(request: Request[Any, Any, Any]) -> Reply:
     return empty_reply(204)
 
 
-@contextlib.asynccontextmanager
-async def _received(request: Request[Any, Any, Any]) -> AsyncIterator[tuple[Form, Ingested]]:
-    """The form and the table made of its file, which is there for the block."""
-    services = services_of(request)
-    async with received(request, limit_mb=services.settings.http.max_dataset_mb) as form:
-        _name(form)
-        async with services.conversions:
-            ingested = await ingest_csv(form.path, form.path.parent)
-        await asyncio.to_thread(form.path.unlink)
-        yield form, ingested
+async def _ingested(services: Services, form: Form) -> Ingested:
+    """The table made of the form's file, which is gone then."""
+    async with services.conversions:
+        ingested = await ingest_csv(form.path, form.path.parent)
+    await asyncio.to_thread(form.path.unlink)
+    return ingested
+
+
+async def _head(
+    services: Services, access: Access, dataset_id: UUID, version: int | None
+) -> DatasetHead:
+    project = (services.store, access.tenant_id, access.project_id)
+    if (head := await datasets.head(*project, dataset_id, version=version)) is not None:
+        return head
+    if (newest := await datasets.head(*project, dataset_id)) is None:
+        raise DatasetNotFoundError(dataset_id)
+    reason = f"The dataset has no version {version}; its newest is {newest.version}."
+    raise Problem(Code.ARTIFACT_NOT_FOUND, reason)
 
 
 async def _csv(services: Services, head: DatasetHead) -> AsyncGenerator[bytes]:
@@ -366,10 +377,10 @@ async def _csv(services: Services, head: DatasetHead) -> AsyncGenerator[bytes]:
                 yield piece
 
 
-def _name(form: Form) -> str:
-    name = form.fields.get("datasetName", "").strip()
+def _name(fields: Members, file_name: str) -> str:
+    name = fields.take("datasetName", str, "").strip()
     if not name:
-        name = form.file_name.rpartition(".")[0].strip() or form.file_name or "Untitled"
+        name = file_name.rpartition(".")[0].strip() or file_name or "Untitled"
         return name[:MAX_NAME]
     if len(name) > MAX_NAME:
         reason = f"must have at most {MAX_NAME} characters"
@@ -387,13 +398,16 @@ async def _view(pool: Pool, access: Access, dataset_id: UUID) -> View:
 def _changed_reply(
     view: View,
     ingested: Ingested,
+    fields: Members,
     *,
     status: int = 200,
     headers: dict[str, str] | None = None,
 ) -> Reply:
     parsing = CsvParsing(encoding=ingested.encoding, delimiter=ingested.delimiter)
+    warnings: list[str] = []
+    fields.warn_of_unknown(warnings)
     return json_reply(
-        with_members(view.document, parsing=parsing),
+        with_members(view.document, parsing=parsing, warnings=warnings),
         status=status,
         headers={**state_headers(view), **(headers or {})},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 from pathlib import Path
 
@@ -35,6 +36,29 @@ async def test_nested_values_are_json(tmp_path: Path) -> None:
         table.columns,
         ["[1, 2]", "[[1, 2]]", '["a"]', '{"x": [1]}', "c"],
         ["", "[[3, 4]]", "[]", "", "d"],
+    ]
+
+
+def test_times_have_the_digits_that_they_need(tmp_path: Path) -> None:
+    day = dt.datetime(2024, 1, 1, 10)  # noqa: DTZ001 (a table may have times of no zone)
+    local = [day, day.replace(microsecond=250_000)]
+    table = pl.DataFrame(
+        {
+            "date": [day.date()] * 2,
+            "time": [dt.time(10), dt.time(10, 0, 0, 1)],
+            "local": local,
+            "zoned": pl.Series(local).dt.replace_time_zone("Europe/Berlin"),
+            "exact": pl.Series([None, 1_704_103_200_123_456_789]).cast(pl.Datetime("ns", "UTC")),
+        }
+    )
+    content = b"".join(csv_pieces(kept(tmp_path, table), 2)).decode()
+    assert content.splitlines() == [
+        "date,time,local,zoned,exact",
+        "2024-01-01,10:00:00,2024-01-01T10:00:00,2024-01-01T10:00:00+01:00,",
+        (
+            "2024-01-01,10:00:00.000001,2024-01-01T10:00:00.250,2024-01-01T10:00:00.250+01:00,"
+            "2024-01-01T10:00:00.123456789+00:00"
+        ),
     ]
 
 

@@ -23,6 +23,11 @@ MAX_NAME = 1_000
 DELIMITERS = ",;\t|"
 _SAMPLE_RECORDS = 200
 _BLANK = re.compile(rb"^\r?\n", re.MULTILINE)
+_DECLARED = re.compile(rb'"?sep=(?![\w"])([\t -~])"?\r?\n', re.IGNORECASE)
+_ASCII = re.compile(r"[\0-\x7f]+")
+_STRAYS = 10
+"""Windows-1252 has, by chance, some pairs of bytes that are UTF-8, but ten times as many others."""
+
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -49,15 +54,21 @@ class Dialect(NamedTuple):
     encoding: str
     delimiter: str
     names: list[str]
+    declared: bool = False
+    """Whether the first line is Excel's ``sep=;``, which says the delimiter and is no record."""
 
 
 def detect(path: Path) -> Dialect:
     """How the file is written. Raises :class:`InvalidCsvError` for what has no good header."""
     encoding = _encoding(path)
-    sample = _sample(path, encoding).decode(errors="ignore")
+    beginning = _sample(path, encoding)
+    declared = _DECLARED.match(beginning)
+    if declared is not None:
+        beginning = beginning[declared.end() :]
+    sample = beginning.decode(errors="ignore")
     if not sample.strip():
         raise InvalidCsvError("the file is empty")
-    delimiter = _delimiter(sample)
+    delimiter = _delimiter(sample) if declared is None else declared[1].decode()
     header = next((record for record in csv.reader(io.StringIO(sample), delimiter=delimiter)), [])
     names = [name.strip() for name in header]
     if len(names) > MAX_COLUMNS:
@@ -74,7 +85,11 @@ def detect(path: Path) -> Dialect:
         seen.add(name)
     if not names:
         raise InvalidCsvError("the first line is blank; it has to name the columns", row=1)
-    return Dialect(encoding, delimiter, names)
+    dialect = Dialect(encoding, delimiter, names, declared is not None)
+    header_line = beginning[: _first_end(beginning)]
+    if b'"' in header_line and (fault := find_fault(Piece(1, header_line), dialect)) is not None:
+        raise fault
+    return dialect
 
 
 def rows_of(path: Path, size: int, *, most_parts: int) -> int:
@@ -103,9 +118,11 @@ def pieces(path: Path, dialect: Dialect, *, counted: bool = False) -> Iterator[P
 
     Counting records takes its time where there are quotes: without ``counted`` rows are wrong.
     """
-    row, rest, header = 1, b"", True
+    row, rest, header, declared = 1, b"", True, dialect.declared
     for text in _texts(path, dialect.encoding):
         rest += text
+        if declared:
+            rest, declared = rest[rest.find(b"\n") + 1 :], False
         cut = _last_end(rest)
         if not cut:
             if len(rest) > MAX_RECORD_BYTES:
@@ -231,7 +248,8 @@ def _sample(path: Path, encoding: str) -> bytes:
     sample = b""
     for text in _texts(path, encoding):
         sample += text
-        if _last_end(sample):
+        declared = _DECLARED.match(sample)
+        if _last_end(sample if declared is None else sample[declared.end() :]):
             break
         if len(sample) > MAX_RECORD_BYTES:
             raise InvalidCsvError(f"the header has more than {MAX_RECORD_BYTES:,} bytes", row=1)
@@ -239,7 +257,10 @@ def _sample(path: Path, encoding: str) -> bytes:
 
 
 def _encoding(path: Path) -> str:
-    """By the byte order mark; or UTF-8, when all of it is; or else Windows-1252."""
+    """By the byte order mark; or UTF-8, when all of it is; or else Windows-1252.
+
+    Raises :class:`InvalidCsvError` for UTF-8 with some bytes that are not.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")()
     with path.open("rb") as file:
         first = file.read(4)
@@ -249,18 +270,55 @@ def _encoding(path: Path) -> str:
             if first.startswith(mark):
                 return encoding
         file.seek(0)
-        lines = 1
         try:
             while content := file.read(PIECE_BYTES):
                 if (nul := content.find(b"\0")) >= 0:
-                    lines += content.count(b"\n", 0, nul)
-                    raise InvalidCsvError("a NUL byte: this is not text", row=lines)
-                lines += content.count(b"\n")
+                    row = _row_of(path, file.tell() - len(content) + nul)
+                    raise InvalidCsvError("a NUL byte: this is not text", row=row)
                 decoder.decode(content)
             decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            return _single_byte(file)
+        except UnicodeDecodeError as error:
+            stray = file.tell() - len(error.object) + error.start
+            if not _is_mostly_utf8(file):
+                return _single_byte(file)
+            byte = f"0x{error.object[error.start]:02X}"
+            reason = f"the byte {byte} is not UTF-8, as other characters of the file are"
+            raise InvalidCsvError(reason, row=_row_of(path, stray)) from None
     return "utf-8"
+
+
+def _is_mostly_utf8(file: BinaryIO) -> bool:
+    """Whether what is not ASCII is UTF-8, but for a few bytes."""
+    file.seek(0)
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    characters = strays = 0
+    while True:
+        content = file.read(PIECE_BYTES)
+        text = decoder.decode(content, final=not content)
+        if not text.isascii():
+            others = _ASCII.sub("", text)
+            whole = len(others.encode("utf-8", "ignore").decode())
+            characters += whole
+            strays += len(others) - whole
+        if not content:
+            return characters * _STRAYS >= strays
+
+
+def _row_of(path: Path, offset: int, encoding: str = "utf-8") -> int:
+    """The number of the record that the byte at ``offset`` is in."""
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    row, quoted, line_end = 1, 0, ""
+    with path.open("rb") as file:
+        while content := file.read(min(PIECE_BYTES, offset)):
+            offset -= len(content)
+            text = decoder.decode(content)
+            if not line_end:
+                line_end = "\r" if "\r" in text and "\n" not in text else "\n"
+                row -= _DECLARED.match(text.replace(line_end, "\n").encode()) is not None
+            parts = text.split('"')
+            row += sum(part.count(line_end) for part in parts[quoted::2])
+            quoted ^= (len(parts) - 1) % 2
+    return row
 
 
 def _single_byte(file: BinaryIO) -> str:
@@ -278,27 +336,27 @@ def _texts(path: Path, encoding: str) -> Iterator[bytes]:
     with path.open("rb", buffering=0) as file:
         decoder = None if encoding == "utf-8" else codecs.getincrementaldecoder(encoding)()
         only_returns: bool | None = None
-        lines = 1
         while True:
             content = file.read(PIECE_BYTES)
             last = not content
             if decoder is not None:
                 try:
-                    content = decoder.decode(content, final=last).encode()
+                    text = decoder.decode(content, final=last)
                 except UnicodeDecodeError as error:
+                    wrong = file.tell() - len(error.object) + error.start
                     reason = f"cannot be read as {encoding}: {error.reason}"
-                    raise InvalidCsvError(reason, row=lines) from None
-                except UnicodeEncodeError:
-                    reason = f"cannot be read as {encoding}: half a character"
-                    raise InvalidCsvError(reason, row=lines) from None
+                    raise InvalidCsvError(reason, row=_row_of(path, wrong, encoding)) from None
+                if (nul := text.find("\0")) >= 0:
+                    rest = text[nul:].encode(encoding.removesuffix("-sig"))
+                    begin = file.tell() - len(rest) - len(decoder.getstate()[0])
+                    reason = "a NUL character: this is not text"
+                    raise InvalidCsvError(reason, row=_row_of(path, begin, encoding))
+                content = text.encode()
             if content:
-                if decoder is not None and b"\0" in content:
-                    raise InvalidCsvError("a NUL character: this is not text", row=lines)
                 if only_returns is None:
                     only_returns = b"\r" in content and b"\n" not in content
                 if only_returns:
                     content = content.replace(b"\r", b"\n")
-                lines += content.count(b"\n")
                 yield content
             if last:
                 return

@@ -27,6 +27,7 @@ PATIENCE_SECONDS = 60.0
 
 _ROWS = (64, 16_384)
 _READ_BYTES = 1024 * 1024
+_TIME = "%H:%M:%S%.f"
 _PASSED_ON = ("PATH", "PYTHONPATH", "LANG", "TMPDIR", "NBLEDGER_INSTANCE")
 
 
@@ -111,8 +112,16 @@ def _csv(frame: pl.DataFrame, *, header: bool = False) -> bytes:
 
 
 def csv_value(name: str, dtype: pl.DataType) -> pl.Expr:
-    """A column as CSV has it: durations in seconds, lists and structures as JSON, bytes in hex."""
+    """A column as CSV has it: durations in seconds, lists and structures as JSON, bytes in hex.
+
+    Times are in the extended form of ISO 8601, with as many digits of a second as they need.
+    """
     column = pl.col(name)
+    if isinstance(dtype, pl.Datetime):
+        zone = "" if dtype.time_zone is None else "%:z"
+        return column.dt.to_string(f"%Y-%m-%dT{_TIME}{zone}")
+    if dtype == pl.Time:
+        return column.dt.to_string(_TIME)
     if dtype == pl.Duration:
         return column.dt.total_microseconds() / 1e6
     if dtype == pl.Binary:

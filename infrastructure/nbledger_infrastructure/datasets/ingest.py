@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import functools
+import math
+import re
 import tempfile
 import threading
 from collections import deque
@@ -24,6 +26,7 @@ from nbledger_infrastructure.datasets.csv_text import Dialect, Piece
 from nbledger_infrastructure.datasets.time_formats import (
     filled,
     has_finer,
+    has_leap_second,
     in_nanoseconds,
     is_doubtful,
     is_nanoseconds,
@@ -40,9 +43,13 @@ _MOST_GROUPS = 2_000
 _WRITE_BYTES = 1 << 20
 _READERS = 2
 _TIMES = (pl.Date, pl.Datetime)
+_CLOCKS = (pl.Datetime, pl.Time)
 _CODE = r"^[+-]?0\d"
+_SECOND_60 = re.compile(rb":60(?!\d)")
 # A double holds no more digits of an integer for sure.
 _CODE_OR_LONG = rf"{_CODE}|^[+-]?\d{{16,}}$"
+# Of a number that is not zero, and not infinite by name.
+_SOMETHING = r"^[^eE]*[1-9]"
 _FRACTION = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 
 
@@ -279,9 +286,12 @@ class _Reading:
     def _dialect_checked(self, piece: Piece, frame: pl.DataFrame) -> pl.DataFrame:
         """``frame``, which was read from ``piece``, without what came of blank lines.
 
-        What a short record lacks polars takes as null, so only where there are nulls in the last
-        column need it be looked for.
+        polars takes some quotation marks for a part of a value, and others for the end of one: none
+        may be where it does not belong. What a short record lacks polars takes as null, so only
+        where there are nulls in the last column need it be looked for.
         """
+        if not _is_well_quoted(piece.content, self._dialect.delimiter):
+            raise InvalidCsvError("a quotation mark is not where it belongs")
         if not frame.height or not frame.to_series(frame.width - 1).null_count():
             return frame
         if not csv_text.is_even(piece.content, self._dialect):
@@ -346,18 +356,30 @@ class _Reading:
                 raise  # polars by itself would read what they cannot count as another time
             frame = self._read(content, schema=pl.Schema({**schema, **texts}))
             formats = {}
-        self._check_guesses(content, [name for name in times if name not in formats])
+        self._check_times(content, schema, [name for name in times if name not in formats])
         if any(_is_code(frame[name], dtype) for name, dtype in numbers.items()):
             raise pl.exceptions.ComputeError("a code among the numbers")
-        return frame.with_columns(filled(name).cast(dtype) for name, dtype in numbers.items())
+        read = frame.with_columns(filled(name).cast(dtype) for name, dtype in numbers.items())
+        fractions = (name for name, dtype in numbers.items() if dtype.is_float())
+        if any(_is_beyond(frame[name], read[name]) for name in fractions):
+            raise pl.exceptions.ComputeError("a number that the type of its column does not hold")
+        return read
 
-    def _check_guesses(self, content: bytes, times: list[str]) -> None:
-        """Raise where polars, which read these columns by itself, may have read other times."""
-        if not times:
+    def _check_times(self, content: bytes, schema: pl.Schema, guessed: list[str]) -> None:
+        """Raise where another time may have been read than the text says.
+
+        Such are those in columns that polars has ``guessed``, and seconds that a minute has not.
+        """
+        clocks = [name for name, dtype in schema.items() if dtype.base_type() in _CLOCKS]
+        leaps = bool(clocks) and _SECOND_60.search(content) is not None
+        if not guessed and not leaps:
             return
         strings = pl.Schema(dict.fromkeys(self._dialect.names, pl.String()))
-        if any(map(is_doubtful, self._read(content, schema=strings).select(times))):
+        texts = self._read(content, schema=strings)
+        if any(map(is_doubtful, texts.select(guessed))):
             raise pl.exceptions.ComputeError("a time that is cut, or may be another")
+        if leaps and any(map(has_leap_second, texts.select(clocks))):
+            raise pl.exceptions.ComputeError("a leap second, which would be the next one")
 
     def _read(self, content: bytes, **options: Any) -> pl.DataFrame:
         if len(self._dialect.names) > 1:
@@ -376,6 +398,23 @@ class _Reading:
 
 class _MisfitError(Exception):
     """A value does not fit the type of its column."""
+
+
+def _is_well_quoted(content: bytes, delimiter: str) -> bool:
+    """Whether values are in quotation marks whole or not at all."""
+    if b'"' not in content:
+        return True
+    end = f"\\x{ord(delimiter):02x}"
+    values = rf'\A(?:(?:"(?:[^"]|"")*"\r?|[^"{end}\n]*)[{end}\n])*\z'
+    return bool(pl.Series([content.decode()]).str.contains(values).item())
+
+
+def _is_beyond(texts: pl.Series, numbers: pl.Series) -> bool:
+    """Whether one of ``texts``, as 1e400 or 1e-400, became infinite or zero as a number."""
+    edge = numbers == 0
+    if numbers.max() == math.inf or numbers.min() == -math.inf:
+        edge |= numbers.is_infinite()
+    return bool(edge.any()) and bool(texts.filter(edge).str.contains(_SOMETHING).any())
 
 
 def _is_code(texts: pl.Series, dtype: pl.DataType) -> bool:

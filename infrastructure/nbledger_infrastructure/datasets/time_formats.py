@@ -20,6 +20,10 @@ _YEAR_LATER = r"^\s*\d{1,3}\D"
 _FINER = r"\.\d{6}\d*[1-9]"
 """A fraction of a second of which microseconds hold a part only."""
 
+# As some seconds of a year end; polars would take it for the first one of the next minute.
+_LEAP_SECOND = r":60(\D|$)"
+_SHORT_LEAP_SECOND = r"[T ]\d{4}60(\D|$)"
+
 _FINEST = r"\.\d{9}\d*[1-9]"
 # Beyond these 64 bits do not count them.
 _NANOSECOND_YEARS = (1678, 2261)
@@ -75,7 +79,12 @@ def with_fraction(form: str) -> str:
 
 def is_doubtful(texts: pl.Series) -> bool:
     """Whether polars by itself reads one of them as a part of what it says, or as a guess."""
-    return has_finer(texts) or bool(texts.str.contains(_YEAR_LATER).any())
+    return has_finer(texts) or bool(texts.str.contains(f"{_YEAR_LATER}|{_SHORT_LEAP_SECOND}").any())
+
+
+def has_leap_second(texts: pl.Series) -> bool:
+    """Whether one of them has a second 60."""
+    return bool(texts.str.contains(_LEAP_SECOND).any())
 
 
 def has_finer(texts: pl.Series) -> bool:
