@@ -77,10 +77,7 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
         raise Problem(_most_specific(parameters))
     right: Right | None = handler.opt.get("right")
     if right is None:
-        template = connection.scope["path_template"]
-        routes = [route for route in connection.app.routes if route.path_format == template]
-        known = (str(name) for route in routes for name in route.methods)
-        raise Problem(Code.METHOD_NOT_ALLOWED, headers=allow(known))
+        raise _not_allowed(connection)
     if ROLES[right].isdisjoint(token.roles):
         allowed = " or ".join(sorted(ROLES[right]))
         raise Problem(Code.FORBIDDEN, f"This takes the role {allowed}.")
@@ -92,6 +89,21 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
         scope.get("request_id", ""),
         connection.headers.get("traceparent"),
     )
+
+
+async def known_methods(
+    connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler
+) -> None:
+    """Guard of what takes no token: 405 for the OPTIONS that Litestar adds, as for any other."""
+    if connection.scope.get("method") == "OPTIONS":
+        raise _not_allowed(connection)
+
+
+def _not_allowed(connection: ASGIConnection[Any, Any, Any, Any]) -> Problem:
+    template = connection.scope["path_template"]
+    routes = [route for route in connection.app.routes if route.path_format == template]
+    known = (str(name) for route in routes for name in route.methods)
+    return Problem(Code.METHOD_NOT_ALLOWED, headers=allow(known))
 
 
 def access_of(request: Request[Any, Any, Any]) -> Access:

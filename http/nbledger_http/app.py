@@ -53,14 +53,13 @@ def create_app(services: Services) -> Edge:
         guards=[access.guard],
         request_max_body_size=(services.settings.http.max_notebook_mb + 1) * MEGABYTE,
     )
+    without_token = Router(
+        "/",
+        route_handlers=[*downloads.HANDLERS, *health.HANDLERS, *openapi.HANDLERS],
+        guards=[access.known_methods],
+    )
     app = Litestar(
-        route_handlers=[
-            api,
-            upload_api,
-            *downloads.HANDLERS,
-            *health.HANDLERS,
-            *openapi.HANDLERS,
-        ],
+        route_handlers=[api, upload_api, without_token],
         exception_handlers={Exception: problems.handle},
         request_max_body_size=services.settings.http.max_body_mb * MEGABYTE,
         multipart_form_part_limit=MAX_FORM_PARTS,

@@ -4,7 +4,7 @@ import difflib
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, TypeVar, get_args, get_origin, overload
 
 import msgspec
@@ -235,9 +235,8 @@ class Members:
 
     def _meant(self, name: str) -> str:
         """The known name that ``name`` is most like, in words; empty where it is like none."""
-        plain = {_plain(known): known for known in self._known}
-        near = difflib.get_close_matches(_plain(name[:MAX_NAME]), plain, n=1)
-        return f"; did you mean {plain[near[0]]}?" if near else ""
+        near = nearest(name, self._known)
+        return "" if near is None else f"; did you mean {near}?"
 
     def _there_are(self) -> str:
         return f"; there are {', '.join(dict.fromkeys(self._known))}"
@@ -254,6 +253,13 @@ class Members:
                 fault = Fault(pointer, f"must be one of {', '.join(get_args(kind))}")
             self.faults.append(fault)
             return default
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The ``known`` name that was probably meant; ``None`` where it is like none of them."""
+    plain = {_plain(each): each for each in known}
+    near = difflib.get_close_matches(_plain(name[:MAX_NAME]), plain, n=1)
+    return plain[near[0]] if near else None
 
 
 def _plain(name: str) -> str:

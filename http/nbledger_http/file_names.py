@@ -19,6 +19,7 @@ _UNSAFE = re.compile(
     r"[\x00-\x1f\x7f-\x9f\"*/:<>?\\|\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"
     r"\ud800-\udfff\ufffe\uffff]+"
 )
+_UP = re.compile(r"\A(?:\.{0,2}[/\\]+)+")
 _DEVICE = re.compile(r"\A(con|prn|aux|nul|com\d|lpt\d)(?=\.|\Z)", re.ASCII | re.IGNORECASE)
 _ENDING = re.compile(r"(?<=[^.])(?:\.tar|\.error)?\.[^. ]+\Z")
 _EXTENSIONS = {
@@ -41,7 +42,8 @@ def safe_file_name(name: str, *, default: str = "file") -> str:
     Letters of any script stay, as do blanks and the dot before a hidden file; and an ending does,
     however long the name.
     """
-    safe = _UNSAFE.sub("-", unicodedata.normalize("NFC", name)).lstrip(" ").rstrip(". ")
+    safe = _UNSAFE.sub("-", _UP.sub("", unicodedata.normalize("NFC", name)))
+    safe = safe.lstrip(" ").rstrip(". ")
     safe = _DEVICE.sub(r"\1-", safe)
     if len(safe.encode()) > MAX_BYTES:
         stem, ending = _parts(safe)

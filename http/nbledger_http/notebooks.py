@@ -383,14 +383,21 @@ async def delete_(request: Request[Any, Any, Any]) -> Reply:
                 headers={"Content-Disposition": "Names the file."},
             )
         },
-        problems=(Code.NOTEBOOK_NOT_FOUND, Code.EXECUTION_NOT_FOUND, Code.ARTIFACT_NOT_FOUND),
+        problems=(
+            Code.NOTEBOOK_NOT_FOUND,
+            Code.EXECUTION_NOT_FOUND,
+            Code.ARTIFACT_NOT_FOUND,
+            Code.VALIDATION_FAILED,
+        ),
     ),
 )
 async def download(request: Request[Any, Any, Any]) -> Reply:
     """A notebook file."""
     services, access = services_of(request), access_of(request)
     notebook_id = notebook_id_of(request)
-    execution_id = Query(request).text("executionId")
+    query = Query(request)
+    execution_id = query.text("executionId")
+    query.check()
     if execution_id is None:
         loaded = await load_notebook(services.store, access, notebook_id)
         content = await notebook_file(services, access, loaded.aggregate)

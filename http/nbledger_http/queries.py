@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 from litestar import Request
 
 from nbledger_domain.errors import Fault, InvalidInputError
+from nbledger_http.checking import MAX_TOLD, nearest
 from nbledger_http.requests import boolean
 
 MAX_WAIT_SECONDS = 60
@@ -20,7 +21,10 @@ _WAIT = re.compile(r"\s*wait\s*=\s*(\"?)(\d{1,9})\1\s*(?:;.*)?\Z", re.ASCII | re
 
 
 class Query:
-    """The parameters of a request's query; an empty one counts as absent, of two the last."""
+    """The parameters of a request's query; an empty one counts as absent, of two the last.
+
+    What is like none that is asked for is passed over: caches and logs add their own.
+    """
 
     def __init__(self, request: Request[Any, Any, Any]) -> None:
         raw = request.scope["query_string"]
@@ -29,15 +33,17 @@ class Query:
             self._values = dict(
                 parse_qsl(raw.decode("latin-1"), encoding="utf-8", errors="replace")
             )
+        self._known: dict[str, None] = {}
         self.faults: list[Fault] = []
 
     def text(self, name: str) -> str | None:
         """The parameter as it is."""
+        self._known[name] = None
         return self._values.get(name)
 
     def choice(self, name: str, allowed: Collection[str]) -> str | None:
         """One of ``allowed``."""
-        value = self._values.get(name)
+        value = self.text(name)
         if value is not None and value not in allowed:
             self._fault(name, f"must be one of {', '.join(allowed)}")
             return None
@@ -45,7 +51,7 @@ class Query:
 
     def flag(self, name: str) -> bool | None:
         """``true`` or ``false``."""
-        value = self._values.get(name)
+        value = self.text(name)
         found = None if value is None else boolean(value)
         if value is not None and found is None:
             self._fault(name, "must be true or false")
@@ -53,7 +59,7 @@ class Query:
 
     def integer(self, name: str, default: int, *, low: int, high: int) -> int:
         """A whole number within bounds."""
-        value = self._values.get(name)
+        value = self.text(name)
         if value is None:
             return default
         if _INTEGER.match(value) is None or not low <= int(value) <= high:
@@ -62,7 +68,15 @@ class Query:
         return int(value)
 
     def check(self) -> None:
-        """Raise :class:`InvalidInputError` with every fault found."""
+        """Raise :class:`InvalidInputError` with every fault found, once all is asked for.
+
+        A mistyped name is one: it must not pass for a parameter that was left out.
+        """
+        for name in self._values:
+            if name not in self._known and len(self.faults) < MAX_TOLD:
+                near = nearest(name, self._known)
+                if near is not None:
+                    self._fault(name, f"is an unknown parameter; did you mean {near}?")
         if self.faults:
             raise InvalidInputError(self.faults)
 

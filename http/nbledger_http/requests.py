@@ -39,6 +39,8 @@ MIN_TIMEOUT = 1.0
 """Seconds; stopping a cell that does not heed it takes longer than that."""
 MAX_REASONS = 10
 LANGUAGES: Mapping[str, notebook_parameters.Language] = {"r": "r", "scala": "scala"}
+OUTPUT_FORMATS = ("enriched_dataframe", "csv", "parquet")
+"""What of enriched datasets is written: CSV with Parquet beside it, but for the last."""
 READ_ONLY = (
     "notebookId",
     "projectId",
@@ -300,6 +302,10 @@ def _integration(members: Members | None, before: Integration, warnings: list[st
         schedule_execution=schedule,
     )
     members.warn_of_unknown(warnings)
+    asked = found.output_format
+    if asked is not None and asked not in OUTPUT_FORMATS and asked != before.output_format:
+        known = ", ".join(OUTPUT_FORMATS)
+        warnings.append(f"outputFormat: kept, but {asked!r} is unknown; known are {known}")
     if found.schedule_execution is not None and schedule != before.schedule_execution:
         warnings.append("scheduleExecution: kept, but schedules are not run yet")
     if found.auto_execution and not before.auto_execution:

@@ -77,7 +77,7 @@ def listed(
         others = [(each.content, each.file_name, each.role) for each in alternatives(artifact)]
         files += [
             ManifestFile(
-                path=f"{_FOLDERS[artifact.kind]}/{_path(artifact, file_name)}",
+                path=_path(artifact, file_name),
                 kind=artifact.kind,
                 content_type=content.content_type,
                 size=content.size,
@@ -97,9 +97,11 @@ def listed(
 
 
 def _path(artifact: Artifact, file_name: str) -> str:
-    """Where a file lies: as it did in the notebook's folder, if it was there."""
+    """Where a file would lie: as it did in the notebook's folder, if it was there."""
     path = artifact.attributes.get("path")
-    return path if isinstance(path, str) else file_name.replace("/", "-")
+    if not isinstance(path, str):
+        path = safe_file_name(file_name) if "/" in file_name else file_name
+    return f"{_FOLDERS[artifact.kind]}/{path}"
 
 
 def _safe_path(path: str) -> str:

@@ -163,10 +163,19 @@ async def test_what_a_notebook_has_made_is_always_in_a_sandbox(
             assert answer.headers["referrer-policy"] == "no-referrer"
             assert "x-evil" not in answer.headers
             assert answer.headers["content-disposition"] == (
-                f'{kind}; filename="..-; x=-.html"; '
-                "filename*=UTF-8''..-%3B%20x%3D-%E4%B8%9A%E5%8A%A1.html"
+                f'{kind}; filename="-; x=-.html"; '
+                "filename*=UTF-8''-%3B%20x%3D-%E4%B8%9A%E5%8A%A1.html"
             )
     assert (await anybody.get(f"{url}&inline=maybe")).status_code == 422
+
+
+async def test_a_link_says_which_methods_it_takes(api: Api, artifacts: ArtifactStore) -> None:
+    anybody, url = api.anonymous(), await large(api, artifacts)
+    for address in (url, f"{api.url}/health/live", f"{api.url}/schema"):
+        for method in ("OPTIONS", "POST", "DELETE"):
+            answer = await anybody.request(method, address)
+            assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD"), method
+            assert answer.json()["code"] == "method_not_allowed"
 
 
 async def test_links_end(api: Api, artifacts: ArtifactStore) -> None:

@@ -64,6 +64,27 @@ async def test_the_body_of_the_contract_creates_a_notebook(api: Api) -> None:
     assert changed.json()["integration"]["scheduleExecution"] == "0 2 * * *"
 
 
+async def test_an_output_format_that_nothing_writes_is_told(api: Api) -> None:
+    client = await api.client(Role.EDITOR)
+
+    def told(answer: dict[str, Any]) -> list[str]:
+        return [warning for warning in answer.get("warnings", []) if "outputFormat" in warning]
+
+    for known in ("csv", "parquet", "enriched_dataframe", None):
+        assert told(await new_notebook(client, "a", integration={"outputFormat": known})) == []
+    made = await new_notebook(client, "a", integration={"outputFormat": "excel"})
+    expected = [
+        "outputFormat: kept, but 'excel' is unknown; known are enriched_dataframe, csv, parquet"
+    ]
+    assert told(made) == expected
+    path = f"/notebook/{made['notebookId']}"
+    same = await client.put(path, json={"integration": {"outputFormat": "excel"}})
+    assert told(same.json()) == []
+    other = await client.put(path, json={"integration": {"outputFormat": "xlsx"}})
+    (warning,) = told(other.json())
+    assert "'xlsx' is unknown" in warning
+
+
 async def test_update_is_partial_and_bumps_the_version(api: Api) -> None:
     client = await api.client(Role.EDITOR)
     notebook = await new_notebook(client, "a", "b", integration={"outputFormat": "csv"})

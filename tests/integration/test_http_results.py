@@ -232,6 +232,28 @@ async def test_datasets_tell_their_columns_and_where_they_come_from(
     )
 
 
+async def test_a_mistyped_parameter_is_none_that_was_left_out(
+    api: Api, artifacts: ArtifactStore
+) -> None:
+    outcome = await mixed(api, artifacts)
+    execution_id = outcome.execution.rpartition("/")[-1]
+    for path, meant in (
+        (f"{outcome.execution}/results?OutputType=plots", "outputType"),
+        (f"{outcome.execution}/results?cell_id=cell-001", "cellId"),
+        (f"{outcome.notebook}/executions?pagesize=1", "pageSize"),
+        (f"{outcome.notebook}/history?execution=true", "executions"),
+        (f"{outcome.notebook}/download?executionid={execution_id}", "executionId"),
+        ("/notebooks?kerneltype=python3", "kernelType"),
+        ("/dataset?Page=2", "page"),
+    ):
+        answer = await outcome.client.get(path)
+        assert answer.status_code == 422, path
+        (fault,) = answer.json()["errors"]
+        assert fault["reason"] == f"is an unknown parameter; did you mean {meant}?"
+    results = await outcome.results("_=1700000000&utm_source=mail&outputType=plots")
+    assert results["totalCount"] == len([kind for kind in KINDS if kind in PLOTS])
+
+
 async def test_metrics_are_told_for_the_run_and_for_each_cell(
     api: Api, artifacts: ArtifactStore
 ) -> None:

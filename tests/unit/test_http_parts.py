@@ -224,7 +224,7 @@ def test_new_cells_never_share_an_id(ids: list[str | None]) -> None:
 
 def test_names_of_files_are_safe() -> None:
     for name, expected in (
-        ("../../etc/päss wd\r\n", "..-..-etc-päss wd-"),
+        ("../../etc/päss wd\r\n", "etc-päss wd-"),
         (" a b ", "a b"),
         ("a?b", "a-b"),
         (".h", ".h"),

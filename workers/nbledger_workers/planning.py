@@ -1,5 +1,7 @@
 """From an execution and its notebook to what goes to the kernel."""
 
+import html
+import re
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
@@ -12,6 +14,24 @@ from nbledger_domain.notebook import Notebook
 from nbledger_domain.parameters import INJECTED_TAG, Language
 
 _LANGUAGES: Final = frozenset({"python", "r", "scala"})
+_MAX_HEADING: Final = 500
+"""Characters of a heading that are looked at."""
+_CODE: Final = re.compile(r"(?<!\\)(`+)(.+?)(?<!`)\1(?!`)")
+_MARKS: Final = (
+    (re.compile(r"!?\[([^\]\[]*)\](?:\([^()]*\)|\[[^\]\[]*\])"), r"\1"),
+    (re.compile(r"<(https?://[^<>\s]+)>"), r"\1"),
+    (re.compile(r"</?[A-Za-z][^<>]*>"), ""),
+    *(
+        (re.compile(rf"(?<!\\){mark}(?=[^\s*~])(.+?)(?<=[^\s*~]){mark}"), r"\1")
+        for mark in (r"\*\*\*", r"\*\*", r"\*", "~~")
+    ),
+    *(
+        (re.compile(rf"(?<![\w\\]){mark}(?=[^\s_])(.+?)(?<=[^\s_]){mark}(?!\w)"), r"\1")
+        for mark in ("___", "__", "_")
+    ),
+    (re.compile(r"\\([!-/:-@\[-`{-~])"), r"\1"),
+)
+"""Marks of Markdown, and what is read in their place."""
 
 
 class PlanError(Exception):
@@ -104,5 +124,19 @@ def _last_heading(source: str) -> str | None:
         elif text.startswith("#"):
             words = text.lstrip("#")
             if len(text) - len(words) <= 6 and words.startswith((" ", "\t")):
-                heading = words.strip().rstrip("#").strip().strip("*_`") or heading
+                heading = _plain(words.strip().rstrip("#").strip()) or heading
     return heading
+
+
+def _plain(text: str) -> str:
+    """A line of Markdown as it reads: without marks, links by their text, pictures by theirs."""
+    plain = ""
+    for place, piece in enumerate(_CODE.split(text[:_MAX_HEADING])):
+        if place % 3 == 0:
+            words = piece
+            for pattern, shown in _MARKS:
+                words = pattern.sub(shown, words)
+            plain += html.unescape(words)
+        elif place % 3 == 2:
+            plain += piece
+    return " ".join(plain.split())
