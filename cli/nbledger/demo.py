@@ -65,13 +65,18 @@ async def _demonstrate(server: ServerInfo) -> None:
         execution = await _post(
             client,
             f"{path}/execute",
-            {"parameters": {"analysis_period": "2024-01"}, "timeout": 300},
+            {
+                "parameters": {"analysis_period": "2024-01"},
+                "outputOptions": {"generateReport": True},
+                "timeout": 300,
+            },
         )
         path = f"{path}/execution/{execution['executionId']}"
         status = await _follow(client, path)
         _show_cells(status)
         results = await _get(client, f"{path}/results?format=detailed")
         _show_outputs(results)
+        _show_files(results)
         _show_links(base, path, notebook)
     if status["status"] != "Completed":
         raise DemoFailedError(f"the run ended as {status['status']}: {status.get('error')}")
@@ -127,6 +132,26 @@ def _show_outputs(results: dict[str, Any]) -> None:
             size = output.get("dimensions")
             shape = f" {size['width']} x {size['height']}" if size else ""
             console.print(f"  {title}: {output['contentType']}{shape}")
+
+
+def _show_files(results: dict[str, Any]) -> None:
+    """What can be downloaded, each with its link, which is whole however narrow the terminal is."""
+    of_kind = {
+        "Dataset": [
+            (each, f"{each['recordCount']:,} records, new: {', '.join(each['newColumns'])}")
+            for each in results["enrichedDatasets"]
+        ],
+        "Model": [
+            (each, f"{each['modelType']}, accuracy {each['accuracy']:.2f}")
+            for each in results["models"]
+        ],
+        "Report": [(each, each["format"]) for each in results["reports"]],
+    }
+    console.print()
+    for kind, files in of_kind.items():
+        for each, told in files:
+            console.print(f"{kind} {each['name']} ({told})", markup=False, soft_wrap=True)
+            console.print(f"  {each['downloadUrl']}", markup=False, soft_wrap=True)
 
 
 def _pretty(content: object) -> str:
