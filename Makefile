@@ -117,7 +117,7 @@ test-kafka: $(VENV)/.development ## Run what needs a broker on Apache Kafka (nee
 
 .PHONY: campaign
 campaign: $(VENV)/.development ## Run the counted campaigns of faults at full length (twenty minutes)
-	@NBLEDGER_STORE_CAMPAIGN=10000 NBLEDGER_CAMPAIGN=$(or $(NBLEDGER_CAMPAIGN),full) \
+	@NBLEDGER_CAMPAIGN=$(or $(NBLEDGER_CAMPAIGN),full) \
 		$(BIN)/python -m pytest -m campaign --timeout 3600 $(ARGS)
 
 .PHONY: check

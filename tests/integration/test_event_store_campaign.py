@@ -1,7 +1,4 @@
-"""32 writers in two processes and four stores, and readers that follow: nothing is lost.
-
-NBLEDGER_STORE_CAMPAIGN is the number of appends by each writer (500; 10,000 at full length).
-"""
+"""32 writers in two processes and four stores, and readers that follow: nothing is lost."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from support.campaigns import times
 from support.event_store import open_pool
 
 from nbledger_infrastructure.database import Pool
@@ -21,7 +19,7 @@ WRITERS = 32
 PROCESSES = 2
 STORES_PER_PROCESS = 2
 READERS = 3
-APPENDS = int(os.environ.get("NBLEDGER_STORE_CAMPAIGN", "500"))
+APPENDS = times(small=500, ci=2_000, full=10_000)
 
 TESTS = Path(__file__).parents[1]
 

@@ -1,6 +1,6 @@
 """Campaigns: faults by the dozen, counted, with the worst time of each.
 
-`NBLEDGER_CAMPAIGN` is their size: small (in every test run), ci, or full (`make campaign`).
+`NBLEDGER_CAMPAIGN` is their size: small (a minute or two), ci, or full (`make campaign`).
 """
 
 from __future__ import annotations
