@@ -24,7 +24,7 @@ DELIMITERS = ",;\t|"
 _SAMPLE_RECORDS = 200
 _BLANK = re.compile(rb"^\r?\n", re.MULTILINE)
 _DECLARED = re.compile(rb'"?sep=(?![\w"])([\t -~])"?\r?\n', re.IGNORECASE)
-_ASCII = re.compile(r"[\0-\x7f]+")
+_ASCII = bytes(range(128))
 _STRAYS = 10
 """Windows-1252 has, by chance, some pairs of bytes that are UTF-8, but ten times as many others."""
 
@@ -290,18 +290,15 @@ def _encoding(path: Path) -> str:
 def _is_mostly_utf8(file: BinaryIO) -> bool:
     """Whether what is not ASCII is UTF-8, but for a few bytes."""
     file.seek(0)
-    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    decoder = codecs.getincrementaldecoder("utf-8")("ignore")
     characters = strays = 0
-    while True:
-        content = file.read(PIECE_BYTES)
-        text = decoder.decode(content, final=not content)
-        if not text.isascii():
-            others = _ASCII.sub("", text)
-            whole = len(others.encode("utf-8", "ignore").decode())
-            characters += whole
-            strays += len(others) - whole
-        if not content:
-            return characters * _STRAYS >= strays
+    while content := file.read(PIECE_BYTES):
+        others = content.translate(None, _ASCII)
+        text = decoder.decode(content)
+        ascii_bytes = len(content) - len(others)
+        characters += len(text) - ascii_bytes
+        strays += len(others) - (len(text.encode()) - ascii_bytes)
+    return characters * _STRAYS >= strays
 
 
 def _row_of(path: Path, offset: int, encoding: str = "utf-8") -> int:
