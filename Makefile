@@ -16,8 +16,8 @@ ROOTS := domain infrastructure projections workers http cli sdk
 PYTHON ?=
 # Handed to the command of a target: make test ARGS="-k store", make up ARGS="--help".
 ARGS ?=
-# Parallel test processes.
-JOBS ?= 2
+# Parallel test processes: tests wait much, so that three keep two cores busy.
+JOBS ?= 3
 
 # Fast tests first: work is handed out module by module in the order of collection.
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
