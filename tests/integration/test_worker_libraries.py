@@ -161,6 +161,5 @@ async def test_where_nothing_is_provided_an_uploaded_library_is_a_warning(
         assert await ended(scene, execution_id) == COMPLETED
     (warned,) = await scene.events(execution_id, Execution.Warned)
     assert warned.warning == (
-        "customLibraries: 'Our_Rules' is not installed, "
-        "and nothing is provided here"
+        "customLibraries: 'Our_Rules' is not installed, and nothing is provided here"
     )
