@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +23,7 @@ from nbledger_infrastructure.event_store import (
     RecordConflictError,
     Stream,
 )
+from nbledger_workers.child_processes import end
 from nbledger_workers.kernel.pair import python_environment
 from nbledger_workers.results import Table
 
@@ -106,12 +106,8 @@ class TableReader:
     async def close(self) -> None:
         """End the process."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        # Reads what is left in the pipes, so that they are closed as well.
-        await asyncio.shield(process.communicate())
+        if process is not None:
+            await end(process)
 
 
 async def write_csv(source: Path, target: Path) -> bool:
@@ -134,8 +130,7 @@ async def write_csv(source: Path, target: Path) -> bool:
         errors = b"it takes too long"
     finally:
         if process.returncode is None:
-            process.kill()
-            await process.communicate()
+            await end(process)
     if process.returncode:
         await asyncio.to_thread(target.unlink, missing_ok=True)
         log.warning("dataset not written as CSV", reason=errors.decode("utf-8", "replace")[-300:])

@@ -1,7 +1,6 @@
 """The report of a run: HTML that loads nothing from anywhere, made by nbconvert; and as PDF."""
 
 import asyncio
-import contextlib
 import importlib.util
 import re
 import sys
@@ -13,6 +12,7 @@ import msgspec
 from nbledger_domain.execution import Execution
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure import clock
+from nbledger_workers.child_processes import end
 from nbledger_workers.kernel.driver import Report
 from nbledger_workers.kernel.pair import python_environment
 from nbledger_workers.kernel.protocol import CellFinished, KernelStarted, OutputsUpdated
@@ -21,7 +21,6 @@ from nbledger_workers.planning import Plan
 MEDIA_TYPES: Final = {"html": "text/html", "pdf": "application/pdf"}
 
 _RENDER_SECONDS: Final = 120.0
-_CLOSE_SECONDS: Final = 5.0
 _MAX_OUTPUT_BYTES: Final = 50_000_000
 """Outputs beyond this are left out of a report, which a browser could not show anyway."""
 _LEFT_OUT: Final = msgspec.json.encode(
@@ -160,14 +159,7 @@ class Renderer:
 
     async def close(self) -> None:
         """End the process if it is still there."""
-        process = self._process
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-        # Reads what is left in the pipes, so that they are closed as well.
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await process.communicate()
+        await end(self._process)
 
 
 def file_name(notebook_name: str, ending: str) -> str:
