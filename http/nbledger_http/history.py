@@ -1,6 +1,7 @@
 """History, for auditors: events as they are recorded, of whatever has a stream of its own."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Literal
 from uuid import UUID
 
@@ -79,12 +80,8 @@ async def notebook_history(request: Request[Any, Any, Any]) -> Reply:
     executions = query.flag("executions") or False
     query.check()
     place = (pool, access.tenant_id, access.project_id, notebook_id)
-    found = await history.notebook_history(
-        *place, after=after, limit=limit + 1, include_executions=executions
-    )
-    if not found and not await history.notebook_history(*place, limit=1):
-        raise NotebookNotFoundError(notebook_id)
-    return _reply(found, limit)
+    read = partial(history.notebook_history, *place, include_executions=executions)
+    return await _reply(read, after, limit, NotebookNotFoundError(notebook_id))
 
 
 @get(
@@ -109,10 +106,8 @@ async def execution_history(request: Request[Any, Any, Any]) -> Reply:
     after, limit = _page(query)
     query.check()
     place = (pool, access.tenant_id, access.project_id, notebook_id, execution_id)
-    found = await history.execution_history(*place, after=after, limit=limit + 1)
-    if not found and not await history.execution_history(*place, limit=1):
-        raise ExecutionNotFoundError(execution_id)
-    return _reply(found, limit)
+    read = partial(history.execution_history, *place)
+    return await _reply(read, after, limit, ExecutionNotFoundError(execution_id))
 
 
 @get(
@@ -132,7 +127,7 @@ async def execution_history(request: Request[Any, Any, Any]) -> Reply:
 async def dataset_history(request: Request[Any, Any, Any]) -> Reply:
     """Events of the dataset."""
     dataset_id = dataset_id_of(request)
-    return await _document_history(request, "dataset", dataset_id, DatasetNotFoundError)
+    return await _document_history(request, "dataset", dataset_id, DatasetNotFoundError(dataset_id))
 
 
 @get(
@@ -152,24 +147,22 @@ async def dataset_history(request: Request[Any, Any, Any]) -> Reply:
 async def library_history(request: Request[Any, Any, Any]) -> Reply:
     """Events of the library."""
     library_id = library_id_of(request)
-    return await _document_history(request, "library", library_id, LibraryNotFoundError)
+    return await _document_history(request, "library", library_id, LibraryNotFoundError(library_id))
 
 
 async def _document_history(
     request: Request[Any, Any, Any],
     kind: Literal["dataset", "library"],
     document_id: UUID,
-    not_found: Callable[[UUID], Exception],
+    not_found: Exception,
 ) -> Reply:
     pool, access = services_of(request).pool, access_of(request)
     query = Query(request)
     after, limit = _page(query)
     query.check()
     place = (pool, access.tenant_id, access.project_id, document_id)
-    found = await history.document_history(*place, kind=kind, after=after, limit=limit + 1)
-    if not found and not await history.document_history(*place, kind=kind, limit=1):
-        raise not_found(document_id)
-    return _reply(found, limit)
+    read = partial(history.document_history, *place, kind=kind)
+    return await _reply(read, after, limit, not_found)
 
 
 def _page(query: Query) -> tuple[int, int]:
@@ -177,8 +170,19 @@ def _page(query: Query) -> tuple[int, int]:
     return after, query.integer("limit", 100, low=1, high=MAX_EVENTS)
 
 
-def _reply(found: list[HistoryEntry], limit: int) -> Reply:
-    """The first ``limit`` of the events, and how to ask for those after them."""
+async def _reply(
+    read: Callable[..., Awaitable[list[HistoryEntry]]],
+    after: int,
+    limit: int,
+    not_found: Exception,
+) -> Reply:
+    """The first ``limit`` of the events that ``read`` finds, and how to ask for those after them.
+
+    Raises ``not_found`` where there is no event at all.
+    """
+    found = await read(after=after, limit=limit + 1)
+    if not found and not await read(limit=1):
+        raise not_found
     shown = found[:limit]
     following = shown[-1].position if len(found) > limit else None
     return json_reply(msgspec.json.encode(History(events=shown, next=following)))
