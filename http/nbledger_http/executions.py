@@ -30,13 +30,15 @@ from nbledger_http.documentation import (
     Body,
     Operation,
 )
+from nbledger_http.documents import page_reply
 from nbledger_http.problems import Code
-from nbledger_http.queries import Query, awaited_position, preferred_wait, wait_applied
+from nbledger_http.queries import Query, preferred_wait, wait_applied
 from nbledger_http.replies import Reply, json_reply, with_members
 from nbledger_http.schemas import ExecuteNotebook
 from nbledger_http.services import Services, services_of
 from nbledger_http.turns import turn_of
 from nbledger_projections import execution_status
+from nbledger_projections.documents import Page
 from nbledger_projections.execution_documents import ExecutionDocument
 from nbledger_projections.execution_status import ExecutionView
 
@@ -228,35 +230,16 @@ async def _news(
 )
 async def list_executions(request: Request[Any, Any, Any]) -> Reply:
     """A page of the notebook's executions."""
-    services, access = services_of(request), access_of(request)
+    pool, access = services_of(request).pool, access_of(request)
     notebook_id = notebook_id_of(request)
-    query = Query(request)
-    page = query.integer("page", 1, low=1, high=1_000_000_000)
-    page_size = query.integer("pageSize", 20, low=1, high=100)
-    awaited = awaited_position(request, query)
-    query.check()
-    await reading.notebook(services.pool, access, notebook_id)
-    if awaited is not None:
-        await services.positions.reached(
-            execution_status.NAME, awaited.position, awaited.seconds or 0
+
+    async def read(page: int, size: int) -> Page:
+        await reading.notebook(pool, access, notebook_id)
+        return await execution_status.for_notebook(
+            pool, access.tenant_id, access.project_id, notebook_id, page=page, page_size=size
         )
-    found = await execution_status.for_notebook(
-        services.pool,
-        access.tenant_id,
-        access.project_id,
-        notebook_id,
-        page=page,
-        page_size=page_size,
-    )
-    body = b'{"executions":[%b],"totalCount":%d,"page":%d,"pageSize":%d,"hasNextPage":%b}' % (
-        b",".join(found.items),
-        found.total_count,
-        page,
-        page_size,
-        b"true" if page * page_size < found.total_count else b"false",
-    )
-    applied = wait_applied(None if awaited is None else awaited.seconds)
-    return json_reply(body, headers={"Nbledger-Position": str(found.position), **applied})
+
+    return await page_reply(request, Query(request), "executions", execution_status.NAME, read)
 
 
 @post(

@@ -21,6 +21,7 @@ from nbledger_projections.decoding import (
     deleted_notebooks,
     is_execution,
 )
+from nbledger_projections.documents import Page
 from nbledger_projections.estimates import Runs, remember, span
 from nbledger_projections.execution_documents import ExecutionDocument
 from nbledger_projections.execution_folding import (
@@ -53,17 +54,6 @@ class ExecutionView(msgspec.Struct, frozen=True):
     modified_at: datetime
     ended: bool
     used_at: datetime | None = None
-
-
-class ExecutionPage(msgspec.Struct, frozen=True):
-    """Executions of a notebook, newest first, and what they were read from.
-
-    ``items`` are JSON objects, ``position`` is the checkpoint of the projection.
-    """
-
-    items: list[bytes]
-    total_count: int
-    position: int
 
 
 class _Request(msgspec.Struct, rename="camel"):
@@ -299,14 +289,14 @@ async def _earlier(connection: PooledConnection, notebook_id: UUID, before: int)
 
 async def for_notebook(
     pool: Pool, tenant_id: UUID, project_id: UUID, notebook_id: UUID, *, page: int, page_size: int
-) -> ExecutionPage:
+) -> Page:
     """A page (counted from 1) of the notebook's executions, without what each cell did."""
     async with acquire(pool) as connection:
         row = await connection.fetchrow(
             _PAGE, tenant_id, project_id, notebook_id, page_size, (page - 1) * page_size, NAME
         )
     assert row is not None  # noqa: S101 (a query of scalars has one row)
-    return ExecutionPage(
+    return Page(
         items=[_summary(document) for document in row["documents"]],
         total_count=row["total"],
         position=row["position"] or 0,
