@@ -42,6 +42,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "kafka" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.kafka)
+        for marker in item.iter_markers("stalls"):
+            # The JUnit report tells CI which failures may be tried again.
+            item.user_properties.append(("stalls", _reason(item, marker)))
+
+
+def _reason(item: pytest.Item, marker: pytest.Mark) -> str:
+    """What outside stall the test suffers; a marker that does not say so is an error."""
+    match marker.args:
+        case (str(reason),) if reason.strip():
+            return reason
+        case _:
+            raise pytest.UsageError(f"{item.nodeid}: stalls() needs the reason, as text")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
