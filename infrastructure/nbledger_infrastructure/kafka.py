@@ -53,10 +53,15 @@ def worker_group(kafka: Kafka) -> str:
     return f"{kafka.topic_prefix}.workers"
 
 
-async def ensure_topics(kafka: Kafka, kernel_types: Iterable[str]) -> None:
-    """Create the topics that are missing. Raises :class:`BrokerUnavailableError`."""
+async def ensure_topics(kafka: Kafka, kernel_types: Iterable[str], *, events: bool = True) -> None:
+    """Create the topics that are missing. Raises :class:`BrokerUnavailableError`.
+
+    Workers leave the topic of ``events`` out: they have no right to see it.
+    """
     retention = {"retention.ms": str(kafka.retention_hours * 3_600_000)}
-    wanted = {events_topic(kafka): kafka.partitions, control_topic(kafka): 1}
+    wanted = {control_topic(kafka): 1}
+    if events:
+        wanted[events_topic(kafka)] = kafka.partitions
     wanted |= {
         command_topic(kafka, kernel_type, priority): kafka.command_partitions
         for kernel_type in kernel_types

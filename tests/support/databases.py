@@ -65,3 +65,10 @@ def _blocking(work: Coroutine[Any, Any, _Result]) -> _Result:
 
 def _with_database(dsn: str, name: str) -> str:
     return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
+
+
+def as_user(dsn: str, user: str, password: str) -> str:
+    """The DSN with another user."""
+    parts = urlsplit(dsn)
+    address = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{user}:{password}@{address}"))

@@ -90,7 +90,7 @@ async def commands(
 
     @asynccontextmanager
     async def connect() -> AsyncIterator[AIOKafkaConsumer]:
-        await ensure_topics(kafka, kernel_types)
+        await ensure_topics(kafka, kernel_types, events=False)
         async with consumer(
             kafka,
             *topics,
@@ -216,7 +216,7 @@ async def cancels(kafka: Kafka, cancel: Callable[[UUID], None], *, client_id: st
 
     @asynccontextmanager
     async def connect() -> AsyncIterator[AIOKafkaConsumer]:
-        await ensure_topics(kafka, [])
+        await ensure_topics(kafka, [], events=False)
         async with consumer(
             kafka, control_topic(kafka), client_id=client_id, auto_offset_reset="latest"
         ) as client:

@@ -18,10 +18,13 @@ import signal
 import sys
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import structlog
+from aiokafka.helpers import create_ssl_context
 
 from nbledger_infrastructure.embedded.broker import EmbeddedBroker, wait_until_ready
 from nbledger_infrastructure.embedded.errors import EmbeddedError, ServiceFailed
@@ -53,8 +56,38 @@ _JVM_OPTIONS = (
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True)
+class Security:
+    """A broker that lets in nobody without TLS and a password, and checks rights.
+
+    `keystore` is a PKCS #12 file with the broker's key and certificate. `users` are names with
+    their passwords, known by SCRAM-SHA-512; `administrator`, one of them, may do everything, the
+    others what ACLs allow. `ca_file` is what clients trust, in PEM.
+    """
+
+    keystore: Path
+    keystore_password: str = field(repr=False)
+    ca_file: Path
+    users: Mapping[str, str] = field(repr=False)
+    administrator: str
+
+    def client(self, user: str) -> dict[str, Any]:
+        """Options of an aiokafka client that logs in as the user."""
+        return {
+            "security_protocol": "SASL_SSL",
+            "ssl_context": create_ssl_context(cafile=str(self.ca_file)),
+            "sasl_mechanism": "SCRAM-SHA-512",
+            "sasl_plain_username": user,
+            "sasl_plain_password": self.users[user],
+        }
+
+
 async def start_apache_kafka(
-    work_dir: Path, *, port: int = 0, instance: str | None = None
+    work_dir: Path,
+    *,
+    port: int = 0,
+    instance: str | None = None,
+    security: Security | None = None,
 ) -> EmbeddedBroker:
     """Start one node on 127.0.0.1 and return once it answers a metadata request.
 
@@ -65,6 +98,7 @@ async def start_apache_kafka(
         work_dir: folder for its configuration, log and data, which outlive it.
         port: TCP port for clients; 0 takes any free one.
         instance: id of the home for NBLEDGER_INSTANCE; None keeps the inherited one.
+        security: None serves everybody on this machine, in plain text.
 
     Raises:
         EmbeddedError: Java or Maven is missing, or the jars cannot be fetched.
@@ -73,16 +107,20 @@ async def start_apache_kafka(
     work_dir = Path(os.path.abspath(work_dir))  # noqa: PTH100, ASYNC240 - looks at no disk
     await asyncio.to_thread(work_dir.mkdir, parents=True, exist_ok=True)
     log_file = work_dir / "kafka.log"
-    jars = await _jars(log_file)
+    jars = await kafka_jars(log_file)
 
     async def start(chosen: int) -> EmbeddedBroker:
-        return await _serve(work_dir, jars, log_file, chosen, instance)
+        return await _serve(work_dir, jars, log_file, chosen, instance=instance, security=security)
 
     return await start_on_port("kafka", port, start)
 
 
-async def _jars(log_file: Path) -> Path:
-    """The folder with the jars of the pinned version, fetched if it is not there yet."""
+async def kafka_jars(log_file: Path) -> Path:
+    """The folder with the jars of the pinned version, fetched if it is not there yet.
+
+    Raises:
+        EmbeddedError: this is no checkout, or they cannot be fetched.
+    """
     if not _POM.is_file():
         raise EmbeddedError(f"{_POM} is missing: Apache Kafka can be started from a checkout only")
     version = hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]
@@ -117,21 +155,35 @@ async def _jars(log_file: Path) -> Path:
 
 
 async def _serve(
-    work_dir: Path, jars: Path, log_file: Path, port: int, instance: str | None
+    work_dir: Path,
+    jars: Path,
+    log_file: Path,
+    port: int,
+    *,
+    instance: str | None,
+    security: Security | None,
 ) -> EmbeddedBroker:
     configuration = work_dir / "server.properties"
     data = work_dir / "data"
-    configuration.write_text(_properties(data, port, free_port()))
+    configuration.write_text(_properties(data, port, free_port(), security))
     java = ["java", *_JVM_OPTIONS, f"-Dlog4j2.configurationFile={_LOGGING}", "-cp", f"{jars}/*"]
     if not (data / "meta.properties").exists():
         # A format that was cut short leaves no meta.properties, and nothing of value.
         await asyncio.to_thread(shutil.rmtree, data, ignore_errors=True)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         tool = ["kafka.tools.StorageTool", "format", f"--config={configuration}"]
-        await _run([*java, *tool, f"--cluster-id={cluster}"], log_file, _FORMAT_SECONDS)
+        users = [] if security is None else list(security.users.items())
+        scram = [
+            f"--add-scram=SCRAM-SHA-512=[name={name},password={password}]"
+            for name, password in users
+        ]
+        await _run([*java, *tool, f"--cluster-id={cluster}", *scram], log_file, _FORMAT_SECONDS)
     process = spawn([*java, "kafka.Kafka", configuration], instance=instance, log_file=log_file)
     try:
-        await wait_until_ready("kafka", process, port, log_file, limit=_READY_SECONDS)
+        client = None if security is None else security.client(security.administrator)
+        await wait_until_ready(
+            "kafka", process, port, log_file, limit=_READY_SECONDS, client=client
+        )
     except BaseException:
         await terminate(process, 0)
         raise
@@ -139,7 +191,7 @@ async def _serve(
     return EmbeddedBroker(f"{LOOPBACK}:{port}", log_file, process, stop_seconds=_STOP_SECONDS)
 
 
-def _properties(data: Path, port: int, controller_port: int) -> str:
+def _properties(data: Path, port: int, controller_port: int, security: Security | None) -> str:
     settings = {
         "process.roles": "broker,controller",
         "node.id": "1",
@@ -163,7 +215,37 @@ def _properties(data: Path, port: int, controller_port: int) -> str:
         "num.io.threads": "4",
         "log.cleaner.dedupe.buffer.size": "16777216",
     }
+    if security is not None:
+        settings |= _secured(security, port, controller_port)
     return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+def _secured(security: Security, port: int, controller_port: int) -> dict[str, str]:
+    # The broker logs in to others of its kind as the administrator.
+    name = security.administrator
+    login = (
+        "org.apache.kafka.common.security.scram.ScramLoginModule required "
+        f'username="{name}" password="{security.users[name]}";'
+    )
+    return {
+        "listeners": f"CLIENT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}",
+        "advertised.listeners": f"CLIENT://{LOOPBACK}:{port}",
+        "listener.security.protocol.map": "CLIENT:SASL_SSL,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name": "CLIENT",
+        "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        "sasl.mechanism.inter.broker.protocol": "SCRAM-SHA-512",
+        "listener.name.client.scram-sha-512.sasl.jaas.config": login,
+        "ssl.keystore.type": "PKCS12",
+        "ssl.keystore.location": str(security.keystore),
+        "ssl.keystore.password": security.keystore_password,
+        "ssl.key.password": security.keystore_password,
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(security.ca_file),
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow.everyone.if.no.acl.found": "false",
+        # The node itself is anonymous on the listener of the controller, where no client comes.
+        "super.users": f"User:{security.administrator};User:ANONYMOUS",
+    }
 
 
 async def _run(argv: Sequence[str | Path], log_file: Path, limit: float) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
@@ -46,16 +48,25 @@ class EmbeddedBroker:
 
 
 async def wait_until_ready(
-    name: str, process: subprocess.Popen[bytes], port: int, log_file: Path, *, limit: float
+    name: str,
+    process: subprocess.Popen[bytes],
+    port: int,
+    log_file: Path,
+    *,
+    limit: float,
+    client: Mapping[str, Any] | None = None,
 ) -> None:
     """Wait until the broker on the port answers a metadata request and names itself.
+
+    `client` holds further options of `AIOKafkaAdminClient`, for a broker that wants to know who
+    asks.
 
     Raises:
         ServiceFailed: it ended, or did not answer within `limit` seconds.
     """
     try:
         async with asyncio.timeout(limit):
-            while not await _answers(port):
+            while not await _answers(port, client or {}):
                 if process.poll() is not None:
                     raise ServiceFailed(name, f"ended with status {process.returncode}", log_file)
                 await asyncio.sleep(_PROBE_SECONDS)
@@ -63,7 +74,7 @@ async def wait_until_ready(
         raise ServiceFailed(name, f"did not answer within {limit:g} s", log_file) from None
 
 
-async def _answers(port: int) -> bool:
+async def _answers(port: int, options: Mapping[str, Any]) -> bool:
     # A bare connection first: the client logs an error for every one that is refused.
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
@@ -73,7 +84,9 @@ async def _answers(port: int) -> bool:
     except OSError:
         return False
     client = AIOKafkaAdminClient(
-        bootstrap_servers=f"{LOOPBACK}:{port}", request_timeout_ms=int(_ANSWER_SECONDS * 1000)
+        bootstrap_servers=f"{LOOPBACK}:{port}",
+        request_timeout_ms=int(_ANSWER_SECONDS * 1000),
+        **options,
     )
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):

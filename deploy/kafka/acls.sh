@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# What each role of nbledger may do on Apache Kafka, and nothing beyond it.
+#
+#   KAFKA_ACLS="kafka-acls.sh --bootstrap-server kafka:9092 --command-config admin.properties" \
+#       deploy/kafka/acls.sh
+#
+# Makes ACLs for the users nbledger-relay and nbledger-worker, and for every further argument a
+# subscriber: a user that reads the events, in consumer groups whose names begin with its own.
+# Run it again with whoever is new: an ACL that exists already is kept. The API and the projector
+# have nothing to do with Kafka.
+#
+#   NBLEDGER_KAFKA_TOPIC_PREFIX  as in the settings (default: nbledger)
+#   RELAY, WORKER                names of the users, where they are others
+set -euo pipefail
+
+prefix=${NBLEDGER_KAFKA_TOPIC_PREFIX:-nbledger}
+relay=${RELAY:-nbledger-relay}
+worker=${WORKER:-nbledger-worker}
+read -ra acls <<<"${KAFKA_ACLS:?the command kafka-acls.sh with its server and credentials}"
+
+# usage: allow USER "OPERATION ..." RESOURCE...
+allow() {
+    local user=$1 operations=() operation
+    for operation in $2; do operations+=(--operation "$operation"); done
+    shift 2
+    "${acls[@]}" --add --allow-principal "User:$user" "${operations[@]}" "$@"
+}
+
+# The relay makes the topics, and writes all of them: events, commands, control.
+allow "$relay" "Create Describe Write" --topic "$prefix." --resource-pattern-type prefixed
+
+# A worker reads commands and control, or makes these topics where it comes first. It neither
+# reads events nor writes anything.
+allow "$worker" "Create Describe Read" --topic "$prefix.commands." --resource-pattern-type prefixed
+allow "$worker" "Create Describe Read" --topic "$prefix.control"
+allow "$worker" "Describe Read" --group "$prefix.workers"
+
+for subscriber in "$@"; do
+    allow "$subscriber" "Describe Read" --topic "$prefix.events"
+    allow "$subscriber" "Describe Read" --group "$subscriber" --resource-pattern-type prefixed
+done

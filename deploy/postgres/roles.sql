@@ -1,0 +1,84 @@
+-- What each role of nbledger may do in its database, and nothing beyond it.
+--
+--   psql --set ON_ERROR_STOP=1 --dbname "$OWNER_DSN" --file deploy/postgres/roles.sql
+--
+-- Run it as the owner of the tables (who migrates) with the right to create roles: once after
+-- the first `nbledger migrate`, and again after an update of nbledger. Then make the users:
+--
+--   CREATE ROLE worker_1 LOGIN PASSWORD '…' IN ROLE nbledger_worker;
+--
+-- `nbledger migrate`, `nbledger token`, `nbledger audit verify` and `nbledger projector --rebuild`
+-- are commands of the owner.
+
+BEGIN;
+
+DO $$
+DECLARE
+    role_name text;
+BEGIN
+    FOREACH role_name IN ARRAY ARRAY[
+        'nbledger_api', 'nbledger_relay', 'nbledger_projector', 'nbledger_worker',
+        'nbledger_auditor'
+    ] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role_name) THEN
+            EXECUTE format('CREATE ROLE %I NOLOGIN', role_name);
+        END IF;
+    END LOOP;
+    -- Only the owner makes tables, and only users that have a role come in.
+    EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
+    EXECUTE format(
+        'GRANT CONNECT ON DATABASE %I TO nbledger_api, nbledger_relay, nbledger_projector, '
+        'nbledger_worker, nbledger_auditor', current_database()
+    );
+END
+$$;
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+GRANT USAGE ON SCHEMA public
+    TO nbledger_api, nbledger_relay, nbledger_projector, nbledger_worker, nbledger_auditor;
+
+-- A right that an earlier edition of this file gave, and this one does not, goes.
+REVOKE ALL ON ALL TABLES IN SCHEMA public
+    FROM nbledger_api, nbledger_relay, nbledger_projector, nbledger_worker, nbledger_auditor;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public
+    FROM PUBLIC, nbledger_api, nbledger_relay, nbledger_projector, nbledger_worker, nbledger_auditor;
+
+-- Nobody but the owner writes the table `event`. Events come in by this function alone, which
+-- gives positions, digests and chain values; and the data of a subject goes by the other alone.
+ALTER FUNCTION append_events SECURITY DEFINER;
+ALTER FUNCTION append_events SET search_path = public, pg_temp;
+ALTER FUNCTION erase_subject SECURITY DEFINER;
+ALTER FUNCTION erase_subject SET search_path = public, pg_temp;
+GRANT EXECUTE ON FUNCTION append_events
+    TO nbledger_api, nbledger_relay, nbledger_projector, nbledger_worker;
+GRANT EXECUTE ON FUNCTION erase_subject TO nbledger_projector;
+
+-- Everybody reads events: aggregates and read models are folded from them.
+GRANT SELECT ON event, erasure
+    TO nbledger_api, nbledger_relay, nbledger_projector, nbledger_worker, nbledger_auditor;
+
+-- api: reads everything that it answers with, checks tokens, keeps the key of its links.
+GRANT EXECUTE ON FUNCTION notebook_list_page TO nbledger_api;
+GRANT SELECT ON
+    notebook_details, notebook_list, notebook_list_project, notebook_list_count,
+    notebook_duration, execution_status, execution_results, dataset_details, library_details,
+    projection_checkpoint, execution_lease, worker, api_token
+    TO nbledger_api;
+GRANT SELECT, INSERT ON secret_key TO nbledger_api;
+
+-- relay: keeps its position, and recovers what workers have lost.
+GRANT SELECT, INSERT, UPDATE ON projection_checkpoint TO nbledger_relay;
+GRANT SELECT ON execution_status TO nbledger_relay;
+GRANT SELECT, DELETE ON execution_lease, worker TO nbledger_relay;
+
+-- projector: owns the contents of the read models.
+GRANT SELECT, INSERT, UPDATE, DELETE ON
+    notebook_details, notebook_list, notebook_list_project, notebook_list_count,
+    notebook_duration, execution_status, execution_results, dataset_details, library_details,
+    projection_checkpoint
+    TO nbledger_projector;
+
+-- worker: its leases, its own entry, and what waits. No token, and no read model of users.
+GRANT SELECT, INSERT, UPDATE, DELETE ON execution_lease, worker TO nbledger_worker;
+GRANT SELECT ON execution_status TO nbledger_worker;
+
+COMMIT;
