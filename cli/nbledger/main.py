@@ -20,6 +20,15 @@ DATABASE = "postgres.dsn"
 BROKER = "kafka.bootstrap_servers"
 ARTIFACTS = "artifacts.url"
 
+NEEDS = {
+    "api": (DATABASE, ARTIFACTS),
+    "relay": (DATABASE, BROKER),
+    "projector": (DATABASE, ARTIFACTS),
+    "worker": (DATABASE, BROKER, ARTIFACTS),
+    "migrate": (DATABASE,),
+}
+"""The settings that a command cannot do without."""
+
 EPILOG = """
 Settings come from the environment (NBLEDGER_POSTGRES_DSN, NBLEDGER_HTTP_PORT, …) and from a TOML
 file: nbledger.toml, or the one that NBLEDGER_CONFIG names. `nbledger settings` lists them all.
@@ -66,13 +75,13 @@ def demo() -> None:
 @main.command()
 def api() -> None:
     """Serve the REST API."""
-    run_role("api", roles.api, DATABASE, ARTIFACTS)
+    run_role("api", roles.api, *NEEDS["api"])
 
 
 @main.command()
 def worker() -> None:
     """Run notebooks on kernels of this machine."""
-    run_role("worker", roles.worker, DATABASE, BROKER, ARTIFACTS)
+    run_role("worker", roles.worker, *NEEDS["worker"])
 
 
 @main.command()
@@ -85,7 +94,7 @@ def worker() -> None:
 def projector(rebuild: str | None) -> None:
     """Keep the read models up to date with the events."""
     if rebuild is None:
-        run_role("projector", roles.projector, DATABASE, ARTIFACTS)
+        run_role("projector", roles.projector, *NEEDS["projector"])
         return
     from nbledger.administration import rebuild_read_model
 
@@ -97,7 +106,7 @@ def projector(rebuild: str | None) -> None:
 @main.command(short_help="Publish to Kafka, and recover lost work.")
 def relay() -> None:
     """Publish events and commands to Kafka, and recover work that was lost."""
-    run_role("relay", roles.relay, DATABASE, BROKER)
+    run_role("relay", roles.relay, *NEEDS["relay"])
 
 
 @main.command()
@@ -105,7 +114,7 @@ def migrate() -> None:
     """Bring the database schema up to date."""
     from nbledger_infrastructure.database import migrate as apply_migrations
 
-    settings = load_settings(DATABASE)
+    settings = load_settings(*NEEDS["migrate"])
 
     async def apply() -> None:
         applied = await apply_migrations(settings.postgres.dsn)

@@ -14,7 +14,8 @@ from xml.etree import ElementTree as ET
 import pytest
 import yaml
 
-from nbledger_infrastructure.settings import environment_names
+from nbledger.main import NEEDS
+from nbledger_infrastructure.settings import environment_names, load, require
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())
@@ -77,8 +78,15 @@ def test_command_exists(command: str) -> None:
     assert f"nbledger {command}" in finished.stdout
 
 
-def test_api_and_worker_share_the_artifacts() -> None:
-    for name in ("api", "worker"):
+@pytest.mark.parametrize("name", OURS)
+def test_service_sets_all_that_its_command_needs(name: str) -> None:
+    given = {key: str(value) for key, value in SERVICES[name]["environment"].items() if value}
+
+    require(load(given), *NEEDS[name])
+
+
+def test_who_needs_the_artifacts_shares_them() -> None:
+    for name in ("api", "projector", "worker"):
         assert SERVICES[name]["volumes"] == ["artifacts:/var/lib/nbledger/artifacts"]
         url = SERVICES[name]["environment"]["NBLEDGER_ARTIFACTS_URL"]
         assert "file:///var/lib/nbledger/artifacts" in url
