@@ -43,6 +43,18 @@ def command_topic(kafka: Kafka, kernel_type: str, priority: Priority) -> str:
     return f"{kafka.topic_prefix}.commands.{kernel_type}.{priority.lower()}"
 
 
+def command_routes(kafka: Kafka, topics: Iterable[str]) -> dict[str, tuple[str, Priority]]:
+    """Those of ``topics`` that are for commands, each with its kernel type and priority."""
+    prefix = f"{kafka.topic_prefix}.commands."
+    priorities = {priority.lower(): priority for priority in PRIORITIES}
+    routes: dict[str, tuple[str, Priority]] = {}
+    for topic in topics:
+        kernel_type, _, priority = topic.removeprefix(prefix).rpartition(".")
+        if topic.startswith(prefix) and kernel_type and priority in priorities:
+            routes[topic] = (kernel_type, priorities[priority])
+    return routes
+
+
 def control_topic(kafka: Kafka) -> str:
     """What every worker reads: requests that concern whichever worker is running something."""
     return f"{kafka.topic_prefix}.control"

@@ -157,10 +157,9 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Recovery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How often lost work is looked for, and when waiting work is announced again; seconds."""
+    """Seconds between looks for lost work, and attempts that an execution has at most."""
 
     sweep_seconds: Seconds = 2.0
-    redispatch_after_seconds: Seconds = 10.0
     max_attempts: Positive = 5
 
 

@@ -354,7 +354,7 @@ def make_settings(
             work_folder=str(folder / "work"),
             report_browser="",
         ),
-        recovery=settings.Recovery(sweep_seconds=0.2, redispatch_after_seconds=1.0),
+        recovery=settings.Recovery(sweep_seconds=0.2),
         environments=settings.Environments(folder=str(folder / "environments")),
     )
 

@@ -24,6 +24,7 @@ from nbledger_infrastructure.kafka import (
     worker_group,
 )
 from nbledger_infrastructure.settings import Kafka
+from nbledger_infrastructure.topic_ids import topic_ids
 from nbledger_workers.backlog import Backlog, Record
 from nbledger_workers.slots import Slots
 from nbledger_workers.turns import Turns
@@ -50,7 +51,7 @@ class ConsumerStuckError(Exception):
 
 
 class BrokerForgotError(Exception):
-    """The broker has fewer messages than were read from it: it was started anew, empty."""
+    """A topic was made anew: the broker has forgotten what was in it."""
 
 
 class Doorbell:
@@ -286,7 +287,8 @@ class _Probe:
     """Compares where a consumer is with what the broker has, now and then."""
 
     def __init__(self) -> None:
-        self._due = time.monotonic() + PROBE_SECONDS
+        self._due = float("-inf")
+        self._ids: dict[str, UUID | None] = {}
         self._seen: dict[TopicPartition, tuple[int, float]] = {}
 
     async def check(self, client: AIOKafkaConsumer, *, full: bool = False) -> None:
@@ -299,13 +301,16 @@ class _Probe:
         if now < self._due or not assigned:
             return
         self._due = now + PROBE_SECONDS
+        ids = await topic_ids(client._client)  # noqa: SLF001
+        for topic in {partition.topic for partition in assigned}:
+            if self._ids.setdefault(topic, ids.get(topic)) != ids.get(topic):
+                raise BrokerForgotError(topic)
         async with asyncio.timeout(_ANSWER_SECONDS):
             ends: Mapping[TopicPartition, int] = await client.end_offsets(list(assigned))
             positions = {partition: await client.position(partition) for partition in assigned}
         for partition, position in positions.items():
-            behind = ends[partition] - position
-            if behind < 0:
-                raise BrokerForgotError(f"{partition.topic}/{partition.partition}")
+            # Tansu counts of the last batch the first message only: it may tell less than was read.
+            behind = max(ends[partition] - position, 0)
             last, since = self._seen.get(partition, (-1, now))
             if behind == 0 or position != last or full:
                 self._seen[partition] = (position, now)

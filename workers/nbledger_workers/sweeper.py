@@ -1,25 +1,22 @@
 """The sweeper: finds executions that nobody runs and commands that nobody got.
 
-The broker may forget and workers may die; what the store says is enough to go on.
+The broker may forget and workers may die; what the store says is enough to go on. Each look
+touches what may be due only, however many executions wait.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
-from typing import Final, Self
+from typing import Final
 from uuid import UUID
 
-import msgspec
 import structlog
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
 from nbledger_domain.errors import DomainError
-from nbledger_domain.execution import Execution, Priority
-from nbledger_infrastructure import clock, cloudevents, repository, worker_registry
-from nbledger_infrastructure.commands import Command
+from nbledger_domain.execution import Execution
+from nbledger_infrastructure import clock, repository, worker_registry
 from nbledger_infrastructure.database import (
     UNAVAILABLE,
     DatabaseUnavailableError,
@@ -29,17 +26,11 @@ from nbledger_infrastructure.database import (
     connect_pool,
 )
 from nbledger_infrastructure.event_store import EventStore, Metadata
-from nbledger_infrastructure.identifiers import new_id
-from nbledger_infrastructure.kafka import (
-    BrokerUnavailableError,
-    command_topic,
-    ensure_topics,
-    producer,
-)
 from nbledger_infrastructure.settings import Settings
 from nbledger_workers import leases
 from nbledger_workers.claims import give_up_if_held
 from nbledger_workers.leases import Lease
+from nbledger_workers.lost_commands import LostCommands
 from nbledger_workers.waiting import WAITING
 
 log = structlog.get_logger(__name__)
@@ -47,45 +38,60 @@ log = structlog.get_logger(__name__)
 # Any constant does, as long as nothing else in the database locks on it.
 _LOCK: Final = 0x6E626C_737765
 _PAGE: Final = 500
-_LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_SEND_SECONDS: Final = 10.0
+_FEW: Final = 100
+_START: Final = (datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
 _FORGET_EVERY_SECONDS: Final = 600.0
-_MAX_BACKOFF_SECONDS: Final = 300.0
+_LAST_LOOK_SECONDS: Final = 1.0
 
 # Which executions have not ended is the read model's to say, and it may lag; all else about them
 # is read from the events themselves.
+
+# Those that the read model knows to be taken are few, and looked at each time.
 _UNLEASED: Final = """
-SELECT s.requested_at, s.execution_id, s.kernel_type, s.priority,
-       last.type, last.subject_id, last.tenant_id, last.project_id,
-       extract(epoch FROM clock_timestamp() - last.recorded_at)::float8 AS age
+SELECT s.execution_id
 FROM execution_status AS s
 CROSS JOIN LATERAL (
-    SELECT type, subject_id, tenant_id, project_id, recorded_at FROM event
+    SELECT type, recorded_at FROM event
     WHERE stream_id = s.execution_id ORDER BY version DESC LIMIT 1
 ) AS last
-WHERE NOT s.ended AND (s.requested_at, s.execution_id) > ($1, $2)
+WHERE NOT s.ended AND s.phase <> 'Queued' AND last.type <> ALL($1)
+  AND last.recorded_at < clock_timestamp() - make_interval(secs => $2)
   AND NOT EXISTS (SELECT FROM execution_lease AS l WHERE l.execution_id = s.execution_id)
-ORDER BY s.requested_at, s.execution_id LIMIT $3
+ORDER BY s.execution_id LIMIT $3
 """
 
+# Of all others a few each time, in turn: the read model may stand still.
+_NEXT_FEW: Final = """
+SELECT s.requested_at, s.execution_id,
+    last.type <> ALL($1)
+    AND last.recorded_at < clock_timestamp() - make_interval(secs => $2)
+    AND NOT EXISTS (SELECT FROM execution_lease AS l WHERE l.execution_id = s.execution_id)
+FROM (
+    SELECT requested_at, execution_id FROM execution_status
+    WHERE NOT ended AND (requested_at, execution_id) > ($3, $4)
+    ORDER BY requested_at, execution_id LIMIT $5
+) AS s
+CROSS JOIN LATERAL (
+    SELECT type, recorded_at FROM event
+    WHERE stream_id = s.execution_id ORDER BY version DESC LIMIT 1
+) AS last
+ORDER BY s.requested_at, s.execution_id
+"""
 
-class Unleased(msgspec.Struct, frozen=True):
-    """An execution without a lease: ``age`` is the seconds since its last event, of ``type``."""
-
-    requested_at: datetime
-    execution_id: UUID
-    kernel_type: str
-    priority: Priority
-    type: str
-    notebook_id: UUID
-    tenant_id: UUID
-    project_id: UUID
-    age: float
-
-    @property
-    def waiting(self) -> bool:
-        """Whether it waits for a worker."""
-        return self.type in WAITING
+# It was requested no later than its last event was recorded, and an index knows when (not by
+# clock_timestamp(), which might be another one for each row).
+_LATE: Final = """
+SELECT s.execution_id
+FROM execution_status AS s
+CROSS JOIN LATERAL (
+    SELECT type, recorded_at FROM event
+    WHERE stream_id = s.execution_id ORDER BY version DESC LIMIT 1
+) AS last
+WHERE NOT s.ended AND s.phase = 'Queued' AND last.type = ANY($1)
+  AND s.requested_at < statement_timestamp() - make_interval(secs => $2)
+  AND last.recorded_at < clock_timestamp() - make_interval(secs => $2)
+ORDER BY s.requested_at, s.execution_id LIMIT $3
+"""
 
 
 async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
@@ -96,27 +102,28 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
     """
     async with AsyncExitStack() as stack:
         pool = await connect_pool(
-            settings.postgres.dsn, max_size=4, application_name="nbledger-sweeper"
+            settings.postgres.dsn, max_size=6, application_name="nbledger-sweeper"
         )
         stack.push_async_callback(close_pool, pool)
         store = EventStore(pool)
         await store.start()
         stack.push_async_callback(store.close)
-        async with _Commands(settings) as commands:
-            await _Sweeper(settings, pool, store, commands).sweep_until(stop, on_ready)
+        sweeper = _Sweeper(settings, pool, store)
+        async with asyncio.TaskGroup() as group:
+            looking = group.create_task(LostCommands(settings, pool).look_until(stop))
+            await sweeper.sweep_until(stop, on_ready)
+            # What it is publishing it should note as published; it may be waiting for the broker.
+            await asyncio.wait({looking}, timeout=_LAST_LOOK_SECONDS)
+            looking.cancel()
 
 
 class _Sweeper:
-    def __init__(
-        self, settings: Settings, pool: Pool, store: EventStore, commands: "_Commands"
-    ) -> None:
+    def __init__(self, settings: Settings, pool: Pool, store: EventStore) -> None:
         self._settings = settings
         self._pool = pool
         self._store = store
-        self._commands = commands
-        self._announced: dict[UUID, _Announced] = {}
-        self._first = True
         self._forget_at = 0.0
+        self._after = _START
 
     async def sweep_until(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
         ready = away = False
@@ -148,39 +155,28 @@ class _Sweeper:
                 Lease(lease.execution_id, lease.epoch),
                 f"Worker {lease.worker_id} stopped renewing its lease.",
             )
-        first, seen = self._first, set[UUID]()
-        after = (_LONG_AGO, UUID(int=0))
-        while page := await self._unleased(*after):
-            after = (page[-1].requested_at, page[-1].execution_id)
-            seen.update(each.execution_id for each in page)
-            for each in page:
-                if not each.waiting and each.age > self._settings.worker.lease_seconds:
-                    await self._recover_unleased(each)
-            late = {each.execution_id for each in page if self._is_late(each)}
-            for each in page:
-                if each.execution_id in late:
-                    await self._expire(each)
-            due = [
-                each
-                for each in page
-                if each.waiting
-                and each.execution_id not in late
-                and self._is_due(each, first=first)
-            ]
-            if due and not await self._announce(due):
-                # The broker is away: all the same again at the next sweep.
-                return
-        self._first = False
-        for execution_id in self._announced.keys() - seen:
-            del self._announced[execution_id]
+        lease_seconds = self._settings.worker.lease_seconds
+        unleased = await self._found(_UNLEASED, lease_seconds)
+        for execution_id in {*unleased, *await self._found_in_turn(lease_seconds)}:
+            await self._recover_unleased(execution_id)
+        if (limit := self._settings.limits.queue_seconds) > 0:
+            for execution_id in await self._found(_LATE, limit):
+                await self._expire(execution_id)
         if time.monotonic() > self._forget_at:
             await worker_registry.forget_dead(self._pool)
             self._forget_at = time.monotonic() + _FORGET_EVERY_SECONDS
 
-    async def _unleased(self, requested_after: datetime, after: UUID) -> list[Unleased]:
+    async def _found(self, query: str, seconds: float) -> list[UUID]:
         async with acquire(self._pool) as connection:
-            rows = await connection.fetch(_UNLEASED, requested_after, after, _PAGE)
-        return [Unleased(*row) for row in rows]
+            rows = await connection.fetch(query, list(WAITING), seconds, _PAGE)
+        return [row[0] for row in rows]
+
+    async def _found_in_turn(self, seconds: float) -> list[UUID]:
+        """The unleased among the next few executions that have not ended."""
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(_NEXT_FEW, list(WAITING), seconds, *self._after, _FEW)
+        self._after = (rows[-1][0], rows[-1][1]) if len(rows) == _FEW else _START
+        return [row[1] for row in rows if row[2]]
 
     async def _recover(self, lease: Lease, reason: str) -> None:
         """Record the loss of an attempt, unless it is over, and remove its lease."""
@@ -207,130 +203,30 @@ class _Sweeper:
             )
         await leases.release(self._pool, lease)
 
-    async def _recover_unleased(self, each: Unleased) -> None:
+    async def _recover_unleased(self, execution_id: UUID) -> None:
         """An execution that was claimed, but whose worker died before it wrote the lease."""
-        history = await self._store.read_stream(each.execution_id)
+        history = await self._store.read_stream(execution_id)
         claims = [recorded for recorded in history if recorded.type == Execution.Claimed.TYPE]
         if claims:
-            await self._recover(Lease(each.execution_id, len(claims)), "The worker holds no lease.")
+            await self._recover(Lease(execution_id, len(claims)), "The worker holds no lease.")
 
-    def _is_late(self, each: Unleased) -> bool:
-        limit = self._settings.limits.queue_seconds
-        return each.waiting and 0 < limit < each.age
-
-    async def _expire(self, each: Unleased) -> None:
+    async def _expire(self, execution_id: UUID) -> None:
         """End what no worker has taken in time."""
         detail = f"No worker has taken the run within {self._settings.limits.queue_seconds:g} s."
         try:
             ended = await repository.update(
                 self._store,
                 Execution,
-                each.execution_id,
+                execution_id,
                 lambda execution: execution.expire(detail=detail, at=clock.now()),
-                Metadata(actor="sweeper", correlation_id=str(each.execution_id)),
+                Metadata(actor="sweeper", correlation_id=str(execution_id)),
             )
         except DomainError:
             return  # somebody has taken it after all, or it has ended
         except (DatabaseUnavailableError, *UNAVAILABLE):
             raise
         except Exception:
-            log.exception("waiting run not ended", execution_id=str(each.execution_id))
+            log.exception("waiting run not ended", execution_id=str(execution_id))
             return
         if ended is not None:
-            log.info("waited too long", execution_id=str(each.execution_id), seconds=each.age)
-
-    def _is_due(self, each: Unleased, *, first: bool) -> bool:
-        if first:
-            # An embedded broker forgets when it is started anew, as it just may have been.
-            return True
-        known = self._announced.get(each.execution_id)
-        if known is None:
-            return each.age > self._settings.recovery.redispatch_after_seconds
-        return time.monotonic() > known.next_at
-
-    async def _announce(self, due: Sequence[Unleased]) -> bool:
-        """Publish the command of each; False when the broker does not take them."""
-        try:
-            await self._commands.send(due)
-        except (BrokerUnavailableError, KafkaError, OSError) as error:
-            log.warning("commands not published again", count=len(due), error=repr(error))
-            return False
-        for each in due:
-            known = self._announced.get(each.execution_id)
-            wait = (
-                self._settings.recovery.redispatch_after_seconds
-                if known is None
-                else min(known.wait * 2, _MAX_BACKOFF_SECONDS)
-            )
-            self._announced[each.execution_id] = _Announced(time.monotonic() + wait, wait)
-        log.info("commands published again", count=len(due))
-        return True
-
-
-class _Announced(msgspec.Struct, frozen=True):
-    """When a command is due again (monotonic), and the wait that led there."""
-
-    next_at: float
-    wait: float
-
-
-class _Commands:
-    """Publishes commands; the producer is made when it is needed, and anew after a failure."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._kafka = settings.kafka
-        self._stack = AsyncExitStack()
-        self._producer: AIOKafkaProducer | None = None
-        self._topics: set[str] = set()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
-
-    async def send(self, due: Sequence[Unleased]) -> None:
-        """Publish and wait until the broker has them all."""
-        async with self._sending({each.kernel_type for each in due}) as client:
-            async with asyncio.timeout(_SEND_SECONDS):
-                sent = [
-                    # Without a key: any partition, lest a command wait behind the very worker
-                    # that has no room for it while another one is idle.
-                    await client.send(
-                        command_topic(self._kafka, each.kernel_type, each.priority),
-                        msgspec.json.encode(
-                            Command(
-                                each.execution_id,
-                                each.notebook_id,
-                                each.tenant_id,
-                                each.project_id,
-                            )
-                        ),
-                        headers=cloudevents.command_headers(
-                            cloudevents.EXECUTE,
-                            command_id=new_id(),
-                            execution_id=each.execution_id,
-                            at=clock.now(),
-                        ),
-                    )
-                    for each in due
-                ]
-                await asyncio.gather(*sent)
-
-    @asynccontextmanager
-    async def _sending(self, kernel_types: set[str]) -> AsyncIterator[AIOKafkaProducer]:
-        try:
-            if self._producer is None or not kernel_types <= self._topics:
-                await ensure_topics(self._kafka, sorted(kernel_types))
-                self._topics |= kernel_types
-            if self._producer is None:
-                self._producer = await self._stack.enter_async_context(
-                    producer(self._kafka, client_id="nbledger-sweeper")
-                )
-            yield self._producer
-        except BaseException:
-            self._producer = None
-            self._topics.clear()
-            stack, self._stack = self._stack, AsyncExitStack()
-            await stack.aclose()
-            raise
+            log.info("waited too long", execution_id=str(execution_id))

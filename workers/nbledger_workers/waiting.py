@@ -28,22 +28,29 @@ has waited there for so long may have lost its command."""
 LOOK_SECONDS: Final = 1.0
 """How often it looks then."""
 
-# The read model finds what has not ended, and may lag; whether it waits is the events' to say.
+# The read model finds what waits, and may lag; whether it still does is the events' to say.
 _NEXT: Final = """
-SELECT found.*
+SELECT found.priority, found.execution_id, found.subject_id, found.tenant_id, found.project_id
 FROM unnest($1::text[]) AS class (priority)
 CROSS JOIN LATERAL (
-    SELECT s.priority, s.execution_id, last.subject_id, last.tenant_id, last.project_id
-    FROM execution_status AS s
+    SELECT of_kernel.*
+    FROM unnest($2::text[]) AS kernel (type)
     CROSS JOIN LATERAL (
-        SELECT type, subject_id, tenant_id, project_id, recorded_at FROM event
-        WHERE stream_id = s.execution_id ORDER BY version DESC LIMIT 1
-    ) AS last
-    WHERE NOT s.ended AND s.priority = class.priority AND s.kernel_type = ANY($2)
-      AND last.type = ANY($3)
-      AND last.recorded_at < clock_timestamp() - make_interval(secs => $4)
-      AND NOT EXISTS (SELECT FROM execution_lease AS l WHERE l.execution_id = s.execution_id)
-    ORDER BY s.requested_at, s.execution_id LIMIT $5
+        SELECT s.priority, s.execution_id, last.subject_id, last.tenant_id, last.project_id,
+            s.requested_at
+        FROM execution_status AS s
+        CROSS JOIN LATERAL (
+            SELECT type, subject_id, tenant_id, project_id, recorded_at FROM event
+            WHERE stream_id = s.execution_id ORDER BY version DESC LIMIT 1
+        ) AS last
+        WHERE NOT s.ended AND s.phase = 'Queued'
+          AND s.kernel_type = kernel.type AND s.priority = class.priority
+          AND last.type = ANY($3)
+          AND last.recorded_at < clock_timestamp() - make_interval(secs => $4)
+          AND NOT EXISTS (SELECT FROM execution_lease AS l WHERE l.execution_id = s.execution_id)
+        ORDER BY s.requested_at, s.execution_id LIMIT $5
+    ) AS of_kernel
+    ORDER BY of_kernel.requested_at, of_kernel.execution_id LIMIT $5
 ) AS found
 """
 

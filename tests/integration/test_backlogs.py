@@ -1,0 +1,211 @@
+"""Many runs that wait: their commands are published once, and looking for them stays cheap."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from support.event_store import open_pool, open_store
+from support.executions import make_settings
+from support.read_models import catch_up, running, until_reached
+from support.stories import begin, record, request
+from support.waiting_runs import fill
+
+from nbledger_domain.execution import PRIORITIES
+from nbledger_infrastructure import kafka as brokers
+from nbledger_infrastructure.database import Pool, acquire
+from nbledger_infrastructure.settings import Settings
+from nbledger_infrastructure.topic_ids import topic_ids
+from nbledger_projections import relay
+from nbledger_workers import intake, lost_commands, sweeper, waiting
+
+RUNS = 45
+
+
+@pytest.fixture
+def config(database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path) -> Settings:
+    made = make_settings(database_dsn, kafka, topic_prefix, tmp_path)
+    recovery = msgspec.structs.replace(made.recovery, sweep_seconds=0.05)
+    return msgspec.structs.replace(made, recovery=recovery)
+
+
+@pytest.fixture
+async def pool(database_dsn: str) -> AsyncIterator[Pool]:
+    async with open_pool(database_dsn) as opened:
+        yield opened
+
+
+class Looks:
+    """Counts how often a sweeper has asked the broker for its topics."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._more = asyncio.Event()
+        self._count = 0
+        monkeypatch.setattr(lost_commands, "topic_ids", self._ask)
+
+    async def _ask(self, client: Any) -> Mapping[str, UUID]:
+        found = await topic_ids(client)
+        self._count += 1
+        self._more.set()
+        return found
+
+    async def more(self, count: int) -> None:
+        """Wait for so many further looks to begin."""
+        async with asyncio.timeout(30):
+            for wanted in range(self._count + 1, self._count + 1 + count):
+                while self._count < wanted:
+                    self._more.clear()
+                    await self._more.wait()
+
+
+async def until_published(pool: Pool, told: Callable[[list[Any]], bool]) -> None:
+    """Wait until the rows of the topics are so."""
+    async with asyncio.timeout(30), acquire(pool) as connection:
+        while not told(await connection.fetch("SELECT * FROM command_topic")):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def all_done(rows: list[Any]) -> bool:
+    return bool(rows) and all(row["done"] for row in rows)
+
+
+async def commands(config: Settings) -> Counter[UUID]:
+    """How often the broker has a command of each run."""
+    topics = [brokers.command_topic(config.kafka, "python3", each) for each in PRIORITIES]
+    seen: Counter[UUID] = Counter()
+    async with brokers.consumer(config.kafka, *topics, client_id="test") as client:
+        while records := await client.getmany(timeout_ms=1500):
+            for record_ in (each for records_ in records.values() for each in records_):
+                told = msgspec.json.decode(record_.value or b"")
+                seen[UUID(told["executionId"])] += 1
+    return seen
+
+
+async def forget(config: Settings, *topics: str) -> None:
+    """Let the broker forget topics, as one does that was started anew."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=config.kafka.bootstrap_servers)
+    async with asyncio.timeout(30):
+        await admin.start()
+        try:
+            await admin.delete_topics(list(topics))
+            while set(topics) & set(await admin.list_topics()):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        finally:
+            await admin.close()
+
+
+@asynccontextmanager
+async def sweeping(config: Settings) -> AsyncIterator[None]:
+    async with running(sweeper.run, config):
+        yield
+
+
+@pytest.mark.timeout(180)
+async def test_a_command_is_published_again_only_where_the_broker_has_forgotten(
+    config: Settings, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lost_commands, "PAGE", 10)
+    looks = Looks(monkeypatch)
+    dice = random.Random(1)
+    story = begin(dice)
+    while story.notebook.kernel_type != "python3":
+        story = begin(dice)
+    async with open_store(pool) as store:
+        async with sweeping(config):
+            await until_published(pool, all_done)
+            story.executions += [request(story, dice) for _ in range(RUNS)]
+            waits = {execution.id for execution in story.executions}
+            await record(store, story)
+            async with running(relay.run, config):
+                await until_reached(pool, await store.head_position(), relay.NAME)
+            await catch_up(pool)
+            await looks.more(4)
+        # Nor is it by a sweeper that knows nothing of the one before.
+        async with sweeping(config):
+            await looks.more(4)
+        assert await commands(config) == dict.fromkeys(waits, 1)
+
+        topics = [brokers.command_topic(config.kafka, "python3", each) for each in PRIORITIES]
+        await forget(config, *topics[1:])
+        kept = await commands(config)
+        assert 0 < kept.total() < RUNS
+        # One that ends in the middle is followed by one that goes on from there.
+        async with sweeping(config):
+            await until_published(
+                pool, lambda rows: any(row["requested_at"].year > 1970 for row in rows)
+            )
+        async with sweeping(config):
+            await until_published(pool, all_done)
+            await looks.more(4)
+        assert await commands(config) == dict.fromkeys(waits, 1)
+
+
+async def test_a_worker_does_not_take_a_batch_of_commands_for_a_loss(
+    config: Settings, topic_prefix: str
+) -> None:
+    topic = f"{topic_prefix}.commands.python3.normal"
+    here = TopicPartition(topic, 0)
+    await brokers.ensure_topics(config.kafka, ["python3"])
+    async with (
+        brokers.producer(config.kafka, client_id="test") as producer,
+        brokers.consumer(config.kafka, client_id="test") as client,
+    ):
+        batch = producer.create_batch()
+        for number in range(5):
+            batch.append(timestamp=None, key=None, value=str(number).encode())
+        batch.close()
+        await (await producer.send_batch(batch, topic, partition=0))
+        client.assign([here])
+        async with asyncio.timeout(30):
+            while await client.position(here) < 5:
+                await client.getone()
+        probe = intake._Probe()
+        await probe.check(client)
+        probe._due = 0.0
+        await probe.check(client)
+
+        await forget(config, topic)
+        await brokers.ensure_topics(config.kafka, ["python3"])
+        probe._due = 0.0
+        with pytest.raises(intake.BrokerForgotError):
+            await probe.check(client)
+
+
+async def test_looking_touches_little_however_many_runs_wait(
+    database_dsn: str, pool: Pool, record_property: Callable[[str, object], None]
+) -> None:
+    """At 100,000 waiting runs and 50 that a worker has: pages of 8 kB, and the time seen."""
+    await fill(pool, 100_000, kernel_type="scala", running=50)
+    waits, classes, long_ago = list(waiting.WAITING), list(PRIORITIES), sweeper._START
+    looks: dict[str, tuple[str, tuple[Any, ...]]] = {
+        "taken without a lease": (sweeper._UNLEASED, (waits, 20.0, sweeper._PAGE)),
+        "a few in turn": (sweeper._NEXT_FEW, (waits, 20.0, *long_ago, sweeper._FEW)),
+        "waiting for too long": (sweeper._LATE, (waits, 7200.0, sweeper._PAGE)),
+        "waiting for longer than kept": (lost_commands._WAITS_SINCE, ("scala", "Low", long_ago[0])),
+        "a worker of other kernels": (waiting._NEXT, (classes, ["python3", "r"], waits, 0.75, 4)),
+        "a worker of these kernels": (waiting._NEXT, (classes, ["scala", "r"], waits, 0.75, 4)),
+    }
+    async with acquire(pool) as connection:
+        # As it is in production: nobody has analyzed yet, or somebody has.
+        for analyzed in (False, True):
+            if analyzed:
+                await connection.execute("ANALYZE event; ANALYZE execution_status")
+            for name, (query, arguments) in looks.items():
+                told = await connection.fetchval(
+                    f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", *arguments
+                )
+                (plan,) = msgspec.json.decode(told)
+                top = plan["Plan"]
+                pages = top["Shared Hit Blocks"] + top["Shared Read Blocks"]
+                record_property(f"{name}, analyzed {analyzed}", (pages, plan["Execution Time"]))
+                assert pages < 1_000, (name, pages)
