@@ -18,9 +18,6 @@ from nbledger_projections.rows import Rows
 
 D = TypeVar("D")
 
-CACHED_ROWS = 1_000
-"""How many rows a projector keeps in memory."""
-
 _encode = msgspec.json.Encoder().encode
 
 
@@ -261,7 +258,7 @@ class DocumentsProjection:
     documents: ClassVar[Documents[Any]]
 
     def __init__(self) -> None:
-        self._rows: Rows[State[Any]] = Rows(CACHED_ROWS)
+        self._rows: Rows[State[Any]] = Rows()
 
     async def load(self, connection: PooledConnection, events: Sequence[RecordedEvent]) -> None:
         """Bring the rows that ``events`` change into memory."""

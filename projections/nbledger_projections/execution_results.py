@@ -38,9 +38,6 @@ from nbledger_projections.rows import Rows
 
 NAME = "execution_results"
 
-CACHED_ROWS = 5_000
-"""How many executions a projector keeps in memory."""
-
 RECENT_OUTPUTS = 10_000
 """Of how many outputs together results are kept in memory where they are read; some 20 MB."""
 
@@ -310,7 +307,7 @@ class ExecutionResultsProjection:
     tables: ClassVar[tuple[str, ...]] = ("execution_results",)
 
     def __init__(self) -> None:
-        self._rows: Rows[ResultsState] = Rows(CACHED_ROWS)
+        self._rows: Rows[ResultsState] = Rows()
         # Notebooks deleted in this batch, and those known to be deleted sooner or later.
         self._gone: set[UUID] = set()
         self._doomed: set[UUID] = set()
@@ -339,6 +336,8 @@ class ExecutionResultsProjection:
         state = fold(self._rows.get(recorded.stream_id), recorded)
         if state is not None:
             self._rows.put(recorded.stream_id, state)
+            if recorded.type in _STATUSES:
+                self._rows.let_go(recorded.stream_id)
 
     async def save(self, connection: PooledConnection) -> None:
         """Write what has changed."""
@@ -403,8 +402,11 @@ class RecentResults:
 
 def _weight(view: ResultsView) -> int:
     outputs = [output for cell in view.cells for output in cell.outputs]
-    told = sum(len(_encode(output.metadata)) for output in outputs if output.metadata) + sum(
-        len(_encode(artifact.attributes)) for artifact in view.artifacts
+    told = (
+        sum(len(_encode(output.metadata)) for output in outputs if output.metadata)
+        + sum(len(_encode(artifact.attributes)) for artifact in view.artifacts)
+        + sum(len(_encode(cell.error)) for cell in view.cells if cell.error is not None)
+        + len(_encode((view.metrics, view.cell_metrics)))
     )
     pieces = 1 + len(view.cells) + len(view.artifacts) + len(outputs)
     return pieces + told // OUTPUT_BYTES

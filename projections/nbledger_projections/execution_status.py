@@ -34,9 +34,6 @@ from nbledger_projections.rows import Rows
 
 NAME = "execution_status"
 
-CACHED_ROWS = 5_000
-"""How many executions, and how many notebooks' durations, a projector keeps in memory."""
-
 
 class ExecutionView(msgspec.Struct, frozen=True):
     """An execution as it is at this moment: the JSON body, and its place in the store.
@@ -165,8 +162,8 @@ class ExecutionStatusProjection:
     tables: ClassVar[tuple[str, ...]] = ("execution_status", "notebook_duration")
 
     def __init__(self) -> None:
-        self._rows: Rows[ExecutionState] = Rows(CACHED_ROWS)
-        self._runs: Rows[Runs] = Rows(CACHED_ROWS)
+        self._rows: Rows[ExecutionState] = Rows()
+        self._runs: Rows[Runs] = Rows()
         # Notebooks deleted in this batch, and those known to be deleted sooner or later.
         self._gone: set[UUID] = set()
         self._doomed: set[UUID] = set()
@@ -205,6 +202,8 @@ class ExecutionStatusProjection:
         if state is None:
             return
         self._rows.put(recorded.stream_id, state)
+        if state.ended:
+            self._rows.let_go(recorded.stream_id)
         if recorded.type == Execution.Completed.TYPE and recorded.data is not None:
             earlier = self._runs.get(notebook_id) or {}
             covered = span(state.document.cell_range)

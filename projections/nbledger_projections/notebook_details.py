@@ -30,9 +30,6 @@ from nbledger_projections.words import timestamp
 
 NAME = "notebook_details"
 
-CACHED_ROWS = 2_000
-"""How many notebooks a projector keeps in memory; each may be as large as its cells."""
-
 
 class IntegrationDocument(msgspec.Struct, rename="camel"):
     """How the notebook takes part in data enrichment, every member told."""
@@ -377,7 +374,7 @@ class NotebookDetailsProjection:
     tables: ClassVar[tuple[str, ...]] = ("notebook_details",)
 
     def __init__(self) -> None:
-        self._rows: Rows[NotebookState] = Rows(CACHED_ROWS)
+        self._rows: Rows[NotebookState] = Rows()
 
     async def load(self, connection: PooledConnection, events: Sequence[RecordedEvent]) -> None:
         """Bring the rows that ``events`` change into memory."""

@@ -26,8 +26,8 @@ from nbledger_projections.words import timestamp
 
 NAME = "notebook_list"
 
-CACHED_ROWS = 20_000
-"""How many notebooks a projector keeps in memory."""
+KNOWN_PROJECTS = 1_000
+"""Of how many projects the next ordinal is kept in memory."""
 
 FAN_OUT_BITS = 4
 """Each level of the counts covers 2 to this power times as many notebooks as the one below."""
@@ -226,7 +226,7 @@ class NotebookListProjection:
     )
 
     def __init__(self) -> None:
-        self._rows: Rows[ListState] = Rows(CACHED_ROWS)
+        self._rows: Rows[ListState] = Rows()
         self._next_ordinals: dict[tuple[UUID, UUID], int] = {}
         self._numbered: set[tuple[UUID, UUID]] = set()
         # Where the notebooks that a batch touches were counted before it, if they were.
@@ -313,6 +313,8 @@ class NotebookListProjection:
     def settle(self) -> None:
         """What was saved is committed."""
         self._rows.settle()
+        if len(self._next_ordinals) > KNOWN_PROJECTS:
+            self._next_ordinals.clear()
         self._numbered.clear()
         self._counted.clear()
 

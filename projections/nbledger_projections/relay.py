@@ -392,7 +392,7 @@ def _partition(key: bytes | None, partitions: Sequence[int]) -> int:
     return partitions[_hash(key) % len(partitions)]
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=2_048)
 def _hash(key: bytes) -> int:
     # Dear in Python, and a stream has many events.
     hashed: int = murmur2(key)

@@ -1,19 +1,44 @@
 """The rows that a projection works on: kept in memory between batches, changed rows known."""
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 from uuid import UUID
 
+import msgspec
+
 S = TypeVar("S")
+
+MAX_BYTES = 8_000_000
+"""About how much memory the rows of one projection take between batches."""
+
+_ROW_BYTES = 500
+# Objects take more than their JSON: measured, 3 to 5 times as much.
+_PER_BYTE = 4
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Rows(Generic[S]):
-    """States by key, least recently used first; ``None`` is a row known not to exist."""
+    """States by key, least recently used first; ``None`` is a row known not to exist.
 
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._states: dict[UUID, S | None] = {}
+    Between batches the most recently used are kept that fit into ``max_bytes``.
+    """
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._max = max_bytes
+        self._states: OrderedDict[UUID, S | None] = OrderedDict()
         self._changed: set[UUID] = set()
+        self._weights: dict[UUID, int] = {}
+        self._bytes = 0
+        # What a batch has brought in or altered, and what no later one is likely to ask for.
+        self._touched: set[UUID] = set()
+        self._over: set[UUID] = set()
+
+    @property
+    def bytes(self) -> int:
+        """About how much memory they take, as of the last batch that was settled."""
+        return self._bytes
 
     def missing(self, keys: Iterable[UUID]) -> list[UUID]:
         """Those of ``keys`` that have to be read from the database, each once."""
@@ -23,6 +48,7 @@ class Rows(Generic[S]):
         """Take what the database has for ``keys``."""
         for key in keys:
             self._states[key] = found.get(key)
+            self._touched.add(key)
 
     def get(self, key: UUID) -> S | None:
         """The state, which must have been filled in or put before."""
@@ -30,15 +56,22 @@ class Rows(Generic[S]):
 
     def put(self, key: UUID, state: S | None) -> None:
         """Set a state, or with ``None`` remove it; it is to be written."""
-        self._states.pop(key, None)
         self._states[key] = state
+        self._states.move_to_end(key)
         self._changed.add(key)
+        self._touched.add(key)
+
+    def let_go(self, key: UUID) -> None:
+        """Do not keep this one beyond the batch: nothing more is expected of it."""
+        self._over.add(key)
+        self._touched.add(key)
 
     def forget(self, keys: Iterable[UUID]) -> None:
         """Count states as not existing that somebody else removes from the database."""
         for key in keys:
             self._states[key] = None
             self._changed.discard(key)
+            self._touched.add(key)
 
     def states(self) -> list[tuple[UUID, S]]:
         """Every state in memory."""
@@ -62,14 +95,31 @@ class Rows(Generic[S]):
         return [(key, state) for key, state in found if state is not None]
 
     def settle(self) -> None:
-        """What was changed is written: keep the most recently used states only."""
+        """What was changed is written: keep what fits, and what is still of use."""
+        for key in self._touched:
+            if self._weigh(key) > self._max or key in self._over:
+                self._drop(key)
+        while self._bytes > self._max:
+            self._drop(next(iter(self._states)))
         self._changed.clear()
-        excess = len(self._states) - self._capacity
-        if excess > 0:
-            for key in list(self._states)[:excess]:
-                del self._states[key]
+        self._touched.clear()
+        self._over.clear()
 
     def clear(self) -> None:
         """Forget everything."""
-        self._states.clear()
-        self._changed.clear()
+        for held in (self._states, self._changed, self._weights, self._touched, self._over):
+            held.clear()
+        self._bytes = 0
+
+    def _weigh(self, key: UUID) -> int:
+        state = self._states[key]
+        weight = _ROW_BYTES
+        if state is not None and key not in self._over:
+            weight += _PER_BYTE * len(_encode(state))
+        self._bytes += weight - self._weights.get(key, 0)
+        self._weights[key] = weight
+        return weight
+
+    def _drop(self, key: UUID) -> None:
+        del self._states[key]
+        self._bytes -= self._weights.pop(key)
