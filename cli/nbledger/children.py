@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import psutil
 import structlog
 
 from nbledger import notify
@@ -19,6 +20,8 @@ log = structlog.get_logger(__name__)
 
 READY_SECONDS = 60.0
 RESTART_PAUSE_SECONDS = 1.0
+MEMORY_SECONDS = 2.0
+"""How often it is looked how much memory a service takes."""
 LOG_LIMIT_BYTES = 16 << 20
 
 
@@ -112,23 +115,33 @@ class Running(Protocol):
 
 
 class Service:
-    """An embedded service, kept running on one port."""
+    """An embedded service, kept running on one port.
+
+    One that takes more than ``memory_mb`` millions of bytes is started anew; 0 is no limit.
+    """
 
     def __init__(
-        self, name: str, running: Running, start_again: Callable[[], Awaitable[Running]]
+        self,
+        name: str,
+        running: Running,
+        start_again: Callable[[], Awaitable[Running]],
+        *,
+        memory_mb: int = 0,
     ) -> None:
         self._name = name
         self._running = running
         self._start_again = start_again
+        self._memory_mb = memory_mb
         self._stopping = False
 
     async def keep_running(self) -> None:
         """Start it again whenever it ends, until :meth:`stop` is called."""
         while True:
-            status = await wait(self._running.process)
-            if self._stopping:
-                return
-            log.warning("a service ended and is started again", name=self._name, status=status)
+            if await self._ended_by_itself():
+                status = await wait(self._running.process)
+                if self._stopping:
+                    return
+                log.warning("a service ended and is started again", name=self._name, status=status)
             try:
                 await self._running.stop()
                 self._running = await self._start_again()
@@ -136,10 +149,38 @@ class Service:
                 log.exception("a service could not be started again", error=str(error))
                 await asyncio.sleep(RESTART_PAUSE_SECONDS)
 
+    async def _ended_by_itself(self) -> bool:
+        """Wait until it has; False when it lives and has come to take too much memory."""
+        if not self._memory_mb:
+            return True
+        ended = asyncio.ensure_future(wait(self._running.process))
+        try:
+            while not (await asyncio.wait({ended}, timeout=MEMORY_SECONDS))[0]:
+                used = _resident_bytes(self._running.process.pid) / 1e6
+                if used > self._memory_mb and not self._stopping:
+                    log.info(
+                        "a service has filled its memory and is started anew",
+                        name=self._name,
+                        memory_mb=round(used),
+                        limit_mb=self._memory_mb,
+                    )
+                    return False
+        finally:
+            ended.cancel()
+        return True
+
     async def stop(self) -> None:
         """End it in order."""
         self._stopping = True
         await self._running.stop()
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        resident: int = psutil.Process(pid).memory_info().rss
+    except psutil.Error:
+        return 0  # it has just ended
+    return resident
 
 
 def _limit_log(path: Path) -> None:

@@ -139,10 +139,13 @@ async def _start_services(
                 "tansu",
                 broker,
                 partial(start_tansu, log_file, port=broker_port, instance=home.instance),
+                # It keeps everything that it was sent; nothing of ours depends on that.
+                memory_mb=settings.kafka.embedded_memory_mb,
             ),
         )
         environment["NBLEDGER_KAFKA_BOOTSTRAP_SERVERS"] = broker.bootstrap_servers
         environment["NBLEDGER_KAFKA_IDEMPOTENT"] = "false"
+        environment["NBLEDGER_KAFKA_KEEP_OFFSETS"] = "true"
         # It lets a worker join half a session after asking.
         environment["NBLEDGER_KAFKA_SESSION_TIMEOUT_SECONDS"] = "1"
         # A consumer that waits is told up to 256 ms late; asked often it costs little, as long as

@@ -38,6 +38,11 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Kafka takes 6 at the least. ``fetch_wait_seconds`` is how long the broker may keep a worker that
     asks for commands when there are none: one that answers at once when something comes is asked
     seldom, one that looks only now and then is asked often.
+
+    With ``keep_offsets`` the offsets of events go on where they were after the broker has forgotten
+    them, so that subscribers who hold one miss nothing; Tansu takes the gap that this needs, Apache
+    Kafka does not. ``embedded_memory_mb`` is how many millions of bytes of memory the broker of
+    ``nbledger up`` may take before it is started anew; 0 is no limit.
     """
 
     bootstrap_servers: str = ""
@@ -49,6 +54,8 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     retention_hours: Positive = 168
     session_timeout_seconds: Seconds = 10.0
     fetch_wait_seconds: Seconds = 0.5
+    keep_offsets: bool = False
+    embedded_memory_mb: NotNegative = 96
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     username: str = ""

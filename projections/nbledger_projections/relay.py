@@ -6,7 +6,7 @@ acknowledged everything before it: at least once, and in order for each stream.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from uuid import UUID
@@ -17,7 +17,6 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
-from aiokafka.structs import RecordMetadata
 
 from nbledger_domain.execution import Execution, Priority
 from nbledger_infrastructure import cloudevents
@@ -45,6 +44,7 @@ from nbledger_infrastructure.kafka import (
 from nbledger_infrastructure.settings import Kafka, Settings
 from nbledger_projections import checkpoints
 from nbledger_projections.checkpoints import Checkpoint, CheckpointMovedError
+from nbledger_projections.event_topic import REPEATED_EVENTS, Acknowledged, EventTopic
 
 log = structlog.get_logger(__name__)
 
@@ -212,7 +212,7 @@ class _Relay:
     async def _lead(self, connection: PooledConnection) -> None:
         """Publish, with a producer of its own, until told to stop; the lock ends with it."""
         checkpoint = await checkpoints.ensure(connection, NAME)
-        offsets = _Offsets(self._kafka)
+        offsets, topic = _Offsets(self._kafka), EventTopic(self._kafka)
         # Whatever the broker has forgotten is made again.
         await ensure_topics(self._kafka, sorted(self._kernel_types))
         async with (
@@ -221,11 +221,35 @@ class _Relay:
         ):
             log.info("relay at work", position=checkpoint.position)
             self._report_ready()
+            if await topic.compare(connection, client):
+                await self._repeat(connection, client, topic, checkpoint.position)
             async for batch in self._batches(tail):
                 messages = await self._messages(connection, batch)
-                await offsets.check(await self._publish(client, messages))
-                checkpoint = await _move(connection, checkpoint, batch[-1].position)
+                acknowledged = await self._publish(client, messages, topic)
+                await offsets.check(acknowledged)
+                topic.took(acknowledged)
+                checkpoint = await _move(connection, checkpoint, batch[-1].position, topic)
                 self._failures = 0
+
+    async def _repeat(
+        self,
+        connection: PooledConnection,
+        client: AIOKafkaProducer,
+        topic: EventTopic,
+        position: int,
+    ) -> None:
+        """Publish the last events up to ``position`` once more: somebody may not have had them."""
+        first = max(position - REPEATED_EVENTS, 0)
+        log.warning("the broker has forgotten the topic of events", told_again=position - first)
+        async with EventTail(self._pool, first, BATCH_EVENTS) as earlier:
+            while earlier.after_position < position:
+                messages = [
+                    event_message(recorded, self._kafka)
+                    for recorded in await earlier.next_batch()
+                    if recorded.position <= position
+                ]
+                topic.took(await self._publish(client, messages, topic))
+        await topic.note(connection)
 
     async def _batches(self, tail: EventTail) -> AsyncIterator[Sequence[RecordedEvent]]:
         """Batches until told to stop; the next one is read while one is being published."""
@@ -273,9 +297,10 @@ class _Relay:
         return messages
 
     async def _publish(
-        self, client: AIOKafkaProducer, messages: Sequence[Message]
-    ) -> list[RecordMetadata]:
-        sending = asyncio.create_task(publish(client, messages))
+        self, client: AIOKafkaProducer, messages: Sequence[Message], topic: EventTopic
+    ) -> list[Acknowledged]:
+        gaps = {(topic.name, partition): gap for partition, gap in topic.gaps.items()}
+        sending = asyncio.create_task(publish(client, messages, gaps))
         try:
             async with asyncio.timeout(ACK_TIMEOUT):
                 while not (await asyncio.wait((sending,), timeout=FORGOTTEN_SECONDS))[0]:
@@ -313,7 +338,7 @@ class _Offsets:
         self._kafka = kafka
         self._last: dict[TopicPartition, int] = {}
 
-    async def check(self, acknowledged: Sequence[RecordMetadata]) -> None:
+    async def check(self, acknowledged: Sequence[Acknowledged]) -> None:
         """Raise :class:`BrokerForgotError` unless the broker still has what it acknowledged."""
         new: dict[TopicPartition, int] = {}
         for each in acknowledged:
@@ -336,10 +361,15 @@ class _Offsets:
                 raise BrokerForgotError
 
 
-async def publish(client: AIOKafkaProducer, messages: Sequence[Message]) -> list[RecordMetadata]:
+async def publish(
+    client: AIOKafkaProducer,
+    messages: Sequence[Message],
+    gaps: Mapping[tuple[str, int], int] | None = None,
+) -> list[Acknowledged]:
     """Send all of ``messages`` and wait until the broker has them; raises what any of them met.
 
-    Returns where it has put each batch, those of a partition in order.
+    Returns where it has put each batch, those of a partition in order. The first message of a
+    partition leaves out as many offsets as ``gaps`` says, as in a log that was compacted.
 
     They are laid into batches here, with one acknowledgement each to wait for: sent one by one
     they cost the producer several times as much. The order within a partition is kept.
@@ -350,9 +380,12 @@ async def publish(client: AIOKafkaProducer, messages: Sequence[Message]) -> list
         topic = message.topic
         if topic not in partitions:
             partitions[topic] = sorted(await client.partitions_for(topic))
-        lane = lanes.setdefault((topic, _partition(message.key, partitions[topic])), [])
+        place = (topic, _partition(message.key, partitions[topic]))
+        lane = lanes.setdefault(place, [])
         if not lane or not _add(lane[-1], message):
             lane.append(client.create_batch())
+            if gaps and len(lane) == 1:
+                lane[-1]._relative_offset = gaps.get(place, 0)  # noqa: SLF001
             _add(lane[-1], message)
     sending = [
         asyncio.create_task(_send(client, topic, partition, batches))
@@ -377,11 +410,13 @@ def _add(batch: BatchBuilder, message: Message) -> bool:
 
 async def _send(
     client: AIOKafkaProducer, topic: str, partition: int, batches: Sequence[BatchBuilder]
-) -> list[RecordMetadata]:
-    acknowledged: list[RecordMetadata] = []
+) -> list[Acknowledged]:
+    acknowledged: list[Acknowledged] = []
     for batch in batches:
         batch.close()
-        acknowledged.append(await (await client.send_batch(batch, topic, partition=partition)))
+        told = await (await client.send_batch(batch, topic, partition=partition))
+        following = told.offset + batch.record_count() if told.offset >= 0 else -1
+        acknowledged.append(Acknowledged(topic, partition, told.offset, following))
     return acknowledged
 
 
@@ -408,8 +443,11 @@ async def _requested_route(connection: PooledConnection, execution_id: UUID) -> 
     return None if data is None else _decode_route(data)
 
 
-async def _move(connection: PooledConnection, expected: Checkpoint, position: int) -> Checkpoint:
+async def _move(
+    connection: PooledConnection, expected: Checkpoint, position: int, topic: EventTopic
+) -> Checkpoint:
     async with connection.transaction():
         await checkpoints.lock_at(connection, NAME, expected)
         await checkpoints.move(connection, NAME, position)
+        await topic.note(connection)
     return Checkpoint(position, expected.generation)

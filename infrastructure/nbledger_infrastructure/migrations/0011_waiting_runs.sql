@@ -32,3 +32,11 @@ CREATE TABLE command_topic (
     execution_id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
     done boolean NOT NULL DEFAULT false
 );
+
+-- The topic of events as the broker had it, with the next offset of each of its partitions: what is
+-- published to one that was made anew goes on above them.
+CREATE TABLE event_topic (
+    topic text PRIMARY KEY,
+    topic_id uuid NOT NULL,
+    next_offsets bigint[] NOT NULL
+);

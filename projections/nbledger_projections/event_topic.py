@@ -1,0 +1,97 @@
+"""The topic of events, from one that the broker has forgotten to the one in its place.
+
+Subscribers hold an offset, or have none left: for them the offsets go on above those of before, and
+the last events are told once more.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+from uuid import UUID
+
+import msgspec
+from aiokafka import AIOKafkaProducer, TopicPartition
+
+from nbledger_infrastructure.database import PooledConnection
+from nbledger_infrastructure.kafka import consumer, events_topic
+from nbledger_infrastructure.settings import Kafka
+from nbledger_infrastructure.topic_ids import topic_ids
+
+REPEATED_EVENTS: Final = 1_000
+"""So many of the last events are published again to a topic that was made anew."""
+
+_SAVE = """
+INSERT INTO event_topic (topic, topic_id, next_offsets) VALUES ($1, $2, $3)
+ON CONFLICT (topic) DO UPDATE
+SET topic_id = excluded.topic_id, next_offsets = excluded.next_offsets
+"""
+
+
+class Acknowledged(msgspec.Struct, frozen=True):
+    """A batch that the broker has: its place, and the offset after its last message."""
+
+    topic: str
+    partition: int
+    offset: int
+    next_offset: int
+
+
+class EventTopic:
+    """Which topic of events the broker has, and how far it is.
+
+    ``gaps`` are the offsets that the next batch of a partition has to leave out.
+    """
+
+    def __init__(self, kafka: Kafka) -> None:
+        self._kafka = kafka
+        self.name = events_topic(kafka)
+        self.gaps: dict[int, int] = {}
+        self._id: UUID | None = None
+        self._next: dict[int, int] = {}
+        self._changed = False
+
+    async def compare(self, connection: PooledConnection, client: AIOKafkaProducer) -> bool:
+        """Whether the topic was made anew since it was noted; offsets are then made to go on.
+
+        Raises what says that the broker is away.
+        """
+        self._id = (await topic_ids(client.client)).get(self.name)
+        known = await connection.fetchrow(
+            "SELECT topic_id, next_offsets FROM event_topic WHERE topic = $1", self.name
+        )
+        self._changed = known is None
+        if known is None:
+            return False
+        self._next = dict(enumerate(known["next_offsets"]))
+        anew: bool = known["topic_id"] != self._id
+        if self._kafka.keep_offsets:
+            self.gaps = await self._missing(client, anew=anew)
+        return anew
+
+    def took(self, acknowledged: Iterable[Acknowledged]) -> None:
+        """The broker has these batches."""
+        for each in acknowledged:
+            if each.topic == self.name and each.next_offset > self._next.get(each.partition, 0):
+                self._next[each.partition] = each.next_offset
+                self._changed = True
+                self.gaps.pop(each.partition, None)
+
+    async def note(self, connection: PooledConnection) -> None:
+        """Write down what the broker has, if that has changed."""
+        if self._changed and self._id is not None:
+            offsets = [self._next.get(each, 0) for each in range(max(self._next, default=-1) + 1)]
+            await connection.execute(_SAVE, self.name, self._id, offsets)
+            self._changed = False
+
+    async def _missing(self, client: AIOKafkaProducer, *, anew: bool) -> dict[int, int]:
+        partitions = [
+            TopicPartition(self.name, each) for each in await client.partitions_for(self.name)
+        ]
+        async with consumer(self._kafka, client_id="nbledger-relay") as asking:
+            ends = await asking.end_offsets(partitions)
+        gaps = {
+            at.partition: self._next.get(at.partition, 0) - end
+            for at, end in ends.items()
+            # One that holds something has gone on already.
+            if anew or end == 0
+        }
+        return {partition: gap for partition, gap in gaps.items() if gap > 0}
