@@ -22,6 +22,7 @@ READY_SECONDS = 60.0
 RESTART_PAUSE_SECONDS = 1.0
 MEMORY_SECONDS = 2.0
 """How often it is looked how much memory a service takes."""
+_LEAST_GROWTH_MB = 1
 LOG_LIMIT_BYTES = 16 << 20
 
 
@@ -154,10 +155,13 @@ class Service:
         if not self._memory_mb:
             return True
         ended = asyncio.ensure_future(wait(self._running.process))
+        limit = 0.0
         try:
             while not (await asyncio.wait({ended}, timeout=MEMORY_SECONDS))[0]:
                 used = _resident_bytes(self._running.process.pid) / 1e6
-                if used > self._memory_mb and not self._stopping:
+                # One that begins above its limit is not started anew for that alone.
+                limit = limit or max(self._memory_mb, used + _LEAST_GROWTH_MB)
+                if used > limit and not self._stopping:
                     log.info(
                         "a service has filled its memory and is started anew",
                         name=self._name,

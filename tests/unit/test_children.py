@@ -75,3 +75,36 @@ def ended() -> subprocess.Popen[bytes]:
     process = subprocess.Popen([sys.executable, "-S", "-c", ""])
     process.wait()
     return process
+
+
+async def test_a_service_that_fills_its_memory_is_started_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(children, "MEMORY_SECONDS", 0.02)
+    growing = "x = []\nwhile True: x.append(bytearray(100_000)); __import__('time').sleep(0.01)"
+    started: list[Growing] = []
+
+    class Growing:
+        def __init__(self) -> None:
+            self.process = subprocess.Popen([sys.executable, "-c", growing])
+            started.append(self)
+
+        async def stop(self) -> None:
+            self.process.kill()
+            self.process.wait()
+
+    again = asyncio.Queue[int]()
+
+    async def start_again() -> Growing:
+        again.put_nowait(1)
+        return Growing()
+
+    service = Service("growing", Growing(), start_again, memory_mb=1)
+    keeper = asyncio.create_task(service.keep_running())
+    async with asyncio.timeout(30):
+        for _ in range(2):
+            await again.get()
+    keeper.cancel()
+    await asyncio.gather(keeper, return_exceptions=True)
+    await service.stop()
+    assert [each.process.poll() for each in started] == [-9] * len(started)
