@@ -65,8 +65,9 @@ GRANT SELECT ON
     TO nbledger_api;
 GRANT SELECT, INSERT ON secret_key TO nbledger_api;
 
--- relay: keeps its position, and recovers what workers have lost.
-GRANT SELECT, INSERT, UPDATE ON projection_checkpoint TO nbledger_relay;
+-- relay: keeps its position and what the broker has, and recovers what workers have lost.
+GRANT SELECT, INSERT, UPDATE ON projection_checkpoint, command_topic, event_topic
+    TO nbledger_relay;
 GRANT SELECT ON execution_status TO nbledger_relay;
 GRANT SELECT, DELETE ON execution_lease, worker TO nbledger_relay;
 
