@@ -46,7 +46,7 @@ def command_topic(kafka: Kafka, kernel_type: str, priority: Priority) -> str:
 def command_routes(kafka: Kafka, topics: Iterable[str]) -> dict[str, tuple[str, Priority]]:
     """Those of ``topics`` that are for commands, each with its kernel type and priority."""
     prefix = f"{kafka.topic_prefix}.commands."
-    priorities = {priority.lower(): priority for priority in PRIORITIES}
+    priorities: dict[str, Priority] = {priority.lower(): priority for priority in PRIORITIES}
     routes: dict[str, tuple[str, Priority]] = {}
     for topic in topics:
         kernel_type, _, priority = topic.removeprefix(prefix).rpartition(".")

@@ -42,8 +42,9 @@ class _Uuid(AbstractType[UUID]):  # type: ignore[misc]
 
 
 class _Answer(Response):  # type: ignore[misc]
-    API_KEY = _KEY
-    API_VERSION = _VERSION
+    # As aiokafka's own responses have it.
+    API_KEY = _KEY  # pyright: ignore[reportIncompatibleMethodOverride, reportAssignmentType]
+    API_VERSION = _VERSION  # pyright: ignore[reportIncompatibleMethodOverride, reportAssignmentType]
     SCHEMA = Schema(
         ("throttle_time_ms", Int32),
         (

@@ -19,6 +19,9 @@ from nbledger_infrastructure.topic_ids import topic_ids
 REPEATED_EVENTS: Final = 1_000
 """So many of the last events are published again to a topic that was made anew."""
 
+REPEATED_AT_ONCE: Final = 200
+"""In batches of so many: for more the relay would need memory that it needs at no other time."""
+
 _SAVE = """
 INSERT INTO event_topic (topic, topic_id, next_offsets) VALUES ($1, $2, $3)
 ON CONFLICT (topic) DO UPDATE

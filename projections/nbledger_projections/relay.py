@@ -44,7 +44,12 @@ from nbledger_infrastructure.kafka import (
 from nbledger_infrastructure.settings import Kafka, Settings
 from nbledger_projections import checkpoints
 from nbledger_projections.checkpoints import Checkpoint, CheckpointMovedError
-from nbledger_projections.event_topic import REPEATED_EVENTS, Acknowledged, EventTopic
+from nbledger_projections.event_topic import (
+    REPEATED_AT_ONCE,
+    REPEATED_EVENTS,
+    Acknowledged,
+    EventTopic,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -241,7 +246,7 @@ class _Relay:
         """Publish the last events up to ``position`` once more: somebody may not have had them."""
         first = max(position - REPEATED_EVENTS, 0)
         log.warning("the broker has forgotten the topic of events", told_again=position - first)
-        async with EventTail(self._pool, first, BATCH_EVENTS) as earlier:
+        async with EventTail(self._pool, first, REPEATED_AT_ONCE) as earlier:
             while earlier.after_position < position:
                 messages = [
                     event_message(recorded, self._kafka)
