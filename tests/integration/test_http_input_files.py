@@ -331,7 +331,7 @@ async def test_too_much_is_refused_with_what_is_the_most(database_dsn: str, tmp_
 
 
 def notebook_file(*sources: str) -> bytes:
-    cells = [
+    cells: list[dict[str, Any]] = [
         {
             "cell_type": "code",
             "id": f"c{place}",
@@ -412,7 +412,7 @@ async def test_a_notebook_comes_and_goes_with_the_files_beside_it(api: Api) -> N
     assert [cell["content"] for cell in again["cells"]] == ["open('data/input.csv').read()"]
 
     # The same as parts of a form, in any order.
-    form = [
+    form: list[Any] = [
         ("file", ("project/data/input.csv", INPUT)),
         ("notebookName", (None, "Other")),
         ("file", ("project/Analysis.ipynb", files["project/Analysis.ipynb"])),

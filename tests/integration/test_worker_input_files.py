@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
 
-import msgspec
 import pytest
 from support.executions import AS_TESTER, Stage, make_settings, stage
 from support.languages import kernelspec
@@ -45,6 +44,15 @@ async def scene(
     database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path
 ) -> AsyncIterator[Stage]:
     async with stage(make_settings(database_dsn, kafka, topic_prefix, tmp_path)) as made:
+        yield made
+
+
+@pytest.fixture
+async def open_scene(
+    database_dsn: str, kafka: str, topic_prefix: str, service_dir: Path
+) -> AsyncIterator[Stage]:
+    """One whose folders other users can pass through."""
+    async with stage(make_settings(database_dsn, kafka, topic_prefix, service_dir)) as made:
         yield made
 
 
@@ -123,7 +131,8 @@ async def test_without_an_input_file_nothing_runs(scene: Stage) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can take another user")
 @pytest.mark.parametrize("isolation", ["process", "auto"])
-async def test_the_files_are_the_kernel_users_own(scene: Stage, isolation: str) -> None:
+async def test_the_files_are_the_kernel_users_own(open_scene: Stage, isolation: str) -> None:
+    scene = open_scene
     source = f"""
 import os
 assert os.getuid() == 65534
@@ -131,19 +140,11 @@ for place in ("data", "data/deep/er", "data/input.csv", "helpers.py"):
     assert os.stat(place).st_uid == 65534, place
 {CHANGE}
 """
-    for parent in (Path(scene.settings.worker.work_folder), *_above(scene)):
-        if parent.exists():
-            parent.chmod(parent.stat().st_mode | 0o055)
     async with scene.worker(isolation=isolation, run_as="65534", pool_min=0, pool_max=0):
         # A kernel that is started for the run, and one that has waited.
         await completed(scene, await scene.request(READ, source, files=FILES))
     async with scene.worker(isolation=isolation, run_as="65534"):
         await completed(scene, await scene.request(READ, source, files=FILES))
-
-
-def _above(scene: Stage) -> list[Path]:
-    folder = Path(scene.settings.worker.work_folder)
-    return [parent for parent in folder.parents if str(parent).startswith("/tmp/")]
 
 
 async def test_a_notebook_in_r_reads_them_likewise(scene: Stage) -> None:
@@ -153,6 +154,5 @@ table <- read.csv("data/input.csv", colClasses = c(order = "character"))
 stopifnot(table$order == "0017", table$amount == 120)
 writeLines("changed", "data/input.csv")
 """
-    config = msgspec.structs.replace(scene.settings.worker, kernels=kernels)
-    async with scene.worker(kernels=config.kernels):
+    async with scene.worker(kernels=kernels):
         await completed(scene, await scene.request(source, files=FILES, kernel_type="r"))

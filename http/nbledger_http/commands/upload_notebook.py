@@ -39,7 +39,6 @@ async def upload_notebook(
     recorded.
     """
     notebook_id = new_id()
-    notebook: Notebook | None = None
     try:
         notebook = await _kept(
             artifacts,
@@ -51,9 +50,9 @@ async def upload_notebook(
             parsed=parsed,
             side_files=side_files,
         )
-    finally:
-        if notebook is None:
-            await remove_kept(artifacts, access, notebook_id)
+    except BaseException:
+        await remove_kept(artifacts, access, notebook_id)
+        raise
     appended = await save_new(store, artifacts, access, notebook)
     return notebook_id, appended
 
