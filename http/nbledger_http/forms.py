@@ -176,7 +176,7 @@ class _BodyReader:
             message = await self._next()
             if message["type"] != "http.request":
                 self._ended = True
-                raise _unreadable("the client has gone")
+                raise _cut_off("the client has gone")
             content = message["body"]
             self._ended = not message["more_body"]
             self.size += len(content)
@@ -190,7 +190,7 @@ class _BodyReader:
                 return await self._receive()
         except TimeoutError:
             self._ended = True  # nobody waits for the rest of it either
-            raise _unreadable("the client is too slow") from None
+            raise _cut_off("the client is too slow") from None
 
 
 def _boundary(request: Request[Any, Any, Any]) -> str:
@@ -300,7 +300,7 @@ class _Receiving:
 
     def form(self) -> FileForm:
         """All of it. Raises :class:`InvalidInputError`."""
-        if not self._files or "file" in self._fields:
+        if not self._files:
             raise _no_file()
         texts = [("file", file.name) for file in self._files]
         faults = [
@@ -330,6 +330,10 @@ def _no_file() -> InvalidInputError:
 def _too_large(limit_mb: int, count: int) -> Problem:
     what = "The file" if count == 1 else "All files together"
     return Problem(Code.BODY_TOO_LARGE, f"{what} may have at most {limit_mb} MB.")
+
+
+def _cut_off(reason: str) -> InvalidInputError:
+    return InvalidInputError([Fault("", f"the body cannot be read: {reason}")])
 
 
 def _unreadable(reason: str) -> InvalidInputError:

@@ -18,7 +18,10 @@ from support.api import Api, new_notebook, running_api, settings_for
 from support.read_models import catch_up
 from support.shared_api import ServerThread, api, api_server
 
+from nbledger_http import forms
+from nbledger_infrastructure import database
 from nbledger_infrastructure.artifacts import ArtifactStore, open_store
+from nbledger_infrastructure.database import acquire
 from nbledger_infrastructure.event_store import EventStore, StoreUnavailableError
 from nbledger_infrastructure.tokens import Role
 from nbledger_projections import eraser, notebook_details
@@ -528,6 +531,48 @@ async def test_what_is_not_recorded_is_not_kept(
     late = await client.put(f"{path}/file/b.csv", content=b"x")
     assert (late.status_code, late.json()["code"]) == (404, "notebook_not_found")
     assert await asyncio.to_thread(kept_files, api, api_server) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "address"), [("POST", "file"), ("PUT", "file/a.csv"), ("POST", "upload")]
+)
+async def test_who_stops_sending_is_told_so(
+    api: Api, monkeypatch: pytest.MonkeyPatch, method: str, address: str
+) -> None:
+    client = await api.client(Role.EDITOR)
+    notebook_id = (await new_notebook(client, "1"))["notebookId"]
+    monkeypatch.setattr(forms, "RECEIVE_SECONDS", 0.3)
+    below = "" if address == "upload" else f"/{notebook_id}"
+    host, port = api.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(
+        f"{method} {api.base}/notebook{below}/{address} HTTP/1.1\r\nHost: x\r\n"
+        f"Authorization: {client.headers['authorization']}\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000000\r\n\r\n"
+        '--b\r\nContent-Disposition: form-data; name="file"; filename="n.ipynb"\r\n\r\n'
+        "a,b\n".encode()
+    )
+    await writer.drain()
+    async with asyncio.timeout(10):
+        assert b" 422 " in await reader.readline()
+    writer.close()
+    assert (await client.get(f"/notebook/{notebook_id}")).json()["files"] == []
+
+
+async def test_documents_of_before_tell_that_there_are_no_files(api: Api) -> None:
+    client = await api.client(Role.EDITOR)
+    path = f"/notebook/{(await new_notebook(client, '1'))['notebookId']}"
+    await catch_up(api.pool, notebook_details.NAME)
+    now = (await client.get(path)).content
+    migration = Path(database.__file__).with_name("migrations") / "0010_input_files.sql"
+    async with acquire(api.pool) as connection:
+        await connection.execute(
+            "UPDATE notebook_details SET document = replace(document::text, $1, '')::json",
+            ',"files":[]',
+        )
+        assert b'"files"' not in (await client.get(path)).content
+        await connection.execute(migration.read_text())
+    assert (await client.get(path)).content == now
 
 
 async def test_of_many_at_once_none_is_lost(api: Api) -> None:
