@@ -15,7 +15,7 @@ MAX_PATH_BYTES: Final = 1000
 MAX_DEPTH: Final = 16
 """Segments of a path, the file's name included."""
 
-RESERVED: Final = frozenset({".nbledger", ".home", ".tmp", "outputs"})
+RESERVED: Final = frozenset({".nbledger", ".home", ".tmp", ".venv", "outputs"})
 """Folders that the service itself makes and reads in the folder of a run."""
 
 NOTEBOOK_SUFFIX: Final = ".ipynb"

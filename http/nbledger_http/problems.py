@@ -259,12 +259,12 @@ def _from_domain(error: DomainError) -> Problem:
     if isinstance(error, KernelUnavailableError):
         retry = {"Retry-After": str(RETRY_AFTER_KERNEL_SECONDS)}
         return Problem(Code(error.code), error.detail, offered=error.offered, headers=retry)
+    if isinstance(error, InvalidFilesError):
+        return Problem(Code(error.code), _first_reason(error.faults), faults=error.faults)
     if isinstance(error, InvalidCsvError):
         return _of_file(error, Place(error.reason, error.row, error.column))
     if isinstance(error, InvalidWheelError):
         return _of_file(error, Place(error.reason))
-    if isinstance(error, InvalidFilesError):
-        return Problem(Code(error.code), _first_reason(error.faults), faults=error.faults)
     return Problem(Code(error.code), error.detail)
 
 

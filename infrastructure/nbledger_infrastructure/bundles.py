@@ -48,6 +48,8 @@ _LEFT_OUT: Final = frozenset(
         "desktop.ini",
         ".ipynb_checkpoints",
         "__pycache__",
+        ".git",
+        ".venv",
     }
 )
 """What systems and tools put into folders by themselves."""

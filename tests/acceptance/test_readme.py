@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import requests
 from support.local_server import LocalServer
@@ -107,7 +108,12 @@ with open("data/orders.csv") as file:
 open("data/orders.csv", "w").close()
 open("outputs/total.txt", "w").write(str(total))
 """
-    cell = {"cell_type": "code", "metadata": {}, "execution_count": None, "outputs": []}
+    cell: dict[str, Any] = {
+        "cell_type": "code",
+        "metadata": {},
+        "execution_count": None,
+        "outputs": [],
+    }
     notebook = {"cells": [{**cell, "source": source}], "metadata": {}, "nbformat": 4}
     archive = _zipped(
         {

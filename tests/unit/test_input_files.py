@@ -67,6 +67,7 @@ REFUSED = {
     ".NBledger/run.json": "keeps for itself",
     ".home": "keeps for itself",
     ".tmp/x": "keeps for itself",
+    ".venv/pyvenv.cfg": "keeps for itself",
     "outputs": "what runs leave behind",
     "Outputs/x.csv": "what runs leave behind",
     "other.ipynb": "is a notebook",
