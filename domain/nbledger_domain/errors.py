@@ -111,6 +111,51 @@ class InvalidWheelError(DomainError):
         self.reason = reason
 
 
+class InvalidFilesError(DomainError):
+    """The input files cannot be kept as they are named."""
+
+    code = "invalid_files"
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__("; ".join(fault.reason for fault in faults))
+        self.faults = faults
+
+
+class InvalidArchiveError(InvalidFilesError):
+    """The archive cannot be taken."""
+
+    code = "invalid_archive"
+
+
+class InputFileExistsError(DomainError):
+    """The notebook has another file at this path."""
+
+    code = "file_exists"
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        others = f" and {len(paths) - 1} others" if len(paths) > 1 else ""
+        super().__init__(
+            f"There is another file at {paths[0]!r}{others}; "
+            "send replace=true to put the new one in its place."
+        )
+        self.paths = list(paths)
+
+
+class InputFileNotFoundError(DomainError):
+    """The notebook has no file at this path."""
+
+    code = "file_not_found"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"The notebook has no input file {path!r}.")
+
+
+class FilesTooLargeError(DomainError):
+    """The notebook's input files would be too many or too large."""
+
+    code = "files_too_large"
+
+
 class NotebookExecutingError(DomainError):
     """The notebook is executing."""
 

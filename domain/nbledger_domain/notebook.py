@@ -10,8 +10,16 @@ from eventsourcing.domain import BaseAggregate, CanInitAggregate, event
 
 from nbledger_domain import semver
 from nbledger_domain.cells import Cell
-from nbledger_domain.errors import NotebookNotFoundError
+from nbledger_domain.errors import (
+    Fault,
+    FilesTooLargeError,
+    InputFileExistsError,
+    InputFileNotFoundError,
+    InvalidFilesError,
+    NotebookNotFoundError,
+)
 from nbledger_domain.events import DomainEvent, register
+from nbledger_domain.input_files import FileLimits, InputFile, collision, total_size
 
 
 class Integration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
@@ -111,6 +119,19 @@ class Notebook(BaseAggregate[UUID]):
         TYPE: ClassVar[str] = "notebook.cells-updated.v1"
         cells: list[Cell]
 
+    class FilesPut(Event, frozen=True, kw_only=True):
+        """Input files were put beside the notebook; ``replaced`` are those that were there."""
+
+        TYPE: ClassVar[str] = "notebook.files-put.v1"
+        files: list[InputFile]
+        replaced: list[str]
+
+    class FilesRemoved(Event, frozen=True, kw_only=True):
+        """Input files are beside the notebook no more."""
+
+        TYPE: ClassVar[str] = "notebook.files-removed.v1"
+        paths: list[str]
+
     class VersionBumped(Event, frozen=True, kw_only=True):
         """The changes just made were given a version."""
 
@@ -151,6 +172,7 @@ class Notebook(BaseAggregate[UUID]):
         self.metadata = metadata
         self.uploaded: UploadedFile | None = None
         self.created_by = created_by
+        self.files: dict[str, InputFile] = {}
         self.notebook_version = semver.INITIAL
         self.deletion_requested = False
         self.deleted = False
@@ -171,10 +193,11 @@ class Notebook(BaseAggregate[UUID]):
         template: str | None = None,
         metadata: dict[str, Any] | None = None,
         uploaded: UploadedFile | None = None,
+        files: Sequence[InputFile] = (),
     ) -> "Notebook":
-        """A new notebook at version 1.0.0; its cells count as modified now.
+        """A new notebook at version 1.0.0; its cells and files count as modified now.
 
-        ``metadata`` is nbformat's, of the whole notebook.
+        ``metadata`` is nbformat's, of the whole notebook. Raises :class:`InvalidFilesError`.
         """
         notebook = cls._create(
             cls.Created,
@@ -192,6 +215,7 @@ class Notebook(BaseAggregate[UUID]):
         )
         if uploaded is not None:
             notebook.trigger_event(cls.Uploaded, timestamp=at, file=uploaded)
+        notebook._put(files, at)  # noqa: SLF001 (its own)
         return notebook
 
     def update(self, changes: NotebookChanges, *, at: datetime) -> bool:
@@ -234,6 +258,67 @@ class Notebook(BaseAggregate[UUID]):
         self.trigger_event(self.CellsUpdated, timestamp=at, cells=new)
         return True
 
+    def put_files(
+        self, files: Sequence[InputFile], *, replace: bool, limits: FileLimits, at: datetime
+    ) -> bool:
+        """Put files beside the notebook; the same bytes at the same path are no change.
+
+        Returns whether anything changed. Raises :class:`NotebookNotFoundError`,
+        :class:`InvalidFilesError` where paths collide, :class:`InputFileExistsError` where other
+        bytes are there and ``replace`` is not asked for, and :class:`FilesTooLargeError`.
+        """
+        self._must_exist()
+        new = [file for file in files if not self._holds(file)]
+        there = [file.path for file in new if file.path in self.files]
+        if there and not replace:
+            raise InputFileExistsError(there)
+        before = total_size(self.files)
+        after = {**self.files, **{file.path: file for file in files}}
+        grows = len(after) > len(self.files), total_size(after) > before
+        if grows[0] and len(after) > limits.count:
+            raise FilesTooLargeError(
+                f"The notebook would have {len(after)} input files; {limits.count} are the most."
+            )
+        if grows[1] and total_size(after) > limits.total_bytes:
+            raise FilesTooLargeError(
+                f"The notebook's input files would have {total_size(after):,} bytes; "
+                f"{limits.total_bytes:,} are the most."
+            )
+        if not self._put(files, at):
+            return False
+        self._bump_for_content(at)
+        return True
+
+    def remove_file(self, path: str, *, at: datetime) -> None:
+        """Take a file away. Raises :class:`InputFileNotFoundError` where there is none."""
+        self._must_exist()
+        if path not in self.files:
+            raise InputFileNotFoundError(path)
+        self.trigger_event(self.FilesRemoved, timestamp=at, paths=[path])
+        self._bump_for_content(at)
+
+    def _holds(self, file: InputFile) -> bool:
+        held = self.files.get(file.path)
+        return held is not None and held.same_content(file)
+
+    def _put(self, files: Sequence[InputFile], at: datetime) -> bool:
+        new = [file for file in files if not self._holds(file)]
+        there = [file.path for file in new if file.path in self.files]
+        others = self.files.keys() - {file.path for file in files}
+        reason = collision([*sorted(others), *(file.path for file in files)])
+        if reason is not None:
+            raise InvalidFilesError([Fault("/file", reason)])
+        if not new:
+            return False
+        dated = [msgspec.structs.replace(file, modified_at=at) for file in new]
+        self.trigger_event(self.FilesPut, timestamp=at, files=dated, replaced=there)
+        return True
+
+    def _bump_for_content(self, at: datetime) -> None:
+        """Files are content as cells are: a run of another version may read others."""
+        version = semver.bump(self.notebook_version, cells_changed=True)
+        self.trigger_event(self.VersionBumped, timestamp=at, notebook_version=version)
+
     def request_deletion(self, *, at: datetime) -> None:
         """Refuse further work, so that running executions can be ended before the deletion."""
         self._must_exist()
@@ -272,6 +357,14 @@ class Notebook(BaseAggregate[UUID]):
     @event(CellsUpdated)
     def _apply_cells(self, cells: list[Cell]) -> None:
         self.cells = cells
+
+    @event(FilesPut)
+    def _apply_files_put(self, files: list[InputFile]) -> None:
+        self.files = {**self.files, **{file.path: file for file in files}}
+
+    @event(FilesRemoved)
+    def _apply_files_removed(self, paths: list[str]) -> None:
+        self.files = {path: file for path, file in self.files.items() if path not in paths}
 
     @event(VersionBumped)
     def _apply_version(self, notebook_version: str) -> None:

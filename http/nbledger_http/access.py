@@ -124,6 +124,15 @@ def execution_id_of(request: Request[Any, Any, Any]) -> UUID:
     return _id_of(request, "execution_id", Code.EXECUTION_NOT_FOUND)
 
 
+def execution_id_in(text: str) -> UUID:
+    """The execution that a query names. Raises :class:`Problem` (404) for what is no GUID."""
+    # Not by way of the path's parameters: those of a path are shared by all requests for it.
+    found = guid(text)
+    if found is None:
+        raise Problem(Code.EXECUTION_NOT_FOUND)
+    return found
+
+
 def dataset_id_of(request: Request[Any, Any, Any]) -> UUID:
     """The dataset that the path names. Raises :class:`Problem` (404) for what is no GUID."""
     return _id_of(request, "dataset_id", Code.DATASET_NOT_FOUND)

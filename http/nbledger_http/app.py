@@ -13,6 +13,7 @@ from nbledger_http import (
     executions,
     health,
     history,
+    input_files,
     kernels,
     libraries,
     notebooks,
@@ -43,15 +44,10 @@ def create_app(services: Services) -> Edge:
             *templates.HANDLERS,
             *datasets.HANDLERS,
             *libraries.HANDLERS,
+            *uploads.HANDLERS,
+            *input_files.HANDLERS,
         ],
         guards=[access.guard],
-    )
-    # An upload may be larger than other bodies by what a form adds to the file.
-    upload_api = Router(
-        "/api/{tenant_id:str}/{project_id:str}",
-        route_handlers=uploads.HANDLERS,
-        guards=[access.guard],
-        request_max_body_size=(services.settings.http.max_notebook_mb + 1) * MEGABYTE,
     )
     without_token = Router(
         "/",
@@ -59,7 +55,7 @@ def create_app(services: Services) -> Edge:
         guards=[access.known_methods],
     )
     app = Litestar(
-        route_handlers=[api, upload_api, without_token],
+        route_handlers=[api, without_token],
         exception_handlers={Exception: problems.handle},
         request_max_body_size=services.settings.http.max_body_mb * MEGABYTE,
         multipart_form_part_limit=MAX_FORM_PARTS,

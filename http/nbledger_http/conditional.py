@@ -77,6 +77,7 @@ class Precondition:
 
     def __init__(self, header: str | None) -> None:
         self._any = header is None or header.strip() == "*"
+        self._tags = {tag for weak, tag in _ETAG.findall(header or "") if not weak}
         # Strong comparison: a weak tag never matches. The position in a tag is not compared:
         # an execution that was recorded meanwhile does not spoil an edit.
         self._versions = {
@@ -88,3 +89,7 @@ class Precondition:
     def holds(self, stream_version: int) -> bool:
         """Whether what is at this version may be changed."""
         return self._any or stream_version in self._versions
+
+    def names(self, tag: str) -> bool:
+        """Whether it demands the state that has this entity tag."""
+        return tag in self._tags

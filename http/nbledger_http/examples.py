@@ -20,6 +20,31 @@ INTEGRATION: dict[str, Any] = {
     "autoExecution": False,
 }
 
+_FILE: dict[str, Any] = {
+    "path": "data/input.csv",
+    "contentType": "text/csv",
+    "size": 20480,
+    "digest": "7b" * 32,
+    "dateModified": "2024-01-20T10:30:00.000Z",
+}
+
+FILES_CHANGED: dict[str, Any] = {
+    "files": [_FILE],
+    "notebookVersion": "1.3.2",
+    "notebookEtag": '"v9.p4711"',
+    "warnings": [],
+}
+
+FILE_LIST: dict[str, Any] = {
+    "files": [_FILE],
+    "notebookVersion": "1.3.2",
+    "totalSize": 20480,
+    "totalCount": 1,
+    "page": 1,
+    "pageSize": 20,
+    "hasNextPage": False,
+}
+
 NOTEBOOK: dict[str, Any] = {
     "notebookId": _NOTEBOOK_ID,
     "projectId": _PROJECT_ID,
@@ -60,6 +85,7 @@ NOTEBOOK: dict[str, Any] = {
     "createdBy": "user123",
     "lastExecutionDate": "2024-01-20T10:30:00.000Z",
     "executionCount": 47,
+    "files": [_FILE],
 }
 
 NOTEBOOK_LIST: dict[str, Any] = {

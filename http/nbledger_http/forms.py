@@ -1,12 +1,13 @@
-"""Forms with a large file: its bytes go to a file on disk as they come."""
+"""Forms with large files: their bytes go to files on disk as they come."""
 
 import asyncio
 import errno
+import re
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from io import RawIOBase
+from io import FileIO, RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from litestar import Request
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 from nbledger_domain.errors import Fault, InvalidInputError
-from nbledger_http.checking import escaped, unstorable
+from nbledger_domain.input_files import shown
+from nbledger_http.checking import MAX_TOLD, escaped, unstorable
 from nbledger_http.problems import Code, Problem
 from nbledger_http.services import services_of
 from nbledger_http.turns import turn_of
@@ -33,6 +35,8 @@ MIN_BYTES_PER_SECOND = 8 * 1024
 """Nor is one that is slower than this, once that time is over."""
 
 _WRITE_BYTES = 1 << 20
+# The parser takes the folders off such a name, as one old browser sent them.
+_DRIVE_NAME = re.compile(r'filename="?((?:[A-Za-z]:\\|\\\\)[^"]*)')
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -44,16 +48,49 @@ class Form(msgspec.Struct, frozen=True):
     path: Path
 
 
+class ReceivedFile(msgspec.Struct, frozen=True):
+    """A file of a form, or the body of a request: its name as it was sent, where it is now."""
+
+    name: str
+    path: Path
+    size: int
+
+
+class FileForm(msgspec.Struct, frozen=True):
+    """The text fields of a form, and the files that it carries, at least one."""
+
+    fields: dict[str, str]
+    files: list[ReceivedFile]
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """How many files a form may carry, and how large they may be, in megabytes.
+
+    ``each_mb`` gives the bound of one file by its name.
+    """
+
+    count: int
+    total_mb: int
+    each_mb: Callable[[str], int]
+
+
 @asynccontextmanager
 async def received(request: Request[Any, Any, Any], *, limit_mb: int) -> AsyncIterator[Form]:
     """The form that ``request`` carries; its file, and the folder that it is in, for the block.
 
     Raises what :func:`receive_form` does.
     """
+    async with upload_folder(request) as folder:
+        yield await receive_form(request, folder, limit_mb=limit_mb)
+
+
+@asynccontextmanager
+async def upload_folder(request: Request[Any, Any, Any]) -> AsyncIterator[Path]:
+    """A folder for what ``request`` carries, for the block; waits while too many others do."""
     # Who sends slowly takes nobody's turn: uploads have places of their own.
     turn_of(request.scope).give_back()
     async with services_of(request).uploads, scratch_folder() as folder:
-        yield await receive_form(request, folder, limit_mb=limit_mb)
+        yield folder
 
 
 @asynccontextmanager
@@ -71,23 +108,55 @@ async def receive_form(request: Request[Any, Any, Any], folder: Path, *, limit_m
 
     Raises :class:`Problem` (413, 415; 503 when the disk is full) and :class:`InvalidInputError`.
     """
+    bounds = Bounds(count=1, total_mb=limit_mb, each_mb=lambda _: limit_mb)
+    form = await receive_files(request, folder, bounds)
+    (file,) = form.files
+    name = file.name.replace("\\", "/").rpartition("/")[2][:255]
+    return Form(form.fields, name, file.path)
+
+
+async def receive_files(request: Request[Any, Any, Any], folder: Path, bounds: Bounds) -> FileForm:
+    """The form that ``request`` carries, its parts ``file`` in ``folder``.
+
+    Raises :class:`Problem` (413, 415; 503 when the disk is full) and :class:`InvalidInputError`.
+    """
     body = _BodyReader(request)
     try:
-        parser = PushMultipartParser(_boundary(request), max_segment_count=MAX_PARTS)
-        receiving = _Receiving(folder / "upload", limit_mb)
+        parser = PushMultipartParser(
+            _boundary(request), max_segment_count=MAX_PARTS + bounds.count - 1
+        )
+        receiving = _Receiving(folder, bounds)
         try:
             async for content in body:
-                if body.size > (limit_mb + 1) * MEGABYTE:
-                    raise _too_large(limit_mb)
+                if body.size > (bounds.total_mb + 1) * MEGABYTE:
+                    raise _too_large(bounds.total_mb, bounds.count)
                 for part in parser.parse(content):
                     await receiving.take(part)
             parser.close()
-            await receiving.flush()
         finally:
-            receiving.file.close()
+            receiving.close()
         return receiving.form()
     except MultipartError as error:
         raise _unreadable(str(error)) from None
+
+
+async def receive_body(
+    request: Request[Any, Any, Any], folder: Path, name: str, *, limit_mb: int
+) -> ReceivedFile:
+    """The body of ``request``, as a file in ``folder``.
+
+    Raises :class:`Problem` (413, 415; 503 when the disk is full) and :class:`InvalidInputError`.
+    """
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Problem(Code.UNSUPPORTED_MEDIA_TYPE, "Send the file without a content encoding.")
+    writing = _Writing(folder / "upload", name, limit_mb)
+    try:
+        async for content in _BodyReader(request):
+            await writing.take(content)
+        await writing.flush()
+    finally:
+        writing.file.close()
+    return ReceivedFile(name, writing.path, writing.size)
 
 
 class _BodyReader:
@@ -107,7 +176,7 @@ class _BodyReader:
             message = await self._next()
             if message["type"] != "http.request":
                 self._ended = True
-                raise _unreadable("the client has gone")
+                raise _cut_off("the client has gone")
             content = message["body"]
             self._ended = not message["more_body"]
             self.size += len(content)
@@ -121,7 +190,7 @@ class _BodyReader:
                 return await self._receive()
         except TimeoutError:
             self._ended = True  # nobody waits for the rest of it either
-            raise _unreadable("the client is too slow") from None
+            raise _cut_off("the client is too slow") from None
 
 
 def _boundary(request: Request[Any, Any, Any]) -> str:
@@ -136,42 +205,26 @@ def _boundary(request: Request[Any, Any, Any]) -> str:
     return boundary
 
 
-class _Receiving:
-    """The parts of a form as they come."""
+class _Writing:
+    """One file while its bytes come."""
 
-    def __init__(self, path: Path, limit_mb: int) -> None:
-        self._path = path
+    def __init__(self, path: Path, name: str, limit_mb: int) -> None:
+        self.name = name
+        self.path = path
+        self.file: FileIO = path.open("xb", buffering=0)
+        self.size = 0
         self._limit_mb = limit_mb
-        self.file = path.open("xb", buffering=0)
         self._waiting = bytearray()
-        self._size = 0
-        self._part: MultipartSegment | None = None
-        self._field = bytearray()
-        self._fields: dict[str, str] = {}
-        self._file_names: list[str] = []
 
-    async def take(self, part: Any) -> None:
-        """A part's head, some of its content, or ``None`` for its end."""
-        if isinstance(part, MultipartSegment):
-            self._part = part
-            self._field.clear()
-            if part.name == "file":
-                if part.filename is None or self._file_names:
-                    raise _no_file()
-                self._file_names.append(part.filename)
-        elif part is None:
-            self._end_part()
-        elif self._part is not None and self._part.name == "file":
-            self._size += len(part)
-            if self._size > self._limit_mb * MEGABYTE:
-                raise _too_large(self._limit_mb)
-            self._waiting += part
-            if len(self._waiting) >= _WRITE_BYTES:
-                await self.flush()
-        else:
-            self._field += part
-            if len(self._field) > MAX_FIELD_BYTES:
-                raise _unreadable(f"a field has more than {MAX_FIELD_BYTES:,} bytes")
+    async def take(self, content: bytes | bytearray) -> None:
+        """Some more of it."""
+        self.size += len(content)
+        if self.size > self._limit_mb * MEGABYTE:
+            named = f"The file {shown(self.name)}" if self.name else "The file"
+            raise Problem(Code.BODY_TOO_LARGE, f"{named} may have at most {self._limit_mb} MB.")
+        self._waiting += content
+        if len(self._waiting) >= _WRITE_BYTES:
+            await self.flush()
 
     async def flush(self) -> None:
         """Write what is waiting."""
@@ -184,29 +237,80 @@ class _Receiving:
             log.warning("no room for an upload", reason=error.strerror)
             raise Problem(Code.UNAVAILABLE, "There is no room for the file.") from error
 
-    def _end_part(self) -> None:
-        if self._part is None or self._part.name == "file":
-            return
-        name = str(self._part.name)
-        try:
-            self._fields[name] = self._field.decode()
-        except UnicodeDecodeError:
-            faults = [Fault(f"/{escaped(name)}", "must be text in UTF-8")]
-            raise InvalidInputError(faults) from None
 
-    def form(self) -> Form:
-        """All of it. Raises :class:`InvalidInputError`."""
-        if not self._file_names:
+class _Receiving:
+    """The parts of a form as they come."""
+
+    def __init__(self, folder: Path, bounds: Bounds) -> None:
+        self._folder = folder
+        self._bounds = bounds
+        self._part: MultipartSegment | None = None
+        self._writing: _Writing | None = None
+        self._field = bytearray()
+        self._fields: dict[str, str] = {}
+        self._files: list[ReceivedFile] = []
+
+    async def take(self, part: Any) -> None:
+        """A part's head, some of its content, or ``None`` for its end."""
+        if isinstance(part, MultipartSegment):
+            self._part = part
+            self._field.clear()
+            if part.name == "file":
+                self._begin_file(part)
+        elif part is None:
+            await self._end_part()
+        elif self._writing is not None:
+            await self._writing.take(part)
+        else:
+            self._field += part
+            if len(self._field) > MAX_FIELD_BYTES:
+                raise _unreadable(f"a field has more than {MAX_FIELD_BYTES:,} bytes")
+
+    def close(self) -> None:
+        """No more comes."""
+        if self._writing is not None:
+            self._writing.file.close()
+
+    def _begin_file(self, part: MultipartSegment) -> None:
+        if part.filename is None or (self._files and self._bounds.count == 1):
             raise _no_file()
-        name = self._file_names[0].replace("\\", "/").rpartition("/")[2][:255]
+        if len(self._files) == self._bounds.count:
+            detail = f"At most {self._bounds.count} files can be sent at once."
+            raise Problem(Code.FILES_TOO_LARGE, detail)
+        found = _DRIVE_NAME.search(str(part.header("Content-Disposition", "")))
+        name = part.filename if found is None else found[1]
+        path = self._folder / f"upload-{len(self._files)}"
+        self._writing = _Writing(path, name, self._bounds.each_mb(name))
+
+    async def _end_part(self) -> None:
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            try:
+                await writing.flush()
+            finally:
+                writing.file.close()
+            self._files.append(ReceivedFile(writing.name, writing.path, writing.size))
+        elif self._part is not None:
+            name = str(self._part.name)
+            try:
+                self._fields[name] = self._field.decode()
+            except UnicodeDecodeError:
+                faults = [Fault(f"/{escaped(name)}", "must be text in UTF-8")]
+                raise InvalidInputError(faults) from None
+
+    def form(self) -> FileForm:
+        """All of it. Raises :class:`InvalidInputError`."""
+        if not self._files:
+            raise _no_file()
+        texts = [("file", file.name) for file in self._files]
         faults = [
             Fault(f"/{escaped(key)}", fault.reason)
-            for key, value in {"file": name, **self._fields}.items()
+            for key, value in [*texts, *self._fields.items()]
             for fault in unstorable(value)
         ]
         if faults:
-            raise InvalidInputError(faults)
-        return Form(self._fields, name, self._path)
+            raise InvalidInputError(faults[:MAX_TOLD])
+        return FileForm(self._fields, self._files)
 
 
 def write_all(file: RawIOBase, content: bytes | bytearray) -> None:
@@ -223,8 +327,13 @@ def _no_file() -> InvalidInputError:
     return InvalidInputError([Fault("/file", "must be one file, sent with a file name")])
 
 
-def _too_large(limit_mb: int) -> Problem:
-    return Problem(Code.BODY_TOO_LARGE, f"The file may have at most {limit_mb} MB.")
+def _too_large(limit_mb: int, count: int) -> Problem:
+    what = "The file" if count == 1 else "All files together"
+    return Problem(Code.BODY_TOO_LARGE, f"{what} may have at most {limit_mb} MB.")
+
+
+def _cut_off(reason: str) -> InvalidInputError:
+    return InvalidInputError([Fault("", f"the body cannot be read: {reason}")])
 
 
 def _unreadable(reason: str) -> InvalidInputError:

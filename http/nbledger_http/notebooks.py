@@ -8,7 +8,7 @@ from litestar import Request, delete, get, post, put
 from msgspec import UNSET, UnsetType
 
 from nbledger_http import examples, reading, requests
-from nbledger_http.access import Right, access_of, execution_id_of, notebook_id_of
+from nbledger_http.access import Right, access_of, execution_id_in, notebook_id_of
 from nbledger_http.bindings import binding_warnings, library_warnings
 from nbledger_http.bodies import json_object
 from nbledger_http.commands.create_notebook import create_notebook, template_cells
@@ -31,6 +31,7 @@ from nbledger_http.documentation import (
 )
 from nbledger_http.documents import LIST_HEADERS, LIST_NOTES, LIST_PARAMETERS, page_reply
 from nbledger_http.file_names import content_disposition, safe_file_name
+from nbledger_http.notebook_bundle import bundle_reply
 from nbledger_http.notebook_files import notebook_file
 from nbledger_http.problems import Code
 from nbledger_http.queries import Query
@@ -46,6 +47,7 @@ from nbledger_projections.notebook_details import NotebookDocument, NotebookView
 from nbledger_projections.notebook_list import ItemDocument
 
 TAG = "Notebooks"
+DOWNLOAD_FORMATS = ("ipynb", "zip")
 STATUSES = [str(status) for status in NotebookStatus]
 
 
@@ -366,10 +368,16 @@ async def delete_(request: Request[Any, Any, Any]) -> Reply:
     operation=Operation(
         id="downloadNotebook",
         tag=TAG,
-        summary="Download a notebook as .ipynb",
+        summary="Download a notebook as .ipynb, or as a ZIP archive with its input files",
         description="As it is now, with the outputs it was uploaded with where nothing has "
-        "changed; or as one execution ran it, with what that has put out.",
+        "changed; or as one execution ran it, with what that has put out. A ZIP archive can be "
+        "uploaded again as it is.",
         parameters=(
+            Parameter(
+                name="format",
+                description="zip: the notebook file and its input files, at their paths.",
+                schema={"type": "string", "enum": list(DOWNLOAD_FORMATS), "default": "ipynb"},
+            ),
             Parameter(
                 name="executionId",
                 description="The notebook as this execution ran it.",
@@ -378,8 +386,8 @@ async def delete_(request: Request[Any, Any, Any]) -> Reply:
         ),
         answers={
             200: Answer(
-                description="The notebook file, nbformat 4.5.",
-                media_types=("application/x-ipynb+json",),
+                description="The notebook file, nbformat 4.5; or the archive.",
+                media_types=("application/x-ipynb+json", "application/zip"),
                 headers={"Content-Disposition": "Names the file."},
             )
         },
@@ -397,15 +405,16 @@ async def download(request: Request[Any, Any, Any]) -> Reply:
     notebook_id = notebook_id_of(request)
     query = Query(request)
     execution_id = query.text("executionId")
+    form = query.choice("format", DOWNLOAD_FORMATS)
     query.check()
     if execution_id is None:
         loaded = await load_notebook(services.store, access, notebook_id)
-        content = await notebook_file(services, access, loaded.aggregate)
-        name = loaded.aggregate.name
+        notebook = loaded.aggregate
+        content = await notebook_file(services, access, notebook)
+        name = notebook.name
     else:
-        request.path_params["execution_id"] = execution_id
         results = await reading.results(
-            services.pool, access, notebook_id, execution_id_of(request)
+            services.pool, access, notebook_id, execution_id_in(execution_id)
         )
         notebook = (
             await load_notebook(
@@ -418,6 +427,8 @@ async def download(request: Request[Any, Any, Any]) -> Reply:
         content = await notebook_file(services, access, notebook, results)
         name = f"{notebook.name}-{execution_id[:8]}"
     file_name = f"{safe_file_name(name, default='notebook')}.ipynb"
+    if form == "zip":
+        return await bundle_reply(services.artifacts, access, notebook, file_name, content)
     headers = {
         "Content-Type": "application/x-ipynb+json",
         "Content-Length": str(len(content)),

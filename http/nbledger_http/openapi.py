@@ -17,6 +17,7 @@ from nbledger_http.replies import Reply, header_list
 OPENAPI_VERSION = "3.1.0"
 REF = "#/components/schemas/{name}"
 
+_TEXT = {"type": "string"}
 PATH_PARAMETERS = {
     "tenant_id": ("tenantId", "The tenant.", {"type": "string", "format": "uuid"}),
     "project_id": ("projectId", "The project.", {"type": "string", "format": "uuid"}),
@@ -24,6 +25,7 @@ PATH_PARAMETERS = {
     "execution_id": ("executionId", "The execution.", {"type": "string", "format": "uuid"}),
     "dataset_id": ("datasetId", "The dataset.", {"type": "string", "format": "uuid"}),
     "library_id": ("libraryId", "The library.", {"type": "string", "format": "uuid"}),
+    "path": ("path", "The path of the input file, below the notebook's folder.", _TEXT),
     "digest": ("digest", "The SHA-256 of the file.", {"type": "string"}),
     "file_name": ("fileName", "The name of the file.", {"type": "string"}),
 }

@@ -15,6 +15,7 @@ from nbledger_domain.errors import (
     DomainError,
     Fault,
     InvalidCsvError,
+    InvalidFilesError,
     InvalidInputError,
     InvalidWheelError,
     KernelUnavailableError,
@@ -50,20 +51,25 @@ class Code(StrEnum):
     DATASET_NOT_FOUND = "dataset_not_found"
     LIBRARY_NOT_FOUND = "library_not_found"
     CELL_NOT_FOUND = "cell_not_found"
+    FILE_NOT_FOUND = "file_not_found"
     ARTIFACT_NOT_FOUND = "artifact_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     NOTEBOOK_EXECUTING = "notebook_executing"
     EXECUTION_ENDED = "execution_ended"
     NOTHING_TO_EXECUTE = "nothing_to_execute"
     LIBRARY_EXISTS = "library_exists"
+    FILE_EXISTS = "file_exists"
     STALE_VERSION = "stale_version"
     CONFLICT = "conflict"
     PRECONDITION_FAILED = "precondition_failed"
     BODY_TOO_LARGE = "body_too_large"
+    FILES_TOO_LARGE = "files_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
     INVALID_CSV = "invalid_csv"
     INVALID_WHEEL = "invalid_wheel"
+    INVALID_ARCHIVE = "invalid_archive"
+    INVALID_FILES = "invalid_files"
     VALIDATION_FAILED = "validation_failed"
     RATE_LIMITED = "rate_limited"
     INTERNAL_ERROR = "internal_error"
@@ -89,20 +95,25 @@ KINDS: dict[Code, Kind] = {
     Code.DATASET_NOT_FOUND: Kind(404, "There is no such dataset."),
     Code.LIBRARY_NOT_FOUND: Kind(404, "There is no such library."),
     Code.CELL_NOT_FOUND: Kind(404, "There is no such cell in the execution."),
+    Code.FILE_NOT_FOUND: Kind(404, "The notebook has no file at this path."),
     Code.ARTIFACT_NOT_FOUND: Kind(404, "There is no such file."),
     Code.METHOD_NOT_ALLOWED: Kind(405, "This address does not answer that method."),
     Code.NOTEBOOK_EXECUTING: Kind(409, "The notebook is executing."),
     Code.EXECUTION_ENDED: Kind(409, "The execution has already ended."),
     Code.NOTHING_TO_EXECUTE: Kind(409, "The notebook has no cells to execute."),
     Code.LIBRARY_EXISTS: Kind(409, "The project has another wheel of this name and version."),
+    Code.FILE_EXISTS: Kind(409, "The notebook has another file at this path."),
     Code.STALE_VERSION: Kind(409, "The notebook has been changed since it was read."),
     Code.CONFLICT: Kind(409, "Too many others are changing the same thing."),
     Code.PRECONDITION_FAILED: Kind(412, "It has been changed since it was read."),
     Code.BODY_TOO_LARGE: Kind(413, "The request body is too large."),
+    Code.FILES_TOO_LARGE: Kind(413, "The notebook's input files would be too many or too large."),
     Code.UNSUPPORTED_MEDIA_TYPE: Kind(415, "The request body is not of a supported type."),
     Code.RANGE_NOT_SATISFIABLE: Kind(416, "The file has no such range."),
     Code.INVALID_CSV: Kind(422, "The file is not a table that can be read."),
     Code.INVALID_WHEEL: Kind(422, "The file is not a wheel that can be kept."),
+    Code.INVALID_ARCHIVE: Kind(422, "The archive cannot be taken."),
+    Code.INVALID_FILES: Kind(422, "The input files cannot be kept as they are named."),
     Code.VALIDATION_FAILED: Kind(422, "The request is not valid."),
     Code.RATE_LIMITED: Kind(429, "Too many requests."),
     Code.INTERNAL_ERROR: Kind(500, "Something went wrong on our side."),
@@ -248,6 +259,8 @@ def _from_domain(error: DomainError) -> Problem:
     if isinstance(error, KernelUnavailableError):
         retry = {"Retry-After": str(RETRY_AFTER_KERNEL_SECONDS)}
         return Problem(Code(error.code), error.detail, offered=error.offered, headers=retry)
+    if isinstance(error, InvalidFilesError):
+        return Problem(Code(error.code), _first_reason(error.faults), faults=error.faults)
     if isinstance(error, InvalidCsvError):
         return _of_file(error, Place(error.reason, error.row, error.column))
     if isinstance(error, InvalidWheelError):
@@ -258,6 +271,11 @@ def _from_domain(error: DomainError) -> Problem:
 def _of_file(error: DomainError, place: Place) -> Problem:
     faults = [Fault("/file", error.detail)]
     return Problem(Code(error.code), error.detail, place=place, faults=faults)
+
+
+def _first_reason(faults: list[Fault]) -> str:
+    first = faults[0].reason
+    return f"{first}." if len(faults) == 1 else f"{first} (and {len(faults) - 1} more)."
 
 
 def _first(faults: list[Fault]) -> str:

@@ -52,6 +52,7 @@ READ_ONLY = (
     "createdBy",
     "lastExecutionDate",
     "executionCount",
+    "files",
     "session",
     "warnings",
     "parsing",

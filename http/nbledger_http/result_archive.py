@@ -2,13 +2,14 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
+from nbledger_domain.input_files import InputFile
 from nbledger_http import archives
 from nbledger_http.archives import Entry, worth_compressing
 from nbledger_http.file_names import output_file_name, safe_file_name, unique_names
@@ -38,6 +39,14 @@ class ManifestFile(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=T
     attributes: dict[str, Any] = {}
 
 
+class ManifestInput(msgspec.Struct, rename="camel", frozen=True):
+    """An input file that the run was given; the archive does not hold it."""
+
+    path: str
+    size: int
+    sha256: str
+
+
 class Manifest(msgspec.Struct, rename="camel", kw_only=True):
     """What an archive holds, and where it comes from."""
 
@@ -50,6 +59,7 @@ class Manifest(msgspec.Struct, rename="camel", kw_only=True):
     status: str
     recorded_at: datetime
     metrics: dict[str, float]
+    inputs: list[ManifestInput]
     files: list[ManifestFile]
 
 
@@ -115,6 +125,7 @@ def stream(
     files: list[ManifestFile],
     *,
     metrics: dict[str, float],
+    inputs: Iterable[InputFile],
     notebook: Callable[[], Awaitable[bytes]],
     notebook_name: str,
 ) -> AsyncGenerator[bytes]:
@@ -123,6 +134,7 @@ def stream(
     The notebook is made when its turn comes, which for a large one takes a while. A file that is
     not kept any more is left out, and the manifest says so.
     """
+    given = [ManifestInput(file.path, file.size, file.digest) for file in inputs]
 
     async def entries() -> AsyncIterator[Entry]:
         for file in files:
@@ -141,13 +153,17 @@ def stream(
             sha256=await asyncio.to_thread(_sha256, content),
         )
         yield Entry(notebook_name, _once(content))
-        yield Entry(MANIFEST, _once(_manifest(scope, view, metrics, [told, *files])))
+        yield Entry(MANIFEST, _once(_manifest(scope, view, metrics, given, [told, *files])))
 
     return archives.zip_stream(entries(), at=view.modified_at)
 
 
 def _manifest(
-    scope: Scope, view: ResultsView, metrics: dict[str, float], files: list[ManifestFile]
+    scope: Scope,
+    view: ResultsView,
+    metrics: dict[str, float],
+    inputs: list[ManifestInput],
+    files: list[ManifestFile],
 ) -> bytes:
     manifest = Manifest(
         tenant_id=scope.tenant_id,
@@ -158,6 +174,7 @@ def _manifest(
         status=view.status,
         recorded_at=view.modified_at,
         metrics=metrics,
+        inputs=inputs,
         files=files,
     )
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2)

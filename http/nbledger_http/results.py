@@ -257,6 +257,7 @@ async def _archive(
         view,
         result_archive.listed(view, outputs, artifacts),
         metrics=metrics,
+        inputs=[notebook.files[path] for path in sorted(notebook.files)],
         notebook=lambda: notebook_file(services, access, notebook, view),
         notebook_name=f"{name}.ipynb",
     )

@@ -6,8 +6,6 @@ from typing import Any
 
 import msgspec
 from litestar import Request, post
-from litestar.datastructures import UploadFile
-from litestar.exceptions import HTTPException
 
 from nbledger_domain.cells import Cell
 from nbledger_domain.errors import Fault, InvalidInputError
@@ -18,14 +16,13 @@ from nbledger_http.checking import unstorable
 from nbledger_http.commands.upload_notebook import upload_notebook
 from nbledger_http.documentation import ETAG, LOCATION, POSITION, Answer, Body, Operation
 from nbledger_http.notebooks import TAG, NewNotebook, created_reply
-from nbledger_http.problems import Code, Problem
+from nbledger_http.problems import Code
+from nbledger_http.received_bundles import ReceivedBundle, received_bundle
 from nbledger_http.replies import Reply
 from nbledger_http.schemas import CellCounts, Parsing
 from nbledger_http.services import services_of
 from nbledger_infrastructure.kernelspecs import kernel_type_of
 from nbledger_infrastructure.notebook_files import ParsedNotebook, parse_ipynb
-
-MEGABYTE = 1024 * 1024
 
 FORM_FIELDS: dict[str, dict[str, Any]] = {
     "notebookName": {
@@ -47,7 +44,9 @@ FORM = {
         "file": {
             "type": "string",
             "contentMediaType": "application/x-ipynb+json",
-            "description": "The notebook file, nbformat 3 to 4.5.",
+            "description": "The notebook file, nbformat 3 to 4.5; or a ZIP archive of it and the "
+            "files beside it. Of several parts of this name one is the notebook, and the others "
+            "are files beside it, each under the path that its file name tells.",
         },
         **FORM_FIELDS,
     },
@@ -63,7 +62,10 @@ FORM = {
         tag=TAG,
         summary="Upload an existing notebook",
         description="The file is brought to nbformat 4.5. Everything that nbformat knows of a "
-        "cell is kept, and so are its outputs and its id.",
+        "cell is kept, and so are its outputs and its id. A notebook comes with the files beside "
+        "it in a ZIP archive (.zip) with one .ipynb, or as several parts `file`: their paths are "
+        "taken from the notebook's folder. What systems and tools put into folders is left out, "
+        "and so is what lies in outputs/, with a warning.",
         body=Body(schema=FORM, media_type="multipart/form-data"),
         answers={
             201: Answer(
@@ -76,19 +78,28 @@ FORM = {
         problems=(
             Code.PROJECT_NOT_FOUND,
             Code.BODY_TOO_LARGE,
+            Code.FILES_TOO_LARGE,
             Code.UNSUPPORTED_MEDIA_TYPE,
+            Code.INVALID_ARCHIVE,
+            Code.INVALID_FILES,
             Code.VALIDATION_FAILED,
         ),
     ),
 )
 async def upload(request: Request[Any, Any, Any]) -> Reply:
-    """A new notebook, made of the file."""
+    """A new notebook, made of the file, with the files that came with it."""
+    async with received_bundle(request) as bundle:
+        return await _upload(request, bundle)
+
+
+async def _upload(request: Request[Any, Any, Any], bundle: ReceivedBundle) -> Reply:
     services, access = services_of(request), access_of(request)
     kernel_types = services.settings.worker.kernels
-    fields, file_name, content = await _form(request, limit=services.settings.http.max_notebook_mb)
+    fields, file_name, content = bundle.fields, bundle.file_name, bundle.content
     creation, kernel_given = requests.upload(fields, file_name=file_name, kernel_types=kernel_types)
     parsed = await asyncio.to_thread(_parse, content)
     warnings = [
+        *bundle.warnings,
         *creation.warnings,
         *parsed.warnings,
         *await binding_warnings(services.pool, access, creation.integration.dataset_binding),
@@ -108,6 +119,7 @@ async def upload(request: Request[Any, Any, Any]) -> Reply:
         file_name=file_name,
         content=content,
         parsed=parsed,
+        side_files=bundle.files,
     )
     view = await reading.notebook(services.pool, access, notebook_id)
     return await created_reply(
@@ -120,45 +132,6 @@ async def upload(request: Request[Any, Any, Any]) -> Reply:
             nbformat=parsed.nbformat, cells=_counts(parsed.cells), upgrades=parsed.upgrades
         ),
     )
-
-
-async def _form(
-    request: Request[Any, Any, Any], *, limit: int
-) -> tuple[dict[str, str], str, bytes]:
-    """The text fields, then name and content of the file.
-
-    Raises :class:`Problem` (413, 415) and :class:`InvalidInputError`.
-    """
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Problem(Code.UNSUPPORTED_MEDIA_TYPE, "Send the form without a content encoding.")
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "multipart/form-data":
-        raise Problem(Code.UNSUPPORTED_MEDIA_TYPE, "Send multipart/form-data.")
-    too_large = Problem(Code.BODY_TOO_LARGE, f"A notebook file may have at most {limit} MB.")
-    try:
-        form = await request.form()
-    except HTTPException as error:
-        if error.status_code == 413:
-            raise too_large from error
-        raise _unreadable(error.detail) from None
-    except (ValueError, LookupError) as error:  # among them all Unicode errors
-        raise _unreadable(str(error)) from None
-    fields: dict[str, str] = {}
-    files: list[UploadFile] = []
-    for name, value in form.multi_items():
-        if name == "file" and isinstance(value, UploadFile):
-            files.append(value)
-        elif isinstance(value, str):
-            fields[str(name)] = value
-    if len(files) != 1 or "file" in fields:
-        raise InvalidInputError([Fault("/file", "must be one file, sent with a file name")])
-    content = await files[0].read()
-    if len(content) > limit * MEGABYTE:
-        raise too_large
-    file_name = files[0].filename.replace("\\", "/").rpartition("/")[2][:255] or "notebook.ipynb"
-    if next(unstorable(file_name), None) is not None:
-        raise InvalidInputError([Fault("/file", "its name has characters that cannot be stored")])
-    return fields, file_name, content
 
 
 def _parse(content: bytes) -> ParsedNotebook:
@@ -189,10 +162,6 @@ def _parse(content: bytes) -> ParsedNotebook:
 def _counts(cells: list[Cell]) -> CellCounts:
     found = Counter(cell.cell_type for cell in cells)
     return CellCounts(found["code"], found["markdown"], found["raw"], len(cells))
-
-
-def _unreadable(reason: str) -> InvalidInputError:
-    return InvalidInputError([Fault("", f"the form cannot be read: {reason}")])
 
 
 HANDLERS: list[Any] = [upload]

@@ -76,6 +76,8 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """The API. ``public_url`` is what clients reach it by, for the links in answers.
 
     ``rate_limit`` is the number of requests a token may make per second; 0 is no limit.
+    ``max_input_file_mb`` bounds one input file of a notebook, ``max_input_mb`` and
+    ``max_input_files`` all that one notebook has at a time.
     """
 
     host: str = "127.0.0.1"
@@ -85,6 +87,9 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_notebook_mb: Positive = 16
     max_dataset_mb: Positive = 1024
     max_library_mb: Positive = 100
+    max_input_file_mb: Positive = 200
+    max_input_mb: Positive = 500
+    max_input_files: Annotated[int, Meta(ge=1, le=10_000)] = 1000
     rate_limit: Annotated[int, Meta(ge=0)] = 0
     download_link_hours: Positive = 24
     drain_seconds: Seconds = 5.0

@@ -12,6 +12,7 @@ from msgspec import UNSET, UnsetType
 from nbledger_domain import semver
 from nbledger_domain.cells import Cell
 from nbledger_domain.execution import TERMINAL_EVENTS, CellStatus, Execution
+from nbledger_domain.input_files import InputFile
 from nbledger_domain.notebook import Environment, Integration, Notebook
 from nbledger_infrastructure.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.event_store import RecordedEvent
@@ -64,6 +65,16 @@ class EnvironmentDocument(msgspec.Struct, rename="camel"):
     custom_libraries: list[str] = []
 
 
+class FileDocument(msgspec.Struct, rename="camel"):
+    """An input file: its path below the notebook's folder, and the SHA-256 of its bytes."""
+
+    path: str
+    content_type: str
+    size: int
+    digest: str
+    date_modified: str
+
+
 class NotebookDocument(msgspec.Struct, rename="camel"):
     """The body that ``GET …/notebook/{notebookId}`` answers with."""
 
@@ -83,6 +94,7 @@ class NotebookDocument(msgspec.Struct, rename="camel"):
     created_by: str
     last_execution_date: str | None
     execution_count: int
+    files: list[FileDocument] = []
 
 
 class NotebookState(msgspec.Struct):
@@ -242,6 +254,29 @@ def _cells_updated(state: NotebookState, _: RecordedEvent, event: Notebook.Cells
     state.document.cells = [_cell(cell, before.get(cell.cell_id)) for cell in event.cells]
 
 
+def file_document(file: InputFile) -> FileDocument:
+    """What is told of an input file."""
+    assert file.modified_at is not None  # noqa: S101 (what is recorded has it)
+    return FileDocument(
+        path=file.path,
+        content_type=file.content_type,
+        size=file.size,
+        digest=file.digest,
+        date_modified=timestamp(file.modified_at),
+    )
+
+
+def _files_put(state: NotebookState, _: RecordedEvent, event: Notebook.FilesPut) -> None:
+    files = {file.path: file for file in state.document.files}
+    files |= {file.path: file_document(file) for file in event.files}
+    state.document.files = [files[path] for path in sorted(files)]
+
+
+def _files_removed(state: NotebookState, _: RecordedEvent, event: Notebook.FilesRemoved) -> None:
+    gone = set(event.paths)
+    state.document.files = [file for file in state.document.files if file.path not in gone]
+
+
 def _version_bumped(state: NotebookState, _: RecordedEvent, event: Notebook.VersionBumped) -> None:
     state.document.notebook_version = event.notebook_version
 
@@ -318,6 +353,8 @@ _HANDLERS: dict[str, _Handler] = {
     Notebook.IntegrationConfigured.TYPE: _integration_configured,
     Notebook.EnvironmentConfigured.TYPE: _environment_configured,
     Notebook.CellsUpdated.TYPE: _cells_updated,
+    Notebook.FilesPut.TYPE: _files_put,
+    Notebook.FilesRemoved.TYPE: _files_removed,
     Notebook.VersionBumped.TYPE: _version_bumped,
     Notebook.DeletionRequested.TYPE: _deletion_requested,
     Execution.Requested.TYPE: _requested,

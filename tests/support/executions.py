@@ -24,8 +24,10 @@ from nbledger_domain.execution import (
     PlannedCell,
     RunOptions,
 )
+from nbledger_domain.input_files import InputFile
 from nbledger_domain.notebook import Environment, Integration, Notebook
 from nbledger_infrastructure import clock, cloudevents, kafka, repository, settings
+from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.database import Pool, acquire, connect_pool
 from nbledger_infrastructure.event_store import (
     EventStore,
@@ -61,17 +63,22 @@ class Stage:
         binding: str = "bound",
         kernel_type: str = "python3",
         environment: Environment | None = None,
+        files: Mapping[str, bytes] | None = None,
         **options: Any,
     ) -> UUID:
-        """A new notebook of these cells (code, given as text), and a request to execute it."""
+        """A new notebook of these cells (code, given as text), and a request to execute it.
+
+        ``files`` lie beside it, by their paths.
+        """
         all_cells = [
             cell
             if isinstance(cell, Cell)
             else Cell(cell_id=f"cell-{number:03d}", cell_type="code", source=cell)
             for number, cell in enumerate(cells, 1)
         ]
+        notebook_id = new_id()
         notebook = Notebook.create(
-            new_id(),
+            notebook_id,
             name="A notebook",
             description="",
             kernel_type=kernel_type,
@@ -79,6 +86,10 @@ class Stage:
             environment=environment or Environment(),
             cells=all_cells,
             created_by="tester",
+            files=[
+                await self.keep(notebook_id, path, content)
+                for path, content in (files or {}).items()
+            ],
             at=clock.now(),
         )
         await repository.save(self.store, notebook, self.stream(notebook.id, notebook), AS_TESTER)
@@ -104,6 +115,13 @@ class Stage:
         )
         await self._list(execution)
         return execution_id
+
+    async def keep(self, notebook_id: UUID, path: str, content: bytes) -> InputFile:
+        """An input file for the notebook, its content in the artifact store."""
+        artifacts = ArtifactStore(open_store(self.settings.artifacts.url))
+        scope = Scope(self.tenant_id, self.project_id, notebook_id)
+        digest = await artifacts.put(scope, content)
+        return InputFile(path=path, content_type="text/csv", digest=digest, size=len(content))
 
     async def again(self, execution_id: UUID) -> UUID:
         """A request to execute the same once more."""

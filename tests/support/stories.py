@@ -27,6 +27,7 @@ from nbledger_domain.execution import (
     RunOptions,
     TerminationCode,
 )
+from nbledger_domain.input_files import FileLimits, InputFile
 from nbledger_domain.notebook import Environment, Integration, Notebook, NotebookChanges
 from nbledger_infrastructure.event_store import (
     EventStore,
@@ -39,6 +40,7 @@ from nbledger_infrastructure.event_store import (
 START = datetime(2024, 1, 20, 10, 30, tzinfo=UTC)
 BY_TESTER = Metadata(actor="tester")
 KERNELS = ("python3", "r", "scala")
+FILES = ("input.csv", "data/a.csv", "data/b.csv", "helpers.py")
 RESOURCES = Resources(peak_memory_bytes=2_300_000_000, cpu_seconds=510.0, disk_bytes=450_000_000)
 SPECIAL = 'ünïcødé "quoted" \\ \n \x00 \U0001f600'
 
@@ -230,7 +232,26 @@ def _edit(story: Story, dice: random.Random) -> None:
             NotebookChanges(cells=_cells(dice)),
         ]
     )
-    story.notebook.update(changes, at=story.at)
+    if dice.random() < 0.3:
+        _edit_files(story, dice)
+    else:
+        story.notebook.update(changes, at=story.at)
+
+
+def _edit_files(story: Story, dice: random.Random) -> None:
+    files = story.notebook.files
+    if files and dice.random() < 0.4:
+        story.notebook.remove_file(dice.choice(sorted(files)), at=story.at)
+        return
+    put = [input_file(path, dice.randrange(100)) for path in dice.sample(FILES, dice.randrange(3))]
+    limits = FileLimits(count=100, total_bytes=10_000)
+    story.notebook.put_files(put, replace=True, limits=limits, at=story.at)
+
+
+def input_file(path: str, size: int = 12) -> InputFile:
+    """An input file whose content is as good as its size."""
+    digest = hashlib.sha256(str(size).encode()).hexdigest()
+    return InputFile(path=path, content_type="text/csv", digest=digest, size=size)
 
 
 def _advance(execution: Execution, dice: random.Random, at: datetime) -> None:

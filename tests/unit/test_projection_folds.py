@@ -402,6 +402,7 @@ def test_the_notebook_has_the_form_of_the_contract() -> None:
         "createdBy",
         "lastExecutionDate",
         "executionCount",
+        "files",
     ]
     assert document["cells"] == [
         {

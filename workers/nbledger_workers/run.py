@@ -369,7 +369,7 @@ class Run:
             request,
             on_message=on_message,
             on_usage=self._tell_usage,
-            prepare=context.prepare if context.names_datasets else None,
+            prepare=context.prepare if context.has_to_prepare else None,
             pool=self._services.kernels,
             environment=self._provision.environment,
         )

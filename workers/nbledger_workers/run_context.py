@@ -1,4 +1,4 @@
-"""What a notebook may know of its run: the run file, and the datasets that it names."""
+"""What a notebook is given for its run: the run file, its input files, the datasets it names."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,9 +9,10 @@ import msgspec
 from nbledger_domain.execution import Execution
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure import datasets
-from nbledger_infrastructure.artifacts import ArtifactMissingError, ArtifactStore
+from nbledger_infrastructure.artifacts import ArtifactMissingError, ArtifactStore, Scope
 from nbledger_infrastructure.datasets import DatasetHead
 from nbledger_infrastructure.event_store import EventStore, Stream
+from nbledger_workers import input_files
 from nbledger_workers.datasets import named, write_csv
 from nbledger_workers.kernel.environment import datasets_folder
 
@@ -40,6 +41,7 @@ class RunContext:
         self._artifacts = artifacts
         self._stream = stream
         self._csv = notebook.kernel_type in _READ_CSV
+        self._files = list(notebook.files.values())
         self._binding = notebook.integration.dataset_binding
         self._named = named(self._binding, execution.parameters)
         self._members = {
@@ -51,19 +53,22 @@ class RunContext:
         }
 
     @property
-    def names_datasets(self) -> bool:
-        """Whether there is anything to prepare."""
-        return bool(self._named)
+    def has_to_prepare(self) -> bool:
+        """Whether there is anything to put into the run's folder."""
+        return bool(self._named or self._files)
 
     def encode(self, held: Mapping[str, Any] | None = None) -> bytes:
         """The run file. As text: parameters may hold numbers of any size."""
         return msgspec.json.encode({**self._members, "datasets": held or {}})
 
     async def prepare(self, folder: Path) -> bytes:
-        """Put the datasets into the run's folder; returns the run file that tells of them.
+        """Put input files and datasets into the run's folder; returns the run file.
 
-        Raises what the artifact store and the event store raise.
+        Raises what the artifact store and the event store raise, and :class:`InputFileError`.
         """
+        stream = self._stream
+        scope = Scope(stream.tenant_id, stream.project_id, stream.subject_id)
+        await input_files.place(self._artifacts, scope, self._files, folder)
         place = datasets_folder(folder)
         told: dict[str, dict[str, Any]] = {}
         self.bound, self.missing = None, []

@@ -9,6 +9,7 @@ from nbledger_http.access import Access
 from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore
 from nbledger_infrastructure.event_store import (
+    AppendResult,
     EventStore,
     InvalidEventError,
     RecordConflictError,
@@ -20,18 +21,20 @@ log = structlog.get_logger(__name__)
 
 async def save_new(
     store: EventStore, artifacts: ArtifactStore, access: Access, aggregate: BaseAggregate[UUID]
-) -> None:
-    """Record a new aggregate.
+) -> AppendResult:
+    """Record a new aggregate; returns its place.
 
     What was kept for it is removed again when it is certain that nothing was recorded.
     """
     stream = access.stream(aggregate.id, aggregate.id)
     try:
-        await repository.save(store, aggregate, stream, access.metadata())
+        appended = await repository.save(store, aggregate, stream, access.metadata())
     except (StoreUnavailableError, InvalidEventError, RecordConflictError) as error:
         if not (isinstance(error, StoreUnavailableError) and error.outcome_unknown):
             await remove_kept(artifacts, access, aggregate.id)
         raise
+    assert appended is not None  # noqa: S101 (a creation is an event)
+    return appended
 
 
 async def remove_kept(artifacts: ArtifactStore, access: Access, subject_id: UUID) -> None:

@@ -9,9 +9,11 @@ import msgspec
 from nbledger_domain.cells import Cell, StoredOutputs
 from nbledger_domain.notebook import Notebook, UploadedFile
 from nbledger_http.access import Access
+from nbledger_http.commands.change_files import keep_files
+from nbledger_http.commands.keeping import remove_kept, save_new
 from nbledger_http.requests import Creation
-from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope
+from nbledger_infrastructure.bundles import SideFile
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.event_store import AppendResult, EventStore
 from nbledger_infrastructure.identifiers import new_id
@@ -29,12 +31,47 @@ async def upload_notebook(
     file_name: str,
     content: bytes,
     parsed: ParsedNotebook,
+    side_files: Sequence[SideFile] = (),
 ) -> tuple[UUID, AppendResult]:
-    """Keep the file and its outputs, then record the notebook; returns its id and place."""
+    """Keep the file, its outputs and what lies beside it, then record the notebook.
+
+    Returns its id and place. What was kept is removed again when it is certain that nothing was
+    recorded.
+    """
     notebook_id = new_id()
+    try:
+        notebook = await _kept(
+            artifacts,
+            access,
+            notebook_id,
+            creation,
+            file_name=file_name,
+            content=content,
+            parsed=parsed,
+            side_files=side_files,
+        )
+    except BaseException:
+        await remove_kept(artifacts, access, notebook_id)
+        raise
+    appended = await save_new(store, artifacts, access, notebook)
+    return notebook_id, appended
+
+
+async def _kept(
+    artifacts: ArtifactStore,
+    access: Access,
+    notebook_id: UUID,
+    creation: Creation,
+    *,
+    file_name: str,
+    content: bytes,
+    parsed: ParsedNotebook,
+    side_files: Sequence[SideFile],
+) -> Notebook:
+    """The notebook, not recorded yet, with all that it names kept."""
     scope = access.scope(notebook_id)
     digest = await artifacts.put(scope, content)
-    notebook = Notebook.create(
+    return Notebook.create(
         notebook_id,
         name=creation.name,
         description=creation.description,
@@ -46,13 +83,10 @@ async def upload_notebook(
         uploaded=UploadedFile(
             file_name=file_name, digest=digest, size=len(content), nbformat=parsed.nbformat
         ),
+        files=await keep_files(artifacts, scope, side_files),
         created_by=access.token.name,
         at=now(),
     )
-    stream = access.stream(notebook_id, notebook_id)
-    appended = await repository.save(store, notebook, stream, access.metadata())
-    assert appended is not None  # noqa: S101 (a creation is an event)
-    return notebook_id, appended
 
 
 async def _with_outputs(

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from nbledger_workers.kernel import limits, processes
-from nbledger_workers.kernel.environment import datasets_folder
 from nbledger_workers.kernel.limits import Exceeded, Used
 from nbledger_workers.kernel.processes import Family, Process
 from nbledger_workers.kernel.protocol import CellResources, Heartbeat, Limits, UpMessage
@@ -76,7 +74,7 @@ class UsageSampler:
         self._family = Family(pid)
         self._oom_kills = processes.out_of_memory_kills()
         # What the run was given is none that it has taken.
-        self._given_bytes = processes.folder_bytes(str(datasets_folder(Path(self._folder))))
+        self._given_bytes = processes.folder_bytes(self._folder)
         kernel = self._family.kernel()
         if kernel is not None:
             self._before = kernel.own_seconds + kernel.waited_seconds

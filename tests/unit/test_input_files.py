@@ -1,0 +1,261 @@
+"""Input files: their paths, and a notebook that has them."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath, PureWindowsPath
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.replaying import assert_replays, stored_and_read
+from support.stories import input_file
+
+from nbledger_domain.errors import (
+    FilesTooLargeError,
+    InputFileExistsError,
+    InputFileNotFoundError,
+    InvalidFilesError,
+    NotebookNotFoundError,
+)
+from nbledger_domain.events import DomainEvent
+from nbledger_domain.input_files import (
+    RESERVED,
+    FileLimits,
+    InputFile,
+    InvalidPathError,
+    checked_path,
+    collision,
+    folded,
+)
+from nbledger_domain.notebook import Environment, Integration, Notebook
+
+AT = datetime(2024, 1, 20, 10, 30, tzinfo=UTC)
+LATER = AT + timedelta(seconds=1)
+LIMITS = FileLimits(count=3, total_bytes=100)
+
+REFUSED = {
+    "": "names no file",
+    "  ": "names no file",
+    "/etc/passwd": "is absolute",
+    "//server/share": "is absolute",
+    "C:\\data.csv": "has a backslash",
+    "C:data.csv": "is absolute",
+    "c:/data.csv": "is absolute",
+    "\\\\server\\share": "has a backslash",
+    "data\\input.csv": "has a backslash",
+    "../input.csv": "leads out",
+    "data/../input.csv": "leads out",
+    "..": "leads out",
+    "./input.csv": "'.' in it",
+    "data//input.csv": "an empty segment",
+    "data/ /input.csv": "an empty segment",
+    "data/": "names a folder",
+    "a\x00b": "control characters",
+    "a\nb.csv": "control characters",
+    "a\x7f": "control characters",
+    "a\x85b": "control characters",
+    "a\u202egpj.exe": "control characters",
+    "\ud800": "control characters",
+    "x" * 256: "more than 255 bytes",
+    "ü" * 128: "more than 255 bytes",
+    "/".join(["x" * 250] * 4): "more than 1000 bytes",
+    "/".join("x" * 17): "more than 16 levels",
+    ".nbledger/run.json": "keeps for itself",
+    ".NBledger/run.json": "keeps for itself",
+    ".home": "keeps for itself",
+    ".tmp/x": "keeps for itself",
+    ".venv/pyvenv.cfg": "keeps for itself",
+    "outputs": "what runs leave behind",
+    "Outputs/x.csv": "what runs leave behind",
+    "other.ipynb": "is a notebook",
+    "data/OTHER.IPYNB": "is a notebook",
+}
+
+
+@pytest.mark.parametrize("path", REFUSED, ids=ascii)
+def test_paths_that_are_refused_are_named_with_the_reason(path: str) -> None:
+    with pytest.raises(InvalidPathError) as refused:
+        checked_path(path)
+    assert REFUSED[path] in str(refused.value)
+    assert str(refused.value).isprintable()
+    if path.isprintable() and len(path) < 200:
+        assert path in str(refused.value).replace("\\\\", "\\")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "input.csv",
+        "data/2024-01-20T10:30.csv",
+        "données/été.csv",
+        "数据/输入.csv",
+        ".env",
+        "..data/...csv",
+        "my outputs/a b.csv",
+        "data/outputs/a.csv",
+        "notes.ipynb.txt",
+        "data.zip",
+        "-rf",
+        "~/x",
+        "x" * 255,
+        "/".join("x" * 16),
+    ],
+)
+def test_paths_that_are_fine_stay_as_they_are(path: str) -> None:
+    assert checked_path(path) == path
+
+
+def test_a_name_that_a_mac_has_taken_apart_is_put_together() -> None:
+    apart = unicodedata.normalize("NFD", "données.csv")
+    assert apart != "données.csv"
+    assert checked_path(apart) == "données.csv"
+
+
+segments = st.sampled_from(
+    [
+        "a",
+        "A",
+        "ä",
+        "a\u0308",
+        "ß",
+        "ss",
+        "..",
+        ".",
+        "",
+        " ",
+        "outputs",
+        ".home",
+        "C:",
+        "a\\b",
+        "\x00",
+    ]
+)
+paths = st.lists(segments | st.text(max_size=4), max_size=5).map("/".join)
+
+
+@given(paths)
+def test_a_path_that_is_taken_stays_in_the_folder_on_every_system(text: str) -> None:
+    try:
+        path = checked_path(text)
+    except InvalidPathError:
+        return
+    assert checked_path(path) == path
+    for kind in (PurePosixPath, PureWindowsPath):
+        taken = kind(path)
+        assert not taken.is_absolute()
+        assert not taken.drive
+        assert taken.parts
+        assert ".." not in taken.parts
+    assert PurePosixPath(path).as_posix() == path
+    assert path.split("/")[0].casefold() not in RESERVED
+
+
+@given(st.lists(paths, max_size=6))
+def test_what_does_not_collide_can_be_told_apart_without_case(texts: list[str]) -> None:
+    taken = []
+    for text in texts:
+        try:
+            taken.append(checked_path(text))
+        except InvalidPathError:
+            continue
+    folders = {
+        folded("/".join(path.split("/")[:depth]))
+        for path in taken
+        for depth in range(1, path.count("/") + 1)
+    }
+    names = [folded(path) for path in taken]
+    told = collision(taken)
+    assert (told is None) == (len(set(names)) == len(names) and folders.isdisjoint(names))
+
+
+def test_collisions_are_told() -> None:
+    assert collision(["a.csv", "b.csv", "data/a.csv", "Data/b.csv"]) is None
+    assert collision(["a.csv", "a.csv"]) == "'a.csv' is there twice"
+    assert (
+        collision(["A.csv", "a.csv"]) == "'a.csv' differs from 'A.csv' in upper and lower case only"
+    )
+    assert (
+        collision(["data/a/b.csv", "Data"])
+        == "'Data' is a file, and 'data/a/b.csv' needs a folder of that name"
+    )
+
+
+def make(*files: InputFile) -> Notebook:
+    return Notebook.create(
+        uuid4(),
+        name="N",
+        description="",
+        kernel_type="python3",
+        integration=Integration(),
+        environment=Environment(),
+        cells=[],
+        created_by="user123",
+        files=files,
+        at=AT,
+    )
+
+
+def put(notebook: Notebook, *files: InputFile, replace: bool = False) -> bool:
+    return notebook.put_files(files, replace=replace, limits=LIMITS, at=LATER)
+
+
+def types(history: list[DomainEvent]) -> list[str]:
+    return [event.TYPE.split(".")[1] for event in history]
+
+
+def test_files_are_put_replaced_and_removed_and_each_change_is_a_version() -> None:
+    notebook = make(input_file("a.csv", 1), input_file("b.csv", 2))
+    assert notebook.notebook_version == "1.0.0"
+    history = stored_and_read(notebook)
+    assert types(history) == ["created", "files-put"]
+    assert [file.modified_at for file in notebook.files.values()] == [AT, AT]
+
+    # What is there already is no change, whatever else comes along.
+    assert not put(notebook, input_file("a.csv", 1))
+    assert notebook.notebook_version == "1.0.0"
+    with pytest.raises(InputFileExistsError, match=r"another file at 'b\.csv'"):
+        put(notebook, input_file("a.csv", 1), input_file("b.csv", 3))
+    assert put(notebook, input_file("a.csv", 1), input_file("b.csv", 3), replace=True)
+    assert notebook.notebook_version == "1.1.0"
+    assert (notebook.files["b.csv"].size, notebook.files["b.csv"].modified_at) == (3, LATER)
+    assert notebook.files["a.csv"].modified_at == AT
+    notebook.remove_file("a.csv", at=LATER)
+    assert notebook.notebook_version == "1.2.0"
+    assert list(notebook.files) == ["b.csv"]
+    with pytest.raises(InputFileNotFoundError, match=r"'a\.csv'"):
+        notebook.remove_file("a.csv", at=LATER)
+    news = stored_and_read(notebook)
+    assert types(news) == ["files-put", "version-bumped", "files-removed", "version-bumped"]
+    (replaced, *_) = news
+    assert isinstance(replaced, Notebook.FilesPut)
+    assert [file.path for file in replaced.files] == ["b.csv"]
+    assert replaced.replaced == ["b.csv"]
+    assert_replays(notebook, [*history, *news])
+
+
+def test_nothing_is_put_where_one_file_cannot_be() -> None:
+    notebook = make(input_file("data/a.csv", 50))
+    stored_and_read(notebook)
+    for files, error in (
+        ([input_file("Data/A.csv", 1)], InvalidFilesError),
+        ([input_file("data", 1)], InvalidFilesError),
+        ([input_file("b.csv", 1), input_file("b.csv", 2)], InvalidFilesError),
+        ([input_file("b.csv", 51)], FilesTooLargeError),
+        ([input_file(name, 1) for name in "bcd"], FilesTooLargeError),
+    ):
+        with pytest.raises(error):
+            put(notebook, *files, replace=True)
+    assert not notebook.collect_events()
+    assert list(notebook.files) == ["data/a.csv"]
+    # What is beyond a bound that was lowered may become less.
+    tight = FileLimits(count=0, total_bytes=10)
+    smaller = [input_file("data/a.csv", 49)]
+    assert notebook.put_files(smaller, replace=True, limits=tight, at=LATER)
+    notebook.request_deletion(at=LATER)
+    with pytest.raises(NotebookNotFoundError):
+        put(notebook, input_file("b.csv"))
+    with pytest.raises(NotebookNotFoundError):
+        notebook.remove_file("data/a.csv", at=LATER)
