@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from nbledger_http.documentation import ETAG, LOCATION, POSITION, Answer, Body, 
 from nbledger_http.notebooks import TAG, NewNotebook, created_reply
 from nbledger_http.problems import Code, Problem
 from nbledger_http.replies import Reply
+from nbledger_http.requests import Creation
 from nbledger_http.schemas import CellCounts, Parsing
 from nbledger_http.services import services_of
 from nbledger_infrastructure.kernelspecs import kernel_type_of
@@ -34,7 +36,10 @@ FORM_FIELDS: dict[str, dict[str, Any]] = {
         "description": "By default the name of the file.",
     },
     "notebookDescription": {"type": "string"},
-    "kernelType": {"type": "string", "description": "By default what the file says."},
+    "kernelType": {
+        "type": "string",
+        "description": "python3, r or scala; by default what the file says, whatever that is.",
+    },
     "enrichmentMode": {"type": "boolean"},
     "datasetBinding": {"type": "string"},
     "outputFormat": {"type": "string"},
@@ -47,7 +52,7 @@ FORM = {
         "file": {
             "type": "string",
             "contentMediaType": "application/x-ipynb+json",
-            "description": "The notebook file, nbformat 3 to 4.5.",
+            "description": "The notebook file, of nbformat 1 to 4.",
         },
         **FORM_FIELDS,
     },
@@ -63,7 +68,9 @@ FORM = {
         tag=TAG,
         summary="Upload an existing notebook",
         description="The file is brought to nbformat 4.5. Everything that nbformat knows of a "
-        "cell is kept, and so are its outputs and its id.",
+        "cell is kept, and so are its outputs and its id. What is odd is put right where Jupyter "
+        "would open the file, and `warnings` says how; refused is a file without cells, and a "
+        "cell of an unknown type or without code.",
         body=Body(schema=FORM, media_type="multipart/form-data"),
         answers={
             201: Answer(
@@ -93,13 +100,8 @@ async def upload(request: Request[Any, Any, Any]) -> Reply:
         *parsed.warnings,
         *await binding_warnings(services.pool, access, creation.integration.dataset_binding),
     ]
-    named = kernel_type_of(parsed.metadata, kernel_types)
-    if not kernel_given and named in kernel_types:
-        creation = msgspec.structs.replace(creation, kernel_type=named)
-    elif not kernel_given:
-        warnings.append(f"the file names no known kernel; it is run as {creation.kernel_type}")
-    elif named not in (None, creation.kernel_type):
-        warnings.append(f"the file was written for {named}; it is run as {creation.kernel_type}")
+    creation, about_kernel = _with_kernel_type(creation, parsed, kernel_types, given=kernel_given)
+    warnings += about_kernel
     notebook_id, _ = await upload_notebook(
         services.store,
         services.artifacts,
@@ -120,6 +122,22 @@ async def upload(request: Request[Any, Any, Any]) -> Reply:
             nbformat=parsed.nbformat, cells=_counts(parsed.cells), upgrades=parsed.upgrades
         ),
     )
+
+
+def _with_kernel_type(
+    creation: Creation, parsed: ParsedNotebook, kernels: Mapping[str, str], *, given: bool
+) -> tuple[Creation, list[str]]:
+    """The creation with the kernel type that was asked for, or else the file's; and warnings."""
+    named = kernel_type_of(parsed.metadata, kernels)
+    if named == creation.kernel_type:
+        return creation, []
+    if given:
+        if named is None:
+            return creation, []
+        return creation, [f"the file was written for {named}; it is run as {creation.kernel_type}"]
+    if named is None:
+        return creation, [f"the file names no kernel; it is run as {creation.kernel_type}"]
+    return msgspec.structs.replace(creation, kernel_type=named), []
 
 
 async def _form(
