@@ -18,6 +18,7 @@ from nbledger_domain.errors import (
     InvalidInputError,
     InvalidWheelError,
     KernelUnavailableError,
+    StaleVersionError,
 )
 from nbledger_http.replies import Reply, json_reply
 from nbledger_infrastructure.artifacts import ArtifactMissingError
@@ -28,6 +29,7 @@ from nbledger_infrastructure.event_store import (
     RecordConflictError,
     StoreUnavailableError,
 )
+from nbledger_projections.words import timestamp
 
 log = structlog.get_logger(__name__)
 
@@ -146,6 +148,7 @@ class Problem(Exception):
         faults: list[Fault] | None = None,
         offered: list[str] | UnsetType = UNSET,
         place: Place | None = None,
+        date_modified: str | UnsetType = UNSET,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(code)
@@ -154,6 +157,7 @@ class Problem(Exception):
         self.faults = faults or []
         self.offered = offered
         self.place = place
+        self.date_modified = date_modified
         self.headers = dict(headers or {})
 
 
@@ -162,7 +166,8 @@ class ProblemBody(msgspec.Struct, kw_only=True, omit_defaults=True, rename="came
 
     ``offered`` goes with ``kernel_unavailable``: the kernel types that can be run now. ``row``,
     ``column`` and ``reason`` go with ``invalid_csv``; the header is row 1. ``reason`` goes with
-    ``invalid_wheel``, too.
+    ``invalid_wheel``, too. ``dateModified`` goes with ``stale_version``: when the notebook was
+    changed last.
     """
 
     type: str
@@ -177,6 +182,7 @@ class ProblemBody(msgspec.Struct, kw_only=True, omit_defaults=True, rename="came
     row: int | UnsetType | None = UNSET
     column: str | UnsetType | None = UNSET
     reason: str | UnsetType = UNSET
+    date_modified: str | UnsetType = UNSET
 
 
 def from_exception(error: Exception) -> Problem:
@@ -227,6 +233,7 @@ def render(problem: Problem, request_id: str) -> Reply:
         row=UNSET if place is None else place.row,
         column=UNSET if place is None else place.column,
         reason=UNSET if place is None else place.reason,
+        date_modified=problem.date_modified,
     )
     headers = problem.headers
     if problem.code is Code.UNAUTHENTICATED:
@@ -252,6 +259,9 @@ def _from_domain(error: DomainError) -> Problem:
         return _of_file(error, Place(error.reason, error.row, error.column))
     if isinstance(error, InvalidWheelError):
         return _of_file(error, Place(error.reason))
+    if isinstance(error, StaleVersionError):
+        modified = timestamp(error.date_modified)
+        return Problem(Code(error.code), error.detail, date_modified=modified)
     return Problem(Code(error.code), error.detail)
 
 

@@ -38,7 +38,11 @@ MAX_PACKAGES = 1000
 MIN_TIMEOUT = 1.0
 """Seconds; stopping a cell that does not heed it takes longer than that."""
 MAX_REASONS = 10
-LANGUAGES: Mapping[str, notebook_parameters.Language] = {"r": "r", "scala": "scala"}
+LANGUAGES: Mapping[str, notebook_parameters.Language] = {
+    DEFAULT_KERNEL_TYPE: "python",
+    "r": "r",
+    "scala": "scala",
+}
 OUTPUT_FORMATS = ("enriched_dataframe", "csv", "parquet")
 """What of enriched datasets is written: CSV with Parquet beside it, but for the last."""
 READ_ONLY = (
@@ -85,12 +89,16 @@ class Update(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """A checked request to execute; what of it depends on the notebook is checked later."""
+    """A checked request to execute; what of it depends on the notebook is checked later.
+
+    A ``strict`` one takes no parameters that the notebook does not take.
+    """
 
     whole: bool
     start_cell: str | None
     end_cell: str | None
     parameters: dict[str, Any]
+    strict: bool
     options: RunOptions
     warnings: list[str]
 
@@ -266,6 +274,7 @@ def run(body: dict[str, Any], *, kernel_type: str, limits: settings.Execution) -
         Fault(f"/parameters/{escaped(fault.name)}", fault.reason)
         for fault in notebook_parameters.validate(parameters, language)
     )
+    strict: bool = members.take("strictParameters", bool, False)
     timeout = _timeout(members, "timeout", limits)
     options = RunOptions(
         timeout=timeout or min(limits.default_timeout, limits.max_timeout),
@@ -279,7 +288,7 @@ def run(body: dict[str, Any], *, kernel_type: str, limits: settings.Execution) -
     members.refuse_unknown()
     if faults:
         raise InvalidInputError(faults)
-    return Run(mode == "all", start_cell, end_cell, parameters, options, warnings)
+    return Run(mode == "all", start_cell, end_cell, parameters, strict, options, warnings)
 
 
 def boolean(text: str) -> bool | None:

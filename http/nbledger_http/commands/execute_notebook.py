@@ -1,22 +1,33 @@
 """Ask for a run of a notebook."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from nbledger_domain.cells import select_range
-from nbledger_domain.errors import KernelUnavailableError, NothingToExecuteError
+from nbledger_domain.cells import Cell, select_range
+from nbledger_domain.errors import (
+    InvalidInputError,
+    KernelUnavailableError,
+    NothingToExecuteError,
+)
 from nbledger_domain.execution import Execution, PlannedCell
+from nbledger_domain.notebook import Notebook
+from nbledger_domain.parameters import Language
 from nbledger_http import requests
 from nbledger_http.access import Access
 from nbledger_http.commands.load_notebook import load_notebook
+from nbledger_http.parameter_advice import advice, as_warnings
 from nbledger_infrastructure import repository, settings, worker_registry
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.database import Pool
 from nbledger_infrastructure.event_store import AppendResult, EventStore, RecordConflictError
 from nbledger_infrastructure.identifiers import new_id
+from nbledger_infrastructure.worker_registry import KernelOffer
 from nbledger_projections import deletions
 
 GUARDED_ATTEMPTS = 3
+LANGUAGES: Mapping[str, Language] = {"python": "python", "r": "r", "scala": "scala"}
+"""Languages of kernels, as their kernelspecs write them in lower case."""
 
 
 async def execute_notebook(
@@ -46,9 +57,12 @@ async def execute_notebook(
             if cell_range is None
             else select_range(notebook.cells, cell_range.start_cell, cell_range.end_cell)
         )
-        warnings = run.warnings + await _without_worker(
-            pool, notebook.kernel_type, queue=limits.queue_without_worker
-        )
+        offers = await worker_registry.offers(pool)
+        warnings = [
+            *run.warnings,
+            *_of_parameters(notebook, run, cells, offers),
+            *_without_worker(offers, notebook.kernel_type, queue=limits.queue_without_worker),
+        ]
         execution = Execution.request(
             execution_id,
             notebook_id=notebook_id,
@@ -83,9 +97,27 @@ async def execute_notebook(
     raise AssertionError("unreachable")
 
 
-async def _without_worker(pool: Pool, kernel_type: str, *, queue: bool) -> list[str]:
+def _of_parameters(
+    notebook: Notebook,
+    run: requests.Run,
+    cells: Sequence[Cell],
+    offers: Mapping[str, KernelOffer],
+) -> list[str]:
+    """Warnings of parameters that the notebook does not take; they refuse a strict run."""
+    kernel_type = notebook.kernel_type
+    language = requests.LANGUAGES.get(kernel_type)
+    if language is None and kernel_type in offers:
+        language = LANGUAGES.get(offers[kernel_type].language.lower())
+    told = advice(notebook.cells, cells, run.parameters, language)
+    if run.strict and told.faults:
+        raise InvalidInputError(told.faults)
+    return as_warnings(told)
+
+
+def _without_worker(
+    offers: Mapping[str, KernelOffer], kernel_type: str, *, queue: bool
+) -> list[str]:
     """What to say where no worker could run it now; refuses it unless it is to ``queue``."""
-    offers = await worker_registry.offers(pool)
     if kernel_type in offers:
         return []
     if not queue:
