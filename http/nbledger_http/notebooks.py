@@ -211,6 +211,7 @@ async def _fault_of_kernel_type(
             201: Answer(
                 description="The notebook as created.",
                 schema=NewNotebook,
+                opens="notebookId",
                 example=examples.NEW_NOTEBOOK,
                 headers={**LOCATION, **ETAG, **POSITION},
             )

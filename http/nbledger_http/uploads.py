@@ -76,6 +76,7 @@ FORM = {
             201: Answer(
                 description="The notebook, and what reading the file found.",
                 schema=NewNotebook,
+                opens="notebookId",
                 example=examples.UPLOADED_NOTEBOOK,
                 headers={**LOCATION, **ETAG, **POSITION},
             )

@@ -133,7 +133,8 @@ async def test_every_fault_of_an_execute_is_told_with_what_was_meant(api: Api) -
         "/outputOptions/generateReports": "is an unknown member; did you mean generateReport?",
         "/dry": (
             "is an unknown member; there are cellRange, executionMode, parameters,"
-            " strictParameters, timeout, cellTimeout, priority, continueOnError, retryPolicy, outputOptions"
+            " strictParameters, timeout, cellTimeout, priority, continueOnError, retryPolicy,"
+            " outputOptions"
         ),
     }
     listed = await client.get(f"/notebook/{notebook['notebookId']}/executions")
