@@ -1,26 +1,22 @@
 """Notebook files (.ipynb): read into cells, and written from them, through nbformat."""
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 import nbformat
 from nbformat.v4.rwbase import split_lines
-from nbformat.validator import iter_validate
 
 from nbledger_domain.cells import CELL_ID, Cell, free_ids
 from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_domain.words import counted
 from nbledger_infrastructure.notebook_decoding import NBFORMAT, NBFORMAT_MINOR, decode, version
-from nbledger_infrastructure.notebook_notes import MAX_SHOWN, Notes, listed, shown
+from nbledger_infrastructure.notebook_metadata import mend_notebook_metadata
+from nbledger_infrastructure.notebook_notes import Notes, listed, shown
 from nbledger_infrastructure.notebook_repairs import make_whole
 from nbledger_infrastructure.notebook_upgrades import to_v4
 from nbledger_infrastructure.notebook_values import Cleaning
-
-MAX_PASSES = 20
-"""Oddities in the metadata of one cell that are found."""
 
 _MEMBERS = frozenset(["cells", "metadata", "nbformat", "nbformat_minor"])
 
@@ -63,8 +59,6 @@ def parse_ipynb(content: bytes) -> ParsedNotebook:
     whole = [make_whole(cell, index, notes, newer=newer) for index, cell in enumerate(found)]
     notes.check()
     cells = [each.cell for each in whole if each is not None]
-    metadata = _notebook_metadata(notebook, notes)
-    _take_out_odd_metadata(cells, metadata, notes)
     return ParsedNotebook(
         cells=cells,
         outputs={
@@ -72,7 +66,7 @@ def parse_ipynb(content: bytes) -> ParsedNotebook:
             for each in whole
             if each is not None and each.outputs
         },
-        metadata=metadata,
+        metadata=_notebook_metadata(notebook, notes),
         nbformat=f"{major}.{minor}",
         upgrades=upgrades,
         warnings=notes.warnings,
@@ -127,59 +121,7 @@ def _notebook_metadata(notebook: dict[str, Any], notes: Notes) -> dict[str, Any]
     cleaning = Cleaning()
     cleaned: dict[str, Any] = cleaning.clean(metadata)
     cleaning.report("metadata of the notebook", notes)
-    return cleaned
-
-
-def _take_out_odd_metadata(cells: Sequence[Cell], metadata: dict[str, Any], notes: Notes) -> None:
-    """Take out what is not as nbformat's schema says, in place, and say so.
-
-    Whoever reads the metadata of a file relies on that schema. What is merely missing is told.
-    """
-    told: dict[str, None] = {}
-    # Of each cell one fault is found at a time.
-    for _ in range(MAX_PASSES):
-        before = len(told)
-        for error in _faults_of_metadata(cells, metadata):
-            path = list(error.relative_path)
-            if path[:1] == ["cells"]:
-                cell = cells[path[1]]
-                where, place, path = f"cell {path[1] + 1} ({cell.cell_id})", cell.metadata, path[3:]
-            else:
-                where, place, path = "metadata of the notebook", metadata, path[1:]
-            told[f"{where}: {_take_out(place, path, error)}"] = None
-        if len(told) == before:
-            break
-    for text in told:
-        notes.warn(text)
-
-
-def _faults_of_metadata(cells: Sequence[Cell], metadata: dict[str, Any]) -> list[Any]:
-    """What the schema finds wrong with the metadata, and with nothing else."""
-    bare = [
-        msgspec.structs.replace(
-            cell,
-            source="",
-            attachments=None,
-            # Tags have been looked at.
-            metadata={name: value for name, value in cell.metadata.items() if name != "tags"},
-        )
-        for cell in cells
-    ]
-    document = to_nbformat(bare, metadata, {})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return list(iter_validate(document, version=NBFORMAT, version_minor=NBFORMAT_MINOR))
-
-
-def _take_out(place: Any, path: list[Any], error: Any) -> str:
-    name = ".".join(str(step)[:MAX_SHOWN] for step in path)
-    if error.validator == "required":
-        missing = [each for each in error.validator_value if each not in error.instance]
-        return f"{name} has no {' or '.join(map(shown, missing))}"
-    for step in path[:-1]:
-        place = place[step]
-    del place[path[-1]]
-    return f"{name} is not as nbformat says, and was left out"
+    return mend_notebook_metadata(cleaned, "metadata of the notebook", notes)
 
 
 def _give_cell_ids(document: dict[str, Any], minor: int, upgrades: list[str], notes: Notes) -> None:

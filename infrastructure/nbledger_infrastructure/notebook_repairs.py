@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from nbledger_domain.cells import Cell, CellType
+from nbledger_infrastructure.notebook_metadata import mend_cell_metadata
 from nbledger_infrastructure.notebook_notes import Notes, listed, shown
 from nbledger_infrastructure.notebook_values import MAX_OUTPUT_DEPTH, Cleaning
 
@@ -55,7 +56,7 @@ def make_whole(found: Any, index: int, notes: Notes, *, newer: bool = False) -> 
         cell_id=found["id"],
         cell_type=kind,
         source=cleaning.clean(source),
-        metadata=cleaning.clean(_metadata(found, label, notes)),
+        metadata=_metadata(found, kind, cleaning, label, notes),
         attachments=cleaning.clean(_attachments(found, kind, label, notes)),
         execution_count=_count(found, label, notes) if kind == "code" else None,
     )
@@ -111,7 +112,9 @@ def _source(found: dict[str, Any], kind: str, index: int, label: str, notes: Not
     return source
 
 
-def _metadata(found: dict[str, Any], label: str, notes: Notes) -> dict[str, Any]:
+def _metadata(
+    found: dict[str, Any], kind: CellType, cleaning: Cleaning, label: str, notes: Notes
+) -> dict[str, Any]:
     metadata = found.get("metadata")
     if not isinstance(metadata, dict):
         told = "is no JSON object, and was left out" if "metadata" in found else "was added"
@@ -119,7 +122,7 @@ def _metadata(found: dict[str, Any], label: str, notes: Notes) -> dict[str, Any]
         return {}
     if "tags" in metadata:
         metadata = {**metadata, "tags": _tags(metadata["tags"], label, notes)}
-    return metadata
+    return mend_cell_metadata(cleaning.clean(metadata), kind, label, notes)
 
 
 def _tags(tags: Any, label: str, notes: Notes) -> list[str]:

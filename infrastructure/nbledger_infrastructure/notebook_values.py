@@ -16,6 +16,17 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _HALVES = dict.fromkeys(range(0xD800, 0xE000), REPLACEMENT)
 
 
+def _are_fine_numbers(values: list[Any]) -> bool:
+    """Whether nothing in a list needs a closer look: most long ones hold the data of charts."""
+    kinds = set(map(type, values))
+    if kinds <= {int, bool}:
+        return True
+    try:
+        return kinds <= {int, bool, float} and all(map(math.isfinite, values))
+    except OverflowError:  # an integer beyond every double
+        return False
+
+
 class Cleaning:
     """Replaces what cannot be kept, in place, and counts it by kind.
 
@@ -65,7 +76,7 @@ class Cleaning:
                     value[name] = self.clean(value[name], depth)
                 else:
                     value[key] = self.clean(value.pop(name), depth)
-        else:
+        elif not _are_fine_numbers(value):
             for place, item in enumerate(value):
                 if isinstance(item, (str, float, dict, list)):
                     value[place] = self.clean(item, depth)

@@ -230,6 +230,51 @@ def test_what_jupyter_opens_is_accepted_and_told(document: Any, warnings: list[s
     assert parsed(back).cells == found.cells
 
 
+ODD_VALUES: list[Any] = [
+    None,
+    True,
+    0,
+    1,
+    1.5,
+    "",
+    "a",
+    "auto",
+    "a\nb",
+    "\n",
+    [],
+    ["a"],
+    {},
+    {"a": 1},
+]
+NAMES = [
+    "jupyter", "name", "format", "execution", "collapsed", "scrolled", "kernelspec",
+    "language_info", "orig_nbformat", "title", "authors", "display_name", "codemirror_mode",
+    "file_extension", "mimetype", "pygments_lexer", "other",
+]  # fmt: skip
+FULL_SPEC = {"name": "n", "display_name": "d"}
+
+
+def test_the_rules_for_metadata_are_those_of_the_schema() -> None:
+    def says(document: dict[str, Any]) -> bool:
+        return nbformat.validator.isvalid(document)  # type: ignore[no-untyped-call,no-any-return]
+
+    def keeps(document: dict[str, Any]) -> bool:
+        return not any("not as nbformat says" in told for told in parsed(document).warnings)
+
+    for name in NAMES:
+        for value in ODD_VALUES:
+            for cell in (code(), text(), text(cell_type="raw")):
+                document = book({**cell, "metadata": {name: value}})
+                assert keeps(document) == says(document), (cell["cell_type"], name, value)
+            metadata: list[Any] = [{"kernelspec": {**FULL_SPEC, name: value}}]
+            metadata.append({"language_info": {"name": "n", name: value}})
+            if name not in ("kernelspec", "language_info") or value not in ({}, {"a": 1}):
+                metadata.append({name: value})
+            for each in metadata:
+                document = book(code(), metadata=each)
+                assert keeps(document) == says(document), each
+
+
 def test_what_is_odd_and_harmless_stays() -> None:
     metadata = {"kernelspec": {"language": "python"}, "mine": {"n": 10**40, "x": [None, "é"]}}
     cell = code(metadata={"tags": ["a,b"], "mine": 10**300, "jupyter": {"odd": 1}})
