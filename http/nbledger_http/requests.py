@@ -250,8 +250,16 @@ def update(
     return Update(changes, read_at, new_libraries, warnings)
 
 
-def run(body: dict[str, Any], *, kernel_type: str, limits: settings.Execution) -> Run:
-    """Check the body of an execute. Raises :class:`InvalidInputError` with every fault."""
+def run(
+    body: dict[str, Any],
+    *,
+    language: notebook_parameters.Language | None,
+    limits: settings.Execution,
+) -> Run:
+    """Check the body of an execute. Raises :class:`InvalidInputError` with every fault.
+
+    ``language`` is that of the kernel; ``None`` is one that parameters cannot be written in.
+    """
     faults: list[Fault] = []
     warnings: list[str] = []
     members = Members(body, "", faults)
@@ -269,11 +277,12 @@ def run(body: dict[str, Any], *, kernel_type: str, limits: settings.Execution) -
     elif mode == "range":
         members.fault("cellRange", "is required when executionMode is 'range'")
     parameters: dict[str, Any] = members.take("parameters", dict[str, Any], {})
-    language = LANGUAGES.get(kernel_type, "python")
     members.faults.extend(
         Fault(f"/parameters/{escaped(fault.name)}", fault.reason)
-        for fault in notebook_parameters.validate(parameters, language)
+        for fault in notebook_parameters.validate(parameters, language or "python")
     )
+    if parameters and language is None:
+        members.fault("parameters", "can be given to notebooks in Python, R and Scala only")
     strict: bool = members.take("strictParameters", bool, False)
     timeout = _timeout(members, "timeout", limits)
     options = RunOptions(

@@ -67,3 +67,10 @@ async def test_a_notebook_in_another_language_waits_for_its_kernel(
         assert taken.status_code == 202
         assert taken.json()["kernelType"] == "julia-1.9"
         assert taken.json()["warnings"] == []
+        refused = await client.post(path, json={"parameters": {"x": 1}})
+        assert refused.json()["errors"] == [
+            {
+                "pointer": "/parameters",
+                "reason": "can be given to notebooks in Python, R and Scala only",
+            }
+        ]

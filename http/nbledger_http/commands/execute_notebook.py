@@ -48,7 +48,11 @@ async def execute_notebook(
     for attempt in range(GUARDED_ATTEMPTS + 1):
         position = await deletions.last_position(pool, notebook_id)
         notebook = (await load_notebook(store, access, notebook_id)).aggregate
-        run = requests.run(body, kernel_type=notebook.kernel_type, limits=limits)
+        offers = await worker_registry.offers(pool)
+        known = notebook.kernel_type in {*requests.LANGUAGES, *offers}
+        language = _language(notebook.kernel_type, offers) if known else None
+        # What nobody can tell is taken for Python.
+        run = requests.run(body, language=language if known else "python", limits=limits)
         if not notebook.cells:
             raise NothingToExecuteError(notebook_id)
         cell_range = run.cell_range(notebook.cells)
@@ -57,10 +61,9 @@ async def execute_notebook(
             if cell_range is None
             else select_range(notebook.cells, cell_range.start_cell, cell_range.end_cell)
         )
-        offers = await worker_registry.offers(pool)
         warnings = [
             *run.warnings,
-            *_of_parameters(notebook, run, cells, offers),
+            *_of_parameters(notebook, run, cells, language),
             *_without_worker(offers, notebook.kernel_type, queue=limits.queue_without_worker),
         ]
         execution = Execution.request(
@@ -97,17 +100,17 @@ async def execute_notebook(
     raise AssertionError("unreachable")
 
 
+def _language(kernel_type: str, offers: Mapping[str, KernelOffer]) -> Language | None:
+    """The language that parameters are written in; ``None`` for one that they cannot be."""
+    if kernel_type in requests.LANGUAGES:
+        return requests.LANGUAGES[kernel_type]
+    return LANGUAGES.get(offers[kernel_type].language.lower())
+
+
 def _of_parameters(
-    notebook: Notebook,
-    run: requests.Run,
-    cells: Sequence[Cell],
-    offers: Mapping[str, KernelOffer],
+    notebook: Notebook, run: requests.Run, cells: Sequence[Cell], language: Language | None
 ) -> list[str]:
     """Warnings of parameters that the notebook does not take; they refuse a strict run."""
-    kernel_type = notebook.kernel_type
-    language = requests.LANGUAGES.get(kernel_type)
-    if language is None and kernel_type in offers:
-        language = LANGUAGES.get(offers[kernel_type].language.lower())
     told = advice(notebook.cells, cells, run.parameters, language)
     if run.strict and told.faults:
         raise InvalidInputError(told.faults)
