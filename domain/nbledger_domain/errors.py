@@ -1,6 +1,7 @@
 """Errors of the domain, each with a stable code that clients may rely on."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import ClassVar
 from uuid import UUID
 
@@ -199,6 +200,10 @@ class StaleVersionError(DomainError):
     """Somebody else has changed the notebook since it was read."""
 
     code = "stale_version"
+
+    def __init__(self, detail: str, *, date_modified: datetime) -> None:
+        super().__init__(detail)
+        self.date_modified = date_modified
 
 
 class StaleEpochError(DomainError):

@@ -350,6 +350,20 @@ def _r_number(value: float) -> str:
     return text if exact or _R_PLAIN_NUMBER.fullmatch(text) else value.hex()
 
 
+def _r_integer(value: int) -> str:
+    # A plain number is a double: R's 32-bit integers would overflow into NA.
+    if value.bit_length() > 1023:
+        message = "is an integer outside the range of R's numbers"
+        raise UnrenderableValueError(message)
+    if int(float(value)) != value:
+        message = (
+            "is an integer beyond 2^53 that R's numbers, which are doubles, cannot hold exactly; "
+            "send it as text"
+        )
+        raise UnrenderableValueError(message)
+    return _r_number(float(value))
+
+
 def _r_deeper(depth: int, brackets: int) -> int:
     if depth + brackets > _R_OPEN_BRACKETS:
         message = "is nested deeper than R can read"
@@ -363,11 +377,7 @@ def _r(value: JSON, depth: int) -> str:
     if isinstance(value, bool):
         return "TRUE" if value else "FALSE"
     if isinstance(value, int):
-        # A plain number is a double: R's 32-bit integers would overflow into NA.
-        if value.bit_length() > 1023:
-            message = "is an integer outside the range of R's numbers"
-            raise UnrenderableValueError(message)
-        return _r_number(float(value))
+        return _r_integer(value)
     if isinstance(value, float):
         if math.isnan(value):
             return "NaN"

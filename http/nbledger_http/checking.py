@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, overload
 import msgspec
 
 from nbledger_domain.errors import Fault, InvalidInputError
+from nbledger_http.json_faults import faults_of_json
 
 T = TypeVar("T")
 
@@ -53,10 +54,10 @@ def _unreadable(body: bytes, error: Exception) -> list[Fault]:
             if faults := list(itertools.islice(unstorable(value), MAX_TOLD)):
                 return faults
     try:
-        body.decode()
+        text = body.decode()
     except UnicodeDecodeError as undecodable:
         return [Fault("", f"is not UTF-8: byte {undecodable.start} cannot be read")]
-    return [Fault("", f"is not JSON: {error}")]
+    return faults_of_json(text, error)
 
 
 def decode_object(body: bytes) -> dict[str, Any]:

@@ -124,6 +124,7 @@ class DatasetList(msgspec.Struct, rename="camel"):
             201: Answer(
                 description="The dataset as created.",
                 schema=ChangedDataset,
+                opens="datasetId",
                 example=examples.NEW_DATASET,
                 headers={**LOCATION, **ETAG, **POSITION},
             )

@@ -30,13 +30,17 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """A good answer: a type as JSON, or bytes of other media types. ``headers`` by name."""
+    """A good answer: a type as JSON, or bytes of other media types. ``headers`` by name.
+
+    ``opens`` is the member whose id other operations take; they are linked.
+    """
 
     description: str
     schema: Any = None
     media_types: tuple[str, ...] = (JSON,)
     example: Any = None
     headers: dict[str, str] = {}
+    opens: str = ""
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):

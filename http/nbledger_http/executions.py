@@ -78,6 +78,7 @@ class ExecutionListDocument(msgspec.Struct, rename="camel"):
             202: Answer(
                 description="The execution, which waits for a worker.",
                 schema=NewExecution,
+                opens="executionId",
                 example=examples.NEW_EXECUTION,
                 headers={**LOCATION, **ETAG, **POSITION},
             )
@@ -255,6 +256,7 @@ async def list_executions(request: Request[Any, Any, Any]) -> Reply:
             202: Answer(
                 description="The execution, which is about to end or has just ended.",
                 schema=ExecutionDocument,
+                opens="executionId",
                 example=examples.CANCELLED_EXECUTION,
                 headers={**ETAG, **POSITION},
             )

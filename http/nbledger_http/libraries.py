@@ -85,12 +85,14 @@ class LibraryList(msgspec.Struct, rename="camel"):
             201: Answer(
                 description="The library as uploaded.",
                 schema=LibraryDocument,
+                opens="libraryId",
                 example=examples.LIBRARY,
                 headers={**LOCATION, **ETAG, **POSITION},
             ),
             200: Answer(
                 description="The library that this very wheel is already.",
                 schema=LibraryDocument,
+                opens="libraryId",
                 example=examples.LIBRARY,
                 headers={**LOCATION, **ETAG, **POSITION},
             ),

@@ -80,7 +80,11 @@ def _metadata(notebook: Notebook, kernels: Mapping[str, str]) -> dict[str, Any]:
 
 def _with_parameters(cells: Sequence[Cell], execution: Execution) -> list[Cell]:
     language = LANGUAGES.get(execution.kernel_type, "python")
-    source = parameters.assignments(language, execution.parameters)
+    try:
+        source = parameters.assignments(language, execution.parameters)
+    except ValueError:
+        # The rules were others when it ran.
+        source = f"# Parameters, which cannot be written here: {', '.join(execution.parameters)}"
     by_id = {cell.cell_id: cell for cell in cells}
     injected_id = INJECTED_ID if INJECTED_ID not in by_id else f"{INJECTED_ID}-{len(cells)}"
     placed = parameters.inject(

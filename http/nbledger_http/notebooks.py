@@ -1,14 +1,14 @@
 """Notebooks: create, read, list, change, delete, download."""
 
-from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
 from litestar import Request, delete, get, post, put
 from msgspec import UNSET, UnsetType
 
+from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_http import examples, reading, requests
-from nbledger_http.access import Right, access_of, execution_id_in, notebook_id_of
+from nbledger_http.access import Access, Right, access_of, execution_id_in, notebook_id_of
 from nbledger_http.bindings import binding_warnings, library_warnings
 from nbledger_http.bodies import json_object
 from nbledger_http.commands.create_notebook import create_notebook, template_cells
@@ -34,12 +34,13 @@ from nbledger_http.file_names import content_disposition, safe_file_name
 from nbledger_http.notebook_bundle import bundle_reply
 from nbledger_http.notebook_files import notebook_file
 from nbledger_http.problems import Code
-from nbledger_http.queries import Query
+from nbledger_http.queries import Query, position
 from nbledger_http.replies import Reply, empty_reply, header_list, json_reply, with_members
 from nbledger_http.schemas import CreateNotebook, DeletionUnderWay, Parsing, Session, UpdateNotebook
-from nbledger_http.services import services_of
+from nbledger_http.services import Services, services_of
 from nbledger_infrastructure import templates, worker_registry
 from nbledger_infrastructure.database import Pool
+from nbledger_infrastructure.kernelspecs import KERNEL_TYPE
 from nbledger_projections import notebook_list
 from nbledger_projections.activity import NotebookStatus
 from nbledger_projections.documents import Page
@@ -121,7 +122,8 @@ async def get_notebook(request: Request[Any, Any, Any]) -> Reply:
             ),
             Parameter(
                 name="kernelType",
-                description="Only notebooks of this kernel type, such as python3, r or scala.",
+                description="Only notebooks of this kernel type: python3, r, scala, or one that an "
+                "uploaded notebook brought along.",
                 schema={"type": "string"},
             ),
             Parameter(
@@ -147,11 +149,20 @@ async def list_notebooks(request: Request[Any, Any, Any]) -> Reply:
     services, access = services_of(request), access_of(request)
     query = Query(request)
     status = query.choice("status", STATUSES)
-    kernel_type = query.choice("kernelType", sorted(services.settings.worker.kernels))
+    kernel_type = query.text("kernelType")
+    fault = await _fault_of_kernel_type(services, access, kernel_type)
+    # The notebook that has this kernel type may come with the position that is waited for.
+    awaits = position(request.headers.get("nbledger-position", "")) is not None
+    if fault is not None and not awaits:
+        query.faults.append(fault)
     enrichment_mode = query.flag("enrichmentMode")
 
-    def read(page: int, size: int) -> Awaitable[Page]:
-        return notebook_list.page(
+    async def read(page: int, size: int) -> Page:
+        if fault is not None:
+            late = await _fault_of_kernel_type(services, access, kernel_type)
+            if late is not None:
+                raise InvalidInputError([late])
+        return await notebook_list.page(
             services.pool,
             access.tenant_id,
             access.project_id,
@@ -163,6 +174,31 @@ async def list_notebooks(request: Request[Any, Any, Any]) -> Reply:
         )
 
     return await page_reply(request, query, "notebooks", notebook_list.NAME, read)
+
+
+async def _fault_of_kernel_type(
+    services: Services, access: Access, kernel_type: str | None
+) -> Fault | None:
+    """Whether there can be no notebook of this kernel type: a mistyped one must not find none.
+
+    Uploads bring kernel types of their own.
+    """
+    usual = sorted(services.settings.worker.kernels)
+    if kernel_type is None or kernel_type in usual:
+        return None
+    if KERNEL_TYPE.match(kernel_type):
+        found = await notebook_list.page(
+            services.pool,
+            access.tenant_id,
+            access.project_id,
+            kernel_type=kernel_type,
+            page=1,
+            page_size=1,
+        )
+        if found.total_count:
+            return None
+    told = f"must be one of {', '.join(usual)}, or the kernel type of a notebook here"
+    return Fault("?kernelType", told)
 
 
 @post(
@@ -177,6 +213,7 @@ async def list_notebooks(request: Request[Any, Any, Any]) -> Reply:
             201: Answer(
                 description="The notebook as created.",
                 schema=NewNotebook,
+                opens="notebookId",
                 example=examples.NEW_NOTEBOOK,
                 headers={**LOCATION, **ETAG, **POSITION},
             )

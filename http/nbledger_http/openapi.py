@@ -11,6 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from nbledger_http.access import ROLES, Right
 from nbledger_http.documentation import JSON, Answer, Operation, Parameter
+from nbledger_http.openapi_links import add_links
 from nbledger_http.problems import KINDS, MEDIA_TYPE, Code, ProblemBody
 from nbledger_http.replies import Reply, header_list
 
@@ -52,6 +53,13 @@ def document(app: Litestar, *, version: str) -> dict[str, Any]:
         paths.setdefault(_template(path), {})[method.lower()] = _operation(
             path, operation, right, schemas
         )
+    opens = {
+        (operation.id, status): answer.opens
+        for _, _, operation, _ in operations
+        for status, answer in operation.answers.items()
+        if answer.opens
+    }
+    add_links(paths, opens)
     return {
         "openapi": OPENAPI_VERSION,
         "info": {
@@ -244,15 +252,23 @@ def _template(path: str) -> str:
         tag="Description",
         summary="This description, as a page to read",
         secured=False,
-        answers={200: Answer(description="The page.", media_types=("text/html", JSON))},
+        description="Browsers, which accept text/html, get a page; everybody else the document.",
+        answers={
+            200: Answer(
+                description="The page, or the document.",
+                schema=dict[str, Any],
+                media_types=("text/html", JSON),
+                headers={"Vary": "Accept"},
+            )
+        },
     ),
 )
 async def schema_page(request: Request[Any, Any, Any]) -> Reply:
     """The page for browsers, the document for everybody else."""
-    accepted = request.headers.get("accept", "")
-    if "text/html" in accepted:
-        return _file(request.app.state.openapi_page, "text/html; charset=utf-8")
-    return _file(request.app.state.openapi_json, JSON)
+    vary = {"Vary": "Accept"}
+    if "text/html" in request.headers.get("accept", ""):
+        return _file(request.app.state.openapi_page, "text/html; charset=utf-8", vary)
+    return _file(request.app.state.openapi_json, JSON, vary)
 
 
 @get(
@@ -267,15 +283,16 @@ async def schema_page(request: Request[Any, Any, Any]) -> Reply:
 )
 async def schema_json(request: Request[Any, Any, Any]) -> Reply:
     """The document."""
-    return _file(request.app.state.openapi_json, JSON)
+    return _file(request.app.state.openapi_json, JSON, {})
 
 
-def _file(content: bytes, media_type: str) -> Reply:
+def _file(content: bytes, media_type: str, more: dict[str, str]) -> Reply:
     headers = {
         "Content-Type": media_type,
         "Content-Length": str(len(content)),
         "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
         "X-Content-Type-Options": "nosniff",
+        **more,
     }
     return Reply(200, header_list(headers), content)
 

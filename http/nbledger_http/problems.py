@@ -19,6 +19,7 @@ from nbledger_domain.errors import (
     InvalidInputError,
     InvalidWheelError,
     KernelUnavailableError,
+    StaleVersionError,
 )
 from nbledger_http.replies import Reply, json_reply
 from nbledger_infrastructure.artifacts import ArtifactMissingError
@@ -29,6 +30,7 @@ from nbledger_infrastructure.event_store import (
     RecordConflictError,
     StoreUnavailableError,
 )
+from nbledger_projections.words import timestamp
 
 log = structlog.get_logger(__name__)
 
@@ -157,6 +159,7 @@ class Problem(Exception):
         faults: list[Fault] | None = None,
         offered: list[str] | UnsetType = UNSET,
         place: Place | None = None,
+        date_modified: str | UnsetType = UNSET,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(code)
@@ -165,6 +168,7 @@ class Problem(Exception):
         self.faults = faults or []
         self.offered = offered
         self.place = place
+        self.date_modified = date_modified
         self.headers = dict(headers or {})
 
 
@@ -173,7 +177,8 @@ class ProblemBody(msgspec.Struct, kw_only=True, omit_defaults=True, rename="came
 
     ``offered`` goes with ``kernel_unavailable``: the kernel types that can be run now. ``row``,
     ``column`` and ``reason`` go with ``invalid_csv``; the header is row 1. ``reason`` goes with
-    ``invalid_wheel``, too.
+    ``invalid_wheel``, too. ``dateModified`` goes with ``stale_version``: when the notebook was
+    changed last.
     """
 
     type: str
@@ -188,6 +193,7 @@ class ProblemBody(msgspec.Struct, kw_only=True, omit_defaults=True, rename="came
     row: int | UnsetType | None = UNSET
     column: str | UnsetType | None = UNSET
     reason: str | UnsetType = UNSET
+    date_modified: str | UnsetType = UNSET
 
 
 def from_exception(error: Exception) -> Problem:
@@ -238,6 +244,7 @@ def render(problem: Problem, request_id: str) -> Reply:
         row=UNSET if place is None else place.row,
         column=UNSET if place is None else place.column,
         reason=UNSET if place is None else place.reason,
+        date_modified=problem.date_modified,
     )
     headers = problem.headers
     if problem.code is Code.UNAUTHENTICATED:
@@ -265,6 +272,9 @@ def _from_domain(error: DomainError) -> Problem:
         return _of_file(error, Place(error.reason, error.row, error.column))
     if isinstance(error, InvalidWheelError):
         return _of_file(error, Place(error.reason))
+    if isinstance(error, StaleVersionError):
+        modified = timestamp(error.date_modified)
+        return Problem(Code(error.code), error.detail, date_modified=modified)
     return Problem(Code(error.code), error.detail)
 
 

@@ -21,7 +21,9 @@ _WAIT = re.compile(r"\s*wait\s*=\s*(\"?)(\d{1,9})\1\s*(?:;.*)?\Z", re.ASCII | re
 
 
 class Query:
-    """The parameters of a request's query; an empty one counts as absent, of two the last.
+    """The parameters of a request's query; of two with one name the last counts.
+
+    One that is there and empty is refused as any other wrong value.
 
     What is like none that is asked for is passed over: caches and logs add their own.
     """
@@ -31,19 +33,27 @@ class Query:
         self._values: dict[str, str] = {}
         if raw:
             self._values = dict(
-                parse_qsl(raw.decode("latin-1"), encoding="utf-8", errors="replace")
+                parse_qsl(
+                    raw.decode("latin-1"),
+                    keep_blank_values=True,
+                    encoding="utf-8",
+                    errors="replace",
+                )
             )
         self._known: dict[str, None] = {}
         self.faults: list[Fault] = []
 
     def text(self, name: str) -> str | None:
-        """The parameter as it is."""
-        self._known[name] = None
-        return self._values.get(name)
+        """The parameter as it is, which is not empty."""
+        value = self._value(name)
+        if value == "":
+            self._fault(name, "must not be empty")
+            return None
+        return value
 
     def choice(self, name: str, allowed: Collection[str]) -> str | None:
         """One of ``allowed``."""
-        value = self.text(name)
+        value = self._value(name)
         if value is not None and value not in allowed:
             self._fault(name, f"must be one of {', '.join(allowed)}")
             return None
@@ -51,7 +61,7 @@ class Query:
 
     def flag(self, name: str) -> bool | None:
         """``true`` or ``false``."""
-        value = self.text(name)
+        value = self._value(name)
         found = None if value is None else boolean(value)
         if value is not None and found is None:
             self._fault(name, "must be true or false")
@@ -59,7 +69,7 @@ class Query:
 
     def integer(self, name: str, default: int, *, low: int, high: int) -> int:
         """A whole number within bounds."""
-        value = self.text(name)
+        value = self._value(name)
         if value is None:
             return default
         if _INTEGER.match(value) is None or not low <= int(value) <= high:
@@ -79,6 +89,10 @@ class Query:
                     self._fault(name, f"is an unknown parameter; did you mean {near}?")
         if self.faults:
             raise InvalidInputError(self.faults)
+
+    def _value(self, name: str) -> str | None:
+        self._known[name] = None
+        return self._values.get(name)
 
     def _fault(self, name: str, reason: str) -> None:
         self.faults.append(Fault(f"?{name}", reason))

@@ -38,7 +38,11 @@ MAX_PACKAGES = 1000
 MIN_TIMEOUT = 1.0
 """Seconds; stopping a cell that does not heed it takes longer than that."""
 MAX_REASONS = 10
-LANGUAGES: Mapping[str, notebook_parameters.Language] = {"r": "r", "scala": "scala"}
+LANGUAGES: Mapping[str, notebook_parameters.Language] = {
+    DEFAULT_KERNEL_TYPE: "python",
+    "r": "r",
+    "scala": "scala",
+}
 OUTPUT_FORMATS = ("enriched_dataframe", "csv", "parquet")
 """What of enriched datasets is written: CSV with Parquet beside it, but for the last."""
 READ_ONLY = (
@@ -86,12 +90,16 @@ class Update(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """A checked request to execute; what of it depends on the notebook is checked later."""
+    """A checked request to execute; what of it depends on the notebook is checked later.
+
+    A ``strict`` one takes no parameters that the notebook does not take.
+    """
 
     whole: bool
     start_cell: str | None
     end_cell: str | None
     parameters: dict[str, Any]
+    strict: bool
     options: RunOptions
     warnings: list[str]
 
@@ -243,8 +251,16 @@ def update(
     return Update(changes, read_at, new_libraries, warnings)
 
 
-def run(body: dict[str, Any], *, kernel_type: str, limits: settings.Execution) -> Run:
-    """Check the body of an execute. Raises :class:`InvalidInputError` with every fault."""
+def run(
+    body: dict[str, Any],
+    *,
+    language: notebook_parameters.Language | None,
+    limits: settings.Execution,
+) -> Run:
+    """Check the body of an execute. Raises :class:`InvalidInputError` with every fault.
+
+    ``language`` is that of the kernel; ``None`` is one that parameters cannot be written in.
+    """
     faults: list[Fault] = []
     warnings: list[str] = []
     members = Members(body, "", faults)
@@ -262,11 +278,13 @@ def run(body: dict[str, Any], *, kernel_type: str, limits: settings.Execution) -
     elif mode == "range":
         members.fault("cellRange", "is required when executionMode is 'range'")
     parameters: dict[str, Any] = members.take("parameters", dict[str, Any], {})
-    language = LANGUAGES.get(kernel_type, "python")
     members.faults.extend(
         Fault(f"/parameters/{escaped(fault.name)}", fault.reason)
-        for fault in notebook_parameters.validate(parameters, language)
+        for fault in notebook_parameters.validate(parameters, language or "python")
     )
+    if parameters and language is None:
+        members.fault("parameters", "can be given to notebooks in Python, R and Scala only")
+    strict: bool = members.take("strictParameters", bool, False)
     timeout = _timeout(members, "timeout", limits)
     options = RunOptions(
         timeout=timeout or min(limits.default_timeout, limits.max_timeout),
@@ -280,7 +298,7 @@ def run(body: dict[str, Any], *, kernel_type: str, limits: settings.Execution) -
     members.refuse_unknown()
     if faults:
         raise InvalidInputError(faults)
-    return Run(mode == "all", start_cell, end_cell, parameters, options, warnings)
+    return Run(mode == "all", start_cell, end_cell, parameters, strict, options, warnings)
 
 
 def boolean(text: str) -> bool | None:

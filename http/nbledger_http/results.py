@@ -115,7 +115,7 @@ async def get_results(request: Request[Any, Any, Any]) -> Reply:
     query = Query(request)
     output_type = query.choice("outputType", OUTPUT_TYPES) or "all"
     form = query.choice("format", FORMATS) or "summary"
-    cell_id = query.text("cellId") or None
+    cell_id = query.text("cellId")
     page = query.integer("page", 1, low=1, high=1_000_000_000)
     page_size = query.integer("pageSize", PAGE_SIZE, low=1, high=MAX_PAGE_SIZE)
     query.check()

@@ -114,14 +114,16 @@ class ExecuteNotebook(msgspec.Struct, rename="camel", kw_only=True):
 
     Timeouts are in seconds: `timeout` bounds each attempt, `cellTimeout` each cell. Waiting runs
     of priority High come before Normal, and those before Low; the lower ones get a share, so
-    that they are not starved. With `continueOnError` the cells after a failed one are run, too,
-    and the run ends as Completed. Without a `retryPolicy` a run whose cells have begun never
-    begins anew.
+    that they are not starved. Parameters that the cell tagged `parameters` does not set are told
+    in `warnings`; with `strictParameters` they are refused. With `continueOnError` the cells
+    after a failed one are run, too, and the run ends as Completed. Without a `retryPolicy` a run
+    whose cells have begun never begins anew.
     """
 
     execution_mode: Literal["all", "range"] | None = None
     cell_range: CellRangeBody | None = None
     parameters: dict[str, Any] | None = None
+    strict_parameters: bool | None = False
     output_options: OutputOptionsBody | None = None
     timeout: Annotated[float, Meta(ge=1)] | None = None
     cell_timeout: Annotated[float, Meta(ge=1)] | None = None

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from nbledger_http.notebooks import TAG, NewNotebook, created_reply
 from nbledger_http.problems import Code
 from nbledger_http.received_bundles import ReceivedBundle, received_bundle
 from nbledger_http.replies import Reply
+from nbledger_http.requests import Creation
 from nbledger_http.schemas import CellCounts, Parsing
 from nbledger_http.services import services_of
 from nbledger_infrastructure.kernelspecs import kernel_type_of
@@ -31,7 +33,10 @@ FORM_FIELDS: dict[str, dict[str, Any]] = {
         "description": "By default the name of the file.",
     },
     "notebookDescription": {"type": "string"},
-    "kernelType": {"type": "string", "description": "By default what the file says."},
+    "kernelType": {
+        "type": "string",
+        "description": "python3, r or scala; by default what the file says, whatever that is.",
+    },
     "enrichmentMode": {"type": "boolean"},
     "datasetBinding": {"type": "string"},
     "outputFormat": {"type": "string"},
@@ -44,7 +49,7 @@ FORM = {
         "file": {
             "type": "string",
             "contentMediaType": "application/x-ipynb+json",
-            "description": "The notebook file, nbformat 3 to 4.5; or a ZIP archive of it and the "
+            "description": "The notebook file, of nbformat 1 to 4; or a ZIP archive of it and the "
             "files beside it. Of several parts of this name one is the notebook, and the others "
             "are files beside it, each under the path that its file name tells.",
         },
@@ -62,15 +67,18 @@ FORM = {
         tag=TAG,
         summary="Upload an existing notebook",
         description="The file is brought to nbformat 4.5. Everything that nbformat knows of a "
-        "cell is kept, and so are its outputs and its id. A notebook comes with the files beside "
-        "it in a ZIP archive (.zip) with one .ipynb, or as several parts `file`: their paths are "
-        "taken from the notebook's folder. What systems and tools put into folders is left out, "
-        "and so is what lies in outputs/, with a warning.",
+        "cell is kept, and so are its outputs and its id. What is odd is put right where Jupyter "
+        "would open the file, and `warnings` says how; refused is a file without cells, and a "
+        "cell of an unknown type or without code. A notebook comes with the files beside it in a "
+        "ZIP archive (.zip) with one .ipynb, or as several parts `file`: their paths are taken "
+        "from the notebook's folder. What systems and tools put into folders is left out, and so "
+        "is what lies in outputs/, with a warning.",
         body=Body(schema=FORM, media_type="multipart/form-data"),
         answers={
             201: Answer(
                 description="The notebook, and what reading the file found.",
                 schema=NewNotebook,
+                opens="notebookId",
                 example=examples.UPLOADED_NOTEBOOK,
                 headers={**LOCATION, **ETAG, **POSITION},
             )
@@ -104,13 +112,8 @@ async def _upload(request: Request[Any, Any, Any], bundle: ReceivedBundle) -> Re
         *parsed.warnings,
         *await binding_warnings(services.pool, access, creation.integration.dataset_binding),
     ]
-    named = kernel_type_of(parsed.metadata, kernel_types)
-    if not kernel_given and named in kernel_types:
-        creation = msgspec.structs.replace(creation, kernel_type=named)
-    elif not kernel_given:
-        warnings.append(f"the file names no known kernel; it is run as {creation.kernel_type}")
-    elif named not in (None, creation.kernel_type):
-        warnings.append(f"the file was written for {named}; it is run as {creation.kernel_type}")
+    creation, about_kernel = _with_kernel_type(creation, parsed, kernel_types, given=kernel_given)
+    warnings += about_kernel
     notebook_id, _ = await upload_notebook(
         services.store,
         services.artifacts,
@@ -132,6 +135,22 @@ async def _upload(request: Request[Any, Any, Any], bundle: ReceivedBundle) -> Re
             nbformat=parsed.nbformat, cells=_counts(parsed.cells), upgrades=parsed.upgrades
         ),
     )
+
+
+def _with_kernel_type(
+    creation: Creation, parsed: ParsedNotebook, kernels: Mapping[str, str], *, given: bool
+) -> tuple[Creation, list[str]]:
+    """The creation with the kernel type that was asked for, or else the file's; and warnings."""
+    named = kernel_type_of(parsed.metadata, kernels)
+    if named == creation.kernel_type:
+        return creation, []
+    if given:
+        if named is None:
+            return creation, []
+        return creation, [f"the file was written for {named}; it is run as {creation.kernel_type}"]
+    if named is None:
+        return creation, [f"the file names no kernel; it is run as {creation.kernel_type}"]
+    return msgspec.structs.replace(creation, kernel_type=named), []
 
 
 def _parse(content: bytes) -> ParsedNotebook:

@@ -33,6 +33,10 @@ class BrokerUnavailableError(Exception):
     """The Kafka broker cannot be reached, or does not answer in time."""
 
 
+class TopicRefusedError(BrokerUnavailableError):
+    """The broker answers, and does not create a topic."""
+
+
 def events_topic(kafka: Kafka) -> str:
     """Where every event is published."""
     return f"{kafka.topic_prefix}.events"
@@ -109,7 +113,7 @@ async def ensure_topics(kafka: Kafka, kernel_types: Iterable[str], *, events: bo
 def _check_created(topic_errors: list[tuple[Any, ...]]) -> None:
     for name, code, *message in topic_errors:
         if code not in (0, TopicAlreadyExistsError.errno):
-            raise KafkaError(f"topic {name}: error {code} {message}")
+            raise TopicRefusedError(f"topic {name}: error {code} {message}")
 
 
 @asynccontextmanager

@@ -1,22 +1,24 @@
 """Notebook files (.ipynb): read into cells, and written from them, through nbformat."""
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 import nbformat
-from nbformat.v3.nbjson import to_notebook as read_v3
 from nbformat.v4.rwbase import split_lines
-from nbformat.validator import iter_validate
 
 from nbledger_domain.cells import CELL_ID, Cell, free_ids
 from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_domain.words import counted
+from nbledger_infrastructure.notebook_decoding import NBFORMAT, NBFORMAT_MINOR, decode, version
+from nbledger_infrastructure.notebook_metadata import mend_notebook_metadata
+from nbledger_infrastructure.notebook_notes import Notes, listed, shown
+from nbledger_infrastructure.notebook_repairs import make_whole
+from nbledger_infrastructure.notebook_upgrades import to_v4
+from nbledger_infrastructure.notebook_values import Cleaning
 
-NBFORMAT, NBFORMAT_MINOR = 4, 5
-MAX_FAULTS = 100
+_MEMBERS = frozenset(["cells", "metadata", "nbformat", "nbformat_minor"])
 
 
 class ParsedNotebook(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,41 +37,39 @@ class ParsedNotebook(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_ipynb(content: bytes) -> ParsedNotebook:
-    """Read a notebook file of nbformat 3 to 4.5.
+    """Read a notebook file of nbformat 1 to 4, whatever its minor version.
 
-    Raises :class:`InvalidInputError` that says what is wrong and where; pointers lead into the
-    file.
+    What Jupyter opens is accepted, and the warnings say what was put right. Raises
+    :class:`InvalidInputError` that says what is wrong and where; pointers lead into the file.
     """
-    document = _decode(content)
-    major, minor = _version(document)
+    notes = Notes()
+    document = decode(content, notes)
+    major, minor = version(document, notes)
     upgrades: list[str] = []
-    notes: list[str] = []
-    if (major, minor) != (NBFORMAT, NBFORMAT_MINOR):
+    if (major, minor) < (NBFORMAT, NBFORMAT_MINOR):
         upgrades.append(f"nbformat {major}.{minor} to {NBFORMAT}.{NBFORMAT_MINOR}")
-    if major == 3:
-        _check(document, major, minor)
-    else:
-        _give_cell_ids(document, minor, upgrades, notes)
-    notebook = _upgrade(document, major, minor)
-    if major == 3:
-        # The library has made up random ids; ours are the same at every upload.
-        for cell in notebook["cells"]:
-            cell.pop("id", None)
-        _give_cell_ids(notebook, 0, upgrades, notes)
-    _check(notebook, NBFORMAT, NBFORMAT_MINOR)
-    cells: list[Cell] = []
-    outputs: dict[str, bytes] = {}
-    for found in notebook["cells"]:
-        cells.append(_cell(found))
-        if found.get("outputs"):
-            outputs[found["id"]] = _encode(found["outputs"])
+    notebook = document if major == NBFORMAT else to_v4(document, major, minor, notes)
+    found = notebook.get("cells")
+    if not isinstance(found, list):
+        raise InvalidInputError([Fault("/cells", "the file has no cells: a list is needed")])
+    if unknown := [name for name in notebook if name not in _MEMBERS]:
+        notes.warn(f"members that nbformat does not know were left out: {listed(unknown)}")
+    _give_cell_ids(notebook, minor if major == NBFORMAT else 0, upgrades, notes)
+    newer = minor > NBFORMAT_MINOR
+    whole = [make_whole(cell, index, notes, newer=newer) for index, cell in enumerate(found)]
+    notes.check()
+    cells = [each.cell for each in whole if each is not None]
     return ParsedNotebook(
         cells=cells,
-        outputs=outputs,
-        metadata=notebook["metadata"],
+        outputs={
+            each.cell.cell_id: _encode(each.outputs)
+            for each in whole
+            if each is not None and each.outputs
+        },
+        metadata=_notebook_metadata(notebook, notes),
         nbformat=f"{major}.{minor}",
         upgrades=upgrades,
-        warnings=notes,
+        warnings=notes.warnings,
     )
 
 
@@ -112,105 +112,21 @@ def render_ipynb(
         return json.dumps(notebook, indent=1, sort_keys=True).encode() + b"\n"
 
 
-def _decode(content: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise _broken(f"is not UTF-8: byte {error.start} cannot be read") from None
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise _broken(f"is not JSON: {error.msg} at {where}") from None
-    except RecursionError:
-        raise _broken("is nested too deeply") from None
-    except ValueError as error:  # an integer of more than 4,300 digits
-        raise _broken(f"holds a number that cannot be read: {error}") from None
-    if not isinstance(document, dict):
-        raise _broken("is not a notebook: a JSON object is needed")
-    return document
+def _notebook_metadata(notebook: dict[str, Any], notes: Notes) -> dict[str, Any]:
+    metadata = notebook.get("metadata")
+    if not isinstance(metadata, dict):
+        if "metadata" in notebook:
+            notes.warn("metadata of the notebook is no JSON object, and was left out")
+        return {}
+    cleaning = Cleaning()
+    cleaned: dict[str, Any] = cleaning.clean(metadata)
+    cleaning.report("metadata of the notebook", notes)
+    return mend_notebook_metadata(cleaned, "metadata of the notebook", notes)
 
 
-def _version(document: dict[str, Any]) -> tuple[int, int]:
-    major, minor = document.get("nbformat"), document.get("nbformat_minor", 0)
-    if not isinstance(major, int) or isinstance(major, bool):
-        raise InvalidInputError([Fault("/nbformat", "a whole number is needed")])
-    if not isinstance(minor, int) or isinstance(minor, bool) or minor < 0:
-        raise InvalidInputError([Fault("/nbformat_minor", "a whole number is needed")])
-    if major not in (3, 4) or (major == 4 and minor > NBFORMAT_MINOR):
-        reason = f"version {major}.{minor} is not supported; 3 to 4.5 are"
-        raise InvalidInputError([Fault("/nbformat", reason)])
-    return major, minor
-
-
-def _upgrade(document: dict[str, Any], major: int, minor: int) -> dict[str, Any]:
-    if (major, minor) == (NBFORMAT, NBFORMAT_MINOR):
-        notebook = document
-    else:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                found = read_v3(document) if major == 3 else _plain(document)
-                notebook = nbformat.convert(nbformat.from_dict(found), NBFORMAT)
-        except Exception as error:  # noqa: BLE001 (nbformat raises whatever the document causes)
-            raise _broken(f"cannot be upgraded from {major}.{minor}: {error}") from None
-    notebook["nbformat"], notebook["nbformat_minor"] = NBFORMAT, NBFORMAT_MINOR
-    return _plain(notebook)
-
-
-def _plain(document: Any) -> dict[str, Any]:
-    """The same in plain types, with texts that were split into lines joined."""
-    notebook: dict[str, Any] = json.loads(json.dumps(document))
-    cells = notebook.get("cells")
-    for cell in cells if isinstance(cells, list) else []:
-        if not isinstance(cell, dict):
-            continue
-        cell["source"] = _joined(cell.get("source"))
-        outputs = cell.get("outputs")
-        for output in outputs if isinstance(outputs, list) else []:
-            if isinstance(output, dict) and "text" in output:
-                output["text"] = _joined(output["text"])
-            data = output.get("data") if isinstance(output, dict) else None
-            if isinstance(data, dict):
-                output["data"] = {
-                    media_type: value if media_type.endswith("json") else _joined(value)
-                    for media_type, value in data.items()
-                }
-    return notebook
-
-
-def _joined(value: Any) -> Any:
-    if isinstance(value, list) and all(isinstance(line, str) for line in value):
-        return "".join(value)
-    return value
-
-
-def _check(document: dict[str, Any], major: int, minor: int) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        errors = iter_validate(document, version=major, version_minor=minor)
-    faults: list[Fault] = []
-    for error in errors:
-        faults.append(_fault(error))
-        if len(faults) == MAX_FAULTS:
-            break
-    if faults:
-        raise InvalidInputError(faults)
-
-
-def _fault(error: Any) -> Fault:
-    path = "".join(f"/{part}" for part in error.relative_path)
-    reason: str = error.message
-    if len(reason) > 300:
-        reason = f"{reason[:300]}…"
-    return Fault(path, reason)
-
-
-def _give_cell_ids(
-    document: dict[str, Any], minor: int, upgrades: list[str], notes: list[str]
-) -> None:
+def _give_cell_ids(document: dict[str, Any], minor: int, upgrades: list[str], notes: Notes) -> None:
     """Give an id to every cell that lacks a usable one of its own, and say so."""
-    cells = document.get("cells")
-    if not isinstance(cells, list):
-        return
+    cells = document["cells"]
     found = [cell for cell in cells if isinstance(cell, dict)]
     fresh = iter(free_ids(str(cell.get("id")) for cell in found))
     taken: set[str] = set()
@@ -226,28 +142,14 @@ def _give_cell_ids(
         if minor < NBFORMAT_MINOR and cell_id is None:
             given += 1
         elif cell_id is None:
-            notes.append(f"cell {index + 1} had no id and was given {cell['id']!r}")
+            notes.warn(f"cell {index + 1} had no id and was given {cell['id']!r}")
         else:
-            fault = "is used twice" if cell_id in taken else "is not a valid id"
-            notes.append(f"cell {index + 1}: id {cell_id!r} {fault}; it was given {cell['id']!r}")
+            fault = "is used twice" if str(cell_id) in taken else "is not a valid id"
+            told = f"cell {index + 1}: id {shown(cell_id)} {fault}"
+            notes.warn(f"{told}; it was given {cell['id']!r}")
     if given:
         upgrades.append(f"ids given to {counted(given, 'cell')}")
 
 
-def _cell(found: dict[str, Any]) -> Cell:
-    return Cell(
-        cell_id=found["id"],
-        cell_type=found["cell_type"],
-        source=found["source"],
-        metadata=found["metadata"],
-        attachments=found.get("attachments"),
-        execution_count=found.get("execution_count"),
-    )
-
-
 def _encode(outputs: list[Any]) -> bytes:
-    return json.dumps(outputs, separators=(",", ":"), sort_keys=True).encode()
-
-
-def _broken(reason: str) -> InvalidInputError:
-    return InvalidInputError([Fault("", f"the file {reason}")])
+    return json.dumps(outputs, separators=(",", ":"), sort_keys=True, allow_nan=False).encode()

@@ -34,6 +34,7 @@ from nbledger_infrastructure.database import (
 from nbledger_infrastructure.event_store import EventTail, RecordedEvent
 from nbledger_infrastructure.kafka import (
     BrokerUnavailableError,
+    TopicRefusedError,
     command_topic,
     consumer,
     control_topic,
@@ -193,6 +194,7 @@ class _Relay:
         self._pool = pool
         self._kafka = settings.kafka
         self._kernel_types = set(settings.worker.kernels)
+        self._refused: set[str] = set()
         self._stop = stop
         self._on_ready = on_ready
         self._ready = False
@@ -295,11 +297,29 @@ class _Relay:
                 continue
             else:
                 continue
-            if route.kernel_type not in self._kernel_types:
-                await ensure_topics(self._kafka, [route.kernel_type])
-                self._kernel_types.add(route.kernel_type)
+            if route.kernel_type not in self._kernel_types and not await self._made_topics(
+                route.kernel_type
+            ):
+                continue
             messages.append(command_message(recorded, self._kafka, route))
         return messages
+
+    async def _made_topics(self, kernel_type: str) -> bool:
+        """Make the topics of a kernel type that an upload has brought.
+
+        Its name is the uploader's: where the broker does not take it, nobody else may be held up.
+        Workers find what waits in the store, too.
+        """
+        if kernel_type in self._refused:
+            return False
+        try:
+            await ensure_topics(self._kafka, [kernel_type])
+        except TopicRefusedError as error:
+            log.warning("no topics for a kernel type", kernel_type=kernel_type, error=str(error))
+            self._refused.add(kernel_type)
+            return False
+        self._kernel_types.add(kernel_type)
+        return True
 
     async def _publish(
         self, client: AIOKafkaProducer, messages: Sequence[Message], topic: EventTopic

@@ -132,8 +132,9 @@ async def test_every_fault_of_an_execute_is_told_with_what_was_meant(api: Api) -
         "/retryPolicy/retryon": "is an unknown member; did you mean retryOn?",
         "/outputOptions/generateReports": "is an unknown member; did you mean generateReport?",
         "/dry": (
-            "is an unknown member; there are cellRange, executionMode, parameters, timeout,"
-            " cellTimeout, priority, continueOnError, retryPolicy, outputOptions"
+            "is an unknown member; there are cellRange, executionMode, parameters,"
+            " strictParameters, timeout, cellTimeout, priority, continueOnError, retryPolicy,"
+            " outputOptions"
         ),
     }
     listed = await client.get(f"/notebook/{notebook['notebookId']}/executions")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
@@ -151,7 +153,57 @@ async def test_the_description_is_valid_and_complete(api: Api) -> None:
     page = await api.anonymous().get("/schema", headers={"Accept": "text/html"})
     assert "<h1>" in page.text
     assert "http://" not in page.text.replace("http://json-schema", "")
-    assert (await api.anonymous().get("/schema")).json() == document
+    told = await api.anonymous().get("/schema")
+    assert told.json() == document
+    described = document["paths"]["/schema"]["get"]["responses"]["200"]["content"]
+    assert set(described) == {told.headers["content-type"], "text/html"}
+    assert told.headers["vary"] == "Accept"
+
+
+async def test_what_a_post_makes_is_linked_with_what_its_id_opens(api: Api) -> None:
+    paths = api.document["paths"]
+    by_id = {
+        operation["operationId"]: (path, operation)
+        for path, methods in paths.items()
+        for operation in methods.values()
+    }
+
+    def links(operation: str, status: str) -> set[str]:
+        path, described = by_id[operation]
+        found: dict[str, Any] = described["responses"][status]["links"]
+        for link in found.values():
+            target = by_id[link["operationId"]][0]
+            assert set(link["parameters"]) == set(re.findall(r"\{(\w+)\}", target))
+            for name, where in link["parameters"].items():
+                if where.startswith("$request.path."):
+                    assert where == f"$request.path.{name}"
+                    assert f"{{{name}}}" in path
+                else:
+                    assert where == f"$response.body#/{name}"
+        return {link["operationId"] for link in found.values()}
+
+    of_notebooks = {
+        "getNotebook", "updateNotebook", "deleteNotebook", "downloadNotebook", "executeNotebook",
+        "listExecutions", "getNotebookHistory",
+    }  # fmt: skip
+    of_executions = {
+        "getExecution", "getExecutionResults", "followExecution", "cancelExecution",
+        "getExecutionHistory",
+    }  # fmt: skip
+    assert links("createNotebook", "201") >= of_notebooks
+    assert links("uploadNotebook", "201") == links("createNotebook", "201")
+    assert links("executeNotebook", "202") >= of_executions
+    assert links("cancelExecution", "202") >= of_executions
+    assert links("createDataset", "201") >= {"getDataset", "downloadDataset", "deleteDataset"}
+    for status in ("200", "201"):
+        assert links("uploadLibrary", status) >= {"getLibrary", "downloadLibrary", "deleteLibrary"}
+    posts = {each["post"]["operationId"] for each in paths.values() if "post" in each}
+    linked = {
+        operation["operationId"]
+        for _, operation in by_id.values()
+        if any("links" in answer for answer in operation["responses"].values())
+    }
+    assert linked >= posts
 
 
 async def test_answers_are_as_described(api: Api) -> None:

@@ -155,6 +155,30 @@ async def test_every_event_is_published_once_as_a_cloudevent(
             assert told["tenantid"] == str(event.tenant_id)
 
 
+async def test_a_kernel_type_that_the_broker_takes_no_topics_for_holds_up_nobody(
+    config: settings.Settings, store: EventStore
+) -> None:
+    # Apache Kafka refuses names that differ in a dot and an underscore only, and long ones.
+    dice = random.Random(5)
+    stories = [begin(dice) for _ in range(4)]
+    odd = ["odd.type", "odd_type", "x" * 250, "python3"]
+    for story, kernel_type in zip(stories, odd, strict=True):
+        story.notebook.kernel_type = kernel_type
+        story.executions.append(request(story, dice))
+        await record(store, story)
+    events = await store.read_all(after_position=0, limit=1000)
+    last = stories[-1].executions[0]
+    command = brokers.command_topic(config.kafka, "python3", last.options.priority)
+    async with (
+        reading(config, brokers.events_topic(config.kafka)) as found,
+        reading(config, command) as commands,
+        running(relay.run, config),
+    ):
+        await until(found, len(events))
+        await until(commands, 1)
+    assert told_by(commands[0])["subject"] == str(last.id)
+
+
 async def test_commands_follow_from_what_is_asked(
     config: settings.Settings, store: EventStore
 ) -> None:

@@ -68,6 +68,7 @@ def test_scala_strings_read_back_by_the_rules_of_java_escapes(value: str) -> Non
         (None, "None", "NULL", "None"),
         (True, "True", "TRUE", "true"),
         (7, "7", "7", "7"),
+        (-(2**53) - 2, str(-(2**53) - 2), "-0x1.0000000000001p+53", f"{-(2**53) - 2}L"),
         (2**40, str(2**40), str(2**40), f"{2**40}L"),
         (2**70, str(2**70), "0x1.0000000000000p+70", f'BigInt("{2**70}")'),
         (1.5, "1.5", "1.5", "1.5"),
@@ -123,6 +124,18 @@ def test_values_without_a_literal_are_told_all_at_once() -> None:
     assert [fault.name for fault in faults] == ["nul", "half"]
     with pytest.raises(UnrenderableValueError):
         assignments("python", {"deep": deep})
+
+
+def test_integers_that_r_would_round_are_refused_by_name() -> None:
+    exact = {"a": 2**53, "b": -(2**53), "c": 2**60, "d": [2**53 + 2], "e": 10**22, "f": 2**1000}
+    assert validate(exact, "r") == []
+    rounded = {"a": 2**53 + 1, "b": [{"k": -(2**53) - 1}], "c": 10**23, "d": 2**63 - 1}
+    faults = validate({**rounded, "fine": 1}, "r")
+    assert [fault.name for fault in faults] == list(rounded)
+    assert all("beyond 2^53" in fault.reason for fault in faults)
+    for language in ("python", "scala"):
+        assert validate(rounded, language) == []
+    assert [fault.name for fault in validate({"x": 2**5000}, "scala")] == ["x"]
 
 
 def test_the_deepest_allowed_value_compiles() -> None:

@@ -1,22 +1,33 @@
 """Ask for a run of a notebook."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from nbledger_domain.cells import select_range
-from nbledger_domain.errors import KernelUnavailableError, NothingToExecuteError
+from nbledger_domain.cells import Cell, select_range
+from nbledger_domain.errors import (
+    InvalidInputError,
+    KernelUnavailableError,
+    NothingToExecuteError,
+)
 from nbledger_domain.execution import Execution, PlannedCell
+from nbledger_domain.notebook import Notebook
+from nbledger_domain.parameters import Language
 from nbledger_http import requests
 from nbledger_http.access import Access
 from nbledger_http.commands.load_notebook import load_notebook
+from nbledger_http.parameter_advice import advice, as_warnings
 from nbledger_infrastructure import repository, settings, worker_registry
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.database import Pool
 from nbledger_infrastructure.event_store import AppendResult, EventStore, RecordConflictError
 from nbledger_infrastructure.identifiers import new_id
+from nbledger_infrastructure.worker_registry import KernelOffer
 from nbledger_projections import deletions
 
 GUARDED_ATTEMPTS = 3
+LANGUAGES: Mapping[str, Language] = {"python": "python", "r": "r", "scala": "scala"}
+"""Languages of kernels, as their kernelspecs write them in lower case."""
 
 
 async def execute_notebook(
@@ -37,7 +48,11 @@ async def execute_notebook(
     for attempt in range(GUARDED_ATTEMPTS + 1):
         position = await deletions.last_position(pool, notebook_id)
         notebook = (await load_notebook(store, access, notebook_id)).aggregate
-        run = requests.run(body, kernel_type=notebook.kernel_type, limits=limits)
+        offers = await worker_registry.offers(pool)
+        known = notebook.kernel_type in {*requests.LANGUAGES, *offers}
+        language = _language(notebook.kernel_type, offers) if known else None
+        # What nobody can tell is taken for Python.
+        run = requests.run(body, language=language if known else "python", limits=limits)
         if not notebook.cells:
             raise NothingToExecuteError(notebook_id)
         cell_range = run.cell_range(notebook.cells)
@@ -46,9 +61,11 @@ async def execute_notebook(
             if cell_range is None
             else select_range(notebook.cells, cell_range.start_cell, cell_range.end_cell)
         )
-        warnings = run.warnings + await _without_worker(
-            pool, notebook.kernel_type, queue=limits.queue_without_worker
-        )
+        warnings = [
+            *run.warnings,
+            *_of_parameters(notebook, run, cells, language),
+            *_without_worker(offers, notebook.kernel_type, queue=limits.queue_without_worker),
+        ]
         execution = Execution.request(
             execution_id,
             notebook_id=notebook_id,
@@ -83,9 +100,27 @@ async def execute_notebook(
     raise AssertionError("unreachable")
 
 
-async def _without_worker(pool: Pool, kernel_type: str, *, queue: bool) -> list[str]:
+def _language(kernel_type: str, offers: Mapping[str, KernelOffer]) -> Language | None:
+    """The language that parameters are written in; ``None`` for one that they cannot be."""
+    if kernel_type in requests.LANGUAGES:
+        return requests.LANGUAGES[kernel_type]
+    return LANGUAGES.get(offers[kernel_type].language.lower())
+
+
+def _of_parameters(
+    notebook: Notebook, run: requests.Run, cells: Sequence[Cell], language: Language | None
+) -> list[str]:
+    """Warnings of parameters that the notebook does not take; they refuse a strict run."""
+    told = advice(notebook.cells, cells, run.parameters, language)
+    if run.strict and told.faults:
+        raise InvalidInputError(told.faults)
+    return as_warnings(told)
+
+
+def _without_worker(
+    offers: Mapping[str, KernelOffer], kernel_type: str, *, queue: bool
+) -> list[str]:
     """What to say where no worker could run it now; refuses it unless it is to ``queue``."""
-    offers = await worker_registry.offers(pool)
     if kernel_type in offers:
         return []
     if not queue:

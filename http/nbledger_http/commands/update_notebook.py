@@ -43,7 +43,8 @@ async def update_notebook(
         update = requests.update(body, notebook, environments=environments)
         if update.read_at is not None and notebook.modified_on >= update.read_at:
             raise StaleVersionError(
-                "The notebook was changed after the dateModified in the body; read it again."
+                "The notebook was changed after the dateModified in the body; read it again.",
+                date_modified=notebook.modified_on,
             )
         if not notebook.update(update.changes, at=now()):
             return update

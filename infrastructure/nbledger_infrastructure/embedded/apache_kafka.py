@@ -3,7 +3,7 @@
 Needs Java 17 or later, and Maven once, to fetch the jars. Part of the checkout, not of the wheel:
 the versions stand in `deploy/kafka/pom.xml`. Run it in the foreground with
 
-    python -m nbledger_infrastructure.embedded.apache_kafka --port 9092 --data DIR
+    python -m nbledger_infrastructure.embedded.apache_kafka
 """
 
 from __future__ import annotations
@@ -288,12 +288,24 @@ async def _foreground(work_dir: Path, port: int) -> int:
         await broker.stop()
 
 
+def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of the command line; each has a default."""
+    parser = argparse.ArgumentParser(prog="apache_kafka", description=main.__doc__)
+    parser.add_argument(
+        "--port", type=int, default=9092, help="TCP port on 127.0.0.1 (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(os.environ.get("NBLEDGER_HOME") or ".nbledger") / "apache-kafka",
+        help="folder for log and data (default: %(default)s)",
+    )
+    return parser.parse_args(arguments)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run Apache Kafka in the foreground until SIGINT or SIGTERM; return the exit status."""
-    parser = argparse.ArgumentParser(prog="apache_kafka", description=main.__doc__)
-    parser.add_argument("--port", type=int, default=9092, help="TCP port on 127.0.0.1")
-    parser.add_argument("--data", type=Path, required=True, help="folder for log and data")
-    options = parser.parse_args(arguments)
+    options = options_of(arguments)
     try:
         return asyncio.run(_foreground(options.data, options.port))
     except EmbeddedError as error:
