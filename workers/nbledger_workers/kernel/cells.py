@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from nbledger_domain.words import counted
+from nbledger_workers.kernel import inside
 from nbledger_workers.kernel.client import CellClient
 from nbledger_workers.kernel.limits import ERROR_NAMES, LIMIT_OUTCOMES
 from nbledger_workers.kernel.outputs import (
@@ -66,6 +67,9 @@ class Cells:
     ) -> None:
         self.failed: list[int] = []
         self.end: tuple[Outcome, str] | None = None
+        #: What the kernel's end has to finish, in words, as its last reply told; None where it
+        #: told nothing.
+        self.unfinished: list[str] | None = []
         self._request = request
         self._kernel = kernel
         self._used = used
@@ -157,6 +161,8 @@ class Cells:
             if error is not None and (error is _NO_INPUT or forced is CellStatus.ERROR):
                 collector.add(_error_message(error))
         content = self._reply
+        told = content.get(inside.REPLY_MEMBER)
+        self.unfinished = None if told is None else list(told["unfinished"])
         if status is CellStatus.ERROR and error is not None:
             if may_fail and not self._kernel.died.is_set() and self._stop.outcome is None:
                 status = CellStatus.SUCCESS

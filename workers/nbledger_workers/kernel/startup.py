@@ -19,7 +19,7 @@ import zmq.asyncio
 from jupyter_client.kernelspec import NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 
-from nbledger_workers.kernel import processes
+from nbledger_workers.kernel import inside, processes
 from nbledger_workers.kernel.environment import kernel_environment
 from nbledger_workers.kernel.last_words import last_words
 from nbledger_workers.kernel.launchers import Forked
@@ -35,8 +35,8 @@ _STDERR_TAIL_BYTES: Final = 8_000
 
 # Not an expression of its own: what it shows would become the user's last result. After a clean
 # SystemExit nobody is to be told how else a person would leave IPython.
-_WARM_UP: Final = (
-    "get_ipython().display_formatter.format(0); print(end='');"
+_WARM_UP: Final = inside.preparation() + (
+    "\nget_ipython().display_formatter.format(0); print(end='');"
     " __import__('warnings').filterwarnings('ignore', 'To exit: use ')"
 )
 
@@ -223,6 +223,11 @@ class Kernel:
             how = f"the kernel's process was ended by {name}"
             if -code == signal.SIGKILL:
                 how += ", as the system does when memory runs out"
+        elif code == inside.BROKEN_STATUS:
+            how = (
+                "the kernel had to end: the cell closed or replaced file descriptors that it needs"
+                " to be heard"
+            )
         else:
             how = f"the kernel's process ended with status {code}"
         return how + self.last_words()
@@ -244,13 +249,28 @@ class Kernel:
         text = last_words(self._stderr)
         return f": {text}" if text else ""
 
+    @property
+    def is_ipython(self) -> bool:
+        """Whether it tells with each reply what its end has to finish."""
+        return self._is_ipython
+
+    @property
+    def left_processes(self) -> list[str]:
+        """Names of processes that outlived it and had to be ended; known after `end`."""
+        return [] if self._forked is None else self._forked.left
+
+    async def shut_down(self, *, thread_seconds: float) -> None:
+        """Ask it to end by itself. An IPython kernel gives its threads so many seconds."""
+        with contextlib.suppress(Exception):
+            await self._ask_to_shut_down(self.manager, thread_seconds)
+
     async def end(self, *, politely: bool) -> None:
         """End the kernel, politely for its exit hooks and then by force; nothing of it is left."""
         manager = self._manager
         if manager is not None and self._pid is not None and not self.died.is_set():
             if politely:
                 with contextlib.suppress(Exception):
-                    await self._ask_to_shut_down(manager)
+                    await self._ask_to_shut_down(manager, _SHUTDOWN_SECONDS)
                     await self._wait_died(_SHUTDOWN_SECONDS)
             self.signal(signal.SIGKILL)
             await self._wait_died(_KILL_SECONDS)
@@ -268,13 +288,16 @@ class Kernel:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
 
-    async def _ask_to_shut_down(self, manager: AsyncKernelManager) -> None:
+    async def _ask_to_shut_down(
+        self, manager: AsyncKernelManager, thread_seconds: float
+    ) -> None:
         client = self.client
         if client is not None and self._is_ipython:
             # On the control channel ipykernel's closing main thread and its control thread wait
             # for each other about once in ten times, for ten seconds; on the shell channel one
             # thread does it all.
-            client.shell_channel.send(client.session.msg("shutdown_request", {"restart": False}))
+            content = {"restart": False, inside.THREAD_SECONDS_MEMBER: thread_seconds}
+            client.shell_channel.send(client.session.msg("shutdown_request", content))
         else:
             await manager.request_shutdown()
 

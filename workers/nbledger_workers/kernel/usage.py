@@ -71,6 +71,11 @@ class UsageSampler:
         self._disk_looked_at = 0.0
         self._oom_kills = 0
 
+    @property
+    def others(self) -> int:
+        """How many processes the last sample found beside the kernel."""
+        return sum(not each.is_zombie for each in self._others.values())
+
     def begin(self, pid: int) -> None:
         """Count from here on; `pid` is the kernel's."""
         self._family = Family(pid)
