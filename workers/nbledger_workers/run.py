@@ -326,6 +326,7 @@ class Run:
         options = execution.options
         limits = self._services.settings.limits
         return RunNotebook(
+            exit_seconds=self._services.settings.worker.exit_seconds,
             notebook=planned.notebook,
             cells_to_run=list(range(planned.count)),
             kernel_name=kernelspec,

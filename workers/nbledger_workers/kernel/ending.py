@@ -40,7 +40,9 @@ async def end_in_order(
     took = time.monotonic() - begun
     left = f" ({', '.join(unfinished)})" if unfinished else ""
     if not kernel.died.is_set():
-        why = f"it took longer than {counted(seconds, 'second')}" if took >= seconds else stop.detail
+        why = (
+            f"it took longer than {counted(seconds, 'second')}" if took >= seconds else stop.detail
+        )
         return [
             "The notebook's exit hooks, threads and open files were not waited for to the end:"
             f" {why}{left}."

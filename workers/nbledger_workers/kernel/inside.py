@@ -113,7 +113,7 @@ class _Guard:
     def __init__(self) -> None:
         self._essential: dict[int, str] = {}
         self._kept: dict[int, int] = {}
-        self.known = _descriptors()
+        self._files: set[int] = set()
         for number in _NAMES:
             with contextlib.suppress(OSError):
                 self._kept[number] = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _FIRST_OWN)
@@ -122,13 +122,17 @@ class _Guard:
         """Note what there is; call it when the first cell comes, and nothing is in the making."""
         if self._essential:
             return
-        self.known = _descriptors()
-        for number in self.known:
+        self._files = set(_files())
+        for number in _descriptors():
             with contextlib.suppress(OSError):
                 target = os.readlink(f"/proc/self/fd/{number}")  # noqa: PTH115
                 # Of event loops and of ZeroMQ: none of them ends before the kernel does.
                 if target == "anon_inode:[eventpoll]":
                     self._essential[number] = target
+
+    def new_files(self) -> list[str]:
+        """Paths of files that are open for writing and were not."""
+        return [path for number, path in _files().items() if number not in self._files]
 
     def lost(self) -> bool:
         """Whether something is gone that the kernel needs."""
@@ -160,6 +164,7 @@ class _Prepared:
         self._shell = shell
         self._kernel = shell.kernel
         self._pid = os.getpid()
+        self._folder = os.path.join(os.getcwd(), "")  # noqa: PTH109, PTH118
         self._own = {"stdout": sys.stdout, "stderr": sys.stderr}
         self._redirected: list[_Redirected] = []
         for stream in self._own.values():
@@ -258,8 +263,10 @@ class _Prepared:
         for redirected in self._redirected:
             with contextlib.suppress(Exception):
                 redirected.take()
-        for stream in self._own.values():
-            stream.flush()
+        for name, stream in self._own.items():
+            # The others are flushed by ipykernel, next.
+            if getattr(sys, name, None) is not stream:
+                stream.flush()
 
     def _failed(self, content: dict[str, Any], error: BaseException) -> dict[str, Any]:
         """The content of a reply that tells of this error, unless it tells of another one."""
@@ -284,9 +291,7 @@ class _Prepared:
 
     def _give_up(self) -> NoReturn:
         """End: what the kernel would send reaches nobody."""
-        for stream in _buffers():
-            with contextlib.suppress(Exception):
-                stream.flush()
+        _write_out()
         os._exit(BROKEN_STATUS)
 
     # The end of the kernel
@@ -304,10 +309,9 @@ class _Prepared:
             or _thread_hooks() > self._thread_hooks
         ):
             found.append("exit hooks")
-        for number in _descriptors() - self._guard.known:
-            with contextlib.suppress(OSError):
-                if stat.S_ISREG(os.fstat(number).st_mode):
-                    found.append(f"the open file {os.readlink(f'/proc/self/fd/{number}')!r}")  # noqa: PTH115
+        found += [
+            f"the open file {path.removeprefix(self._folder)!r}" for path in self._guard.new_files()
+        ]
         if any(_has_finalizer(value) for value in list(self._shell.user_ns.values())):
             found.append("objects with finalizers")
         return found[:_MOST_TOLD]
@@ -328,15 +332,15 @@ class _Prepared:
         """As an interpreter's end does: finalize what the notebook made, write out buffers."""
         if os.getpid() != self._pid:
             return
+        # Before what is garbage goes, whose files close in any order.
+        _write_out()
         with contextlib.suppress(Exception):
             for name in ("last_value", "last_traceback", "last_exc"):
                 if hasattr(sys, name):
                     delattr(sys, name)
             self._shell.user_ns.clear()
             gc.collect()
-        for stream in _buffers():
-            with contextlib.suppress(Exception):
-                stream.flush()
+        _write_out()
         if self._libc is not None:
             self._libc.fflush(None)
 
@@ -377,6 +381,18 @@ def _descriptors() -> set[int]:
         return set()
 
 
+def _files() -> dict[int, str]:
+    """Descriptors of files that are open for writing, with their paths."""
+    found = {}
+    for number in _descriptors():
+        # The descriptor of the list itself is closed by now.
+        with contextlib.suppress(OSError):
+            mode = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
+            if mode != os.O_RDONLY and stat.S_ISREG(os.fstat(number).st_mode):
+                found[number] = os.readlink(f"/proc/self/fd/{number}")  # noqa: PTH115
+    return found
+
+
 def _finalizers() -> int:
     registry = getattr(weakref.finalize, "_registry", {})
     return sum(1 for info in list(registry.values()) if info.atexit)
@@ -387,14 +403,16 @@ def _thread_hooks() -> int:
 
 
 def _has_finalizer(value: object) -> bool:
-    return hasattr(type(value), "__del__") and not isinstance(value, io.BytesIO | io.StringIO)
+    return hasattr(type(value), "__del__") and type(value).__module__ != "_io"
 
 
-def _buffers() -> list[Any]:
-    """Files of Python that may hold what is not written yet, text before bytes."""
+def _write_out() -> None:
+    """Have all files of Python written out, text before bytes."""
     kinds = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
     found = [each for each in gc.get_objects() if issubclass(type(each), kinds)]
-    return sorted(found, key=lambda each: not issubclass(type(each), io.TextIOWrapper))
+    for file in sorted(found, key=lambda each: not issubclass(type(each), io.TextIOWrapper)):
+        with contextlib.suppress(Exception):
+            file.flush()
 
 
 # Programs

@@ -288,9 +288,7 @@ class Kernel:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
 
-    async def _ask_to_shut_down(
-        self, manager: AsyncKernelManager, thread_seconds: float
-    ) -> None:
+    async def _ask_to_shut_down(self, manager: AsyncKernelManager, thread_seconds: float) -> None:
         client = self.client
         if client is not None and self._is_ipython:
             # On the control channel ipykernel's closing main thread and its control thread wait
