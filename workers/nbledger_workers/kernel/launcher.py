@@ -21,7 +21,8 @@ below its guardian. Nothing here has threads, and nobody but the forked process 
 
 A request has `env`, `cwd` and either `argv`, a program to become, or `target`, a function
 `module:name` to call with `arguments` as `sys.argv`. `limits` are resource limits by their names
-without RLIMIT_, `isolation` is what `isolation.Isolation.from_json` reads; both may be left out.
+without RLIMIT_, `isolation` is what `isolation.Isolation.from_json` reads, `niceness` lowers the priority;
+all may be left out.
 """
 
 from __future__ import annotations
@@ -290,6 +291,7 @@ def become(request: dict[str, Any], descriptors: list[int], parent: int, begins:
             module.enter(module.Isolation.from_json(request["isolation"]))
         for name, value in (request.get("limits") or {}).items():
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+        os.nice(request.get("niceness") or 0)
         os.chdir(request.get("cwd") or "/")
         environment = request["env"]
         if "argv" in request:

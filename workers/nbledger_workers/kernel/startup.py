@@ -31,6 +31,8 @@ _DEATH_POLL_SECONDS: Final = 0.1
 _SHUTDOWN_SECONDS: Final = 3.0
 _KILL_SECONDS: Final = 5.0
 _STDERR_TAIL_BYTES: Final = 8_000
+# However many processes a notebook starts, those that watch over it get their turn at once.
+_NICENESS: Final = 5
 
 
 # Not an expression of its own: what it shows would become the user's last result. After a clean
@@ -122,6 +124,7 @@ class Kernel:
                 "launcher_environment": dict(os.environ),
                 "isolation": launch.isolation,
                 "limits": launch.process_limits,
+                "niceness": _NICENESS,
             }
         else:
             options["preexec_fn"] = processes.death_signal(signal.SIGKILL, os.getpid())

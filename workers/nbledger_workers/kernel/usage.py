@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,7 @@ _MOST_GLANCE_SECONDS: Final = 0.5
 _GLANCE_RATIO: Final = 20.0
 # Where a limit may have been passed, looks follow each other as fast as this, or as they cost.
 _DOUBT_SECONDS: Final = 0.25
+_WAIT_SECONDS: Final = 0.05
 # A look at the files that costs less is not worth a thread.
 _QUICK_SECONDS: Final = 0.002
 HEARTBEAT_SECONDS: Final = 1.0
@@ -82,6 +84,10 @@ class UsageSampler:
         self._most_memory = 0
         self._next_glance = 0.0
         self._soonest_sample = 0.0
+        # The system lets nobody see how a process shares its memory while that is being forked,
+        # which takes the longer the more do it: whoever watches over limits cannot wait for it.
+        self._looking = ThreadPoolExecutor(1, "memory")
+        self._memory_look: Future[tuple[int, float]] | None = None
         self._oom_kills = 0
 
     @property
@@ -167,25 +173,39 @@ class UsageSampler:
         )
         self._waited = kernel.waited_seconds
         # Forked processes share most of their pages: a sum would count them again and again.
-        self._others_memory = self._memory_of(family, kernel)
+        cost = time.thread_time() - begun
+        if not others:
+            self._others_memory = 0
+        else:
+            if self._memory_look is None:
+                limit = self._bounds.memory_bytes
+                enough = limit and max(limit - kernel.memory_bytes, 1)
+                self._memory_look = self._looking.submit(
+                    _memory_of, family, list(others.values()), enough
+                )
+            cost += self._take_memory(_WAIT_SECONDS)
         self._take(kernel)
-        cost, now = time.thread_time() - begun, time.monotonic()
+        now = time.monotonic()
         self._next_sample = now + max(SAMPLE_SECONDS, _COST_RATIO * cost)
         self._soonest_sample = now + max(_DOUBT_SECONDS, cost)
 
-    def _memory_of(self, family: Family, kernel: Process) -> int:
-        limit = self._bounds.memory_bytes
-        total = 0
-        for each in self._others.values():
-            total += family.proportional_memory(each)
-            if limit and kernel.memory_bytes + total > limit:
-                break
-        return total
+    def _take_memory(self, seconds: float) -> float:
+        """Take the others' memory if it is known in so many seconds; what it cost to look."""
+        look = self._memory_look
+        if look is None:
+            return 0.0
+        try:
+            self._others_memory, cost = look.result(seconds)
+        except TimeoutError:
+            return 0.0
+        self._memory_look = None
+        return cost
 
     def _glance(self) -> None:
         """See how many processes there are, and what memory they can hold at the most."""
         if self._family is None:
             return
+        self._take_memory(0)
         begun = time.thread_time()
         self._count, self._most_memory = self._family.glance(self._bounds.processes)
         cost, now = time.thread_time() - begun, time.monotonic()
@@ -265,6 +285,7 @@ class UsageSampler:
         if self._family is not None:
             self._family.close()
             self._family = None
+        self._looking.shutdown(wait=False)
 
     def ended_for_memory(self) -> bool:
         """Whether the system has ended a process for want of memory since the run began."""
@@ -304,3 +325,14 @@ class UsageSampler:
         self.exceeded = limits.check(self._bounds, used)
         if self.exceeded is not None and self._on_exceeded is not None:
             self._on_exceeded(self.exceeded)
+
+
+def _memory_of(family: Family, members: list[Process], enough: int) -> tuple[int, float]:
+    """Their memory, where it is not beyond `enough` before the last; and the CPU time it took."""
+    begun = time.thread_time()
+    total = 0
+    for each in members:
+        total += family.proportional_memory(each)
+        if enough and total > enough:
+            break
+    return total, time.thread_time() - begun
