@@ -27,34 +27,36 @@ async def finished(run: Recorded) -> tuple[RunFinished, dict[str, str], bool]:
     return end, files, lives
 
 
-LEAVES_MUCH = (
-    "import atexit, ctypes, logging, os, threading, time, weakref, zipfile\n"
-    "f = open('outputs/unclosed.txt', 'w'); f.write('a,b\\n')\n"
-    "ring = [open('outputs/ring.txt', 'w')]; ring.append(ring); _ = ring[0].write('ring'); del ring\n"
-    "atexit.register(lambda: open('outputs/hook.txt', 'w').write('hook'))\n"
-    "handler = logging.FileHandler('outputs/log.txt'); handler.stream.write('logged')\n"
-    "class Writer:\n"
-    "    def __del__(self): open('outputs/finalized.txt', 'w').write('finalized')\n"
-    "writer = Writer()",
-    "libc = ctypes.CDLL(None)\n"
-    "libc.fopen.restype = ctypes.c_void_p\n"
-    "libc.fputs(b'by C', ctypes.c_void_p(libc.fopen(b'outputs/c.txt', b'w')))",
-    "release = threading.Event()\n"
-    "def late():\n"
-    "    release.wait(); time.sleep(0.2); open('outputs/thread.txt', 'w').write('late')\n"
-    "threading.Thread(target=late).start()",
-    "import subprocess\n"
-    "child = subprocess.Popen(['sh', '-c', 'printf child > outputs/child.txt'])\n"
-    "release.set()",
-)
+LEAVES_MUCH = """
+import atexit, ctypes, logging, subprocess, threading, time
+f = open('outputs/unclosed.txt', 'w'); f.write('a,b')
+ring = [open('outputs/ring.txt', 'w')]; ring.append(ring); _ = ring[0].write('ring'); del ring
+atexit.register(lambda: open('outputs/hook.txt', 'w').write('hook'))
+handler = logging.FileHandler('outputs/log.txt'); handler.stream.write('logged')
+class Writer:
+    def __del__(self): open('outputs/finalized.txt', 'w').write('finalized')
+writer = Writer()
+# --
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+libc.fputs(b'by C', ctypes.c_void_p(libc.fopen(b'outputs/c.txt', b'w')))
+# --
+release = threading.Event()
+def late():
+    release.wait(); time.sleep(0.2); open('outputs/thread.txt', 'w').write('late')
+threading.Thread(target=late).start()
+# --
+child = subprocess.Popen(['sh', '-c', 'printf child > outputs/child.txt'])
+release.set()
+"""
 
 
 async def test_what_a_kernel_has_to_finish_is_in_its_files(tmp_path: Path) -> None:
     (tmp_path / "outputs").mkdir()
-    end, files, lives = await finished(Recorded(request(tmp_path, *LEAVES_MUCH)))
+    end, files, lives = await finished(Recorded(request(tmp_path, *LEAVES_MUCH.split("# --\n"))))
     assert (end.outcome, end.warnings, lives) == (Outcome.COMPLETED, [], False)
     assert files == {
-        "unclosed.txt": "a,b\n",
+        "unclosed.txt": "a,b",
         "ring.txt": "ring",
         "hook.txt": "hook",
         "log.txt": "logged",
@@ -107,10 +109,11 @@ async def test_the_orderly_end_has_a_bound_and_what_it_cuts_is_told(tmp_path: Pa
     hanging = "import atexit, time; atexit.register(time.sleep, 600); x = 1"
     end, _, _ = await finished(Recorded(request(tmp_path, hanging, exit_seconds=0.5)))
     assert end.outcome is Outcome.COMPLETED
-    assert end.warnings == [
+    (warning,) = end.warnings
+    assert warning == (
         "The notebook's exit hooks, threads and open files were not waited for to the end:"
         " it took longer than 0.5 seconds (exit hooks)."
-    ]
+    )
 
 
 async def test_a_cancelled_run_writes_out_what_it_has(tmp_path: Path) -> None:

@@ -43,15 +43,13 @@ async def end_in_order(
         why = (
             f"it took longer than {counted(seconds, 'second')}" if took >= seconds else stop.detail
         )
-        return [
-            "The notebook's exit hooks, threads and open files were not waited for to the end:"
-            f" {why}{left}."
-        ]
+        cut = "exit hooks, threads and open files were not waited for to the end"
+        return [f"The notebook's {cut}: {why}{left}."]
     held = [each for each in unfinished if each.startswith("the thread ")]
     if held and took >= threads:
+        limit = counted(threads, "second")
         return [
-            f"The notebook's threads were not waited for longer than {counted(threads, 'second')}:"
-            f" {', '.join(held)}."
+            f"The notebook's threads were not waited for longer than {limit}: {', '.join(held)}."
         ]
     return []
 

@@ -1,16 +1,18 @@
 """What the service adds to an IPython kernel; runs inside it, before the first cell.
 
-Its text is sent to the kernel (see `preparation`), whose Python need not know this package:
+Its text is sent to the kernel by `preparation`. The kernel's Python need not know this package:
 standard library only, and nothing here may fail where IPython or ipykernel are of other versions.
 
 - What is written to descriptors 1 and 2, by `sys.__stdout__`, C libraries and child processes, is
   published before the cell that wrote it ends.
 - Nothing that a cell does to its standard streams or descriptors leaves it without a reply; a
   kernel whose own descriptors are gone ends itself, since nobody hears it any more.
-- Programs that `!` starts find the end of their standard input, and no terminal to ask.
 - Each reply tells what the kernel's orderly end would still have to do.
 - The orderly end does not wait for ever for threads, and writes out what is still buffered.
 """
+
+# Kernels have no public way to any of this.
+# ruff: noqa: SLF001
 
 from __future__ import annotations
 
@@ -18,7 +20,6 @@ import atexit
 import contextlib
 import ctypes
 import fcntl
-import functools
 import gc
 import inspect
 import io
@@ -27,11 +28,9 @@ import select
 import signal
 import stat
 import struct
-import subprocess
 import sys
 import termios
 import threading
-import time
 import traceback
 import weakref
 from typing import Any, NoReturn
@@ -46,19 +45,7 @@ THREAD_SECONDS_MEMBER = "threadSeconds"
 _NAMES = {0: "standard input", 1: "standard output", 2: "standard error"}
 _CHUNK = 65536
 _MOST_TOLD = 5
-_TURN_MS = 50
-_LAST_MS = 5
-_END_SECONDS = 0.2
 _FIRST_OWN = 64
-_MOST_LAST_READS = 16
-
-
-def preparation() -> str:
-    """The statement that makes a kernel run this module; of no value that it would show."""
-    with open(__file__, encoding="utf-8") as file:  # noqa: PTH123
-        source = file.read()
-    names = f"{{'__name__': {_LOADED!r}, 'shell': get_ipython()}}"
-    return f"exec(compile({source!r}, '<nbledger>', 'exec'), {names})"
 
 
 class _Redirected:
@@ -165,7 +152,7 @@ class _Prepared:
         self._kernel = shell.kernel
         self._pid = os.getpid()
         self._folder = os.path.join(os.getcwd(), "")  # noqa: PTH109, PTH118
-        self._own = {"stdout": sys.stdout, "stderr": sys.stderr}
+        self._own: dict[str, Any] = {"stdout": sys.stdout, "stderr": sys.stderr}
         self._redirected: list[_Redirected] = []
         for stream in self._own.values():
             if getattr(stream, "_should_watch", False) and stream._fid is not None:
@@ -214,7 +201,6 @@ class _Prepared:
         # Run after those that notebooks register.
         atexit.register(self._let_go)
         self._hooks = atexit._ncallbacks()
-        _replace_system()
 
     # The end of a cell
 
@@ -258,15 +244,15 @@ class _Prepared:
             with contextlib.suppress(Exception):
                 stream.flush()  # type: ignore[union-attr]
         if self._libc is not None:
-            for stream in self._c_streams:
-                self._libc.fflush(stream)
+            for c_stream in self._c_streams:
+                self._libc.fflush(c_stream)
         for redirected in self._redirected:
             with contextlib.suppress(Exception):
                 redirected.take()
-        for name, stream in self._own.items():
+        for name, own in self._own.items():
             # The others are flushed by ipykernel, next.
-            if getattr(sys, name, None) is not stream:
-                stream.flush()
+            if getattr(sys, name, None) is not own:
+                own.flush()
 
     def _failed(self, content: dict[str, Any], error: BaseException) -> dict[str, Any]:
         """The content of a reply that tells of this error, unless it tells of another one."""
@@ -415,87 +401,5 @@ def _write_out() -> None:
             file.flush()
 
 
-# Programs
-
-
-def _replace_system() -> None:
-    """Have `!` run programs by `_system`; its variables, status and errors stay IPython's."""
-    for name in ("IPython.core.interactiveshell", "ipykernel.zmqshell", "IPython.utils.process"):
-        module: Any = sys.modules.get(name)
-        handler: Any = getattr(getattr(module, "system", None), "__self__", None)
-        if handler is not None:
-            module.system = functools.partial(_system, handler)
-
-
-def _system(handler: Any, command: str) -> int:
-    """Run a command as in a terminal at whose keyboard nobody sits; its status.
-
-    Output is a terminal's, so that programs write it as they do for people. Input is at its end,
-    and there is no terminal that a program could open to ask for a password.
-    """
-    ours, theirs = os.openpty()
-    try:
-        try:
-            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-            process = subprocess.Popen(  # noqa: S603 - it is what the cell asks for
-                [handler.sh, "-c", command],
-                stdin=subprocess.DEVNULL,
-                stdout=theirs,
-                stderr=theirs,
-                start_new_session=True,
-            )
-        finally:
-            os.close(theirs)
-        try:
-            _show_until_end(ours, process)
-            status = process.wait()
-        except KeyboardInterrupt:
-            status = _end(ours, process)
-    finally:
-        os.close(ours)
-    return 128 - status if status > 128 else status
-
-
-def _show_until_end(source: int, process: subprocess.Popen[bytes]) -> None:
-    """Print what the program writes until it has ended; what it has left running may write on."""
-    import codecs  # noqa: PLC0415
-
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    poll = select.poll()
-    poll.register(source, select.POLLIN)
-    last_reads = 0
-    while last_reads < _MOST_LAST_READS:
-        # First: what it has written until then is there to be read.
-        ended = process.poll() is not None
-        last_reads += ended
-        if not poll.poll(_LAST_MS if ended else _TURN_MS):
-            if ended:
-                break
-            continue
-        try:
-            data = os.read(source, _CHUNK)
-        except OSError:  # nobody has it open any more
-            break
-        print(decoder.decode(data), end="")  # noqa: T201
-        sys.stdout.flush()
-
-
-def _end(source: int, process: subprocess.Popen[bytes]) -> int:
-    """Interrupt a program, as somebody at the keyboard does; end it where it does not heed."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        until = time.monotonic() + _END_SECONDS
-        with contextlib.suppress(KeyboardInterrupt):
-            while process.poll() is None and time.monotonic() < until:
-                if select.select([source], [], [], _TURN_MS / 1000)[0]:
-                    with contextlib.suppress(OSError):
-                        print(os.read(source, _CHUNK).decode(errors="replace"), end="")  # noqa: T201
-        if process.poll() is not None:
-            break
-    return process.wait()
-
-
-_LOADED = "nbledger_inside"
-if __name__ == _LOADED:
+if __name__ == "nbledger_inside":
     _Prepared(globals()["shell"]).install()

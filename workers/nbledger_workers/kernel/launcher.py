@@ -21,8 +21,8 @@ below its guardian. Nothing here has threads, and nobody but the forked process 
 
 A request has `env`, `cwd` and either `argv`, a program to become, or `target`, a function
 `module:name` to call with `arguments` as `sys.argv`. `limits` are resource limits by their names
-without RLIMIT_, `isolation` is what `isolation.Isolation.from_json` reads, `niceness` lowers the priority;
-all may be left out.
+without RLIMIT_, `isolation` is what `isolation.Isolation.from_json` reads, `niceness` lowers the
+priority; all may be left out.
 """
 
 from __future__ import annotations

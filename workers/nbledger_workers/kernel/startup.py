@@ -23,6 +23,7 @@ from nbledger_workers.kernel import inside, processes
 from nbledger_workers.kernel.environment import kernel_environment
 from nbledger_workers.kernel.last_words import last_words
 from nbledger_workers.kernel.launchers import Forked
+from nbledger_workers.kernel.preparation import preparation
 from nbledger_workers.kernel.protocol import KernelStarted, Launch
 from nbledger_workers.kernel.provisioner import ZygoteProvisioner
 from nbledger_workers.kernel.specs import InterpreterKernelSpecManager
@@ -37,7 +38,7 @@ _NICENESS: Final = 5
 
 # Not an expression of its own: what it shows would become the user's last result. After a clean
 # SystemExit nobody is to be told how else a person would leave IPython.
-_WARM_UP: Final = inside.preparation() + (
+_WARM_UP: Final = preparation() + (
     "\nget_ipython().display_formatter.format(0); print(end='');"
     " __import__('warnings').filterwarnings('ignore', 'To exit: use ')"
 )
