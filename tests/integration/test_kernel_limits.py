@@ -115,12 +115,17 @@ def start(count):
     for _ in range(count):
         if os.fork() == 0:
             while not os.path.exists('grow'): time.sleep(0.2)
-            held = bytearray(b'x') * 4_000_000; time.sleep(20); os._exit(0)
+            held = bytearray(b'x') * 4_000_000
+            open(f'grown-{{os.getpid()}}', 'w').close(); time.sleep(20); os._exit(0)
 start(120)
 time.sleep(1)
 {further}
 time.sleep(4)
 print('survived')
+"""
+_GROW = """
+open('grow', 'w').close()
+while sum(name.startswith('grown-') for name in os.listdir()) < 120: time.sleep(0.1)
 """
 
 
@@ -128,13 +133,13 @@ async def test_a_limit_holds_however_much_there_is_to_look_at(tmp_path: Path) ->
     # What shares its memory takes long to be looked at, and is not looked at again for seconds.
     many = _MANY.format(further="start(60)")
     run = await recorded(
-        tmp_path, "print('kept')", many, "3", limits=Limits(processes=150), timeout=60
+        tmp_path, "print('kept')", many, "3", limits=Limits(processes=150), timeout=120
     )
     _assert_ended(run, Outcome.PROCESS_LIMIT, "ProcessLimitExceeded", "processes", "limit is 150")
 
-    grow = _MANY.format(further="open('grow', 'w').close()")
+    grow = _MANY.format(further=_GROW)
     run = await recorded(
-        tmp_path, "print('kept')", grow, "3", limits=Limits(memory_bytes=500 * MB), timeout=60
+        tmp_path, "print('kept')", grow, "3", limits=Limits(memory_bytes=500 * MB), timeout=120
     )
     _assert_ended(run, Outcome.MEMORY_LIMIT, "MemoryLimitExceeded", "of memory", "500 MB")
 
@@ -147,7 +152,7 @@ async def test_a_limit_holds_however_much_there_is_to_look_at(tmp_path: Path) ->
         "time.sleep(4)"
     )
     run = await recorded(
-        tmp_path, "print('kept')", files, "3", limits=Limits(disk_bytes=100 * MB), timeout=60
+        tmp_path, "print('kept')", files, "3", limits=Limits(disk_bytes=100 * MB), timeout=120
     )
     _assert_ended(run, Outcome.DISK_LIMIT, "DiskLimitExceeded", "of disk", "100 MB")
 

@@ -150,6 +150,7 @@ class Cells:
             # Its time counts from here, not from where it waited.
             self._started = (dt.datetime.now(dt.UTC), time.monotonic())
             self._used.cell_begins()
+            self._kernel.written()
 
             async def relieve() -> None:
                 if collector.waiting > _MAX_WAITING_BYTES:
@@ -176,6 +177,8 @@ class Cells:
             elif payload.get("source") == "page":
                 # Help and the like, for which other front ends open a pager.
                 collector.add({"msg_type": "display_data", "content": payload})
+        for name, text in self._kernel.written().items():
+            collector.add({"msg_type": "stream", "content": {"name": name, "text": text}})
         collector.close()
         self._conclude(index, status, error)
         resources = self._used.cell_ends()

@@ -32,6 +32,7 @@ _DEATH_POLL_SECONDS: Final = 0.1
 _SHUTDOWN_SECONDS: Final = 3.0
 _KILL_SECONDS: Final = 5.0
 _STDERR_TAIL_BYTES: Final = 8_000
+_MAX_WRITTEN_BYTES: Final = 8_000_000
 # However many processes a notebook starts, those that watch over it get their turn at once.
 _NICENESS: Final = 5
 
@@ -68,7 +69,10 @@ class Kernel:
         self._watching: asyncio.Task[None] | None = None
         self._stderr = b""
         self._stderr_pipe: int | None = None
+        self._stdout_pipe: int | None = None
+        self._written = {"stdout": b"", "stderr": b""}
         self._is_ipython = False
+        self._writes_past = False
 
     @property
     def group(self) -> int | None:
@@ -129,17 +133,17 @@ class Kernel:
             }
         else:
             options["preexec_fn"] = processes.death_signal(signal.SIGKILL, os.getpid())
-        read, write = os.pipe()
-        os.set_blocking(read, False)
+        read, write = self._pipe("stderr")
         self._stderr_pipe = read
-        asyncio.get_running_loop().add_reader(read, self._read_stderr, read)
+        out, write_out = self._pipe("stdout")
+        self._stdout_pipe = out
         try:
             await manager.start_kernel(
                 extra_arguments=arguments,
                 cwd=launch.working_dir,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=write,
+                stdout=write_out,
                 stderr=write,
                 **options,
             )
@@ -147,6 +151,7 @@ class Kernel:
             raise StartError(f"the kernel's program cannot be run: {error}") from error
         finally:
             os.close(write)
+            os.close(write_out)
         provisioner: Any = manager.provisioner
         self._pid = provisioner.pid
         self._forked = getattr(provisioner, "forked", None)
@@ -161,6 +166,7 @@ class Kernel:
     def _kernel_started(self, info: dict[str, Any], begun: float) -> KernelStarted:
         language = info.get("language_info") or {}
         self._is_ipython = info.get("implementation") == "ipython"
+        self._writes_past = info.get("implementation") == "IRkernel"
         return KernelStarted(
             language=str(language.get("name", "")),
             language_version=str(language.get("version", "")),
@@ -236,20 +242,45 @@ class Kernel:
             how = f"the kernel's process ended with status {code}"
         return how + self.last_words()
 
-    def _read_stderr(self, pipe: int) -> None:
+    def _pipe(self, name: str) -> tuple[int, int]:
+        """A pipe for what the kernel's process writes to one of its descriptors."""
+        read, write = os.pipe()
+        os.set_blocking(read, False)
+        asyncio.get_running_loop().add_reader(read, self._read_written, read, name)
+        return read, write
+
+    def _read_written(self, pipe: int, name: str) -> bool:
+        """Read what there is; whether there may be more."""
         try:
             chunk = os.read(pipe, 65536)
         except BlockingIOError:
-            return
-        if chunk:
-            self._stderr = (self._stderr + chunk)[-_STDERR_TAIL_BYTES:]
-        else:
+            return False
+        if not chunk:
             asyncio.get_running_loop().remove_reader(pipe)
+            return False
+        self._stderr = (self._stderr + chunk)[-_STDERR_TAIL_BYTES:]
+        if self._writes_past and sum(map(len, self._written.values())) < _MAX_WRITTEN_BYTES:
+            self._written[name] += chunk
+        return True
+
+    def written(self) -> dict[str, str]:
+        """Text by stream that R has written past its messages since last asked.
+
+        That is what C code and child processes write. An IPython kernel publishes it; others write
+        their own log there.
+        """
+        for pipe, name in ((self._stdout_pipe, "stdout"), (self._stderr_pipe, "stderr")):
+            while pipe is not None and self._read_written(pipe, name):
+                pass
+        found = {name: data.decode("utf-8", "replace") for name, data in self._written.items()}
+        self._written = {"stdout": b"", "stderr": b""}
+        return {name: text for name, text in found.items() if text}
 
     def last_words(self) -> str:
         """The end of what the kernel wrote to stderr, for a message."""
-        if self._stderr_pipe is not None:
-            self._read_stderr(self._stderr_pipe)
+        for pipe, name in ((self._stdout_pipe, "stdout"), (self._stderr_pipe, "stderr")):
+            if pipe is not None:
+                self._read_written(pipe, name)
         text = last_words(self._stderr)
         return f": {text}" if text else ""
 
