@@ -162,8 +162,6 @@ class Cells:
             if error is not None and (error is _NO_INPUT or forced is CellStatus.ERROR):
                 collector.add(_error_message(error))
         content = self._reply
-        told = content.get(inside.REPLY_MEMBER)
-        self.unfinished = None if told is None else list(told["unfinished"])
         if status is CellStatus.ERROR and error is not None:
             if may_fail and not self._kernel.died.is_set() and self._stop.outcome is None:
                 status = CellStatus.SUCCESS
@@ -177,8 +175,7 @@ class Cells:
             elif payload.get("source") == "page":
                 # Help and the like, for which other front ends open a pager.
                 collector.add({"msg_type": "display_data", "content": payload})
-        for name, text in self._kernel.written().items():
-            collector.add({"msg_type": "stream", "content": {"name": name, "text": text}})
+        self._take_rest(collector)
         collector.close()
         self._conclude(index, status, error)
         resources = self._used.cell_ends()
@@ -206,6 +203,13 @@ class Cells:
         )
         if not collector.has_displays:
             del client.collectors[index]
+
+    def _take_rest(self, collector: OutputCollector) -> None:
+        """What comes otherwise than by messages, or beside what they are for."""
+        told = self._reply.get(inside.REPLY_MEMBER)
+        self.unfinished = None if told is None else list(told["unfinished"])
+        for name, text in self._kernel.written().items():
+            collector.add({"msg_type": "stream", "content": {"name": name, "text": text}})
 
     async def _released(self) -> bool:
         """Wait until held cells may go; False when the run must stop before."""

@@ -133,10 +133,8 @@ class Kernel:
             }
         else:
             options["preexec_fn"] = processes.death_signal(signal.SIGKILL, os.getpid())
-        read, write = self._pipe("stderr")
-        self._stderr_pipe = read
-        out, write_out = self._pipe("stdout")
-        self._stdout_pipe = out
+        self._stderr_pipe, write = self._pipe("stderr")
+        self._stdout_pipe, write_out = self._pipe("stdout")
         try:
             await manager.start_kernel(
                 extra_arguments=arguments,
