@@ -109,6 +109,10 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     only; both need namespaces. ``hidden_folders`` are empty for it where there are namespaces.
     ``run_as`` is the user, by name or number, that kernels run as; only root can set it.
 
+    ``exit_seconds`` bounds the orderly end of a kernel, before what its notebook leaves is
+    collected: threads that are no daemons end, exit hooks run, files are written out. A warning of
+    the run tells of what is cut.
+
     ``report_browser`` is the Chromium that makes a PDF of each report as well: a program's name or
     path, ``auto`` for one that is found, nothing for none.
     """
@@ -122,6 +126,7 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     lease_seconds: Seconds = 20.0
     renew_seconds: Seconds = 5.0
     shutdown_grace_seconds: Seconds = 30.0
+    exit_seconds: Seconds = 10.0
     work_folder: str = ""
     isolation: Literal["auto", "process", "namespaces"] = "auto"
     network: Literal["host", "none"] = "host"

@@ -243,3 +243,29 @@ async def test_a_killed_kernel_is_noticed_and_takes_its_children_along(
     assert run.text(0) == "out\n"
     assert not psutil.pid_exists(int(run.text(1)))
     assert run.ended - run.started(2) < 10
+
+
+async def test_r_ends_in_order_and_what_it_writes_past_the_kernel_is_in_its_cell(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "outputs").mkdir()
+    asked = request(
+        tmp_path,
+        "connection <- file('outputs/open.txt', 'w'); cat('open', file = connection)",
+        "kept <- new.env()\n"
+        "finish <- function(kept) writeLines('finalized', 'outputs/finalized.txt')\n"
+        "invisible(reg.finalizer(kept, finish, onexit = TRUE))",
+        "system('echo child; echo worse >&2'); cat('by R\\n')",
+        "cat(system('cat', intern = TRUE), readLines('stdin'), '.')",
+        kernel_name=kernelspec("r"),
+    )
+    run = Recorded(asked)
+    try:
+        finished = await run.run.run()
+        files = {path.name: path.read_text() for path in (tmp_path / "outputs").iterdir()}
+    finally:
+        await run.run.close()
+    assert (finished.outcome, finished.warnings) == (Outcome.COMPLETED, [])
+    assert files == {"open.txt": "open", "finalized.txt": "finalized\n"}
+    assert [run.text(index).strip() for index in range(4)] == ["", "", "by R\nchild", "."]
+    assert run.text(2, "stderr") == "worse\n"

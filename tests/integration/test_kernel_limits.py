@@ -35,7 +35,7 @@ def _assert_ended(run: Recorded, outcome: Outcome, error: str, *words: str) -> N
 async def test_a_run_that_takes_too_much_memory_is_ended(tmp_path: Path) -> None:
     hog = "import time\nheld = []\nwhile True: held.append(bytearray(8_000_000)); time.sleep(0.03)"
     run = await recorded(
-        tmp_path, "print('kept')", hog, "3", limits=Limits(memory_bytes=300 * MB), timeout=30
+        tmp_path, "print('kept')", hog, "3", limits=Limits(memory_bytes=300 * MB), timeout=60
     )
     _assert_ended(run, Outcome.MEMORY_LIMIT, "MemoryLimitExceeded", "of memory", "300 MB")
     assert run.finished is not None
@@ -70,8 +70,9 @@ async def test_forks_that_share_their_memory_are_not_counted_as_if_they_did_not(
         "    pids.append(pid)\n"
         "for pid in pids: os.waitpid(pid, 0)"
     )
-    run = await recorded(tmp_path, fork, limits=Limits(memory_bytes=500 * MB), timeout=30)
-    assert run.statuses == [OK]
+    run = await recorded(tmp_path, fork, limits=Limits(memory_bytes=500 * MB), timeout=60)
+    assert run.finished is not None
+    assert run.statuses == [OK], run.finished.detail
 
 
 async def test_a_run_that_computes_too_long_is_ended(tmp_path: Path) -> None:
@@ -106,6 +107,63 @@ async def test_a_fork_bomb_is_ended(tmp_path: Path) -> None:
         tmp_path, "print('kept')", bomb, "3", limits=Limits(processes=20), timeout=60
     )
     _assert_ended(run, Outcome.PROCESS_LIMIT, "ProcessLimitExceeded", "processes", "limit is 20")
+
+
+_MANY = """
+import os, time
+def start(count):
+    for _ in range(count):
+        if os.fork() == 0:
+            while not os.path.exists('grow'): time.sleep(0.2)
+            held = bytearray(b'x') * 4_000_000
+            open(f'grown-{{os.getpid()}}', 'w').close(); time.sleep(20); os._exit(0)
+start(120)
+time.sleep(1)
+{further}
+time.sleep(4)
+print('survived')
+"""
+_GROW = """
+open('grow', 'w').close()
+while sum(name.startswith('grown-') for name in os.listdir()) < 120: time.sleep(0.1)
+"""
+
+
+async def test_a_limit_holds_however_much_there_is_to_look_at(tmp_path: Path) -> None:
+    # What shares its memory takes long to be looked at, and is not looked at again for seconds.
+    many = _MANY.format(further="start(60)")
+    run = await recorded(
+        tmp_path, "print('kept')", many, "3", limits=Limits(processes=150), timeout=120
+    )
+    _assert_ended(run, Outcome.PROCESS_LIMIT, "ProcessLimitExceeded", "processes", "limit is 150")
+
+    grow = _MANY.format(further=_GROW)
+    run = await recorded(
+        tmp_path, "print('kept')", grow, "3", limits=Limits(memory_bytes=500 * MB), timeout=120
+    )
+    _assert_ended(run, Outcome.MEMORY_LIMIT, "MemoryLimitExceeded", "of memory", "500 MB")
+
+    files = (
+        "import os, time\nos.mkdir('many')\n"
+        "for number in range(15_000):\n"
+        "    with open(f'many/{number}', 'w') as file: file.write('x')\n"
+        "time.sleep(1)\n"
+        "open('large', 'wb').write(bytes(60_000_000))\n"
+        "time.sleep(4)"
+    )
+    run = await recorded(
+        tmp_path, "print('kept')", files, "3", limits=Limits(disk_bytes=100 * MB), timeout=120
+    )
+    _assert_ended(run, Outcome.DISK_LIMIT, "DiskLimitExceeded", "of disk", "100 MB")
+
+
+async def test_a_bomb_of_processes_that_all_fork_is_ended_as_it_grows(tmp_path: Path) -> None:
+    # Of 512 processes at the most: each forks nine times.
+    bomb = "import os, time\nfor _ in range(9): os.fork()\ntime.sleep(20)"
+    run = await recorded(
+        tmp_path, "print('kept')", bomb, "3", limits=Limits(processes=100), timeout=120
+    )
+    _assert_ended(run, Outcome.PROCESS_LIMIT, "ProcessLimitExceeded", "processes", "limit is 100")
 
 
 async def test_a_run_that_fills_the_disk_is_ended(tmp_path: Path) -> None:

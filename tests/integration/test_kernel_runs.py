@@ -131,7 +131,7 @@ async def test_continue_on_error_runs_every_cell(tmp_path: Path) -> None:
         "sys.exit(0)",
         "print('never')",
         continue_on_error=True,
-        cell_timeout=1.5,
+        cell_timeout=4.0,
     )
     assert run.finished is not None
     assert run.finished.outcome is Outcome.COMPLETED

@@ -630,3 +630,36 @@ async def test_the_environment_is_given_back_whatever_the_kernels_end(
         async with asyncio.timeout(30):
             await released.wait()
     assert execution.status is ExecutionStatus.COMPLETED
+
+
+_ENDS = """
+import atexit, os, threading, time
+os.makedirs("outputs", exist_ok=True)
+table = open("outputs/unclosed.csv", "w"); table.write("a,b\\n1,2\\n")
+atexit.register(lambda: open("outputs/hook.txt", "w").write("bye"))
+atexit.register(lambda: hand_back(1, "metric", "late", value=2.5))
+threading.Thread(target=time.sleep, args=(600,), name="endless").start()
+"""
+
+
+async def test_what_is_written_at_the_end_of_the_kernel_is_kept_and_what_is_cut_is_told(
+    scene: Stage,
+) -> None:
+    execution_id = await scene.request(_HAND_BACK + _ENDS)
+    async with scene.worker(exit_seconds=2.0):
+        await scene.command(execution_id)
+        execution = await scene.until(execution_id, seconds=90)
+    assert execution.status is ExecutionStatus.COMPLETED
+    kept = await left(scene, execution_id)
+    texts = {
+        name: await content(scene, execution_id, stored.content) for name, stored in kept.items()
+    }
+    assert texts == {"unclosed.csv": b"a,b\n1,2\n", "hook.txt": b"bye"}
+    told = [
+        event.metrics
+        for event in await events_of(scene, execution_id)
+        if isinstance(event, Execution.MetricsLogged)
+    ]
+    assert told == [{"late": 2.5}]
+    (warning,) = await warnings(scene, execution_id)
+    assert "the thread 'endless'" in warning

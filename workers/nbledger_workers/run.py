@@ -276,7 +276,7 @@ class Run:
             self._time_is_up = asyncio.get_running_loop().time() + provided
             await self._run_kernel(execution, notebook, planned, request, context)
         finally:
-            # Behind the terminal event: nobody waits for exit hooks but the next run for its slot.
+            # Behind the terminal event: nobody waits for it but the next run for its slot.
             try:
                 if self._kernel is not None:
                     await self._kernel.close()
@@ -326,6 +326,7 @@ class Run:
         options = execution.options
         limits = self._services.settings.limits
         return RunNotebook(
+            exit_seconds=self._services.settings.worker.exit_seconds,
             notebook=planned.notebook,
             cells_to_run=list(range(planned.count)),
             kernel_name=kernelspec,
@@ -502,6 +503,9 @@ class Run:
                 f"The dataset {dataset.name!r} is held, but its file is not there any more."
             )
         ]
+
+        for warning in finished.warnings:
+            steps += collector.warning(warning)
 
         async def collect(steps: list[Step]) -> None:
             await collector.handed_back(folder, steps, all_over=True)

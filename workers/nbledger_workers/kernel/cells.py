@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from nbledger_domain.words import counted
+from nbledger_workers.kernel import inside
 from nbledger_workers.kernel.client import CellClient
 from nbledger_workers.kernel.limits import ERROR_NAMES, LIMIT_OUTCOMES
 from nbledger_workers.kernel.outputs import (
@@ -66,6 +67,9 @@ class Cells:
     ) -> None:
         self.failed: list[int] = []
         self.end: tuple[Outcome, str] | None = None
+        #: What the kernel's end has to finish, in words, as its last reply told; None where it
+        #: told nothing.
+        self.unfinished: list[str] | None = []
         self._request = request
         self._kernel = kernel
         self._used = used
@@ -146,6 +150,7 @@ class Cells:
             # Its time counts from here, not from where it waited.
             self._started = (dt.datetime.now(dt.UTC), time.monotonic())
             self._used.cell_begins()
+            self._kernel.written()
 
             async def relieve() -> None:
                 if collector.waiting > _MAX_WAITING_BYTES:
@@ -170,6 +175,7 @@ class Cells:
             elif payload.get("source") == "page":
                 # Help and the like, for which other front ends open a pager.
                 collector.add({"msg_type": "display_data", "content": payload})
+        self._take_rest(collector)
         collector.close()
         self._conclude(index, status, error)
         resources = self._used.cell_ends()
@@ -197,6 +203,13 @@ class Cells:
         )
         if not collector.has_displays:
             del client.collectors[index]
+
+    def _take_rest(self, collector: OutputCollector) -> None:
+        """What comes otherwise than by messages, or beside what they are for."""
+        told = self._reply.get(inside.REPLY_MEMBER)
+        self.unfinished = None if told is None else list(told["unfinished"])
+        for name, text in self._kernel.written().items():
+            collector.add({"msg_type": "stream", "content": {"name": name, "text": text}})
 
     async def _released(self) -> bool:
         """Wait until held cells may go; False when the run must stop before."""

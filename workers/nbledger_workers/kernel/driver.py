@@ -133,7 +133,7 @@ class KernelRun:
     async def run(self) -> RunFinished:
         """Run to the end of the last cell; never raises for what the notebook does.
 
-        The kernel may still run its exit hooks then: `close` waits for them.
+        The kernel may still be there then: `close` waits for its end.
         """
         try:
             finished = await self._run()
@@ -250,7 +250,7 @@ class KernelRun:
         self._send_cancel()
         loop = asyncio.get_running_loop()
         limit = request.timeout
-        overtime = 2 * request.grace + _OVERTIME_SECONDS
+        overtime = 2 * request.grace + request.exit_seconds + _OVERTIME_SECONDS
         end = None if limit is None else loop.time() + limit + overtime
         # A kernel that starts says nothing meanwhile.
         patience = SILENCE_SECONDS + (0 if pair.started else START_SECONDS)

@@ -11,7 +11,8 @@ descriptors of the new process (its 0, 1, 2 and so on), forks the process and wa
 
 - it reports `{"pid": …}`, or `{"error": …}` when it could not be started; then `{"status": …}` when
   the process has ended (minus the number of a signal); then `{"gone": true, "cpu_seconds": …}` when
-  all that the process started has ended too;
+  all that the process started has ended too. When the process ended by itself, what it left running
+  has a moment to do so; `left` then names what did not, which is killed;
 - `{"signal": …}` on the channel is sent to the process's group;
 - when the channel or the launcher is gone, everything is killed.
 
@@ -20,7 +21,8 @@ below its guardian. Nothing here has threads, and nobody but the forked process 
 
 A request has `env`, `cwd` and either `argv`, a program to become, or `target`, a function
 `module:name` to call with `arguments` as `sys.argv`. `limits` are resource limits by their names
-without RLIMIT_, `isolation` is what `isolation.Isolation.from_json` reads; both may be left out.
+without RLIMIT_, `isolation` is what `isolation.Isolation.from_json` reads, `niceness` lowers the
+priority; all may be left out.
 """
 
 from __future__ import annotations
@@ -46,6 +48,9 @@ from typing import Any, NoReturn
 MESSAGE_BYTES = 1 << 20
 _MAX_DESCRIPTORS = 16
 _KILL_SECONDS = 10.0
+_LEFT_SECONDS = 0.3
+_TERMINATED_SECONDS = 0.2
+_MOST_NAMED = 100
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -148,6 +153,7 @@ class _Guardian:
         self._channel = channel
         self._wake = wake
         self._pid = 0
+        self._status = -1
 
     def run(self) -> None:
         """Start the process that the channel asks for; return when all of it has ended."""
@@ -176,14 +182,38 @@ class _Guardian:
         for descriptor in descriptors:
             os.close(descriptor)
         self._tell({"pid": self._pid})
-        self._watch()
+        left = self._wait_for_rest(kernel) if self._watch() else []
         kernel.end()
         kill_all()
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        self._tell({"gone": True, "cpu_seconds": used.ru_utime + used.ru_stime})
+        self._tell({"gone": True, "cpu_seconds": used.ru_utime + used.ru_stime, "left": left})
 
-    def _watch(self) -> None:
-        """Return when the process has ended, or nobody wants it any more."""
+    def _wait_for_rest(self, kernel: Any) -> list[str]:
+        """Wait a moment for what the process left running; names of what has not ended."""
+        ends = time.monotonic() + _LEFT_SECONDS
+        names: list[str] = []
+        asked = False
+        while True:
+            _reap_all()
+            left = descendants(os.getpid())
+            left = [pid for pid in left if pid != getattr(kernel, "init", None)]
+            if not left:
+                return names
+            if time.monotonic() >= ends:
+                if asked:
+                    return names
+                asked = True
+                ends += _TERMINATED_SECONDS
+                names = [name for name in map(_name, left[:_MOST_NAMED]) if name]
+                for pid in left:
+                    _kill(pid, signal.SIGTERM)
+            time.sleep(0.01)
+
+    def _watch(self) -> bool:
+        """Return when the process has ended, or nobody wants it any more.
+
+        Whether it has ended by itself.
+        """
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
@@ -192,14 +222,14 @@ class _Guardian:
             if self._wake in ready:
                 _drain(self._wake)
                 if self._reap():
-                    return
+                    return self._status >= 0
             if self._channel.fileno() in ready:
                 try:
                     message = self._channel.recv(MESSAGE_BYTES)
                 except ConnectionError:
-                    return
+                    return False
                 if not message:
-                    return
+                    return False
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(self._pid, json.loads(message)["signal"])
 
@@ -212,7 +242,8 @@ class _Guardian:
             if pid == 0:
                 return False
             if pid == self._pid:
-                self._tell({"status": os.waitstatus_to_exitcode(status)})
+                self._status = os.waitstatus_to_exitcode(status)
+                self._tell({"status": self._status})
                 return True
 
     def _tell(self, message: dict[str, Any]) -> None:
@@ -260,6 +291,7 @@ def become(request: dict[str, Any], descriptors: list[int], parent: int, begins:
             module.enter(module.Isolation.from_json(request["isolation"]))
         for name, value in (request.get("limits") or {}).items():
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+        os.nice(request.get("niceness") or 0)
         os.chdir(request.get("cwd") or "/")
         environment = request["env"]
         if "argv" in request:
@@ -286,7 +318,8 @@ def become(request: dict[str, Any], descriptors: list[int], parent: int, begins:
 def _finish(status: int) -> NoReturn:
     """What the interpreter's end does for threads and exit hooks, without taking all apart."""
     try:
-        threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
+        with contextlib.suppress(Exception):  # threads that were waited for long enough
+            threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
         atexit._run_exitfuncs()  # noqa: SLF001
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
@@ -369,15 +402,30 @@ def kill_all(*, grace: float = 0.0) -> None:
     """Kill every descendant of this process, which is their subreaper, and wait for their ends."""
     begun = time.monotonic()
     while time.monotonic() - begun < _KILL_SECONDS:
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
+        if not _reap_all():
             return
         if time.monotonic() - begun >= grace:
             for pid in descendants(os.getpid()):
                 _kill(pid)
         time.sleep(0.002)
+
+
+def _reap_all() -> bool:
+    """Wait for all that have ended; whether there are children left."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _name(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 def descendants(root: int, *, besides: set[int] = frozenset()) -> list[int]:  # type: ignore[assignment]

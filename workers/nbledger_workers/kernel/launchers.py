@@ -180,6 +180,8 @@ class Forked:
         self.error: str | None = None
         #: CPU time of the process and of all that it started, in seconds; known when it is gone.
         self.cpu_seconds: float | None = None
+        #: Names of what it left running and had to be ended; known when it is gone.
+        self.left: list[str] = []
 
     def start(self, request: Mapping[str, Any], descriptors: Sequence[int]) -> None:
         """Send the request, with the process's descriptors 0, 1, 2 and so on."""
@@ -256,6 +258,7 @@ class Forked:
         self.error = told.get("error", self.error)
         self.gone = told.get("gone", self.gone)
         self.cpu_seconds = told.get("cpu_seconds", self.cpu_seconds)
+        self.left = told.get("left", self.left)
 
 
 async def readable(source: socket.socket) -> None:

@@ -140,6 +140,37 @@ class Family:
         found[self.pid] = kernel
         return list(found.values())
 
+    def glance(self, most: int) -> tuple[int, int]:
+        """How many live, and the bytes of memory that they hold at the most.
+
+        That counts what they share as often as they share it. It costs little: beyond `most`
+        (0 is no bound) nothing is counted further, and no memory is told.
+        """
+        if self._namespace is not None:
+            root = f"/proc/self/fd/{self._namespace}"
+            found = [int(name) for name in _names(root) if name.isdigit() and name != "1"]
+        else:
+            root = "/proc"
+            found = self._below(most)
+        if most and len(found) > most:
+            return len(found), 0
+        looked = [each for pid in found if (each := look(root, pid)) is not None]
+        return len(looked), sum(each.memory_bytes for each in looked)
+
+    def _below(self, most: int) -> list[int]:
+        """The kernel and all below it, or below its guardian; as `glance`, not many more."""
+        kernel = look("/proc", self.pid)
+        if kernel is None:
+            return []
+        guarded = kernel.parent not in (0, 1, os.getpid())
+        found = [] if guarded else [self.pid]
+        pending = [kernel.parent if guarded else self.pid]
+        while pending and not (most and len(found) > most):
+            children = _children(pending.pop())
+            found += children
+            pending += children
+        return found
+
     def is_kernel(self, member: Process, kernel: Process) -> bool:
         """Whether a member is the kernel, which a namespace knows by another number."""
         if self._namespace is None:
@@ -154,9 +185,12 @@ class Family:
                 for line in file:
                     if line.startswith(b"Pss:"):
                         return int(line.split()[1]) * 1024
+        except PermissionError:
+            return member.memory_bytes
         except (OSError, ValueError, IndexError):
             pass
-        return member.memory_bytes
+        # It has ended meanwhile, unless the system tells that of nobody.
+        return 0 if os.path.exists("/proc/self/smaps_rollup") else member.memory_bytes  # noqa: PTH110
 
 
 def look(root: str, pid: int) -> Process | None:
@@ -183,12 +217,27 @@ def look(root: str, pid: int) -> Process | None:
         return None
 
 
-def _all(root: str) -> list[Process]:
+def _names(root: str) -> list[str]:
     try:
-        names = os.listdir(root)  # noqa: PTH208 - a list of strings is what is wanted
+        return os.listdir(root)  # noqa: PTH208 - a list of strings is what is wanted
     except OSError:
         return []
-    found = (look(root, int(name)) for name in names if name.isdigit())
+
+
+def _children(pid: int) -> list[int]:
+    """The children of all threads of a process, where the system tells of them."""
+    found: list[int] = []
+    for thread in _names(f"/proc/{pid}/task"):
+        with (
+            contextlib.suppress(OSError, ValueError),
+            open(f"/proc/{pid}/task/{thread}/children", "rb") as file,  # noqa: PTH123
+        ):
+            found += map(int, file.read().split())
+    return found
+
+
+def _all(root: str) -> list[Process]:
+    found = (look(root, int(name)) for name in _names(root) if name.isdigit())
     return [each for each in found if each is not None]
 
 
@@ -244,11 +293,23 @@ def out_of_memory_kills() -> int:
     return 0
 
 
-def folder_bytes(path: str) -> int:
-    """Bytes on disk below a folder; links are not followed, what vanishes is not counted."""
+def taken_bytes(path: str) -> int:
+    """Bytes that are taken on the file system of a folder, by whomever; 0 if unknown."""
+    try:
+        system = os.statvfs(path)
+    except OSError:
+        return 0
+    return (system.f_blocks - system.f_bfree) * system.f_frsize
+
+
+def folder_bytes(path: str, *, enough: int = 0) -> int:
+    """Bytes on disk below a folder; links are not followed, what vanishes is not counted.
+
+    Counting ends beyond `enough`, unless that is 0.
+    """
     total = 0
     pending = [path]
-    while pending:
+    while pending and not (enough and total > enough):
         try:
             with os.scandir(pending.pop()) as entries:
                 for entry in entries:

@@ -95,7 +95,8 @@ class RunNotebook(DownMessage, frozen=True, kw_only=True):
     cell beyond `max_output_bytes` or `max_outputs`, or of all cells beyond
     `max_output_bytes_per_run`, are dropped and the cell is flagged `truncated`. With
     `save_intermediate_results` what a cell puts out is reported while it runs. `grace` is the time
-    in seconds between SIGINT, SIGTERM and SIGKILL for a cell that must stop.
+    in seconds between SIGINT, SIGTERM and SIGKILL for a cell that must stop. `exit_seconds` bound
+    the kernel's orderly end.
 
     A cell of `held_cells` is reported as started and goes to the kernel only after `Confirm`;
     one `Confirm` frees them all.
@@ -115,6 +116,7 @@ class RunNotebook(DownMessage, frozen=True, kw_only=True):
     max_outputs: int = 1000
     limits: Limits = Limits()
     grace: float = 5.0
+    exit_seconds: float = 10.0
     held_cells: list[int] = []
     context: bytes = b"{}"
 
@@ -248,16 +250,18 @@ class Heartbeat(UpMessage, frozen=True, kw_only=True):
 
 
 class RunFinished(UpMessage, frozen=True, kw_only=True):
-    """The last message. After `COMPLETED` and `CELL_ERROR` the kernel is ending; else it is gone.
+    """The last message. The kernel is gone, or has nothing to do that a kill would cut.
 
     A child whose kernel did not start or has died before it was asked to run sends nothing else.
     `failed_cells` are the indices of cells with status Error or TimedOut. `peak_memory_bytes` is
     of the kernel with its children, `disk_bytes` what the working folder held at the end.
+    `warnings` tell of what the kernel's end has cut.
     """
 
     outcome: Outcome
     detail: str = ""
     failed_cells: list[int] = []
+    warnings: list[str] = []
     peak_memory_bytes: int = 0
     cpu_seconds: float = 0.0
     disk_bytes: int = 0

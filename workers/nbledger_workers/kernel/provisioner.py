@@ -37,7 +37,7 @@ class ZygoteProvisioner(LocalProvisioner):
     """One kernel of a launcher: of this process's own, or behind the `channel` that it is given.
 
     A `channel` comes as an argument of `start_kernel`, with the environment of the launcher that
-    it leads to in `launcher_environment`; so may `isolation` and `limits`, as in
+    it leads to in `launcher_environment`; so may `isolation`, `limits` and `niceness`, as in
     `launcher`'s requests.
     """
 
@@ -52,7 +52,7 @@ class ZygoteProvisioner(LocalProvisioner):
         """Fork the kernel; raises OSError when it cannot be."""
         if not launchers.can_fork():
             # Where a fork without exec is not safe, kernels are started as ever.
-            for name in ("channel", "launcher_environment", "isolation", "limits"):
+            for name in ("channel", "launcher_environment", "isolation", "limits", "niceness"):
                 kwargs.pop(name, None)
             return await super().launch_kernel(cmd, **kwargs)
         channel: socket.socket | None = kwargs.get("channel")
@@ -68,6 +68,7 @@ class ZygoteProvisioner(LocalProvisioner):
             "cwd": str(kwargs.get("cwd") or os.getcwd()),  # noqa: PTH109
             "isolation": kwargs.get("isolation"),
             "limits": kwargs.get("limits"),
+            "niceness": kwargs.get("niceness"),
             **_program(cmd, python, environment, served),
         }
         forked = Forked(channel)

@@ -19,10 +19,11 @@ import zmq.asyncio
 from jupyter_client.kernelspec import NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 
-from nbledger_workers.kernel import processes
+from nbledger_workers.kernel import inside, processes
 from nbledger_workers.kernel.environment import kernel_environment
 from nbledger_workers.kernel.last_words import last_words
 from nbledger_workers.kernel.launchers import Forked
+from nbledger_workers.kernel.preparation import preparation
 from nbledger_workers.kernel.protocol import KernelStarted, Launch
 from nbledger_workers.kernel.provisioner import ZygoteProvisioner
 from nbledger_workers.kernel.specs import InterpreterKernelSpecManager
@@ -31,12 +32,15 @@ _DEATH_POLL_SECONDS: Final = 0.1
 _SHUTDOWN_SECONDS: Final = 3.0
 _KILL_SECONDS: Final = 5.0
 _STDERR_TAIL_BYTES: Final = 8_000
+_MAX_WRITTEN_BYTES: Final = 8_000_000
+# However many processes a notebook starts, those that watch over it get their turn at once.
+_NICENESS: Final = 5
 
 
 # Not an expression of its own: what it shows would become the user's last result. After a clean
 # SystemExit nobody is to be told how else a person would leave IPython.
-_WARM_UP: Final = (
-    "get_ipython().display_formatter.format(0); print(end='');"
+_WARM_UP: Final = preparation() + (
+    "\nget_ipython().display_formatter.format(0); print(end='');"
     " __import__('warnings').filterwarnings('ignore', 'To exit: use ')"
 )
 
@@ -65,7 +69,10 @@ class Kernel:
         self._watching: asyncio.Task[None] | None = None
         self._stderr = b""
         self._stderr_pipe: int | None = None
+        self._stdout_pipe: int | None = None
+        self._written = {"stdout": b"", "stderr": b""}
         self._is_ipython = False
+        self._writes_past = False
 
     @property
     def group(self) -> int | None:
@@ -122,20 +129,19 @@ class Kernel:
                 "launcher_environment": dict(os.environ),
                 "isolation": launch.isolation,
                 "limits": launch.process_limits,
+                "niceness": _NICENESS,
             }
         else:
             options["preexec_fn"] = processes.death_signal(signal.SIGKILL, os.getpid())
-        read, write = os.pipe()
-        os.set_blocking(read, False)
-        self._stderr_pipe = read
-        asyncio.get_running_loop().add_reader(read, self._read_stderr, read)
+        self._stderr_pipe, write = self._pipe("stderr")
+        self._stdout_pipe, write_out = self._pipe("stdout")
         try:
             await manager.start_kernel(
                 extra_arguments=arguments,
                 cwd=launch.working_dir,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=write,
+                stdout=write_out,
                 stderr=write,
                 **options,
             )
@@ -143,6 +149,7 @@ class Kernel:
             raise StartError(f"the kernel's program cannot be run: {error}") from error
         finally:
             os.close(write)
+            os.close(write_out)
         provisioner: Any = manager.provisioner
         self._pid = provisioner.pid
         self._forked = getattr(provisioner, "forked", None)
@@ -157,6 +164,7 @@ class Kernel:
     def _kernel_started(self, info: dict[str, Any], begun: float) -> KernelStarted:
         language = info.get("language_info") or {}
         self._is_ipython = info.get("implementation") == "ipython"
+        self._writes_past = info.get("implementation") == "IRkernel"
         return KernelStarted(
             language=str(language.get("name", "")),
             language_version=str(language.get("version", "")),
@@ -223,26 +231,71 @@ class Kernel:
             how = f"the kernel's process was ended by {name}"
             if -code == signal.SIGKILL:
                 how += ", as the system does when memory runs out"
+        elif code == inside.BROKEN_STATUS:
+            how = (
+                "the kernel had to end: the cell closed or replaced file descriptors that it needs"
+                " to be heard"
+            )
         else:
             how = f"the kernel's process ended with status {code}"
         return how + self.last_words()
 
-    def _read_stderr(self, pipe: int) -> None:
+    def _pipe(self, name: str) -> tuple[int, int]:
+        """A pipe for what the kernel's process writes to one of its descriptors."""
+        read, write = os.pipe()
+        os.set_blocking(read, False)
+        asyncio.get_running_loop().add_reader(read, self._read_written, read, name)
+        return read, write
+
+    def _read_written(self, pipe: int, name: str) -> bool:
+        """Read what there is; whether there may be more."""
         try:
             chunk = os.read(pipe, 65536)
         except BlockingIOError:
-            return
-        if chunk:
-            self._stderr = (self._stderr + chunk)[-_STDERR_TAIL_BYTES:]
-        else:
+            return False
+        if not chunk:
             asyncio.get_running_loop().remove_reader(pipe)
+            return False
+        self._stderr = (self._stderr + chunk)[-_STDERR_TAIL_BYTES:]
+        if self._writes_past and sum(map(len, self._written.values())) < _MAX_WRITTEN_BYTES:
+            self._written[name] += chunk
+        return True
+
+    def written(self) -> dict[str, str]:
+        """Text by stream that R has written past its messages since last asked.
+
+        That is what C code and child processes write. An IPython kernel publishes it; others write
+        their own log there.
+        """
+        for pipe, name in ((self._stdout_pipe, "stdout"), (self._stderr_pipe, "stderr")):
+            while pipe is not None and self._read_written(pipe, name):
+                pass
+        found = {name: data.decode("utf-8", "replace") for name, data in self._written.items()}
+        self._written = {"stdout": b"", "stderr": b""}
+        return {name: text for name, text in found.items() if text}
 
     def last_words(self) -> str:
         """The end of what the kernel wrote to stderr, for a message."""
-        if self._stderr_pipe is not None:
-            self._read_stderr(self._stderr_pipe)
+        for pipe, name in ((self._stdout_pipe, "stdout"), (self._stderr_pipe, "stderr")):
+            if pipe is not None:
+                self._read_written(pipe, name)
         text = last_words(self._stderr)
         return f": {text}" if text else ""
+
+    @property
+    def is_ipython(self) -> bool:
+        """Whether it tells with each reply what its end has to finish."""
+        return self._is_ipython
+
+    @property
+    def left_processes(self) -> list[str]:
+        """Names of processes that outlived it and had to be ended; known after `end`."""
+        return [] if self._forked is None else self._forked.left
+
+    async def shut_down(self, *, thread_seconds: float) -> None:
+        """Ask it to end by itself. An IPython kernel gives its threads so many seconds."""
+        with contextlib.suppress(Exception):
+            await self._ask_to_shut_down(self.manager, thread_seconds)
 
     async def end(self, *, politely: bool) -> None:
         """End the kernel, politely for its exit hooks and then by force; nothing of it is left."""
@@ -250,7 +303,7 @@ class Kernel:
         if manager is not None and self._pid is not None and not self.died.is_set():
             if politely:
                 with contextlib.suppress(Exception):
-                    await self._ask_to_shut_down(manager)
+                    await self._ask_to_shut_down(manager, _SHUTDOWN_SECONDS)
                     await self._wait_died(_SHUTDOWN_SECONDS)
             self.signal(signal.SIGKILL)
             await self._wait_died(_KILL_SECONDS)
@@ -268,13 +321,14 @@ class Kernel:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
 
-    async def _ask_to_shut_down(self, manager: AsyncKernelManager) -> None:
+    async def _ask_to_shut_down(self, manager: AsyncKernelManager, thread_seconds: float) -> None:
         client = self.client
         if client is not None and self._is_ipython:
             # On the control channel ipykernel's closing main thread and its control thread wait
             # for each other about once in ten times, for ten seconds; on the shell channel one
             # thread does it all.
-            client.shell_channel.send(client.session.msg("shutdown_request", {"restart": False}))
+            content = {"restart": False, inside.THREAD_SECONDS_MEMBER: thread_seconds}
+            client.shell_channel.send(client.session.msg("shutdown_request", content))
         else:
             await manager.request_shutdown()
 

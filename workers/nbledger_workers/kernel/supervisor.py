@@ -10,6 +10,7 @@ from typing import Final
 
 from nbledger_domain.words import counted
 from nbledger_workers.kernel.cells import Cells, Send
+from nbledger_workers.kernel.ending import cut_processes, end_in_order
 from nbledger_workers.kernel.environment import run_file
 from nbledger_workers.kernel.outputs import clean
 from nbledger_workers.kernel.protocol import (
@@ -25,6 +26,9 @@ from nbledger_workers.kernel.usage import UsageSampler
 
 # Outcomes after which the kernel is asked to end, so that its exit hooks run.
 _POLITE: Final = (Outcome.COMPLETED, Outcome.CELL_ERROR)
+# Outcomes after which they may run, where the kernel heeded its interrupt, for so many seconds.
+_STOPPED: Final = (Outcome.CANCELLED, Outcome.TIMED_OUT, Outcome.CELL_TIMED_OUT)
+_STOPPED_SECONDS: Final = 2.0
 
 
 class Supervisor:
@@ -106,17 +110,37 @@ class Supervisor:
             await self.close(politely=False)
             return RunFinished(outcome=outcome, detail=detail)
         used.sample()
+        warnings = await self._end_kernel(outcome, used)
         await used.measure_disk()
-        if outcome not in _POLITE:
-            await self.close(politely=False)
         return RunFinished(
             outcome=outcome,
             detail=detail,
             failed_cells=[] if cells is None else cells.failed,
+            warnings=warnings,
             peak_memory_bytes=used.peak_memory_bytes,
             cpu_seconds=used.cpu_seconds,
             disk_bytes=used.disk_bytes,
         )
+
+    async def _end_kernel(self, outcome: Outcome, used: UsageSampler) -> list[str]:
+        """End the kernel, unless that writes nothing and can wait; warnings of what was cut."""
+        cells, request = self._cells, self._request
+        seconds = 0.0
+        if cells is not None and request is not None and not self._died():
+            unfinished = cells.unfinished
+            if outcome in _POLITE:
+                if unfinished == [] and self._kernel.is_ipython and not used.others:
+                    return []
+                seconds = request.exit_seconds
+            elif outcome in _STOPPED and unfinished is not None:
+                seconds = min(_STOPPED_SECONDS, request.exit_seconds)
+        warnings: list[str] = []
+        if cells is not None and seconds > 0:
+            warnings = await end_in_order(
+                self._kernel, cells.unfinished or [], self._stop, seconds=seconds
+            )
+        await self.close(politely=False)
+        return warnings + cut_processes(self._kernel.left_processes)
 
     async def close(self, *, politely: bool) -> None:
         """End the kernel: politely for its exit hooks, then by force."""

@@ -1,0 +1,405 @@
+"""What the service adds to an IPython kernel; runs inside it, before the first cell.
+
+Its text is sent to the kernel by `preparation`. The kernel's Python need not know this package:
+standard library only, and nothing here may fail where IPython or ipykernel are of other versions.
+
+- What is written to descriptors 1 and 2, by `sys.__stdout__`, C libraries and child processes, is
+  published before the cell that wrote it ends.
+- Nothing that a cell does to its standard streams or descriptors leaves it without a reply; a
+  kernel whose own descriptors are gone ends itself, since nobody hears it any more.
+- Each reply tells what the kernel's orderly end would still have to do.
+- The orderly end does not wait for ever for threads, and writes out what is still buffered.
+"""
+
+# Kernels have no public way to any of this.
+# ruff: noqa: SLF001
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import fcntl
+import gc
+import inspect
+import io
+import os
+import select
+import signal
+import stat
+import struct
+import sys
+import termios
+import threading
+import traceback
+import weakref
+from typing import Any, NoReturn
+
+#: Status of a kernel that has lost descriptors it cannot do without.
+BROKEN_STATUS = 113
+#: Member of a reply's content.
+REPLY_MEMBER = "nbledger"
+#: Member of a request to shut down: seconds that threads have to end.
+THREAD_SECONDS_MEMBER = "threadSeconds"
+
+_NAMES = {0: "standard input", 1: "standard output", 2: "standard error"}
+_CHUNK = 65536
+_MOST_TOLD = 5
+_FIRST_OWN = 64
+
+
+class _Redirected:
+    """Text that comes by descriptor 1 or 2, taken into the stream of the same name.
+
+    It takes the place of the thread that ipykernel has for it, which nobody can wait for.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._read_end: int = stream._fid
+        self._copy: int = stream._original_stdstream_copy
+        self._lock = threading.Lock()
+        stream._should_watch = False
+        os.write(stream._original_stdstream_fd, b"\0")
+        stream.watch_fd_thread.join()
+        stream._should_watch = True
+        thread = threading.Thread(target=self._watch, name=f"{stream.name} by descriptor")
+        thread.daemon = True
+        stream.watch_fd_thread = thread
+        thread.start()
+
+    def _watch(self) -> None:
+        poll = select.poll()
+        poll.register(self._read_end, select.POLLIN)
+        with contextlib.suppress(Exception):
+            while poll.poll()[0][1] & select.POLLIN and self._stream._should_watch:
+                self.take()
+
+    def take(self) -> None:
+        """Take what has been written by now."""
+        with self._lock:
+            left = struct.unpack("i", fcntl.ioctl(self._read_end, termios.FIONREAD, b"\0" * 4))[0]
+            while left > 0:
+                data = os.read(self._read_end, min(left, _CHUNK))
+                left -= len(data)
+                self._stream.write(data.decode(errors="replace"))
+                self._show_outside(data)
+
+    def _show_outside(self, data: bytes) -> None:
+        """To whoever started the kernel, for its last words; not where that must wait."""
+        poll = select.poll()
+        poll.register(self._copy, select.POLLOUT)
+        data = data[-select.PIPE_BUF :]
+        if poll.poll(0):
+            os.write(self._copy, data)
+
+
+class _Guard:
+    """The descriptors that the kernel cannot do without, and the standard ones."""
+
+    def __init__(self) -> None:
+        self._essential: dict[int, str] = {}
+        self._kept: dict[int, int] = {}
+        self._files: set[int] = set()
+        for number in _NAMES:
+            with contextlib.suppress(OSError):
+                self._kept[number] = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _FIRST_OWN)
+
+    def begin(self) -> None:
+        """Note what there is; call it when the first cell comes, and nothing is in the making."""
+        if self._essential:
+            return
+        self._files = set(_files())
+        for number in _descriptors():
+            with contextlib.suppress(OSError):
+                target = os.readlink(f"/proc/self/fd/{number}")  # noqa: PTH115
+                # Of event loops and of ZeroMQ: none of them ends before the kernel does.
+                if target == "anon_inode:[eventpoll]":
+                    self._essential[number] = target
+
+    def new_files(self) -> list[str]:
+        """Paths of files that are open for writing and were not."""
+        return [path for number, path in _files().items() if number not in self._files]
+
+    def lost(self) -> bool:
+        """Whether something is gone that the kernel needs."""
+        for number, target in self._essential.items():
+            try:
+                if os.readlink(f"/proc/self/fd/{number}") != target:  # noqa: PTH115
+                    return True
+            except OSError:
+                return True
+        return False
+
+    def reopen(self) -> list[int]:
+        """Open those of the standard descriptors again that are closed; which they were."""
+        closed = []
+        for number, copy in self._kept.items():
+            try:
+                os.fstat(number)
+            except OSError:
+                closed.append(number)
+                with contextlib.suppress(OSError):
+                    os.dup2(copy, number)
+        return closed
+
+
+class _Prepared:
+    """One kernel, prepared."""
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+        self._kernel = shell.kernel
+        self._pid = os.getpid()
+        self._folder = os.path.join(os.getcwd(), "")  # noqa: PTH109, PTH118
+        self._own: dict[str, Any] = {"stdout": sys.stdout, "stderr": sys.stderr}
+        self._redirected: list[_Redirected] = []
+        for stream in self._own.values():
+            if getattr(stream, "_should_watch", False) and stream._fid is not None:
+                self._redirected.append(_Redirected(stream))
+        for stream in (sys.__stdout__, sys.__stderr__):
+            # A pipe would else get nothing before it is flushed.
+            with contextlib.suppress(Exception):
+                stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        self._guard = _Guard()
+        self._hooks = atexit._ncallbacks()
+        self._finalizers = _finalizers()
+        self._thread_hooks = _thread_hooks()
+        self._libc: Any = None
+        with contextlib.suppress(Exception):
+            self._libc = ctypes.CDLL(None)
+            self._c_streams = [
+                ctypes.c_void_p.in_dll(self._libc, name) for name in ("stdout", "stderr")
+            ]
+
+    def install(self) -> None:
+        """Take part in what the kernel does."""
+        kernel = self._kernel
+        execute, shut_down = kernel.do_execute, kernel.do_shutdown
+
+        async def do_execute(*arguments: Any, **options: Any) -> Any:
+            self._guard.begin()
+            try:
+                content = execute(*arguments, **options)
+                if inspect.isawaitable(content):
+                    content = await content
+            except Exception as error:  # noqa: BLE001 - without a reply the run would hang
+                content = self._failed({}, error)
+            return self._settled(content or {})
+
+        async def do_shutdown(*arguments: Any, **options: Any) -> Any:
+            self._bound_threads()
+            content = shut_down(*arguments, **options)
+            return await content if inspect.isawaitable(content) else content
+
+        async def leave_children() -> None:
+            """Whoever started the kernel ends them, after its exit hooks."""
+
+        kernel.do_execute = do_execute
+        kernel.do_shutdown = do_shutdown
+        kernel._progressively_terminate_all_children = leave_children
+        # Run after those that notebooks register.
+        atexit.register(self._let_go)
+        self._hooks = atexit._ncallbacks()
+
+    # The end of a cell
+
+    def _settled(self, content: dict[str, Any]) -> dict[str, Any]:
+        """What is replied, when all that the cell has written is published."""
+        if os.getpid() != self._pid:
+            _leave_fork(content)
+        if self._guard.lost():
+            self._give_up()
+        try:
+            error = self._check_streams()
+            if error is not None:
+                content = self._failed(content, error)
+            with _no_interrupt():
+                self._publish()
+                content[REPLY_MEMBER] = {"unfinished": self._unfinished()}
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
+            content = self._failed(content, error)
+        return content
+
+    def _check_streams(self) -> BaseException | None:
+        """Put right what would keep the kernel from replying; the error that it is to the cell."""
+        found: BaseException | None = None
+        closed = self._guard.reopen()
+        if closed:
+            what = " and ".join(f"{_NAMES[each]} (descriptor {each})" for each in closed)
+            found = OSError(f"the cell closed the kernel's {what}, which is open again now")
+        for name, own in self._own.items():
+            stream = getattr(sys, name, None)
+            if stream is own or stream is None:
+                continue
+            try:
+                stream.flush()
+            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
+                found = found or error
+                setattr(sys, name, own)
+        return found
+
+    def _publish(self) -> None:
+        for stream in (sys.__stdout__, sys.__stderr__):
+            with contextlib.suppress(Exception):
+                stream.flush()  # type: ignore[union-attr]
+        if self._libc is not None:
+            for c_stream in self._c_streams:
+                self._libc.fflush(c_stream)
+        for redirected in self._redirected:
+            with contextlib.suppress(Exception):
+                redirected.take()
+        for name, own in self._own.items():
+            # The others are flushed by ipykernel, next.
+            if getattr(sys, name, None) is not own:
+                own.flush()
+
+    def _failed(self, content: dict[str, Any], error: BaseException) -> dict[str, Any]:
+        """The content of a reply that tells of this error, unless it tells of another one."""
+        if content.get("status") == "error":
+            return content
+        told = {
+            "ename": type(error).__name__,
+            "evalue": str(error),
+            "traceback": traceback.format_exception_only(type(error), error),
+        }
+        with contextlib.suppress(Exception):
+            self._kernel.send_response(self._kernel.iopub_socket, "error", told)
+        count = content.get("execution_count", getattr(self._kernel, "execution_count", 0))
+        return {
+            **content,
+            "status": "error",
+            **told,
+            "execution_count": count,
+            "user_expressions": {},
+            "payload": content.get("payload", []),
+        }
+
+    def _give_up(self) -> NoReturn:
+        """End: what the kernel would send reaches nobody."""
+        _write_out()
+        os._exit(BROKEN_STATUS)
+
+    # The end of the kernel
+
+    def _unfinished(self) -> list[str]:
+        """What an orderly end has to do, in words; nothing where a kill loses nothing."""
+        found = [
+            f"the thread {thread.name!r}"
+            for thread in threading.enumerate()
+            if not thread.daemon and thread is not threading.main_thread()
+        ]
+        if (
+            atexit._ncallbacks() > self._hooks
+            or _finalizers() > self._finalizers
+            or _thread_hooks() > self._thread_hooks
+        ):
+            found.append("exit hooks")
+        found += [
+            f"the open file {path.removeprefix(self._folder)!r}" for path in self._guard.new_files()
+        ]
+        if any(_has_finalizer(value) for value in list(self._shell.user_ns.values())):
+            found.append("objects with finalizers")
+        return found[:_MOST_TOLD]
+
+    def _bound_threads(self) -> None:
+        """Threads that go on for ever must not keep exit hooks from running."""
+        try:
+            content = self._kernel.get_parent("shell")["content"]
+            seconds = float(content.get(THREAD_SECONDS_MEMBER) or 0)
+            if seconds > 0:
+                signal.signal(signal.SIGALRM, _stop_waiting)
+                signal.setitimer(signal.ITIMER_REAL, seconds)
+                atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
+        except Exception:  # noqa: BLE001 - then they are waited for until the kernel is killed
+            return
+
+    def _let_go(self) -> None:
+        """As an interpreter's end does: finalize what the notebook made, write out buffers."""
+        if os.getpid() != self._pid:
+            return
+        # Before what is garbage goes, whose files close in any order.
+        _write_out()
+        with contextlib.suppress(Exception):
+            for name in ("last_value", "last_traceback", "last_exc"):
+                if hasattr(sys, name):
+                    delattr(sys, name)
+            self._shell.user_ns.clear()
+            gc.collect()
+        _write_out()
+        if self._libc is not None:
+            self._libc.fflush(None)
+
+
+def _stop_waiting(*_: object) -> NoReturn:
+    raise TimeoutError("threads of the notebook have not ended in time")
+
+
+def _leave_fork(content: dict[str, Any]) -> NoReturn:
+    """End a child that a cell forked and that came to the cell's end, as it would a script's.
+
+    It has the parent's event loop and sockets in its hands, and would take the parent's messages.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(0 if content.get("status") == "ok" else 1)
+
+
+@contextlib.contextmanager
+def _no_interrupt() -> Any:
+    """An interrupt that comes when the cell is over must not cost its reply."""
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # another thread than the main one, which gets no signal
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _descriptors() -> set[int]:
+    try:
+        return {int(name) for name in os.listdir("/proc/self/fd")}  # noqa: PTH208
+    except OSError:
+        return set()
+
+
+def _files() -> dict[int, str]:
+    """Descriptors of files that are open for writing, with their paths."""
+    found = {}
+    for number in _descriptors():
+        # The descriptor of the list itself is closed by now.
+        with contextlib.suppress(OSError):
+            mode = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
+            if mode != os.O_RDONLY and stat.S_ISREG(os.fstat(number).st_mode):
+                found[number] = os.readlink(f"/proc/self/fd/{number}")  # noqa: PTH115
+    return found
+
+
+def _finalizers() -> int:
+    registry = getattr(weakref.finalize, "_registry", {})
+    return sum(1 for info in list(registry.values()) if info.atexit)
+
+
+def _thread_hooks() -> int:
+    return len(getattr(threading, "_threading_atexits", ()))
+
+
+def _has_finalizer(value: object) -> bool:
+    return hasattr(type(value), "__del__") and type(value).__module__ != "_io"
+
+
+def _write_out() -> None:
+    """Have all files of Python written out, text before bytes."""
+    kinds = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
+    found = [each for each in gc.get_objects() if issubclass(type(each), kinds)]
+    for file in sorted(found, key=lambda each: not issubclass(type(each), io.TextIOWrapper)):
+        with contextlib.suppress(Exception):
+            file.flush()
+
+
+if __name__ == "nbledger_inside":
+    _Prepared(globals()["shell"]).install()
