@@ -15,8 +15,14 @@ from nbledger_infrastructure import clock
 from nbledger_workers.child_processes import end
 from nbledger_workers.kernel.driver import Report
 from nbledger_workers.kernel.pair import python_environment
-from nbledger_workers.kernel.protocol import CellFinished, KernelStarted, OutputsUpdated
+from nbledger_workers.kernel.protocol import (
+    CellFinished,
+    KernelStarted,
+    OutputsUpdated,
+    WidgetsLeft,
+)
 from nbledger_workers.planning import Plan
+from nbledger_workers.report_widgets import ShownOutputs
 
 MEDIA_TYPES: Final = {"html": "text/html", "pdf": "application/pdf"}
 
@@ -52,12 +58,15 @@ class Page:
         self._bytes = 0
         self._outputs: dict[int, list[bytes]] = {}
         self._counts: dict[int, int | None] = {}
+        self._widgets: bytes | None = None
 
     def put(self, message: Report) -> None:
         """Take what a report is made of: the kernel's version, and outputs of cells."""
         if isinstance(message, KernelStarted):
             self._kernel += f" ({message.language} {message.language_version})"
             return
+        if isinstance(message, WidgetsLeft):
+            self._widgets = message.state
         if not isinstance(message, CellFinished | OutputsUpdated):
             return
         self._bytes -= sum(map(len, self._outputs.get(message.index, [])))
@@ -71,11 +80,12 @@ class Page:
     def document(self) -> bytes:
         """The notebook with its outputs, as nbformat 4 JSON."""
         notebook: dict[str, Any] = msgspec.json.decode(self._plan.notebook)
+        shown = ShownOutputs(self._widgets)
         for index, cell in enumerate(notebook["cells"]):
             if cell["cell_type"] == "code":
-                cell["outputs"] = [
-                    msgspec.json.decode(output) for output in self._outputs.get(index, [])
-                ]
+                cell["outputs"] = shown.after(
+                    [msgspec.json.decode(output) for output in self._outputs.get(index, [])]
+                )
                 cell["execution_count"] = self._counts.get(index)
         notebook["metadata"] = {"title": self.title, "report": self._provenance()}
         return msgspec.json.encode(notebook)
