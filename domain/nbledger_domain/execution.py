@@ -296,6 +296,13 @@ class Execution(BaseAggregate[UUID]):
         output_bytes: int
         kept_bytes: int
 
+    class WidgetsStored(Event, frozen=True, kw_only=True):
+        """What the notebook's widgets show, as notebooks have it in their metadata."""
+
+        TYPE: ClassVar[str] = "execution.widgets-stored.v1"
+        epoch: int
+        content: Representation
+
     class ArtifactStored(Event, frozen=True, kw_only=True):
         """The run produced what is kept as a file: a report, a dataset, a model, or another."""
 
@@ -607,6 +614,11 @@ class Execution(BaseAggregate[UUID]):
             kept_bytes=kept_bytes,
         )
 
+    def store_widgets(self, epoch: int, content: Representation, *, at: datetime) -> None:
+        """Record what the widgets of all cells show."""
+        self._must_hold(epoch)
+        self.trigger_event(self.WidgetsStored, timestamp=at, epoch=epoch, content=content)
+
     def store_artifact(
         self,
         epoch: int,
@@ -839,6 +851,10 @@ class Execution(BaseAggregate[UUID]):
 
     @event(OutputTruncated)
     def _apply_output_truncated(self) -> None:
+        pass
+
+    @event(WidgetsStored)
+    def _apply_widgets_stored(self) -> None:
         pass
 
     @event(ArtifactStored)

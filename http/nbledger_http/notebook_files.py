@@ -11,7 +11,12 @@ from nbledger_domain.cells import Cell
 from nbledger_domain.execution import Execution
 from nbledger_domain.notebook import Notebook
 from nbledger_http.access import Access
-from nbledger_http.notebook_outputs import executed_outputs, missing, uploaded_outputs
+from nbledger_http.notebook_outputs import (
+    executed_outputs,
+    missing,
+    uploaded_outputs,
+    widgets,
+)
 from nbledger_http.requests import DEFAULT_KERNEL_TYPE, LANGUAGES
 from nbledger_http.services import Services
 from nbledger_infrastructure import repository
@@ -50,6 +55,12 @@ async def _notebook_file(
             cells = _with_parameters(cells, loaded.aggregate)
     # Large notebooks take a while; other requests need not wait for them.
     metadata = _metadata(notebook, services.settings.worker.kernels)
+    if results is not None:
+        # What was uploaded shows widgets of another run.
+        metadata = {name: value for name, value in metadata.items() if name != "widgets"}
+        shown = await widgets(services.artifacts, scope, results.widgets)
+        if shown is not None:
+            metadata["widgets"] = shown
     return await asyncio.to_thread(render_ipynb, cells, metadata, outputs)
 
 

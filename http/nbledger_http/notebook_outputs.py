@@ -76,6 +76,19 @@ def missing(cell: CellOutputs) -> NotKept | None:
     return NotKept(sum(gap.outputs for gap in told), sum(gap.bytes for gap in told))
 
 
+async def widgets(
+    artifacts: ArtifactStore, scope: Scope, content: Representation | None
+) -> dict[str, Any] | None:
+    """The member ``widgets`` of an executed notebook's metadata; ``None`` where it has none."""
+    if content is None:
+        return None
+    try:
+        state = _content(content, await artifacts.get(scope, content.digest))
+    except ArtifactMissingError:
+        return None
+    return {content.content_type: state} if isinstance(state, dict) else None
+
+
 async def _output(
     artifacts: ArtifactStore, scope: Scope, output: Output, execution_count: int | None
 ) -> dict[str, Any]:

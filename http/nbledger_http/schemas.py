@@ -306,8 +306,9 @@ class CellResult(msgspec.Struct, rename="camel", kw_only=True):
     """A code cell, and how much it has put out.
 
     `outputCount` and `outputBytes` are of all that it put out, `keptBytes` of what is kept; where
-    these are less because a limit was reached, `truncated` is true. `digest` is over all that the
-    finished cell put out, kept or not.
+    these are less because a limit was reached, `truncated` is true; likewise where output may have
+    been lost on its way from the kernel. `digest` is over all that came of the finished cell, kept
+    or not.
     """
 
     cell_id: str

@@ -57,6 +57,7 @@ _TELLING = {
     Execution.OutputsUpdated.TYPE,
     Execution.AttemptLost.TYPE,
     Execution.OutputTruncated.TYPE,
+    Execution.WidgetsStored.TYPE,
     Execution.ArtifactStored.TYPE,
     Execution.MetricsLogged.TYPE,
     *_STATUSES,
@@ -101,6 +102,7 @@ class Results(msgspec.Struct, rename="camel"):
     """Everything that was kept: code cells in the order of the notebook, files, and figures.
 
     ``metrics`` are those of the run; ``cell_metrics`` has for each cell what it told itself.
+    ``widgets`` is what widgets show, as notebooks have it in their metadata.
     """
 
     cells: list[CellOutputs]
@@ -108,6 +110,7 @@ class Results(msgspec.Struct, rename="camel"):
     metrics: dict[str, float] = {}
     cell_metrics: dict[str, dict[str, float]] = {}
     notebook_version: str = ""
+    widgets: Representation | None = None
 
 
 class ResultsState(msgspec.Struct):
@@ -142,6 +145,7 @@ class ResultsView(msgspec.Struct, frozen=True):
     artifacts: list[Artifact]
     metrics: dict[str, float]
     cell_metrics: dict[str, dict[str, float]]
+    widgets: Representation | None = None
 
 
 def fold(state: ResultsState | None, recorded: RecordedEvent) -> ResultsState | None:
@@ -200,6 +204,8 @@ def _tell(state: ResultsState, event: object) -> None:
                 [CellOutputs(cell.cell_id) for cell in state.results.cells],
                 notebook_version=state.results.notebook_version,
             )
+    elif isinstance(event, Execution.WidgetsStored):
+        state.results.widgets = event.content
     elif isinstance(event, Execution.ArtifactStored):
         _keep(state.results.artifacts, event)
     elif isinstance(event, Execution.MetricsLogged):
@@ -451,6 +457,7 @@ async def get(
         artifacts=state.results.artifacts,
         metrics=state.results.metrics,
         cell_metrics=state.results.cell_metrics,
+        widgets=state.results.widgets,
     )
     if recent is not None and not news and state.status != ExecutionStatus.RUNNING:
         recent.put(view)

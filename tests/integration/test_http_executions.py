@@ -13,7 +13,7 @@ import httpx
 import nbformat
 import pytest
 from support.api import Api, new_notebook, unknown_id
-from support.runs import run
+from support.runs import WIDGET_STATE, run
 from support.shared_api import ServerThread, api, api_server
 
 from nbledger_domain.execution import Execution, Resources, TerminationCode
@@ -50,13 +50,20 @@ async def started(client: httpx.AsyncClient, *sources: str) -> tuple[str, str]:
     return path, f"{path}/execution/{answer.json()['executionId']}"
 
 
-async def finish(api: Api, artifacts: ArtifactStore, execution: str, *, end: bool = True) -> None:
+async def finish(
+    api: Api,
+    artifacts: ArtifactStore,
+    execution: str,
+    *,
+    end: bool = True,
+    widgets: bytes | None = None,
+) -> None:
     notebook_id, execution_id = (
         UUID(execution.split("/")[2]),
         UUID(execution[-36:]),
     )
     scope = Scope(api.tenant_id, api.project_id, notebook_id)
-    await run(api.store, artifacts, scope, execution_id, OUTPUTS, end=end)
+    await run(api.store, artifacts, scope, execution_id, OUTPUTS, end=end, widgets=widgets)
 
 
 async def test_execute_with_an_empty_body_and_with_that_of_the_contract(api: Api) -> None:
@@ -225,7 +232,9 @@ async def test_links_work_without_a_token_until_altered(api: Api, artifacts: Art
 async def test_the_archive_and_the_executed_notebook(api: Api, artifacts: ArtifactStore) -> None:
     client = await api.client()
     notebook, execution = await started(client, "a", "b", "c")
-    await finish(api, artifacts, execution)
+    model = {"model_name": "M", "model_module": "m", "model_module_version": "1", "state": {}}
+    shown = {"state": {"id": model}, "version_major": 2, "version_minor": 0}
+    await finish(api, artifacts, execution, widgets=json.dumps(shown).encode())
     # The run was of the cells as they were.
     await client.put(notebook, json={"cells": []})
     answer = await client.get(f"{execution}/results?format=download")
@@ -240,6 +249,7 @@ async def test_the_archive_and_the_executed_notebook(api: Api, artifacts: Artifa
     nbformat.validate(executed)
     assert [cell["source"] for cell in executed["cells"]] == [["a"], ["b"], ["c"]]
     assert executed["cells"][1]["outputs"][0]["data"]["image/png"] == "iVBORw0KGgo="
+    assert executed["metadata"]["widgets"] == {WIDGET_STATE: shown}
     same = await client.get(f"{notebook}/download?executionId={execution.split('/')[-1]}")
     assert same.json() == executed
     wrong = await client.get(f"{notebook}/download?executionId=nonsense")

@@ -69,6 +69,8 @@ async def test_cells_run_in_order_and_report_everything(
 
     assert run.text(1) == "out\nput\n"
     assert run.text(1, "stderr") == "err\n"
+    # In the order written, however fast.
+    assert [output.get("text") for output in run.outputs(1)] == ["out\n", "err\n", "put\n", None]
     assert run.outputs(1)[-1] == {
         "output_type": "execute_result",
         "data": {"text/plain": "42"},
@@ -76,7 +78,7 @@ async def test_cells_run_in_order_and_report_everything(
         "execution_count": 2,
     }
     second = run.cell(1)
-    assert (second.execution_count, second.truncated, second.output_count) == (2, False, 3)
+    assert (second.execution_count, second.truncated, second.output_count) == (2, False, 4)
     assert second.started is not None
     assert second.ended is not None
     assert second.duration is not None

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from uuid import UUID
 
+import msgspec
 from support.executions import Stage
 
 from nbledger_domain.execution import (
@@ -30,17 +31,90 @@ async def results(scene: Stage, execution_id: UUID) -> ResultsView:
     return view
 
 
-async def content(scene: Stage, execution_id: UUID, output: Output) -> bytes:
-    """The richest form of an output, as it is stored."""
+async def content(scene: Stage, execution_id: UUID, output: Output, *, form: int = 0) -> bytes:
+    """A form of an output as it is stored: the richest."""
     (first, *_) = await scene.history(execution_id)
     artifacts = ArtifactStore(open_store(scene.settings.artifacts.url))
     scope = Scope(first.tenant_id, first.project_id, first.subject_id)
-    form = output.representations[0]
-    whole = await artifacts.get(scope, form.digest)
-    assert (hashlib.sha256(whole).hexdigest(), len(whole)) == (form.digest, form.size)
-    pieces = [piece async for piece in await artifacts.stream(scope, form.digest)]
+    chosen = output.representations[form]
+    whole = await artifacts.get(scope, chosen.digest)
+    assert (hashlib.sha256(whole).hexdigest(), len(whole)) == (chosen.digest, chosen.size)
+    pieces = [piece async for piece in await artifacts.stream(scope, chosen.digest)]
     assert b"".join(pieces) == whole
     return whole
+
+
+# One after the other, as fast as they can; and as slow as they may.
+_ORDERED = """
+import sys, time
+out, err = sys.stdout, sys.stderr
+for text, stream in (('a', out), ('b', err), ('c', out)): print(text, file=stream)
+print('d'); time.sleep(0.3); print('e', file=err); time.sleep(0.3); print('f')
+"""
+_JOINED = "for n in range(1_000): print(n, file=(out, err)[n % 2])"
+_BROKEN = """
+class R:
+    def __repr__(self): raise ValueError('repr broken')
+R()
+"""
+_HALF_BROKEN = """
+class H:
+    def _repr_html_(self): raise KeyError('html')
+H()
+"""
+_WIDGET = """
+from comm import create_comm
+state = {'_model_module': 'm', '_model_module_version': '1', '_model_name': 'SliderModel'}
+state['value'] = 1
+comm = create_comm(target_name='jupyter.widget', comm_id='w', data={'state': state})
+comm.send({'method': 'update', 'state': {'value': 5}})
+comm.send({'state': {'picture': None}, 'buffer_paths': [['picture']]}, buffers=[b'abc'])
+"""
+
+
+async def test_order_errors_and_widgets_are_as_a_front_end_shows_them(scene: Stage) -> None:
+    execution_id = await scene.request(
+        _ORDERED, _JOINED, _BROKEN, _HALF_BROKEN, _WIDGET, continue_on_error=True
+    )
+    async with scene.worker():
+        await scene.command(execution_id)
+        await scene.until(execution_id, seconds=60.0)
+    view = await results(scene, execution_id)
+    ordered, joined, *failed, widgets = view.cells
+    for cell in view.cells:
+        assert_complete(cell)
+    texts = [(each.stream, await content(scene, execution_id, each)) for each in ordered.outputs]
+    out, err = "stdout", "stderr"
+    assert texts == [(out, b"a\n"), (err, b"b\n"), (out, b"c\nd\n"), (err, b"e\n"), (out, b"f\n")]
+    assert joined.output_count == len(joined.outputs) == 202
+    (warning,) = await scene.events(execution_id, Execution.Warned)
+    assert "took turns more than 200 times" in warning.warning
+    assert joined.cell_id in warning.warning
+    errors = [(cell.error.error_type, cell.error.error_message) for cell in failed if cell.error]
+    assert errors == [("ValueError", "repr broken"), ("KeyError", "'html'")]
+    for cell, (name, message) in zip(failed, errors, strict=True):
+        (shown,) = [output for output in cell.outputs if output.output_type == "error"]
+        told = msgspec.json.decode(await content(scene, execution_id, shown, form=1))
+        assert (told["ename"], told["evalue"]) == (name, message)
+    assert widgets.outputs == []
+    assert view.widgets is not None
+    assert view.widgets.content_type == "application/vnd.jupyter.widget-state+json"
+    kept = Output(output_type="display_data", representations=[view.widgets])
+    assert msgspec.json.decode(await content(scene, execution_id, kept))["state"] == {
+        "w": {
+            "model_name": "SliderModel",
+            "model_module": "m",
+            "model_module_version": "1",
+            "state": {
+                "_model_module": "m",
+                "_model_module_version": "1",
+                "_model_name": "SliderModel",
+                "value": 5,
+                "picture": None,
+            },
+            "buffers": [{"data": "YWJj", "encoding": "base64", "path": ["picture"]}],
+        }
+    }
 
 
 _ENDLESS = """

@@ -19,6 +19,9 @@ from nbledger_infrastructure.event_store import EventStore, Metadata
 BY = Metadata(actor="worker")
 
 
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+
+
 async def run(
     store: EventStore,
     artifacts: ArtifactStore,
@@ -27,6 +30,7 @@ async def run(
     forms: dict[str, list[tuple[str, list[tuple[str, bytes]]]]],
     *,
     end: bool = True,
+    widgets: bytes | None = None,
 ) -> None:
     """Claim, run every code cell with its outputs (type and forms, richest first), complete."""
     loaded = await repository.load(store, Execution, execution_id)
@@ -35,6 +39,10 @@ async def run(
     at = datetime.now(UTC)
     epoch = execution.claim("w1", at=at)
     execution.start(epoch, language="python", language_version="3.11.7", at=at)
+    if widgets is not None:
+        digest = await artifacts.put(scope, widgets)
+        content = Representation(WIDGET_STATE, digest, len(widgets))
+        execution.store_widgets(epoch, content, at=at)
     for cell in execution.cells:
         if cell.cell_type != "code":
             continue

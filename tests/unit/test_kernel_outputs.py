@@ -15,6 +15,7 @@ from nbledger_domain.execution import Output, Representation
 from nbledger_domain.output_digest import outputs_digest
 from nbledger_workers.kernel.forms import forms, plain
 from nbledger_workers.kernel.outputs import (
+    MAX_CHANGES,
     MAX_OUTPUTS,
     PART_BYTES,
     Budget,
@@ -131,18 +132,52 @@ def test_a_bar_that_is_redrawn_a_hundred_thousand_times_costs_little() -> None:
     assert time.process_time() - begun < 10
 
 
-def test_streams_of_a_name_are_one_output_until_another_kind_comes() -> None:
+def test_streams_are_kept_in_the_order_written() -> None:
     collector = OutputCollector(1000)
-    for message in (stream("a"), stream("!", "stderr"), stream("b"), display("d"), stream("c")):
+    texts = (stream("a"), stream("\rb"), stream("!", "stderr"), stream("b"))
+    for message in (*texts, display("d"), stream("c")):
         collector.add(message)
     kinds = [(out["output_type"], out.get("name"), out.get("text")) for out in decoded(collector)]
     assert kinds == [
-        ("stream", "stdout", "ab"),
+        ("stream", "stdout", "b"),
         ("stream", "stderr", "!"),
+        ("stream", "stdout", "b"),
         ("display_data", None, None),
         ("stream", "stdout", "c"),
     ]
-    assert collector.output_count == 4
+    assert collector.output_count == 5
+    assert not collector.joined
+
+
+def test_streams_that_change_too_often_are_joined_and_that_is_told() -> None:
+    collector = OutputCollector(100_000)
+    names = ("stdout", "stderr")
+    for number in range(MAX_CHANGES + 1):
+        collector.add(stream(f"{number}\n", names[number % 2]))
+    joined = [collector.joined]
+    for number in range(MAX_CHANGES + 1, 1_000):
+        collector.add(stream(f"{number}\n", names[number % 2]))
+    collector.add(display("d"))
+    for number in range(4):
+        collector.add(stream(f"{number}\n", names[number % 2]))
+    collector.close()
+    assert [*joined, collector.joined] == [False, True]
+    texts = [output.get("text") for output in decoded(collector)]
+    assert texts[:MAX_CHANGES] == [f"{number}\n" for number in range(MAX_CHANGES)]
+    rest = range(MAX_CHANGES, 1_000)
+    assert texts[MAX_CHANGES:] == [
+        "".join(f"{number}\n" for number in rest if number % 2 == 0),
+        "".join(f"{number}\n" for number in rest if number % 2),
+        None,
+        "0\n2\n",
+        "1\n3\n",
+    ]
+    assert collector.digest() == outputs_digest(kept(collector))
+    # Clearing does not begin the count anew: the kernel's goes on, too.
+    collector.clear(wait=False)
+    for number in range(4):
+        collector.add(stream(f"{number}\n", names[number % 2]))
+    assert len(collector.outputs()) == 2
 
 
 _MESSAGES = st.lists(

@@ -76,6 +76,12 @@ class OutputKeeper:
                 self._remember(digest)
         return outputs
 
+    async def put(self, content: bytes, media_type: str) -> Representation:
+        """Store what belongs to no cell."""
+        digest = await asyncio.to_thread(_sha256, content)
+        await self._put(digest, content)
+        return Representation(media_type, digest, len(content))
+
     def forget(self, place: int, raw: Sequence[bytes]) -> None:
         """Forget texts of a finished cell, whose last outputs these are.
 

@@ -21,9 +21,11 @@ from nbledger_workers.kernel.protocol import (
     KernelStarted,
     OutputPart,
     OutputsUpdated,
+    WidgetsLeft,
 )
 from nbledger_workers.planning import Plan
 from nbledger_workers.report_outputs import ReportOutputs
+from nbledger_workers.report_widgets import ShownOutputs
 
 MEDIA_TYPES: Final = {"html": "text/html", "pdf": "application/pdf"}
 
@@ -50,13 +52,16 @@ class Page:
         self._started = clock.now()
         self._outputs = ReportOutputs()
         self._counts: dict[int, int | None] = {}
+        self._widgets: bytes | None = None
 
     def put(self, message: Report) -> None:
         """Take what a report is made of: the kernel's version, and outputs of cells."""
         if isinstance(message, KernelStarted):
             self._kernel += f" ({message.language} {message.language_version})"
             return
-        if isinstance(message, OutputPart):
+        if isinstance(message, WidgetsLeft):
+            self._widgets = message.state
+        elif isinstance(message, OutputPart):
             self._outputs.put_part(message)
         elif isinstance(message, CellFinished | OutputsUpdated):
             self._outputs.put(message)
@@ -66,6 +71,7 @@ class Page:
     def document(self) -> bytes:
         """The notebook with its outputs, as nbformat 4 JSON."""
         notebook: dict[str, Any] = msgspec.json.decode(self._plan.notebook)
+        shown = ShownOutputs(self._widgets)
         for index, cell in enumerate(notebook["cells"]):
             planned = self._plan.cells.get(index)
             if planned is not None:
@@ -73,7 +79,7 @@ class Page:
             if planned is not None and planned.attachments is not None:
                 cell["attachments"] = planned.attachments
             if cell["cell_type"] == "code":
-                cell["outputs"] = self._outputs.outputs(index)
+                cell["outputs"] = shown.after(self._outputs.outputs(index))
                 cell["execution_count"] = self._counts.get(index)
         notebook["metadata"] = {"title": self.title, "report": self._provenance()}
         return msgspec.json.encode(notebook)

@@ -38,6 +38,7 @@ from nbledger_workers.kernel.protocol import (
     OutputsUpdated,
     RunFinished,
     RunNotebook,
+    WidgetsLeft,
 )
 from nbledger_workers.leases import LeaseKeeper
 from nbledger_workers.planning import Plan, PlanError, plan
@@ -354,7 +355,14 @@ class Run:
     ) -> None:
         stream = self._claim.stream
         scope = Scope(stream.tenant_id, stream.project_id, stream.subject_id)
-        translator = Translator(planned, self._claim.epoch, self._services.artifacts, scope)
+        assert self._collector is not None  # noqa: S101 - there since the run began
+        translator = Translator(
+            planned,
+            self._claim.epoch,
+            self._services.artifacts,
+            scope,
+            warn=self._collector.warning,
+        )
         page: report.Page | None = None
         if execution.options.output_options.generate_report:
             page = report.Page(planned, execution, notebook)
@@ -676,6 +684,8 @@ class _Reports:
 def _size(message: Report) -> int:
     if isinstance(message, CellFinished | OutputsSoFar | OutputsUpdated):
         return sum(map(len, message.outputs))
+    if isinstance(message, WidgetsLeft):
+        return len(message.state or b"")
     return len(message.data) if isinstance(message, OutputPart) else 0
 
 

@@ -28,8 +28,10 @@ from nbledger_workers.kernel.protocol import (
     OutputsSoFar,
     OutputsUpdated,
     RunFinished,
+    WidgetsLeft,
 )
 from nbledger_workers.kernel.protocol import CellStatus as Reported
+from nbledger_workers.kernel.widgets import MEDIA_TYPE
 from nbledger_workers.outputs import OutputKeeper
 from nbledger_workers.planning import Plan
 
@@ -43,11 +45,21 @@ _DETAIL_CHARACTERS: Final = 4000
 class Translator:
     """Turns the reports of one run into steps, storing outputs before a step names them.
 
-    ``parameters_failed`` says why the cell of parameters has failed, once it has.
+    ``parameters_failed`` says why the cell of parameters has failed, once it has. ``warn`` makes
+    the steps that warn of something.
     """
 
-    def __init__(self, plan: Plan, epoch: int, artifacts: ArtifactStore, scope: Scope) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        epoch: int,
+        artifacts: ArtifactStore,
+        scope: Scope,
+        *,
+        warn: Callable[[str], list[Step]],
+    ) -> None:
         self.parameters_failed: str | None = None
+        self._warn = warn
         self._plan = plan
         self._epoch = epoch
         self._keeper = OutputKeeper(artifacts, scope)
@@ -77,6 +89,8 @@ class Translator:
                 return await self._so_far(report)
             case OutputsUpdated():
                 return await self._updated(report)
+            case WidgetsLeft():
+                return await self._widgets(report)
 
     def skipped(self) -> list[Step]:
         """The cells that were passed over since the last cell that ran."""
@@ -118,6 +132,8 @@ class Translator:
         self._keeper.forget(report.index, report.outputs)
         self._saved = []
         steps += self._truncate(cell.cell_id, report, kept)
+        for warning in report.warnings:
+            steps += self._warn(f"Cell {cell.cell_id!r}: {warning}.")
         steps.append(self._finish_cell(cell.cell_id, report, kept))
         return steps
 
@@ -160,6 +176,15 @@ class Translator:
             )
 
         return [*self._truncate(cell.cell_id, report, kept), step]
+
+    async def _widgets(self, report: WidgetsLeft) -> list[Step]:
+        if report.state is None:
+            return self._warn(
+                "The state of widgets is not kept: it is more than a run may put out."
+            )
+        content = await self._keeper.put(report.state, MEDIA_TYPE)
+        epoch, at = self._epoch, clock.now()
+        return [lambda execution: execution.store_widgets(epoch, content, at=at)]
 
     async def _keep(self, place: int, cell_id: str, raw: Sequence[bytes]) -> list[Output]:
         return await self._keeper.keep(place, raw, title=self._plan.titles.get(cell_id))

@@ -17,6 +17,7 @@ from nbledger_workers.kernel import inside
 from nbledger_workers.kernel.client import CellClient
 from nbledger_workers.kernel.limits import ERROR_NAMES, LIMIT_OUTCOMES
 from nbledger_workers.kernel.outputs import (
+    MAX_CHANGES,
     Budget,
     ErrorText,
     OutputCollector,
@@ -33,10 +34,12 @@ from nbledger_workers.kernel.protocol import (
     OutputsUpdated,
     RunNotebook,
     UpMessage,
+    WidgetsLeft,
 )
 from nbledger_workers.kernel.startup import Kernel
 from nbledger_workers.kernel.stop import Stop
 from nbledger_workers.kernel.usage import UsageSampler
+from nbledger_workers.kernel.widgets import WidgetStates
 
 _BEGIN_SECONDS: Final = 1.0
 _REPLY_SECONDS: Final = 0.5
@@ -54,6 +57,11 @@ _CLEAN_EXITS: Final = frozenset({"", "0", "None"})
 
 _NO_INPUT: Final = ErrorText(
     "StdinNotImplementedError", "the cell asked for input, and there is nobody to give it", []
+)
+
+_JOINED: Final = (
+    f"stdout and stderr took turns more than {MAX_CHANGES} times: text after that is joined, one "
+    "output for each stream"
 )
 
 Send = Callable[[UpMessage], Awaitable[None]]
@@ -88,6 +96,8 @@ class Cells:
         """Read the notebook and take the kernel's channels; call when the kernel has started."""
         self._cells = msgspec.json.decode(self._request.notebook)["cells"]
         client = self._client = CellClient(self._kernel.client)
+        if self._request.capture_outputs:
+            client.widgets = WidgetStates(self._request.max_output_bytes, self._budget)
         self._background = [
             asyncio.create_task(each)
             for each in (
@@ -96,6 +106,15 @@ class Cells:
                 client.watch_stdin(),
             )
         ]
+
+    async def report_widgets(self) -> None:
+        """Report the widgets of all cells, where there are any; call after the last cell."""
+        widgets = self._client.widgets
+        if widgets is None:
+            return
+        state = widgets.encoded()
+        if state is not None or widgets.dropped:
+            await self._send(WidgetsLeft(state=state))
 
     async def close(self) -> None:
         """End what waits in the background."""
@@ -158,7 +177,7 @@ class Cells:
 
             task = asyncio.create_task(client.run_cell(source, on_output=relieve))
             forced = await self._until_done(task, index, collector)
-            status, error = self._verdict(task, forced)
+            status, error = self._verdict(task, forced, collector.errors)
             if error is not None and (error is _NO_INPUT or forced is CellStatus.ERROR):
                 collector.add(_error_message(error))
         content = self._reply
@@ -169,14 +188,10 @@ class Cells:
                 status, error = CellStatus.SUCCESS, None
                 collector.drop_error()
                 self.finish(Outcome.COMPLETED, "a cell ended the program")
-        for payload in content.get("payload") or []:
-            if payload.get("source") == "ask_exit":
-                self.finish(Outcome.COMPLETED, "a cell ended the program")
-            elif payload.get("source") == "page":
-                # Help and the like, for which other front ends open a pager.
-                collector.add({"msg_type": "display_data", "content": payload})
+        self._take_payload(content, collector)
         self._take_rest(collector)
         collector.close()
+        warnings = self._warnings(collector)
         self._conclude(index, status, error)
         resources = self._used.cell_ends()
         await self._report_changed()
@@ -198,6 +213,7 @@ class Cells:
                 output_count=collector.output_count,
                 outputs_digest=collector.digest(),
                 truncated=collector.truncated,
+                warnings=warnings,
                 resources=resources,
             )
         )
@@ -210,6 +226,24 @@ class Cells:
         self.unfinished = None if told is None else list(told["unfinished"])
         for name, text in self._kernel.written().items():
             collector.add({"msg_type": "stream", "content": {"name": name, "text": text}})
+
+    def _take_payload(self, content: dict[str, Any], collector: OutputCollector) -> None:
+        for payload in content.get("payload") or []:
+            if payload.get("source") == "ask_exit":
+                self.finish(Outcome.COMPLETED, "a cell ended the program")
+            elif payload.get("source") == "page":
+                # Help and the like, for which other front ends open a pager.
+                collector.add({"msg_type": "display_data", "content": payload})
+
+    def _warnings(self, collector: OutputCollector) -> list[str]:
+        """What is not as it should be with the output of the cell that is over."""
+        warnings = []
+        if (loss := self._client.loss) is not None:
+            collector.note_loss()
+            warnings.append(f"its output may not be whole: {loss}")
+        if collector.joined:
+            warnings.append(_JOINED)
+        return warnings
 
     async def _released(self) -> bool:
         """Wait until held cells may go; False when the run must stop before."""
@@ -226,11 +260,52 @@ class Cells:
         return not self._stop.event.is_set()
 
     async def _until_done(
-        self, task: asyncio.Task[dict[str, Any]], index: int, collector: OutputCollector
+        self, task: asyncio.Task[None], index: int, collector: OutputCollector
     ) -> CellStatus | None:
         """Wait for the cell; end it when it must stop, and tell as what it was ended."""
-        request, died = self._request, self._kernel.died
-        asking = self._client.asked_for_input
+        request, client, died = self._request, self._client, self._kernel.died
+        asking = client.asked_for_input
+        stopping, dying, _ = self._background
+        saving: list[asyncio.Task[None]] = []
+        forced = None
+        try:
+            await self._while_running(task, index, collector, saving)
+            if asking.done() and not task.done() and not died.is_set():
+                # Some kernels take an interrupt only when they are no more waiting for the answer.
+                await self._kernel.interrupt()
+                client.answer_nothing()
+                await asyncio.wait(
+                    {task, stopping, dying},
+                    timeout=request.grace,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+            if not task.done() and not died.is_set() and client.reply is None:
+                if not asking.done() or self._stop.event.is_set():
+                    forced = _stopped_as(self._stop)
+                else:
+                    await asyncio.wait({task, dying}, timeout=_ASKED_SECONDS)
+                await self._force_stop(task, dying)
+            await self._drain(task)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            # Not cancelled: half a message would be the end of all understanding.
+            await asyncio.gather(*saving)
+        self._reply = client.reply or {}
+        return forced
+
+    async def _while_running(
+        self,
+        task: asyncio.Task[None],
+        index: int,
+        collector: OutputCollector,
+        saving: list[asyncio.Task[None]],
+    ) -> None:
+        """Wait until the cell is over, its time is up, or it needs something to be done.
+
+        Meanwhile its output is reported now and then, by the last task of `saving`.
+        """
+        request = self._request
         stopping, dying, _ = self._background
         loop = asyncio.get_running_loop()
         begun = loop.time()
@@ -238,50 +313,33 @@ class Cells:
         save_at = None
         if request.save_intermediate_results and request.capture_outputs:
             save_at = begun + _FIRST_SAVE_SECONDS
-        saving: asyncio.Task[None] | None = None
-        forced = None
-        try:
-            while True:
-                until = min((at for at in (limit, save_at) if at is not None), default=None)
-                done, _ = await asyncio.wait(
-                    {task, stopping, dying, asking},
-                    timeout=None if until is None else max(until - loop.time(), 0),
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                now = loop.time()
-                if done or (limit is not None and now >= limit):
-                    break
-                if save_at is not None and now >= save_at:
-                    save_at = now + max(_FIRST_SAVE_SECONDS, _SAVE_RATIO * (now - begun))
-                    if saving is None or saving.done():
-                        saving = asyncio.create_task(self._save(index, collector))
-            if asking.done() and not task.done() and not died.is_set():
-                # Some kernels take an interrupt only when they are no more waiting for the answer.
-                await self._kernel.interrupt()
-                self._client.answer_nothing()
-                await asyncio.wait(
-                    {task, stopping, dying},
-                    timeout=request.grace,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-            if not task.done() and not died.is_set():
-                if not asking.done() or self._stop.event.is_set():
-                    forced = _stopped_as(self._stop)
-                else:
-                    await asyncio.wait({task, dying}, timeout=_ASKED_SECONDS)
-                await self._force_stop(task, dying)
-            if died.is_set():
-                # What the kernel still sent is on its way.
-                await asyncio.wait({task}, timeout=_DRAIN_SECONDS)
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            if saving is not None:
-                # Not cancelled: half a message would be the end of all understanding.
-                await saving
-        if not task.cancelled() and task.exception() is None:
-            self._reply = task.result()
-        return forced
+        while True:
+            until = min((at for at in (limit, save_at) if at is not None), default=None)
+            done, _ = await asyncio.wait(
+                {task, stopping, dying, self._client.asked_for_input},
+                timeout=None if until is None else max(until - loop.time(), 0),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            now = loop.time()
+            if limit is not None and self._client.reply is not None:
+                # The cell is over in time; what it has put out is still on its way.
+                limit = None
+            if done or (limit is not None and now >= limit):
+                return
+            if save_at is not None and now >= save_at:
+                save_at = now + max(_FIRST_SAVE_SECONDS, _SAVE_RATIO * (now - begun))
+                if not saving or saving[-1].done():
+                    saving[:] = [asyncio.create_task(self._save(index, collector))]
+
+    async def _drain(self, task: asyncio.Task[None]) -> None:
+        """Take what a kernel that has ended, or a cell that has to, still sent."""
+        reception = self._client.reception
+        ended = self._kernel.died.is_set() or self._client.reply is not None
+        while ended and not task.done():
+            before = reception.count
+            await asyncio.wait({task}, timeout=_DRAIN_SECONDS)
+            if reception.count == before:
+                break
 
     async def _save(self, index: int, collector: OutputCollector) -> None:
         """Report what the running cell has put out, where there is something new."""
@@ -341,10 +399,10 @@ class Cells:
         await asyncio.wait({dying}, timeout=_KILL_SECONDS)
 
     def _verdict(
-        self, task: asyncio.Task[Any], forced: CellStatus | None
+        self, task: asyncio.Task[None], forced: CellStatus | None, shown: list[ErrorText]
     ) -> tuple[CellStatus, ErrorText | None]:
         reply = self._reply
-        told = error_text(reply) if reply.get("status") == "error" else None
+        told = _as_shown(error_text(reply), shown) if reply.get("status") == "error" else None
         if forced is CellStatus.ERROR and self._stop.outcome is not None:
             return forced, ErrorText(ERROR_NAMES[self._stop.outcome], self._stop.detail, [])
         if forced is not None:
@@ -408,6 +466,15 @@ class Cells:
     async def _report_started(self, index: int) -> None:
         self._started = (dt.datetime.now(dt.UTC), time.monotonic())
         await self._send(CellStarted(index=index, started=self._started[0]))
+
+
+def _as_shown(error: ErrorText, shown: list[ErrorText]) -> ErrorText:
+    """The error as the cell shows it, where its reply tells of none that it shows.
+
+    ipykernel's reply has no name for an error of a display: of a `__repr__` that raises.
+    """
+    told = {(each.name, each.value) for each in shown}
+    return error if not shown or (error.name, error.value) in told else shown[-1]
 
 
 def _error_message(error: ErrorText) -> dict[str, Any]:

@@ -15,9 +15,11 @@ from nbformat import NotebookNode
 from traitlets.config import Config
 
 from nbledger_workers.kernel.outputs import OUTPUT_MESSAGES, OutputCollector
+from nbledger_workers.kernel.reception import Reception
+from nbledger_workers.kernel.widgets import WidgetStates
 
-# From the reply to the last output; a dead kernel ends it sooner.
-_LAST_SECONDS: Final = 300
+# After the reply, so long twice without any message: what says that the cell is over is lost.
+_SILENCE_SECONDS: Final = 5.0
 _MESSAGES_BETWEEN_OTHERS: Final = 50
 
 _DISPLAYS: Final = frozenset({"update_display_data", "display_data", "execute_result"})
@@ -30,8 +32,11 @@ class CellClient(NotebookClient):
     reader is, and drops what comes from a thread that has outlived its cell.
 
     Output that comes from a thread which has outlived its cell is kept with the cell that runs
-    when it comes. `changed` are earlier cells of which a display was updated. `executing` and
-    `idle` tell that the kernel has begun with the cell, and that it is done with it.
+    when it comes; what belongs to no cell, such as remarks of the kernel's own at its start, is
+    not kept. `changed` are earlier cells of which a display was updated. `executing` and `idle`
+    tell that the kernel has begun with the cell, and that it is done with it; `reply` is the
+    content of its reply, once that is there. The state of widgets goes to `widgets`, where they are
+    kept, and with it what is put out into a widget that shows outputs.
     """
 
     def __init__(self, client: AsyncKernelClient) -> None:
@@ -42,9 +47,6 @@ class CellClient(NotebookClient):
             allow_errors=True,
             record_timing=False,
             coalesce_streams=False,
-            iopub_timeout=_LAST_SECONDS,
-            raise_on_iopub_timeout=True,
-            on_cell_executed=self._keep_reply,
         )
         client.allow_stdin = False
         self.kc: Any = client
@@ -54,9 +56,13 @@ class CellClient(NotebookClient):
         self.idle = asyncio.Event()
         self.asked_for_input: asyncio.Future[dict[str, Any]]
         self.asked_for_input = asyncio.get_running_loop().create_future()
+        self.reply: dict[str, Any] | None = None
+        self.reception = Reception()
+        self.widgets: WidgetStates | None = None
         self._index = -1
         self._on_output: Callable[[], Awaitable[None]]
-        self._reply: dict[str, Any] = {}
+        self._requests: set[str] = set()
+        self._receiving = False
 
     def begin(self, index: int, collector: OutputCollector) -> None:
         """Make the cell at `index` the one that runs; call it before `run_cell`."""
@@ -64,25 +70,63 @@ class CellClient(NotebookClient):
         self.collectors[index] = collector
         self.executing.clear()
         self.idle.clear()
+        self.reply = None
+        self.reception.begin()
         if self.asked_for_input.done():
             self.asked_for_input = asyncio.get_running_loop().create_future()
 
-    async def run_cell(
-        self, source: str, *, on_output: Callable[[], Awaitable[None]]
-    ) -> dict[str, Any]:
-        """Run a cell to its end and return the content of the kernel's reply.
+    async def run_cell(self, source: str, *, on_output: Callable[[], Awaitable[None]]) -> None:
+        """Run a cell to its end: its `reply` is there, and all output of it was taken.
 
-        `on_output` is awaited after every output. Raises TimeoutError when the kernel has
-        replied, but does not say that it is done.
+        `on_output` is awaited after every output. Where the kernel has replied and does not say
+        that it is done, `idle` is not set.
         """
-        self._on_output, self._reply = on_output, {}
+        self._on_output = on_output
         await self.async_execute_cell(
             _node({"cell_type": "code", "metadata": {}, "source": source}), 0
         )
-        return self._reply
 
-    def _keep_reply(self, execute_reply: dict[str, Any], **_: Any) -> None:
-        self._reply = execute_reply["content"]
+    @property
+    def loss(self) -> str | None:
+        """What of the cell's output may be missing, in words, once it is over; None: nothing."""
+        if self.reply is not None and not self.idle.is_set():
+            return "the kernel has not told that the cell was over"
+        return self.reception.loss
+
+    async def _async_poll_for_reply(
+        self,
+        msg_id: str,
+        cell: NotebookNode,  # noqa: ARG002 - the signature is nbclient's
+        timeout: int | None,  # noqa: ARG002
+        task_poll_output_msg: asyncio.Future[Any],
+        task_poll_kernel_alive: asyncio.Future[Any],
+    ) -> dict[str, Any]:
+        """Wait for the reply and then for all output."""
+        try:
+            while True:
+                message: dict[str, Any] = await self.kc.shell_channel.get_msg(timeout=None)
+                if message["parent_header"].get("msg_id") == msg_id:
+                    break
+            self.reply = message["content"]
+            await self._until_idle(task_poll_output_msg)
+        finally:
+            task_poll_kernel_alive.cancel()
+        return message
+
+    async def _until_idle(self, polling: asyncio.Future[Any]) -> None:
+        """Wait until messages end, by what the kernel tells or by its silence."""
+        silent = 0
+        while silent < 2:
+            before = self.reception.count
+            done, _ = await asyncio.wait({polling}, timeout=_SILENCE_SECONDS)
+            if done:
+                polling.result()
+                return
+            # Once may be while this process was held: then all that came meanwhile is read first.
+            quiet = self._receiving and self.reception.count == before
+            silent = silent + 1 if quiet else 0
+        polling.cancel()
+        await asyncio.gather(polling, return_exceptions=True)
 
     async def _async_poll_kernel_alive(self) -> None:
         """Leave it to the supervisor, which knows of the kernel's end at once."""
@@ -94,9 +138,13 @@ class CellClient(NotebookClient):
         cell_index: int,  # noqa: ARG002
     ) -> None:
         """Take messages until the kernel says that it is done with the cell."""
+        self._requests.add(parent_msg_id)
         count = 0
         while True:
-            message = await _receive(self.kc.iopub_channel)
+            self._receiving = True
+            identities, message = await _receive(self.kc.iopub_channel)
+            self._receiving = False
+            self.reception.note(identities)
             kind = message["msg_type"]
             if kind == "status":
                 if (
@@ -118,7 +166,7 @@ class CellClient(NotebookClient):
         """Note when the kernel asks for input although it was told that there is none."""
         channel = self.kc.stdin_channel
         while True:
-            message = await _receive(channel)
+            _, message = await _receive(channel)
             if message["msg_type"] == "input_request" and not self.asked_for_input.done():
                 self.asked_for_input.set_result(message)
 
@@ -130,13 +178,19 @@ class CellClient(NotebookClient):
         )
 
     def _take(self, kind: str, message: dict[str, Any]) -> bool:
+        if self.widgets is not None and kind in ("comm_open", "comm_msg"):
+            self.widgets.take(message)
+            return False
+        if message["parent_header"].get("msg_id") not in self._requests:
+            return False
+        if self.widgets is not None and self.widgets.captures(message):
+            return False
         collector = self.collectors[self._index]
         if kind in OUTPUT_MESSAGES:
             collector.add(message)
         elif kind == "clear_output":
             collector.clear(wait=bool(message["content"].get("wait")))
         elif kind != "update_display_data":
-            # Widgets (comm messages) have no front end here: what they print stays with the cell.
             return False
         if kind in _DISPLAYS and (message["content"].get("transient") or {}).get("display_id"):
             for index, each in self.collectors.items():
@@ -150,10 +204,13 @@ def _node(content: dict[str, Any]) -> NotebookNode:
     return node
 
 
-async def _receive(channel: Any) -> dict[str, Any]:
-    """The next message, but for its times: the session's own way spends most on reading them."""
+async def _receive(channel: Any) -> tuple[list[bytes], dict[str, Any]]:
+    """The frames before the delimiter and the message of what comes next.
+
+    The message is without its times: the session's own way spends most on reading them.
+    """
     session = channel.session
-    _, parts = session.feed_identities(await channel.socket.recv_multipart())
+    identities, parts = session.feed_identities(await channel.socket.recv_multipart())
     if session.auth is not None and not compare_digest(parts[0], session.sign(parts[1:5])):
         raise ValueError("a message was not signed by the kernel")
     header, parent, metadata, content = (session.unpack(part) for part in parts[1:5])
@@ -167,4 +224,5 @@ async def _receive(channel: Any) -> dict[str, Any]:
             "content": content,
         }
     )
-    return message
+    message["buffers"] = parts[5:]
+    return identities, message

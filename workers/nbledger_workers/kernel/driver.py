@@ -38,10 +38,19 @@ from nbledger_workers.kernel.protocol import (
     ProtocolError,
     RunFinished,
     RunNotebook,
+    WidgetsLeft,
 )
 
 #: What `on_message` is given; `RunFinished` is returned instead.
-Report = KernelStarted | CellStarted | CellFinished | OutputPart | OutputsSoFar | OutputsUpdated
+Report = (
+    KernelStarted
+    | CellStarted
+    | CellFinished
+    | OutputPart
+    | OutputsSoFar
+    | OutputsUpdated
+    | WidgetsLeft
+)
 OnMessage = Callable[[Report], Awaitable[None]]
 Prepare = Callable[[Path], Awaitable[bytes]]
 

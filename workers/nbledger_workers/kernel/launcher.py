@@ -4,10 +4,11 @@ It stands alone: only the standard library, run by its path under any Python int
 another environment's Python can be forked too. `launchers` is the side that asks.
 
 `python launcher.py CONTROL_FD OPTIONS` is given one end of a socket pair and, as JSON, `preload`:
-modules, or `module:function` to call; `parent`: the process whose end is the launcher's too, unless
-it is 0; `isolation`: the level that is prepared for. Every message on the control socket hands over
-a channel. For each channel a guardian is forked, which reads one request from it with the
-descriptors of the new process (its 0, 1, 2 and so on), forks the process and watches over it:
+modules, or `module:function` to call, where `.module` is one beside this file; `parent`: the
+process whose end is the launcher's too, unless it is 0; `isolation`: the level that is prepared
+for. Every message on the control socket hands over a channel. For each channel a guardian is
+forked, which reads one request from it with the descriptors of the new process (its 0, 1, 2 and so
+on), forks the process and watches over it:
 
 - it reports `{"pid": …}`, or `{"error": …}` when it could not be started; then `{"status": …}` when
   the process has ended (minus the number of a signal); then `{"gone": true, "cpu_seconds": …}` when
@@ -133,10 +134,14 @@ def _fork(isolation: dict[str, Any] | None) -> Any:
 
 
 def _isolation() -> Any:
-    """The module beside this file, which need not be a package that this interpreter knows."""
-    name = "nbledger_kernel_isolation"
+    return _beside("isolation")
+
+
+def _beside(module_name: str) -> Any:
+    """A module beside this file, which need not be a package that this interpreter knows."""
+    name = f"nbledger_kernel_{module_name}"
     if name not in sys.modules:
-        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "isolation.py")  # noqa: PTH100, PTH118, PTH120
+        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{module_name}.py")  # noqa: PTH100, PTH118, PTH120
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None  # noqa: S101 - there is a path
         assert spec.loader is not None  # noqa: S101
@@ -495,7 +500,9 @@ def _preload(modules: list[str]) -> dict[str, str]:
     for name in modules:
         module, _, function = name.partition(":")
         try:
-            loaded = importlib.import_module(module)
+            loaded = (
+                _beside(module[1:]) if module.startswith(".") else importlib.import_module(module)
+            )
             if function:
                 getattr(loaded, function)()
         except Exception as error:  # noqa: BLE001 - foreign modules raise anything

@@ -23,6 +23,7 @@ from nbledger_workers.kernel.processes import TOKEN_VARIABLE
 KERNEL_MODULES: Final = (
     "ipykernel.kernelapp",
     "ipykernel.debugger",
+    ".publishing:guard",
     "IPython",
     "IPython.core.completerlib",
     "IPython.core.debugger",

@@ -20,6 +20,9 @@ OUTPUT_MESSAGES: Final = frozenset({"stream", "display_data", "execute_result", 
 MAX_OUTPUTS: Final = 1000
 """How many outputs of a cell are kept: each is a file and a line of an event, however small."""
 
+MAX_CHANGES: Final = 200
+"""Changes between streams within a cell that are kept; streams of a name are joined beyond."""
+
 PART_BYTES: Final = 1 << 20
 """Longer text of a stream goes on its way in parts of about this size."""
 
@@ -172,10 +175,11 @@ class _Shown:
 class OutputCollector:
     """Outputs of one cell: at most `max_bytes` and `max_outputs` of them, within the `budget`.
 
-    With `keep` false they are only counted. Streams of one name are one output until another kind
-    of output comes between. What is dropped in front of an output that is kept is counted in its
-    member `notKeptBefore`. Sizes are those of the forms of an output, in bytes, an image's after
-    base64. An error is always kept.
+    With `keep` false they are only counted. Text of one stream is one output where nothing stands
+    between. After `MAX_CHANGES` from one stream to another it is one until another kind of output
+    comes, and `joined` says so. What is dropped in front of an output that is kept is counted in
+    its member `notKeptBefore`. Sizes are those of the forms of an output, in bytes, an image's
+    after base64. An error is always kept.
 
     The digest is over everything that came, kept or not (`nbledger_domain.output_digest`).
     """
@@ -195,11 +199,16 @@ class OutputCollector:
         self._ordinal = 0
         self._taken = 0
         self._changed_from: int | None = None
+        self._lost = False
+        self._changes = 0
+        self.joined = False
         self._begin()
 
     def _begin(self) -> None:
         self.output_count = 0
         self._truncated = False
+        #: What the last two error outputs tell, also where they are not kept.
+        self.errors: list[ErrorText] = []
         self._clear_next = False
         self._size = 0
         self._kept = 0
@@ -207,6 +216,8 @@ class OutputCollector:
         # Dropped since the last output that was kept.
         self._gap = NotKept(0, 0)
         self._open: dict[str, _Stream] = {}
+        # The stream that was written to last, where nothing has come since.
+        self._last: _Stream | None = None
         self._displays: dict[str, list[_Shown]] = {}
         self._digest = hashlib.sha256()
         # What may still change, and whatever came after it.
@@ -224,7 +235,9 @@ class OutputCollector:
 
     @property
     def truncated(self) -> bool:
-        """Whether something that came is not kept."""
+        """Whether something that came is not kept, or something may not have come."""
+        if self._lost:
+            return True
         if self._truncated or not self._keep:
             return self._truncated
         lines = sum(len(stream.current()) for stream in self._open.values())
@@ -247,6 +260,7 @@ class OutputCollector:
         self._close_streams()
         if kind == "error":
             told = error_text(content)
+            self.errors = [*self.errors[-1:], told]
             output: dict[str, Any] = {
                 "output_type": "error",
                 "ename": told.name,
@@ -295,6 +309,10 @@ class OutputCollector:
             self._size -= last.size
             self.output_count -= 1
             self._note(len(self._outputs))
+
+    def note_loss(self) -> None:
+        """Flag the cell: something may not have come."""
+        self._lost = True
 
     def close(self) -> None:
         """Nothing more comes but updates of displays."""
@@ -358,6 +376,8 @@ class OutputCollector:
 
     def _add_stream(self, name: str, text: str) -> None:
         stream = self._open.get(name)
+        if self._last is not None and self._last.name != name:
+            stream = self._change(stream)
         if stream is None:
             self.output_count += 1
             self._ordinal += 1
@@ -370,10 +390,20 @@ class OutputCollector:
                 self._append(stream)
             else:
                 self._drop(1, 0)
+        self._last = stream
         if stream.kept and not stream.cut:
             self._note(self._outputs.index(stream))
         for start in range(0, len(text), _SLICE_CHARACTERS):
             self._settle(stream, stream.lines.add(text[start : start + _SLICE_CHARACTERS]))
+
+    def _change(self, stream: _Stream | None) -> _Stream | None:
+        """The open stream that text goes on after another stream's; None where it begins anew."""
+        self._changes += 1
+        if self._changes <= MAX_CHANGES:
+            self._close_streams()
+            return None
+        self.joined = True
+        return stream
 
     def _settle(self, stream: _Stream, text: str) -> None:
         before = stream.size
@@ -394,6 +424,7 @@ class OutputCollector:
         for stream in self._open.values():
             self._settle(stream, stream.lines.take())
         self._open.clear()
+        self._last = None
 
     def _is_cut(self) -> bool:
         return any(isinstance(output, _Stream) and output.cut for output in self._outputs)

@@ -182,8 +182,9 @@ class CellFinished(UpMessage, frozen=True, kw_only=True):
     `outputs` are JSON texts, each one nbformat 4 output. A stream with a member `parts` goes on
     from the `OutputPart` messages with that number. `output_bytes` and `output_count` are what the
     cell produced in all, kept or not, and `outputs_digest` tells of the same
-    (`nbledger_domain.output_digest`); `truncated` says that not all was kept. A cell
-    tagged `raises-exception` that raised is a success with `error_name` set. Times are UTC,
+    (`nbledger_domain.output_digest`); `truncated` says that not all was kept, or that not all may
+    have come. `warnings` tell what is not as it should be, each a sentence after the cell's name. A
+    cell tagged `raises-exception` that raised is a success with `error_name` set. Times are UTC,
     `duration` seconds; None for a cell that was never sent to the kernel.
     """
 
@@ -201,6 +202,7 @@ class CellFinished(UpMessage, frozen=True, kw_only=True):
     output_count: int = 0
     outputs_digest: str | None = None
     truncated: bool = False
+    warnings: list[str] = []
     resources: CellResources | None = None
 
 
@@ -240,6 +242,15 @@ class OutputsUpdated(UpMessage, frozen=True, kw_only=True):
     truncated: bool
 
 
+class WidgetsLeft(UpMessage, frozen=True, kw_only=True):
+    """What the notebook's widgets show, as the JSON that notebooks have of them in their metadata.
+
+    None where it was more than may be kept. Sent once, after the last cell.
+    """
+
+    state: bytes | None
+
+
 class Heartbeat(UpMessage, frozen=True, kw_only=True):
     """The child is alive; with what the kernel and all that it started use at the moment."""
 
@@ -275,6 +286,7 @@ AnyUp = (
     | OutputPart
     | OutputsSoFar
     | OutputsUpdated
+    | WidgetsLeft
     | Heartbeat
     | RunFinished
 )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -22,7 +23,7 @@ from typing import Any, Final
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
-from nbledger_workers.kernel import launchers
+from nbledger_workers.kernel import launchers, publishing
 from nbledger_workers.kernel.launchers import Forked
 
 #: Entry point in the group `jupyter_client.kernel_provisioners`.
@@ -30,6 +31,7 @@ NAME: Final = "nbledger-zygote"
 
 _TARGET: Final = "ipykernel.kernelapp:launch_new_instance"
 _MODULE: Final = ("-m", "ipykernel_launcher")
+_PYTHON: Final = re.compile(r"(python|pypy)[0-9.]*")
 _GONE_SECONDS: Final = 10.0
 
 
@@ -54,7 +56,7 @@ class ZygoteProvisioner(LocalProvisioner):
             # Where a fork without exec is not safe, kernels are started as ever.
             for name in ("channel", "launcher_environment", "isolation", "limits", "niceness"):
                 kwargs.pop(name, None)
-            return await super().launch_kernel(cmd, **kwargs)
+            return await super().launch_kernel(guarded(cmd), **kwargs)
         channel: socket.socket | None = kwargs.get("channel")
         environment: dict[str, str] = dict(kwargs.get("env") or os.environ)
         served: Mapping[str, str] = kwargs.get("launcher_environment", environment)
@@ -167,7 +169,20 @@ def _program(
     same = shutil.which(cmd[0], path=environment.get("PATH")) == python or cmd[0] == python
     if arguments is not None and same and launchers.starts_alike(served, environment):
         return {"target": _TARGET, "arguments": arguments}
-    return {"argv": cmd}
+    return {"argv": guarded(cmd)}
+
+
+def guarded(cmd: list[str]) -> list[str]:
+    """The command of a Python kernel with a guard of its output; others are as they were."""
+    if not _PYTHON.fullmatch(os.path.basename(cmd[0])):  # noqa: PTH119 - it may be no path
+        return cmd
+    start = 1
+    while start < len(cmd) and cmd[start].startswith("-") and cmd[start] not in ("-m", "-c", "-"):
+        # Options of the interpreter that take what follows as their value.
+        start += 2 if cmd[start] in ("-W", "-X") else 1
+    if cmd[start : start + 1] != ["-m"] or len(cmd) < start + 2:
+        return cmd
+    return [*cmd[:start], publishing.__file__, *cmd[start + 1 :]]
 
 
 def _descriptor(given: Any, default: int, null: int) -> int:

@@ -20,6 +20,41 @@ setHook(packageEvent("IRkernel", "onLoad"), function(...) {
     })
 })
 
+# ZeroMQ drops what a publisher has beyond its high-water mark: none is set, so that the kernel
+# keeps what its reader has not taken yet. Messages are numbered as `publishing.py` does it.
+setHook(packageEvent("IRkernel", "onLoad"), function(...) {
+    imports <- parent.env(getNamespace("IRkernel"))
+    needed <- c("zmq.socket", "zmq.send.multipart")
+    if (!all(vapply(needed, exists, TRUE, envir = imports, inherits = FALSE))) return()
+    open_socket <- get("zmq.socket", imports)
+    send <- get("zmq.send.multipart", imports)
+    publishes <- pbdZMQ::ZMQ.ST()$PUB
+    delimiter <- charToRaw("<IDS|MSG>")
+    published <- 0
+    replacements <- list(
+        zmq.socket = function(ctx, type = pbdZMQ::ZMQ.ST()$REP) {
+            socket <- open_socket(ctx, type)
+            if (identical(type, publishes)) {
+                pbdZMQ::zmq.setsockopt(socket, pbdZMQ::ZMQ.SO()$SNDHWM, 0L)
+            }
+            socket
+        },
+        zmq.send.multipart = function(socket, parts, serialize = TRUE) {
+            if (!serialize && identical(attr(socket, "type"), publishes)) {
+                published <<- published + 1
+                at <- which(vapply(parts, identical, TRUE, delimiter))[1] - 1
+                number <- charToRaw(sprintf("#%.0f", published))
+                parts <- append(parts, list(number), after = at)
+            }
+            send(socket, parts, serialize = serialize)
+        }
+    )
+    for (name in needed) {
+        unlockBinding(name, imports)
+        assign(name, replacements[[name]], imports)
+    }
+})
+
 # What notebooks have at hand to load datasets and to hand results back. It lies beside this
 # package, or, in a checkout, beside the folder of it.
 local({

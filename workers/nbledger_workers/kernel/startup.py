@@ -25,7 +25,7 @@ from nbledger_workers.kernel.last_words import last_words
 from nbledger_workers.kernel.launchers import Forked
 from nbledger_workers.kernel.preparation import preparation
 from nbledger_workers.kernel.protocol import KernelStarted, Launch
-from nbledger_workers.kernel.provisioner import ZygoteProvisioner
+from nbledger_workers.kernel.provisioner import ZygoteProvisioner, guarded
 from nbledger_workers.kernel.specs import InterpreterKernelSpecManager
 
 _DEATH_POLL_SECONDS: Final = 0.1
@@ -89,22 +89,8 @@ class Kernel:
         """Start the kernel and wait until it answers; raises StartError."""
         begun = time.monotonic()
         launch = self._launch
-        runtime = Path(launch.runtime_dir)
         working_dir = Path(launch.working_dir)
-        context = zmq.asyncio.Context()
-        # A bounded queue would drop messages in silence when the kernel is the faster one.
-        context.setsockopt(zmq.RCVHWM, 0)
-        specs = InterpreterKernelSpecManager()
-        specs.python = launch.python or sys.executable
-        manager = AsyncKernelManager(
-            kernel_name=launch.kernel_name,
-            kernel_spec_manager=specs,
-            transport="ipc",
-            ip=str(runtime / "s"),
-            connection_file=str(runtime / "k.json"),
-            context=context,
-        )
-        self._manager = manager
+        manager = self._manager = self._make_manager()
         try:
             spec = manager.kernel_spec
         except NoSuchKernel:
@@ -132,6 +118,8 @@ class Kernel:
                 "niceness": _NICENESS,
             }
         else:
+            if "kernel_provisioner" not in spec.metadata:
+                spec.argv = guarded(spec.argv)
             options["preexec_fn"] = processes.death_signal(signal.SIGKILL, os.getpid())
         self._stderr_pipe, write = self._pipe("stderr")
         self._stdout_pipe, write_out = self._pipe("stdout")
@@ -160,6 +148,23 @@ class Kernel:
         if self._is_ipython:
             await _warm_up(self.client)
         return started
+
+    def _make_manager(self) -> AsyncKernelManager:
+        launch = self._launch
+        runtime = Path(launch.runtime_dir)
+        context = zmq.asyncio.Context()
+        # A bounded queue would drop messages in silence when the kernel is the faster one.
+        context.setsockopt(zmq.RCVHWM, 0)
+        specs = InterpreterKernelSpecManager()
+        specs.python = launch.python or sys.executable
+        return AsyncKernelManager(
+            kernel_name=launch.kernel_name,
+            kernel_spec_manager=specs,
+            transport="ipc",
+            ip=str(runtime / "s"),
+            connection_file=str(runtime / "k.json"),
+            context=context,
+        )
 
     def _kernel_started(self, info: dict[str, Any], begun: float) -> KernelStarted:
         language = info.get("language_info") or {}

@@ -98,6 +98,7 @@ class Supervisor:
         cells.attach()
         for index in request.cells_to_run:
             await cells.run(index)
+        await cells.report_widgets()
         outcome, detail = cells.end or (Outcome.COMPLETED, "")
         return await self._finished(outcome, detail)
 

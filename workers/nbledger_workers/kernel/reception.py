@@ -1,0 +1,67 @@
+"""Tells whether all that a kernel has published was received."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+# Half of ZeroMQ's high-water mark: a publisher drops messages only when it has more than these
+# waiting (it is told of what was read by the half), and they all arrive in one go later.
+_BURST: Final = 500
+_BURST_SECONDS: Final = 3.0
+
+
+class Reception:
+    """Counts the messages of one kernel; `begin` each cell, `note` each message.
+
+    A kernel with a guard (`publishing`) numbers its messages, so that a gap is a loss. Of another
+    it is not known what it drops when it has more waiting than its high-water mark: whenever it
+    may have had that many, it may have lost some.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        #: Messages so far.
+        self.count = 0
+        self.missing = 0
+        self.doubtful = False
+        self._clock = clock
+        self._last: int | None = None
+        self._arrivals: deque[float] = deque(maxlen=_BURST)
+
+    def begin(self) -> None:
+        """Tell only of what comes from now on."""
+        self.missing, self.doubtful = 0, False
+
+    def note(self, identities: Sequence[bytes]) -> None:
+        """Take the frames of a message that are before its delimiter."""
+        self.count += 1
+        number = _number(identities)
+        if number is not None:
+            if self._last is not None and number > self._last + 1:
+                self.missing += number - self._last - 1
+            self._last = number
+        elif self._last is None:
+            self._arrivals.append(now := self._clock())
+            if len(self._arrivals) == _BURST and now - self._arrivals[0] < _BURST_SECONDS:
+                self.doubtful = True
+
+    @property
+    def loss(self) -> str | None:
+        """What is missing, in words; None where all was received."""
+        if self.missing:
+            if self.missing == 1:
+                return "1 message of the kernel was lost on the way"
+            return f"{self.missing:,} messages of the kernel were lost on the way"
+        if self.doubtful:
+            return (
+                "the kernel put out much at once, and kernels of this kind drop what is not read "
+                "in time"
+            )
+        return None
+
+
+def _number(identities: Sequence[bytes]) -> int | None:
+    last = identities[-1] if identities else b""
+    return int(last[1:]) if last[:1] == b"#" and last[1:].isdigit() else None
