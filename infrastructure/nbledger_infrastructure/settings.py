@@ -55,7 +55,7 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     session_timeout_seconds: Seconds = 10.0
     fetch_wait_seconds: Seconds = 0.5
     keep_offsets: bool = False
-    embedded_memory_mb: NotNegative = 96
+    embedded_memory_mb: NotNegative = 80
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     username: str = ""

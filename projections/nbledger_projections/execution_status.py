@@ -34,6 +34,9 @@ from nbledger_projections.rows import Rows
 
 NAME = "execution_status"
 
+CACHED_DURATIONS = 500_000
+"""About how much memory the durations of notebooks take that a projector keeps."""
+
 
 class ExecutionView(msgspec.Struct, frozen=True):
     """An execution as it is at this moment: the JSON body, and its place in the store.
@@ -163,7 +166,7 @@ class ExecutionStatusProjection:
 
     def __init__(self) -> None:
         self._rows: Rows[ExecutionState] = Rows()
-        self._runs: Rows[Runs] = Rows()
+        self._runs: Rows[Runs] = Rows(CACHED_DURATIONS)
         # Notebooks deleted in this batch, and those known to be deleted sooner or later.
         self._gone: set[UUID] = set()
         self._doomed: set[UUID] = set()

@@ -26,6 +26,9 @@ from nbledger_projections.words import timestamp
 
 NAME = "notebook_list"
 
+CACHED_BYTES = 2_000_000
+"""About how much memory the notebooks take that a projector keeps."""
+
 KNOWN_PROJECTS = 1_000
 """Of how many projects the next ordinal is kept in memory."""
 
@@ -226,7 +229,7 @@ class NotebookListProjection:
     )
 
     def __init__(self) -> None:
-        self._rows: Rows[ListState] = Rows()
+        self._rows: Rows[ListState] = Rows(CACHED_BYTES)
         self._next_ordinals: dict[tuple[UUID, UUID], int] = {}
         self._numbered: set[tuple[UUID, UUID]] = set()
         # Where the notebooks that a batch touches were counted before it, if they were.

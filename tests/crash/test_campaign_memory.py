@@ -23,7 +23,7 @@ from support.local_server import LocalServer, local_server
 
 pytestmark = [
     pytest.mark.campaign,
-    pytest.mark.timeout(times(small=170, ci=1800, full=6 * 3600)),
+    pytest.mark.timeout(times(small=300, ci=1800, full=6 * 3600)),
     pytest.mark.skipif(sys.platform != "linux", reason="reads memory as Linux tells it"),
 ]
 

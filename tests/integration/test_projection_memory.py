@@ -15,7 +15,7 @@ from support.stories import complete, record, request
 from nbledger_domain.cells import Cell
 from nbledger_domain.notebook import NotebookChanges
 from nbledger_infrastructure.event_store import EventStore
-from nbledger_projections import runner
+from nbledger_projections import notebook_list, runner
 from nbledger_projections.registry import PROJECTIONS
 from nbledger_projections.rows import Rows
 
@@ -47,6 +47,7 @@ async def test_what_is_kept_fits_and_runs_that_ended_are_let_go(
     database_dsn: str, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Rows.__init__, "__defaults__", (room,))
+    monkeypatch.setattr(notebook_list, "CACHED_BYTES", room)
     async with open_pool(database_dsn) as pool, open_store(pool) as store:
         await _record_runs(store)
         events = await store.read_all(after_position=0, limit=10_000)
