@@ -43,7 +43,7 @@ from nbledger_http.documents import (
 )
 from nbledger_http.file_names import content_disposition, safe_file_name
 from nbledger_http.files import ANSWERS, RANGE_PARAMETERS, file_reply
-from nbledger_http.forms import Form, received, scratch_folder
+from nbledger_http.forms import MEGABYTE, Form, received, scratch_folder
 from nbledger_http.live import LiveReply
 from nbledger_http.problems import Code, Problem
 from nbledger_http.queries import Query
@@ -87,7 +87,10 @@ VERSION_FORM = {
 UPLOAD_NOTES = (
     "Commas, semicolons, tabs and bars are known as delimiters; UTF-8, UTF-16 (with a byte order "
     "mark) and Windows-1252 as encodings; which it is, is found out. So are the types of the "
-    "columns, from all rows. A file that is no good table is refused with row, column and reason."
+    "columns, from all rows. The file may be packed by gzip; a workbook, an archive, an HTML page "
+    "and other files that are no CSV are refused with what they are. A column that the header does "
+    "not name is called `Unnamed: 0` after its place, counted from 0, and `warnings` tells it. "
+    "A file that is no good table is refused with row, column and reason."
 )
 
 
@@ -351,7 +354,8 @@ async def delete_(request: Request[Any, Any, Any]) -> Reply:
 async def _ingested(services: Services, form: Form) -> Ingested:
     """The table made of the form's file, which is gone then."""
     async with services.conversions:
-        ingested = await ingest_csv(form.path, form.path.parent)
+        most_bytes = services.settings.http.max_dataset_mb * MEGABYTE
+        ingested = await ingest_csv(form.path, form.path.parent, most_bytes=most_bytes)
     await asyncio.to_thread(form.path.unlink)
     return ingested
 
@@ -380,7 +384,8 @@ async def _csv(services: Services, head: DatasetHead) -> AsyncGenerator[bytes]:
 def _name(fields: Members, file_name: str) -> str:
     name = fields.take("datasetName", str, "").strip()
     if not name:
-        name = file_name.rpartition(".")[0].strip() or file_name or "Untitled"
+        plain = file_name[:-3] if file_name.lower().endswith(".gz") else file_name
+        name = plain.rpartition(".")[0].strip() or plain or "Untitled"
         return name[:MAX_NAME]
     if len(name) > MAX_NAME:
         reason = f"must have at most {MAX_NAME} characters"
@@ -403,8 +408,12 @@ def _changed_reply(
     status: int = 200,
     headers: dict[str, str] | None = None,
 ) -> Reply:
-    parsing = CsvParsing(encoding=ingested.encoding, delimiter=ingested.delimiter)
-    warnings: list[str] = []
+    parsing = CsvParsing(
+        encoding=ingested.encoding,
+        delimiter=ingested.delimiter,
+        compression=ingested.compression or msgspec.UNSET,
+    )
+    warnings = list(ingested.warnings)
     fields.warn_of_unknown(warnings)
     return json_reply(
         with_members(view.document, parsing=parsing, warnings=warnings),

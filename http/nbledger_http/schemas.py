@@ -157,10 +157,11 @@ class Parsing(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class CsvParsing(msgspec.Struct, kw_only=True):
-    """How an uploaded CSV file was found to be written."""
+    """How an uploaded CSV file was found to be written; `compression` where it was packed."""
 
     encoding: str
     delimiter: str
+    compression: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class DeletionUnderWay(msgspec.Struct, rename="camel", kw_only=True):

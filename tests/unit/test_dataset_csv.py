@@ -186,6 +186,13 @@ _MANY = 30_000
         ("20240101T080000", "20241231T235960", pl.String),
         ("08:00:00", "08:00:60", pl.String),
         ("2024-01-01", "2024-01-01T08:00:00", pl.String),
+        ("2024-01-01T08:00:00", "2024-01-01", pl.String),
+        ("2024-01-01T08:00:00", "2024-01-01 08:00:00.5", pl.Datetime),
+        ("2024-01-01 08:00", "2024-01-01T08:00:00.1234567", pl.Datetime("ns")),
+        ("2024-01-01T08:00:00", "2024-01-01 08:00:00Z", pl.String),
+        ("2024-01-01T08:00:00Z", "2024-01-01 08:00:00", pl.String),
+        ("2024-01-01T08:00:00", "2024-12-31 23:59:60", pl.String),
+        ("2024-01-01T08:00:00", "1500-01-01 08:00:00.1234567", pl.String),
     ],
 )
 def test_a_late_value_changes_the_type_and_no_value(first: str, late: str, dtype: Any) -> None:
@@ -211,6 +218,70 @@ def test_days_that_may_be_others_stay_text(values: list[str]) -> None:
     _, table = _ingested("\n".join(lines).encode(), 64 * 1024)
     assert table.schema == {"a": pl.Int64, "b": pl.String, "c": pl.Date}
     assert table["b"].to_list() == values
+
+
+_ZONES = {"": None, "Z": dt.UTC, "+05:30": dt.timezone(dt.timedelta(hours=5, minutes=30))}
+
+
+@st.composite
+def written_times(draw: st.DrawFn, zones: list[str]) -> tuple[str, dt.datetime, int]:
+    """A time as somebody writes it: the text, the time to the second, and its nanoseconds."""
+    time = draw(st.datetimes(dt.datetime(1700, 1, 1), dt.datetime(2250, 1, 1)))  # noqa: DTZ001
+    digits = draw(st.integers(-2, 9))
+    if digits == -2:
+        time = time.replace(second=0)
+    time = time.replace(microsecond=0)
+    fraction = draw(st.integers(0, 10**digits - 1)) if digits > 0 else 0
+    text = time.isoformat(draw(st.sampled_from("T ")), "minutes" if digits == -2 else "seconds")
+    text += f".{fraction:0{digits}d}" if digits > 0 else ""
+    zone = draw(st.sampled_from(zones))
+    told = time if not zone else time.replace(tzinfo=_ZONES[zone])
+    return text + zone, told, fraction * 10 ** (9 - max(digits, 0))
+
+
+@given(
+    st.sampled_from([[""], ["Z"], ["Z", "+05:30"]]).flatmap(
+        lambda zones: st.lists(written_times(zones), min_size=1, max_size=30)
+    ),
+    st.sampled_from([64, 256 * 1024]),
+)
+def test_times_are_times_however_they_are_written(
+    times: list[tuple[str, dt.datetime, int]], piece_bytes: int
+) -> None:
+    lines = ["at", *(text for text, _, _ in times), ""]
+    _, table = _ingested("\n".join(lines).encode(), piece_bytes)
+    (at,) = table
+    assert at.dtype.base_type() == pl.Datetime, at.dtype
+    assert at.dt.truncate("1s").to_list() == [time for _, time, _ in times]
+    assert at.dt.nanosecond().to_list() == [nanoseconds for _, _, nanoseconds in times]
+
+
+@pytest.mark.parametrize(
+    ("header", "names", "nameless"),
+    [
+        (",a,b", ["Unnamed: 0", "a", "b"], [1]),
+        ('"",a," "', ["Unnamed: 0", "a", "Unnamed: 2"], [1, 3]),
+        (",Unnamed: 0,Unnamed: 0.1", ["Unnamed: 0.2", "Unnamed: 0", "Unnamed: 0.1"], [1]),
+        (",,", ["Unnamed: 0", "Unnamed: 1", "Unnamed: 2"], [1, 2, 3]),
+    ],
+)
+def test_a_column_without_a_name_gets_that_of_pandas(
+    header: str, names: list[str], nameless: list[int]
+) -> None:
+    made, table = _ingested(f"{header}\n0,1,x\n1,2,y\n".encode(), 256 * 1024)
+    assert table.columns == names
+    assert table.rows() == [(0, 1, "x"), (1, 2, "y")]
+    assert list(made.warnings) == [
+        f"The header names no column {place}; it is called {names[place - 1]!r}."
+        for place in nameless
+    ]
+
+
+def test_many_columns_without_a_name_are_told_in_few_words() -> None:
+    made, _ = _ingested(b"," * 99 + b"\n", 256 * 1024)
+    assert len(made.columns) == 100
+    assert len(made.warnings) == 11
+    assert made.warnings[-1].startswith("The header leaves 90 more columns without a name")
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 import codecs
 import csv
 import io
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -57,6 +58,9 @@ class Dialect(NamedTuple):
     declared: bool = False
     """Whether the first line is Excel's ``sep=;``, which says the delimiter and is no record."""
 
+    nameless: tuple[int, ...] = ()
+    """Places of the columns that the header does not name; ``names`` has what they are called."""
+
 
 def detect(path: Path) -> Dialect:
     """How the file is written. Raises :class:`InvalidCsvError` for what has no good header."""
@@ -74,9 +78,10 @@ def detect(path: Path) -> Dialect:
     if len(names) > MAX_COLUMNS:
         raise InvalidCsvError(f"there are more than {MAX_COLUMNS:,} columns", row=1)
     seen: set[str] = set()
+    nameless = tuple(place for place, name in enumerate(names) if not name)
     for number, name in enumerate(names, 1):
         if not name:
-            raise InvalidCsvError("the header names no column here", row=1, column=str(number))
+            continue
         if len(name) > MAX_NAME:
             reason = f"the header has a name of more than {MAX_NAME} characters"
             raise InvalidCsvError(reason, row=1, column=str(number))
@@ -85,11 +90,21 @@ def detect(path: Path) -> Dialect:
         seen.add(name)
     if not names:
         raise InvalidCsvError("the first line is blank; it has to name the columns", row=1)
-    dialect = Dialect(encoding, delimiter, names, declared is not None)
+    for place in nameless:
+        names[place] = _made_up_name(place, seen)
+        seen.add(names[place])
+    dialect = Dialect(encoding, delimiter, names, declared is not None, nameless)
     header_line = beginning[: _first_end(beginning)]
     if b'"' in header_line and (fault := find_fault(Piece(1, header_line), dialect)) is not None:
         raise fault
     return dialect
+
+
+def _made_up_name(place: int, taken: Container[str]) -> str:
+    """What pandas calls a column without a name, such as the index that it writes itself."""
+    name = f"Unnamed: {place}"
+    others = (f"{name}.{number}" for number in itertools.count(1))
+    return name if name not in taken else next(each for each in others if each not in taken)
 
 
 def rows_of(path: Path, size: int, *, most_parts: int) -> int:

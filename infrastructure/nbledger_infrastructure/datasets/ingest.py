@@ -20,16 +20,20 @@ from polars.io.plugins import register_io_source
 
 from nbledger_domain.dataset import Column
 from nbledger_domain.errors import InvalidCsvError
-from nbledger_infrastructure.datasets import csv_text
+from nbledger_infrastructure.datasets import csv_text, packed
 from nbledger_infrastructure.datasets.column_types import columns
 from nbledger_infrastructure.datasets.csv_text import Dialect, Piece
+from nbledger_infrastructure.datasets.file_kinds import refuse_other_kinds
 from nbledger_infrastructure.datasets.time_formats import (
     filled,
+    has_date,
     has_finer,
     has_leap_second,
     in_nanoseconds,
     is_doubtful,
     is_nanoseconds,
+    mixed_form,
+    mixed_times,
     time_format,
     with_fraction,
     with_times,
@@ -42,6 +46,9 @@ _GROUP_ROWS = (16, 64 * 1024)
 _MOST_GROUPS = 2_000
 _WRITE_BYTES = 1 << 20
 _READERS = 2
+_MOST_TOLD = 10
+"""Columns without a name that are told one by one."""
+
 _TIMES = (pl.Date, pl.Datetime)
 _CLOCKS = (pl.Datetime, pl.Time)
 _CODE = r"^[+-]?0\d"
@@ -62,20 +69,31 @@ class Ingested(msgspec.Struct, frozen=True, kw_only=True):
     columns: list[Column]
     encoding: str
     delimiter: str
+    compression: str | None = None
+    """``gzip`` where the file was packed so."""
+
+    warnings: tuple[str, ...] = ()
+    """What was put in the place of something that the file lacks, in words."""
 
 
-async def ingest_csv(source: AsyncIterator[bytes] | Path, folder: Path) -> Ingested:
+async def ingest_csv(
+    source: AsyncIterator[bytes] | Path,
+    folder: Path,
+    *,
+    most_bytes: int = packed.MAX_UNPACKED_BYTES,
+) -> Ingested:
     """Make a Parquet file in ``folder`` of a CSV file, given as such or in pieces.
 
-    Encoding, delimiter and column types are detected; a column whose later values do not fit the
-    type of its first ones gets one that fits all. The first record names the columns. ``folder`` is
-    the caller's to remove. Raises :class:`InvalidCsvError`.
+    The file may be packed by gzip and then hold at most ``most_bytes``. Encoding, delimiter and
+    column types are detected; a column whose later values do not fit the type of its first ones
+    gets one that fits all. The first record names the columns. ``folder`` is the caller's to
+    remove. Raises :class:`InvalidCsvError`.
     """
     if not isinstance(source, Path):
         source = await _spooled(source, folder / "upload.csv")
     stop = threading.Event()
     converting = asyncio.create_task(
-        asyncio.to_thread(_convert, source, folder / "dataset.parquet", stop)
+        asyncio.to_thread(_convert, source, folder / "dataset.parquet", stop, most_bytes)
     )
     try:
         return await asyncio.shield(converting)
@@ -110,7 +128,23 @@ async def _spooled(source: AsyncIterator[bytes], path: Path) -> Path:
     return path
 
 
-def _convert(source: Path, target: Path, stop: threading.Event) -> Ingested:
+def _convert(
+    source: Path,
+    target: Path,
+    stop: threading.Event,
+    most_bytes: int = packed.MAX_UNPACKED_BYTES,
+) -> Ingested:
+    if not packed.is_gzip(source):
+        return _converted(source, target, stop)
+    plain = target.with_suffix(".csv")
+    packed.unpack(source, plain, most_bytes=most_bytes, stop=stop)
+    ingested = _converted(plain, target, stop)
+    plain.unlink()
+    return msgspec.structs.replace(ingested, compression="gzip")
+
+
+def _converted(source: Path, target: Path, stop: threading.Event) -> Ingested:
+    refuse_other_kinds(source)
     dialect = csv_text.detect(source)
     reading = _Reading(source, dialect, stop)
     try:
@@ -128,6 +162,18 @@ def _convert(source: Path, target: Path, stop: threading.Event) -> Ingested:
         columns=columns(pl.Schema(schema)),
         encoding={"utf-8-sig": "utf-8"}.get(dialect.encoding, dialect.encoding),
         delimiter=dialect.delimiter,
+        warnings=_told_of(dialect),
+    )
+
+
+def _told_of(dialect: Dialect) -> tuple[str, ...]:
+    return tuple(
+        f"The header names no column {place + 1}; it is called {dialect.names[place]!r}."
+        for place in dialect.nameless[:_MOST_TOLD]
+    ) + (
+        (f"The header leaves {len(dialect.nameless) - _MOST_TOLD:,} more columns without a name.",)
+        if len(dialect.nameless) > _MOST_TOLD
+        else ()
     )
 
 
@@ -161,13 +207,17 @@ class _Reading:
             name: pl.String() if dtype == pl.Null or _is_code(raw[name], dtype) else dtype
             for name, dtype in guessed.schema.items()
         }
-        self.schema = pl.Schema(types)
         found = {
             name: time_format(raw[name], guessed[name])
             for name, dtype in types.items()
             if dtype.base_type() in _TIMES
         }
         self._formats = {name: form for name, form in found.items() if form is not None}
+        for name in types.keys() - self._formats.keys():
+            known = types[name].base_type() not in (pl.String, pl.Datetime)
+            if not known and (mixed := mixed_times(raw[name])) is not None:
+                self._formats[name], types[name] = mixed
+        self.schema = pl.Schema(types)
         try:
             self._typed(first)
         except _MisfitError:
@@ -314,6 +364,7 @@ class _Reading:
     def _widen(self, piece: Piece) -> None:
         raw = self._strings(piece)
         types = dict(self.schema)
+        formats = self._formats
         for name, dtype in types.items():
             if dtype == pl.String():
                 continue
@@ -321,23 +372,32 @@ class _Reading:
             try:
                 self._frame(piece.content, one)
             except pl.exceptions.PolarsError:
-                types[name] = self._finer(name, dtype, raw[name]) or _wider(dtype, raw[name])
-        if types == dict(self.schema):
+                types[name] = self._other_times(name, dtype, raw[name]) or _wider(dtype, raw[name])
+        if types == dict(self.schema) and formats == self._formats:
             types = dict.fromkeys(types, pl.String())
         self.schema = pl.Schema(types)
 
-    def _finer(self, name: str, dtype: pl.DataType, texts: pl.Series) -> pl.DataType | None:
-        """Nanoseconds, where they hold times that microseconds do not."""
-        if name not in self._formats or not has_finer(texts):
+    def _other_times(self, name: str, dtype: pl.DataType, texts: pl.Series) -> pl.DataType | None:
+        """A type and a form that hold these times and the earlier ones; notes the form.
+
+        Nanoseconds where microseconds do not hold them, and several ways to write them where they
+        are not written as the earlier ones are.
+        """
+        form = self._formats.get(name)
+        if form is None or not isinstance(dtype, pl.Datetime):
             return None
-        formats = {name: with_fraction(self._formats[name])}
+        several = mixed_form(dtype.time_zone)
         finer = in_nanoseconds(dtype)
-        try:
-            with_times(texts.to_frame(name), formats, {name: finer})
-        except pl.exceptions.PolarsError:
-            return None
-        self._formats |= formats
-        return finer
+        for other, kind in (
+            *([(with_fraction(form), finer)] if has_finer(texts) else []),
+            (several, dtype),
+            (several, finer),
+        ):
+            with contextlib.suppress(pl.exceptions.PolarsError):
+                with_times(texts.to_frame(name), {name: other}, {name: kind})
+                self._formats = {**self._formats, name: other}
+                return kind
+        return None
 
     def _frame(self, content: bytes, schema: pl.Schema) -> pl.DataFrame:
         """Raises polars' errors, also where a number or a time is not what the text says."""
@@ -376,7 +436,8 @@ class _Reading:
             return
         strings = pl.Schema(dict.fromkeys(self._dialect.names, pl.String()))
         texts = self._read(content, schema=strings)
-        if any(map(is_doubtful, texts.select(guessed))):
+        dated = [name for name in guessed if isinstance(schema[name], pl.Datetime)]
+        if any(map(is_doubtful, texts.select(guessed))) or any(map(has_date, texts.select(dated))):
             raise pl.exceptions.ComputeError("a time that is cut, or may be another")
         if leaps and any(map(has_leap_second, texts.select(clocks))):
             raise pl.exceptions.ComputeError("a leap second, which would be the next one")
