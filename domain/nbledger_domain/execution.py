@@ -17,6 +17,7 @@ from nbledger_domain.errors import (
     StaleEpochError,
 )
 from nbledger_domain.events import DomainEvent, register
+from nbledger_domain.not_kept import NotKept
 
 
 class ExecutionStatus(StrEnum):
@@ -145,6 +146,7 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     ``output_type`` is nbformat's: stream, display_data, execute_result or error.
     ``representations`` holds the richest form first. ``stream`` is stdout or stderr. ``width``
     and ``height`` are those of a picture, in pixels; ``rows`` and ``columns`` those of a table.
+    ``not_kept_before`` tells what came between the output before and this one, and is not kept.
     """
 
     output_type: str
@@ -156,6 +158,7 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     rows: int | None = None
     columns: int | None = None
     metadata: dict[str, Any] = {}
+    not_kept_before: NotKept | None = None
 
 
 class CellError(msgspec.Struct, frozen=True, rename="camel"):

@@ -11,13 +11,13 @@ from nbledger_domain.cells import Cell
 from nbledger_domain.execution import Execution
 from nbledger_domain.notebook import Notebook
 from nbledger_http.access import Access
-from nbledger_http.notebook_outputs import executed_outputs, uploaded_outputs
+from nbledger_http.notebook_outputs import executed_outputs, missing, uploaded_outputs
 from nbledger_http.requests import DEFAULT_KERNEL_TYPE, LANGUAGES
 from nbledger_http.services import Services
 from nbledger_infrastructure import repository
 from nbledger_infrastructure.kernelspecs import kernel_type_of, with_kernelspec
 from nbledger_infrastructure.notebook_files import render_ipynb
-from nbledger_projections.execution_results import ResultsView
+from nbledger_projections.execution_results import CellOutputs, ResultsView
 
 INJECTED_ID = "injected-parameters"
 
@@ -43,17 +43,25 @@ async def _notebook_file(
         outputs = await uploaded_outputs(services.artifacts, scope, cells)
     else:
         outputs = await executed_outputs(services.artifacts, scope, results.cells)
-        counts = {cell.cell_id: cell.execution_count for cell in results.cells}
-        cells = [
-            msgspec.structs.replace(cell, execution_count=counts.get(cell.cell_id))
-            for cell in cells
-        ]
+        told = {cell.cell_id: cell for cell in results.cells}
+        cells = [_as_executed(cell, told.get(cell.cell_id)) for cell in cells]
         loaded = await repository.load(services.store, Execution, results.execution_id)
         if loaded is not None and loaded.aggregate.parameters:
             cells = _with_parameters(cells, loaded.aggregate)
     # Large notebooks take a while; other requests need not wait for them.
     metadata = _metadata(notebook, services.settings.worker.kernels)
     return await asyncio.to_thread(render_ipynb, cells, metadata, outputs)
+
+
+def _as_executed(cell: Cell, told: CellOutputs | None) -> Cell:
+    """The cell with its number, and in its metadata what of its outputs is not kept."""
+    count = None if told is None else told.execution_count
+    cell = msgspec.structs.replace(cell, execution_count=count)
+    gap = None if told is None else missing(told)
+    if gap is None:
+        return cell
+    note = {"notKept": msgspec.to_builtins(gap)}
+    return msgspec.structs.replace(cell, metadata={**cell.metadata, "nbledger": note})
 
 
 def _metadata(notebook: Notebook, kernels: Mapping[str, str]) -> dict[str, Any]:

@@ -6,8 +6,11 @@ from typing import Any
 
 import msgspec
 
+from nbledger_domain import not_kept
 from nbledger_domain.cells import Cell
 from nbledger_domain.execution import Output, Representation
+from nbledger_domain.not_kept import NotKept
+from nbledger_domain.words import many
 from nbledger_infrastructure.artifacts import ArtifactMissingError, ArtifactStore, Scope
 from nbledger_projections.execution_results import CellOutputs
 from nbledger_projections.media_types import TABLE
@@ -38,12 +41,39 @@ async def executed_outputs(
     artifacts: ArtifactStore, scope: Scope, cells: list[CellOutputs]
 ) -> dict[str, list[Any]]:
     """What an execution has put out, by cell id."""
-    return {
-        cell.cell_id: [
-            await _output(artifacts, scope, output, cell.execution_count) for output in cell.outputs
-        ]
-        for cell in cells
-    }
+    return {cell.cell_id: await _executed(artifacts, scope, cell) for cell in cells}
+
+
+async def _executed(
+    artifacts: ArtifactStore, scope: Scope, cell: CellOutputs
+) -> list[dict[str, Any]]:
+    """The outputs of a cell, with a note wherever some of them are not kept."""
+    made: list[dict[str, Any]] = []
+    for output in cell.outputs:
+        if output.not_kept_before:
+            made.append(not_kept.note(output.not_kept_before))
+        made.append(await _output(artifacts, scope, output, cell.execution_count))
+    if rest := missing_at_end(cell):
+        # An error is kept whatever was before.
+        at = len(made) - 1 if made and made[-1]["output_type"] == "error" else len(made)
+        made.insert(at, not_kept.note(rest))
+    return made
+
+
+def missing_at_end(cell: CellOutputs) -> NotKept | None:
+    """What a cell has put out behind its last kept output; ``None`` where all of it is kept."""
+    if not cell.truncated:
+        return None
+    return not_kept.after_outputs(cell.output_count, cell.output_bytes, cell.outputs) or None
+
+
+def missing(cell: CellOutputs) -> NotKept | None:
+    """What of a cell's outputs is not kept in all."""
+    gaps = [output.not_kept_before for output in cell.outputs] + [missing_at_end(cell)]
+    told = [gap for gap in gaps if gap]
+    if not told:
+        return None
+    return NotKept(sum(gap.outputs for gap in told), sum(gap.bytes for gap in told))
 
 
 async def _output(
@@ -51,12 +81,16 @@ async def _output(
 ) -> dict[str, Any]:
     kind = output.output_type
     forms: dict[str, Any] = {}
+    lost: list[Representation] = []
     for form in output.representations:
         try:
             forms[form.content_type] = _content(form, await artifacts.get(scope, form.digest))
         except ArtifactMissingError:
             # The rest of the notebook is still worth having.
-            forms[form.content_type] = ""
+            lost.append(form)
+    if lost and (not forms or kind in ("stream", "error")):
+        size = sum(form.size for form in lost)
+        return _gone(f"[An output of {many(size, 'byte')} is not there any more.]")
     if kind == "stream":
         return {
             "output_type": kind,
@@ -77,6 +111,10 @@ async def _output(
     if kind == "execute_result":
         result["execution_count"] = execution_count
     return result
+
+
+def _gone(text: str) -> dict[str, Any]:
+    return {"output_type": "display_data", "data": {"text/plain": text}, "metadata": {}}
 
 
 def _content(form: Representation, content: bytes) -> Any:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -13,9 +15,14 @@ import pytest
 from support.browser import CHROMIUM, needs_browser
 from support.executions import Stage, eventually, make_settings, stage
 
+from nbledger_domain.cells import Cell
 from nbledger_domain.execution import Execution, ExecutionStatus, OutputOptions
+from nbledger_domain.not_kept import NotKept
+from nbledger_http.notebook_outputs import executed_outputs, missing
 from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
+from nbledger_projections import execution_results
+from nbledger_projections.execution_results import CellOutputs
 from nbledger_workers import browser
 from nbledger_workers.report_page import render
 
@@ -75,6 +82,70 @@ async def test_a_report_tells_where_it_comes_from_and_hides_code(scene: Stage) -
     ):
         assert told in page, told
     assert "hidden_name" not in page
+
+
+_PNG = "iVBORw0KGgo="
+
+
+async def executed(scene: Stage, execution_id: UUID) -> tuple[list[CellOutputs], dict[str, Any]]:
+    """The results of a run, and its outputs as the executed notebook has them."""
+    state = None
+    for recorded in await scene.history(execution_id):
+        state = execution_results.fold(state, recorded)
+    assert state is not None
+    scope = Scope(state.tenant_id, state.project_id, state.notebook_id)
+    artifacts = ArtifactStore(open_store(scene.settings.artifacts.url))
+    return state.results.cells, await executed_outputs(artifacts, scope, state.results.cells)
+
+
+async def test_a_report_has_all_that_is_kept_and_says_what_is_not(scene: Stage) -> None:
+    pictures = "![a](attachment:a.png) ![b](attachment:b.png)"
+    execution_id = await scene.request(
+        Cell(
+            cell_id="pictures",
+            cell_type="markdown",
+            source=pictures,
+            attachments={"a.png": {"image/png": _PNG}},
+        ),
+        Cell(
+            cell_id="lines",
+            cell_type="code",
+            source="for i in range(200_000): print('line', i)",
+        ),
+        Cell(
+            cell_id="items",
+            cell_type="code",
+            source="from IPython.display import display\n"
+            "for i in range(1500): display('item%d' % i)\n1 / 0",
+        ),
+        output_options=OutputOptions(generate_report=True),
+    )
+    async with scene.worker():
+        await scene.command(execution_id)
+        execution = await scene.until(execution_id, seconds=120)
+    assert execution.status is ExecutionStatus.ERROR
+    lines = "".join(f"line {i}\n" for i in range(200_000))
+    ((_, content),) = (await reports(scene, execution_id)).values()
+    page = content.decode()
+    assert lines in page
+    assert f"data:image/png;base64,{_PNG}" in page
+    absent = "pictures: it shows the attachment 'b.png', which the cell does not have."
+    assert html.escape(absent) in page
+    assert await warnings(scene, execution_id) == [f"The report does not show all: {absent}"]
+    # Each is shown with the quotation marks of its repr.
+    size = sum(len(f"'item{i}'") for i in range(1000, 1500))
+    note = f"Not shown here: 500 outputs ({size:,} bytes) of this cell."
+    assert page.index("item999") < page.index(note) < page.index("ZeroDivisionError</span>")
+    assert "item1000" not in page
+
+    cells, outputs = await executed(scene, execution_id)
+    assert [output["text"] for output in outputs["lines"]] == [lines]
+    assert len(outputs["items"]) == 1002
+    told = outputs["items"][1000]
+    assert note in told["data"]["text/plain"]
+    assert told["metadata"] == {"nbledger": {"notKept": {"outputs": 500, "bytes": size}}}
+    assert outputs["items"][1001]["ename"] == "ZeroDivisionError"
+    assert [missing(cell) for cell in cells] == [None, NotKept(500, size)]
 
 
 @needs_browser

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from nbledger_domain.execution import Output, Representation
+from nbledger_domain.not_kept import NotKept
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope
 from nbledger_workers import figures
 from nbledger_workers.kernel.forms import forms
@@ -22,6 +23,9 @@ _REMEMBERED: Final = 5_000
 
 DATA_FRAME: Final = "dataFrame"
 """Member of the metadata of an output that is a table."""
+
+_FIXED: Final = frozenset({"stream", "error"})
+"""Kinds of outputs that no later cell can change."""
 
 _Contents = list[tuple[str, bytes]]
 
@@ -72,10 +76,21 @@ class OutputKeeper:
                 self._remember(digest)
         return outputs
 
-    def forget(self, place: int) -> None:
-        """The texts of this cell do not go on."""
-        for key in [key for key in self._texts if key[0] == place]:
-            del self._texts[key]
+    def forget(self, place: int, raw: Sequence[bytes]) -> None:
+        """Forget texts of a finished cell, whose last outputs these are.
+
+        Those that were cleared are not asked for again; nor is any where nothing is displayed that
+        a later cell might change.
+        """
+        keys = [key for key in self._texts if key[0] == place]
+        if not keys:
+            return
+        outputs = [msgspec.json.decode(each, type=_Head) for each in raw]
+        changes = any(each.output_type not in _FIXED for each in outputs)
+        going_on = {each.parts for each in outputs} if changes else set()
+        for key in keys:
+            if key[1] not in going_on:
+                del self._texts[key]
 
     async def _put(self, digest: str, content: bytes) -> None:
         if digest not in self._stored:
@@ -111,6 +126,13 @@ class OutputKeeper:
         return outputs, contents, texts
 
 
+class _Head(msgspec.Struct):
+    """What an output is, and the number of the long text that it ends."""
+
+    output_type: str
+    parts: int | None = None
+
+
 class _Text:
     """The parts so far of one long text."""
 
@@ -127,9 +149,12 @@ def _output(
     title: str | None,
 ) -> Output:
     kind = output["output_type"]
+    gap = output.get("notKeptBefore")
+    not_kept = None if gap is None else msgspec.convert(gap, NotKept)
     if kind in ("stream", "error"):
         return Output(
             output_type=kind,
+            not_kept_before=not_kept,
             representations=representations,
             stream=output.get("name") if kind == "stream" else None,
         )
@@ -152,6 +177,7 @@ def _output(
         rows=next((table.rows for table in tables if table.rows is not None), None),
         columns=next((table.columns for table in tables if table.columns is not None), None),
         metadata=metadata,
+        not_kept_before=not_kept,
     )
 
 

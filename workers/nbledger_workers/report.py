@@ -11,25 +11,24 @@ import msgspec
 
 from nbledger_domain.execution import Execution
 from nbledger_domain.notebook import Notebook
+from nbledger_domain.words import many
 from nbledger_infrastructure import clock
 from nbledger_workers.child_processes import end
 from nbledger_workers.kernel.driver import Report
 from nbledger_workers.kernel.pair import python_environment
-from nbledger_workers.kernel.protocol import CellFinished, KernelStarted, OutputsUpdated
+from nbledger_workers.kernel.protocol import (
+    CellFinished,
+    KernelStarted,
+    OutputPart,
+    OutputsUpdated,
+)
 from nbledger_workers.planning import Plan
+from nbledger_workers.report_outputs import ReportOutputs
 
 MEDIA_TYPES: Final = {"html": "text/html", "pdf": "application/pdf"}
 
 _RENDER_SECONDS: Final = 120.0
-_MAX_OUTPUT_BYTES: Final = 50_000_000
-"""Outputs beyond this are left out of a report, which a browser could not show anyway."""
-_LEFT_OUT: Final = msgspec.json.encode(
-    {
-        "output_type": "stream",
-        "name": "stdout",
-        "text": "[What this cell put out is too large for a report. The results have it.]\n",
-    }
-)
+_MOST_WARNINGS: Final = 5
 
 
 class ReportError(Exception):
@@ -49,8 +48,7 @@ class Page:
         self._execution = execution
         self.title = notebook.name
         self._started = clock.now()
-        self._bytes = 0
-        self._outputs: dict[int, list[bytes]] = {}
+        self._outputs = ReportOutputs()
         self._counts: dict[int, int | None] = {}
 
     def put(self, message: Report) -> None:
@@ -58,13 +56,10 @@ class Page:
         if isinstance(message, KernelStarted):
             self._kernel += f" ({message.language} {message.language_version})"
             return
-        if not isinstance(message, CellFinished | OutputsUpdated):
-            return
-        self._bytes -= sum(map(len, self._outputs.get(message.index, [])))
-        size = sum(map(len, message.outputs))
-        outputs = message.outputs if self._bytes + size <= _MAX_OUTPUT_BYTES else [_LEFT_OUT]
-        self._bytes += sum(map(len, outputs))
-        self._outputs[message.index] = outputs
+        if isinstance(message, OutputPart):
+            self._outputs.put_part(message)
+        elif isinstance(message, CellFinished | OutputsUpdated):
+            self._outputs.put(message)
         if isinstance(message, CellFinished):
             self._counts[message.index] = message.execution_count
 
@@ -72,10 +67,13 @@ class Page:
         """The notebook with its outputs, as nbformat 4 JSON."""
         notebook: dict[str, Any] = msgspec.json.decode(self._plan.notebook)
         for index, cell in enumerate(notebook["cells"]):
+            planned = self._plan.cells.get(index)
+            if planned is not None:
+                cell["metadata"] = {**cell["metadata"], "reportName": planned.cell_id}
+            if planned is not None and planned.attachments is not None:
+                cell["attachments"] = planned.attachments
             if cell["cell_type"] == "code":
-                cell["outputs"] = [
-                    msgspec.json.decode(output) for output in self._outputs.get(index, [])
-                ]
+                cell["outputs"] = self._outputs.outputs(index)
                 cell["execution_count"] = self._counts.get(index)
         notebook["metadata"] = {"title": self.title, "report": self._provenance()}
         return msgspec.json.encode(notebook)
@@ -144,8 +142,8 @@ class Renderer:
             )
         )
 
-    async def render(self, page: Page) -> bytes:
-        """The report as HTML. Raises :class:`ReportError`."""
+    async def render(self, page: Page) -> tuple[bytes, list[str]]:
+        """The report as HTML, and what it does not show. Raises :class:`ReportError`."""
         document = await asyncio.to_thread(page.document)
         try:
             async with asyncio.timeout(_RENDER_SECONDS):
@@ -155,11 +153,20 @@ class Renderer:
         if self._process.returncode or not content:
             lines = errors.decode("utf-8", "replace").strip().splitlines()
             raise ReportError(lines[-1][:500] if lines else f"status {self._process.returncode}")
-        return content
+        notes, _, made = content.partition(b"\n")
+        return made, msgspec.json.decode(notes, type=list[str])
 
     async def close(self) -> None:
         """End the process if it is still there."""
         await end(self._process)
+
+
+def warnings(notes: list[str]) -> list[str]:
+    """What a run warns of where its report does not show all; the report itself says all of it."""
+    told = [f"The report does not show all: {note}" for note in notes[:_MOST_WARNINGS]]
+    if len(notes) > _MOST_WARNINGS:
+        told.append(f"The report does not show all: {many(len(notes), 'note')} in it say what.")
+    return told
 
 
 def file_name(notebook_name: str, ending: str) -> str:

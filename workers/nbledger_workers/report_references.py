@@ -6,6 +6,7 @@ elsewhere, and a file that names nothing remote can be checked by reading it.
 
 import html
 import re
+from collections import Counter
 from html.parser import HTMLParser
 from typing import Final
 
@@ -100,6 +101,7 @@ _NAME_CHARACTERS: Final = 40
 # A section that the parser does not know ends it with an error; to a browser it is a comment.
 _SECTION: Final = re.compile(r"<!\[(?!CDATA\[)")
 _VOID: Final = frozenset({"area", "br", "col", "hr", "img", "input", "source", "track", "wbr"})
+_FRAME: Final = frozenset({"html", "head", "body"})
 
 
 def without_references(text: str) -> str:
@@ -112,6 +114,17 @@ def without_references(text: str) -> str:
     cleaner.feed(_SECTION.sub("<!-", text))
     cleaner.close()
     return "".join(cleaner.kept)
+
+
+def closed_fragment(text: str) -> str:
+    """The same, free of references as well, with every element closed that it opens, and no other.
+
+    So whatever stands in it, what follows it on the page is shown as if it were not there.
+    """
+    cleaner = _Closer()
+    cleaner.feed(_SECTION.sub("<!-", text))
+    cleaner.close()
+    return "".join([*cleaner.kept, *cleaner.closing()])
 
 
 class _Cleaner(HTMLParser):
@@ -172,6 +185,48 @@ class _Cleaner(HTMLParser):
         # In SVG what stands in a style is markup: there it might be tags and references.
         if "<" not in css and "&" not in css and not _may_load(css):
             self.kept.append(f"{begin}{css}</style>")
+
+
+class _Closer(_Cleaner):
+    """Keeps elements closed; a page in the page loses its frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open: list[str] = []
+        self._counts: Counter[str] = Counter()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in _FRAME:
+            return
+        before = len(self.kept)
+        super().handle_starttag(tag, attrs)
+        if len(self.kept) > before and tag not in _VOID:
+            self._open.append(tag)
+            self._counts[tag] += 1
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if self._counts["svg"] or self._counts["math"] or tag in {*_VOID, "svg", "math"}:
+            super().handle_startendtag(tag, attrs)
+        else:
+            # In HTML an element does not end where it begins.
+            self.handle_starttag(tag, attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._dropping or tag == "style" or tag in _DROPPED:
+            super().handle_endtag(tag)
+        elif self._counts[tag]:
+            self.kept += self.closing(tag)
+
+    def closing(self, tag: str | None = None) -> list[str]:
+        """The ends of the open elements up to this one, or of all."""
+        ends: list[str] = []
+        while self._open:
+            last = self._open.pop()
+            self._counts[last] -= 1
+            ends.append(f"</{last}>")
+            if last == tag:
+                break
+        return ends
 
 
 def _may_be(tag: str) -> bool:

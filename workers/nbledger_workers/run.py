@@ -546,11 +546,14 @@ class Run:
     ) -> None:
         assert self._collector is not None  # noqa: S101 - there since the run began
         try:
-            content = await renderer.render(page)
+            content, notes = await renderer.render(page)
         except Exception as error:  # noqa: BLE001 - a report is an extra, whatever went wrong
             log.warning("report not made", error=repr(error))
-            steps += self._collector.warning("The report could not be made.")
+            why = f": {error}" if isinstance(error, report.ReportError) else ""
+            steps += self._collector.warning(f"The report could not be made{why}.")
             return
+        for note in report.warnings(notes):
+            steps += self._collector.warning(note)
         steps.append(await self._keep_report(page, "html", content))
         program = browser.find(self._services.settings.worker.report_browser)
         if program is None:

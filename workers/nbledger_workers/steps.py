@@ -115,6 +115,7 @@ class Translator:
             # An empty cell does not go to the kernel.
             steps += [*self.skipped(), self._start_cell(cell.cell_id, clock.now())]
         kept = await self._keep(report.index, cell.cell_id, report.outputs)
+        self._keeper.forget(report.index, report.outputs)
         self._saved = []
         steps += self._truncate(cell.cell_id, report, kept)
         steps.append(self._finish_cell(cell.cell_id, report, kept))

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from nbledger_domain.not_kept import NotKept
 from nbledger_domain.output_digest import block
 from nbledger_workers.kernel.forms import forms
 from nbledger_workers.kernel.terminal import Lines
@@ -87,6 +88,7 @@ class _Stream:
         self.ordinal = ordinal
         self.kept = kept
         self.cut = False
+        self.gap = NotKept(0, 0)
         self.size = 0
         self.parts_taken = 0
         self.lines = Lines()
@@ -129,7 +131,7 @@ class _Stream:
         output: dict[str, Any] = {"output_type": "stream", "name": self.name, "text": text}
         if self.parts_taken:
             output["parts"] = self.ordinal
-        return to_json(output)
+        return to_json(output | _gap(self))
 
     def block(self) -> bytes:
         digest, line = self._digest.copy(), self.current()
@@ -144,6 +146,7 @@ class _Shown:
     def __init__(self, output: dict[str, Any], display_id: str | None = None) -> None:
         self.display_id = display_id
         self.output_type: str = output["output_type"]
+        self.gap = NotKept(0, 0)
         self.encoded = self.set(output)
         self.kept_size = self.size
 
@@ -170,7 +173,8 @@ class OutputCollector:
     """Outputs of one cell: at most `max_bytes` and `max_outputs` of them, within the `budget`.
 
     With `keep` false they are only counted. Streams of one name are one output until another kind
-    of output comes between. Sizes are those of the forms of an output, in bytes, an image's after
+    of output comes between. What is dropped in front of an output that is kept is counted in its
+    member `notKeptBefore`. Sizes are those of the forms of an output, in bytes, an image's after
     base64. An error is always kept.
 
     The digest is over everything that came, kept or not (`nbledger_domain.output_digest`).
@@ -200,6 +204,8 @@ class OutputCollector:
         self._size = 0
         self._kept = 0
         self._outputs: list[_Stream | _Shown] = []
+        # Dropped since the last output that was kept.
+        self._gap = NotKept(0, 0)
         self._open: dict[str, _Stream] = {}
         self._displays: dict[str, list[_Shown]] = {}
         self._digest = hashlib.sha256()
@@ -312,7 +318,10 @@ class OutputCollector:
         room = self._room()
         for output in self._outputs[first:]:
             if isinstance(output, _Shown):
-                found.append(output.encoded)
+                gap = _gap(output)
+                # Before the member that every output begins with.
+                head = to_json(gap)[:-1] + b"," if gap else b"{"
+                found.append(head + output.encoded[1:])
                 continue
             found.append(output.encoded(max(room, 0)))
             if self._open.get(output.name) is output:
@@ -337,6 +346,7 @@ class OutputCollector:
         is_error = shown.output_type == "error"
         if not self._keep or (not is_error and (shown.size > self._room() or self._is_full())):
             self._truncated |= self._keep
+            self._drop(1, shown.size)
             self._hold(shown.block())
             return
         self._hold(shown)
@@ -344,7 +354,7 @@ class OutputCollector:
         self._note(len(self._outputs))
         if shown.display_id is not None:
             self._displays.setdefault(shown.display_id, []).append(shown)
-        self._outputs.append(shown)
+        self._append(shown)
 
     def _add_stream(self, name: str, text: str) -> None:
         stream = self._open.get(name)
@@ -357,7 +367,9 @@ class OutputCollector:
             stream = self._open[name] = _Stream(name, self._ordinal, kept=kept)
             self._hold(stream)
             if kept:
-                self._outputs.append(stream)
+                self._append(stream)
+            else:
+                self._drop(1, 0)
         if stream.kept and not stream.cut:
             self._note(self._outputs.index(stream))
         for start in range(0, len(text), _SLICE_CHARACTERS):
@@ -365,9 +377,18 @@ class OutputCollector:
 
     def _settle(self, stream: _Stream, text: str) -> None:
         before = stream.size
-        self._spend(stream.settle(text, max(self._room(), 0)))
+        spent = stream.settle(text, max(self._room(), 0))
+        self._spend(spent)
         self._size += stream.size - before
+        self._drop(0, stream.size - before - spent)
         self._truncated |= self._keep and (stream.cut or not stream.kept)
+
+    def _append(self, output: _Stream | _Shown) -> None:
+        output.gap, self._gap = self._gap, NotKept(0, 0)
+        self._outputs.append(output)
+
+    def _drop(self, outputs: int, size: int) -> None:
+        self._gap = NotKept(self._gap.outputs + outputs, self._gap.bytes + size)
 
     def _close_streams(self) -> None:
         for stream in self._open.values():
@@ -418,6 +439,11 @@ def _fitting(content: bytes, room: int) -> bytes:
     while room > 0 and content[room] & 0xC0 == 0x80:
         room -= 1
     return content[:room]
+
+
+def _gap(output: _Stream | _Shown) -> dict[str, Any]:
+    """The member that tells what was dropped in front of an output."""
+    return {"notKeptBefore": msgspec.to_builtins(output.gap)} if output.gap else {}
 
 
 def _display(kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
