@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import polars as pl
 
+from mindzie_sdk import csv_files
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -96,11 +98,11 @@ def columns_of(frame: pl.DataFrame) -> list[dict[str, str]]:
 
 
 def write(frame: pl.DataFrame, path: Path, file_format: FileFormat) -> None:
-    """Write it as Parquet, or as CSV in UTF-8 with a header, times in ISO 8601."""
+    """Write it as Parquet, or as CSV in UTF-8 with a header."""
     if file_format == "parquet":
         frame.write_parquet(path, compression="zstd")
     else:
-        _flat(frame).write_csv(path)
+        csv_files.write(frame, path)
 
 
 def read(path: Path) -> pl.DataFrame:
@@ -248,6 +250,8 @@ def _to_pandas_series(series: pl.Series) -> Any:
         return utc.dt.tz_localize("UTC").dt.tz_convert(dtype.time_zone)
     if dtype == pl.Date:
         return pd.Series(series.cast(pl.Datetime("us")).to_numpy())
+    if isinstance(dtype, pl.Decimal) and dtype.scale == 0:
+        return pd.Series(series.cast(pl.Int128).to_list(), dtype=object)
     if dtype in (pl.Int128, pl.UInt128):
         return pd.Series(series.to_list(), dtype=object)
     if dtype.is_integer() and nulls and _too_large(series):
@@ -279,7 +283,7 @@ def _unsigned(dtype: pl.DataType) -> bool:
 
 
 def _type_name(dtype: pl.DataType) -> str:
-    if dtype.is_integer():
+    if dtype.is_integer() or (isinstance(dtype, pl.Decimal) and dtype.scale == 0):
         return "integer"
     if dtype.is_numeric():
         return "number"
@@ -294,21 +298,6 @@ def _type_name(dtype: pl.DataType) -> str:
         (pl.Duration, "duration"),
     )
     return next((name for kind, name in names if dtype == kind), "other")
-
-
-def _flat(frame: pl.DataFrame) -> pl.DataFrame:
-    """What CSV cannot hold is JSON in it; a duration is its seconds, bytes are hexadecimal."""
-    return frame.select([_flat_column(series) for series in frame])
-
-
-def _flat_column(series: pl.Series) -> pl.Series:
-    if series.dtype == pl.Duration:
-        return (series.dt.total_microseconds() / 1e6).alias(series.name)
-    if series.dtype == pl.Binary:
-        return series.bin.encode("hex")
-    if series.dtype.is_nested():
-        return pl.Series(series.name, [_json(cell) for cell in series], dtype=pl.String)
-    return series
 
 
 def _json(cell: object) -> str | None:

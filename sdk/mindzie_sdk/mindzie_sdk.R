@@ -122,7 +122,8 @@ local({
                         cells
                     }
                 },
-                number = , duration = as.numeric(cells),
+                number = as.numeric(cells),
+                duration = as.numeric(sub("^(-?)PT([0-9.]+)S$", "\\1\\2", cells)),
                 boolean = as.logical(cells),
                 datetime = .times(cells),
                 date = as.Date(cells),
@@ -209,18 +210,23 @@ local({
         else "other"
     }
 
-    # Times in ISO 8601 and UTC, durations in seconds, truth as other languages write it.
+    # Times in ISO 8601 and UTC, as durations are, too, and truth as other languages write it.
     .plain <- function(frame) {
         frame[] <- lapply(frame, function(cells) {
             if (inherits(cells, "POSIXt")) {
                 ifelse(is.na(cells), NA, format(cells, "%Y-%m-%dT%H:%M:%OS6Z", tz = "UTC"))
-            } else if (inherits(cells, "difftime")) as.numeric(cells, units = "secs")
+            } else if (inherits(cells, "difftime")) .duration(as.numeric(cells, units = "secs"))
             else if (is.logical(cells)) ifelse(cells, "true", "false")
             else if (is.list(cells)) {
                 vapply(cells, function(cell) as.character(jsonlite::toJSON(cell, auto_unbox = TRUE)), "")
             } else cells
         })
         frame
+    }
+
+    .duration <- function(seconds) {
+        text <- sub("[.]?0+$", "", sprintf("%.9f", abs(seconds)))
+        ifelse(is.na(seconds), NA, paste0(ifelse(seconds < 0, "-", ""), "PT", text, "S"))
     }
 
     .is_real <- function(cells) is.double(cells) && !is.object(cells) && is.null(dim(cells))

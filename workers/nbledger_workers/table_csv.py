@@ -11,7 +11,7 @@ from typing import Final
 
 import polars as pl
 
-from nbledger_infrastructure.datasets.export import csv_value
+from nbledger_infrastructure.datasets.csv_values import csv_value
 from nbledger_workers import table_limits
 
 _LEAST_BYTES: Final = 100_000_000

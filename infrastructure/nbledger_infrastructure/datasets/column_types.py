@@ -12,7 +12,7 @@ def columns(schema: pl.Schema) -> list[Column]:
 
 def column_type(dtype: pl.DataType) -> ColumnType:
     """What a column of this type is called."""
-    if dtype.is_integer():
+    if dtype.is_integer() or (isinstance(dtype, pl.Decimal) and dtype.scale == 0):
         return "integer"
     if dtype.is_numeric():
         return "number"

@@ -7,7 +7,6 @@ it may have as arguments, it writes the CSV to its output.
 
 import asyncio
 import io
-import json
 import os
 import resource
 import sys
@@ -15,6 +14,8 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import polars as pl
+
+from nbledger_infrastructure.datasets.csv_values import csv_value
 
 PIECE_BYTES = 8 * 1024 * 1024
 """A piece of more than one row has at most some times as much."""
@@ -27,7 +28,6 @@ PATIENCE_SECONDS = 60.0
 
 _ROWS = (64, 16_384)
 _READ_BYTES = 1024 * 1024
-_TIME = "%H:%M:%S%.f"
 _PASSED_ON = ("PATH", "PYTHONPATH", "LANG", "TMPDIR", "NBLEDGER_INSTANCE")
 
 
@@ -109,35 +109,6 @@ def _csv(frame: pl.DataFrame, *, header: bool = False) -> bytes:
     content = io.BytesIO()
     frame.write_csv(content, include_header=header)
     return content.getvalue()
-
-
-def csv_value(name: str, dtype: pl.DataType) -> pl.Expr:
-    """A column as CSV has it: durations in seconds, lists and structures as JSON, bytes in hex.
-
-    Times are in the extended form of ISO 8601, with as many digits of a second as they need.
-    """
-    column = pl.col(name)
-    if isinstance(dtype, pl.Datetime):
-        zone = "" if dtype.time_zone is None else "%:z"
-        return column.dt.to_string(f"%Y-%m-%dT{_TIME}{zone}")
-    if dtype == pl.Time:
-        return column.dt.to_string(_TIME)
-    if dtype == pl.Duration:
-        return column.dt.total_microseconds() / 1e6
-    if dtype == pl.Binary:
-        return column.bin.encode("hex")
-    if dtype.base_type() in (pl.Categorical, pl.Enum):
-        return column.cast(pl.String)
-    if dtype == pl.Array:
-        column = column.arr.to_list()
-    if dtype.is_nested():
-        return column.map_elements(_json, pl.String)
-    return column
-
-
-def _json(cell: object) -> str:
-    plain = cell.to_list() if isinstance(cell, pl.Series) else cell
-    return json.dumps(plain, default=str, ensure_ascii=False)
 
 
 def main() -> None:

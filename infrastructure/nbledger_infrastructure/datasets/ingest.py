@@ -23,6 +23,15 @@ from nbledger_domain.errors import InvalidCsvError
 from nbledger_infrastructure.datasets import csv_text, packed
 from nbledger_infrastructure.datasets.column_types import columns
 from nbledger_infrastructure.datasets.csv_text import Dialect, Piece
+from nbledger_infrastructure.datasets.durations import duration_type, with_durations
+from nbledger_infrastructure.datasets.exact_numbers import (
+    as_stored,
+    has_endless,
+    is_code,
+    is_exact,
+    stored,
+    wider,
+)
 from nbledger_infrastructure.datasets.file_kinds import refuse_other_kinds
 from nbledger_infrastructure.datasets.time_formats import (
     filled,
@@ -51,13 +60,9 @@ _MOST_TOLD = 10
 
 _TIMES = (pl.Date, pl.Datetime)
 _CLOCKS = (pl.Datetime, pl.Time)
-_CODE = r"^[+-]?0\d"
 _SECOND_60 = re.compile(rb":60(?!\d)")
-# A double holds no more digits of an integer for sure.
-_CODE_OR_LONG = rf"{_CODE}|^[+-]?\d{{16,}}$"
 # Of a number that is not zero, and not infinite by name.
 _SOMETHING = r"^[^eE]*[1-9]"
-_FRACTION = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 
 
 class Ingested(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,48 +201,67 @@ class _Reading:
         self._error: Exception | None = None
 
     def infer(self) -> None:
-        """Types as the first piece of the file has them."""
+        """Types as the first piece of the file has them; of a column without values none yet."""
         first = next(csv_text.pieces(self._source, self._dialect), None)
         if first is None:
             return
         raw = self._strings(first)
         self._dialect_checked(first, raw)
-        guessed = self._guessed(first.content)
-        types = {
-            name: pl.String() if dtype == pl.Null or _is_code(raw[name], dtype) else dtype
-            for name, dtype in guessed.schema.items()
-        }
-        found = {
-            name: time_format(raw[name], guessed[name])
-            for name, dtype in types.items()
-            if dtype.base_type() in _TIMES
-        }
-        self._formats = {name: form for name, form in found.items() if form is not None}
-        for name in types.keys() - self._formats.keys():
-            known = types[name].base_type() not in (pl.String, pl.Datetime)
-            if not known and (mixed := mixed_times(raw[name])) is not None:
-                self._formats[name], types[name] = mixed
-        self.schema = pl.Schema(types)
+        self.schema = pl.Schema(self._inferred(first, raw))
         try:
             self._typed(first)
         except _MisfitError:
             self._widen(first)
 
-    def _guessed(self, content: bytes) -> pl.DataFrame:
+    def _inferred(self, piece: Piece, raw: pl.DataFrame) -> dict[str, pl.DataType]:
+        """Types as this piece has them, whose texts are ``raw``; notes the forms of times."""
+        guessed = self._guessed(piece.content, [each.name for each in raw if has_endless(each)])
+        types: dict[str, pl.DataType] = {}
+        for name in raw.columns:
+            texts, dtype = raw[name], guessed[name].dtype
+            if texts.null_count() == len(texts):
+                types[name] = pl.Null()
+            elif is_code(texts, dtype):
+                types[name] = pl.String()
+            else:
+                types[name] = self._recognised(texts, guessed[name])
+        return types
+
+    def _recognised(self, texts: pl.Series, guessed: pl.Series) -> pl.DataType:
+        """The type of texts that polars has ``guessed``; notes their form where they are times."""
+        name, dtype = texts.name, guessed.dtype
+        form = time_format(texts, guessed) if dtype.base_type() in _TIMES else None
+        if form is not None:
+            self._formats = {**self._formats, name: form}
+        elif dtype.base_type() in (pl.String, pl.Datetime):
+            if (mixed := mixed_times(texts)) is not None:
+                self._formats = {**self._formats, name: mixed[0]}
+                return mixed[1]
+            if dtype == pl.String():
+                return duration_type(texts) or dtype
+        return dtype
+
+    def _guessed(self, content: bytes, endless: list[str]) -> pl.DataFrame:
         """The columns of the types that polars takes them for, which may be the wrong one.
 
-        It takes dates that are written in two ways for dates, and then fails at them.
+        It takes dates that are written in two ways for dates, and then fails at them; and so it
+        does at ``endless`` integers, which stay texts.
         """
-        options = {"infer_schema_length": None, "new_columns": self._dialect.names}
+        known = dict.fromkeys(endless, pl.String())
+        options = {
+            "infer_schema_length": None,
+            "new_columns": self._dialect.names,
+            "schema_overrides": known,
+        }
         try:
             return self._read(content, **options)
         except pl.exceptions.PolarsError:
             texts = self._read(content, **options, try_parse_dates=False)
         strings = [name for name, dtype in texts.schema.items() if dtype == pl.String()]
-        for name in strings:
+        for name in set(strings) - known.keys():
             others = {other: pl.String() for other in strings if other != name}
             with contextlib.suppress(pl.exceptions.PolarsError):
-                one = self._read(content, **options, schema_overrides=others)
+                one = self._read(content, **{**options, "schema_overrides": {**known, **others}})
                 texts = texts.with_columns(one[name])
         return texts
 
@@ -246,7 +270,7 @@ class _Reading:
         self.rows = 0
         rows = csv_text.rows_of(self._source, GROUP_BYTES, most_parts=_MOST_GROUPS)
         group_rows = min(max(rows, _GROUP_ROWS[0]), _GROUP_ROWS[1])
-        frames = register_io_source(self._frames, schema=self.schema, is_pure=False)
+        frames = register_io_source(self._frames, schema=stored(self.schema), is_pure=False)
         try:
             frames.sink_parquet(
                 target, compression="zstd", compression_level=1, row_group_size=group_rows
@@ -294,6 +318,7 @@ class _Reading:
         try:
             for frame in self._read_ahead():
                 self.rows += frame.height
+                frame = as_stored(frame)
                 yield frame if with_columns is None else frame.select(with_columns)
         except _MisfitError as error:
             self._misfit = self._index
@@ -365,14 +390,18 @@ class _Reading:
         raw = self._strings(piece)
         types = dict(self.schema)
         formats = self._formats
+        first = [name for name, dtype in types.items() if dtype == pl.Null()]
+        if any(raw[name].null_count() < raw.height for name in first):
+            inferred = self._inferred(piece, raw.select(first))
+            types |= {name: inferred[name] for name in first}
         for name, dtype in types.items():
-            if dtype == pl.String():
+            if dtype in (pl.String(), pl.Null()):
                 continue
             one = pl.Schema({**dict.fromkeys(types, pl.String()), name: dtype})
             try:
                 self._frame(piece.content, one)
             except pl.exceptions.PolarsError:
-                types[name] = self._other_times(name, dtype, raw[name]) or _wider(dtype, raw[name])
+                types[name] = self._other_times(name, dtype, raw[name]) or wider(dtype, raw[name])
         if types == dict(self.schema) and formats == self._formats:
             types = dict.fromkeys(types, pl.String())
         self.schema = pl.Schema(types)
@@ -404,7 +433,9 @@ class _Reading:
         numbers = {name: dtype for name, dtype in schema.items() if dtype.is_numeric()}
         times = {name: dtype for name, dtype in schema.items() if dtype.base_type() in _TIMES}
         formats = {name: form for name, form in self._formats.items() if name in times}
-        texts = dict.fromkeys(numbers, pl.String())
+        durations = {name: dtype for name, dtype in schema.items() if dtype == pl.Duration}
+        empty = [name for name, dtype in schema.items() if dtype == pl.Null()]
+        texts = dict.fromkeys([*numbers, *durations, *empty], pl.String())
         # Where the form of times is known they are read in a fifth of the time.
         frame = self._read(
             content, schema=pl.Schema({**schema, **texts, **dict.fromkeys(formats, pl.String())})
@@ -417,8 +448,13 @@ class _Reading:
             frame = self._read(content, schema=pl.Schema({**schema, **texts}))
             formats = {}
         self._check_times(content, schema, [name for name in times if name not in formats])
-        if any(_is_code(frame[name], dtype) for name, dtype in numbers.items()):
+        if any(frame[name].null_count() < frame.height for name in empty):
+            raise pl.exceptions.ComputeError("the first value of a column")
+        frame = with_durations(frame, durations)
+        if any(is_code(frame[name], dtype) for name, dtype in numbers.items()):
             raise pl.exceptions.ComputeError("a code among the numbers")
+        if any(not is_exact(frame[name], dtype) for name, dtype in numbers.items()):
+            raise pl.exceptions.ComputeError("a number with more digits than its type holds")
         read = frame.with_columns(filled(name).cast(dtype) for name, dtype in numbers.items())
         fractions = (name for name, dtype in numbers.items() if dtype.is_float())
         if any(_is_beyond(frame[name], read[name]) for name in fractions):
@@ -476,24 +512,3 @@ def _is_beyond(texts: pl.Series, numbers: pl.Series) -> bool:
     if numbers.max() == math.inf or numbers.min() == -math.inf:
         edge |= numbers.is_infinite()
     return bool(edge.any()) and bool(texts.filter(edge).str.contains(_SOMETHING).any())
-
-
-def _is_code(texts: pl.Series, dtype: pl.DataType) -> bool:
-    """Whether one of ``texts`` would not be the same as a number of this type.
-
-    As 00017, where the zeros mean something, and long integers among fractions.
-    """
-    if not dtype.is_numeric():
-        return False
-    return bool(texts.str.contains(_CODE if dtype.is_integer() else _CODE_OR_LONG).any())
-
-
-def _wider(dtype: pl.DataType, texts: pl.Series) -> pl.DataType:
-    """A type for ``texts``, some of which do not fit ``dtype``."""
-    if not dtype.is_integer():
-        return pl.String()
-    misfits = texts.filter(texts.is_not_null() & texts.cast(pl.Int64, strict=False).is_null())
-    fractions = misfits.str.contains(_FRACTION) & misfits.str.contains(r"[.eE]")
-    if misfits.is_empty() or not fractions.all() or _is_code(texts, pl.Float64()):
-        return pl.String()
-    return pl.Float64()
