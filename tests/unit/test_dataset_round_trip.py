@@ -15,8 +15,8 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mindzie_sdk import frames
 
+from mindzie_sdk import frames
 from nbledger_infrastructure.datasets import csv_text
 from nbledger_infrastructure.datasets.column_types import column_type
 from nbledger_infrastructure.datasets.export import csv_pieces

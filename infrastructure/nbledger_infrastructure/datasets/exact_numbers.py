@@ -38,7 +38,7 @@ def has_endless(texts: pl.Series) -> bool:
 def is_exact(texts: pl.Series, dtype: pl.DataType) -> bool:
     """Whether this type holds each of these numbers with all the digits that are written."""
     if dtype.is_float():
-        if (texts.str.len_bytes().max() or 0) < _MANY_BYTES:
+        if not (texts.str.len_bytes() >= _MANY_BYTES).any():
             return True
         long = texts.filter(texts.str.contains(_DIGITS))
         return all(map(_is_a_double, long))

@@ -316,9 +316,8 @@ class _Reading:
         batch_size: int | None,  # noqa: ARG002
     ) -> Iterator[pl.DataFrame]:
         try:
-            for frame in self._read_ahead():
+            for frame in map(as_stored, self._read_ahead()):
                 self.rows += frame.height
-                frame = as_stored(frame)
                 yield frame if with_columns is None else frame.select(with_columns)
         except _MisfitError as error:
             self._misfit = self._index
