@@ -159,7 +159,7 @@ class Parsing(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class CsvParsing(msgspec.Struct, kw_only=True):
-    """How an uploaded CSV file was found to be written; `compression` where it was packed."""
+    """How an uploaded CSV file was found to be written; `compression` is there where it is gzip."""
 
     encoding: str
     delimiter: str

@@ -364,10 +364,31 @@ def test_values_no_json_can_hold_are_replaced() -> None:
 
 def test_errors_are_cut_to_a_sane_length_from_the_end() -> None:
     told = error_text({"ename": "E", "evalue": "v\0" * 20_000, "traceback": ["x" * 90_000] * 3})
-    assert len(told.value) == 10_000
-    assert "\0" not in told.value
-    assert sum(map(len, told.traceback)) == 100_000
+    assert told.value == "v\ufffd" * 5_000 + "\N{HORIZONTAL ELLIPSIS} [30,000 characters left out]"
+    assert told.traceback[0] == "[170,000 characters of the traceback's beginning left out]"
+    assert sum(map(len, told.traceback[1:])) == 100_000
     assert error_text({}).name == "Error"
+
+
+def test_what_is_dropped_is_counted_where_it_was() -> None:
+    collector = OutputCollector(100)
+    for message in (
+        display("x" * 101),
+        display("x" * 200),
+        display("x" * 10),
+        stream("y" * 150 + "\n"),
+        display("x" * 20),
+    ):
+        collector.add(message)
+    collector.add({"msg_type": "error", "content": {"ename": "E", "evalue": "e"}})
+    gaps = [output.get("notKeptBefore") for output in decoded(collector)]
+    # The stream is cut after 90 bytes, and the display behind it has no room.
+    assert gaps == [{"outputs": 2, "bytes": 301}, None, {"outputs": 1, "bytes": 81}]
+    assert [output["output_type"] for output in decoded(collector)] == [
+        "display_data",
+        "stream",
+        "error",
+    ]
 
 
 def test_the_number_of_outputs_is_bounded() -> None:

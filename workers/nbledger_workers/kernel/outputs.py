@@ -12,6 +12,7 @@ import msgspec
 
 from nbledger_domain.not_kept import NotKept
 from nbledger_domain.output_digest import block
+from nbledger_domain.words import many
 from nbledger_workers.kernel.forms import forms
 from nbledger_workers.kernel.terminal import Lines
 
@@ -43,7 +44,10 @@ class ErrorText(msgspec.Struct, frozen=True):
 
 
 def error_text(content: Mapping[str, Any]) -> ErrorText:
-    """Name, value and traceback of an error's content, each cut to a sane length."""
+    """Name, value and traceback of an error's content, each of a sane length.
+
+    What is cut says so where it was cut.
+    """
     frames = content.get("traceback") or []
     lines: list[str] = []
     left = _MAX_TRACEBACK_CHARACTERS
@@ -54,11 +58,21 @@ def error_text(content: Mapping[str, Any]) -> ErrorText:
         left -= len(line)
         if left <= 0:
             break
+    cut = sum(map(len, map(str, frames))) - sum(map(len, lines))
+    if cut > 0:
+        lines.append(f"[{many(cut, 'character')} of the traceback's beginning left out]")
     return ErrorText(
-        clean(str(content.get("ename") or "Error"))[:_MAX_ERROR_NAME],
-        clean(str(content.get("evalue") or ""))[:_MAX_ERROR_VALUE],
+        _shortened(str(content.get("ename") or "Error"), _MAX_ERROR_NAME),
+        _shortened(str(content.get("evalue") or ""), _MAX_ERROR_VALUE),
         lines[::-1],
     )
+
+
+def _shortened(text: str, most: int) -> str:
+    text = clean(text)
+    if len(text) <= most:
+        return text
+    return f"{text[:most]}… [{many(len(text) - most, 'character')} left out]"
 
 
 def clean(text: str) -> str:
