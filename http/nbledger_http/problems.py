@@ -69,6 +69,7 @@ class Code(StrEnum):
     INTERNAL_ERROR = "internal_error"
     KERNEL_UNAVAILABLE = "kernel_unavailable"
     UNAVAILABLE = "unavailable"
+    OUTCOME_UNKNOWN = "outcome_unknown"
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -108,6 +109,7 @@ KINDS: dict[Code, Kind] = {
     Code.INTERNAL_ERROR: Kind(500, "Something went wrong on our side."),
     Code.KERNEL_UNAVAILABLE: Kind(503, "No live worker offers the kernel type."),
     Code.UNAVAILABLE: Kind(503, "The service cannot answer just now."),
+    Code.OUTCOME_UNKNOWN: Kind(503, "It is not known whether the request has taken effect."),
 }
 
 # What may not be told apart (unknown, foreign, malformed) is told in the same words.
@@ -188,7 +190,11 @@ def from_exception(error: Exception) -> Problem:
     if isinstance(error, DomainError) and error.code in set(Code):
         return _from_domain(error)
     if isinstance(error, StoreUnavailableError) and error.outcome_unknown:
-        return _unavailable("The database went away; the request may or may not have taken effect.")
+        return Problem(
+            Code.OUTCOME_UNKNOWN,
+            "The database went away; the request may or may not have taken effect.",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+        )
     if isinstance(error, (DatabaseUnavailableError, *UNAVAILABLE)):
         return _unavailable("The database or the artifact store cannot be reached.")
     if isinstance(error, RecordConflictError | DuplicateEventError):

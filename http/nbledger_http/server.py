@@ -20,6 +20,7 @@ from nbledger_infrastructure import artifacts
 from nbledger_infrastructure.database import connect_pool
 from nbledger_infrastructure.datasets.ingest import warm_up
 from nbledger_infrastructure.event_store import EventStore, StreamWatch
+from nbledger_infrastructure.pulse import Pulse
 from nbledger_infrastructure.settings import Settings
 from nbledger_projections.positions import PositionWatch
 
@@ -80,6 +81,12 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(_close, "position watch", positions.close)
         streams = StreamWatch(pool)
         stack.push_async_callback(_close, "stream watch", streams.close)
+        pulse = Pulse(pool, settings.postgres.dsn, application_name="nbledger-api-pulse")
+        # Whoever waits for news is answered now: reading fails at once.
+        pulse.on_away(streams.wake)
+        pulse.on_away(positions.wake)
+        pulse.start()
+        stack.push_async_callback(_close, "database pulse", pulse.close)
         key = await signing_key(pool)
         yield Services(
             settings=settings,
