@@ -61,6 +61,7 @@ UNAVAILABLE = (
     asyncpg.InternalClientError,
     asyncpg.PostgresSystemError,  # the server's disk
     asyncpg.ReadOnlySQLTransactionError,  # a standby that is not promoted yet
+    asyncpg.IdleInTransactionSessionTimeoutError,
 )
 
 

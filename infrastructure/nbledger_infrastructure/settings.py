@@ -97,6 +97,11 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     only; both need namespaces. ``hidden_folders`` are empty for it where there are namespaces.
     ``run_as`` is the user, by name or number, that kernels run as; only root can set it.
 
+    ``lease_seconds`` is the same for workers and relays: a worker that does not renew its leases
+    for so long, though it could, loses its runs. ``database_away_seconds`` is how long runs go on
+    while the database cannot be reached; ``pending_mb`` bounds what each of them keeps in memory
+    to record later, beyond which its cells wait.
+
     ``report_browser`` is the Chromium that makes a PDF of each report as well: a program's name or
     path, ``auto`` for one that is found, nothing for none.
     """
@@ -109,6 +114,8 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pool_max: Annotated[int, Meta(ge=0, le=100)] = 4
     lease_seconds: Seconds = 20.0
     renew_seconds: Seconds = 5.0
+    database_away_seconds: Seconds = 600.0
+    pending_mb: Positive = 32
     shutdown_grace_seconds: Seconds = 30.0
     work_folder: str = ""
     isolation: Literal["auto", "process", "namespaces"] = "auto"

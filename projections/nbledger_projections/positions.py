@@ -64,17 +64,19 @@ class PositionWatch:
         if timeout <= 0 or self._ended:
             return False
         self._start()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
+        deadline = asyncio.get_running_loop().time() + timeout
         while True:
             await self._woken(name, position, deadline)
             if self._positions.get(name, -1) >= position:
                 return True
-            if self._ended or loop.time() >= deadline:
+            if self._is_over(deadline):
                 return False
             # Woken otherwise: the database may be away, which reading tells.
             if await checkpoint(self._pool, name) >= position:
                 return True
+
+    def _is_over(self, deadline: float) -> bool:
+        return self._ended or asyncio.get_running_loop().time() >= deadline
 
     async def _woken(self, name: str, position: int, deadline: float) -> None:
         waiter = (position, asyncio.get_running_loop().create_future())

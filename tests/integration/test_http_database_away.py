@@ -22,10 +22,12 @@ _GRACE = 3.0
 @pytest.fixture
 async def served(database_dsn: str, tmp_path: Path) -> AsyncIterator[tuple[Api, Proxy]]:
     """An API whose way to the database is ours, with a direct one for the test."""
-    async with database_proxy(database_dsn) as (proxy, dsn):
-        async with running_api(settings_for(dsn, tmp_path / "a")) as api:
-            yield api, proxy
-            proxy.flow()
+    async with (
+        database_proxy(database_dsn) as (proxy, dsn),
+        running_api(settings_for(dsn, tmp_path / "a")) as api,
+    ):
+        yield api, proxy
+        proxy.flow()
 
 
 async def _timed(request: Any) -> tuple[httpx.Response, float]:
@@ -103,7 +105,7 @@ async def test_every_request_is_answered_in_time(served: tuple[Api, Proxy], how:
     else:
         await proxy.start()
     async with asyncio.timeout(20):
-        while (await client.get(path)).status_code != 200:
+        while (await client.get(path)).status_code != 200:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
 
@@ -124,6 +126,6 @@ async def test_a_write_that_may_have_been_made_is_called_so(
     assert answer.headers["retry-after"]
     proxy.flow()
     async with asyncio.timeout(20):
-        while (found := await client.get(f"/notebook/{notebook}")).status_code != 200:
+        while (found := await client.get(f"/notebook/{notebook}")).status_code != 200:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     assert found.json()["notebookName"] in ("N", "y")

@@ -1,4 +1,4 @@
-"""A way to a server that can be stalled, refused and cut: what a network or a stopped server does."""
+"""A way to a server that can be stalled, refused and cut, as by a network or a stopped server."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ from nbledger_workers import datasets, results, run_folder
 from nbledger_workers.claims import Claim
 from nbledger_workers.datasets import InvalidTableError, TableReader
 from nbledger_workers.kernel.environment import outputs_folder, results_folder
+from nbledger_workers.patience import Patience
 from nbledger_workers.results import EnrichedDataset, InvalidResultError, Metric, ResultFile
 from nbledger_workers.run_folder import Copied, Mark, RefusedError
 from nbledger_workers.steps import Step
@@ -79,7 +80,10 @@ class Collector:
         limits: settings.Limits,
         claim: Claim,
         notebook: Notebook,
+        *,
+        patience: Patience,
     ) -> None:
+        self._patience = patience
         self._store = store
         self._artifacts = artifacts
         self._claim = claim
@@ -323,30 +327,36 @@ class Collector:
         stream = self._claim.stream
         before = None
         if told.source_dataset_id is not None:
-            before = await dataset_version(
-                self._store,
-                stream.tenant_id,
-                stream.project_id,
-                told.source_dataset_id,
-                version=told.source_version,
+            before = await self._patience.wait_for(
+                partial(
+                    dataset_version,
+                    self._store,
+                    stream.tenant_id,
+                    stream.project_id,
+                    told.source_dataset_id,
+                    version=told.source_version,
+                )
             )
-        dataset_id, version = await datasets.keep_version(
-            self._store,
-            self._artifacts,
-            stream,
-            table,
-            result_name=result.name,
-            dataset_name=told.dataset_name or result.name,
-            source=Source(
-                kind="execution",
-                execution_id=stream.stream_id,
-                notebook_id=stream.subject_id,
-                notebook_version=self._claim.execution.notebook_version,
-                from_dataset_id=None if before is None else before.dataset_id,
-                from_version=None if before is None else before.version,
-            ),
-            metadata=self._claim.metadata,
-            at=clock.now(),
+        dataset_id, version = await self._patience.wait_for(
+            partial(
+                datasets.keep_version,
+                self._store,
+                self._artifacts,
+                stream,
+                table,
+                result_name=result.name,
+                dataset_name=told.dataset_name or result.name,
+                source=Source(
+                    kind="execution",
+                    execution_id=stream.stream_id,
+                    notebook_id=stream.subject_id,
+                    notebook_version=self._claim.execution.notebook_version,
+                    from_dataset_id=None if before is None else before.dataset_id,
+                    from_version=None if before is None else before.version,
+                ),
+                metadata=self._claim.metadata,
+                at=clock.now(),
+            )
         )
         attributes: dict[str, Any] = {
             "recordCount": table.rows,

@@ -40,6 +40,8 @@ from nbledger_workers.kernel.protocol import (
     RunNotebook,
 )
 from nbledger_workers.leases import LeaseKeeper
+from nbledger_workers.patience import Patience
+from nbledger_workers.pending import PendingSteps
 from nbledger_workers.planning import Plan, PlanError, plan
 from nbledger_workers.recorder import FencedError, Recorder
 from nbledger_workers.run_context import RunContext
@@ -94,9 +96,16 @@ class Run:
     def __init__(self, services: Services, claim: Claim) -> None:
         self._services = services
         self._claim = claim
-        self._recorder = Recorder(services.store, claim, on_cancel=self.cancel)
+        self._away_seconds = services.settings.worker.database_away_seconds
+        self._recorder = Recorder(
+            services.store, claim, away_seconds=self._away_seconds, on_cancel=self.cancel
+        )
+        self._pending = PendingSteps(
+            self._recorder.record, max_bytes=services.settings.worker.pending_mb * 1_000_000
+        )
+        self._patience = Patience(self._away_seconds)
         self._provision = Provision(
-            services.environments, self._recorder, claim.epoch, claim.stream
+            services.environments, self._recorder, claim.epoch, claim.stream, self._patience
         )
         self._kernel: KernelRun | None = None
         self._collector: Collector | None = None
@@ -162,7 +171,7 @@ class Run:
         services, claim = self._services, self._claim
         seconds = services.settings.worker.lease_seconds
         taken = False
-        while not taken and time.monotonic() < claim.taken_at + seconds:
+        while not taken and time.monotonic() < claim.taken_at + self._away_seconds:
             try:
                 taken = await leases.take(
                     services.pool, claim.lease, services.worker_id, seconds=seconds
@@ -262,10 +271,20 @@ class Run:
             return
         services = self._services
         self._collector = Collector(
-            services.store, services.artifacts, services.settings.limits, self._claim, notebook
+            services.store,
+            services.artifacts,
+            services.settings.limits,
+            self._claim,
+            notebook,
+            patience=self._patience,
         )
         context = RunContext(
-            services.store, services.artifacts, self._claim.stream, execution, notebook
+            services.store,
+            services.artifacts,
+            self._claim.stream,
+            execution,
+            notebook,
+            patience=self._patience,
         )
         request = self._request(execution, planned, offer.kernelspec, context)
         try:
@@ -274,8 +293,10 @@ class Run:
                 return
             request = msgspec.structs.replace(request, timeout=provided)
             self._time_is_up = asyncio.get_running_loop().time() + provided
+            self._pending.start()
             await self._run_kernel(execution, notebook, planned, request, context)
         finally:
+            await self._pending.close()
             # Behind the terminal event: nobody waits for exit hooks but the next run for its slot.
             try:
                 if self._kernel is not None:
@@ -380,11 +401,15 @@ class Run:
         rendering = None if page is None else asyncio.create_task(_start_renderer())
         renderer: report.Renderer | None = None
         try:
-            await asyncio.wait({running, writing}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {running, writing, self._pending.recording},
+                return_when=asyncio.FIRST_COMPLETED,
+            )
             if not running.done():
-                # The writer ends before the run only by an error: nothing more can be recorded.
+                # These end before the run only by an error: nothing more can be recorded.
                 running.cancel()
                 await asyncio.wait({running})
+                await self._until_recorded()
                 await writing
             finished = await running
             self._reports.close()
@@ -406,9 +431,16 @@ class Run:
         steps.append(
             last_step(finished, self._claim.epoch, parameters_failed=translator.parameters_failed)
         )
-        await self._recorder.record(_all_of(steps))
+        await self._pending.put(steps)
+        await self._pending.flush()
         self.concluded = True
         log.info("run ended", outcome=finished.outcome.value, **_measured(finished))
+
+    async def _until_recorded(self) -> None:
+        """What the cells did is told before the error that ends the run, where that is quick."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORD_SECONDS):
+                await self._pending.flush()
 
     def _tell_usage(self, used: Heartbeat) -> None:
         usage = Resources(
@@ -441,20 +473,24 @@ class Run:
             # The end follows at once: likewise.
             if last and await self._reports.ends(within=_SOON_SECONDS):
                 return steps
-            if steps:
-                await self._recorder.record(_all_of(steps))
-            if not confirmed and any(
+            begins = not confirmed and any(
                 isinstance(message, CellStarted) and message.index in planned.cells
                 for message in batch
-            ):
-                # Only now may a cell act on the world: from here on the run is not begun again.
-                confirmed = True
-                if self._kernel is not None:
-                    self._kernel.confirm()
+            )
+            if steps:
+                # Only once it is recorded that cells run may one act on the world: from there on
+                # the run is not begun again.
+                then = self._confirm if begins else None
+                await self._pending.put(steps, weight=translator.take_weight(), then=then)
+            confirmed = confirmed or begins
             if translator.parameters_failed is not None and self._kernel is not None:
                 # Whatever follows would run with other values than were asked for.
                 self._kernel.cancel("The parameters failed.")
         return []
+
+    def _confirm(self) -> None:
+        if self._kernel is not None:
+            self._kernel.confirm()
 
     def _note_end(self, message: CellFinished, planned: Plan) -> None:
         cell = planned.cells.get(message.index)
@@ -482,7 +518,7 @@ class Run:
         try:
             await asyncio.wait({coming}, timeout=_SOON_SECONDS)
             if steps and not coming.done():
-                await self._recorder.record(_all_of(steps))
+                await self._pending.put(steps)
                 steps = []
             return steps + await coming
         finally:
@@ -523,8 +559,10 @@ class Run:
         now = asyncio.get_running_loop().time()
         begin = now if self._cancelled else max(now, self._time_is_up)
         try:
-            async with asyncio.timeout_at(begin + _COLLECT_SECONDS) as self._collecting:
-                await collect(steps)
+            async with asyncio.timeout_at(begin + _COLLECT_SECONDS) as limit:
+                self._collecting = limit
+                with self._patience.within(limit):
+                    await collect(steps)
         except TimeoutError:
             self._collects = False
             why = "the run was cancelled" if self._cancelled else "it took too long"
@@ -670,14 +708,6 @@ def _size(message: Report) -> int:
     if isinstance(message, CellFinished | OutputsSoFar | OutputsUpdated):
         return sum(map(len, message.outputs))
     return len(message.data) if isinstance(message, OutputPart) else 0
-
-
-def _all_of(steps: list[Step]) -> Step:
-    def step(execution: Execution) -> None:
-        for each in steps:
-            each(execution)
-
-    return step
 
 
 def _measured(finished: RunFinished) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """What a notebook may know of its run: the run file, and the datasets that it names."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from nbledger_infrastructure.datasets import DatasetHead
 from nbledger_infrastructure.event_store import EventStore, Stream
 from nbledger_workers.datasets import named, write_csv
 from nbledger_workers.kernel.environment import datasets_folder
+from nbledger_workers.patience import Patience
 
 _READ_CSV: Final = frozenset({"r", "scala"})
 """Kernel types whose language reads no Parquet without packages that are seldom there."""
@@ -33,7 +35,10 @@ class RunContext:
         stream: Stream,
         execution: Execution,
         notebook: Notebook,
+        *,
+        patience: Patience,
     ) -> None:
+        self._patience = patience
         self.bound: DatasetHead | None = None
         self.missing: list[DatasetHead] = []
         self._store = store
@@ -71,8 +76,14 @@ class RunContext:
             if str(dataset_id) in told:
                 told[text] = told[str(dataset_id)]
                 continue
-            dataset = await datasets.head(
-                self._store, self._stream.tenant_id, self._stream.project_id, dataset_id
+            dataset = await self._patience.wait_for(
+                partial(
+                    datasets.head,
+                    self._store,
+                    self._stream.tenant_id,
+                    self._stream.project_id,
+                    dataset_id,
+                )
             )
             if dataset is None:
                 continue

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
+import msgspec
 import structlog
 
 from nbledger_domain.execution import (
@@ -51,6 +52,7 @@ class Translator:
         self._plan = plan
         self._epoch = epoch
         self._keeper = OutputKeeper(artifacts, scope)
+        self._weight = 0
         # What has been saved of the running cell.
         self._saved: list[Output] = []
         self._truncated: set[int] = set()
@@ -77,6 +79,11 @@ class Translator:
                 return await self._so_far(report)
             case OutputsUpdated():
                 return await self._updated(report)
+
+    def take_weight(self) -> int:
+        """About as many bytes are held by the steps since the last call."""
+        weight, self._weight = self._weight, 0
+        return weight
 
     def skipped(self) -> list[Step]:
         """The cells that were passed over since the last cell that ran."""
@@ -161,7 +168,9 @@ class Translator:
         return [*self._truncate(cell.cell_id, report, kept), step]
 
     async def _keep(self, place: int, cell_id: str, raw: Sequence[bytes]) -> list[Output]:
-        return await self._keeper.keep(place, raw, title=self._plan.titles.get(cell_id))
+        kept = await self._keeper.keep(place, raw, title=self._plan.titles.get(cell_id))
+        self._weight += len(msgspec.json.encode(kept))
+        return kept
 
     def _finish_cell(self, cell_id: str, report: CellFinished, kept: list[Output]) -> Step:
         status = CellStatus(report.status.value)
@@ -176,6 +185,7 @@ class Translator:
                 plain(report.error_value or ""),
                 [plain(line) for line in report.traceback],
             )
+            self._weight += len(error.error_message) + sum(map(len, error.traceback))
 
         def step(execution: Execution) -> None:
             execution.finish_cell(

@@ -39,6 +39,7 @@ from nbledger_infrastructure.kafka import (
 from nbledger_infrastructure.settings import Settings
 from nbledger_workers import leases
 from nbledger_workers.claims import give_up_if_held
+from nbledger_workers.lease_watch import LeaseWatch
 from nbledger_workers.leases import Lease
 from nbledger_workers.waiting import WAITING
 
@@ -48,6 +49,7 @@ log = structlog.get_logger(__name__)
 _LOCK: Final = 0x6E626C_737765
 _PAGE: Final = 500
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LOCK_SECONDS: Final = 60
 _SEND_SECONDS: Final = 10.0
 _FORGET_EVERY_SECONDS: Final = 600.0
 _MAX_BACKOFF_SECONDS: Final = 300.0
@@ -117,8 +119,22 @@ class _Sweeper:
         self._announced: dict[UUID, _Announced] = {}
         self._first = True
         self._forget_at = 0.0
+        self._watch = LeaseWatch(
+            pool,
+            lease_seconds=settings.worker.lease_seconds,
+            every_seconds=settings.recovery.sweep_seconds,
+        )
 
     async def sweep_until(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
+        # Beside the sweeps: one may take long, as when the broker is away.
+        watching = asyncio.create_task(self._watch.run(), name="lease watch")
+        try:
+            await self._sweep_until(stop, on_ready)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _sweep_until(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
         ready = away = False
         while not stop.is_set():
             try:
@@ -140,10 +156,14 @@ class _Sweeper:
     async def _sweep_alone(self) -> None:
         async with acquire(self._pool) as connection, connection.transaction():
             if await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK):
+                # A sweeper that is stopped gives the lock up to another one.
+                await connection.execute(
+                    f"SET LOCAL idle_in_transaction_session_timeout = '{_LOCK_SECONDS}s'"
+                )
                 await self._sweep()
 
     async def _sweep(self) -> None:
-        for lease in await leases.expired(self._pool):
+        for lease in await self._watch.expired():
             await self._recover(
                 Lease(lease.execution_id, lease.epoch),
                 f"Worker {lease.worker_id} stopped renewing its lease.",
@@ -153,9 +173,7 @@ class _Sweeper:
         while page := await self._unleased(*after):
             after = (page[-1].requested_at, page[-1].execution_id)
             seen.update(each.execution_id for each in page)
-            for each in page:
-                if not each.waiting and each.age > self._settings.worker.lease_seconds:
-                    await self._recover_unleased(each)
+            await self._recover_all_unleased(page)
             late = {each.execution_id for each in page if self._is_late(each)}
             for each in page:
                 if each.execution_id in late:
@@ -206,6 +224,14 @@ class _Sweeper:
                 outcome="failed" if execution.ended else "waits again",
             )
         await leases.release(self._pool, lease)
+
+    async def _recover_all_unleased(self, page: Sequence[Unleased]) -> None:
+        limit = self._settings.worker.lease_seconds
+        silent = [each for each in page if not each.waiting and each.age > limit]
+        # Asked after they were found: until then their workers could write their leases.
+        if silent and await self._watch.is_calm():
+            for each in silent:
+                await self._recover_unleased(each)
 
     async def _recover_unleased(self, each: Unleased) -> None:
         """An execution that was claimed, but whose worker died before it wrote the lease."""

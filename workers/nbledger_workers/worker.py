@@ -86,6 +86,7 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
             worker_id,
             lease_seconds=settings.worker.lease_seconds,
             renew_seconds=settings.worker.renew_seconds,
+            away_seconds=settings.worker.database_away_seconds,
         )
         await keeper.start()
         stack.push_async_callback(keeper.close)
@@ -252,6 +253,7 @@ class _Worker:
                     command,
                     worker_id=services.worker_id,
                     kernel_types=services.offers,
+                    unsure=failures > 0,
                 )
                 break
             except (DatabaseUnavailableError, *UNAVAILABLE):
