@@ -60,9 +60,15 @@ class Artifacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Where outputs and files are kept: ``file:///folder`` or ``s3://bucket/prefix``.
 
     For S3 the usual ``AWS_…`` variables give region, endpoint and credentials.
+
+    While the store is not usable, what a run puts out waits in files of its worker, up to
+    ``spool_mb`` for each run, beyond which its cells wait. A run whose outputs cannot be kept for
+    ``unavailable_seconds`` ends as ``artifact_store_unavailable``.
     """
 
     url: str = ""
+    unavailable_seconds: Seconds = 600.0
+    spool_mb: Positive = 1_000
 
 
 class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

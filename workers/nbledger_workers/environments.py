@@ -57,11 +57,16 @@ class Provider:
     """Provides the kernels of one worker; :meth:`start` it first."""
 
     def __init__(
-        self, config: settings.Environments, store: EventStore, artifacts: ArtifactStore
+        self,
+        config: settings.Environments,
+        store: EventStore,
+        artifacts: ArtifactStore,
+        patience: Patience,
     ) -> None:
         self._config = config
         self._store = store
         self._artifacts = artifacts
+        self._patience = patience
         self._libraries = Libraries(config.library_folder)
         self._installed: Installed | None = None
         self._cache: EnvironmentCache | None = None
@@ -145,8 +150,12 @@ class Provider:
         return await self._cache.open(wanted, tell)
 
     async def _fetch(self, upload: Upload, path: Path) -> None:
-        try:
+        async def fetch() -> None:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
             await self._artifacts.get_file(upload.scope, upload.content.digest, path)
+
+        try:
+            await self._patience.wait_for(fetch)
         except ArtifactMissingError:
             raise EnvironmentFailedError(
                 f"The library {upload.name} {upload.version} is not kept any more."

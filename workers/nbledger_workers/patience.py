@@ -10,26 +10,28 @@ from typing import Final, TypeVar
 
 import structlog
 
+from nbledger_infrastructure.artifacts import ArtifactStoreUnavailableError
 from nbledger_infrastructure.database import DatabaseUnavailableError
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-AWAY: Final = (DatabaseUnavailableError,)
+AWAY: Final = (DatabaseUnavailableError, ArtifactStoreUnavailableError)
 """What is worth waiting for."""
 
 _DELAYS: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
 
 
 class Patience:
-    """Repeats what one run needs of a service that is away, for so many seconds each time.
+    """Repeats what one run needs of a service that is away, for as many seconds as it may be.
 
     The time that is waited does not count against the limit that :meth:`within` names.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, *, database_seconds: float, artifacts_seconds: float) -> None:
+        self._database_seconds = database_seconds
+        self._artifacts_seconds = artifacts_seconds
         self._limit: asyncio.Timeout | None = None
 
     @contextmanager
@@ -61,8 +63,8 @@ class Patience:
             failures += 1
             try:
                 found = await work()
-            except AWAY:
-                if time.monotonic() - begun > self._seconds:
+            except AWAY as error:
+                if time.monotonic() - begun > self._most(error):
                     raise
                 continue
             waited = time.monotonic() - begun
@@ -70,3 +72,8 @@ class Patience:
             if limit is not None and ends is not None and limit.when() is None:
                 limit.reschedule(ends + waited)
             return found
+
+    def _most(self, error: Exception) -> float:
+        if isinstance(error, ArtifactStoreUnavailableError):
+            return self._artifacts_seconds
+        return self._database_seconds

@@ -16,7 +16,7 @@ from nbledger_domain.execution import (
     TerminationCode,
 )
 from nbledger_infrastructure import clock
-from nbledger_infrastructure.artifacts import ArtifactStore, Scope
+from nbledger_infrastructure.artifacts import Scope
 from nbledger_workers.kernel.driver import Report
 from nbledger_workers.kernel.forms import plain
 from nbledger_workers.kernel.protocol import (
@@ -33,6 +33,7 @@ from nbledger_workers.kernel.protocol import (
 from nbledger_workers.kernel.protocol import CellStatus as Reported
 from nbledger_workers.outputs import OutputKeeper
 from nbledger_workers.planning import Plan
+from nbledger_workers.spool import Spool
 
 log = structlog.get_logger(__name__)
 
@@ -42,12 +43,12 @@ _DETAIL_CHARACTERS: Final = 4000
 
 
 class Translator:
-    """Turns the reports of one run into steps, storing outputs before a step names them.
+    """Turns the reports of one run into steps; a step names only outputs that are stored by then.
 
     ``parameters_failed`` says why the cell of parameters has failed, once it has.
     """
 
-    def __init__(self, plan: Plan, epoch: int, artifacts: ArtifactStore, scope: Scope) -> None:
+    def __init__(self, plan: Plan, epoch: int, artifacts: Spool, scope: Scope) -> None:
         self.parameters_failed: str | None = None
         self._plan = plan
         self._epoch = epoch
@@ -60,7 +61,7 @@ class Translator:
         self._skipped: list[Step] = []
 
     async def steps(self, report: Report) -> list[Step]:
-        """The steps that a report amounts to. Raises what the artifact store raises."""
+        """The steps that a report amounts to."""
         match report:
             case KernelStarted():
                 return [self._start(report)]
@@ -139,7 +140,7 @@ class Translator:
             execution.save_outputs(
                 self._epoch,
                 cell.cell_id,
-                outputs=saved,
+                outputs=self._keeper.stored(saved),
                 output_count=report.output_count,
                 output_bytes=report.output_bytes,
                 at=at,
@@ -155,10 +156,11 @@ class Translator:
         at = clock.now()
 
         def step(execution: Execution) -> None:
+            stored = self._tell_lost(execution, report, cell.cell_id, kept, at)
             execution.update_outputs(
                 self._epoch,
                 cell.cell_id,
-                outputs=kept,
+                outputs=stored,
                 output_count=report.output_count,
                 output_bytes=report.output_bytes,
                 outputs_digest=report.outputs_digest,
@@ -188,13 +190,14 @@ class Translator:
             self._weight += len(error.error_message) + sum(map(len, error.traceback))
 
         def step(execution: Execution) -> None:
+            stored = self._tell_lost(execution, report, cell_id, kept, at)
             execution.finish_cell(
                 self._epoch,
                 cell_id,
                 status=status,
                 execution_count=report.execution_count,
                 duration=report.duration or 0.0,
-                outputs=kept,
+                outputs=stored,
                 output_count=report.output_count,
                 output_bytes=report.output_bytes,
                 outputs_digest=report.outputs_digest,
@@ -205,6 +208,26 @@ class Translator:
 
         return step
 
+    def _tell_lost(
+        self,
+        execution: Execution,
+        report: CellFinished | OutputsUpdated,
+        cell_id: str,
+        kept: list[Output],
+        at: datetime,
+    ) -> list[Output]:
+        """What is stored of the outputs by now; that it is less, is recorded."""
+        stored = self._keeper.stored(kept)
+        if stored != kept and report.index not in self._truncated:
+            execution.truncate_output(
+                self._epoch,
+                cell_id,
+                output_bytes=report.output_bytes,
+                kept_bytes=_bytes_of(stored),
+                at=at,
+            )
+        return stored
+
     def _truncate(
         self, cell_id: str, report: CellFinished | OutputsUpdated, kept: Sequence[Output]
     ) -> list[Step]:
@@ -213,7 +236,7 @@ class Translator:
             return []
         self._truncated.add(report.index)
         at = clock.now()
-        kept_bytes = sum(form.size for output in kept for form in output.representations)
+        kept_bytes = _bytes_of(kept)
 
         def step(execution: Execution) -> None:
             execution.truncate_output(
@@ -225,6 +248,10 @@ class Translator:
             )
 
         return [step]
+
+
+def _bytes_of(outputs: Sequence[Output]) -> int:
+    return sum(form.size for output in outputs for form in output.representations)
 
 
 def last_step(finished: RunFinished, epoch: int, *, parameters_failed: str | None) -> Step:
@@ -263,11 +290,7 @@ _CODES: Final = {
 def conclusion(finished: RunFinished, epoch: int, *, parameters_failed: str | None) -> Step:
     """The end of a run: how it ended."""
     at = clock.now()
-    resources = Resources(
-        peak_memory_bytes=finished.peak_memory_bytes or None,
-        cpu_seconds=finished.cpu_seconds,
-        disk_bytes=finished.disk_bytes,
-    )
+    resources = resources_of(finished)
     code, detail = _CODES[finished.outcome], _clean(finished.detail)
     if parameters_failed is not None:
         code = TerminationCode.CELL_ERROR
@@ -287,6 +310,15 @@ def conclusion(finished: RunFinished, epoch: int, *, parameters_failed: str | No
                 execution.fail(epoch, code, detail=detail, resources=resources, at=at)
 
     return step
+
+
+def resources_of(finished: RunFinished) -> Resources:
+    """What a run has used."""
+    return Resources(
+        peak_memory_bytes=finished.peak_memory_bytes or None,
+        cpu_seconds=finished.cpu_seconds,
+        disk_bytes=finished.disk_bytes,
+    )
 
 
 def _resources(used: CellResources | None) -> Resources | None:
