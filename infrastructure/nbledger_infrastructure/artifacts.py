@@ -103,7 +103,7 @@ def open_store(url: str) -> ObjectStore:
         "max_retries": _RETRIES,
         "retry_timeout": timedelta(seconds=_RETRY_SECONDS),
     }
-    return from_url(url, client_options={"connect_timeout": "3s"}, retry_config=retries)
+    return from_url(url, retry_config=retries)
 
 
 class ArtifactStore:

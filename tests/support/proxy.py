@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit, urlunsplit
 
@@ -20,7 +21,11 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._links: set[asyncio.Task[None]] = set()
         self.port = 0
-        self.bytes_to_server = 0
+        self.answer: bytes | None = None
+        """What every HTTP request is answered with, instead of passing it on."""
+        self.break_after: int | None = None
+        """Cut a connection once the server has sent so many bytes on it, and all later ones."""
+        self._broken = False
 
     async def start(self) -> None:
         """Listen, on the same port as before if there was one."""
@@ -60,10 +65,15 @@ class Proxy:
         onward: asyncio.StreamWriter | None = None
         try:
             await self._open.wait()
+            if self._broken:
+                return
+            if self.answer is not None:
+                await _answer(reader, writer, self.answer)
+                return
             back, onward = await asyncio.open_connection(*self._target)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pass(reader, onward, count=True))
-                group.create_task(self._pass(back, writer, count=False))
+                group.create_task(self._pass(reader, onward))
+                group.create_task(self._pass(back, writer, most=self.break_after))
         except* (OSError, asyncio.CancelledError):
             pass
         finally:
@@ -73,16 +83,33 @@ class Proxy:
                     end.transport.abort()
 
     async def _pass(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, count: bool
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, most: int | None = None
     ) -> None:
+        passed = 0
         while chunk := await reader.read(_CHUNK):
             await self._open.wait()
-            if count:
-                self.bytes_to_server += len(chunk)
             writer.write(chunk)
             await writer.drain()
+            passed += len(chunk)
+            if most is not None and passed >= most:
+                self._broken = True
+                raise ConnectionAbortedError
         with contextlib.suppress(OSError):
             writer.write_eof()
+
+
+async def _answer(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: bytes
+) -> None:
+    """Take one HTTP request, and answer it so."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    told = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+    if told is not None:
+        await reader.readexactly(int(told[1]))
+    writer.write(answer)
+    await writer.drain()
+    writer.write_eof()
+    await asyncio.sleep(0.1)
 
 
 @contextlib.asynccontextmanager

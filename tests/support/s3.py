@@ -1,13 +1,16 @@
-"""A server that speaks S3, as a process of its own; and settings that lead to it."""
+"""A server that speaks S3, as a process of its own; and what a client of it is told."""
 
 from __future__ import annotations
 
-import asyncio
+import http.client
 import os
+import socket
+import subprocess
 import sys
-import urllib.request
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,79 +18,86 @@ import pytest
 from nbledger_infrastructure.embedded.ports import free_port
 
 PYTHON = Path(__file__).resolve().parents[2] / ".venv-s3" / "bin" / "python"
-BUCKET = "kept"
 _READY_SECONDS = 60.0
+# It ends with the tests, however they end.
+_PROGRAM = """
+import ctypes, sys
+ctypes.CDLL(None).prctl(1, 9)
+from moto.server import main
+main(sys.argv[1:])
+"""
 
 needs_s3 = pytest.mark.skipif(
-    not PYTHON.exists(), reason="the S3 server is not installed; `make setup` does that"
+    sys.platform != "linux" or not PYTHON.exists(),
+    reason="the S3 server of the tests is not installed; on Linux `make setup` does that",
 )
+
+FULL = (
+    b"HTTP/1.1 507 Insufficient Storage\r\nContent-Type: application/xml\r\n"
+    b"Content-Length: 91\r\nConnection: close\r\n\r\n"
+    b"<Error><Code>XStorageFull</Code><Message>The storage backend has no room.</Message></Error>"
+)
+"""What a server without room answers."""
 
 
 class S3Server:
-    """A running server with one empty bucket, `BUCKET`."""
+    """A running server."""
 
     def __init__(self, port: int) -> None:
         self.host, self.port = "127.0.0.1", port
 
-    async def call(self, method: str, path: str, body: bytes = b"") -> int:
-        """Send a request as anybody; returns the status."""
+    def new_bucket(self) -> str:
+        """The name of a new bucket."""
+        name = f"b{uuid.uuid4().hex}"
+        self._call("PUT", f"/{name}")
+        return name
 
-        def send() -> int:
-            request = urllib.request.Request(
-                f"http://{self.host}:{self.port}{path}", data=body or None, method=method
-            )
-            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
-                status: int = answer.status
-                return status
-
-        return await asyncio.to_thread(send)
+    def _call(self, method: str, path: str) -> None:
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=10)
+        try:
+            connection.request(method, path)
+            assert connection.getresponse().status == 200
+        finally:
+            connection.close()
 
 
-@asynccontextmanager
-async def s3_server(*, strict_after: int | None = None) -> AsyncIterator[S3Server]:
+@contextmanager
+def s3_server(*, strict_after: int | None = None) -> Iterator[S3Server]:
     """A server for the block; it checks credentials after so many requests, or never."""
     port = free_port()
     environment = {"PATH": os.environ["PATH"]}
     if strict_after is not None:
         environment["INITIAL_NO_AUTH_ACTION_COUNT"] = str(strict_after)
-    process = await asyncio.create_subprocess_exec(
-        PYTHON,
-        "-c",
-        # It ends with the tests, however they end.
-        "import ctypes; ctypes.CDLL(None).prctl(1, 9)\n"
-        f"from moto.server import main; main(['-p', '{port}'])",
+    process = subprocess.Popen(
+        [PYTHON, "-c", _PROGRAM, "-p", str(port)],
         env=environment,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     server = S3Server(port)
+    limit = time.monotonic() + _READY_SECONDS
     try:
-        async with asyncio.timeout(_READY_SECONDS):
-            while True:
-                try:
-                    await server.call("PUT", f"/{BUCKET}")
-                    break
-                except OSError:
-                    assert process.returncode is None, "the S3 server has ended"
-                    await asyncio.sleep(0.05)
+        while True:
+            try:
+                socket.create_connection((server.host, port), timeout=10).close()
+                break
+            except OSError:
+                assert process.poll() is None, "the S3 server has ended"
+                assert time.monotonic() < limit, "the S3 server does not answer"
+                time.sleep(0.05)
         yield server
     finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        process.kill()
+        process.wait()
 
 
-def s3_variables(port: int) -> Mapping[str, str]:
+def s3_variables(port: int, *, key: str = "test") -> dict[str, str]:
     """The environment of a client of the server, or of a proxy to it, on this port."""
     return {
         "AWS_ENDPOINT": f"http://127.0.0.1:{port}",
         "AWS_ALLOW_HTTP": "true",
         "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_ACCESS_KEY_ID": key,
+        "AWS_SECRET_ACCESS_KEY": key,
     }
-
-
-if sys.platform != "linux":
-    needs_s3 = pytest.mark.skip(reason="the S3 server of the tests ends as Linux has it")
