@@ -47,7 +47,7 @@ OPERATION_TIMEOUT = 60.0
 ANSWER_TIMEOUT = 4.0
 """Seconds that a call may take that moves few, for which somebody waits."""
 
-_BYTES_PER_SECOND = 1_000_000
+_BYTES_PER_SECOND = 500_000
 """The slowest way to a store that is still one."""
 
 _RETRIES = 2
@@ -141,8 +141,11 @@ class ArtifactStore:
         # What the large chunks take, the allocator keeps.
         local = isinstance(self._store, LocalStore)
         size = (await asyncio.to_thread(path.stat)).st_size
+        if size <= CHUNK_BYTES:
+            await self._put(_path(scope, digest), await asyncio.to_thread(path.read_bytes))
+            return digest
         with _writing():
-            async with asyncio.timeout(OPERATION_TIMEOUT + size / _BYTES_PER_SECOND):
+            async with asyncio.timeout(ANSWER_TIMEOUT + size / _BYTES_PER_SECOND):
                 await self._store.put_async(
                     _path(scope, digest),
                     path,

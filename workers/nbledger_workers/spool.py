@@ -25,7 +25,6 @@ from nbledger_infrastructure.artifacts import (
 log = structlog.get_logger(__name__)
 
 _DELAYS: Final = (0.1, 0.25, 0.5, 1.0, 2.0)
-_SMALL_BYTES: Final = 1_000_000
 
 
 class _Waiting(msgspec.Struct, frozen=True):
@@ -220,10 +219,6 @@ class Spool:
     async def _store(self, waiting: _Waiting) -> None:
         if waiting.path is None:
             await self.direct.put_joined(waiting.scope, waiting.digest, waiting.parts)
-        elif waiting.size <= _SMALL_BYTES:
-            # Which is given up sooner where the store hangs.
-            content = await asyncio.to_thread(waiting.path.read_bytes)
-            await self.direct.put(waiting.scope, content, digest=waiting.digest)
         else:
             await self.direct.put_file(waiting.scope, waiting.path, digest=waiting.digest)
 
