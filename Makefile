@@ -9,6 +9,7 @@ SHELL := /bin/sh
 
 VENV := .venv
 BENCH_VENV := .venv-bench
+S3_VENV := .venv-s3
 BIN := $(VENV)/bin
 ROOTS := domain infrastructure projections workers http cli sdk
 
@@ -74,8 +75,15 @@ $(BENCH_VENV)/.installed: requirements/bench.txt | $(VENV)/.runtime
 		-r requirements/bench.txt
 	@touch $@
 
+$(S3_VENV)/.installed: requirements/s3.txt | $(VENV)/.runtime
+	@echo "Installing the S3 server that the tests use"
+	@test -x $(S3_VENV)/bin/python || $(BIN)/python -m venv --without-pip $(S3_VENV)
+	@$(BIN)/uv pip install --quiet --python $(S3_VENV)/bin/python --require-hashes \
+		-r requirements/s3.txt
+	@touch $@
+
 .PHONY: setup
-setup: $(VENV)/.development ## Build the environment (every other target does it when needed)
+setup: $(VENV)/.development $(S3_VENV)/.installed ## Build the environment (every other target does it when needed)
 
 # --- run -------------------------------------------------------------------------------------
 
@@ -108,15 +116,15 @@ browser: ## Install Chromium from Debian's packages, for reports as PDF
 # --- check -----------------------------------------------------------------------------------
 
 .PHONY: test
-test: $(VENV)/.development ## Run all tests, fast ones first (ARGS="-k name" chooses)
+test: $(VENV)/.development $(S3_VENV)/.installed ## Run all tests, fast ones first (ARGS="-k name" chooses)
 	@$(PYTEST) $(ARGS)
 
 .PHONY: test-kafka
-test-kafka: $(VENV)/.development ## Run what needs a broker on Apache Kafka (needs Java and Maven)
+test-kafka: $(VENV)/.development $(S3_VENV)/.installed ## Run what needs a broker on Apache Kafka (needs Java and Maven)
 	@NBLEDGER_TEST_KAFKA=apache $(PYTEST) tests/integration -m kafka $(ARGS)
 
 .PHONY: campaign
-campaign: $(VENV)/.development ## Run the counted campaigns of faults at full length (twenty minutes)
+campaign: $(VENV)/.development $(S3_VENV)/.installed ## Run the counted campaigns of faults at full length (twenty minutes)
 	@NBLEDGER_CAMPAIGN=$(or $(NBLEDGER_CAMPAIGN),full) \
 		$(BIN)/python -m pytest -m campaign --timeout 3600 $(ARGS)
 
@@ -155,6 +163,7 @@ lock: $(VENV)/.runtime ## Write the lock files anew (UPGRADE=1: to the newest ve
 	@$(COMPILE) pyproject.toml --extra worker --extra kernel -c requirements/lock.txt \
 		-o requirements/worker.txt
 	@$(COMPILE) requirements/bench.in -o requirements/bench.txt
+	@$(COMPILE) requirements/s3.in -o requirements/s3.txt
 
 .PHONY: dist
 dist: $(VENV)/.runtime ## Build the wheel into dist/

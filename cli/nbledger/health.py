@@ -1,6 +1,7 @@
 """Health answers for the roles that have no API: /health/live and /health/ready."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -11,8 +12,11 @@ REQUEST_TIMEOUT = 5.0
 
 
 @asynccontextmanager
-async def serve(settings: Health, is_ready: Callable[[], bool]) -> AsyncIterator[None]:
-    """Answer on the port of ``settings``, or nowhere when it is 0."""
+async def serve(settings: Health, missing: Callable[[], list[str]]) -> AsyncIterator[None]:
+    """Answer on the port of ``settings``, or nowhere when it is 0.
+
+    ``missing`` tells what the role lacks to be ready.
+    """
     if settings.port == 0:
         yield
         return
@@ -22,7 +26,7 @@ async def serve(settings: Health, is_ready: Callable[[], bool]) -> AsyncIterator
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 request = await reader.readline()
                 path = request.split(b" ")[1] if request.count(b" ") >= 2 else b""
-                writer.write(_response(path, ready=is_ready()))
+                writer.write(_response(path, missing()))
                 await writer.drain()
         except (TimeoutError, ConnectionError, ValueError):
             pass
@@ -33,13 +37,14 @@ async def serve(settings: Health, is_ready: Callable[[], bool]) -> AsyncIterator
         yield
 
 
-def _response(path: bytes, *, ready: bool) -> bytes:
+def _response(path: bytes, missing: list[str]) -> bytes:
     if path == b"/health/live":
         status, body = b"200 OK", b'{"status":"live"}'
-    elif path == b"/health/ready" and ready:
+    elif path == b"/health/ready" and not missing:
         status, body = b"200 OK", b'{"status":"ready"}'
     elif path == b"/health/ready":
-        status, body = b"503 Service Unavailable", b'{"status":"not ready"}'
+        status = b"503 Service Unavailable"
+        body = json.dumps({"status": "not ready", "missing": missing}).encode()
     else:
         status, body = b"404 Not Found", b"{}"
     return (

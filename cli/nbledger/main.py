@@ -10,7 +10,7 @@ import msgspec
 from nbledger import __version__, roles
 from nbledger.administration import audit, token
 from nbledger.errors import DemoFailedError
-from nbledger.role import load_settings, run, run_role, stop_on_signals
+from nbledger.role import ARTIFACTS, load_settings, run, run_role, stop_on_signals
 from nbledger_infrastructure import logging
 from nbledger_infrastructure.database import MigrationChangedError
 from nbledger_infrastructure.embedded.errors import EmbeddedError
@@ -18,7 +18,6 @@ from nbledger_infrastructure.settings import Settings, environment_names
 
 DATABASE = "postgres.dsn"
 BROKER = "kafka.bootstrap_servers"
-ARTIFACTS = "artifacts.url"
 
 NEEDS = {
     "api": (DATABASE, ARTIFACTS),

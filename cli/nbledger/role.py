@@ -1,10 +1,12 @@
 """Running one role as a process: settings, logs, signals, health, and a clean end."""
 
+from __future__ import annotations
+
 import asyncio
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import click
 import structlog
@@ -14,7 +16,13 @@ from nbledger.notify import notify_ready
 from nbledger_infrastructure import logging
 from nbledger_infrastructure.settings import Settings, SettingsError, load, require
 
+if TYPE_CHECKING:
+    from nbledger_infrastructure.artifact_health import ArtifactHealth
+
 log = structlog.get_logger(__name__)
+
+ARTIFACTS: Final = "artifacts.url"
+"""The setting that a role needs that uses the artifact store."""
 
 
 class OnReady(Protocol):
@@ -45,7 +53,7 @@ def run_role(name: str, role: Role, *required: str) -> None:
     settings = load_settings(*required)
     logging.configure(settings.log, role=name)
     try:
-        run(_supervise(name, role, settings))
+        run(_supervise(name, role, settings, uses_artifacts=ARTIFACTS in required))
     except Exception as error:  # whatever it was, it is told in the log's form
         log.exception("role failed", error=repr(error))
         sys.exit(1)
@@ -67,7 +75,7 @@ def stop_on_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, stop.set)
 
 
-async def _supervise(name: str, role: Role, settings: Settings) -> None:
+async def _supervise(name: str, role: Role, settings: Settings, *, uses_artifacts: bool) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
     ready = False
@@ -78,7 +86,32 @@ async def _supervise(name: str, role: Role, settings: Settings) -> None:
         log.info("ready", **details)
         notify_ready(**details)
 
-    async with health.serve(settings.health, lambda: ready and not stop.is_set()):
-        log.info("starting", command=name)
-        await role(settings, stop, on_ready)
+    # A port is served by every role but the API, which answers for itself.
+    follows = uses_artifacts and settings.health.port != 0
+    artifacts = _artifact_health(settings) if follows else None
+
+    def missing() -> list[str]:
+        if stop.is_set():
+            return ["stopping"]
+        if not ready:
+            return ["starting"]
+        problem = None if artifacts is None else artifacts.known
+        return [] if problem is None else [f"artifact store: {problem}"]
+
+    async with health.serve(settings.health, missing):
+        following = None if artifacts is None else asyncio.create_task(artifacts.follow())
+        try:
+            log.info("starting", command=name)
+            await role(settings, stop, on_ready)
+        finally:
+            if following is not None:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
     log.info("stopped")
+
+
+def _artifact_health(settings: Settings) -> ArtifactHealth:
+    from nbledger_infrastructure.artifact_health import ArtifactHealth
+    from nbledger_infrastructure.artifacts import ArtifactStore, open_store
+
+    return ArtifactHealth(ArtifactStore(open_store(settings.artifacts.url)))

@@ -15,8 +15,17 @@ import msgspec
 from nbledger import notify
 from nbledger.children import Child, Service
 from nbledger_infrastructure import tokens
+from nbledger_infrastructure.artifacts import (
+    ArtifactStore,
+    ArtifactStoreUnavailableError,
+    open_store,
+)
 from nbledger_infrastructure.database import connect_pool, migrate
-from nbledger_infrastructure.embedded.errors import HomeNotUsable, PortNotUsable
+from nbledger_infrastructure.embedded.errors import (
+    ArtifactsNotUsable,
+    HomeNotUsable,
+    PortNotUsable,
+)
 from nbledger_infrastructure.embedded.home import (
     Home,
     ServerInfo,
@@ -63,6 +72,8 @@ async def running(settings: Settings, *, progress: Progress) -> AsyncIterator[Se
                 progress(f"Ended {len(swept)} processes that an earlier run left behind")
             port = _free_port(settings)
             environment = await _start_services(stack, home, settings, port, progress)
+            if settings.artifacts.url:
+                await _check_artifacts(settings.artifacts.url)
             credentials = await _prepare(home, environment["NBLEDGER_POSTGRES_DSN"])
             progress("Starting API, relay, projector and worker")
             url = await _start_roles(stack, home, environment)
@@ -161,6 +172,14 @@ async def _start_services(
         hidden = json.dumps([str(home.path)])
         environment["NBLEDGER_WORKER_HIDDEN_FOLDERS"] = hidden
     return environment
+
+
+async def _check_artifacts(url: str) -> None:
+    """Raise :class:`ArtifactsNotUsable` when the store cannot be written, read and deleted."""
+    try:
+        await ArtifactStore(open_store(url)).check()
+    except (ArtifactStoreUnavailableError, OSError) as error:
+        raise ArtifactsNotUsable(str(error)) from None
 
 
 async def _keep(stack: AsyncExitStack, service: Service) -> None:

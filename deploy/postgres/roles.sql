@@ -69,7 +69,9 @@ GRANT SELECT, INSERT ON secret_key TO nbledger_api;
 GRANT SELECT, INSERT, UPDATE ON projection_checkpoint, command_topic, event_topic
     TO nbledger_relay;
 GRANT SELECT ON execution_status TO nbledger_relay;
-GRANT SELECT, DELETE ON execution_lease, worker TO nbledger_relay;
+GRANT SELECT, UPDATE, DELETE ON execution_lease TO nbledger_relay;
+GRANT SELECT, DELETE ON worker TO nbledger_relay;
+GRANT SELECT, INSERT, UPDATE ON lease_watch TO nbledger_relay;
 
 -- projector: owns the contents of the read models.
 GRANT SELECT, INSERT, UPDATE, DELETE ON

@@ -69,6 +69,7 @@ class TerminationCode(StrEnum):
     KERNEL_DIED = "kernel_died"  # the notebook's, or the platform's when memory ran out
     KERNEL_START_FAILED = "kernel_start_failed"  # the platform's
     WORKER_LOST = "worker_lost"  # the platform's
+    ARTIFACT_STORE_UNAVAILABLE = "artifact_store_unavailable"  # the platform's
     INTERNAL_ERROR = "internal_error"  # the platform's
 
 

@@ -64,6 +64,15 @@ async def ready(request: Request[Any, Any, Any]) -> Reply:
 
 
 async def _missing(services: Services) -> list[str]:
+    database, store = await asyncio.gather(
+        _missing_database(services), services.artifact_health.problem()
+    )
+    if store is not None:
+        database.append(f"artifact store: {store}")
+    return database
+
+
+async def _missing_database(services: Services) -> list[str]:
     try:
         async with asyncio.timeout(PING_SECONDS), acquire(services.pool) as connection:
             read_only = await connection.fetchval(

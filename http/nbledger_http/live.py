@@ -15,7 +15,8 @@ STALL_SECONDS = 60.0
 class LiveReply(Reply):
     """An answer whose pieces are made while it is sent.
 
-    However it ends, ``pieces`` is closed at once. While it goes on it takes nobody's turn.
+    However it ends, ``pieces`` is closed at once. While it goes on it takes nobody's turn. It
+    begins with the first piece: what keeps that from being made is answered as any other error.
     """
 
     __slots__ = ("pieces",)
@@ -29,8 +30,8 @@ class LiveReply(Reply):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it until it ends or the client has gone."""
         turn_of(scope).give_back()
-        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         if is_head(scope):
+            await self._begin(send)
             await self.pieces.aclose()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
@@ -46,13 +47,22 @@ class LiveReply(Reply):
         if isinstance(results[0], Exception):
             raise results[0]
 
+    async def _begin(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+
     async def _send(self, send: Send) -> None:
+        begun = False
         async for piece in self.pieces:
+            if not begun:
+                begun = True
+                await self._begin(send)
             try:
                 async with asyncio.timeout(STALL_SECONDS):
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
             except TimeoutError:
                 return
+        if not begun:
+            await self._begin(send)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -152,15 +152,17 @@ def _operation(
     responses = {
         str(status): _answer(answer, schemas) for status, answer in operation.answers.items()
     }
-    for status, codes in _by_status(operation).items():
+    for status, codes in _by_status(operation, right).items():
         responses.setdefault(status, _problem(int(status), codes, schemas))
     described["responses"] = dict(sorted(responses.items()))
     described["security"] = [{"bearer": []}] if operation.secured else []
     return described
 
 
-def _by_status(operation: Operation) -> dict[str, list[Code]]:
+def _by_status(operation: Operation, right: Right | None) -> dict[str, list[Code]]:
     codes = [*operation.problems, *EVERYWHERE, *(SECURED if operation.secured else ())]
+    if right is Right.WRITE:
+        codes.append(Code.OUTCOME_UNKNOWN)
     found: dict[str, list[Code]] = {}
     for code in dict.fromkeys(codes):
         found.setdefault(str(KINDS[code].status), []).append(code)

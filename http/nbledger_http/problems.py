@@ -22,7 +22,10 @@ from nbledger_domain.errors import (
     StaleVersionError,
 )
 from nbledger_http.replies import Reply, json_reply
-from nbledger_infrastructure.artifacts import ArtifactMissingError
+from nbledger_infrastructure.artifacts import (
+    ArtifactMissingError,
+    ArtifactStoreUnavailableError,
+)
 from nbledger_infrastructure.database import UNAVAILABLE, DatabaseUnavailableError
 from nbledger_infrastructure.event_store import (
     DuplicateEventError,
@@ -77,6 +80,7 @@ class Code(StrEnum):
     INTERNAL_ERROR = "internal_error"
     KERNEL_UNAVAILABLE = "kernel_unavailable"
     UNAVAILABLE = "unavailable"
+    OUTCOME_UNKNOWN = "outcome_unknown"
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -121,6 +125,7 @@ KINDS: dict[Code, Kind] = {
     Code.INTERNAL_ERROR: Kind(500, "Something went wrong on our side."),
     Code.KERNEL_UNAVAILABLE: Kind(503, "No live worker offers the kernel type."),
     Code.UNAVAILABLE: Kind(503, "The service cannot answer just now."),
+    Code.OUTCOME_UNKNOWN: Kind(503, "It is not known whether the request has taken effect."),
 }
 
 # What may not be told apart (unknown, foreign, malformed) is told in the same words.
@@ -204,10 +209,8 @@ def from_exception(error: Exception) -> Problem:
         return Problem(Code.VALIDATION_FAILED, _first(error.faults), faults=error.faults)
     if isinstance(error, DomainError) and error.code in set(Code):
         return _from_domain(error)
-    if isinstance(error, StoreUnavailableError) and error.outcome_unknown:
-        return _unavailable("The database went away; the request may or may not have taken effect.")
-    if isinstance(error, (DatabaseUnavailableError, *UNAVAILABLE)):
-        return _unavailable("The database or the artifact store cannot be reached.")
+    if (away := _from_outage(error)) is not None:
+        return away
     if isinstance(error, RecordConflictError | DuplicateEventError):
         retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
         return Problem(Code.CONFLICT, "Send the request again.", headers=retry)
@@ -276,6 +279,22 @@ def _from_domain(error: DomainError) -> Problem:
         modified = timestamp(error.date_modified)
         return Problem(Code(error.code), error.detail, date_modified=modified)
     return Problem(Code(error.code), error.detail)
+
+
+def _from_outage(error: Exception) -> Problem | None:
+    """What to say where the database or the artifact store is at fault."""
+    if isinstance(error, StoreUnavailableError) and error.outcome_unknown:
+        return Problem(
+            Code.OUTCOME_UNKNOWN,
+            "The database went away; the request may or may not have taken effect.",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+        )
+    if isinstance(error, (DatabaseUnavailableError, *UNAVAILABLE)):
+        return _unavailable("The database cannot be reached.")
+    if isinstance(error, ArtifactStoreUnavailableError):
+        log.warning("artifact store not usable", reason=error.reason)
+        return _unavailable(f"The artifact store is not usable just now: {error.reason}.")
+    return None
 
 
 def _of_file(error: DomainError, place: Place) -> Problem:

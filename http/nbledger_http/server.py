@@ -17,9 +17,11 @@ from nbledger_http.edge import Edge
 from nbledger_http.links import LinkSigner, signing_key
 from nbledger_http.services import Services
 from nbledger_infrastructure import artifacts
+from nbledger_infrastructure.artifact_health import ArtifactHealth
 from nbledger_infrastructure.database import connect_pool
 from nbledger_infrastructure.datasets.ingest import warm_up
 from nbledger_infrastructure.event_store import EventStore, StreamWatch
+from nbledger_infrastructure.pulse import Pulse
 from nbledger_infrastructure.settings import Settings
 from nbledger_projections.positions import PositionWatch
 
@@ -80,12 +82,23 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(_close, "position watch", positions.close)
         streams = StreamWatch(pool)
         stack.push_async_callback(_close, "stream watch", streams.close)
+        pulse = Pulse(pool, settings.postgres.dsn, application_name="nbledger-api-pulse")
+        # Whoever waits for news is answered now: reading fails at once.
+        pulse.on_away(streams.wake)
+        pulse.on_away(positions.wake)
+        pulse.start()
+        stack.push_async_callback(_close, "database pulse", pulse.close)
         key = await signing_key(pool)
+        store_of_files = artifacts.ArtifactStore(artifacts.open_store(settings.artifacts.url))
+        health = ArtifactHealth(store_of_files)
+        # What is wrong with it is in the log from the start on; the rest of the API works.
+        await health.problem()
         yield Services(
             settings=settings,
             pool=pool,
             store=store,
-            artifacts=artifacts.ArtifactStore(artifacts.open_store(settings.artifacts.url)),
+            artifacts=store_of_files,
+            artifact_health=health,
             authenticator=Authenticator(pool, rate_limit=settings.http.rate_limit),
             links=LinkSigner(key, lifetime_seconds=settings.http.download_link_hours * 3600.0),
             positions=positions,

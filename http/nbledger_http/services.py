@@ -8,6 +8,7 @@ from litestar import Request
 
 from nbledger_http.authentication import Authenticator
 from nbledger_http.links import LinkSigner
+from nbledger_infrastructure.artifact_health import ArtifactHealth
 from nbledger_infrastructure.artifacts import ArtifactStore
 from nbledger_infrastructure.database import Pool
 from nbledger_infrastructure.event_store import EventStore, StreamWatch
@@ -44,6 +45,7 @@ class Services(msgspec.Struct, kw_only=True):
     pool: Pool
     store: EventStore
     artifacts: ArtifactStore
+    artifact_health: ArtifactHealth
     authenticator: Authenticator
     links: LinkSigner
     positions: PositionWatch

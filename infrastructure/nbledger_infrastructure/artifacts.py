@@ -10,27 +10,62 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, Sequence
+import secrets
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 import msgspec
 from obstore.store import LocalStore, ObjectStore, from_url
 
+from nbledger_infrastructure.artifact_errors import (
+    ArtifactMissingError,
+    ArtifactStoreUnavailableError,
+    explained,
+    reason_of,
+)
+
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
+
+__all__ = [
+    "ArtifactMissingError",
+    "ArtifactStore",
+    "ArtifactStoreUnavailableError",
+    "Scope",
+    "Stored",
+    "file_digest",
+    "open_store",
+]
+
 OPERATION_TIMEOUT = 60.0
-"""Seconds that one call to the store may take."""
+"""Seconds that a call to the store may take that moves many bytes."""
+
+ANSWER_TIMEOUT = 4.0
+"""Seconds that a call may take that moves few, for which somebody waits."""
+
+_BYTES_PER_SECOND = 500_000
+"""The slowest way to a store that is still one."""
+
+_RETRIES = 2
+_RETRY_SECONDS = 3
+"""For how long the client library itself tries again; whoever can wait longer does so."""
 
 CHUNK_BYTES = 1 << 20
-
-_FILE_SECONDS = 3600.0
-"""Seconds that it may take to store one file."""
 
 _UPLOAD_CHUNK_BYTES = 8 << 20
 """In so large chunks a file goes to a distant store: S3 refuses less than 5 MB but at the end."""
 
 _CHUNKS_AT_ONCE = 2
 """So many chunks of a file that is being stored are in memory."""
+
+CHECK_FOLDER = ".nbledger-check"
+"""Where :meth:`ArtifactStore.check` writes; nobody's artifacts are there."""
+
+_NO_BUCKET = "<Code>NoSuchBucket</Code>"
 
 _PARTS = ".parts"
 """Ends the name of an artifact that is kept as a list of others."""
@@ -57,13 +92,6 @@ class Stored(msgspec.Struct, frozen=True):
     parts: tuple[tuple[str, int], ...]
 
 
-class ArtifactMissingError(Exception):
-    """An artifact that was stored is not in the store any more."""
-
-    def __init__(self, digest: str) -> None:
-        super().__init__(f"artifact {digest} is not in the store")
-
-
 def open_store(url: str) -> ObjectStore:
     """The store at ``url``: ``file:///folder`` (made if missing) or ``s3://bucket/prefix``."""
     parts = urlsplit(url)
@@ -71,11 +99,18 @@ def open_store(url: str) -> ObjectStore:
         folder = Path(unquote(parts.path))
         folder.mkdir(parents=True, exist_ok=True)
         return LocalStore(folder)
-    return from_url(url)
+    retries: RetryConfig = {
+        "max_retries": _RETRIES,
+        "retry_timeout": timedelta(seconds=_RETRY_SECONDS),
+    }
+    return from_url(url, retry_config=retries)
 
 
 class ArtifactStore:
-    """Puts and gets bytes by digest."""
+    """Puts and gets bytes by digest.
+
+    Any method may raise :class:`ArtifactStoreUnavailableError`.
+    """
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -87,9 +122,14 @@ class ArtifactStore:
         """
         if digest is None:
             digest = hashlib.sha256(content).hexdigest()
-        async with asyncio.timeout(OPERATION_TIMEOUT):
-            await self._store.put_async(_path(scope, digest), content)
+        await self._put(_path(scope, digest), content)
         return digest
+
+    async def _put(self, path: str, content: bytes) -> None:
+        seconds = ANSWER_TIMEOUT + len(content) / _BYTES_PER_SECOND
+        with _writing():
+            async with asyncio.timeout(seconds):
+                await self._store.put_async(path, content)
 
     async def put_file(self, scope: Scope, path: Path, *, digest: str | None = None) -> str:
         """Keep the content of a file, whatever its size, and return its digest.
@@ -100,13 +140,18 @@ class ArtifactStore:
             digest = await asyncio.to_thread(file_digest, path)
         # What the large chunks take, the allocator keeps.
         local = isinstance(self._store, LocalStore)
-        async with asyncio.timeout(_FILE_SECONDS):
-            await self._store.put_async(
-                _path(scope, digest),
-                path,
-                chunk_size=CHUNK_BYTES if local else _UPLOAD_CHUNK_BYTES,
-                max_concurrency=_CHUNKS_AT_ONCE,
-            )
+        size = (await asyncio.to_thread(path.stat)).st_size
+        if size <= CHUNK_BYTES:
+            await self._put(_path(scope, digest), await asyncio.to_thread(path.read_bytes))
+            return digest
+        with _writing():
+            async with asyncio.timeout(ANSWER_TIMEOUT + size / _BYTES_PER_SECOND):
+                await self._store.put_async(
+                    _path(scope, digest),
+                    path,
+                    chunk_size=CHUNK_BYTES if local else _UPLOAD_CHUNK_BYTES,
+                    max_concurrency=_CHUNKS_AT_ONCE,
+                )
         return digest
 
     async def get_file(self, scope: Scope, digest: str, path: Path) -> None:
@@ -124,9 +169,7 @@ class ArtifactStore:
 
         They have to be kept already; none of them may be joined itself.
         """
-        content = msgspec.json.encode(parts)
-        async with asyncio.timeout(OPERATION_TIMEOUT):
-            await self._store.put_async(_path(scope, digest) + _PARTS, content)
+        await self._put(_path(scope, digest) + _PARTS, msgspec.json.encode(parts))
 
     async def get(self, scope: Scope, digest: str) -> bytes:
         """The bytes with this digest. Raises :class:`ArtifactMissingError`."""
@@ -188,10 +231,12 @@ class ArtifactStore:
         """Reads the next piece while the last one is on its way."""
 
         async def read(at: int) -> bytes:
-            async with asyncio.timeout(OPERATION_TIMEOUT):
-                found = await self._store.get_range_async(
-                    path, start=at, end=min(at + CHUNK_BYTES, stop)
-                )
+            with explained():
+                async with asyncio.timeout(OPERATION_TIMEOUT):
+                    end = min(at + CHUNK_BYTES, stop)
+                    found = await self._store.get_range_async(path, start=at, end=end)
+            if len(found) != end - at:
+                raise ArtifactStoreUnavailableError("a file in it is shorter than it was")
             return bytes(found)
 
         ahead = asyncio.create_task(read(start))
@@ -207,29 +252,37 @@ class ArtifactStore:
             await asyncio.gather(ahead, return_exceptions=True)
 
     async def _streamed(self, path: str, start: int, stop: int) -> AsyncGenerator[bytes]:
-        async with asyncio.timeout(OPERATION_TIMEOUT):
-            opened = await self._store.get_async(path, options={"range": (start, stop)})
+        with explained():
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                opened = await self._store.get_async(path, options={"range": (start, stop)})
         stream = aiter(opened.stream(min_chunk_size=CHUNK_BYTES))
-        while True:
-            async with asyncio.timeout(OPERATION_TIMEOUT):
-                piece = await anext(stream, None)
+        while start < stop:
+            with explained():
+                async with asyncio.timeout(OPERATION_TIMEOUT):
+                    piece = await anext(stream, None)
             if piece is None:
-                return
+                raise ArtifactStoreUnavailableError("it sent less than it had promised")
+            start += len(piece)
             yield bytes(piece)
 
     async def _size(self, path: str) -> int | None:
-        async with asyncio.timeout(OPERATION_TIMEOUT):
-            try:
-                return (await self._store.head_async(path))["size"]
-            except FileNotFoundError:
-                return None
+        with explained():
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                try:
+                    return (await self._store.head_async(path))["size"]
+                except FileNotFoundError:
+                    return None
 
     async def _get(self, path: str) -> bytes | None:
-        async with asyncio.timeout(OPERATION_TIMEOUT):
+        with explained():
             try:
-                found = await self._store.get_async(path)
-                return bytes(await found.bytes_async())
-            except FileNotFoundError:
+                async with asyncio.timeout(ANSWER_TIMEOUT):
+                    found = await self._store.get_async(path)
+                async with asyncio.timeout(OPERATION_TIMEOUT):
+                    return bytes(await found.bytes_async())
+            except FileNotFoundError as error:
+                if _NO_BUCKET in str(error):
+                    raise ArtifactStoreUnavailableError(reason_of(error)) from error
                 return None
 
     async def _parts(self, scope: Scope, digest: str) -> list[str]:
@@ -242,13 +295,56 @@ class ArtifactStore:
         count = 0
         batches = aiter(self._store.list(f"{scope.prefix}/", chunk_size=1000))
         while True:
-            async with asyncio.timeout(OPERATION_TIMEOUT):
-                batch = await anext(batches, None)
-                if batch is None:
-                    return count
-                paths = [entry["path"] for entry in batch]
-                await self._store.delete_async(paths)
+            with explained():
+                async with asyncio.timeout(OPERATION_TIMEOUT):
+                    batch = await anext(batches, None)
+                    if batch is None:
+                        return count
+                    paths = [entry["path"] for entry in batch]
+                    await self._store.delete_async(paths)
             count += len(paths)
+
+    async def check(self) -> None:
+        """Write a few bytes, read them back and delete them, as the service has to be able to.
+
+        Raises :class:`ArtifactStoreUnavailableError` with what cannot be done, and why.
+        """
+        path, content = f"{CHECK_FOLDER}/{secrets.token_hex(16)}", b"nbledger"
+        written = False
+        try:
+            with _doing("written"):
+                async with asyncio.timeout(ANSWER_TIMEOUT):
+                    await self._store.put_async(path, content)
+            written = True
+            with _doing("read"):
+                async with asyncio.timeout(ANSWER_TIMEOUT):
+                    found = await self._store.get_async(path)
+                    if bytes(await found.bytes_async()) != content:
+                        raise ArtifactStoreUnavailableError("it returns other bytes than it got")
+        finally:
+            if written:
+                with _doing("deleted"):
+                    async with asyncio.timeout(ANSWER_TIMEOUT):
+                        await self._store.delete_async(path)
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    """As :func:`explained`, where what is not found is the place to write to."""
+    try:
+        with explained():
+            yield
+    except FileNotFoundError as error:
+        raise ArtifactStoreUnavailableError(reason_of(error)) from error
+
+
+@contextlib.contextmanager
+def _doing(what: str) -> Iterator[None]:
+    try:
+        with _writing():
+            yield
+    except ArtifactStoreUnavailableError as error:
+        raise ArtifactStoreUnavailableError(f"it cannot be {what}: {error.reason}") from error
 
 
 def file_digest(path: Path) -> str:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import asyncpg
 import structlog
 
+from nbledger_infrastructure.pulse import NoPulseError, guarded
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -27,6 +29,8 @@ CONNECT_TIMEOUT = 5.0
 """Seconds to open a connection, and to wait for a free one of the pool."""
 COMMAND_TIMEOUT = 30.0
 """Seconds a single statement may take, unless the call says otherwise."""
+BROKEN_RELEASE_TIMEOUT = 0.5
+"""Seconds to take back a connection whose statement was cut off; it is closed after that."""
 MIGRATION_TIMEOUT = 600.0
 """Seconds one migration, or the wait for another process that migrates, may take."""
 
@@ -55,6 +59,9 @@ UNAVAILABLE = (
     asyncpg.InsufficientResourcesError,
     asyncpg.LockNotAvailableError,
     asyncpg.InternalClientError,
+    asyncpg.PostgresSystemError,  # the server's disk
+    asyncpg.ReadOnlySQLTransactionError,  # a standby that is not promoted yet
+    asyncpg.IdleInTransactionSessionTimeoutError,
 )
 
 
@@ -107,18 +114,33 @@ async def acquire(
 ) -> AsyncIterator[PooledConnection]:
     """Lend a connection of the pool for the block.
 
-    Raises `DatabaseUnavailableError` when none is free, or can be opened, in `timeout` seconds.
-    Errors of the block itself pass through as they are.
+    Raises `DatabaseUnavailableError` when none is free, or can be opened, in `timeout` seconds,
+    and where the pool has a pulse also when the server stops answering within the block. Other
+    errors of the block pass through as they are.
     """
     try:
-        connection = await pool.acquire(timeout=timeout)
-    except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-        # Nobody has sent a statement yet: whatever is wrong, it is the database.
-        raise DatabaseUnavailableError("no database connection to be had") from error
+        async with guarded(pool):
+            try:
+                connection = await pool.acquire(timeout=timeout)
+            except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+                # Nobody has sent a statement yet: whatever is wrong, it is the database.
+                raise DatabaseUnavailableError("no database connection to be had") from error
+            try:
+                yield connection
+            except BaseException:
+                await give_back_broken(pool, connection)
+                raise
+            await pool.release(connection, timeout=timeout)
+    except NoPulseError as error:
+        raise DatabaseUnavailableError("the database does not answer") from error
+
+
+async def give_back_broken(pool: Pool, connection: PooledConnection) -> None:
+    """Take back a connection on which something failed; one that does not recover is closed."""
     try:
-        yield connection
-    finally:
-        await pool.release(connection, timeout=timeout)
+        await pool.release(connection, timeout=BROKEN_RELEASE_TIMEOUT)
+    except (asyncpg.PostgresError, *UNAVAILABLE) as error:
+        log.warning("database connection closed", error=type(error).__name__)
 
 
 def _migrations() -> list[tuple[str, str]]:

@@ -67,9 +67,15 @@ class Artifacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Where outputs and files are kept: ``file:///folder`` or ``s3://bucket/prefix``.
 
     For S3 the usual ``AWS_…`` variables give region, endpoint and credentials.
+
+    While the store is not usable, what a run puts out waits in files of its worker, up to
+    ``spool_mb`` for each run, beyond which its cells wait. A run whose outputs cannot be kept for
+    ``unavailable_seconds`` ends as ``artifact_store_unavailable``.
     """
 
     url: str = ""
+    unavailable_seconds: Seconds = 600.0
+    spool_mb: Positive = 1_000
 
 
 class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -113,6 +119,11 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     collected: threads that are no daemons end, exit hooks run, files are written out. A warning of
     the run tells of what is cut.
 
+    ``lease_seconds`` is the same for workers and relays: a worker that does not renew its leases
+    for so long, though it could, loses its runs. ``database_away_seconds`` is how long runs go on
+    while the database cannot be reached; ``pending_mb`` bounds what each of them keeps in memory
+    to record later, beyond which its cells wait.
+
     ``report_browser`` is the Chromium that makes a PDF of each report as well: a program's name or
     path, ``auto`` for one that is found, nothing for none.
     """
@@ -125,6 +136,8 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pool_max: Annotated[int, Meta(ge=0, le=100)] = 4
     lease_seconds: Seconds = 20.0
     renew_seconds: Seconds = 5.0
+    database_away_seconds: Seconds = 600.0
+    pending_mb: Positive = 32
     shutdown_grace_seconds: Seconds = 30.0
     exit_seconds: Seconds = 10.0
     work_folder: str = ""

@@ -64,22 +64,40 @@ class PositionWatch:
         if timeout <= 0 or self._ended:
             return False
         self._start()
+        deadline = asyncio.get_running_loop().time() + timeout
+        while True:
+            await self._woken(name, position, deadline)
+            if self._positions.get(name, -1) >= position:
+                return True
+            if self._is_over(deadline):
+                return False
+            # Woken otherwise: the database may be away, which reading tells.
+            if await checkpoint(self._pool, name) >= position:
+                return True
+
+    def _is_over(self, deadline: float) -> bool:
+        return self._ended or asyncio.get_running_loop().time() >= deadline
+
+    async def _woken(self, name: str, position: int, deadline: float) -> None:
         waiter = (position, asyncio.get_running_loop().create_future())
         self._waiters.setdefault(name, set()).add(waiter)
-        # What was notified between the read above and this line is not to be missed.
+        # What was notified between the read before and this line is not to be missed.
         self._wake(name)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout_at(deadline):
                 await waiter[1]
         except TimeoutError:
-            return False
+            pass
         finally:
             self._waiters[name].discard(waiter)
-        return self._positions.get(name, -1) >= position
 
     def end(self) -> None:
         """Let nobody wait any longer."""
         self._ended = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Let everybody who waits read once: nothing may come to tell of what they wait for."""
         for waiters in self._waiters.values():
             for _, future in waiters:
                 if not future.done():

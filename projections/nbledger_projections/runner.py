@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol
 import asyncpg
 import structlog
 
+from nbledger_infrastructure.artifacts import ArtifactStoreUnavailableError
 from nbledger_infrastructure.database import (
     UNAVAILABLE,
     DatabaseUnavailableError,
@@ -198,6 +199,8 @@ async def supervise(name: str, follow: Callable[[Progress], Awaitable[None]]) ->
             log.debug("consumer begins again", consumer=name, reason=type(error).__name__)
         except (DatabaseUnavailableError, *UNAVAILABLE) as error:
             log.warning("consumer interrupted", consumer=name, error=type(error).__name__)
+        except ArtifactStoreUnavailableError as error:
+            log.warning("consumer interrupted", consumer=name, error=error.reason)
         except Exception:
             log.exception("consumer stopped", consumer=name, failures=progress.failures + 1)
         await asyncio.sleep(_DELAYS[min(progress.failures, len(_DELAYS) - 1)])

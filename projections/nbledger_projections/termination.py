@@ -44,6 +44,7 @@ def category(code: TerminationCode) -> TerminationCategory:
         case (
             TerminationCode.KERNEL_START_FAILED
             | TerminationCode.WORKER_LOST
+            | TerminationCode.ARTIFACT_STORE_UNAVAILABLE
             | TerminationCode.INTERNAL_ERROR
         ):
             return TerminationCategory.PLATFORM

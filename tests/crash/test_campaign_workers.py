@@ -92,7 +92,8 @@ class Field:
 
         `settled` is given each worker that has, while it still lives.
         """
-        most = 2 * wanted // VICTIMS + 1
+        # A worker that comes back before anybody has taken its run over keeps it.
+        most = 3 * wanted // VICTIMS + 3
         for number in range(1, most + 1):
             await self._round(hit, settled)
             if self.struck >= wanted:

@@ -25,6 +25,7 @@ from nbledger_infrastructure import clock, repository
 from nbledger_infrastructure.embedded.ports import free_port
 from nbledger_infrastructure.embedded.tansu import start_tansu
 from nbledger_workers import leases
+from nbledger_workers.lease_watch import LeaseWatch
 from nbledger_workers.leases import Lease, LeaseKeeper
 
 
@@ -123,9 +124,10 @@ async def renew(
     return await leases.renew(connection, worker_id, [lease], seconds=seconds)
 
 
-async def test_only_a_lease_that_has_not_run_out_is_renewed(scene: Stage) -> None:
+async def test_a_lease_is_renewed_until_its_attempt_is_taken_away(scene: Stage) -> None:
     execution_id = await scene.request("1")
     await claim(scene, execution_id)
+    watch = LeaseWatch(scene.pool, lease_seconds=20, every_seconds=2)
     live, old = Lease(execution_id, 2), Lease(execution_id, 1)
     assert await leases.take(scene.pool, old, "first", seconds=20)
     assert await leases.take(scene.pool, live, "second", seconds=20)
@@ -135,11 +137,57 @@ async def test_only_a_lease_that_has_not_run_out_is_renewed(scene: Stage) -> Non
         assert await renew(connection, live, "first") == {}
         assert await renew(connection, live, "second") == {execution_id: False}
         await scene.cancel(execution_id, tell=False)
-        assert await leases.expired(scene.pool) == []
+        await watch.sign()
+        assert await watch.expired() == []
         assert await renew(connection, live, "second", seconds=0.05) == {execution_id: True}
         await connection.execute("SELECT pg_sleep(0.06)")
+        assert [each.epoch for each in await watch.expired()] == [2]
+        # Its worker was late, but nobody was quicker.
+        assert await renew(connection, live, "second") == {execution_id: True}
+        assert await watch.expired() == []
+        await leases.release(scene.pool, live)
         assert await renew(connection, live, "second") == {}
-    assert [each.epoch for each in await leases.expired(scene.pool)] == [2]
+
+
+async def test_leases_are_good_after_a_time_in_which_nobody_could_renew(scene: Stage) -> None:
+    execution_id = await scene.request("1")
+    lease = Lease(execution_id, 1)
+    watch = LeaseWatch(scene.pool, lease_seconds=20, every_seconds=2)
+    assert await leases.take(scene.pool, lease, "first", seconds=-1)
+
+    async def after(change: str) -> tuple[list[int], bool]:
+        """What is lost after such a change, at the next sign and when all was calm since."""
+        await scene.pool.execute("DELETE FROM lease_watch")
+        await watch.sign()
+        assert [each.epoch for each in await watch.expired()] == [1]
+        assert await watch.is_calm()
+        await scene.pool.execute(f"UPDATE lease_watch SET {change}")
+        # A sweep that was under way, or comes before the next sign.
+        assert await watch.expired() == []
+        assert not await watch.is_calm()
+        await watch.sign()
+        lost = [each.epoch for each in await watch.expired()]
+        calm = await watch.is_calm()
+        # As after a lease's length in which signs were left.
+        await scene.pool.execute("UPDATE lease_watch SET grace_until = clock_timestamp()")
+        await watch.sign()
+        assert [each.epoch for each in await watch.expired()] == [1]
+        return lost, calm
+
+    gap = "seen_at = seen_at - interval '40 seconds'"
+    restart = "server_started_at = server_started_at - interval '1 hour'"
+    assert await after(gap) == ([], False)
+    assert await after(restart) == ([], False)
+    # A clock that was set back: nothing is lost too early, and nothing is good for an hour.
+    await scene.pool.execute("UPDATE lease_watch SET seen_at = seen_at + interval '1 hour'")
+    await scene.pool.execute("UPDATE execution_lease SET expires_at = expires_at + interval '1 h'")
+    await watch.sign()
+    assert await watch.expired() == []
+    assert not await watch.is_calm()
+    left = await scene.pool.fetchval(
+        "SELECT extract(epoch FROM expires_at - clock_timestamp()) FROM execution_lease"
+    )
+    assert left <= 20
 
 
 async def test_cut_connections_lose_no_step_and_double_none(scene: Stage) -> None:
@@ -201,7 +249,11 @@ async def test_leases_are_renewed_again_whatever_the_database_answered(scene: St
     lease, lost = Lease(execution_id, 1), asyncio.Event()
     assert await leases.take(scene.pool, lease, "first", seconds=30)
     keeper = LeaseKeeper(
-        scene.settings.postgres.dsn, "first", lease_seconds=30.0, renew_seconds=0.05
+        scene.settings.postgres.dsn,
+        "first",
+        lease_seconds=30.0,
+        renew_seconds=0.05,
+        away_seconds=30.0,
     )
     await keeper.start()
     keeper.hold(lease, taken_at=time.monotonic(), on_lost=lost.set, on_cancel=lambda: None)

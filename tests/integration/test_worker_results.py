@@ -18,7 +18,6 @@ import msgspec
 import pandas as pd
 import polars as pl
 import pytest
-from obstore.exceptions import GenericError
 from support.executions import AS_TESTER, Stage, make_settings, stage
 
 from nbledger_domain.dataset import Column, Dataset, Source
@@ -456,7 +455,6 @@ Path("outputs/good.txt").write_text("good")
     [
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
         (TimeoutError(), "it took too long"),
-        (GenericError("at https://storage"), "it could not be stored"),
     ],
 )
 async def test_what_cannot_be_stored_costs_itself_and_not_the_run(

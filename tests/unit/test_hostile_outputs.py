@@ -10,6 +10,7 @@ import pytest
 
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_workers.outputs import OutputKeeper
+from nbledger_workers.spool import Spool
 
 
 @pytest.mark.parametrize(
@@ -26,9 +27,9 @@ from nbledger_workers.outputs import OutputKeeper
     ids=["table", "class", "id", "wide", "no number", "svg"],
 )
 async def test_it_is_kept(tmp_path: Path, media_type: str, text: str) -> None:
-    keeper = OutputKeeper(
-        ArtifactStore(open_store(tmp_path.as_uri())), Scope(uuid4(), uuid4(), uuid4())
-    )
+    store = ArtifactStore(open_store(tmp_path.as_uri()))
+    spool = Spool(store, lambda: tmp_path, max_bytes=1, seconds=1, on_failed=lambda: None)
+    keeper = OutputKeeper(spool, Scope(uuid4(), uuid4(), uuid4()))
     output = {"output_type": "display_data", "data": {media_type: text}, "metadata": {}}
     (kept,) = await keeper.keep(0, [msgspec.json.encode(output)], title=None)
     (form,) = kept.representations

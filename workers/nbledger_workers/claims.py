@@ -46,13 +46,18 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 async def claim(
-    store: EventStore, command: Command, *, worker_id: str, kernel_types: Container[str]
+    store: EventStore,
+    command: Command,
+    *,
+    worker_id: str,
+    kernel_types: Container[str],
+    unsure: bool = False,
 ) -> Claim | None:
     """Take an execution that waits; ``None`` when there is nothing for this worker to do.
 
     It has ended, somebody else holds it or was quicker, or it is of a kernel type that is not
     offered here. The lease is yet to be taken. Raises ``DatabaseUnavailableError``; the claim
-    may then have been made, and is swept later.
+    may then have been made, which a second call that is told so (``unsure``) finds out.
     """
     execution_id = command.execution_id
     # Both at once: from the command to the kernel every round trip is waited for.
@@ -60,7 +65,14 @@ async def claim(
         store.read_stream(execution_id), store.read_stream(command.notebook_id)
     )
     execution = repository.replay(Execution, history)
-    if execution is None or execution.ended or execution.phase is not Phase.QUEUED:
+    if (
+        execution is None
+        or execution.ended
+        or not (
+            execution.phase is Phase.QUEUED
+            or (unsure and _is_own_claim(history[-1], execution, worker_id))
+        )
+    ):
         log.debug("command dropped", execution_id=str(execution_id))
         return None
     if execution.kernel_type not in kernel_types:
@@ -77,14 +89,21 @@ async def claim(
     stream = stream_of(requested)
     metadata = worker_metadata(requested, worker_id)
     taken_at = time.monotonic()
-    epoch = execution.claim(worker_id, at=clock.now())
-    try:
-        await repository.save(store, execution, stream, metadata)
-    except RecordConflictError:
-        log.debug("somebody else was quicker", execution_id=str(execution_id))
-        return None
+    epoch = execution.epoch
+    if execution.phase is Phase.QUEUED:
+        epoch = execution.claim(worker_id, at=clock.now())
+        try:
+            await repository.save(store, execution, stream, metadata)
+        except RecordConflictError:
+            log.debug("somebody else was quicker", execution_id=str(execution_id))
+            return None
     pinned = _pinned(notebook, execution.notebook_stream_version)
     return Claim(execution, pinned, stream, epoch, metadata, taken_at)
+
+
+def _is_own_claim(last: RecordedEvent, execution: Execution, worker_id: str) -> bool:
+    """Whether an earlier call of this worker made the claim and was not told so."""
+    return last.type == Execution.Claimed.TYPE and execution.worker_id == worker_id
 
 
 def _pinned(history: Sequence[RecordedEvent], version: int) -> Notebook | None:

@@ -16,21 +16,22 @@ from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 import structlog
-from obstore.exceptions import BaseError as ObjectStoreError
 
 from nbledger_domain.dataset import Source
 from nbledger_domain.execution import Execution, Representation
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure import clock, settings
-from nbledger_infrastructure.artifacts import ArtifactStore, Scope
+from nbledger_infrastructure.artifacts import ArtifactStoreUnavailableError, Scope
 from nbledger_infrastructure.datasets import head as dataset_version
 from nbledger_infrastructure.event_store import EventStore
 from nbledger_workers import datasets, results, run_folder
 from nbledger_workers.claims import Claim
 from nbledger_workers.datasets import InvalidTableError, TableReader
 from nbledger_workers.kernel.environment import outputs_folder, results_folder
+from nbledger_workers.patience import Patience
 from nbledger_workers.results import EnrichedDataset, InvalidResultError, Metric, ResultFile
 from nbledger_workers.run_folder import Copied, Mark, RefusedError
+from nbledger_workers.spool import Spool
 from nbledger_workers.steps import Step
 
 log = structlog.get_logger(__name__)
@@ -51,9 +52,9 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 _Kind = Literal["report", "dataset", "model", "file"]
 _KINDS: Final[dict[type, _Kind]] = {results.Model: "model", results.Report: "report"}
-_TROUBLE: Final = (OSError, ObjectStoreError)
-"""What a full disk or an artifact store that stays away raises: it costs the result, not the run.
-"""
+_TROUBLE: Final = (OSError, ArtifactStoreUnavailableError)
+"""What a full disk or an artifact store that stays away raises: it costs the result. Who runs the
+notebook finds out by the spool that the store has stayed away."""
 _T = TypeVar("_T")
 _Metrics = dict[str | None, dict[str, float]]
 """Figures by name, of each cell."""
@@ -75,11 +76,14 @@ class Collector:
     def __init__(
         self,
         store: EventStore,
-        artifacts: ArtifactStore,
+        artifacts: Spool,
         limits: settings.Limits,
         claim: Claim,
         notebook: Notebook,
+        *,
+        patience: Patience,
     ) -> None:
+        self._patience = patience
         self._store = store
         self._artifacts = artifacts
         self._claim = claim
@@ -152,6 +156,8 @@ class Collector:
                     try:
                         steps += await self._take(place, name, cell_id, metrics, Path(private))
                     except _TROUBLE as error:
+                        if isinstance(error, ArtifactStoreUnavailableError):
+                            self._artifacts.give_up(error)
                         steps += self.warning(
                             f"A result that was handed back ({name}) is not kept: {_told(error)}."
                         )
@@ -323,30 +329,37 @@ class Collector:
         stream = self._claim.stream
         before = None
         if told.source_dataset_id is not None:
-            before = await dataset_version(
-                self._store,
-                stream.tenant_id,
-                stream.project_id,
-                told.source_dataset_id,
-                version=told.source_version,
+            before = await self._patience.wait_for(
+                partial(
+                    dataset_version,
+                    self._store,
+                    stream.tenant_id,
+                    stream.project_id,
+                    told.source_dataset_id,
+                    version=told.source_version,
+                )
             )
-        dataset_id, version = await datasets.keep_version(
-            self._store,
-            self._artifacts,
-            stream,
-            table,
-            result_name=result.name,
-            dataset_name=told.dataset_name or result.name,
-            source=Source(
-                kind="execution",
-                execution_id=stream.stream_id,
-                notebook_id=stream.subject_id,
-                notebook_version=self._claim.execution.notebook_version,
-                from_dataset_id=None if before is None else before.dataset_id,
-                from_version=None if before is None else before.version,
-            ),
-            metadata=self._claim.metadata,
-            at=clock.now(),
+        dataset_id, version = await self._patience.wait_for(
+            partial(
+                datasets.keep_version,
+                self._store,
+                # The event of the dataset names it: not before it is really stored.
+                self._artifacts.direct,
+                stream,
+                table,
+                result_name=result.name,
+                dataset_name=told.dataset_name or result.name,
+                source=Source(
+                    kind="execution",
+                    execution_id=stream.stream_id,
+                    notebook_id=stream.subject_id,
+                    notebook_version=self._claim.execution.notebook_version,
+                    from_dataset_id=None if before is None else before.dataset_id,
+                    from_version=None if before is None else before.version,
+                ),
+                metadata=self._claim.metadata,
+                at=clock.now(),
+            )
         )
         attributes: dict[str, Any] = {
             "recordCount": table.rows,
@@ -378,8 +391,14 @@ class Collector:
         attributes: dict[str, Any],
     ) -> Step:
         epoch, at = self._claim.epoch, clock.now()
+        digests = [content.digest, *(o["digest"] for o in attributes.get("alternatives", ()))]
 
         def step(execution: Execution) -> None:
+            if any(map(self._artifacts.is_lost, digests)):
+                execution.warn(
+                    epoch, f"The {kind} {name!r} is not kept: it could not be stored.", at=at
+                )
+                return
             execution.store_artifact(
                 epoch,
                 kind=kind,

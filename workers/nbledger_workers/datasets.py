@@ -92,7 +92,7 @@ class TableReader:
         except TimeoutError:
             raise InvalidTableError("it takes too long to read") from None
         except (ConnectionError, ValueError) as error:
-            raise InvalidTableError(f"it could not be read ({type(error).__name__})") from error
+            raise InvalidTableError("it could not be read") from error
         finally:
             if not answer.endswith(b"\n"):
                 await self.close()

@@ -31,6 +31,7 @@ from nbledger_infrastructure.environments import (
 from nbledger_infrastructure.environments.libraries import can_import, comes_with_service
 from nbledger_infrastructure.environments.uploads import Upload
 from nbledger_infrastructure.event_store import EventStore, Stream
+from nbledger_workers.patience import Patience
 from nbledger_workers.recorder import Recorder
 
 log = structlog.get_logger(__name__)
@@ -56,11 +57,16 @@ class Provider:
     """Provides the kernels of one worker; :meth:`start` it first."""
 
     def __init__(
-        self, config: settings.Environments, store: EventStore, artifacts: ArtifactStore
+        self,
+        config: settings.Environments,
+        store: EventStore,
+        artifacts: ArtifactStore,
+        patience: Patience,
     ) -> None:
         self._config = config
         self._store = store
         self._artifacts = artifacts
+        self._patience = patience
         self._libraries = Libraries(config.library_folder)
         self._installed: Installed | None = None
         self._cache: EnvironmentCache | None = None
@@ -144,8 +150,12 @@ class Provider:
         return await self._cache.open(wanted, tell)
 
     async def _fetch(self, upload: Upload, path: Path) -> None:
-        try:
+        async def fetch() -> None:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
             await self._artifacts.get_file(upload.scope, upload.content.digest, path)
+
+        try:
+            await self._patience.wait_for(fetch)
         except ArtifactMissingError:
             raise EnvironmentFailedError(
                 f"The library {upload.name} {upload.version} is not kept any more."
@@ -174,7 +184,15 @@ class Provider:
 class Provision:
     """The environment of one run: :meth:`run` it, and :meth:`release` it behind the kernel."""
 
-    def __init__(self, provider: Provider, recorder: Recorder, epoch: int, stream: Stream) -> None:
+    def __init__(
+        self,
+        provider: Provider,
+        recorder: Recorder,
+        epoch: int,
+        stream: Stream,
+        patience: Patience,
+    ) -> None:
+        self._patience = patience
         self._provider = provider
         self._recorder = recorder
         self._epoch = epoch
@@ -193,11 +211,14 @@ class Provision:
 
         Raises :class:`EnvironmentFailedError`, and TimeoutError after so many seconds.
         """
-        needs = await self._provider.needs(
-            asked,
-            language,
-            tenant_id=self._stream.tenant_id,
-            project_id=self._stream.project_id,
+        needs = await self._patience.wait_for(
+            partial(
+                self._provider.needs,
+                asked,
+                language,
+                tenant_id=self._stream.tenant_id,
+                project_id=self._stream.project_id,
+            )
         )
         for warning in needs.warnings:
             await self._warn(warning)

@@ -27,7 +27,7 @@ async def place(
     """Copy the files to their paths below ``folder``, for the kernel's user to read and change.
 
     Copies, never links: a run must not reach what is kept. Each is checked against its digest.
-    Nothing of the notebook may have run yet. Raises :class:`InputFileError`, and other ``OSError``
+    Nothing of the notebook may have run yet; a call that failed may be repeated. Raises :class:`InputFileError`, and other ``OSError``
     when a file cannot be written.
     """
     folders = await asyncio.to_thread(_make_folders, files, folder)
@@ -47,6 +47,8 @@ async def place(
 
 
 async def _copy(artifacts: ArtifactStore, scope: Scope, file: InputFile, target: Path) -> None:
+    # An earlier try may have left a part.
+    await asyncio.to_thread(target.unlink, missing_ok=True)
     try:
         await artifacts.get_file(scope, file.digest, target)
     except ArtifactMissingError:

@@ -1,7 +1,9 @@
 """Leases: who is running an execution, and until when it may without saying so again.
 
-Expiry is the database's time. A worker measures the same span on its own monotonic clock from
-before it asked, so that it always stops before the database lets somebody else take over.
+Expiry is the database's time, and only the database says that a lease is lost. A worker that
+cannot reach it goes on for as long as it may, as the database may be away for everybody; one that
+could not renew in time, because it was stopped, renews late where nobody has taken the run over.
+What a worker that was taken over still records is refused by its epoch.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 class Expired(msgspec.Struct, frozen=True):
-    """A lease that nobody has renewed in time."""
+    """A lease whose worker could have renewed it, and has not."""
 
     execution_id: UUID
     epoch: int
@@ -79,8 +81,8 @@ async def renew(
 ) -> dict[UUID, bool]:
     """Renew what is still held: execution ids, each with whether its cancel is asked for.
 
-    A lease that has expired is not renewed, though nobody has taken it yet. ``usages`` is what
-    the executions use, where there is news of it.
+    So is a lease that has run out, as long as nobody has recorded the loss of its attempt.
+    ``usages`` is what the executions use, where there is news of it.
     """
     told = usages or {}
     rows = await connection.fetch(
@@ -91,7 +93,7 @@ async def renew(
             used_at = CASE WHEN mine.usage IS NULL THEN l.used_at ELSE clock_timestamp() END
         FROM unnest($2::uuid[], $3::integer[], $6::text[]) AS mine (execution_id, epoch, usage)
         WHERE l.execution_id = mine.execution_id AND l.epoch = mine.epoch
-          AND l.worker_id = $1 AND l.expires_at > clock_timestamp()
+          AND l.worker_id = $1
         RETURNING l.execution_id, EXISTS (
             SELECT FROM event AS e WHERE e.stream_id = l.execution_id AND e.type = $5
         ) AS cancel_requested
@@ -121,18 +123,6 @@ async def release(pool: Pool, lease: Lease) -> None:
         )
 
 
-async def expired(pool: Pool) -> list[Expired]:
-    """The leases that have run out."""
-    async with acquire(pool) as connection:
-        rows = await connection.fetch(
-            """
-            SELECT execution_id, epoch, worker_id FROM execution_lease
-            WHERE expires_at < clock_timestamp() ORDER BY expires_at LIMIT 1000
-            """
-        )
-    return [Expired(*row) for row in rows]
-
-
 class _Hold(msgspec.Struct):
     lease: Lease
     until: float
@@ -146,17 +136,24 @@ class LeaseKeeper:
     """Renews all leases of a worker, in a thread with a connection of its own.
 
     So neither a busy event loop nor an exhausted pool costs a lease. What it finds is told on
-    the worker's loop: ``on_lost`` when a lease ended or somebody else has it, ``on_cancel``
-    when the run was asked to stop.
+    the worker's loop: ``on_lost`` when a lease was taken away, or could not be renewed for
+    ``away_seconds``; ``on_cancel`` when the run was asked to stop.
     """
 
     def __init__(
-        self, dsn: str, worker_id: str, *, lease_seconds: float, renew_seconds: float
+        self,
+        dsn: str,
+        worker_id: str,
+        *,
+        lease_seconds: float,
+        renew_seconds: float,
+        away_seconds: float,
     ) -> None:
         self._dsn = dsn
         self._worker_id = worker_id
         self._lease_seconds = lease_seconds
         self._renew_seconds = min(renew_seconds, lease_seconds / 2)
+        self._away_seconds = max(away_seconds, lease_seconds)
         self._holds: dict[UUID, _Hold] = {}
         self._lock = threading.Lock()
         self._alive = time.monotonic()
@@ -190,7 +187,7 @@ class LeaseKeeper:
         on_cancel: Callable[[], None],
     ) -> None:
         """Keep a lease; ``taken_at`` is the monotonic time just before it was asked for."""
-        until = taken_at + self._lease_seconds
+        until = taken_at + self._away_seconds
         with self._lock:
             self._holds[lease.execution_id] = _Hold(lease, until, on_lost, on_cancel)
 
@@ -279,7 +276,7 @@ class LeaseKeeper:
             if cancel is None:
                 self._lose(hold)
                 continue
-            hold.until = asked + self._lease_seconds
+            hold.until = asked + self._away_seconds
             if cancel:
                 self._tell(hold.on_cancel)
 

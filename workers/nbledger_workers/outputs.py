@@ -9,9 +9,10 @@ import msgspec
 
 from nbledger_domain.execution import Output, Representation
 from nbledger_domain.not_kept import NotKept
-from nbledger_infrastructure.artifacts import ArtifactStore, Scope
+from nbledger_infrastructure.artifacts import Scope
 from nbledger_workers import figures
 from nbledger_workers.kernel.forms import forms
+from nbledger_workers.spool import Spool
 from nbledger_workers.tables import find_table
 
 # As many writes at once to the artifact store, for one run.
@@ -31,12 +32,9 @@ _Contents = list[tuple[str, bytes]]
 
 
 class OutputKeeper:
-    """Stores the outputs of one run in the artifact store of its notebook.
+    """Stores the outputs of one run in the artifact store of its notebook."""
 
-    Raises what the artifact store raises.
-    """
-
-    def __init__(self, store: ArtifactStore, scope: Scope) -> None:
+    def __init__(self, store: Spool, scope: Scope) -> None:
         self._store = store
         self._scope = scope
         self._stored: dict[str, None] = {}
@@ -75,6 +73,22 @@ class OutputKeeper:
                 await self._store.put_joined(self._scope, digest, parts)
                 self._remember(digest)
         return outputs
+
+    def is_lost(self, digest: str) -> bool:
+        """Whether the artifact store was away too long for it."""
+        return self._store.is_lost(digest)
+
+    def stored(self, outputs: Sequence[Output]) -> list[Output]:
+        """What of these can be read: outputs, and forms of them, that are not lost."""
+        lost = self._store.is_lost
+        if not any(lost(form.digest) for output in outputs for form in output.representations):
+            return list(outputs)
+        left = []
+        for output in outputs:
+            forms = [form for form in output.representations if not lost(form.digest)]
+            if forms:
+                left.append(msgspec.structs.replace(output, representations=forms))
+        return left
 
     async def put(self, content: bytes, media_type: str) -> Representation:
         """Store what belongs to no cell."""

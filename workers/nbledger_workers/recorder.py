@@ -26,9 +26,6 @@ from nbledger_workers.claims import Claim
 
 log = structlog.get_logger(__name__)
 
-UNAVAILABLE_SECONDS: Final = 300.0
-"""How long a step is tried while the store is away; the end of the lease ends it sooner."""
-
 _DELAYS: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
 
 
@@ -39,13 +36,22 @@ class FencedError(Exception):
 class Recorder:
     """Appends what one attempt does to its execution; one caller at a time.
 
-    ``on_cancel`` is called when the stream turns out to hold a request to cancel.
+    A step is tried for ``away_seconds`` while the store is away. ``on_cancel`` is called when the
+    stream turns out to hold a request to cancel.
     """
 
-    def __init__(self, store: EventStore, claim: Claim, *, on_cancel: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        store: EventStore,
+        claim: Claim,
+        *,
+        away_seconds: float,
+        on_cancel: Callable[[], None],
+    ) -> None:
         self._store = store
         self._claim = claim
         self._on_cancel = on_cancel
+        self._away_seconds = away_seconds
         self._execution: Execution | None = claim.execution
 
     @property
@@ -62,7 +68,7 @@ class Recorder:
         ``StoreUnavailableError`` when the store stays away.
         """
         ids: list[UUID] = []
-        give_up_at = time.monotonic() + UNAVAILABLE_SECONDS
+        give_up_at = time.monotonic() + self._away_seconds
         failures = 0
         while True:
             try:

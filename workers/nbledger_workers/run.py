@@ -1,11 +1,14 @@
 """Running one execution that this worker has claimed, from its notebook to its terminal event."""
 
 import asyncio
+import hashlib
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
@@ -14,7 +17,11 @@ import structlog
 from nbledger_domain.execution import Execution, Representation, Resources, TerminationCode
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure import clock
-from nbledger_infrastructure.artifacts import ArtifactStore, Scope
+from nbledger_infrastructure.artifacts import (
+    ArtifactStore,
+    ArtifactStoreUnavailableError,
+    Scope,
+)
 from nbledger_infrastructure.database import UNAVAILABLE, DatabaseUnavailableError, Pool
 from nbledger_infrastructure.datasets import DatasetHead
 from nbledger_infrastructure.environments import EnvironmentFailedError
@@ -41,10 +48,13 @@ from nbledger_workers.kernel.protocol import (
     WidgetsLeft,
 )
 from nbledger_workers.leases import LeaseKeeper
+from nbledger_workers.patience import Patience
+from nbledger_workers.pending import PendingSteps
 from nbledger_workers.planning import Plan, PlanError, plan
 from nbledger_workers.recorder import FencedError, Recorder
 from nbledger_workers.run_context import RunContext
-from nbledger_workers.steps import Step, Translator, last_step
+from nbledger_workers.spool import Spool
+from nbledger_workers.steps import Step, Translator, last_step, resources_of
 
 log = structlog.get_logger(__name__)
 
@@ -95,9 +105,26 @@ class Run:
     def __init__(self, services: Services, claim: Claim) -> None:
         self._services = services
         self._claim = claim
-        self._recorder = Recorder(services.store, claim, on_cancel=self.cancel)
+        self._away_seconds = services.settings.worker.database_away_seconds
+        self._recorder = Recorder(
+            services.store, claim, away_seconds=self._away_seconds, on_cancel=self.cancel
+        )
+        self._pending = PendingSteps(
+            self._record_stored, max_bytes=services.settings.worker.pending_mb * 1_000_000
+        )
+        self._patience = Patience(
+            database_seconds=self._away_seconds,
+            artifacts_seconds=services.settings.artifacts.unavailable_seconds,
+        )
+        self._spool = Spool(
+            services.artifacts,
+            self._spool_folder,
+            max_bytes=services.settings.artifacts.spool_mb * 1_000_000,
+            seconds=services.settings.artifacts.unavailable_seconds,
+            on_failed=self._stop_unkept,
+        )
         self._provision = Provision(
-            services.environments, self._recorder, claim.epoch, claim.stream
+            services.environments, self._recorder, claim.epoch, claim.stream, self._patience
         )
         self._kernel: KernelRun | None = None
         self._collector: Collector | None = None
@@ -163,7 +190,7 @@ class Run:
         services, claim = self._services, self._claim
         seconds = services.settings.worker.lease_seconds
         taken = False
-        while not taken and time.monotonic() < claim.taken_at + seconds:
+        while not taken and time.monotonic() < claim.taken_at + self._away_seconds:
             try:
                 taken = await leases.take(
                     services.pool, claim.lease, services.worker_id, seconds=seconds
@@ -209,13 +236,16 @@ class Run:
             log.warning("run stopped: another attempt holds it or it has ended")
         elif isinstance(error, StoreUnavailableError):
             log.error("run stopped: the store stays away")
-        else:
-            log.error("run failed", exc_info=error)
+        elif isinstance(error, ArtifactStoreUnavailableError):
+            log.error("run failed: the artifact store stays away", reason=error.reason)
             await self._last_word(
-                self._failing(
-                    TerminationCode.INTERNAL_ERROR, f"The worker failed: {type(error).__name__}."
-                )
+                self._failing(TerminationCode.ARTIFACT_STORE_UNAVAILABLE, _unkept(error))
             )
+        else:
+            reference = secrets.token_hex(4)
+            log.error("run failed", exc_info=error, reference=reference)
+            detail = f"The worker failed; its log has the cause under the reference {reference}."
+            await self._last_word(self._failing(TerminationCode.INTERNAL_ERROR, detail))
 
     async def _last_word(self, step: Step) -> None:
         try:
@@ -235,11 +265,30 @@ class Run:
             at=clock.now(),
         )
 
-    def _failing(self, reason: TerminationCode, detail: str) -> Step:
+    def _failing(
+        self, reason: TerminationCode, detail: str, finished: RunFinished | None = None
+    ) -> Step:
         at = clock.now()
+        used = Resources() if finished is None else resources_of(finished)
         return lambda execution: execution.fail(
-            self._claim.epoch, reason, detail=detail, resources=Resources(), at=at
+            self._claim.epoch, reason, detail=detail, resources=used, at=at
         )
+
+    def _spool_folder(self) -> Path:
+        """Where outputs wait: beside the folder of the run, which the notebook can write."""
+        folder = None if self._kernel is None else self._kernel.folder
+        assert folder is not None  # noqa: S101 - only a kernel puts anything out
+        return folder.parent
+
+    def _stop_unkept(self) -> None:
+        """What the notebook puts out cannot be kept: it need not go on."""
+        if self._kernel is not None:
+            self._kernel.cancel("The artifact store is not usable.")
+
+    async def _record_stored(self, step: Step) -> None:
+        """Record a step once what it names is stored, or known to be lost."""
+        await self._spool.settle()
+        await self._recorder.record(step)
 
     async def _run_notebook(self) -> None:
         execution = self._claim.execution
@@ -263,10 +312,20 @@ class Run:
             return
         services = self._services
         self._collector = Collector(
-            services.store, services.artifacts, services.settings.limits, self._claim, notebook
+            services.store,
+            self._spool,
+            services.settings.limits,
+            self._claim,
+            notebook,
+            patience=self._patience,
         )
         context = RunContext(
-            services.store, services.artifacts, self._claim.stream, execution, notebook
+            services.store,
+            services.artifacts,
+            self._claim.stream,
+            execution,
+            notebook,
+            patience=self._patience,
         )
         request = self._request(execution, planned, offer.kernelspec, context)
         try:
@@ -275,8 +334,11 @@ class Run:
                 return
             request = msgspec.structs.replace(request, timeout=provided)
             self._time_is_up = asyncio.get_running_loop().time() + provided
+            self._pending.start()
             await self._run_kernel(execution, notebook, planned, request, context)
         finally:
+            await self._pending.close()
+            await self._spool.close()
             # Behind the terminal event: nobody waits for it but the next run for its slot.
             try:
                 if self._kernel is not None:
@@ -359,7 +421,7 @@ class Run:
         translator = Translator(
             planned,
             self._claim.epoch,
-            self._services.artifacts,
+            self._spool,
             scope,
             warn=self._collector.warning,
         )
@@ -389,12 +451,7 @@ class Run:
         rendering = None if page is None else asyncio.create_task(_start_renderer())
         renderer: report.Renderer | None = None
         try:
-            await asyncio.wait({running, writing}, return_when=asyncio.FIRST_COMPLETED)
-            if not running.done():
-                # The writer ends before the run only by an error: nothing more can be recorded.
-                running.cancel()
-                await asyncio.wait({running})
-                await writing
+            await self._until_finished(running, writing)
             finished = await running
             self._reports.close()
             steps = await writing
@@ -412,12 +469,38 @@ class Run:
             await asyncio.gather(running, writing, return_exceptions=True)
             if rendering is not None:
                 await _close_renderer(rendering)
-        steps.append(
-            last_step(finished, self._claim.epoch, parameters_failed=translator.parameters_failed)
-        )
-        await self._recorder.record(_all_of(steps))
+        steps.append(await self._end(finished, translator))
+        await self._pending.put(steps)
+        await self._pending.flush()
         self.concluded = True
         log.info("run ended", outcome=finished.outcome.value, **_measured(finished))
+
+    async def _until_finished(
+        self, running: asyncio.Task[RunFinished], writing: asyncio.Task[list[Step]]
+    ) -> None:
+        """Wait for the last cell; raises what keeps the run from being recorded."""
+        await asyncio.wait(
+            {running, writing, self._pending.recording}, return_when=asyncio.FIRST_COMPLETED
+        )
+        if running.done():
+            return
+        # The others end before the run only by an error: nothing more can be recorded.
+        running.cancel()
+        await asyncio.wait({running})
+        with suppress(TimeoutError):
+            # What the cells did is told before that error, where it can be.
+            async with asyncio.timeout(_LAST_WORD_SECONDS):
+                await self._pending.flush()
+        await writing
+
+    async def _end(self, finished: RunFinished, translator: Translator) -> Step:
+        """How the run has ended, which is known once all that it put out is stored or lost."""
+        end = last_step(finished, self._claim.epoch, parameters_failed=translator.parameters_failed)
+        await self._spool.settle()
+        unkept = self._spool.failure
+        if unkept is None or self._cancelled:
+            return end
+        return self._failing(TerminationCode.ARTIFACT_STORE_UNAVAILABLE, _unkept(unkept), finished)
 
     def _tell_usage(self, used: Heartbeat) -> None:
         usage = Resources(
@@ -450,20 +533,24 @@ class Run:
             # The end follows at once: likewise.
             if last and await self._reports.ends(within=_SOON_SECONDS):
                 return steps
-            if steps:
-                await self._recorder.record(_all_of(steps))
-            if not confirmed and any(
+            begins = not confirmed and any(
                 isinstance(message, CellStarted) and message.index in planned.cells
                 for message in batch
-            ):
-                # Only now may a cell act on the world: from here on the run is not begun again.
-                confirmed = True
-                if self._kernel is not None:
-                    self._kernel.confirm()
+            )
+            if steps:
+                # Only once it is recorded that cells run may one act on the world: from there on
+                # the run is not begun again.
+                then = self._confirm if begins else None
+                await self._pending.put(steps, weight=translator.take_weight(), then=then)
+            confirmed = confirmed or begins
             if translator.parameters_failed is not None and self._kernel is not None:
                 # Whatever follows would run with other values than were asked for.
                 self._kernel.cancel("The parameters failed.")
         return []
+
+    def _confirm(self) -> None:
+        if self._kernel is not None:
+            self._kernel.confirm()
 
     def _note_end(self, message: CellFinished, planned: Plan) -> None:
         cell = planned.cells.get(message.index)
@@ -491,7 +578,7 @@ class Run:
         try:
             await asyncio.wait({coming}, timeout=_SOON_SECONDS)
             if steps and not coming.done():
-                await self._recorder.record(_all_of(steps))
+                await self._pending.put(steps)
                 steps = []
             return steps + await coming
         finally:
@@ -535,8 +622,10 @@ class Run:
         now = asyncio.get_running_loop().time()
         begin = now if self._cancelled else max(now, self._time_is_up)
         try:
-            async with asyncio.timeout_at(begin + _COLLECT_SECONDS) as self._collecting:
-                await collect(steps)
+            async with asyncio.timeout_at(begin + _COLLECT_SECONDS) as limit:
+                self._collecting = limit
+                with self._patience.within(limit):
+                    await collect(steps)
         except TimeoutError:
             self._collects = False
             why = "the run was cancelled" if self._cancelled else "it took too long"
@@ -583,11 +672,13 @@ class Run:
     ) -> Step:
         stream = self._claim.stream
         scope = Scope(stream.tenant_id, stream.project_id, stream.subject_id)
-        digest = await self._services.artifacts.put(scope, content)
+        digest = await self._spool.put(scope, content, digest=hashlib.sha256(content).hexdigest())
         stored = Representation(report.MEDIA_TYPES[form], digest, len(content))
         at = clock.now()
 
         def step(execution: Execution) -> None:
+            if self._spool.is_lost(digest):
+                return
             execution.store_artifact(
                 self._claim.epoch,
                 kind="report",
@@ -689,12 +780,8 @@ def _size(message: Report) -> int:
     return len(message.data) if isinstance(message, OutputPart) else 0
 
 
-def _all_of(steps: list[Step]) -> Step:
-    def step(execution: Execution) -> None:
-        for each in steps:
-            each(execution)
-
-    return step
+def _unkept(error: ArtifactStoreUnavailableError) -> str:
+    return f"What the run has put out could not be kept. The artifact store: {error.reason}."
 
 
 def _measured(finished: RunFinished) -> dict[str, float]:

@@ -1,6 +1,8 @@
 """What a notebook is given for its run: the run file, its input files, the datasets it names."""
 
+import asyncio
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +17,7 @@ from nbledger_infrastructure.event_store import EventStore, Stream
 from nbledger_workers import input_files
 from nbledger_workers.datasets import named, write_csv
 from nbledger_workers.kernel.environment import datasets_folder
+from nbledger_workers.patience import Patience
 
 _READ_CSV: Final = frozenset({"r", "scala"})
 """Kernel types whose language reads no Parquet without packages that are seldom there."""
@@ -34,7 +37,10 @@ class RunContext:
         stream: Stream,
         execution: Execution,
         notebook: Notebook,
+        *,
+        patience: Patience,
     ) -> None:
+        self._patience = patience
         self.bound: DatasetHead | None = None
         self.missing: list[DatasetHead] = []
         self._store = store
@@ -68,7 +74,9 @@ class RunContext:
         """
         stream = self._stream
         scope = Scope(stream.tenant_id, stream.project_id, stream.subject_id)
-        await input_files.place(self._artifacts, scope, self._files, folder)
+        await self._patience.wait_for(
+            partial(input_files.place, self._artifacts, scope, self._files, folder)
+        )
         place = datasets_folder(folder)
         told: dict[str, dict[str, Any]] = {}
         self.bound, self.missing = None, []
@@ -76,8 +84,14 @@ class RunContext:
             if str(dataset_id) in told:
                 told[text] = told[str(dataset_id)]
                 continue
-            dataset = await datasets.head(
-                self._store, self._stream.tenant_id, self._stream.project_id, dataset_id
+            dataset = await self._patience.wait_for(
+                partial(
+                    datasets.head,
+                    self._store,
+                    self._stream.tenant_id,
+                    self._stream.project_id,
+                    dataset_id,
+                )
             )
             if dataset is None:
                 continue
@@ -86,7 +100,7 @@ class RunContext:
             place.mkdir(parents=True, exist_ok=True)
             path = place / f"{dataset_id}.parquet"
             try:
-                await datasets.materialise(self._artifacts, dataset, path)
+                await self._patience.wait_for(partial(self._materialise, dataset, path))
             except ArtifactMissingError:
                 path.unlink(missing_ok=True)
                 self.missing.append(dataset)
@@ -102,3 +116,8 @@ class RunContext:
             if self._csv and await write_csv(path, csv := path.with_suffix(".csv")):
                 told[text]["csvPath"] = str(csv)
         return self.encode(told)
+
+    async def _materialise(self, dataset: DatasetHead, path: Path) -> None:
+        # A try before this one may have left a part of it.
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+        await datasets.materialise(self._artifacts, dataset, path)

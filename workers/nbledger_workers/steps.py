@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
+import msgspec
 import structlog
 
 from nbledger_domain.execution import (
@@ -15,7 +16,7 @@ from nbledger_domain.execution import (
     TerminationCode,
 )
 from nbledger_infrastructure import clock
-from nbledger_infrastructure.artifacts import ArtifactStore, Scope
+from nbledger_infrastructure.artifacts import Scope
 from nbledger_workers.kernel.driver import Report
 from nbledger_workers.kernel.forms import plain
 from nbledger_workers.kernel.protocol import (
@@ -34,6 +35,7 @@ from nbledger_workers.kernel.protocol import CellStatus as Reported
 from nbledger_workers.kernel.widgets import MEDIA_TYPE
 from nbledger_workers.outputs import OutputKeeper
 from nbledger_workers.planning import Plan
+from nbledger_workers.spool import Spool
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +45,7 @@ _DETAIL_CHARACTERS: Final = 4000
 
 
 class Translator:
-    """Turns the reports of one run into steps, storing outputs before a step names them.
+    """Turns the reports of one run into steps; a step names only outputs that are stored by then.
 
     ``parameters_failed`` says why the cell of parameters has failed, once it has. ``warn`` makes
     the steps that warn of something.
@@ -53,7 +55,7 @@ class Translator:
         self,
         plan: Plan,
         epoch: int,
-        artifacts: ArtifactStore,
+        artifacts: Spool,
         scope: Scope,
         *,
         warn: Callable[[str], list[Step]],
@@ -63,6 +65,7 @@ class Translator:
         self._plan = plan
         self._epoch = epoch
         self._keeper = OutputKeeper(artifacts, scope)
+        self._weight = 0
         # What has been saved of the running cell.
         self._saved: list[Output] = []
         self._truncated: set[int] = set()
@@ -70,7 +73,7 @@ class Translator:
         self._skipped: list[Step] = []
 
     async def steps(self, report: Report) -> list[Step]:
-        """The steps that a report amounts to. Raises what the artifact store raises."""
+        """The steps that a report amounts to."""
         match report:
             case KernelStarted():
                 return [self._start(report)]
@@ -91,6 +94,11 @@ class Translator:
                 return await self._updated(report)
             case WidgetsLeft():
                 return await self._widgets(report)
+
+    def take_weight(self) -> int:
+        """About as many bytes are held by the steps since the last call."""
+        weight, self._weight = self._weight, 0
+        return weight
 
     def skipped(self) -> list[Step]:
         """The cells that were passed over since the last cell that ran."""
@@ -149,7 +157,7 @@ class Translator:
             execution.save_outputs(
                 self._epoch,
                 cell.cell_id,
-                outputs=saved,
+                outputs=self._keeper.stored(saved),
                 output_count=report.output_count,
                 output_bytes=report.output_bytes,
                 at=at,
@@ -165,10 +173,11 @@ class Translator:
         at = clock.now()
 
         def step(execution: Execution) -> None:
+            stored = self._tell_lost(execution, report, cell.cell_id, kept, at)
             execution.update_outputs(
                 self._epoch,
                 cell.cell_id,
-                outputs=kept,
+                outputs=stored,
                 output_count=report.output_count,
                 output_bytes=report.output_bytes,
                 outputs_digest=report.outputs_digest,
@@ -184,10 +193,21 @@ class Translator:
             )
         content = await self._keeper.put(report.state, MEDIA_TYPE)
         epoch, at = self._epoch, clock.now()
-        return [lambda execution: execution.store_widgets(epoch, content, at=at)]
+        lost = self._warn("The state of widgets is not kept: the artifact store did not take it.")
+
+        def step(execution: Execution) -> None:
+            if not self._keeper.is_lost(content.digest):
+                execution.store_widgets(epoch, content, at=at)
+                return
+            for warn in lost:
+                warn(execution)
+
+        return [step]
 
     async def _keep(self, place: int, cell_id: str, raw: Sequence[bytes]) -> list[Output]:
-        return await self._keeper.keep(place, raw, title=self._plan.titles.get(cell_id))
+        kept = await self._keeper.keep(place, raw, title=self._plan.titles.get(cell_id))
+        self._weight += len(msgspec.json.encode(kept))
+        return kept
 
     def _finish_cell(self, cell_id: str, report: CellFinished, kept: list[Output]) -> Step:
         status = CellStatus(report.status.value)
@@ -202,15 +222,17 @@ class Translator:
                 plain(report.error_value or ""),
                 [plain(line) for line in report.traceback],
             )
+            self._weight += len(error.error_message) + sum(map(len, error.traceback))
 
         def step(execution: Execution) -> None:
+            stored = self._tell_lost(execution, report, cell_id, kept, at)
             execution.finish_cell(
                 self._epoch,
                 cell_id,
                 status=status,
                 execution_count=report.execution_count,
                 duration=report.duration or 0.0,
-                outputs=kept,
+                outputs=stored,
                 output_count=report.output_count,
                 output_bytes=report.output_bytes,
                 outputs_digest=report.outputs_digest,
@@ -221,6 +243,26 @@ class Translator:
 
         return step
 
+    def _tell_lost(
+        self,
+        execution: Execution,
+        report: CellFinished | OutputsUpdated,
+        cell_id: str,
+        kept: list[Output],
+        at: datetime,
+    ) -> list[Output]:
+        """What is stored of the outputs by now; that it is less, is recorded."""
+        stored = self._keeper.stored(kept)
+        if stored != kept and report.index not in self._truncated:
+            execution.truncate_output(
+                self._epoch,
+                cell_id,
+                output_bytes=report.output_bytes,
+                kept_bytes=_bytes_of(stored),
+                at=at,
+            )
+        return stored
+
     def _truncate(
         self, cell_id: str, report: CellFinished | OutputsUpdated, kept: Sequence[Output]
     ) -> list[Step]:
@@ -229,7 +271,7 @@ class Translator:
             return []
         self._truncated.add(report.index)
         at = clock.now()
-        kept_bytes = sum(form.size for output in kept for form in output.representations)
+        kept_bytes = _bytes_of(kept)
 
         def step(execution: Execution) -> None:
             execution.truncate_output(
@@ -241,6 +283,10 @@ class Translator:
             )
 
         return [step]
+
+
+def _bytes_of(outputs: Sequence[Output]) -> int:
+    return sum(form.size for output in outputs for form in output.representations)
 
 
 def last_step(finished: RunFinished, epoch: int, *, parameters_failed: str | None) -> Step:
@@ -279,11 +325,7 @@ _CODES: Final = {
 def conclusion(finished: RunFinished, epoch: int, *, parameters_failed: str | None) -> Step:
     """The end of a run: how it ended."""
     at = clock.now()
-    resources = Resources(
-        peak_memory_bytes=finished.peak_memory_bytes or None,
-        cpu_seconds=finished.cpu_seconds,
-        disk_bytes=finished.disk_bytes,
-    )
+    resources = resources_of(finished)
     code, detail = _CODES[finished.outcome], _clean(finished.detail)
     if parameters_failed is not None:
         code = TerminationCode.CELL_ERROR
@@ -303,6 +345,15 @@ def conclusion(finished: RunFinished, epoch: int, *, parameters_failed: str | No
                 execution.fail(epoch, code, detail=detail, resources=resources, at=at)
 
     return step
+
+
+def resources_of(finished: RunFinished) -> Resources:
+    """What a run has used."""
+    return Resources(
+        peak_memory_bytes=finished.peak_memory_bytes or None,
+        cpu_seconds=finished.cpu_seconds,
+        disk_bytes=finished.disk_bytes,
+    )
 
 
 def _resources(used: CellResources | None) -> Resources | None:

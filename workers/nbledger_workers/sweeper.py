@@ -29,6 +29,7 @@ from nbledger_infrastructure.event_store import EventStore, Metadata
 from nbledger_infrastructure.settings import Settings
 from nbledger_workers import leases
 from nbledger_workers.claims import give_up_if_held
+from nbledger_workers.lease_watch import LeaseWatch
 from nbledger_workers.leases import Lease
 from nbledger_workers.lost_commands import LostCommands
 from nbledger_workers.waiting import WAITING
@@ -40,6 +41,7 @@ _LOCK: Final = 0x6E626C_737765
 _PAGE: Final = 500
 _FEW: Final = 100
 _START: Final = (datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
+_LOCK_SECONDS: Final = 60
 _FORGET_EVERY_SECONDS: Final = 600.0
 _LAST_LOOK_SECONDS: Final = 1.0
 
@@ -124,8 +126,22 @@ class _Sweeper:
         self._store = store
         self._forget_at = 0.0
         self._after = _START
+        self._watch = LeaseWatch(
+            pool,
+            lease_seconds=settings.worker.lease_seconds,
+            every_seconds=settings.recovery.sweep_seconds,
+        )
 
     async def sweep_until(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
+        # Beside the sweeps: one may take long, as when the broker is away.
+        watching = asyncio.create_task(self._watch.run(), name="lease watch")
+        try:
+            await self._sweep_until(stop, on_ready)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _sweep_until(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
         ready = away = False
         while not stop.is_set():
             try:
@@ -147,18 +163,25 @@ class _Sweeper:
     async def _sweep_alone(self) -> None:
         async with acquire(self._pool) as connection, connection.transaction():
             if await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK):
+                # A sweeper that is stopped gives the lock up to another one.
+                await connection.execute(
+                    f"SET LOCAL idle_in_transaction_session_timeout = '{_LOCK_SECONDS}s'"
+                )
                 await self._sweep()
 
     async def _sweep(self) -> None:
-        for lease in await leases.expired(self._pool):
+        for lease in await self._watch.expired():
             await self._recover(
                 Lease(lease.execution_id, lease.epoch),
                 f"Worker {lease.worker_id} stopped renewing its lease.",
             )
         lease_seconds = self._settings.worker.lease_seconds
         unleased = await self._found(_UNLEASED, lease_seconds)
-        for execution_id in {*unleased, *await self._found_in_turn(lease_seconds)}:
-            await self._recover_unleased(execution_id)
+        silent = {*unleased, *await self._found_in_turn(lease_seconds)}
+        # Asked after they were found: until then their workers could write their leases.
+        if silent and await self._watch.is_calm():
+            for execution_id in silent:
+                await self._recover_unleased(execution_id)
         if (limit := self._settings.limits.queue_seconds) > 0:
             for execution_id in await self._found(_LATE, limit):
                 await self._expire(execution_id)

@@ -17,6 +17,7 @@ import msgspec
 import structlog
 
 from nbledger_infrastructure import worker_registry
+from nbledger_infrastructure.artifact_health import ArtifactHealth
 from nbledger_infrastructure.artifacts import ArtifactStore, open_store
 from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.database import UNAVAILABLE, DatabaseUnavailableError, connect_pool
@@ -34,6 +35,7 @@ from nbledger_workers.kernel.pair import Launchers
 from nbledger_workers.kernel.pool import KernelPool
 from nbledger_workers.kernel.specs import offered_kernels
 from nbledger_workers.leases import LeaseKeeper
+from nbledger_workers.patience import Patience
 from nbledger_workers.run import Run, Services
 from nbledger_workers.slots import Slots
 from nbledger_workers.turns import Turns
@@ -86,6 +88,7 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
             worker_id,
             lease_seconds=settings.worker.lease_seconds,
             renew_seconds=settings.worker.renew_seconds,
+            away_seconds=settings.worker.database_away_seconds,
         )
         await keeper.start()
         stack.push_async_callback(keeper.close)
@@ -99,7 +102,11 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
         parent = Path(settings.worker.work_folder or tempfile.gettempdir())
         folder = stack.enter_context(work_folder(parent))
         artifacts = ArtifactStore(open_store(settings.artifacts.url))
-        environments = Provider(settings.environments, store, artifacts)
+        patience = Patience(
+            database_seconds=settings.worker.database_away_seconds,
+            artifacts_seconds=settings.artifacts.unavailable_seconds,
+        )
+        environments = Provider(settings.environments, store, artifacts, patience)
         await environments.start()
         kernels = await _open_pool(stack, settings, folder, offers, environments.folders)
 
@@ -115,7 +122,21 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
             offers=offers,
             on_language=on_language,
         )
-        await _Worker(services).work(stop, on_ready)
+        if await _usable(artifacts, stop):
+            await _Worker(services).work(stop, on_ready)
+
+
+async def _usable(artifacts: ArtifactStore, stop: asyncio.Event) -> bool:
+    """Wait until the artifact store can be used: runs would fail for want of it.
+
+    False when the worker is to stop before.
+    """
+    checking = asyncio.create_task(ArtifactHealth(artifacts).until_good())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({checking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    usable = checking.done()
+    await _cancel_all({checking, stopping})
+    return usable
 
 
 async def _open_pool(
@@ -252,6 +273,7 @@ class _Worker:
                     command,
                     worker_id=services.worker_id,
                     kernel_types=services.offers,
+                    unsure=failures > 0,
                 )
                 break
             except (DatabaseUnavailableError, *UNAVAILABLE):

@@ -67,6 +67,13 @@ class PortNotUsable(EmbeddedError):
         )
 
 
+class ArtifactsNotUsable(EmbeddedError):
+    """The artifact store that the settings name cannot do its part."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"cannot use the artifact store of the settings: {reason}")
+
+
 class LeftoverProcesses(EmbeddedError):
     """Processes of an earlier run could not be ended.
 

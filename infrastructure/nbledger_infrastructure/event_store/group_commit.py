@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 
-from nbledger_infrastructure.database import CONNECT_TIMEOUT
+from nbledger_infrastructure.database import CONNECT_TIMEOUT, give_back_broken
 from nbledger_infrastructure.event_store.types import (
     AppendResult,
     DuplicateEventError,
@@ -23,6 +23,7 @@ from nbledger_infrastructure.event_store.types import (
     StoreUnavailableError,
     Stream,
 )
+from nbledger_infrastructure.pulse import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -169,7 +170,8 @@ class GroupCommit:
     async def _write(self, batch: list[Append]) -> None:
         """Write a batch; whatever happens, every append of it gets its answer."""
         try:
-            statement = await self._connect()
+            async with guarded(self._pool):
+                statement = await self._connect()
         except BaseException as error:
             # Nothing was sent. Those who wait behind would meet the same, one timeout later each.
             log.warning("event store unavailable", error=type(error).__name__)
@@ -179,7 +181,8 @@ class GroupCommit:
                 raise
             return
         try:
-            row = await statement.fetchrow(*_arguments(batch), timeout=COMMIT_TIMEOUT)
+            async with guarded(self._pool):
+                row = await statement.fetchrow(*_arguments(batch), timeout=COMMIT_TIMEOUT)
             _answer(batch, row)
         except asyncio.CancelledError:
             for append in batch:
@@ -225,7 +228,7 @@ class GroupCommit:
         if connection is None:
             return
         try:
-            await self._pool.release(connection, timeout=CONNECT_TIMEOUT)
+            await give_back_broken(self._pool, connection)
         except Exception as error:  # noqa: BLE001  the task that writes must go on
             log.warning("event store connection not released", error=type(error).__name__)
 

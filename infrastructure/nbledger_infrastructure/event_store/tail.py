@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import asyncpg
 import structlog
 
-from nbledger_infrastructure.database import CONNECT_TIMEOUT, UNAVAILABLE
+from nbledger_infrastructure.database import CONNECT_TIMEOUT, UNAVAILABLE, give_back_broken
 from nbledger_infrastructure.event_store.store import READ_ALL
 from nbledger_infrastructure.event_store.types import (
     Change,
@@ -15,13 +17,12 @@ from nbledger_infrastructure.event_store.types import (
     change,
     recorded_event,
 )
+from nbledger_infrastructure.pulse import NoPulseError, guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
     from typing import Self
-
-    import asyncpg
 
     from nbledger_infrastructure.database import Pool, PooledConnection
 
@@ -91,11 +92,12 @@ class _Tail(Generic[T]):
             try:
                 # Cleared before reading: what commits after the read sets it again.
                 self._notified.clear()
-                events = await self._read()
-            except UNAVAILABLE as error:
+                async with guarded(self._pool):
+                    events = await self._read()
+            except (NoPulseError, *UNAVAILABLE) as error:
                 if not failures:
                     log.warning("event tail interrupted", error=type(error).__name__)
-                await self.close()
+                await self._abandon()
                 await asyncio.sleep(RECONNECT_DELAYS[min(failures, len(RECONNECT_DELAYS) - 1)])
                 failures += 1
                 continue
@@ -127,6 +129,15 @@ class _Tail(Generic[T]):
                 await self._pool.release(connection, timeout=CONNECT_TIMEOUT)
         except UNAVAILABLE as error:
             log.warning("event tail connection not released", error=type(error).__name__)
+
+    async def _abandon(self) -> None:
+        """Give back a connection that failed, without a word to a server that may not answer."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        with contextlib.suppress(asyncpg.InterfaceError):  # the pool has taken it back itself
+            connection.terminate()
+        await give_back_broken(self._pool, connection)
 
     async def _read(self) -> list[T]:
         if self._connection is None or self._connection.is_closed():

@@ -97,6 +97,10 @@ class StreamWatch:
         self.ended = True
         self._wake_all()
 
+    def wake(self) -> None:
+        """Let every follower read: nothing may come to tell them of what they wait for."""
+        self._wake_all()
+
     async def close(self) -> None:
         """End, and give the connection back."""
         self.end()

@@ -186,6 +186,9 @@ class KernelRun:
                 await self._report(pair.started)
             if (late := await self._prepared(pair)) is not None:
                 return late
+            if not waited and pair.started is not None:
+                # It got ready meanwhile, and the pool, which waited for that, has its report.
+                await self._report(pair.started)
             finished = await self._talk(pair)
             self._clean = finished is not None
             # One that died while it waited is not the notebook's fault: nothing of it has run.
