@@ -122,6 +122,7 @@ class Kernel:
                 "launcher_environment": dict(os.environ),
                 "isolation": launch.isolation,
                 "limits": launch.process_limits,
+                "own_python": launch.own_python,
             }
         else:
             options["preexec_fn"] = processes.death_signal(signal.SIGKILL, os.getpid())
