@@ -177,7 +177,7 @@ def _at_level(
         every = Isolation(level=level, user=wanted.user)
     chosen = Confinement(every, Preparation(level), users)
     if not chosen.other_user:
-        return chosen if os.geteuid() else _as_root(chosen)
+        return _as_worker(chosen)
     shut = places.closed_to_others(_interpreter())
     if not shut:
         return chosen
@@ -188,11 +188,11 @@ def _at_level(
         through = replace(chosen, every=passing)
         if level == "namespaces" or _fault(through) is None:
             return through
-    return _as_root(chosen) if auto else chosen
+    return _as_worker(chosen) if auto else chosen
 
 
-def _as_root(chosen: Confinement) -> Confinement:
-    """For a worker that is root and has no other user for its kernels."""
+def _as_worker(chosen: Confinement) -> Confinement:
+    """With kernels of the worker's own user, who may be root."""
     hidden = (*chosen.every.hidden, *places.SECRETS) if chosen.every.level != "process" else ()
     return replace(chosen, every=replace(chosen.every, hidden=hidden), users=None)
 

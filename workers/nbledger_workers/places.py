@@ -24,7 +24,7 @@ _KAFKA_PORT: Final = 9092
 # outside; and of a container, its secrets. Names are still to be resolved.
 _RUN: Final = "/run"
 _RESOLVERS: Final = ("/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager/resolv.conf")
-#: What only root may read, who no kernel is unless there is no other user for it.
+#: What only root may read, for kernels that have no user of their own.
 SECRETS: Final = ("/etc/shadow", "/etc/gshadow", "/etc/sudoers", "/etc/sudoers.d", "/etc/ssh")
 
 
