@@ -10,6 +10,7 @@ import msgspec
 from nbledger import __version__, roles
 from nbledger.administration import audit, token
 from nbledger.errors import DemoFailedError
+from nbledger import isolation
 from nbledger.role import load_settings, run, run_role, stop_on_signals
 from nbledger_infrastructure import logging
 from nbledger_infrastructure.database import MigrationChangedError
@@ -128,11 +129,14 @@ def migrate() -> None:
 
 @main.command()
 def settings() -> None:
-    """List every setting with its environment variable and default."""
+    """List every setting with its default, and say how kernels are isolated here."""
     defaults = Settings()
     for variable, (section, field) in environment_names().items():
         default = getattr(getattr(defaults, section), field)
         click.echo(f"{variable:45} [{section}] {field} = {default!r}")
+    click.echo()
+    for line in isolation.lines():
+        click.echo(line)
 
 
 main.add_command(token)

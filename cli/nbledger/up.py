@@ -205,7 +205,7 @@ def _credentials(path: Path) -> Credentials:
 async def _start_roles(stack: AsyncExitStack, home: Home, environment: dict[str, str]) -> str:
     """Start the roles side by side; returns the address of the API."""
     logs = home.path / "logs"
-    logs.mkdir(exist_ok=True)
+    logs.mkdir(mode=0o700, exist_ok=True)
     socket = await stack.enter_async_context(notify.sockets())
     children = [
         Child(

@@ -16,7 +16,7 @@ import sysconfig
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import NamedTemporaryFile, mkdtemp
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -55,6 +55,16 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture
+def left() -> Iterator[Path]:
+    """A file that somebody has left in /tmp, for all to read."""
+    with NamedTemporaryFile(prefix="nbh-", dir="/tmp") as file:
+        file.write(b"of somebody else\n")
+        file.flush()
+        Path(file.name).chmod(0o644)
+        yield Path(file.name)
+
+
+@pytest.fixture
 async def scene(
     database_dsn: str, kafka: str, topic_prefix: str, home: Path
 ) -> AsyncIterator[Stage]:
@@ -81,7 +91,7 @@ def system_service() -> Iterator[tuple[str, int]]:
 def _skip_unless_offered(level: str, who: str) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can take another user")
-    if who == "ordinary" and ordinary.why_not():
+    if who != "root" and ordinary.why_not():
         pytest.skip(ordinary.why_not())
     if (missing := available(Isolation(level=level))) is not None:
         pytest.skip(missing)
@@ -91,11 +101,16 @@ def _skip_unless_offered(level: str, who: str) -> None:
 
 @pytest.mark.parametrize("column", hostile.COLUMNS)
 async def test_what_a_hostile_notebook_gets_is_what_the_documentation_says(
-    scene: Stage, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: str
+    scene: Stage,
+    home: Path,
+    left: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    column: str,
 ) -> None:
     level, who = hostile.COLUMNS[column]
     _skip_unless_offered(level, who)
-    if who == "ordinary":
+    if who != "root":
         ordinary.become(tmp_path, monkeypatch, namespaces=level == "namespaces")
     monkeypatch.setenv("NBLEDGER_CONFIG", str(home / "nbledger.toml"))
     name = f"nbledger-hostile-{secrets.token_hex(6)}.pth"
@@ -115,7 +130,7 @@ async def test_what_a_hostile_notebook_gets_is_what_the_documentation_says(
                     "home": [str(home / "server.json"), str(home / "nbledger.toml")],
                     "artifacts": str(home / "artifacts"),
                     "run": str(home / "work/nbledger-worker-x/run-x"),
-                    "temporary": str(tmp_path / "log"),
+                    "temporary": str(left),
                     "secret": settings.postgres.dsn,
                     "pids": [worker.pid],
                     "namespace": os.readlink("/proc/self/ns/pid"),

@@ -14,11 +14,12 @@ ATTEMPTS: Final = {
     "environment": "writes a `.pth` file into the service's Python environment",
     "checkout": "writes into the service's code",
     "system": "writes into `/usr/local/bin` or `/etc`",
+    "marks": "changes dates or permissions of the service's files",
     "shadow": "reads `/etc/shadow`",
     "home": "reads the service's home: `server.json`, the configuration file",
     "artifacts": "reads or writes the artifacts",
     "runs": "reads or writes the folder of another run",
-    "temporary": "sees files of others in `/tmp`",
+    "temporary": "reads what others leave in `/tmp`",
     "memory": "reads the environment of the worker's process, and with it the password",
     "signals": "sends signals to the worker, or to what it has started",
     "privileges": "becomes root, or mounts its way to what is covered, in a user namespace too",
@@ -30,11 +31,11 @@ ATTEMPTS: Final = {
 }
 COLUMNS: Final = {
     "process-root": ("process", "root"),
-    "process-user": ("process", "ordinary"),
+    "process-user": ("process", "not root"),
     "landlock-root": ("landlock", "root"),
-    "landlock-user": ("landlock", "ordinary"),
+    "landlock-user": ("landlock", "not root"),
     "namespaces-root": ("namespaces", "root"),
-    "namespaces-user": ("namespaces", "ordinary"),
+    "namespaces-user": ("namespaces", "not root"),
 }
 STOPPED: Final = "stopped"
 NOT_STOPPED: Final = "**can**"
@@ -54,12 +55,6 @@ def writes(folder):
         with open(path, "x") as file:
             file.write("# by a notebook\n")
         os.unlink(path)
-        return True
-    except OSError:
-        pass
-    try:
-        # What is there already, without a change.
-        os.utime(folder)
         return True
     except OSError:
         return False
@@ -85,6 +80,13 @@ def connects(port, kind=socket.AF_INET, protocol=0):
 def environment(): return any(map(writes, given["environment"]))
 def checkout(): return any(map(writes, given["checkout"]))
 def system(): return any(map(writes, ["/usr/local/bin", "/etc"]))
+def marks():
+    try:
+        os.chmod(given["checkout"][0], os.stat(given["checkout"][0]).st_mode & 0o7777)
+        return True
+    except OSError:
+        return False
+
 def shadow(): return reads("/etc/shadow")
 def home(): return any(map(reads, given["home"]))
 def artifacts(): return reads(given["artifacts"]) or writes(given["artifacts"])
@@ -92,7 +94,7 @@ def runs():
     others = [path for path in [given["run"], *glob.glob(os.path.dirname(os.getcwd()) + "/*")]
               if path != os.getcwd()]
     return any(reads(path) or writes(path) for path in others)
-def temporary(): return os.path.exists(given["temporary"])
+def temporary(): return reads(given["temporary"])
 
 def memory():
     for path in glob.glob("/proc/[0-9]*/environ"):
@@ -247,7 +249,7 @@ def write(column: str, seen: dict[str, bool]) -> None:
     """Write what was seen into one column of the document's table."""
     told = table()
     told[column] = {attempt: NOT_STOPPED if got else STOPPED for attempt, got in seen.items()}
-    heads = [f"`{level}`, worker is {who}" for level, who in COLUMNS.values()]
+    heads = [f"`{level}`, worker {who}" for level, who in COLUMNS.values()]
     lines = ["| a notebook … | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
     for attempt, words in ATTEMPTS.items():
         cells = [told[column].get(attempt, "?") for column in COLUMNS]

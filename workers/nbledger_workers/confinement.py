@@ -39,13 +39,15 @@ class Confinement:
     """What every kernel of a worker gets, and what its launcher does for all of them.
 
     `users` are the first and the last of the user ids that runs get, each its own; None where
-    all have that of `every`, or the worker's. `missing` says why it is not more, in words;
+    all have that of `every`, or the worker's. `environments` are folders of which a kernel may
+    need a part. `missing` says why it is not more, in words;
     `not_stopped` what a notebook can do all the same.
     """
 
     every: Isolation
     preparation: Preparation = Preparation()
     users: tuple[int, int] | None = None
+    environments: tuple[Path, ...] = ()
     missing: str = ""
     not_stopped: tuple[str, ...] = ()
 
@@ -74,7 +76,8 @@ class Confinement:
         def confine(folder: Path, runtime_dir: Path) -> Isolation:
             one = for_run(self.every, folder, runtime_dir)
             if self.other_user and self.covers:
-                around = [places.closed_around(each) for each in (folder, runtime_dir)]
+                needed = (folder, runtime_dir, *self.environments)
+                around = [places.closed_around(each) for each in needed]
                 one = replace(one, passages=(*one.passages, *filter(None, around)))
             return one if users is None else replace(one, user=users.take(folder))
 
@@ -86,10 +89,11 @@ class Confinement:
         return self.every.level == "namespaces" or bool(self.every.passages)
 
 
-def confinement(config: settings.Settings, hidden: Sequence[Path] = ()) -> Confinement:
+def confinement(config: settings.Settings, environments: Sequence[Path] = ()) -> Confinement:
     """What every kernel of the worker gets; takes some tenths of a second, for it is tried.
 
-    ``hidden`` are folders to hide beside those of the settings.
+    ``environments`` are folders to hide beside those of the settings, but for the environment
+    that a kernel is started in.
 
     Raises :class:`IsolationMissingError`, which names what is missing.
     """
@@ -98,7 +102,7 @@ def confinement(config: settings.Settings, hidden: Sequence[Path] = ()) -> Confi
         raise IsolationMissingError(
             f'worker.isolation is "{worker.isolation}", and worker.network needs "namespaces"'
         )
-    wanted, users = _wanted(config, hidden)
+    wanted, users = _wanted(config, environments)
     levels = _ORDER if worker.isolation == "auto" else (worker.isolation,)
     faults = []
     for level in levels:
@@ -114,7 +118,12 @@ def confinement(config: settings.Settings, hidden: Sequence[Path] = ()) -> Confi
     if level != "process" and worker.network == "host" and can_close_ports():
         prepared = replace(chosen.preparation, closed_ports=places.ports(config))
         chosen = replace(chosen, preparation=prepared)
-    return replace(chosen, missing="; ".join(faults), not_stopped=tuple(_not_stopped(chosen)))
+    return replace(
+        chosen,
+        environments=tuple(environments),
+        missing="; ".join(faults),
+        not_stopped=tuple(_not_stopped(chosen)),
+    )
 
 
 def report(confined: Confinement) -> None:
@@ -223,7 +232,8 @@ def _not_stopped(chosen: Confinement) -> Iterator[str]:
         yield "connects to sockets in the file system that its user may open"
         if not keeps_signals():
             yield "sends signals to processes of its user"
-    if not chosen.preparation.closed_ports and every.network == "host":
+    closes = every.level != "process" and can_close_ports()
+    if every.network == "host" and not closes:
         yield "connects to the ports of the database, the broker and the health checks"
 
 
