@@ -19,7 +19,7 @@ def lines() -> Iterator[str]:
 
 
 def _isolated(settings: Settings) -> Iterator[str]:
-    from nbledger_workers import confinement  # noqa: PLC0415 - not every role has a worker's parts
+    from nbledger_workers import confinement
 
     try:
         found = confinement.confinement(settings)

@@ -7,10 +7,9 @@ from collections.abc import Awaitable, Callable
 import click
 import msgspec
 
-from nbledger import __version__, roles
+from nbledger import __version__, isolation, roles
 from nbledger.administration import audit, token
 from nbledger.errors import DemoFailedError
-from nbledger import isolation
 from nbledger.role import load_settings, run, run_role, stop_on_signals
 from nbledger_infrastructure import logging
 from nbledger_infrastructure.database import MigrationChangedError

@@ -276,9 +276,15 @@ write = lambda path: (open(path, "w").close(), os.rename(path, path + "2"), os.u
 multiprocessing.Lock()
 with open("/dev/null", "w") as null: null.write("x")
 print(json.dumps([
-    attempt(read, "{hidden}/secret"), attempt(read, "{hidden}.txt"), attempt(read, "{hidden}/inside/wanted"),
-    attempt(read, "/etc/hostname"), attempt(write, "/etc/nbi-probe"), attempt(write, "{hidden}/inside/new"),
-    attempt(write, "{folder}/new"), attempt(write, "{shared}/new"), attempt(os.kill, {os.getpid()}, 0),
+    attempt(read, "{hidden}/secret"),
+    attempt(read, "{hidden}.txt"),
+    attempt(read, "{hidden}/inside/wanted"),
+    attempt(read, "/etc/passwd"),
+    attempt(write, "/etc/nbi-probe"),
+    attempt(write, "{hidden}/inside/new"),
+    attempt(write, "{folder}/new"),
+    attempt(write, "{shared}/new"),
+    attempt(os.kill, {os.getpid()}, 0),
     attempt(read, "/proc/{os.getpid()}/environ"),
 ]))
 """

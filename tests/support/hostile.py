@@ -153,20 +153,19 @@ def privileges():
     if any(reads(path) or writes(os.path.dirname(path)) for path in given["home"]):
         # No privileges are needed for that here.
         return False
-    tried = subprocess.run([sys.executable, "-c", ESCAPE, given["home"][0], given["checkout"][0], name],
-                           capture_output=True)
+    words = [given["home"][0], given["checkout"][0], name]
+    tried = subprocess.run([sys.executable, "-c", ESCAPE, *words], capture_output=True)
     return tried.returncode == 0
 
 def postgres(): return connects(given["postgres"]) or connects(given["postgres"], socket.AF_INET6)
 
 async def broker():
-    from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-    if connects(given["broker"]):
-        bootstrap = f"127.0.0.1:{given['broker']}"
-        async with AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=False) as producer:
-            await producer.send_and_wait(given["topic"], name.encode())
-        return True
-    return False
+    from aiokafka import AIOKafkaProducer
+    if not connects(given["broker"]):
+        return False
+    async with AIOKafkaProducer(bootstrap_servers=f"127.0.0.1:{given['broker']}") as producer:
+        await producer.send_and_wait(given["topic"], name.encode())
+    return True
 
 def health(): return connects(given["health"])
 
@@ -199,15 +198,15 @@ for attempt in (ATTEMPTS):
 print(json.dumps(got))
 '''.replace("(ATTEMPTS)", f"({', '.join(ATTEMPTS)})")
 
-WORKS: Final = r'''
+WORKS: Final = r"""
 import base64, importlib, multiprocessing, shutil, tempfile, threading
 wheel = given["wheel"]
 open(wheel["name"], "wb").write(base64.b64decode(wheel["content"]))
 get_ipython().run_line_magic("pip", "install --quiet --no-index ./" + wheel["name"])
 importlib.invalidate_caches()
 works = {"pip": importlib.import_module(wheel["module"]).VERSION}
-shell = subprocess.run("which pip python; python -c 'import numpy, sys; print(sys.executable)'",
-                       shell=True, capture_output=True, text=True)
+words = "which pip python; python -c 'import numpy, sys; print(sys.executable)'"
+shell = subprocess.run(words, shell=True, capture_output=True, text=True)
 works["programs"] = [os.path.dirname(path) == os.path.dirname(sys.executable)
                      for path in shell.stdout.split("\n")[:2]]
 works["in_folder"] = [sys.executable.startswith(os.getcwd()),
@@ -224,7 +223,7 @@ works["user"] = os.getuid()
 os.makedirs("outputs", exist_ok=True)
 open("outputs/kept.txt", "w").write("kept")
 print(json.dumps(works))
-'''
+"""
 
 
 def table() -> dict[str, dict[str, str]]:

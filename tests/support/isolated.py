@@ -33,7 +33,15 @@ def run(
     `user` is a user id to start the launcher as.
     """
     result = subprocess.run(
-        [interpreter, "-I", "-S", __file__, json.dumps(isolation.to_json()), code, json.dumps(closed_ports)],
+        [
+            interpreter,
+            "-I",
+            "-S",
+            __file__,
+            json.dumps(isolation.to_json()),
+            code,
+            json.dumps(closed_ports),
+        ],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

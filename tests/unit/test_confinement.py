@@ -16,9 +16,7 @@ from nbledger_workers.kernel.limits import Used, check, process_limits
 from nbledger_workers.kernel.protocol import Limits, Outcome
 from nbledger_workers.run_users import NoUserLeft, RunUsers
 
-_OFFERED = next(
-    level for level in reversed(LEVELS) if available(Isolation(level=level)) is None
-)
+_OFFERED = next(level for level in reversed(LEVELS) if available(Isolation(level=level)) is None)
 
 
 def _of(**worker: Any) -> Confinement:

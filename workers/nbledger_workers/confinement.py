@@ -45,7 +45,7 @@ class Confinement:
     """
 
     every: Isolation
-    preparation: Preparation = Preparation()
+    preparation: Preparation
     users: tuple[int, int] | None = None
     environments: tuple[Path, ...] = ()
     missing: str = ""
@@ -212,7 +212,9 @@ def _fault(chosen: Confinement) -> str | None:
 
 
 def _interpreter() -> list[str]:
-    return [place for place in (sys.prefix, sys.base_prefix, *sys.path) if Path(place).is_absolute()]
+    return [
+        place for place in (sys.prefix, sys.base_prefix, *sys.path) if Path(place).is_absolute()
+    ]
 
 
 def _not_stopped(chosen: Confinement) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Which folders and ports kernels are kept from, and which they must see, told from the settings."""
+"""Which folders and ports kernels are kept from, and which they must see, by the settings."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def closed_around(path: Path) -> str | None:
 
 
 def ports(config: settings.Settings) -> tuple[int, ...]:
-    """The TCP ports of the database, the broker and the health checks, with those of the settings."""
+    """The TCP ports of database, broker and health checks, and those that the settings name."""
     found = {*_ports_of_database(config.postgres.dsn), *config.worker.closed_ports}
     for server in config.kafka.bootstrap_servers.split(","):
         if server.strip():

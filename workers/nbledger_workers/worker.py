@@ -135,7 +135,7 @@ async def _open_pool(
     folder = stack.enter_context(work_folder(parent))
     if other_user:
         # That user has to pass through to the folder of the run, which is the user's own.
-        folder.chmod(0o755)  # noqa: ASYNC240 - a call that waits for nothing
+        folder.chmod(0o755)
     if can_fork():
         launchers = Launchers(preparation=confined.preparation)
         stack.callback(launchers.close)

@@ -6,8 +6,9 @@ another environment's Python can be forked too. `launchers` is the side that ask
 `python launcher.py CONTROL_FD OPTIONS` is given one end of a socket pair and, as JSON, `preload`:
 modules, or `module:function` to call; `parent`: the process whose end is the launcher's too, unless
 it is 0; `preparation`: what `isolation.Preparation.from_json` reads, or nothing. Every message on
-the control socket hands over a channel. For each channel a guardian is forked, which reads one request from it with the
-descriptors of the new process (its 0, 1, 2 and so on), forks the process and watches over it:
+the control socket hands over a channel. For each channel a guardian is forked, which reads one
+request from it with the descriptors of the new process (its 0, 1, 2 and so on), forks the process
+and watches over it:
 
 - it reports `{"pid": …}`, or `{"error": …}` when it could not be started; then `{"status": …}` when
   the process has ended (minus the number of a signal); then `{"gone": true, "cpu_seconds": …}` when
@@ -20,8 +21,9 @@ below its guardian. Nothing here has threads, and nobody but the forked process 
 
 A request has `env`, `cwd` and either `argv`, a program to become, or `target`, a function
 `module:name` to call with `arguments` as `sys.argv`; then `python`, which may be left out, is the
-program that it takes itself for, and a folder of packages that come before those of the launcher. `limits` are resource limits by their names
-without RLIMIT_, `isolation` is what `isolation.Isolation.from_json` reads; both may be left out.
+program that it takes itself for, and a folder of packages that come before those of the launcher.
+`limits` are resource limits by their names without RLIMIT_, `isolation` is what
+`isolation.Isolation.from_json` reads; both may be left out.
 """
 
 from __future__ import annotations
@@ -359,7 +361,9 @@ def _take_python(executable: str = "", packages: str = "") -> None:
     sys.executable = executable
     if "multiprocessing.spawn" in sys.modules:
         sys.modules["multiprocessing.spawn"].set_executable(executable)
-    first = (n for n, path in enumerate(sys.path) if path.endswith(("site-packages", "dist-packages")))
+    first = (
+        n for n, path in enumerate(sys.path) if path.endswith(("site-packages", "dist-packages"))
+    )
     sys.path.insert(next(first, len(sys.path)), packages)
 
 

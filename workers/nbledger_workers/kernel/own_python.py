@@ -44,7 +44,8 @@ def make(run_folder: Path, below: Path | None = None) -> OwnPython:
     base = Path(getattr(sys, "_base_executable", sys.executable))
     version = ".".join(map(str, sys.version_info[:3]))
     (folder / "pyvenv.cfg").write_text(
-        f"home = {base.parent}\ninclude-system-site-packages = false\nversion = {version}\n", "utf-8"
+        f"home = {base.parent}\ninclude-system-site-packages = false\nversion = {version}\n",
+        "utf-8",
     )
     (programs / "python").symlink_to(base)
     for name in ("python3", f"python{sys.version_info.major}.{sys.version_info.minor}"):

@@ -63,7 +63,9 @@ def close_detours() -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def _program(architecture: int, socket: int, sendto: int, sendmsg: int, sendmmsg: int) -> list[bytes]:
+def _program(
+    architecture: int, socket: int, sendto: int, sendmsg: int, sendmmsg: int
+) -> list[bytes]:
     return [
         _step(_LOAD, _ARCHITECTURE),
         _step(_IF_EQUAL, architecture, skip_if=1),
