@@ -105,6 +105,7 @@ def confinement(config: settings.Settings, environments: Sequence[Path] = ()) ->
     wanted, users = _wanted(config, environments)
     levels = _ORDER if worker.isolation == "auto" else (worker.isolation,)
     faults = []
+    level, fault = "", None
     for level in levels:
         chosen = _at_level(level, wanted, users, auto=worker.run_as == "auto")
         if (fault := _fault(chosen)) is None:

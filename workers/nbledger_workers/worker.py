@@ -125,6 +125,7 @@ async def _open_pool(
     confine: Callable[[Path, Path], Isolation] | None = None
     parent = Path(settings.worker.work_folder or tempfile.gettempdir())
     other_user = False
+    confined = None
     if can_fork():
         confined = await asyncio.to_thread(confinement.confinement, settings, hidden)
         confinement.report(confined)
@@ -136,7 +137,7 @@ async def _open_pool(
     if other_user:
         # That user has to pass through to the folder of the run, which is the user's own.
         folder.chmod(0o755)
-    if can_fork():
+    if confined is not None:
         launchers = Launchers(preparation=confined.preparation)
         stack.callback(launchers.close)
     bounds = confinement.run_limits(settings.limits)
