@@ -18,6 +18,12 @@ from typing import Final, NamedTuple
 
 _FOLDER: Final = ".venv"
 _BELOW: Final = "_nbledger_base.pth"
+# A kernel is told of the environment that was made for it, as one that is forked is of its
+# launcher's; pip, which installs below its prefix, of the run's own.
+_PREFIX: Final = (
+    "import sys; sys.prefix = sys.exec_prefix ="
+    " {!r} if 'ipykernel_launcher' in sys.orig_argv else sys.prefix\n"
+)
 
 
 class OwnPython(NamedTuple):
@@ -56,6 +62,8 @@ def make(run_folder: Path, below: Path | None = None) -> OwnPython:
         (programs / "uv").symlink_to(uv)
     places = site.getsitepackages() if below is None else [str(site_packages(below))]
     lines = [f"import site; site.addsitedir({place!r})\n" for place in places]
+    if below is not None:
+        lines.append(_PREFIX.format(str(below)))
     (packages / _BELOW).write_text("".join(lines), "utf-8")
     return own
 
