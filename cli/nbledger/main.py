@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import click
 import msgspec
 
-from nbledger import __version__, roles
+from nbledger import __version__, isolation, roles
 from nbledger.administration import audit, token
 from nbledger.errors import DemoFailedError
 from nbledger.role import ARTIFACTS, load_settings, run, run_role, stop_on_signals
@@ -127,11 +127,14 @@ def migrate() -> None:
 
 @main.command()
 def settings() -> None:
-    """List every setting with its environment variable and default."""
+    """List every setting with its default, and say how kernels are isolated here."""
     defaults = Settings()
     for variable, (section, field) in environment_names().items():
         default = getattr(getattr(defaults, section), field)
         click.echo(f"{variable:45} [{section}] {field} = {default!r}")
+    click.echo()
+    for line in isolation.lines():
+        click.echo(line)
 
 
 main.add_command(token)

@@ -167,10 +167,9 @@ async def _start_services(
         environment["NBLEDGER_ARTIFACTS_URL"] = (home.path / "artifacts").as_uri()
     if not settings.worker.work_folder:
         environment["NBLEDGER_WORKER_WORK_FOLDER"] = str(home.path / "work")
-    if not settings.worker.hidden_folders:
-        # Database, outputs and tokens are there, and notebooks run as the same user.
-        hidden = json.dumps([str(home.path)])
-        environment["NBLEDGER_WORKER_HIDDEN_FOLDERS"] = hidden
+    # Database, outputs and tokens are there.
+    hidden = json.dumps([*settings.worker.hidden_folders, str(home.path)])
+    environment["NBLEDGER_WORKER_HIDDEN_FOLDERS"] = hidden
     return environment
 
 
@@ -228,7 +227,7 @@ def _credentials(path: Path) -> Credentials:
 async def _start_roles(stack: AsyncExitStack, home: Home, environment: dict[str, str]) -> str:
     """Start the roles side by side; returns the address of the API."""
     logs = home.path / "logs"
-    logs.mkdir(exist_ok=True)
+    logs.mkdir(mode=0o700, exist_ok=True)
     socket = await stack.enter_async_context(notify.sockets())
     children = [
         Child(

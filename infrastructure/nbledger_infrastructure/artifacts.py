@@ -97,7 +97,8 @@ def open_store(url: str) -> ObjectStore:
     parts = urlsplit(url)
     if parts.scheme == "file":
         folder = Path(unquote(parts.path))
-        folder.mkdir(parents=True, exist_ok=True)
+        # Outputs are nobody else's to read; who shares the folder makes it beforehand.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return LocalStore(folder)
     retries: RetryConfig = {
         "max_retries": _RETRIES,

@@ -111,9 +111,17 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     ``isolation`` is what keeps kernels apart: ``auto`` takes the best that the machine offers; a
     level that is named and missing stops the worker from starting. With ``network`` none a
-    kernel reaches nothing but itself, with ``read_only_system`` it can write in its own folders
-    only; both need namespaces. ``hidden_folders`` are empty for it where there are namespaces.
-    ``run_as`` is the user, by name or number, that kernels run as; only root can set it.
+    kernel reaches nothing but itself, which needs ``namespaces``.
+
+    From the level ``landlock`` on, a kernel writes in its run's folder and in
+    ``writable_folders`` only, unless ``read_only_system`` is false. It does not see
+    ``hidden_folders``, nor what the service keeps, except for ``readable_folders``. It cannot
+    connect to the TCP ports of the database, the broker and this worker's health checks, of
+    whatever host, nor to ``closed_ports``; ``open_ports`` stay open all the same.
+
+    ``run_as`` is the user that kernels run as where the worker is root: a name, a number, or
+    a range of numbers such as ``70000-79999``, from which each run gets its own. ``auto`` is a
+    range that nobody uses; nothing is the worker's own user.
 
     ``exit_seconds`` bounds the orderly end of a kernel, before what its notebook leaves is
     collected: threads that are no daemons end, exit hooks run, files are written out. A warning of
@@ -141,11 +149,15 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     shutdown_grace_seconds: Seconds = 30.0
     exit_seconds: Seconds = 10.0
     work_folder: str = ""
-    isolation: Literal["auto", "process", "namespaces"] = "auto"
+    isolation: Literal["auto", "process", "landlock", "namespaces"] = "auto"
     network: Literal["host", "none"] = "host"
-    read_only_system: bool = False
+    read_only_system: bool = True
     hidden_folders: list[str] = []
-    run_as: str = ""
+    readable_folders: list[str] = []
+    writable_folders: list[str] = []
+    closed_ports: list[Port] = []
+    open_ports: list[Port] = []
+    run_as: str = "auto"
     report_browser: str = "auto"
 
 
@@ -269,7 +281,7 @@ def load(environ: Mapping[str, str] | None = None, *, config: Path | None = None
     """
     environ = os.environ if environ is None else environ
     faults: list[str] = []
-    given = _from_file(_config_file(environ, config), faults)
+    given = _from_file(config or config_file(environ), faults)
     _overlay(given, environ, faults)
     sections: dict[str, Any] = {}
     for section, struct in SECTIONS.items():
@@ -291,9 +303,9 @@ def require(settings: Settings, *names: str) -> None:
         raise SettingsError(faults)
 
 
-def _config_file(environ: Mapping[str, str], config: Path | None) -> Path | None:
-    if config is not None:
-        return config
+def config_file(environ: Mapping[str, str] | None = None) -> Path | None:
+    """The file that settings are read from; None where there is none."""
+    environ = os.environ if environ is None else environ
     if named := environ.get("NBLEDGER_CONFIG"):
         return Path(named)
     default = Path("nbledger.toml")

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +10,9 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
+from support import ordinary
 from support.executions import Stage, make_settings, stage
+from support.ordinary import PROCESSES, needs_root
 from support.workers import worker_process
 
 from nbledger_domain.events import decode
@@ -26,23 +23,6 @@ from nbledger_workers.kernel.isolation import Isolation, available
 
 pytestmark = pytest.mark.timeout(120)
 
-_LOCK_UP = (
-    "echo 0 > /proc/sys/user/max_user_namespaces &&"
-    ' exec setpriv --no-new-privs --inh-caps=-all --ambient-caps=-all "$@"'
-)
-# Runs the command after it as an ordinary user, who is the same one for files, has no rights and
-# can get none: neither by a set user id nor in a user namespace.
-ORDINARY = (
-    "unshare",
-    "--user",
-    "--map-user=1000",
-    "--map-group=1000",
-    "--keep-caps",
-    "sh",
-    "-c",
-    _LOCK_UP,
-    "sh",
-)
 TELL = """
 import json, os, tempfile
 given = json.load(open(os.environ["NBLEDGER_RUN_FILE"]))["parameters"]
@@ -52,19 +32,7 @@ print(json.dumps([os.getuid(), os.getgroups(), given, os.readlink("/proc/self/ns
 """
 
 
-PROCESSES = str(Path("/proc/self/ns/pid").readlink())
-
-
-@functools.cache
-def _why_not_ordinary() -> str:
-    if shutil.which("unshare") is None or shutil.which("setpriv") is None:
-        return "the programs unshare and setpriv are needed"
-    tried = subprocess.run([*ORDINARY, "id", "-u"], capture_output=True, check=False, timeout=20)
-    return "" if tried.stdout == b"1000\n" else tried.stderr.decode()
-
-
-needs_ordinary_user = pytest.mark.skipif(bool(_why_not_ordinary()), reason=_why_not_ordinary())
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can take another user")
+needs_ordinary_user = pytest.mark.skipif(bool(ordinary.why_not()), reason=ordinary.why_not())
 
 
 @pytest.fixture
@@ -75,14 +43,10 @@ async def scene(
         yield made
 
 
-@pytest.fixture
-def ordinary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(name="ordinary")
+def ordinary_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that this test starts as processes are an ordinary user's."""
-    program = tmp_path / "python"
-    quoted = " ".join(f"'{word}'" for word in (*ORDINARY, sys.executable))
-    program.write_text(f'#!/bin/sh\nexec {quoted} "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(program))
+    ordinary.become(tmp_path, monkeypatch)
 
 
 def with_worker(scene: Stage, **options: Any) -> Settings:

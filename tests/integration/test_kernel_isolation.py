@@ -18,7 +18,7 @@ import psutil
 import pytest
 from support import isolated
 
-from nbledger_workers.kernel.isolation import Isolation, available
+from nbledger_workers.kernel.isolation import Isolation, available, can_close_ports, keeps_signals
 
 _NOBODY = 65534
 _SYSTEM_PYTHON = "/usr/bin/python3"
@@ -241,6 +241,107 @@ print(json.dumps([client.recv(5).decode(), [name for _, name in socket.if_namein
         assert not set(interfaces) & {"eth0", "docker0"}
         shared = isolated.run(_namespaces(folder), code % port)
         assert json.loads(shared["out"])[2] is True
+
+
+needs_landlock = pytest.mark.skipif(
+    not (can_close_ports() and keeps_signals()), reason="this machine offers no Landlock"
+)
+
+
+@needs_landlock
+def test_landlock_leaves_its_own_folders_and_hides(folder: Path, tmp_path: Path) -> None:
+    hidden, shared = folder.with_name(f"{folder.name}-hidden"), tmp_path / "shared"
+    for path in (hidden / "inside", shared):
+        path.mkdir(parents=True)
+    for path in (hidden / "secret", hidden / "inside" / "wanted", hidden.with_suffix(".txt")):
+        path.write_text("x")
+    isolation = Isolation(
+        level="landlock",
+        folders=(str(folder),),
+        writable=(str(shared),),
+        hidden=(str(hidden),),
+        visible=(str(hidden / "inside"), sys.prefix, sys.base_prefix),
+        read_only=True,
+    )
+    code = f"""
+import json, multiprocessing, os, signal
+def attempt(do, *given):
+    try:
+        do(*given)
+        return "done"
+    except OSError as error:
+        return error.strerror
+read = lambda path: open(path).read()
+write = lambda path: (open(path, "w").close(), os.rename(path, path + "2"), os.unlink(path + "2"))
+multiprocessing.Lock()
+with open("/dev/null", "w") as null: null.write("x")
+print(json.dumps([
+    attempt(read, "{hidden}/secret"),
+    attempt(read, "{hidden}.txt"),
+    attempt(read, "{hidden}/inside/wanted"),
+    attempt(read, "/etc/passwd"),
+    attempt(write, "/etc/nbi-probe"),
+    attempt(write, "{hidden}/inside/new"),
+    attempt(write, "{folder}/new"),
+    attempt(write, "{shared}/new"),
+    attempt(os.kill, {os.getpid()}, 0),
+    attempt(read, "/proc/{os.getpid()}/environ"),
+]))
+"""
+    try:
+        result = isolated.run(isolation, code)
+    finally:
+        shutil.rmtree(hidden)
+        hidden.with_suffix(".txt").unlink()
+    refused, not_permitted = "Permission denied", "Operation not permitted"
+    told = json.loads(result["out"])
+    assert told == [
+        *(refused, refused, "done"),
+        *("done", refused, refused),
+        *("done", "done", not_permitted),
+        refused,
+    ]
+
+
+@needs_landlock
+@pytest.mark.parametrize(
+    "level", ["process", "landlock", pytest.param("namespaces", marks=needs_namespaces)]
+)
+def test_closed_ports_cannot_be_connected_to_by_any_detour(level: str, folder: Path) -> None:
+    code = """
+import ctypes, json, socket
+def attempt(do):
+    try:
+        do()
+        return True
+    except OSError:
+        return False
+def fast_open(port):
+    with socket.socket() as client: client.sendto(b"x", 0x20000000, ("127.0.0.1", port))
+def in_a_message(port):
+    with socket.socket() as client: client.sendmsg([b"x"], [], 0x20000000, ("127.0.0.1", port))
+def multipath(port):
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262) as client:
+        client.connect(("127.0.0.1", port))
+def mapped(port):
+    with socket.socket(socket.AF_INET6) as client: client.connect(("::ffff:127.0.0.1", port))
+def plain(port): socket.create_connection(("127.0.0.1", port), 5).close()
+def ring(_):
+    if ctypes.CDLL(None).syscall(425, 1, ctypes.create_string_buffer(120)) < 0: raise OSError
+ways = (plain, mapped, fast_open, in_a_message, multipath, ring)
+print(json.dumps([[attempt(lambda: way(port)) for way in ways] for port in (%d, %d)]))
+"""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("", 0)) as other:
+        closed, free = one.getsockname()[1], other.getsockname()[1]
+        isolation = Isolation(level=level, folders=(str(folder),), temporary=str(folder))
+        result = isolated.run(isolation, code % (closed, free), closed_ports=[closed])
+    refused, reached = json.loads(result["out"])
+    if level == "process":
+        assert refused[0]
+        assert refused[2]
+    else:
+        assert not any(refused)
+        assert reached == [True, True, False, False, False, False]
 
 
 _CAPABILITIES = """{line.split(":")[0]: line.split()[1] for line in open("/proc/self/status")

@@ -1,6 +1,7 @@
 """Runs code in a process that `isolation` has forked and isolated, and tells what it printed.
 
-As a program: `isolated.py ISOLATION CODE`, with the isolation as JSON. It plays the launcher:
+As a program: `isolated.py ISOLATION CODE PORTS`, with the isolation and the ports that its launcher
+closes as JSON. It plays the launcher:
 what it prints is one JSON object.
 """
 
@@ -11,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,27 @@ MODULE = ROOT / "workers" / "nbledger_workers" / "kernel" / "isolation.py"
 
 
 def run(
-    isolation: Any, code: str, *, user: int | None = None, interpreter: str = sys.executable
+    isolation: Any,
+    code: str,
+    *,
+    user: int | None = None,
+    interpreter: str = sys.executable,
+    closed_ports: Sequence[int] = (),
 ) -> dict[str, Any]:
     """What came of `code`: members `status`, `out`, `kernel` and `init` (process ids).
 
     `user` is a user id to start the launcher as.
     """
     result = subprocess.run(
-        [interpreter, "-I", "-S", __file__, json.dumps(isolation.to_json()), code],
+        [
+            interpreter,
+            "-I",
+            "-S",
+            __file__,
+            json.dumps(isolation.to_json()),
+            code,
+            json.dumps(closed_ports),
+        ],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -55,7 +70,8 @@ def _load() -> Any:
 def _main() -> None:
     isolation = _load()
     asked = isolation.Isolation.from_json(json.loads(sys.argv[1]))
-    isolation.prepare(asked.level)
+    ports = tuple(json.loads(sys.argv[3])) if sys.argv[3:] else ()
+    isolation.prepare(isolation.Preparation(asked.level, ports))
     read, write = os.pipe()
     kernel = isolation.fork(asked)
     if kernel is None:

@@ -15,6 +15,7 @@ import msgspec
 
 from nbledger_workers.kernel import processes
 from nbledger_workers.kernel.driver import KernelRun, Report
+from nbledger_workers.kernel.isolation import Preparation
 from nbledger_workers.kernel.launchers import can_fork
 from nbledger_workers.kernel.pair import Launchers, python_environment
 from nbledger_workers.kernel.protocol import (
@@ -40,15 +41,15 @@ class _Kept(Launchers):
         super().close()
 
 
-def launchers(*, isolation: str | None = None) -> Launchers:
+def launchers(*, preparation: Preparation | None = None) -> Launchers:
     """The launchers of this process for kernels of its present environment; they end with it."""
-    return _kept(isolation, frozenset(python_environment().items()))
+    return _kept(preparation, frozenset(python_environment().items()))
 
 
 @functools.cache
-def _kept(isolation: str | None, environment: frozenset[tuple[str, str]]) -> Launchers:
+def _kept(preparation: Preparation | None, environment: frozenset[tuple[str, str]]) -> Launchers:
     del environment
-    made = _Kept(isolation=isolation)
+    made = _Kept(preparation=preparation)
     atexit.register(made.end)
     return made
 

@@ -27,8 +27,8 @@ async def place(
     """Copy the files to their paths below ``folder``, for the kernel's user to read and change.
 
     Copies, never links: a run must not reach what is kept. Each is checked against its digest.
-    Nothing of the notebook may have run yet; a call that failed may be repeated. Raises :class:`InputFileError`, and other ``OSError``
-    when a file cannot be written.
+    Nothing of the notebook may have run yet; a call that failed may be repeated. Raises
+    :class:`InputFileError`, and other ``OSError`` when a file cannot be written.
     """
     folders = await asyncio.to_thread(_make_folders, files, folder)
     slots = asyncio.Semaphore(_AT_ONCE)

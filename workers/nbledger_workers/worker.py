@@ -8,7 +8,6 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -24,7 +23,7 @@ from nbledger_infrastructure.database import UNAVAILABLE, DatabaseUnavailableErr
 from nbledger_infrastructure.event_store import EventStore
 from nbledger_infrastructure.settings import Settings
 from nbledger_infrastructure.worker_registry import WorkerOffer
-from nbledger_workers import confinement, intake, waiting
+from nbledger_workers import confinement, intake, places, waiting
 from nbledger_workers.claims import claim
 from nbledger_workers.environments import Provider
 from nbledger_workers.intake import Doorbell
@@ -98,9 +97,6 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
                 offers[kernel_type], language_version=version
             )
 
-        # Entered last, so that it is removed first, and only once no run is left.
-        parent = Path(settings.worker.work_folder or tempfile.gettempdir())
-        folder = stack.enter_context(work_folder(parent))
         artifacts = ArtifactStore(open_store(settings.artifacts.url))
         patience = Patience(
             database_seconds=settings.worker.database_away_seconds,
@@ -108,7 +104,7 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
         )
         environments = Provider(settings.environments, store, artifacts, patience)
         await environments.start()
-        kernels = await _open_pool(stack, settings, folder, offers, environments.folders)
+        kernels = await _open_pool(stack, settings, offers, environments.folders)
 
         services = Services(
             settings=settings,
@@ -142,22 +138,29 @@ async def _usable(artifacts: ArtifactStore, stop: asyncio.Event) -> bool:
 async def _open_pool(
     stack: AsyncExitStack,
     settings: Settings,
-    folder: Path,
     offers: Mapping[str, WorkerOffer],
     hidden: Sequence[Path],
 ) -> KernelPool:
     """Begin to start kernels, which do not see what is hidden; they end with the stack."""
     launchers: Launchers | None = None
-    isolation: Isolation | None = None
+    confine: Callable[[Path, Path], Isolation] | None = None
+    parent = Path(settings.worker.work_folder or tempfile.gettempdir())
+    other_user = False
+    confined = None
     if can_fork():
-        isolation = await asyncio.to_thread(
-            confinement.isolation, settings.worker, settings.limits, hidden
-        )
-        launchers = Launchers(isolation=isolation.level)
+        confined = await asyncio.to_thread(confinement.confinement, settings, hidden)
+        confinement.report(confined)
+        confine, other_user = confined.for_runs(), confined.other_user
+        if other_user and not confined.covers:
+            parent = places.passable_folder(parent)
+    # Entered first, so that it is removed last, once no run is left.
+    folder = stack.enter_context(work_folder(parent))
+    if other_user:
+        # That user has to pass through to the folder of the run, which is the user's own.
+        folder.chmod(0o755)
+    if confined is not None:
+        launchers = Launchers(preparation=confined.preparation)
         stack.callback(launchers.close)
-        if isolation.user is not None:
-            # That user has to pass through to the folder of the run, which is the user's own.
-            folder.chmod(0o711)  # noqa: ASYNC240 - a call that waits for nothing
     bounds = confinement.run_limits(settings.limits)
     kernels = KernelPool(
         folder,
@@ -167,7 +170,7 @@ async def _open_pool(
         maximum=settings.worker.pool_max,
         launchers=launchers,
         process_limits=process_limits(bounds),
-        confine=None if isolation is None else partial(confinement.for_run, isolation),
+        confine=confine,
     )
     stack.push_async_callback(kernels.close)
     kernels.start()

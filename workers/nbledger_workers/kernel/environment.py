@@ -88,16 +88,20 @@ def kernel_environment(environment: Mapping[str, str], working_dir: Path) -> dic
     """
     home = working_dir / ".home"
     temporary = working_dir / ".tmp"
-    for folder in (home, temporary):
+    # Where a notebook in R installs what it needs: R takes the first that it may write.
+    library = home / "R"
+    for folder in (home, temporary, library):
         folder.mkdir(mode=0o700, exist_ok=True)
+    known = allowed(environment)
     run_file(working_dir).parent.mkdir(mode=0o700, exist_ok=True)
     for folder in (results_folder(working_dir), outputs_folder(working_dir)):
         folder.mkdir(exist_ok=True)
     return {
         "PATH": os.defpath,
         "LANG": "C.UTF-8",
-        **allowed(environment),
+        **known,
         "PYTHONUNBUFFERED": "1",
+        "R_LIBS": os.pathsep.join(filter(None, [str(library), known.get("R_LIBS")])),
         "R_PROFILE_USER": str(_R_PROFILE),
         "HOME": str(home),
         "TMPDIR": str(temporary),

@@ -6,15 +6,19 @@ before anything of the notebook's runs, and the launcher `Kernel.end` once the c
 of them want a process with a single thread.
 
 Level `process`: a session of its own, no capabilities, no new privileges, dies with its
-launcher. Level `namespaces`: besides, processes, mounts, semaphores and host name are its own
+launcher. Level `landlock`: besides, it writes in its own folders only, reads nothing that is
+hidden, traces and signals nobody but what it has started, and cannot connect to the TCP ports that
+its launcher closed. Level `namespaces`: processes, mounts, semaphores and host name are its own
 (with `network` "none" the network too): it sees no process but those of its run, a private /tmp,
-/var/tmp and /dev/shm, and when it ends, everything that it has started ends with it.
+/var/tmp and /dev/shm, and when it ends, everything that it has started ends with it. Where there is
+Landlock, ports are closed there, too.
 """
 
 from __future__ import annotations
 
 import ctypes
 import fcntl
+import importlib.util
 import json
 import os
 import signal
@@ -23,13 +27,28 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-LEVELS: Final = ("process", "namespaces")
+if TYPE_CHECKING:
+    from nbledger_workers.kernel import landlock, seccomp
+else:
+
+    def _beside(name: str) -> Any:
+        """The module beside this file, which need not be in a package that Python knows."""
+        path = Path(__file__).with_name(f"{name}.py")
+        spec = importlib.util.spec_from_file_location(f"nbledger_kernel_{name}", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    landlock, seccomp = _beside("landlock"), _beside("seccomp")
+
+#: From the least to the most.
+LEVELS: Final = ("process", "landlock", "namespaces")
 
 _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWUTS: Final = 0x04000000
@@ -75,7 +94,9 @@ _IFF_UP: Final = 1
 _INIT: Final = ("/bin/sh", "-c", "trap '' CHLD; exec cat")
 
 _PROBE_SECONDS: Final = 20.0
-_PLACES: Final = ("folders", "visible", "protected", "hidden")
+_PLACES: Final = ("folders", "writable", "visible", "protected", "hidden", "passages")
+#: Covered in namespaces, and out of reach with Landlock.
+_TEMPORARY: Final = ("/tmp", "/var/tmp")  # noqa: S108 - what is there is nobody else's
 
 
 class IsolationError(Exception):
@@ -89,19 +110,23 @@ class Isolation:
     `folders` are its own: they exist, stay visible and writable, and go to `user` when there is
     one (a user id and a group id; root only). `temporary` is the folder that /tmp and /var/tmp
     become. `visible` stays to be seen where it lies below a place that is covered. `protected`
-    does too, and cannot be written. `hidden` is covered by nothing. Where places lie in each other
-    the innermost counts. `network` is "host" or
-    "none". `read_only` leaves nothing writable but its own folders. `shared_memory` bounds
-    /dev/shm, in bytes; 0 is the system's bound.
+    does too, and cannot be written. `writable` are others' folders that may be written. `hidden`
+    is covered by nothing. `passages` are folders that only their owner passes through: they are
+    covered as hidden ones, below level `namespaces` too, where that needs CAP_SYS_ADMIN. Where
+    places lie in each other the innermost counts. `network` is "host"
+    or "none". `read_only` leaves nothing writable but its own folders and `writable`.
+    `shared_memory` bounds /dev/shm, in bytes; 0 is the system's bound.
     """
 
     level: str = "process"
     network: str = "host"
     folders: tuple[str, ...] = ()
+    writable: tuple[str, ...] = ()
     temporary: str = ""
     visible: tuple[str, ...] = ()
     protected: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
+    passages: tuple[str, ...] = ()
     read_only: bool = False
     shared_memory: int = 0
     user: tuple[int, int] | None = None
@@ -115,6 +140,27 @@ class Isolation:
 
     def to_json(self) -> dict[str, Any]:
         """As plain members, for a request to a launcher."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a launcher does once for all its kernels.
+
+    From level `landlock` on, none will connect to the TCP ports `closed_ports`, where
+    `can_close_ports` says so.
+    """
+
+    level: str = "process"
+    closed_ports: tuple[int, ...] = ()
+
+    @classmethod
+    def from_json(cls, members: dict[str, Any]) -> Preparation:
+        """Read what `to_json` wrote."""
+        return cls(members["level"], tuple(members["closed_ports"]))
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain members, for a launcher."""
         return asdict(self)
 
 
@@ -140,13 +186,38 @@ class Kernel:
                 os.kill(self.init, signal.SIGKILL)
 
 
-def prepare(level: str) -> None:
+def prepare(preparation: Preparation) -> None:
     """Give the calling process what `fork` needs; once, before it imports or opens much.
 
-    Without root it moves into a user namespace, in which its user stays the same.
+    Without root level `namespaces` moves it into a user namespace, in which its user stays the
+    same. Raises IsolationError.
     """
-    if level != "namespaces" or _may_administer():
+    if sys.platform != "linux":
         return
+    level, ports = preparation.level, preparation.closed_ports
+    if level == "namespaces" and not _may_administer():
+        _enter_user_namespace()
+    if level == "process":
+        return
+    try:
+        landlock.close_ports(ports if can_close_ports() else ())
+        if ports and can_close_ports():
+            seccomp.close_detours()
+    except OSError as error:
+        raise IsolationError(f"TCP ports: {error.strerror}") from error
+
+
+def can_close_ports() -> bool:
+    """Whether the system lets a process refuse connections to TCP ports, to itself and others."""
+    return seccomp.is_known() and landlock.version() >= landlock.PORTS
+
+
+def keeps_signals() -> bool:
+    """Whether level `landlock` keeps signals and abstract sockets within a run."""
+    return landlock.version() >= landlock.SCOPES
+
+
+def _enter_user_namespace() -> None:
     uid, gid = os.geteuid(), os.getegid()
     _unshare(_CLONE_NEWUSER, "user namespace")
     for name, text in (
@@ -197,6 +268,11 @@ def enter(isolation: Isolation) -> None:
         return
     if isolation.level == "namespaces":
         _enter_namespaces(isolation)
+    elif isolation.passages:
+        _open_passages(isolation)
+    if isolation.level == "landlock":
+        # While every place can be reached.
+        _restrict_files(isolation)
     if isolation.user is not None:
         _become(isolation.user, isolation.folders)
     _drop_capabilities()
@@ -210,6 +286,8 @@ def available(isolation: Isolation) -> str | None:
     """Try it in a process of its own: None when it works here, else what is missing."""
     if isolation.level not in LEVELS:
         return f"there is no level {isolation.level!r}"
+    if isolation.level == "landlock" and landlock.version() < landlock.FILES:
+        return "the system does not offer Landlock"
     if sys.platform != "linux":
         return None if isolation == Isolation() else "this system is not Linux"
     with tempfile.TemporaryDirectory(prefix="nbi-") as folder:
@@ -234,10 +312,11 @@ def available(isolation: Isolation) -> str | None:
 def _try() -> None:
     isolation = Isolation.from_json(json.loads(sys.argv[1]))
     try:
-        prepare(isolation.level)
+        prepare(Preparation(isolation.level))
         kernel = fork(isolation)
         if kernel is None:
             enter(isolation)
+            _find_python()
             os._exit(0)
     except IsolationError as error:
         sys.stderr.write(f"{error}\n")
@@ -246,6 +325,15 @@ def _try() -> None:
     status = os.waitpid(kernel.pid, 0)[1]
     kernel.end()
     os._exit(os.waitstatus_to_exitcode(status) & 1)
+
+
+def _find_python() -> None:
+    """Raise IsolationError where the calling process cannot be a Python kernel."""
+    for place in (sys.executable, os.__file__):
+        try:
+            os.close(os.open(place, os.O_RDONLY))
+        except OSError as error:
+            raise IsolationError(f"kernels cannot read {place}: {error.strerror}") from error
 
 
 # Processes
@@ -318,7 +406,30 @@ def _may_administer() -> bool:
     return bool(effective >> _CAP_SYS_ADMIN & 1)
 
 
+def _restrict_files(isolation: Isolation) -> None:
+    own = _existing((*isolation.folders, *isolation.writable))
+    # Its folders may lie in what is hidden, as may those of the interpreter.
+    hidden = _existing((*isolation.hidden, *_TEMPORARY)) - own
+    readable = _existing((*isolation.visible, *isolation.protected)) - hidden
+    try:
+        landlock.restrict_files(
+            writable=own, readable=readable, hidden=hidden, read_only=isolation.read_only
+        )
+    except OSError as error:
+        raise IsolationError(f"Landlock: {error.strerror}") from error
+
+
 # Namespaces
+
+
+def _open_passages(isolation: Isolation) -> None:
+    _unshare(_CLONE_NEWNS, "mount namespace")
+    _mount("", "/", "", _MS_REC | _MS_SLAVE)
+    _cover(
+        hidden=_existing(isolation.passages),
+        visible=_existing((*isolation.visible, *isolation.protected)),
+        bound=_existing((*isolation.folders, *isolation.writable)),
+    )
 
 
 def _enter_namespaces(isolation: Isolation) -> None:
@@ -340,12 +451,41 @@ def _enter_namespaces(isolation: Isolation) -> None:
 
 def _mount_private(isolation: Isolation) -> list[str]:
     """Cover what is shared with others; return the places that are the kernel's own."""
-    covers = _existing(("/tmp", "/var/tmp"))  # noqa: S108
-    own = _existing(isolation.folders)
-    hidden = _existing(isolation.hidden) - own
-    # A file, as a library in an archive, can be seen only where nothing is covered.
-    visible = set(filter(os.path.isdir, _existing(isolation.visible))) - {*hidden, *own, *covers}
+    covers = _existing(_TEMPORARY)
+    own = _existing((*isolation.folders, *isolation.writable))
     protected = _existing(isolation.protected) - own
+    _cover(
+        hidden=_existing((*isolation.hidden, *isolation.passages)) - own,
+        visible=_existing(isolation.visible) - {*own, *covers},
+        covers=covers,
+        bound=own | protected,
+        temporary=isolation.temporary,
+    )
+    for place in protected:
+        _set_read_only(place, on=True, recursive=True)
+    writable = [*covers, *own]
+    if Path("/dev/shm").is_dir():  # noqa: S108 - what is mounted is nobody else's
+        size = f",size={isolation.shared_memory}" if isolation.shared_memory else ""
+        _mount("tmpfs", "/dev/shm", "tmpfs", _MS_NOSUID | _MS_NODEV, f"mode=1777{size}")  # noqa: S108
+        writable.append("/dev/shm")  # noqa: S108
+    return writable
+
+
+def _cover(
+    *,
+    hidden: set[str],
+    visible: set[str],
+    covers: Collection[str] = (),
+    bound: Collection[str] = (),
+    temporary: str = "",
+) -> None:
+    """Cover what is hidden by nothing, and `covers` by the folder `temporary`.
+
+    What is visible stays to be seen; what is `bound` does too, in a mount of its own. All paths
+    are resolved and exist.
+    """
+    # A file, as a library in an archive, can be seen only where nothing is covered.
+    visible = set(filter(os.path.isdir, visible)) - hidden - {*bound}
     hiding = []
     with ExitStack() as stack:
 
@@ -355,8 +495,8 @@ def _mount_private(isolation: Isolation) -> list[str]:
             return f"/proc/self/fd/{descriptor}"
 
         # All are opened before the first is covered.
-        sources = {path: opened(path) for path in (*own, *visible, *protected)}
-        temporary = opened(isolation.temporary) if isolation.temporary else None
+        sources = {path: opened(path) for path in (*bound, *visible)}
+        source = opened(temporary) if temporary else None
         # What lies in a place is there to be seen, or it is covered; of places in places the
         # innermost decides.
         covering: dict[str, bool] = {}
@@ -366,25 +506,17 @@ def _mount_private(isolation: Isolation) -> list[str]:
             if place in sources:
                 if covered:
                     _make_mount_point(place)
-                if covered or place in own or place in protected:
+                if covered or place in bound:
                     _mount(sources[place], place, "", _MS_BIND | _MS_REC)
                 covering[place] = False
                 continue
             covering[place] = True
             if place in covers and not covered:
-                _mount_temporary(temporary, place)
+                _mount_temporary(source, place)
             elif not covered and _hide(place):
                 hiding.append(place)
     for place in hiding:
         _mount("", place, "", _READ_ONLY)
-    for place in protected:
-        _set_read_only(place, on=True, recursive=True)
-    writable = [*covers, *own]
-    if Path("/dev/shm").is_dir():  # noqa: S108 - what is mounted is nobody else's
-        size = f",size={isolation.shared_memory}" if isolation.shared_memory else ""
-        _mount("tmpfs", "/dev/shm", "tmpfs", _MS_NOSUID | _MS_NODEV, f"mode=1777{size}")  # noqa: S108
-        writable.append("/dev/shm")  # noqa: S108
-    return writable
 
 
 def _mount_temporary(source: str | None, place: str) -> None:

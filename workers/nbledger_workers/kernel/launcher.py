@@ -5,10 +5,10 @@ another environment's Python can be forked too. `launchers` is the side that ask
 
 `python launcher.py CONTROL_FD OPTIONS` is given one end of a socket pair and, as JSON, `preload`:
 modules, or `module:function` to call, where `.module` is one beside this file; `parent`: the
-process whose end is the launcher's too, unless it is 0; `isolation`: the level that is prepared
-for. Every message on the control socket hands over a channel. For each channel a guardian is
-forked, which reads one request from it with the descriptors of the new process (its 0, 1, 2 and so
-on), forks the process and watches over it:
+process whose end is the launcher's too, unless it is 0; `preparation`: what
+`isolation.Preparation.from_json` reads, or nothing. Every message on the control socket hands over
+a channel. For each channel a guardian is forked, which reads one request from it with the
+descriptors of the new process (its 0, 1, 2 and so on), forks the process and watches over it:
 
 - it reports `{"pid": …}`, or `{"error": …}` when it could not be started; then `{"status": …}` when
   the process has ended (minus the number of a signal); then `{"gone": true, "cpu_seconds": …}` when
@@ -21,9 +21,10 @@ Guardians are subreapers: whatever a process starts, in new sessions or by doubl
 below its guardian. Nothing here has threads, and nobody but the forked process runs foreign code.
 
 A request has `env`, `cwd` and either `argv`, a program to become, or `target`, a function
-`module:name` to call with `arguments` as `sys.argv`. `limits` are resource limits by their names
-without RLIMIT_, `isolation` is what `isolation.Isolation.from_json` reads, `niceness` lowers the
-priority; all may be left out.
+`module:name` to call with `arguments` as `sys.argv`; then `python`, which may be left out, is the
+program that it takes itself for, and a folder of packages that come before those of the launcher.
+`limits` are resource limits by their names without RLIMIT_, `isolation` is what
+`isolation.Isolation.from_json` reads, `niceness` lowers the priority; all may be left out.
 """
 
 from __future__ import annotations
@@ -306,6 +307,7 @@ def become(request: dict[str, Any], descriptors: list[int], parent: int, begins:
         os.environ.update(environment)
         _show(environment)
         _make_own()
+        _take_python(*(request.get("python") or ()))
         sys.argv = list(request["arguments"])
         module, _, name = request["target"].partition(":")
         getattr(importlib.import_module(module), name)()
@@ -386,6 +388,19 @@ def _show(environment: dict[str, str]) -> None:
         if new and len(new) == len(old):
             ctypes.memmove(start + offset + len(name) + 1, new, len(new))
         offset += len(entry) + 1
+
+
+def _take_python(executable: str = "", packages: str = "") -> None:
+    """Be as a process of that interpreter, which has the same base and a folder of its own."""
+    if not executable:
+        return
+    sys.executable = executable
+    if "multiprocessing.spawn" in sys.modules:
+        sys.modules["multiprocessing.spawn"].set_executable(executable)
+    first = (
+        n for n, path in enumerate(sys.path) if path.endswith(("site-packages", "dist-packages"))
+    )
+    sys.path.insert(next(first, len(sys.path)), packages)
 
 
 def _make_own() -> None:
@@ -520,8 +535,9 @@ def main() -> None:
         _tie(signal.SIGKILL, options["parent"])
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if options.get("isolation"):
-        _isolation().prepare(options["isolation"])
+    if options.get("preparation"):
+        module = _isolation()
+        module.prepare(module.Preparation.from_json(options["preparation"]))
     failed = _preload(options["preload"])
     gc.collect()
     gc.freeze()

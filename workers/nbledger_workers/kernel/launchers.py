@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from nbledger_workers.kernel import launcher as program
 from nbledger_workers.kernel.environment import child_environment
+from nbledger_workers.kernel.isolation import Preparation
 from nbledger_workers.kernel.processes import TOKEN_VARIABLE
 
 #: What a Python kernel imports at its start and for its first cells; what is missing is left out.
@@ -94,7 +95,7 @@ class Launcher:
         *,
         python: str = sys.executable,
         environment: Mapping[str, str] | None = None,
-        isolation: str | None = None,
+        preparation: Preparation | None = None,
         tied: bool = False,
     ) -> None:
         self.python = python
@@ -102,7 +103,7 @@ class Launcher:
         options = {
             "preload": list(modules),
             "parent": os.getpid() if tied else 0,
-            "isolation": isolation,
+            "preparation": None if preparation is None else preparation.to_json(),
         }
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:

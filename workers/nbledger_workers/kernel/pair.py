@@ -18,9 +18,9 @@ from typing import Final
 import structlog
 
 from nbledger_infrastructure.environments import Environment
-from nbledger_workers.kernel import launchers, processes
+from nbledger_workers.kernel import launchers, own_python, processes
 from nbledger_workers.kernel.environment import child_environment
-from nbledger_workers.kernel.isolation import Isolation
+from nbledger_workers.kernel.isolation import Isolation, Preparation
 from nbledger_workers.kernel.launchers import Forked, Launcher
 from nbledger_workers.kernel.protocol import (
     PREFIX_BYTES,
@@ -48,11 +48,12 @@ log = structlog.get_logger(__name__)
 class Launchers:
     """The two fork servers of a worker: of supervising children, and of kernels.
 
+    That of kernels makes the `preparation`, where there is one.
     Neither is given anything but the allow-listed environment. One that has ended is replaced.
     """
 
-    def __init__(self, *, isolation: str | None = None) -> None:
-        self._isolation = isolation
+    def __init__(self, *, preparation: Preparation | None = None) -> None:
+        self._preparation = preparation
         self._supervisors = self._start_supervisors()
         self._kernels = self._start_kernels()
 
@@ -91,7 +92,7 @@ class Launchers:
         return Launcher(
             launchers.KERNEL_MODULES,
             environment=python_environment(),
-            isolation=self._isolation,
+            preparation=self._preparation,
             tied=_may_tie(),
         )
 
@@ -333,22 +334,19 @@ def new_launch(
         isolation = confine(folder, runtime_dir)
     if environment is not None and isolation is not None:
         isolation = replace(isolation, protected=(str(environment.folder),))
+    below = None if environment is None else environment.folder
+    own = own_python.make(folder, below)
     return Launch(
         runtime_dir=str(runtime_dir),
         token=uuid.uuid4().hex,
         working_dir=str(folder),
         kernel_name=kernel_name,
-        python="" if environment is None else str(environment.python),
-        env={} if environment is None else _variables(environment),
+        python="" if environment is None else own.executable,
+        own_python=(own.executable, own.packages) if environment is None else None,
+        env=own_python.variables(own, os.environ),
         process_limits=dict(process_limits or {}),
         isolation=None if isolation is None else isolation.to_json(),
     )
-
-
-def _variables(environment: Environment) -> dict[str, str]:
-    """What makes programs that a cell starts those of the environment."""
-    path = [str(environment.python.parent), os.environ.get("PATH", os.defpath)]
-    return {"VIRTUAL_ENV": str(environment.folder), "PATH": os.pathsep.join(path)}
 
 
 def _make_runtime_dir() -> Path:

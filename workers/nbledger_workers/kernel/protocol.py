@@ -128,7 +128,8 @@ class Launch(DownMessage, frozen=True, kw_only=True):
     through its environment, so that none is left over. `process_limits` are resource limits of
     each process by name without RLIMIT_, `isolation` is `isolation.Isolation` as members; both
     need a launcher. `python` is the interpreter of a Python kernel where it is not the child's
-    own. The rest is as in `RunNotebook`.
+    own; `own_python` is that of the run with its folder of packages, on top of the child's own.
+    The rest is as in `RunNotebook`.
     """
 
     runtime_dir: str
@@ -136,6 +137,7 @@ class Launch(DownMessage, frozen=True, kw_only=True):
     working_dir: str
     kernel_name: str = "python3"
     python: str = ""
+    own_python: tuple[str, str] | None = None
     env: dict[str, str] = {}
     process_limits: dict[str, int] = {}
     isolation: dict[str, Any] | None = None

@@ -17,7 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from jupyter_client.connect import KernelConnectionInfo
@@ -33,6 +33,14 @@ _TARGET: Final = "ipykernel.kernelapp:launch_new_instance"
 _MODULE: Final = ("-m", "ipykernel_launcher")
 _PYTHON: Final = re.compile(r"(python|pypy)[0-9.]*")
 _GONE_SECONDS: Final = 10.0
+_OPTIONS: Final = (
+    "channel",
+    "launcher_environment",
+    "isolation",
+    "limits",
+    "niceness",
+    "own_python",
+)
 
 
 class ZygoteProvisioner(LocalProvisioner):
@@ -40,7 +48,8 @@ class ZygoteProvisioner(LocalProvisioner):
 
     A `channel` comes as an argument of `start_kernel`, with the environment of the launcher that
     it leads to in `launcher_environment`; so may `isolation`, `limits` and `niceness`, as in
-    `launcher`'s requests.
+    `launcher`'s requests. `own_python` is the interpreter of a Python kernel, and its folder of
+    packages, where they are not those of the launcher.
     """
 
     forked: Forked | None = None
@@ -54,7 +63,7 @@ class ZygoteProvisioner(LocalProvisioner):
         """Fork the kernel; raises OSError when it cannot be."""
         if not launchers.can_fork():
             # Where a fork without exec is not safe, kernels are started as ever.
-            for name in ("channel", "launcher_environment", "isolation", "limits", "niceness"):
+            for name in _OPTIONS:
                 kwargs.pop(name, None)
             return await super().launch_kernel(guarded(cmd), **kwargs)
         channel: socket.socket | None = kwargs.get("channel")
@@ -71,7 +80,7 @@ class ZygoteProvisioner(LocalProvisioner):
             "isolation": kwargs.get("isolation"),
             "limits": kwargs.get("limits"),
             "niceness": kwargs.get("niceness"),
-            **_program(cmd, python, environment, served),
+            **_program(cmd, python, environment, served, kwargs.get("own_python")),
         }
         forked = Forked(channel)
         null = os.open(os.devnull, os.O_RDWR)
@@ -163,12 +172,18 @@ def _module_arguments(cmd: list[str]) -> list[str] | None:
 
 
 def _program(
-    cmd: list[str], python: str, environment: Mapping[str, str], served: Mapping[str, str]
+    cmd: list[str],
+    python: str,
+    environment: Mapping[str, str],
+    served: Mapping[str, str],
+    own: Sequence[str] | None,
 ) -> dict[str, Any]:
     arguments = _module_arguments(cmd)
     same = shutil.which(cmd[0], path=environment.get("PATH")) == python or cmd[0] == python
     if arguments is not None and same and launchers.starts_alike(served, environment):
-        return {"target": _TARGET, "arguments": arguments}
+        return {"target": _TARGET, "arguments": arguments, "python": own}
+    if arguments is not None and same and own:
+        return {"argv": guarded([own[0], *cmd[1:]])}
     return {"argv": guarded(cmd)}
 
 

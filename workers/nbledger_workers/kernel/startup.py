@@ -116,6 +116,7 @@ class Kernel:
                 "isolation": launch.isolation,
                 "limits": launch.process_limits,
                 "niceness": _NICENESS,
+                "own_python": launch.own_python,
             }
         else:
             if "kernel_provisioner" not in spec.metadata:
