@@ -32,7 +32,8 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """A good answer: a type as JSON, or bytes of other media types. ``headers`` by name.
 
-    ``opens`` is the member whose id other operations take; they are linked.
+    ``opens`` leads to the id that other operations take, as a JSON pointer without its first
+    slash; they are linked.
     """
 
     description: str

@@ -139,12 +139,14 @@ class _Held(msgspec.Struct, rename="camel"):
             201: Answer(
                 description="The files; at least one path is new.",
                 schema=FilesChanged,
+                opens="files/0/path",
                 example=examples.FILES_CHANGED,
                 headers={**LOCATION, **_CHANGE_HEADERS},
             ),
             200: Answer(
                 description="The files; all were there already, or have been replaced.",
                 schema=FilesChanged,
+                opens="files/0/path",
                 example=examples.FILES_CHANGED,
                 headers={**LOCATION, **_CHANGE_HEADERS},
             ),

@@ -10,8 +10,9 @@ _VARIABLE = re.compile(r"\{(\w+)\}")
 def add_links(paths: dict[str, Any], opens: Mapping[tuple[str, int], str]) -> None:
     """Link answers with the operations that take the id in them.
 
-    ``paths`` are those of the document; ``opens`` is the member that has the id, by the id of the
-    operation and the status of the answer.
+    ``paths`` are those of the document; ``opens`` leads to the member that has the id, as a JSON
+    pointer without its first slash, by the id of the operation and the status of the answer. The
+    last name of the pointer is that of the variable in paths.
     """
     takers: dict[str, tuple[str, set[str]]] = {}
     for template, methods in paths.items():
@@ -22,21 +23,23 @@ def add_links(paths: dict[str, Any], opens: Mapping[tuple[str, int], str]) -> No
         for operation in methods.values():
             _, known = takers[operation["operationId"]]
             for status, response in operation["responses"].items():
-                member = opens.get((operation["operationId"], int(status)))
-                if member is not None:
+                pointer = opens.get((operation["operationId"], int(status)))
+                if pointer is not None:
+                    member = pointer.rpartition("/")[2]
                     response["links"] = {
-                        name: _link(name, summary, wanted, member)
+                        name: _link(name, summary, wanted, pointer)
                         for name, (summary, wanted) in takers.items()
                         if member in wanted and wanted <= known | {member}
                     }
 
 
-def _link(name: str, summary: str, variables: set[str], member: str) -> dict[str, Any]:
+def _link(name: str, summary: str, variables: set[str], pointer: str) -> dict[str, Any]:
+    member = pointer.rpartition("/")[2]
     return {
         "operationId": name,
         "description": f"{summary}.",
         "parameters": {
-            variable: f"$response.body#/{variable}"
+            variable: f"$response.body#/{pointer}"
             if variable == member
             else f"$request.path.{variable}"
             for variable in sorted(variables)

@@ -16,7 +16,7 @@ import httpx
 import msgspec
 import pytest
 from support.api import new_notebook, running_api, settings_for
-from support.executions import Stage, eventually, make_settings, stage
+from support.executions import SEES_FILES, Stage, eventually, make_settings, stage
 from support.proxy import Proxy, proxy_to
 from support.s3 import FULL, S3Server, needs_s3, s3_server, s3_variables
 
@@ -33,8 +33,6 @@ from nbledger_workers.spool import Spool
 from nbledger_workers.steps import Translator
 
 pytestmark = needs_s3
-
-SEEN: dict[str, Any] = {"isolation": "process"}
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +234,7 @@ async def begin(scene: Stage, folder: Path) -> Any:
 async def test_outputs_wait_for_a_store_that_is_away(
     config: Settings, tmp_path: Path, way: Proxy, how: str
 ) -> None:
-    async with stage(config) as scene, scene.worker(**SEEN):
+    async with stage(config) as scene, scene.worker(**SEES_FILES):
         execution_id = await begin(scene, tmp_path)
         await close_way(way, how)
         (tmp_path / "go").touch()
@@ -268,7 +266,7 @@ async def test_a_run_that_cannot_be_kept_says_so(
 ) -> None:
     short = msgspec.structs.replace(config.artifacts, unavailable_seconds=0.5)
     config = msgspec.structs.replace(config, artifacts=short)
-    async with stage(config) as scene, scene.worker(**SEEN):
+    async with stage(config) as scene, scene.worker(**SEES_FILES):
         execution_id = await begin(scene, tmp_path)
         await close_way(way, how)
         (tmp_path / "go").touch()
@@ -294,7 +292,7 @@ async def test_a_worker_takes_nothing_before_its_store_can_be_used(
     config: Settings, tmp_path: Path, way: Proxy
 ) -> None:
     await close_way(way, "refusing")
-    async with stage(config) as scene, scene.worker(wait=False, **SEEN) as ready:
+    async with stage(config) as scene, scene.worker(wait=False, **SEES_FILES) as ready:
         execution_id = await scene.request("1")
         await scene.command(execution_id)
         await asyncio.sleep(1.5)
@@ -314,7 +312,7 @@ async def test_the_detail_of_an_internal_error_is_for_people(
         raise ExceptionGroup("several", [ValueError("one")])
 
     monkeypatch.setattr(Translator, "steps", fail)
-    async with stage(config) as scene, scene.worker(**SEEN):
+    async with stage(config) as scene, scene.worker(**SEES_FILES):
         execution_id = await scene.request("1")
         await scene.command(execution_id)
         execution = await scene.until(execution_id)

@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
-from support.executions import TERMINAL, Stage, eventually, make_settings, stage
+from support.executions import SEES_FILES, TERMINAL, Stage, eventually, make_settings, stage
 from support.proxy import Proxy, database_proxy
 
 from nbledger_domain.execution import CellStatus, ExecutionStatus, TerminationCode
@@ -19,8 +18,6 @@ from nbledger_infrastructure.database import acquire
 from nbledger_infrastructure.settings import Postgres, Settings
 
 LEASE_SECONDS = 3.0
-SEEN: dict[str, Any] = {"isolation": "process"}
-"""So that a test sees the files that cells write outside of their folder."""
 
 
 def waiting_cell(folder: Path, number: int) -> str:
@@ -58,7 +55,7 @@ async def test_a_run_outlasts_a_database_that_is_away_for_longer_than_a_lease(
     async with stage(config) as scene, cut_off(config) as (proxy, through):
         roles = roles_of(scene, through)
         execution_id = await scene.request(*(waiting_cell(tmp_path, number) for number in range(3)))
-        async with roles.sweeper(), roles.worker(**SEEN):
+        async with roles.sweeper(), roles.worker(**SEES_FILES):
             await scene.command(execution_id)
             await eventually((tmp_path / "begun-0").exists)
             await scene.until(
@@ -121,7 +118,7 @@ async def test_a_worker_that_is_cut_off_alone_is_taken_over(
         roles = roles_of(scene, through)
         execution_id = await scene.request(waiting_cell(tmp_path, 0), "1")
         # The sweeper reaches the database all the time.
-        async with scene.sweeper(), roles.worker(**SEEN):
+        async with scene.sweeper(), roles.worker(**SEES_FILES):
             await scene.command(execution_id)
             await scene.until(
                 execution_id,

@@ -18,7 +18,7 @@ import msgspec
 import pandas as pd
 import polars as pl
 import pytest
-from support.executions import AS_TESTER, Stage, make_settings, stage
+from support.executions import AS_TESTER, SEES_FILES, Stage, make_settings, stage
 
 from nbledger_domain.dataset import Column, Dataset, Source
 from nbledger_domain.events import DomainEvent
@@ -316,7 +316,7 @@ async def test_nothing_from_outside_of_the_folder_is_taken(scene: Stage, tmp_pat
     execution_id = await scene.request(
         _HAND_BACK + _WICKED, parameters={"secret": str(secret)}, continue_on_error=True
     )
-    async with scene.worker(isolation="process"):
+    async with scene.worker(**SEES_FILES):
         await scene.command(execution_id)
         execution = await scene.until(execution_id, seconds=90)
     assert execution.status is ExecutionStatus.COMPLETED

@@ -8,7 +8,15 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from support.executions import AS_TESTER, HELD, TERMINAL, Stage, eventually, hold_kernels
+from support.executions import (
+    AS_TESTER,
+    HELD,
+    SEES_FILES,
+    TERMINAL,
+    Stage,
+    eventually,
+    hold_kernels,
+)
 
 from nbledger_domain.cells import Cell
 from nbledger_domain.execution import (
@@ -240,7 +248,7 @@ async def test_a_stale_worker_is_fenced(scene: Stage, tmp_path: Path) -> None:
     until_lost = f"import os, time\nwhile not os.path.exists({str(lost)!r}): time.sleep(0.01)"
     execution_id = await scene.request(until_lost, "2", "3")
     # In namespaces the kernel has a /tmp of its own, and would see nothing.
-    async with scene.worker(isolation="process"):
+    async with scene.worker(**SEES_FILES):
         await scene.command(execution_id)
         await scene.until(execution_id, lambda execution: execution.running_cell is not None)
 

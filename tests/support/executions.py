@@ -299,7 +299,9 @@ class Stage:
         )
 
 
-HELD: Mapping[str, Any] = {"kernels": {"python3": "held"}, "isolation": "process"}
+SEES_FILES: Mapping[str, Any] = {"isolation": "process", "run_as": ""}
+"""Worker settings with which kernels see the files of a test, and can make some there."""
+HELD: Mapping[str, Any] = {"kernels": {"python3": "held"}, **SEES_FILES}
 """Settings of a worker whose kernels `hold_kernels` holds."""
 
 

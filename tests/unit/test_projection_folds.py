@@ -38,7 +38,12 @@ WHOSE_DOING = {
     "success": {"success"},
     "user_error": {"cell_error", "kernel_died", "environment_failed"},
     "cancelled": {"cancelled", "notebook_deleted"},
-    "platform": {"kernel_start_failed", "worker_lost", "internal_error"},
+    "platform": {
+        "kernel_start_failed",
+        "worker_lost",
+        "internal_error",
+        "artifact_store_unavailable",
+    },
 }
 
 

@@ -45,6 +45,13 @@ _WARM_UP: Final = preparation() + (
 )
 
 
+_SIGNALS_TELL: Final[dict[int, str]] = {
+    signal.SIGKILL: ", as the system does when memory runs out",
+    signal.SIGABRT: ", as a library does that finds its own state broken,"
+    " its file descriptors closed or replaced for example",
+}
+
+
 class StartError(Exception):
     """The kernel did not come up."""
 
@@ -235,8 +242,7 @@ class Kernel:
             except ValueError:
                 name = f"signal {-code}"
             how = f"the kernel's process was ended by {name}"
-            if -code == signal.SIGKILL:
-                how += ", as the system does when memory runs out"
+            how += _SIGNALS_TELL.get(-code, "")
         elif code == inside.BROKEN_STATUS:
             how = (
                 "the kernel had to end: the cell closed or replaced file descriptors that it needs"
