@@ -6,14 +6,16 @@ import asyncio
 import csv
 import datetime as dt
 import io
+import re
 import tempfile
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import polars as pl
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from nbledger_domain.errors import InvalidCsvError
@@ -49,7 +51,7 @@ def tables(draw: st.DrawFn) -> list[list[str]]:
     """Rows of two to four values, most columns of one kind until late."""
     width = draw(st.integers(2, len(_NAMES)))
     kinds = [draw(_columns) for _ in range(width)]
-    return draw(st.lists(st.tuples(*kinds).map(list), min_size=1, max_size=40))
+    return draw(st.lists(st.tuples(*kinds).map(list), min_size=1, max_size=16))
 
 
 def _written(
@@ -80,9 +82,8 @@ def _same(read: Any, written: str) -> bool:
         return read == written
     if isinstance(read, bool):
         return str(read).lower() == written.lower()
-    if isinstance(read, int):
-        digits = written.strip().lstrip("+-")
-        return read == int(written) and (digits == "0" or not digits.startswith("0"))
+    if isinstance(read, int | Decimal):
+        return read == Decimal(written) and not re.match(r"[+-]?0\d", written.strip())
     if isinstance(read, float):
         return read == float(written)
     if isinstance(read, dt.datetime):
@@ -110,6 +111,11 @@ def _nanoseconds(written: str) -> int | None:
     ),
     st.sampled_from([64, 200, 256 * 1024]),
 )
+@example(
+    [[str(2**63), ""]],
+    {"delimiter": ",", "line_end": "\n", "quoting": csv.QUOTE_MINIMAL, "encoding": "utf-8"},
+    64,
+)
 def test_a_table_is_read_as_it_was_written(
     rows: list[list[str]], form: dict[str, Any], piece_bytes: int
 ) -> None:
@@ -130,7 +136,8 @@ def test_a_table_is_read_as_it_was_written(
             assert column.dt.nanosecond().to_list() == fractions, table.schema
 
 
-@given(tables(), st.integers(0, 40), st.sampled_from([64, 256 * 1024]))
+@given(tables(), st.integers(0, 16), st.sampled_from([64, 256 * 1024]))
+@settings(max_examples=50)
 def test_a_row_with_too_many_values_is_told_by_its_number(
     rows: list[list[str]], at: int, piece_bytes: int
 ) -> None:
@@ -151,7 +158,7 @@ def test_a_row_with_too_many_values_is_told_by_its_number(
     assert caught.value.row == at + 3
 
 
-_MANY = 30_000
+_MANY = 2_000
 """So many short rows take several pieces."""
 
 
@@ -197,7 +204,7 @@ _MANY = 30_000
 )
 def test_a_late_value_changes_the_type_and_no_value(first: str, late: str, dtype: Any) -> None:
     lines = ["a,b", *[f"{first},x"] * _MANY, f"{late},x", ""]
-    _, table = _ingested("\n".join(lines).encode(), 64 * 1024)
+    _, table = _ingested("\n".join(lines).encode(), 2 * 1024)
     assert table.schema["a"] == dtype or table.schema["a"].base_type() == dtype, table.schema
     assert _same(table["a"][0], first)
     assert _same(table["a"][-1], late)
@@ -241,10 +248,11 @@ def written_times(draw: st.DrawFn, zones: list[str]) -> tuple[str, dt.datetime, 
 
 @given(
     st.sampled_from([[""], ["Z"], ["Z", "+05:30"]]).flatmap(
-        lambda zones: st.lists(written_times(zones), min_size=1, max_size=30)
+        lambda zones: st.lists(written_times(zones), min_size=1, max_size=12)
     ),
     st.sampled_from([64, 256 * 1024]),
 )
+@settings(max_examples=60)
 def test_times_are_times_however_they_are_written(
     times: list[tuple[str, dt.datetime, int]], piece_bytes: int
 ) -> None:
@@ -344,8 +352,8 @@ def test_windows_1252_may_have_pairs_that_are_utf8_by_chance() -> None:
 
 
 def test_a_header_may_be_longer_than_what_is_read_at_once() -> None:
-    names = [f"{number:04d}{'n' * 100}" for number in range(4000)]
-    made, _ = _ingested(f"{','.join(names)}\n{','.join('1' * 4000)}\n".encode(), 256 * 1024)
+    names = [f"{number:04d}{'n' * 700}" for number in range(400)]
+    made, _ = _ingested(f"{','.join(names)}\n{','.join('1' * 400)}\n".encode(), 256 * 1024)
     assert [column.name for column in made.columns] == names
 
 

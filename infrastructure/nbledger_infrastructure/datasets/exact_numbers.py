@@ -1,6 +1,7 @@
 """Which type holds the numbers of a column as their texts have them, digit for digit."""
 
 import re
+from decimal import Decimal
 
 import polars as pl
 
@@ -8,7 +9,7 @@ _CODE = r"^[+-]?0\d"
 # A double holds no more digits of an integer for sure.
 _LONG = r"^[+-]?\d{16,}$"
 # Nor more than 17 of a fraction; with an exponent a number was a double before.
-_DIGITS = r"^[+-]?[0.]*[1-9][\d.]{18,}$"
+_DIGITS = r"^[+-]?(0*[1-9][\d.]{18,}|0*\.0*[1-9]\d{17,})$"
 _MANY_BYTES = 19
 """A fraction of 18 digits has no fewer."""
 
@@ -18,6 +19,9 @@ _FRACTION = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 _WHOLE = r"^\s*[+-]?\d+\s*$"
 _PLAIN = re.compile(r"\s*[+-]?(\d*)\.?(\d*)\s*")
 _MOST_DIGITS = 38
+_DOUBLE_DIGITS = 17
+_SURELY_A_DOUBLE = 23
+"""Six digits more than a double has: one decimal in a million ends as a double does by chance."""
 
 
 def is_code(texts: pl.Series, dtype: pl.DataType) -> bool:
@@ -53,9 +57,24 @@ def is_exact(texts: pl.Series, dtype: pl.DataType) -> bool:
 
 
 def _is_a_double(text: str) -> bool:
-    """Whether the text is what a double shows where it is asked for so many digits."""
-    digits = len(text.partition(".")[2])
-    return f"{float(text):.{digits}f}".lstrip("-") == text.strip().lstrip("+-").rstrip(".")
+    """Whether the text is what a double shows where it is asked for so many digits.
+
+    A decimal may look so by chance, and the double's own text would have fewer digits. So these
+    have to be the same number, or the surplus digits be many and all of them a fraction's; or
+    else there are too many for any decimal.
+    """
+    found = _PLAIN.fullmatch(text)
+    if found is None:  # dots as in 1.10.200
+        return False
+    value = float(text)
+    shown = f"{value:.{len(found[2])}f}".lstrip("-")
+    if shown != text.strip().lstrip("+-").rstrip("."):
+        return False
+    if Decimal(repr(value)) == Decimal(text):
+        return True
+    whole, digits = found[1].lstrip("0"), (found[1] + found[2]).strip("0")
+    surely = len(whole) <= _DOUBLE_DIGITS and len(digits) >= _SURELY_A_DOUBLE
+    return surely or len(whole) + len(found[2]) > _MOST_DIGITS
 
 
 def wider(dtype: pl.DataType, texts: pl.Series) -> pl.DataType:

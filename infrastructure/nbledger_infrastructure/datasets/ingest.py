@@ -442,10 +442,10 @@ class _Reading:
         try:
             frame = with_times(frame, formats, schema)
         except pl.exceptions.PolarsError:
-            if any(map(is_nanoseconds, times.values())):
-                raise  # polars by itself would read what they cannot count as another time
-            frame = self._read(content, schema=pl.Schema({**schema, **texts}))
-            formats = {}
+            # polars by itself would read what nanoseconds cannot count as another time.
+            formats = {name: form for name, form in formats.items() if is_nanoseconds(times[name])}
+            guessed = pl.Schema({**schema, **texts, **dict.fromkeys(formats, pl.String())})
+            frame = with_times(self._read(content, schema=guessed), formats, schema)
         self._check_times(content, schema, [name for name in times if name not in formats])
         if any(frame[name].null_count() < frame.height for name in empty):
             raise pl.exceptions.ComputeError("the first value of a column")
