@@ -76,7 +76,7 @@ class Cells:
         self.failed: list[int] = []
         self.end: tuple[Outcome, str] | None = None
         #: What the kernel's end has to finish, in words, as its last reply told; None where it
-        #: told nothing.
+        #: did not come back from a cell.
         self.unfinished: list[str] | None = []
         self._request = request
         self._kernel = kernel
@@ -223,7 +223,10 @@ class Cells:
     def _take_rest(self, collector: OutputCollector) -> None:
         """What comes otherwise than by messages, or beside what they are for."""
         told = self._reply.get(inside.REPLY_MEMBER)
-        self.unfinished = None if told is None else list(told["unfinished"])
+        if told is not None:
+            self.unfinished = list(told["unfinished"])
+        elif not self._client.idle.is_set():
+            self.unfinished = None
         for name, text in self._kernel.written().items():
             collector.add({"msg_type": "stream", "content": {"name": name, "text": text}})
 

@@ -183,7 +183,7 @@ class _Prepared:
                 content = execute(*arguments, **options)
                 if inspect.isawaitable(content):
                     content = await content
-            except Exception as error:  # noqa: BLE001 - without a reply the run would hang
+            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - or no reply would go out
                 content = self._failed({}, error)
             return self._settled(content or {})
 
