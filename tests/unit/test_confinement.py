@@ -62,6 +62,15 @@ def test_what_cannot_be_had_stops_the_worker_and_is_named(monkeypatch: pytest.Mo
     assert any("ports of the database" in each for each in lesser.not_stopped)
 
 
+@pytest.mark.parametrize("level", LEVELS[1:])
+def test_an_older_landlock_is_told_of(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confinement, "available", lambda _: None)
+    monkeypatch.setattr(confinement, "keeps_signals", lambda: False)
+    told = _of(isolation=level, run_as="").not_stopped
+    assert "connects to abstract sockets of the machine's services" in told
+    assert ("sends signals to processes of its user" in told) == (level == "landlock")
+
+
 def test_python_that_only_its_owner_reaches_is_bound_into_view_or_kernels_stay_root(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
