@@ -61,13 +61,15 @@ class EventTopic:
         known = await connection.fetchrow(
             "SELECT topic_id, next_offsets FROM event_topic WHERE topic = $1", self.name
         )
-        self._changed = known is None
+        anew: bool = known is not None and known["topic_id"] != self._id
+        self._changed = known is None or anew
         if known is None:
             return False
-        self._next = dict(enumerate(known["next_offsets"]))
-        anew: bool = known["topic_id"] != self._id
         if self._kafka.keep_offsets:
+            self._next = dict(enumerate(known["next_offsets"]))
             self.gaps = await self._missing(client, anew=anew)
+        elif not anew:
+            self._next = dict(enumerate(known["next_offsets"]))
         return anew
 
     def took(self, acknowledged: Iterable[Acknowledged]) -> None:

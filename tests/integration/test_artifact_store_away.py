@@ -194,6 +194,26 @@ async def test_what_a_run_puts_out_waits_in_order_and_within_its_bound(tmp_path:
     assert os.listdir(tmp_path) == ["kept"]  # noqa: PTH208 - a call that waits for nothing
 
 
+async def test_what_waits_and_cannot_be_read_any_more_is_lost_and_holds_up_nobody(
+    tmp_path: Path,
+) -> None:
+    place, lost = tmp_path / "kept", asyncio.Event()
+    store = ArtifactStore(open_store(place.as_uri()))
+    scope = Scope(uuid4(), uuid4(), uuid4())
+    spool = Spool(store, lambda: tmp_path, max_bytes=250, seconds=60, on_failed=lost.set)
+    place.rmdir()
+    place.write_text("in the way")
+    await spool.put(scope, b"x" * 100, digest="1" * 64)
+    (waiting,) = await asyncio.to_thread(lambda: list(tmp_path.glob("spool-*/*")))
+    waiting.unlink()
+    async with asyncio.timeout(30):
+        await spool.settle()
+    assert lost.is_set()
+    assert spool.is_lost("1" * 64)
+    assert "cannot be read" in str(spool.failure)
+    await spool.close()
+
+
 # Runs
 
 

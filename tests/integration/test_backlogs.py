@@ -23,11 +23,15 @@ from support.waiting_runs import fill
 
 from nbledger_domain.execution import PRIORITIES
 from nbledger_infrastructure import kafka as brokers
+from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.database import Pool, acquire
 from nbledger_infrastructure.settings import Settings
 from nbledger_infrastructure.topic_ids import topic_ids
 from nbledger_projections import relay
 from nbledger_workers import intake, lost_commands, sweeper, waiting
+from nbledger_workers.intake import Doorbell
+from nbledger_workers.slots import Slots
+from nbledger_workers.turns import Turns
 
 RUNS = 45
 
@@ -208,3 +212,44 @@ async def test_looking_touches_little_however_many_runs_wait(
                 pages = top["Shared Hit Blocks"] + top["Shared Read Blocks"]
                 record_property(f"{name}, analyzed {analyzed}", (pages, plan["Execution Time"]))
                 assert pages < 1_000, (name, pages)
+
+
+async def test_a_run_whose_command_is_lost_is_found_while_others_keep_coming(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "BUSY_LOOK_SECONDS", 1.0)
+    dice = random.Random(3)
+    story = begin(dice)
+    story.executions.append(request(story, dice))
+    found: asyncio.Future[Command] = asyncio.get_running_loop().create_future()
+    doorbell = Doorbell()
+
+    async def take(command: Command) -> None:
+        found.set_result(command)
+        await asyncio.Event().wait()
+
+    async def ring() -> None:
+        while True:
+            doorbell.ring()
+            await asyncio.sleep(0.05)
+
+    doorbell.ring()
+    looking = waiting.look(
+        pool,
+        [story.notebook.kernel_type],
+        take,
+        slots=Slots(1),
+        turns=Turns(),
+        doorbell=doorbell,
+    )
+    tasks = [asyncio.create_task(ring()), asyncio.create_task(looking)]
+    try:
+        async with open_store(pool) as store:
+            await record(store, story)
+        await catch_up(pool)
+        async with asyncio.timeout(30):
+            assert (await found).execution_id == story.executions[0].id
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from support.kernels import code, launchers, request
 
 from nbledger_workers.kernel import processes
 from nbledger_workers.kernel.driver import KernelRun, Report
+from nbledger_workers.kernel.isolation import Isolation
 from nbledger_workers.kernel.launchers import can_fork
 from nbledger_workers.kernel.pool import IDLE_SECONDS, KernelPool, Sizing
 from nbledger_workers.kernel.protocol import CellFinished, CellStatus, Outcome, RunFinished
+from nbledger_workers.run_users import NoUserLeft
 
 
 @asynccontextmanager
@@ -130,6 +134,31 @@ async def test_a_kernel_that_does_not_start_says_why(tmp_path: Path) -> None:
         assert finished.outcome is Outcome.FAILED_TO_START
         assert "no-such-kernel" in finished.detail
         assert text == ""
+
+
+async def test_a_kernel_that_cannot_be_isolated_says_why_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (runtime := tmp_path / "runtime").mkdir()
+    (work := tmp_path / "work").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(runtime))
+
+    def confine(folder: Path, runtime_dir: Path) -> Isolation:
+        assert folder.exists()
+        assert runtime_dir.exists()
+        raise NoUserLeft("every user id is in use")
+
+    pool = KernelPool(work, {"python3": True}, minimum=1, confine=confine)
+    current = KernelRun(request(Path(), code("1")), on_message=_nobody, pool=pool)
+    finished = await current.run()
+    await current.close()
+    assert finished.outcome is Outcome.FAILED_TO_START
+    assert finished.detail == "no kernel can be started: every user id is in use"
+    assert folders(work) == folders(runtime) == []
+
+
+async def _nobody(report: Report) -> None:
+    assert isinstance(report, CellFinished)
 
 
 def test_the_size_follows_the_load_within_its_bounds() -> None:

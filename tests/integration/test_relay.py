@@ -369,6 +369,39 @@ async def test_a_subscriber_who_holds_an_offset_goes_on_when_the_broker_forgets(
         await broker.stop()
 
 
+async def test_the_last_events_are_told_again_once_where_offsets_begin_anew(  # noqa: PLR0917
+    database_dsn: str,
+    topic_prefix: str,
+    store: EventStore,
+    pool: Pool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay, "REPEATED_EVENTS", 5)
+    broker = await start_tansu(tmp_path / "tansu.log")
+    config = make_settings(database_dsn, broker.bootstrap_servers, topic_prefix)
+    port = int(broker.bootstrap_servers.rpartition(":")[2])
+    dice = random.Random(11)
+    try:
+        async with running(relay.run, config):
+            await tell(store, dice, 40)
+            head = await store.head_position()
+            await until_reached(pool, head, relay.NAME)
+        await broker.stop()
+        broker = await start_tansu(tmp_path / "tansu.log", port=port)
+        # Relays that follow each other, the first of which finds the topic made anew.
+        async with reading(config, brokers.events_topic(config.kafka)) as found:
+            for _ in range(3):
+                async with running(relay.run, config):
+                    await tell(store, dice, 1)
+                    await until_reached(pool, await store.head_position(), relay.NAME)
+                await until(found, 5 + await store.head_position() - head)
+            news = await store.head_position() - head
+            assert len(found) == 5 + news
+    finally:
+        await broker.stop()
+
+
 async def hang(broker: EmbeddedBroker) -> None:
     broker.process.send_signal(signal.SIGSTOP)
     stopped = os.WSTOPPED | os.WNOWAIT

@@ -102,9 +102,9 @@ async def test_input_files_do_not_count_as_disk_that_a_run_uses(scene: Stage) ->
         await completed(scene, little)
         (end,) = await scene.events(little, Execution.Completed)
         assert 1_000_000 <= (end.resources.disk_bytes or 0) < 2_000_000
-        much = await scene.request(
-            f"{reads}(bytes(3_000_000)); import time; time.sleep(60)", files=files
-        )
+        # In two files: one alone may not grow beyond the limit, which is an error of the cell.
+        more = "(bytes(1_500_000)); open('y', 'wb').write(bytes(1_500_000))"
+        much = await scene.request(f"{reads}{more}; import time; time.sleep(60)", files=files)
         assert (await ended(scene, much)).termination_code is TerminationCode.DISK_LIMIT
 
 

@@ -62,6 +62,15 @@ def test_what_cannot_be_had_stops_the_worker_and_is_named(monkeypatch: pytest.Mo
     assert any("ports of the database" in each for each in lesser.not_stopped)
 
 
+@pytest.mark.parametrize("level", LEVELS[1:])
+def test_an_older_landlock_is_told_of(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confinement, "available", lambda _: None)
+    monkeypatch.setattr(confinement, "keeps_signals", lambda: False)
+    told = _of(isolation=level, run_as="").not_stopped
+    assert "connects to abstract sockets of the machine's services" in told
+    assert ("sends signals to processes of its user" in told) == (level == "landlock")
+
+
 def test_python_that_only_its_owner_reaches_is_bound_into_view_or_kernels_stay_root(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -82,16 +91,27 @@ def test_python_that_only_its_owner_reaches_is_bound_into_view_or_kernels_stay_r
     assert _of().users is None
 
 
-def test_ports_of_the_service_are_closed() -> None:
+def test_ports_of_the_service_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PGPORT", raising=False)
     config = settings.Settings(
         postgres=settings.Postgres(dsn="postgresql://a:b%40@h,[::1]:6432,h2:7432/x?port=1"),
         kafka=settings.Kafka(bootstrap_servers="one:9092, two"),
         health=settings.Health(port=8081),
         worker=settings.Worker(closed_ports=[9999], open_ports=[8081]),
     )
-    assert places.ports(config) == (6432, 7432, 9092, 9999)
-    plain = settings.Settings(postgres=settings.Postgres(dsn="postgresql://h/x"))
-    assert places.ports(plain) == (5432,)
+    # A host without a port has the usual one.
+    assert places.ports(config) == (5432, 6432, 7432, 9092, 9999)
+    for dsn, ports in (
+        ("postgresql://h/x", (5432,)),
+        ("postgresql://h:6432/x", (6432,)),
+        ("postgresql://[::1]/x", (5432,)),
+        ("postgresql://u:p@/x?host=h&port=6432", (6432,)),
+        ("postgresql:///x?host=h:6432,h2", (5432, 6432)),
+    ):
+        plain = settings.Settings(postgres=settings.Postgres(dsn=dsn))
+        assert places.ports(plain) == ports
+    monkeypatch.setenv("PGPORT", "7000")
+    assert places.ports(plain) == (6432, 7000)
     assert places.ports(settings.Settings()) == ()
 
 

@@ -235,6 +235,8 @@ def _not_stopped(chosen: Confinement) -> Iterator[str]:
         yield "connects to sockets in the file system that its user may open"
         if not keeps_signals():
             yield "sends signals to processes of its user"
+    if every.level != "process" and every.network == "host" and not keeps_signals():
+        yield "connects to abstract sockets of the machine's services"
     closes = every.level != "process" and can_close_ports()
     if every.network == "host" and not closes:
         yield "connects to the ports of the database, the broker and the health checks"

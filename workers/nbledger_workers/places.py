@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from jupyter_client.kernelspec import KernelSpec, NoSuchKernel
 
@@ -107,10 +107,19 @@ def passable_folder(folder: Path) -> Path:
 def _ports_of_database(dsn: str) -> set[int]:
     if not dsn:
         return set()
-    # Several hosts may be named, each with a port.
-    hosts = urlsplit(dsn).netloc.rpartition("@")[2].split(",")
-    named = {host.rpartition(":")[2] for host in hosts if ":" in host and not host.endswith("]")}
-    return {int(port) for port in named if port.isdigit()} or {_POSTGRES_PORT}
+    # As asyncpg reads it: several hosts may be named, each with a port or without. Query members
+    # count where no host is named before them.
+    parts = urlsplit(dsn)
+    query = parse_qs(parts.query)
+    named = parts.netloc.rpartition("@")[2]
+    apart = "" if named else "".join(query.get("port", ())[:1])
+    hosts = (named or "".join(query.get("host", ())[:1])).split(",")
+    told = ["" if host[-1:] == "]" else host.rpartition(":")[2] for host in hosts if ":" in host]
+    found = {int(port) for port in (*told, *apart.split(",")) if port.isdigit()}
+    if len(list(filter(None, told))) < len(hosts) and not apart:
+        default = os.environ.get("PGPORT", "").split(",")
+        found |= {int(port) for port in default if port.isdigit()} or {_POSTGRES_PORT}
+    return found
 
 
 def _of_kernelspecs(kernels: Mapping[str, str]) -> list[str]:

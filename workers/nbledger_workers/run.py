@@ -234,8 +234,8 @@ class Run:
             return
         if isinstance(error, FencedError):
             log.warning("run stopped: another attempt holds it or it has ended")
-        elif isinstance(error, StoreUnavailableError):
-            log.error("run stopped: the store stays away")
+        elif isinstance(error, DatabaseUnavailableError):
+            log.error("run stopped: the database stays away")
         elif isinstance(error, ArtifactStoreUnavailableError):
             log.error("run failed: the artifact store stays away", reason=error.reason)
             await self._last_word(

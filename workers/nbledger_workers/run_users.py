@@ -23,7 +23,7 @@ _LOCK_NAME: Final = "nbledger-run-users.lock"
 _FLOCK: Final = "hhqqi4x"
 
 
-class NoUserLeft(Exception):
+class NoUserLeft(OSError):
     """Every user id of the range is in use by another run of this machine."""
 
 

@@ -204,6 +204,11 @@ class Spool:
                 await asyncio.sleep(_DELAYS[min(failures, len(_DELAYS) - 1)])
                 failures += 1
                 continue
+            except OSError as error:
+                # Whoever waits for what cannot be read again would wait for ever.
+                why = f"what waits for it cannot be read: {error.strerror}"
+                self.give_up(ArtifactStoreUnavailableError(why))
+                return
             if failures:
                 log.info("artifact store is usable again", waiting=len(self._waiting))
             since, failures = time.monotonic(), 0

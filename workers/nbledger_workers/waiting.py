@@ -28,6 +28,9 @@ has waited there for so long may have lost its command."""
 LOOK_SECONDS: Final = 1.0
 """How often it looks then."""
 
+BUSY_LOOK_SECONDS: Final = 30.0
+"""How often it looks where commands come all the time: one that is lost must not wait for ever."""
+
 # The read model finds what waits, and may lag; whether it still does is the events' to say.
 _NEXT: Final = """
 SELECT found.priority, found.execution_id, found.subject_id, found.tenant_id, found.project_id
@@ -109,7 +112,8 @@ async def look(
         await slots.room()
         if looked_at is not None:
             silent = max(slots.free_since, doorbell.rang_at) + SILENT_SECONDS
-            pause = max(silent, looked_at + LOOK_SECONDS) - time.monotonic()
+            due = min(silent, looked_at + BUSY_LOOK_SECONDS)
+            pause = max(due, looked_at + LOOK_SECONDS) - time.monotonic()
             if pause > 0:
                 await asyncio.sleep(pause)
                 continue

@@ -285,7 +285,7 @@ class _Worker:
                 await asyncio.sleep(_DELAYS[min(failures, len(_DELAYS) - 1)])
                 failures += 1
             except Exception:
-                # One command must not end the intake; the sweeper brings it again.
+                # One command must not end the intake; a worker with room finds it in the store.
                 log.exception("command failed", execution_id=str(execution_id))
                 return
         if held is None:

@@ -17,6 +17,7 @@ standard library only, and nothing here may fail where IPython or ipykernel are 
 from __future__ import annotations
 
 import atexit
+import codecs
 import contextlib
 import ctypes
 import fcntl
@@ -59,6 +60,8 @@ class _Redirected:
         self._read_end: int = stream._fid
         self._copy: int = stream._original_stdstream_copy
         self._lock = threading.Lock()
+        # A character may come in two pieces.
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         stream._should_watch = False
         os.write(stream._original_stdstream_fd, b"\0")
         stream.watch_fd_thread.join()
@@ -75,15 +78,17 @@ class _Redirected:
             while poll.poll()[0][1] & select.POLLIN and self._stream._should_watch:
                 self.take()
 
-    def take(self) -> None:
-        """Take what has been written by now."""
+    def take(self, *, last: bool = False) -> None:
+        """Take what has been written by now; with `last` half a character, too."""
         with self._lock:
             left = struct.unpack("i", fcntl.ioctl(self._read_end, termios.FIONREAD, b"\0" * 4))[0]
             while left > 0:
                 data = os.read(self._read_end, min(left, _CHUNK))
                 left -= len(data)
-                self._stream.write(data.decode(errors="replace"))
+                self._stream.write(self._decoder.decode(data))
                 self._show_outside(data)
+            if last and (rest := self._decoder.decode(b"", final=True)):
+                self._stream.write(rest)
 
     def _show_outside(self, data: bytes) -> None:
         """To whoever started the kernel, for its last words; not where that must wait."""
@@ -248,7 +253,7 @@ class _Prepared:
                 self._libc.fflush(c_stream)
         for redirected in self._redirected:
             with contextlib.suppress(Exception):
-                redirected.take()
+                redirected.take(last=True)
         for name, own in self._own.items():
             # The others are flushed by ipykernel, next.
             if getattr(sys, name, None) is not own:

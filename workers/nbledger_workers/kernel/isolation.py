@@ -366,6 +366,9 @@ def _become(user: tuple[int, int], folders: tuple[str, ...]) -> None:
     uid, gid = user
     try:
         for folder in folders:
+            # First, since others put files into it meanwhile: once it is the user's they give
+            # them to the user themselves, and what was there before is found below.
+            os.chown(folder, uid, gid, follow_symlinks=False)
             for parent, _, files in os.walk(folder):
                 for name in (parent, *(os.path.join(parent, each) for each in files)):  # noqa: PTH118
                     os.chown(name, uid, gid, follow_symlinks=False)

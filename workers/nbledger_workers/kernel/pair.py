@@ -325,13 +325,17 @@ def new_launch(
 ) -> Launch:
     """What a child needs for a kernel in `folder`; makes the folder of its sockets.
 
-    A Python kernel is started in `environment`, where there is one.
+    A Python kernel is started in `environment`, where there is one. Raises OSError.
     """
     runtime_dir = _make_runtime_dir()
     isolation: Isolation | None = None
     if confine is not None:
         (folder / ".tmp").mkdir(mode=0o700, exist_ok=True)
-        isolation = confine(folder, runtime_dir)
+        try:
+            isolation = confine(folder, runtime_dir)
+        except OSError:
+            runtime_dir.rmdir()
+            raise
     if environment is not None and isolation is not None:
         isolation = replace(isolation, protected=(str(environment.folder),))
     below = None if environment is None else environment.folder

@@ -235,14 +235,14 @@ class KernelPool:
 
     async def _new(self, kernel_name: str, environment: Environment | None = None) -> Pair:
         folder = Path(tempfile.mkdtemp(prefix="run-", dir=self._folder))
-        launch = new_launch(
-            folder,
-            kernel_name,
-            process_limits=self._process_limits,
-            confine=self._confine,
-            environment=environment,
-        )
         try:
+            launch = new_launch(
+                folder,
+                kernel_name,
+                process_limits=self._process_limits,
+                confine=self._confine,
+                environment=environment,
+            )
             return await Pair.start(launch, self._launchers)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
