@@ -31,8 +31,9 @@ class Reception:
         self._arrivals: deque[float] = deque(maxlen=_BURST)
 
     def begin(self) -> None:
-        """Tell only of what comes from now on."""
+        """Tell only of what comes from now on: nothing waits any more when a cell begins."""
         self.missing, self.doubtful = 0, False
+        self._arrivals.clear()
 
     def note(self, identities: Sequence[bytes]) -> None:
         """Take the frames of a message that are before its delimiter."""
