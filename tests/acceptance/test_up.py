@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 import requests
 from support.local_server import LocalServer, local_server
+from support.processes import alive
 
 
 def test_server_json_tells_where_everything_is(server: LocalServer) -> None:
@@ -58,7 +58,7 @@ def test_ctrl_c_ends_every_process_within_ten_seconds_and_data_stays() -> None:
         members = server.members()
         assert len(members) >= 6, "up, four roles, the broker, the database"
         assert server.stop() < 10
-        assert [p for p in members if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+        assert alive(members) == []
         assert not (server.home / "server.json").exists()
         server.start()
         found = requests.get(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.processes import alive
 
 from nbledger_workers.kernel import processes
 
@@ -105,7 +106,7 @@ async def test_nothing_outlives_whoever_is_killed(
         # By themselves they would live for more than a minute.
         until = time.monotonic() + 15.0
         watched = everything if worker.pid in victims else processes_of_run
-        while left := [each for each in watched if _lives(each)]:
+        while left := alive(watched):
             assert time.monotonic() < until, left
             await asyncio.sleep(0.02)
     finally:
@@ -114,10 +115,3 @@ async def test_nothing_outlives_whoever_is_killed(
         await worker.wait()
         if token:
             processes.kill_marked(token)
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

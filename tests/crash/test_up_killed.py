@@ -3,10 +3,10 @@
 import time
 from typing import Any
 
-import psutil
 import pytest
 import requests
 from support.local_server import LocalServer, local_server
+from support.processes import alive
 
 pytestmark = pytest.mark.timeout(240)
 SECONDS = 90.0
@@ -41,10 +41,6 @@ def ended(execution: dict[str, Any]) -> bool:
 def code(*sources: str) -> dict[str, Any]:
     cells = [{"cellType": "code", "content": source} for source in sources]
     return {"notebookName": "survivor", "initialCells": cells}
-
-
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_everything_is_still_there_and_nobody_is_left_over() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+from support.processes import alive
 
 from nbledger_workers.kernel.launchers import Forked, Launcher, starts_alike
 
@@ -92,7 +93,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 async def gone(processes: list[psutil.Process], seconds: float) -> None:
     until = time.monotonic() + seconds
-    while any(each.is_running() and each.status() != "zombie" for each in processes):
+    while alive(processes):
         assert time.monotonic() < until, processes
         await asyncio.sleep(0.02)
 
