@@ -131,7 +131,8 @@ campaign: $(VENV)/.development $(S3_VENV)/.installed ## Run the counted campaign
 .PHONY: isolation-table
 isolation-table: $(VENV)/.development ## Write into the docs what each level of isolation stops (as root)
 	@NBLEDGER_REWRITE_ISOLATION_TABLE=1 \
-		$(BIN)/python -m pytest tests/acceptance/test_hostile_notebook.py $(ARGS)
+		$(BIN)/python -m pytest -m "campaign or not campaign" \
+		tests/acceptance/test_hostile_notebook.py $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.development ## Lint, formatting, types (mypy and pyright), layers

@@ -12,7 +12,10 @@ import requests
 from support.local_server import LocalServer, local_server
 
 SECONDS = 60.0
-pytestmark = pytest.mark.timeout(SECONDS + 120)
+pytestmark = [
+    pytest.mark.timeout(SECONDS + 120),
+    pytest.mark.stalls("its runs are stopped by the clock, in steps of seconds"),
+]
 
 
 class Case(msgspec.Struct, frozen=True):

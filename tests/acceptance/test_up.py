@@ -12,6 +12,8 @@ import requests
 from support.local_server import LocalServer, local_server
 from support.processes import alive
 
+pytestmark = pytest.mark.stalls("an orderly end is bounded in seconds of the clock")
+
 
 def test_server_json_tells_where_everything_is(server: LocalServer) -> None:
     path = server.home / "server.json"

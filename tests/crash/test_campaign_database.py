@@ -38,6 +38,7 @@ pytestmark = [
     pytest.mark.campaign,
     pytest.mark.timeout(times(small=240, ci=600, full=3600)),
     pytest.mark.skipif(sys.platform != "linux", reason="stops processes as Linux does"),
+    pytest.mark.stalls("what follows a kill is bounded in seconds of the clock"),
 ]
 
 PAUSES = times(small=1, ci=4, full=50)

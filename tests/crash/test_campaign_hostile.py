@@ -22,6 +22,7 @@ pytestmark = [
         available(Isolation(level="namespaces")) is not None or not can_close_ports(),
         reason="this machine does not offer all isolation",
     ),
+    pytest.mark.stalls("what follows a kill is bounded in seconds of the clock"),
 ]
 
 NOTEBOOKS = times(small=4, ci=20, full=400)

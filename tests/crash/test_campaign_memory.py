@@ -25,6 +25,7 @@ pytestmark = [
     pytest.mark.campaign,
     pytest.mark.timeout(times(small=300, ci=1800, full=6 * 3600)),
     pytest.mark.skipif(sys.platform != "linux", reason="reads memory as Linux tells it"),
+    pytest.mark.stalls("what follows a kill is bounded in seconds of the clock"),
 ]
 
 SMALL_RUNS = times(small=60, ci=1_000, full=20_000)

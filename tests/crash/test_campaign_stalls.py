@@ -18,6 +18,7 @@ pytestmark = [
     pytest.mark.campaign,
     pytest.mark.timeout(times(small=300, ci=600, full=3600)),
     pytest.mark.skipif(sys.platform != "linux", reason="holds a process as Linux does"),
+    pytest.mark.stalls("what follows a kill is bounded in seconds of the clock"),
 ]
 
 AT_ONCE = times(small=10, ci=5, full=5)

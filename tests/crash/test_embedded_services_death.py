@@ -13,9 +13,12 @@ import pytest
 from nbledger_infrastructure.embedded.postgres import start_postgres
 from nbledger_infrastructure.embedded.processes import is_alive
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="only Linux tells a child of its parent's death"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        sys.platform != "linux", reason="only Linux tells a child of its parent's death"
+    ),
+    pytest.mark.stalls("what follows a kill is bounded in seconds of the clock"),
+]
 
 LIMIT = 15
 

@@ -46,7 +46,10 @@ os.wait()
 HOLD = "import re; re.match('(a?){40}a{40}', 'a' * 40)"
 SLEEP = "import time; time.sleep(99)"
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what is promised for Linux")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="what is promised for Linux"),
+    pytest.mark.stalls("what follows a kill is bounded in seconds of the clock"),
+]
 
 
 @pytest.fixture

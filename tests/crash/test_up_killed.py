@@ -8,7 +8,10 @@ import requests
 from support.local_server import LocalServer, local_server
 from support.processes import alive
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [
+    pytest.mark.timeout(240),
+    pytest.mark.stalls("what follows a kill is bounded in seconds of the clock"),
+]
 SECONDS = 90.0
 
 

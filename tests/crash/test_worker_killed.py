@@ -15,6 +15,8 @@ from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_workers.work_folder import work_folder
 
+pytestmark = pytest.mark.stalls("what follows a kill is bounded in seconds of the clock")
+
 
 async def killed_when(scene: Stage, execution_id: uuid.UUID, moment: str) -> None:
     """Run in a worker that is killed at the moment; returns when all its processes are gone."""

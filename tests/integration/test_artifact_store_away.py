@@ -32,7 +32,7 @@ from nbledger_infrastructure.settings import Artifacts, Settings
 from nbledger_workers.spool import Spool
 from nbledger_workers.steps import Translator
 
-pytestmark = needs_s3
+pytestmark = [needs_s3, pytest.mark.stalls("its leases last a few seconds of the clock")]
 
 
 @pytest.fixture(scope="module")

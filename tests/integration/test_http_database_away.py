@@ -14,6 +14,8 @@ from support.api import Api, new_notebook, running_api, settings_for
 from support.event_store import commits_held, wait_for_blocked
 from support.proxy import Proxy, database_proxy
 
+pytestmark = pytest.mark.stalls("answers are bounded in seconds of the clock")
+
 ANSWER_SECONDS = 5.0
 _GRACE = 3.0
 """For a machine that is busy with other tests."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from support.kernels import Recorded, recorded, request
 
 from nbledger_workers.kernel import processes
 from nbledger_workers.kernel.driver import Report
 from nbledger_workers.kernel.protocol import CellStarted, CellStatus, Outcome, RunFinished
+
+pytestmark = pytest.mark.stalls("its runs are stopped by the clock, in steps of seconds")
 
 OK = CellStatus.SUCCESS
 

@@ -8,11 +8,14 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 from support.kernels import Recorded, recorded, request
 
 from nbledger_workers.kernel.processes import Family
 from nbledger_workers.kernel.protocol import CellStatus, Heartbeat, Limits, Outcome
 from nbledger_workers.kernel.usage import UsageSampler
+
+pytestmark = pytest.mark.stalls("its runs are stopped by the clock, in steps of seconds")
 
 OK, SKIPPED, ERROR = CellStatus.SUCCESS, CellStatus.SKIPPED, CellStatus.ERROR
 MB = 1_000_000

@@ -15,6 +15,8 @@ from nbledger_workers.kernel import processes
 from nbledger_workers.kernel.driver import Report
 from nbledger_workers.kernel.protocol import CellStarted, CellStatus, KernelStarted, Outcome
 
+pytestmark = pytest.mark.stalls("its runs are stopped by the clock, in steps of seconds")
+
 OK, SKIPPED = CellStatus.SUCCESS, CellStatus.SKIPPED
 STUBBORN = """
 import signal

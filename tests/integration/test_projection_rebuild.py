@@ -84,6 +84,7 @@ async def test_a_rebuild_gives_the_same_rows(database_dsn: str, tmp_path: Path) 
         assert await leftovers(pool) == []
 
 
+@pytest.mark.stalls("the swap waits for readers in bounds of the clock")
 async def test_rebuilding_under_load(database_dsn: str, tmp_path: Path) -> None:
     """Writers write, readers read, the projector projects: nobody notices, nothing is lost."""
     dice = random.Random(2)

@@ -17,6 +17,8 @@ from nbledger_domain.execution import CellStatus, ExecutionStatus, TerminationCo
 from nbledger_infrastructure.database import acquire
 from nbledger_infrastructure.settings import Postgres, Settings
 
+pytestmark = pytest.mark.stalls("its leases last a few seconds of the clock")
+
 LEASE_SECONDS = 3.0
 
 

@@ -28,6 +28,8 @@ from nbledger_workers import leases
 from nbledger_workers.lease_watch import LeaseWatch
 from nbledger_workers.leases import Lease, LeaseKeeper
 
+pytestmark = pytest.mark.stalls("its leases last a few seconds of the clock")
+
 
 @pytest.mark.timeout(180)
 async def test_a_broker_that_forgets_loses_nothing(

@@ -35,6 +35,8 @@ from nbledger_infrastructure.settings import Limits
 from nbledger_workers import leases
 from nbledger_workers.leases import Lease
 
+pytestmark = pytest.mark.stalls("its leases last a few seconds of the clock")
+
 
 async def contents(scene: Stage, execution_id: UUID, output: Output) -> dict[str, bytes]:
     (first, *_) = await scene.history(execution_id)
