@@ -462,7 +462,7 @@ async def download(request: Request[Any, Any, Any]) -> Reply:
             )
         ).aggregate
         content = await notebook_file(services, access, notebook, results)
-        name = f"{notebook.name}-{execution_id[:8]}"
+        name = f"{notebook.name}-{results.execution_id.hex[-8:]}"
     file_name = f"{safe_file_name(name, default='notebook')}.ipynb"
     if form == "zip":
         return await bundle_reply(services.artifacts, access, notebook, file_name, content)

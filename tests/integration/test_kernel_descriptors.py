@@ -70,6 +70,28 @@ async def test_a_cell_that_breaks_its_streams_has_an_error_and_the_next_ones_wor
     assert run.cell(6).error_name == "ValueError"
 
 
+async def test_a_cell_s_own_error_is_told_whatever_it_has_made_of_its_streams(
+    tmp_path: Path,
+) -> None:
+    run = await recorded(
+        tmp_path,
+        "import os, sys\nsys.stdout = open('log.txt', 'w'); sys.stdout.close()\n1/0",
+        "sys.stdout = None; print('nowhere')",
+        "print('back')",
+        "sys.stdout = None\n1/0",
+        "sys.stdout = sys.__stdout__; os.close(1)\n1/0",
+        "print('back again')",
+        continue_on_error=True,
+    )
+    assert run.statuses == [ERROR, OK, OK, ERROR, ERROR, OK]
+    for index in (0, 3, 4):
+        assert run.cell(index).error_name == "ZeroDivisionError"
+        (error,) = [each for each in run.outputs(index) if each["output_type"] == "error"]
+        assert error["ename"] == "ZeroDivisionError"
+        assert "division by zero" in "\n".join(error["traceback"])
+    assert [run.text(index) for index in (2, 5)] == ["back\n", "back again\n"]
+
+
 async def test_a_kernel_without_its_descriptors_ends_at_once_and_says_why(tmp_path: Path) -> None:
     for closing in (
         "os.closerange(3, 1000)",

@@ -10,6 +10,7 @@ import time
 from typing import Final
 
 from nbledger_domain.words import counted
+from nbledger_workers.kernel.launcher import MOST_NAMED
 from nbledger_workers.kernel.startup import Kernel
 from nbledger_workers.kernel.stop import Stop
 
@@ -60,4 +61,6 @@ def cut_processes(names: list[str]) -> list[str]:
         return []
     shown = ", ".join(sorted(set(names))[:5])
     count = "1 process" if len(names) == 1 else f"{len(names)} processes"
+    if len(names) == MOST_NAMED:
+        count += " or more"
     return [f"{count} that the notebook left running had to be ended when it ended: {shown}."]

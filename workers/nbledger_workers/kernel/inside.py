@@ -200,6 +200,14 @@ class _Prepared:
         async def leave_children() -> None:
             """Whoever started the kernel ends them, after its exit hooks."""
 
+        show_traceback = self._shell._showtraceback
+
+        def _showtraceback(*arguments: Any) -> None:
+            # It flushes the streams first, and publishes nothing where that fails.
+            self._check_streams()
+            show_traceback(*arguments)
+
+        self._shell._showtraceback = _showtraceback
         kernel.do_execute = do_execute
         kernel.do_shutdown = do_shutdown
         kernel._progressively_terminate_all_children = leave_children
@@ -235,7 +243,10 @@ class _Prepared:
             found = OSError(f"the cell closed the kernel's {what}, which is open again now")
         for name, own in self._own.items():
             stream = getattr(sys, name, None)
-            if stream is own or stream is None:
+            if stream is own:
+                continue
+            if stream is None:
+                setattr(sys, name, own)
                 continue
             try:
                 stream.flush()

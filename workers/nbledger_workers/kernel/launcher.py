@@ -52,7 +52,7 @@ _MAX_DESCRIPTORS = 16
 _KILL_SECONDS = 10.0
 _LEFT_SECONDS = 0.3
 _TERMINATED_SECONDS = 0.2
-_MOST_NAMED = 100
+MOST_NAMED = 100
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -210,7 +210,7 @@ class _Guardian:
                     return names
                 asked = True
                 ends += _TERMINATED_SECONDS
-                names = [name for name in map(_name, left[:_MOST_NAMED]) if name]
+                names = [name for name in map(_name, left[:MOST_NAMED]) if name]
                 for pid in left:
                     _kill(pid, signal.SIGTERM)
             time.sleep(0.01)
