@@ -25,7 +25,8 @@ def make_wheel(
 ) -> Path:
     """A wheel with one package of this name, which has a `VERSION` and is `source`.
 
-    `besides` are further files of it, by their path.
+    `besides` are further files of it, by their path. It has no date: the same is the same, whenever
+    it is made.
     """
     headers = [f"Requires-Dist: {each}\n" for each in requires]
     if requires_python is not None:
@@ -43,11 +44,11 @@ def make_wheel(
     path = folder / f"{name}-{version}-{tag}.whl"
     with zipfile.ZipFile(path, "w") as wheel:
         for inside, content in files.items():
-            wheel.writestr(inside, content)
+            wheel.writestr(zipfile.ZipInfo(inside), content)
             digest = hashlib.sha256(content.encode()).digest()
             encoded = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
             record += f"{inside},sha256={encoded},{len(content)}\n"
-        wheel.writestr(f"{about}/RECORD", record)
+        wheel.writestr(zipfile.ZipInfo(f"{about}/RECORD"), record)
     return path
 
 
