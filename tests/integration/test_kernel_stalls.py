@@ -180,3 +180,24 @@ async def test_a_kernel_that_is_held_itself_is_waited_for(tmp_path: Path) -> Non
     assert run.statuses == [OK, OK]
     assert run.text(0) == "held\n"
     assert not run.cell(0).truncated
+
+
+@pytest.mark.parametrize("name", ["python3", "started"])
+async def test_output_of_forks_comes_by_no_port_that_others_could_write_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    argv = (sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}")
+    spec(tmp_path, "started", *argv, OMP_NUM_THREADS="3")
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    (folder := tmp_path / "run").mkdir()
+    run = await recorded(
+        folder,
+        "import os, psutil, sys\n"
+        "if (pid := os.fork()) == 0:\n"
+        "    print('from the fork'); sys.stdout.flush(); os._exit(0)\n"
+        "os.waitpid(pid, 0)[1]",
+        "psutil.Process().net_connections('inet')",
+        kernel_name=name,
+    )
+    assert run.text(0) == "from the fork\n"
+    assert run.outputs(1)[0]["data"]["text/plain"] == "[]"

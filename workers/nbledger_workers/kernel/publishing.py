@@ -5,6 +5,7 @@ subscriber is slow. Where `guard` was called, a kernel of ipykernel
 
 - keeps what its reader has not taken yet in its own memory, within the limit of its run;
 - numbers what it publishes, in a frame `#N` before the delimiter, so that a gap shows;
+- takes the output of its forks by a socket in the run's own folder, not by a TCP port;
 - publishes text of stdout and stderr in the order written, for the first `MAX_CHANGES` changes
   between them in each cell: each costs a message.
 
@@ -21,10 +22,14 @@ import contextlib
 import os
 import runpy
 import sys
+import tempfile
 import threading
 from typing import Any
 
 DELIMITER = b"<IDS|MSG>"
+
+# Milliseconds that a fork that ends waits until its output is taken, as ipykernel has it.
+_FORK_LINGER_MS = 3000
 
 #: Changes between streams within a cell, in order written; more than readers distinguish.
 MAX_CHANGES = 256
@@ -43,6 +48,9 @@ def guard() -> None:
     thread.nbledger_guard = True
     app.init_iopub = _unbounded(app.init_iopub)
     thread._really_send = _numbered(thread._really_send)
+    if hasattr(thread, "_setup_pipe_in") and hasattr(thread, "_setup_pipe_out"):
+        thread._setup_pipe_in = _receive_from_forks
+        thread._setup_pipe_out = _connect_in_fork
     if hasattr(stream, "_flush_buffers"):
         order = _Order(stream._flush_buffers)
         os.register_at_fork(after_in_child=order.renew)
@@ -64,6 +72,35 @@ def _silence_debugger() -> None:
             del os.environ[name]
         else:
             os.environ[name] = before
+
+
+def _receive_from_forks(self: Any) -> None:
+    """`_setup_pipe_in` with a socket in the run's own folder.
+
+    ipykernel's own one is a TCP port, which every user of the machine can write to.
+    """
+    import zmq  # noqa: PLC0415
+    from zmq.eventloop.zmqstream import ZMQStream  # noqa: PLC0415
+
+    folder = os.environ.get("JUPYTER_RUNTIME_DIR") or tempfile.mkdtemp()
+    self._pipe_uuid = os.urandom(16)
+    self._pipe_address = f"ipc://{folder}/f{os.getpid()}"
+    receiver = self.socket.context.socket(zmq.PULL)
+    receiver.linger = 0
+    receiver.bind(self._pipe_address)
+    self._pipe_in = ZMQStream(receiver, self.io_loop)
+    self._pipe_in.on_recv(self._handle_pipe_msg)
+
+
+def _connect_in_fork(self: Any) -> tuple[Any, Any]:
+    """`_setup_pipe_out` to that socket: a context and a socket of the fork's own."""
+    import zmq  # noqa: PLC0415
+
+    context = zmq.Context()
+    sender = context.socket(zmq.PUSH)
+    sender.linger = _FORK_LINGER_MS
+    sender.connect(self._pipe_address)
+    return context, sender
 
 
 def _unbounded(init: Any) -> Any:
