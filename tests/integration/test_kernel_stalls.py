@@ -153,7 +153,9 @@ async def test_what_is_lost_on_the_way_is_found_out(tmp_path: Path) -> None:
         "print('whole')",
         _DROP,
         "thread._really_send = send\nprint('on')",
-        "import os, signal\nprint('last', flush=True); os.kill(os.getpid(), signal.SIGKILL)",
+        # Nothing in the kernel tells when ZeroMQ has handed its last message to the system.
+        "import os, signal, time\n"
+        "print('last', flush=True); time.sleep(1); os.kill(os.getpid(), signal.SIGKILL)",
         cell_timeout=8.0,
     )
     assert run.finished is not None
