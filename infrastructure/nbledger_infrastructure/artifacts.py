@@ -158,12 +158,17 @@ class ArtifactStore:
     async def get_file(self, scope: Scope, digest: str, path: Path) -> None:
         """Write the bytes with this digest to ``path``, where nothing may be yet.
 
-        Raises :class:`ArtifactMissingError`, and ``OSError`` when the file cannot be written.
+        What fails leaves nothing there, so that it can be tried again. Raises
+        :class:`ArtifactMissingError`, and ``OSError`` when the file cannot be written.
         """
         pieces = await self.stream(scope, digest)
         with path.open("xb") as file:
-            async for piece in pieces:
-                await asyncio.to_thread(file.write, piece)
+            try:
+                async for piece in pieces:
+                    await asyncio.to_thread(file.write, piece)
+            except BaseException:
+                path.unlink(missing_ok=True)  # noqa: ASYNC240 - also when it is cancelled
+                raise
 
     async def put_joined(self, scope: Scope, digest: str, parts: Sequence[str]) -> None:
         """Keep what has this digest as a list of the artifacts that it consists of.

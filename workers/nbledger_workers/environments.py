@@ -150,12 +150,11 @@ class Provider:
         return await self._cache.open(wanted, tell)
 
     async def _fetch(self, upload: Upload, path: Path) -> None:
-        async def fetch() -> None:
-            await asyncio.to_thread(path.unlink, missing_ok=True)
-            await self._artifacts.get_file(upload.scope, upload.content.digest, path)
-
+        digest = upload.content.digest
         try:
-            await self._patience.wait_for(fetch)
+            await self._patience.wait_for(
+                partial(self._artifacts.get_file, upload.scope, digest, path)
+            )
         except ArtifactMissingError:
             raise EnvironmentFailedError(
                 f"The library {upload.name} {upload.version} is not kept any more."

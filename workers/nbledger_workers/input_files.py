@@ -47,7 +47,7 @@ async def place(
 
 
 async def _copy(artifacts: ArtifactStore, scope: Scope, file: InputFile, target: Path) -> None:
-    # An earlier try may have left a part.
+    # An earlier try, which failed at another file, may have put it there.
     await asyncio.to_thread(target.unlink, missing_ok=True)
     try:
         await artifacts.get_file(scope, file.digest, target)

@@ -92,8 +92,7 @@ class OutputKeeper:
 
     async def put(self, content: bytes, media_type: str) -> Representation:
         """Store what belongs to no cell."""
-        digest = await asyncio.to_thread(_sha256, content)
-        await self._put(digest, content)
+        digest = await self._store.put(self._scope, content)
         return Representation(media_type, digest, len(content))
 
     def forget(self, place: int, raw: Sequence[bytes]) -> None:

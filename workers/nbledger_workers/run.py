@@ -1,7 +1,6 @@
 """Running one execution that this worker has claimed, from its notebook to its terminal event."""
 
 import asyncio
-import hashlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -672,7 +671,7 @@ class Run:
     ) -> Step:
         stream = self._claim.stream
         scope = Scope(stream.tenant_id, stream.project_id, stream.subject_id)
-        digest = await self._spool.put(scope, content, digest=hashlib.sha256(content).hexdigest())
+        digest = await self._spool.put(scope, content)
         stored = Representation(report.MEDIA_TYPES[form], digest, len(content))
         at = clock.now()
 

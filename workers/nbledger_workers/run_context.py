@@ -1,6 +1,5 @@
 """What a notebook is given for its run: the run file, its input files, the datasets it names."""
 
-import asyncio
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -100,7 +99,9 @@ class RunContext:
             place.mkdir(parents=True, exist_ok=True)
             path = place / f"{dataset_id}.parquet"
             try:
-                await self._patience.wait_for(partial(self._materialise, dataset, path))
+                await self._patience.wait_for(
+                    partial(datasets.materialise, self._artifacts, dataset, path)
+                )
             except ArtifactMissingError:
                 path.unlink(missing_ok=True)
                 self.missing.append(dataset)
@@ -116,8 +117,3 @@ class RunContext:
             if self._csv and await write_csv(path, csv := path.with_suffix(".csv")):
                 told[text]["csvPath"] = str(csv)
         return self.encode(told)
-
-    async def _materialise(self, dataset: DatasetHead, path: Path) -> None:
-        # A try before this one may have left a part of it.
-        await asyncio.to_thread(path.unlink, missing_ok=True)
-        await datasets.materialise(self._artifacts, dataset, path)

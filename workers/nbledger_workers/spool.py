@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import shutil
 import tempfile
@@ -76,8 +77,10 @@ class Spool:
         """Whether what has this digest could not be stored."""
         return digest in self._lost
 
-    async def put(self, scope: Scope, content: bytes, *, digest: str) -> str:
+    async def put(self, scope: Scope, content: bytes, *, digest: str | None = None) -> str:
         """Keep ``content``; returns its digest."""
+        if digest is None:
+            digest = await asyncio.to_thread(lambda: hashlib.sha256(content).hexdigest())
         if self._is_straight():
             try:
                 return await self.direct.put(scope, content, digest=digest)
