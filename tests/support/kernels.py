@@ -24,6 +24,7 @@ from nbledger_workers.kernel.protocol import (
     CellStatus,
     Heartbeat,
     OutputPart,
+    OutputsUpdated,
     RunFinished,
     RunNotebook,
 )
@@ -154,6 +155,11 @@ class Recorded:
                 ]
                 output["text"] = b"".join(parts).decode() + output["text"]
         return found
+
+    def updated(self, index: int) -> list[dict[str, Any]]:
+        """The outputs of a cell as told last, after its end."""
+        last = [r for r in self.reports if isinstance(r, OutputsUpdated) and r.index == index][-1]
+        return [msgspec.json.decode(output) for output in last.outputs]
 
     def text(self, index: int, name: str = "stdout") -> str:
         """All text of one stream of a cell."""

@@ -39,6 +39,8 @@ class OutputKeeper:
         self._scope = scope
         self._stored: dict[str, None] = {}
         self._texts: dict[tuple[int, int], _Text] = {}
+        # The cell that has finished last, where nothing in it may change but by what comes late.
+        self._fixed: int | None = None
 
     async def add_part(self, place: int, number: int, data: bytes) -> None:
         """Store the next part of the long text of this number of the cell at ``place``."""
@@ -98,18 +100,23 @@ class OutputKeeper:
     def forget(self, place: int, raw: Sequence[bytes]) -> None:
         """Forget texts of a finished cell, whose last outputs these are.
 
-        Those that were cleared are not asked for again; nor is any where nothing is displayed that
-        a later cell might change.
+        Those that were cleared are not asked for again. Where nothing is displayed that a later
+        cell might change, the others are once the next cell has finished: output of this one may
+        come until then.
         """
-        keys = [key for key in self._texts if key[0] == place]
-        if not keys:
+        if self._fixed is not None:
+            self._drop(self._fixed, set())
+            self._fixed = None
+        if not any(key[0] == place for key in self._texts):
             return
         outputs = [msgspec.json.decode(each, type=_Head) for each in raw]
-        changes = any(each.output_type not in _FIXED for each in outputs)
-        going_on = {each.parts for each in outputs} if changes else set()
-        for key in keys:
-            if key[1] not in going_on:
-                del self._texts[key]
+        if all(each.output_type in _FIXED for each in outputs):
+            self._fixed = place
+        self._drop(place, {each.parts for each in outputs})
+
+    def _drop(self, place: int, kept: set[int | None]) -> None:
+        for key in [key for key in self._texts if key[0] == place and key[1] not in kept]:
+            del self._texts[key]
 
     async def _put(self, digest: str, content: bytes) -> None:
         if digest not in self._stored:

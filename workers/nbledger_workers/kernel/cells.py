@@ -47,6 +47,8 @@ _REPLY_SECONDS: Final = 0.5
 _ASKED_SECONDS: Final = 0.5
 _DRAIN_SECONDS: Final = 0.3
 _KILL_SECONDS: Final = 5.0
+# So long after a kernel's end nothing more of what it sent has arrived.
+_LATE_SECONDS: Final = 0.02
 # What a running cell has put out is reported at the first of these ages and then each time that
 # it has grown older by the other, so that reports of a long cell cost no more than its output.
 _FIRST_SAVE_SECONDS: Final = 1.0
@@ -62,6 +64,10 @@ _NO_INPUT: Final = ErrorText(
 _JOINED: Final = (
     f"stdout and stderr took turns more than {MAX_CHANGES} times: text after that is joined, one "
     "output for each stream"
+)
+
+_LATE_REPLY: Final = (
+    "the kernel replied once more to a cell that was over: how that one ended may not be true"
 )
 
 Send = Callable[[UpMessage], Awaitable[None]]
@@ -95,7 +101,7 @@ class Cells:
     def attach(self) -> None:
         """Read the notebook and take the kernel's channels; call when the kernel has started."""
         self._cells = msgspec.json.decode(self._request.notebook)["cells"]
-        client = self._client = CellClient(self._kernel.client)
+        client = self._client = CellClient(self._kernel.client, marks=self._kernel.is_ipython)
         if self._request.capture_outputs:
             client.widgets = WidgetStates(self._request.max_output_bytes, self._budget)
         self._background = [
@@ -115,6 +121,23 @@ class Cells:
         state = widgets.encoded()
         if state is not None or widgets.dropped:
             await self._send(WidgetsLeft(state=state))
+
+    async def report_late(self, *, ended: bool) -> list[str]:
+        """Report what came after the last cell, as a part of that; warnings of the run.
+
+        `ended` says that the kernel has ended: then all that it has sent is waited for.
+        """
+        client = self._client
+        if client is None:
+            return []
+        loss = await client.take_late(seconds=_LATE_SECONDS if ended else 0)
+        await self._report_changed()
+        warnings = []
+        if loss is not None:
+            warnings.append(f"The output of the last cell may not be whole: {loss}.")
+        if client.late_replies:
+            warnings.append(f"After the last cell, {_LATE_REPLY}.")
+        return warnings
 
     async def close(self) -> None:
         """End what waits in the background."""
@@ -217,8 +240,7 @@ class Cells:
                 resources=resources,
             )
         )
-        if not collector.has_displays:
-            del client.collectors[index]
+        client.conclude()
 
     def _take_rest(self, collector: OutputCollector) -> None:
         """What comes otherwise than by messages, or beside what they are for."""
@@ -240,10 +262,18 @@ class Cells:
 
     def _warnings(self, collector: OutputCollector) -> list[str]:
         """What is not as it should be with the output of the cell that is over."""
+        client = self._client
         warnings = []
-        if (loss := self._client.loss) is not None:
+        loss = client.loss
+        if loss is None and self._kernel.died.is_set() and not self._reply:
+            loss = "the kernel ended while it ran, and what it had not sent by then is lost"
+        if loss is not None:
             collector.note_loss()
             warnings.append(f"its output may not be whole: {loss}")
+        if client.replies > 1:
+            warnings.append("the kernel replied to it more than once, of which the last counts")
+        if client.late_replies:
+            warnings.append(_LATE_REPLY)
         if collector.joined:
             warnings.append(_JOINED)
         return warnings
@@ -377,6 +407,7 @@ class Cells:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_BEGIN_SECONDS):
                 await self._client.executing.wait()
+        self._client.idle.clear()
         await self._kernel.interrupt()
         # One that was stopped heeds nothing before this.
         self._kernel.signal(signal.SIGCONT)
@@ -392,7 +423,10 @@ class Cells:
             # ipykernel gives no reply to a request that was interrupted before its first line.
             await asyncio.wait({task, dying}, timeout=_REPLY_SECONDS)
         idle.cancel()
-        if task.done() or dying.done() or self._client.idle.is_set():
+        if task.done() or dying.done():
+            return
+        # Not by `idle` alone, which the cell can publish itself.
+        if self._client.idle.is_set() and await self._client.is_free(_REPLY_SECONDS):
             return
         self._kernel.signal(signal.SIGTERM)
         await asyncio.wait({task, dying}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)

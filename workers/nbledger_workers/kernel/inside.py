@@ -7,7 +7,8 @@ standard library only, and nothing here may fail where IPython or ipykernel are 
   published before the cell that wrote it ends.
 - Nothing that a cell does to its standard streams or descriptors leaves it without a reply; a
   kernel whose own descriptors are gone ends itself, since nobody hears it any more.
-- Each reply tells what the kernel's orderly end would still have to do.
+- Each reply tells what the kernel's orderly end would still have to do, and has a mark that is in
+  the `idle` which follows: a cell that publishes `idle` itself does not know it.
 - The orderly end does not wait for ever for threads, and writes out what is still buffered.
 """
 
@@ -40,6 +41,8 @@ from typing import Any, NoReturn
 BROKEN_STATUS = 113
 #: Member of a reply's content.
 REPLY_MEMBER = "nbledger"
+#: Member of that: a mark of the end of the cell.
+END_MEMBER = "end"
 #: Member of a request to shut down: seconds that threads have to end.
 THREAD_SECONDS_MEMBER = "threadSeconds"
 
@@ -167,6 +170,9 @@ class _Prepared:
             with contextlib.suppress(Exception):
                 stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         self._guard = _Guard()
+        # Of the cell whose reply is made, until the kernel says that it is idle.
+        self._end: str | None = None
+        self._marks = False
         self._hooks = atexit._ncallbacks()
         self._finalizers = _finalizers()
         self._thread_hooks = _thread_hooks()
@@ -184,6 +190,7 @@ class _Prepared:
 
         async def do_execute(*arguments: Any, **options: Any) -> Any:
             self._guard.begin()
+            self._end = None
             try:
                 content = execute(*arguments, **options)
                 if inspect.isawaitable(content):
@@ -211,11 +218,39 @@ class _Prepared:
         kernel.do_execute = do_execute
         kernel.do_shutdown = do_shutdown
         kernel._progressively_terminate_all_children = leave_children
+        self._mark_idle()
         # Run after those that notebooks register.
         atexit.register(self._let_go)
         self._hooks = atexit._ncallbacks()
 
     # The end of a cell
+
+    def _mark_idle(self) -> None:
+        """Have the mark of a reply in the status that follows it."""
+        kernel = self._kernel
+        publish = getattr(kernel, "_publish_status", None)
+        if publish is None or list(inspect.signature(publish).parameters) != [
+            "status",
+            "channel",
+            "parent",
+        ]:
+            return
+
+        def _publish_status(status: str, channel: str, parent: Any = None) -> None:
+            if self._end is None or (status, channel) != ("idle", "shell"):
+                publish(status, channel, parent)
+                return
+            mark, self._end = self._end, None
+            kernel.session.send(
+                kernel.iopub_socket,
+                "status",
+                {"execution_state": status, REPLY_MEMBER: mark},
+                parent=parent or kernel.get_parent(channel),
+                ident=kernel._topic("status"),
+            )
+
+        kernel._publish_status = _publish_status
+        self._marks = True
 
     def _settled(self, content: dict[str, Any]) -> dict[str, Any]:
         """What is replied, when all that the cell has written is published."""
@@ -229,7 +264,8 @@ class _Prepared:
                 content = self._failed(content, error)
             with _no_interrupt():
                 self._publish()
-                content[REPLY_MEMBER] = {"unfinished": self._unfinished()}
+                self._end = os.urandom(8).hex() if self._marks else None
+                content[REPLY_MEMBER] = {"unfinished": self._unfinished(), END_MEMBER: self._end}
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
             content = self._failed(content, error)
         return content

@@ -48,7 +48,8 @@ def error_text(content: Mapping[str, Any]) -> ErrorText:
 
     What is cut says so where it was cut.
     """
-    frames = content.get("traceback") or []
+    frames = content.get("traceback")
+    frames = frames if isinstance(frames, list) else []
     lines: list[str] = []
     left = _MAX_TRACEBACK_CHARACTERS
     # The end of a traceback tells most.
@@ -269,7 +270,9 @@ class OutputCollector:
         kind = message["msg_type"]
         content = message["content"]
         if kind == "stream":
-            self._add_stream(str(content.get("name", "stdout")), str(content.get("text", "")))
+            # There are two streams, whatever a message says.
+            name = "stderr" if content.get("name") == "stderr" else "stdout"
+            self._add_stream(name, str(content.get("text", "")))
             return
         self._close_streams()
         if kind == "error":
@@ -504,6 +507,6 @@ def _data(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _display_id(content: Mapping[str, Any]) -> str | None:
-    transient = content.get("transient") or {}
-    display_id = transient.get("display_id")
+    transient = content.get("transient")
+    display_id = transient.get("display_id") if isinstance(transient, dict) else None
     return None if display_id is None else str(display_id)

@@ -112,6 +112,8 @@ class Supervisor:
             return RunFinished(outcome=outcome, detail=detail)
         used.sample()
         warnings = await self._end_kernel(outcome, used)
+        if cells is not None:
+            warnings += await cells.report_late(ended=self._died())
         await used.measure_disk()
         return RunFinished(
             outcome=outcome,

@@ -1,0 +1,85 @@
+"""The messages of one of a kernel's channels, as they come.
+
+A cell holds the kernel's key and its sockets, so that anything may come: what cannot be read is
+told and passed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from hmac import compare_digest
+from typing import Any, NamedTuple
+
+from jupyter_client.adapter import adapt
+
+
+class Received(NamedTuple):
+    """The frames before a message's delimiter, and the message; None where it cannot be read."""
+
+    identities: list[bytes]
+    message: dict[str, Any] | None
+
+
+class Incoming:
+    """Receives from one channel. Whoever is cancelled meanwhile loses no message."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+        # Kept while nobody waits: a cancelled receive could take a message along.
+        self._coming: asyncio.Future[list[bytes]] | None = None
+        #: Whether somebody waits for a message that has not come.
+        self.waits = False
+
+    async def next(self) -> Received:
+        """The next message, whenever it comes."""
+        received = await self.within(None)
+        assert received is not None  # noqa: S101 - there was no limit
+        return received
+
+    async def within(self, seconds: float | None) -> Received | None:
+        """The next message, or None where none comes in so many seconds."""
+        coming = self._coming
+        if coming is None:
+            coming = self._coming = self._channel.socket.recv_multipart()
+        if not coming.done():
+            self.waits = True
+            try:
+                await asyncio.wait((coming,), timeout=seconds)
+            finally:
+                self.waits = False
+            if not coming.done():
+                return None
+        self._coming = None
+        return _read(self._channel.session, coming.result())
+
+
+def _read(session: Any, frames: list[bytes]) -> Received:
+    """Read a message without its times: the session's own way spends most on reading them."""
+    try:
+        identities, parts = session.feed_identities(frames)
+    except ValueError:
+        return Received([], None)
+    try:
+        return Received(identities, _decoded(session, parts))
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, it is no message
+        return Received(identities, None)
+
+
+def _decoded(session: Any, parts: list[bytes]) -> dict[str, Any]:
+    if session.auth is not None and not compare_digest(parts[0], session.sign(parts[1:5])):
+        raise ValueError("a message was not signed by the kernel")
+    header, parent, metadata, content = (session.unpack(part) for part in parts[1:5])
+    if not all(isinstance(each, dict) for each in (header, parent, metadata, content)):
+        raise TypeError("a part of a message is no object")
+    message: dict[str, Any] = adapt(
+        {
+            "header": header,
+            "msg_id": header["msg_id"],
+            "msg_type": header["msg_type"],
+            "parent_header": parent,
+            "metadata": metadata,
+            "content": content,
+        }
+    )
+    message["buffers"] = parts[5:]
+    return message
