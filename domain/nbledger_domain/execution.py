@@ -289,7 +289,7 @@ class Execution(BaseAggregate[UUID]):
         outputs_digest: str | None = None
 
     class OutputTruncated(Event, frozen=True, kw_only=True):
-        """A cell put out more than is kept; sizes in bytes."""
+        """A cell put out more than is kept, or may have; sizes in bytes, as far as known."""
 
         TYPE: ClassVar[str] = "execution.output-truncated.v1"
         epoch: int
@@ -410,6 +410,8 @@ class Execution(BaseAggregate[UUID]):
         self.cell_statuses = {cell.cell_id: CellStatus.PENDING for cell in cells}
         self.running_cell: str | None = None
         self.has_run_cells = False
+        self.saved_bytes = (0, 0)
+        """Of the running cell: bytes of what it has put out so far as is recorded, and kept."""
 
     @classmethod
     def request(
@@ -678,7 +680,7 @@ class Execution(BaseAggregate[UUID]):
             self.trigger_event(self.Cancelled, timestamp=at, reason=reason, resources=Resources())
 
     def lose_attempt(self, epoch: int, reason: str, *, at: datetime) -> None:
-        """Record that the worker of ``epoch`` is lost.
+        """Record that the worker of ``epoch`` is lost, and output of a running cell perhaps too.
 
         Before the first cell the execution waits for a worker again. After it the run has
         failed, since what its cells have done outside cannot be undone; unless its request
@@ -690,6 +692,8 @@ class Execution(BaseAggregate[UUID]):
         restart = self.cancel_reason is None and (
             not self.has_run_cells or self.may_retry(TerminationCode.WORKER_LOST)
         )
+        if not restart:
+            self._flag_running_cell(epoch, at=at)
         self.trigger_event(
             self.AttemptLost, timestamp=at, epoch=epoch, reason=reason, restart=restart
         )
@@ -746,6 +750,7 @@ class Execution(BaseAggregate[UUID]):
     ) -> None:
         """End the run early by a fault."""
         self._must_hold(epoch)
+        self._flag_running_cell(epoch, at=at)
         self.trigger_event(
             self.Failed, timestamp=at, reason=reason, detail=detail, resources=resources
         )
@@ -800,6 +805,15 @@ class Execution(BaseAggregate[UUID]):
             resources=resources,
         )
 
+    def _flag_running_cell(self, epoch: int, *, at: datetime) -> None:
+        """Record that output of a cell may be lost whose end nobody has seen."""
+        if self.running_cell is None:
+            return
+        output_bytes, kept_bytes = self.saved_bytes
+        self.truncate_output(
+            epoch, self.running_cell, output_bytes=output_bytes, kept_bytes=kept_bytes, at=at
+        )
+
     def _must_run(self) -> None:
         if self.ended:
             raise ExecutionEndedError(self.id, self.status)
@@ -836,6 +850,7 @@ class Execution(BaseAggregate[UUID]):
         self.cell_statuses[cell_id] = CellStatus.RUNNING
         self.running_cell = cell_id
         self.has_run_cells = True
+        self.saved_bytes = (0, 0)
 
     @event(CellExecuted)
     def _apply_cell_executed(self, cell_id: str, status: CellStatus) -> None:
@@ -843,8 +858,9 @@ class Execution(BaseAggregate[UUID]):
         self.running_cell = None
 
     @event(OutputsSaved)
-    def _apply_outputs_saved(self) -> None:
-        pass
+    def _apply_outputs_saved(self, outputs: list[Output], output_bytes: int) -> None:
+        kept = sum(form.size for output in outputs for form in output.representations)
+        self.saved_bytes = (output_bytes, kept)
 
     @event(OutputsUpdated)
     def _apply_outputs_updated(self) -> None:

@@ -367,10 +367,14 @@ def test_another_user_can_be_named(folder: Path) -> None:
     isolation = Isolation(folders=(str(folder),), user=(_NOBODY, _NOBODY))
     told = _told(
         isolation,
-        f"[os.getuid(), os.getgid(), os.getgroups(), os.stat('{folder}').st_uid]",
+        f"[os.getuid(), os.getgid(), os.getgroups(), os.stat('{folder}').st_uid, {_CAPABILITIES}]",
         interpreter=_SYSTEM_PYTHON,
     )
+    capabilities = told.pop()
     assert told == [_NOBODY, _NOBODY, [], _NOBODY]
+    assert capabilities.pop("NoNewPrivs") == "1"
+    # The bounding set included, which only who was root could take away.
+    assert set(capabilities.values()) == {"0" * 16}
     assert (folder / "mine.txt").stat().st_uid == _NOBODY
 
 

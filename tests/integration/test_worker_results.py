@@ -245,7 +245,7 @@ hand_back(2, "report", "findings", [("r.md", "text/markdown", "report")], format
 hand_back(3, "metric", "cases", value=3)
 """
 _MORE = """
-hand_back(3, "metric", "cases", value=4)
+hand_back(4, "metric", "cases", value=4)
 os.makedirs("outputs/sub")
 Path("outputs/sub/table.csv").write_text("a,b\\n1,2\\n")
 Path("outputs/empty").touch()
@@ -283,6 +283,62 @@ async def test_models_reports_metrics_and_files_are_kept(scene: Stage) -> None:
         if isinstance(event, Execution.MetricsLogged)
     ]
     assert metrics[-1] == ("cell-003", {"cases": 4.0})
+
+
+_FIRST = """
+hand_back(1, "metric", "first", value=1)
+(results / "r.txt").write_text("as it was")
+hand_back(2, "file", "text", [("r.txt", "text/plain", "data")])
+(results / "s.txt").write_text("stays")
+hand_back(3, "file", "stays", [("s.txt", "text/plain", "data")])
+"""
+_REWRITING = """
+before = os.stat(results / "000001.json")
+for path in (results / "000001.json", results / "r.txt"):
+    # In place, with the times of before.
+    path.write_text(path.read_text().replace("1", "10").replace("was", "is not"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+hand_back(4, "metric", "second", value=2)
+os.utime(results / "000004.json", ns=(before.st_atime_ns, before.st_mtime_ns))
+"""
+
+
+async def test_no_cell_can_hand_back_for_an_earlier_one(scene: Stage) -> None:
+    """Whatever times it gives its files; and what it rewrites is not taken as it was before."""
+    at_end, at_once = [
+        await scene.request(
+            _HAND_BACK,
+            _FIRST,
+            _REWRITING,
+            output_options=OutputOptions(save_intermediate_results=at_once),
+        )
+        for at_once in (False, True)
+    ]
+    async with scene.worker():
+        for execution_id in (at_end, at_once):
+            await scene.command(execution_id)
+            execution = await scene.until(execution_id, seconds=90)
+            assert execution.status is ExecutionStatus.COMPLETED
+            assert await executed_well(scene, execution_id)
+            found = await left(scene, execution_id)
+            assert found["stays"].attributes == {"cellId": "cell-002"}
+            logged: dict[str | None, dict[str, float]] = {}
+            for event in of(await events_of(scene, execution_id), Execution.MetricsLogged):
+                logged.setdefault(event.cell_id, {}).update(event.metrics)
+            assert logged.pop("cell-003") == {"first": 10.0, "second": 2.0}
+            told = await warnings(scene, execution_id)
+            changed = "changed after the cell that handed it back was over"
+            if "cell-002" in logged:
+                assert logged.pop("cell-002") == {"first": 1.0}
+            else:
+                assert any(changed in each and "000001.json" in each for each in told)
+            assert logged == {}
+            if "text" in found:
+                assert await content(scene, execution_id, found["text"].content) == b"as it was"
+            else:
+                assert any(changed in each and "'text'" in each for each in told)
+            if execution_id == at_end:
+                assert len(told) == 2
 
 
 _WICKED = """
@@ -567,10 +623,10 @@ async def test_of_long_folders_other_threads_read_the_names_and_warnings_tell(
     def watch(name: str, most: int) -> None:
         original = getattr(run_folder, name)
 
-        def called(*args: Any, limit: int) -> Any:
+        def called(*args: Any, limit: int, **more: Any) -> Any:
             if threading.current_thread() is threading.main_thread():
                 looked.append(limit)
-            return original(*args, limit=min(limit, most))
+            return original(*args, limit=min(limit, most), **more)
 
         monkeypatch.setattr(run_folder, name, called)
 

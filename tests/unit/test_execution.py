@@ -226,6 +226,35 @@ def test_a_lost_attempt_is_repeated_only_before_the_first_cell() -> None:
     assert execution.termination_code is TerminationCode.WORKER_LOST
 
 
+@pytest.mark.parametrize("end", ["lose", "cancel", "fail"])
+def test_of_a_cell_whose_end_nobody_has_seen_output_may_be_lost(end: str) -> None:
+    execution = request()
+    epoch = execution.claim("first", at=AT)
+    execution.start(epoch, language="python", language_version="3", at=AT)
+    for cell_id, status in (("cell-002", CellStatus.SUCCESS), ("cell-003", None)):
+        execution.start_cell(epoch, cell_id, at=AT)
+        execution.save_outputs(
+            epoch, cell_id, outputs=[OUTPUT], output_count=2, output_bytes=7, at=AT
+        )
+        if status is not None:
+            finish(execution, epoch, cell_id, status)
+    execution.collect_events()
+    if end == "cancel":
+        execution.request_cancel(requested_by="user123", at=AT)
+    if end == "fail":
+        execution.fail(
+            epoch, TerminationCode.INTERNAL_ERROR, detail="", resources=NOTHING_USED, at=AT
+        )
+    else:
+        execution.lose_attempt(epoch, "lease expired", at=AT)
+    assert execution.ended
+    events = execution.collect_events()
+    flagged = [each for each in events if isinstance(each, Execution.OutputTruncated)]
+    assert [(each.cell_id, each.output_bytes, each.kept_bytes) for each in flagged] == [
+        ("cell-003", 7, 3)
+    ]
+
+
 def test_a_cancel_that_was_asked_for_wins_over_a_lost_worker() -> None:
     execution = request()
     epoch = execution.claim("first", at=AT)

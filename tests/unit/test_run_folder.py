@@ -68,6 +68,28 @@ def test_names_match_and_are_bounded(folder: int, tmp_path: Path) -> None:
     assert len(found) <= 2
 
 
+def test_what_has_changed_meanwhile_is_refused(folder: int, tmp_path: Path) -> None:
+    path, stop = tmp_path / "1", threading.Event()
+    path.write_text("one")
+    ((_, mark),), _ = run_folder.names(folder, re.compile(r"\d"), limit=4)
+    until = path.stat().st_ctime_ns
+    assert run_folder.read(folder, "1", limit=10, mark=mark) == b"one"
+    copied = run_folder.copy(
+        folder, "1", tmp_path / "copy", limit=10, stop=stop, unchanged_since=until
+    )
+    assert copied.size == 3
+    before = path.stat()
+    while path.stat().st_ctime_ns == until:
+        # In place, of the same length, with the time of before.
+        path.write_text("two")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    with pytest.raises(RefusedError, match="changed after the cell"):
+        run_folder.read(folder, "1", limit=10, mark=mark)
+    with pytest.raises(RefusedError, match="changed after the cell"):
+        run_folder.copy(folder, "1", tmp_path / "copy", limit=10, stop=stop, unchanged_since=until)
+
+
 def test_a_link_is_told_to_be_one(folder: int, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(RefusedError, match="it is a link"):

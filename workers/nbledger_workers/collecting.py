@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import bisect
-import datetime as dt
 import mimetypes
 import re
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
@@ -28,6 +26,8 @@ from nbledger_workers import datasets, results, run_folder
 from nbledger_workers.claims import Claim
 from nbledger_workers.datasets import InvalidTableError, TableReader
 from nbledger_workers.kernel.environment import outputs_folder, results_folder
+from nbledger_workers.kernel.handed_back import PATTERN
+from nbledger_workers.kernel.protocol import Described
 from nbledger_workers.patience import Patience
 from nbledger_workers.results import EnrichedDataset, InvalidResultError, Metric, ResultFile
 from nbledger_workers.run_folder import Copied, Mark, RefusedError
@@ -36,7 +36,6 @@ from nbledger_workers.steps import Step
 
 log = structlog.get_logger(__name__)
 
-_RESULT: Final = re.compile(r"\d{6}\.json")
 _UNLIMITED: Final = 1 << 62
 _MOST_RESULTS: Final = 10_000
 """Descriptions that are read of one run."""
@@ -63,6 +62,15 @@ _Metrics = dict[str | None, dict[str, float]]
 class _Stored(msgspec.Struct, frozen=True):
     file: ResultFile
     content: Representation
+
+
+class _Handed(msgspec.Struct, frozen=True):
+    """A description that is to be taken, of which cell, and when that was over."""
+
+    name: str
+    mark: Mark
+    cell_id: str | None = None
+    until_ns: int | None = None
 
 
 class Collector:
@@ -95,24 +103,28 @@ class Collector:
         self._files_left = limits.artifacts_per_run or _UNLIMITED
         self._seen: dict[str, Mark] = {}
         self._read = 0
-        self._cut = False
         self._metrics: set[str] = set()
         self._warned = 0
-        self._ends: list[tuple[int, str]] = []
+        self._waiting: list[_Handed] = []
         self._tables = TableReader()
 
     async def close(self) -> None:
         """End what it has started."""
         await self._tables.close()
 
-    def cell_ended(self, cell_id: str, at: dt.datetime) -> None:
-        """What was handed back until then, and after the cell before it, is this cell's."""
-        self._ends.append((int(at.timestamp() * 1e9), cell_id))
+    def cell_ended(
+        self, cell_id: str | None, handed_back: Sequence[Described], looked_ns: int
+    ) -> None:
+        """These descriptions are the cell's: they were new or changed when it was over."""
+        self._waiting += [
+            _Handed(each.name, Mark(each.inode, each.changed_ns), cell_id, looked_ns)
+            for each in handed_back
+        ]
 
     async def handed_back(self, folder: Path, steps: list[Step], *, all_over: bool) -> None:
-        """Take the results that were handed back since the last time.
+        """Take the results of the cells that have ended since the last time.
 
-        Those of a cell that has not ended wait for that, unless all is over.
+        When all is over, what no cell is known to have handed back is taken, too.
         """
         metrics: _Metrics = {}
         try:
@@ -125,42 +137,54 @@ class Collector:
     async def _take_new(
         self, folder: Path, steps: list[Step], metrics: _Metrics, *, all_over: bool
     ) -> None:
+        if not self._waiting and not all_over:
+            return
         with run_folder.opened_folder(folder, _below(folder, results_folder(folder))) as place:
             if place is None:
                 return
-            found, cut = run_folder.names(place, _RESULT, limit=_FEW_NAMES)
-            if cut:
-                found, cut = await _in_thread(
-                    partial(run_folder.names, place, _RESULT, limit=_MOST_NAMES)
-                )
-            new = [
-                (name, mark)
-                for name, mark in found
-                if self._seen.get(name) != mark
-                and (all_over or self._cell_at(mark.written_ns) is not None)
-            ]
-            if cut and not self._cut:
-                self._cut = True
-                steps += self.warning("There are too many files among the results to see them all.")
-            if not new:
-                return
-            with tempfile.TemporaryDirectory(prefix="taken-", dir=folder.parent) as private:
-                for name, mark in new:
-                    self._seen[name] = mark
-                    self._read += 1
-                    if self._read > _MOST_RESULTS:
-                        if self._read == _MOST_RESULTS + 1:
-                            steps += self.warning("Of too many results the later are not kept.")
-                        break
-                    cell_id = self._cell_at(mark.written_ns)
-                    try:
-                        steps += await self._take(place, name, cell_id, metrics, Path(private))
-                    except _TROUBLE as error:
-                        if isinstance(error, ArtifactStoreUnavailableError):
-                            self._artifacts.give_up(error)
-                        steps += self.warning(
-                            f"A result that was handed back ({name}) is not kept: {_told(error)}."
-                        )
+            waiting, self._waiting = self._waiting, []
+            await self._take_each(place, waiting, folder, steps, metrics)
+            if all_over:
+                left = await self._left(place, steps)
+                await self._take_each(place, left, folder, steps, metrics)
+
+    async def _left(self, place: int, steps: list[Step]) -> list[_Handed]:
+        """Descriptions that were not there, or were others, when the last cell was over."""
+        found, cut = run_folder.names(place, PATTERN, limit=_FEW_NAMES)
+        if cut:
+            found, cut = await _in_thread(
+                partial(run_folder.names, place, PATTERN, limit=_MOST_NAMES)
+            )
+        if cut:
+            steps += self.warning("There are too many files among the results to see them all.")
+        return [_Handed(name, mark) for name, mark in found if self._seen.get(name) != mark]
+
+    async def _take_each(
+        self,
+        place: int,
+        handed: list[_Handed],
+        folder: Path,
+        steps: list[Step],
+        metrics: _Metrics,
+    ) -> None:
+        if not handed:
+            return
+        with tempfile.TemporaryDirectory(prefix="taken-", dir=folder.parent) as private:
+            for each in handed:
+                self._seen[each.name] = each.mark
+                self._read += 1
+                if self._read > _MOST_RESULTS:
+                    if self._read == _MOST_RESULTS + 1:
+                        steps += self.warning("Of too many results the later are not kept.")
+                    break
+                try:
+                    steps += await self._take(place, each, metrics, Path(private))
+                except _TROUBLE as error:
+                    if isinstance(error, ArtifactStoreUnavailableError):
+                        self._artifacts.give_up(error)
+                    steps += self.warning(
+                        f"A result that was handed back ({each.name}) is not kept: {_told(error)}."
+                    )
 
     async def left_behind(self, folder: Path, steps: list[Step]) -> None:
         """Take the files in `outputs/`."""
@@ -216,17 +240,13 @@ class Collector:
         epoch, at = self._claim.epoch, clock.now()
         return [lambda execution: execution.warn(epoch, text, at=at)]
 
-    def _cell_at(self, time_ns: int) -> str | None:
-        """The cell that ran at this time; none where it has not ended."""
-        place = bisect.bisect_left(self._ends, (time_ns, ""))
-        return self._ends[place][1] if place < len(self._ends) else None
-
     async def _take(
-        self, place: int, name: str, cell_id: str | None, metrics: _Metrics, private: Path
+        self, place: int, handed: _Handed, metrics: _Metrics, private: Path
     ) -> list[Step]:
+        name, cell_id, until = handed.name, handed.cell_id, handed.until_ns
         try:
             content = await _in_thread(
-                partial(run_folder.read, place, name, limit=results.MAX_BYTES)
+                partial(run_folder.read, place, name, limit=results.MAX_BYTES, mark=handed.mark)
             )
             result = results.decode(content)
         except (RefusedError, InvalidResultError) as error:
@@ -241,7 +261,7 @@ class Collector:
         first, *others = results.in_order(result)
         main = private / "main"
         try:
-            copied = await self._copy(place, first.path, main)
+            copied = await self._copy(place, first.path, main, until)
         except RefusedError as error:
             return self.warning(f"The {what} is not kept: {error}.")
         stored = await self._put(main, first, copied)
@@ -251,7 +271,7 @@ class Collector:
         for other in others:
             path = private / other.role
             try:
-                copied = await self._copy(place, other.path, path)
+                copied = await self._copy(place, other.path, path, until)
             except RefusedError as error:
                 warnings += self.warning(
                     f"A form of the {what} ({other.role}) is not kept: {error}."
@@ -300,13 +320,24 @@ class Collector:
         content = Representation(media_type, digest, copied.size)
         return [self._artifact("file", shown, shown.rsplit("/", 1)[-1], content, {"path": shown})]
 
-    async def _copy(self, place: int, path: str, target: Path) -> Copied:
+    async def _copy(
+        self, place: int, path: str, target: Path, unchanged_since: int | None = None
+    ) -> Copied:
         if self._files_left <= 0:
             raise RefusedError("a run may leave no more files")
         limit = min(self._file_bytes, self._bytes_left)
         stop = threading.Event()
         copied = await _in_thread(
-            partial(run_folder.copy, place, path, target, limit=limit, stop=stop), stop
+            partial(
+                run_folder.copy,
+                place,
+                path,
+                target,
+                limit=limit,
+                stop=stop,
+                unchanged_since=unchanged_since,
+            ),
+            stop,
         )
         self._files_left -= 1
         self._bytes_left -= copied.size

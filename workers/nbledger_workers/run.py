@@ -553,8 +553,10 @@ class Run:
 
     def _note_end(self, message: CellFinished, planned: Plan) -> None:
         cell = planned.cells.get(message.index)
-        if cell is not None and message.ended is not None and self._collector is not None:
-            self._collector.cell_ended(cell.cell_id, message.ended)
+        if self._collector is not None:
+            self._collector.cell_ended(
+                None if cell is None else cell.cell_id, message.handed_back, message.looked_ns
+            )
 
     async def _handed_back(self) -> list[Step]:
         """What cells have handed back, where it is to be seen before the run ends."""

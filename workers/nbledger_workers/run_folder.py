@@ -23,6 +23,7 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MOST_LEVELS: Final = 16
 _PIECE_BYTES: Final = 1 << 20
+_CHANGED: Final = "it was changed after the cell that handed it back was over"
 
 
 class RefusedError(Exception):
@@ -52,7 +53,8 @@ class Mark(NamedTuple):
     """What changes when another file takes a name's place."""
 
     inode: int
-    written_ns: int
+    changed_ns: int
+    """Time of the last change by the system's clock, which a program cannot set."""
 
 
 @contextmanager
@@ -83,7 +85,7 @@ def names(
             if pattern.fullmatch(entry.name):
                 with suppress(OSError):
                     status = entry.stat(follow_symlinks=False)
-                    found.append((entry.name, Mark(status.st_ino, status.st_mtime_ns)))
+                    found.append((entry.name, Mark(status.st_ino, status.st_ctime_ns)))
         cut = next(entries, None) is not None
     return sorted(found), cut
 
@@ -129,19 +131,37 @@ def files(folder: int, *, limit: int) -> Listing:
     return Listing(paths, cut=False, closed=closed)
 
 
-def read(folder: int, path: str, *, limit: int) -> bytes:
-    """The content of a small file. Raises :class:`RefusedError`."""
+def read(folder: int, path: str, *, limit: int, mark: Mark) -> bytes:
+    """The content of a small file as it was when ``mark`` was taken of it.
+
+    Raises :class:`RefusedError`, also where it is another one or has changed.
+    """
     with _file(folder, path, limit) as descriptor:
         content = bytearray()
         while piece := os.read(descriptor, min(_PIECE_BYTES, limit + 1)):
             content += piece
             if len(content) > limit:
                 raise RefusedError(_too_large(limit))
+        status = os.fstat(descriptor)
+        if Mark(status.st_ino, status.st_ctime_ns) != mark:
+            raise RefusedError(_CHANGED)
         return bytes(content)
 
 
-def copy(folder: int, path: str, target: Path, *, limit: int, stop: threading.Event) -> Copied:
-    """Copy a file of at most ``limit`` bytes. Raises :class:`RefusedError`, also when stopped."""
+def copy(
+    folder: int,
+    path: str,
+    target: Path,
+    *,
+    limit: int,
+    stop: threading.Event,
+    unchanged_since: int | None = None,
+) -> Copied:
+    """Copy a file of at most ``limit`` bytes.
+
+    Raises :class:`RefusedError`, also when stopped, and where the file was changed after a time,
+    in nanoseconds of the system's clock.
+    """
     digest = hashlib.sha256()
     size = 0
     with _file(folder, path, limit) as descriptor, target.open("wb") as file:
@@ -153,6 +173,8 @@ def copy(folder: int, path: str, target: Path, *, limit: int, stop: threading.Ev
                 raise RefusedError(_too_large(limit))
             digest.update(piece)
             file.write(piece)
+        if unchanged_since is not None and os.fstat(descriptor).st_ctime_ns > unchanged_since:
+            raise RefusedError(_CHANGED)
     return Copied(digest.hexdigest(), size)
 
 

@@ -15,6 +15,7 @@ import msgspec
 from nbledger_domain.words import counted
 from nbledger_workers.kernel import inside
 from nbledger_workers.kernel.client import CellClient
+from nbledger_workers.kernel.handed_back import HandedBack
 from nbledger_workers.kernel.limits import ERROR_NAMES, LIMIT_OUTCOMES
 from nbledger_workers.kernel.outputs import (
     MAX_CHANGES,
@@ -77,7 +78,14 @@ class Cells:
     """The cells of one run: `run` each in order; `end` is what ended the run before the last."""
 
     def __init__(
-        self, request: RunNotebook, kernel: Kernel, used: UsageSampler, stop: Stop, send: Send
+        self,
+        request: RunNotebook,
+        kernel: Kernel,
+        used: UsageSampler,
+        stop: Stop,
+        send: Send,
+        *,
+        handed_back: HandedBack,
     ) -> None:
         self.failed: list[int] = []
         self.end: tuple[Outcome, str] | None = None
@@ -89,6 +97,7 @@ class Cells:
         self._used = used
         self._stop = stop
         self._send = send
+        self._handed_back = handed_back
         self._confirmed = asyncio.Event()
         self._reply: dict[str, Any] = {}
         self._started: tuple[dt.datetime, float] | None = None
@@ -220,6 +229,8 @@ class Cells:
         await self._report_changed()
         await self._send_parts(index, collector)
         started, began = self._begun()
+        # Before the next cell begins, which could hand back in this one's name.
+        handed_back, looked_ns = self._handed_back.new(), time.time_ns()
         await self._send(
             CellFinished(
                 index=index,
@@ -238,6 +249,8 @@ class Cells:
                 truncated=collector.truncated,
                 warnings=warnings,
                 resources=resources,
+                handed_back=handed_back,
+                looked_ns=looked_ns,
             )
         )
         client.conclude()

@@ -273,6 +273,8 @@ def enter(isolation: Isolation) -> None:
     if isolation.level == "landlock":
         # While every place can be reached.
         _restrict_files(isolation)
+    # Whoever has become another user has no right to that any more.
+    _drop_bounding_set()
     if isolation.user is not None:
         _become(isolation.user, isolation.folders)
     _drop_capabilities()
@@ -379,11 +381,14 @@ def _become(user: tuple[int, int], folders: tuple[str, ...]) -> None:
         raise IsolationError(f"user {uid}: {error.strerror}") from error
 
 
-def _drop_capabilities() -> None:
+def _drop_bounding_set() -> None:
     capability = 0
-    # Refused where there is none to drop, and after the last one the system knows.
+    # Refused without the right to it, and after the last one that the system knows.
     while _prctl(_PR_CAPBSET_DROP, capability) == 0:
         capability += 1
+
+
+def _drop_capabilities() -> None:
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     _set_capabilities(every=False)
 

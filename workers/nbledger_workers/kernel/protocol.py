@@ -178,6 +178,14 @@ class CellStarted(UpMessage, frozen=True, kw_only=True):
     started: dt.datetime
 
 
+class Described(msgspec.Struct, frozen=True, array_like=True):
+    """The description of a result, and what tells it from a later one of the same name."""
+
+    name: str
+    inode: int
+    changed_ns: int
+
+
 class CellFinished(UpMessage, frozen=True, kw_only=True):
     """A cell ended, or was skipped; every cell of the request gets exactly one.
 
@@ -187,7 +195,9 @@ class CellFinished(UpMessage, frozen=True, kw_only=True):
     (`nbledger_domain.output_digest`); `truncated` says that not all was kept, or that not all may
     have come. `warnings` tell what is not as it should be, each a sentence after the cell's name. A
     cell tagged `raises-exception` that raised is a success with `error_name` set. Times are UTC,
-    `duration` seconds; None for a cell that was never sent to the kernel.
+    `duration` seconds; None for a cell that was never sent to the kernel. `handed_back` are
+    descriptions of results that were new or changed when the cell was over, and `looked_ns` is
+    when that was.
     """
 
     index: int
@@ -206,6 +216,8 @@ class CellFinished(UpMessage, frozen=True, kw_only=True):
     truncated: bool = False
     warnings: list[str] = []
     resources: CellResources | None = None
+    handed_back: list[Described] = []
+    looked_ns: int = 0
 
 
 class OutputPart(UpMessage, frozen=True, kw_only=True):

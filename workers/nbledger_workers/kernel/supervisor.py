@@ -12,6 +12,7 @@ from nbledger_domain.words import counted
 from nbledger_workers.kernel.cells import Cells, Send
 from nbledger_workers.kernel.ending import cut_processes, end_in_order
 from nbledger_workers.kernel.environment import run_file
+from nbledger_workers.kernel.handed_back import HandedBack
 from nbledger_workers.kernel.outputs import clean
 from nbledger_workers.kernel.protocol import (
     START_SECONDS,
@@ -60,7 +61,14 @@ class Supervisor:
             request.limits,
             lambda exceeded: self._stop.set(exceeded.outcome, exceeded.detail),
         )
-        self._cells = Cells(request, self._kernel, self._used, self._stop, self._send)
+        self._cells = Cells(
+            request,
+            self._kernel,
+            self._used,
+            self._stop,
+            self._send,
+            handed_back=HandedBack(Path(self._launch.working_dir)),
+        )
         if request.timeout is not None:
             self._deadline = asyncio.get_running_loop().call_later(
                 request.timeout,
