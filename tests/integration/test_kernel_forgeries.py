@@ -36,11 +36,11 @@ def reply(content):
 """
 
 
-def spec(folder: Path, *argv: str) -> None:
+def spec(folder: Path, *argv: str, **env: str) -> None:
     """A kernelspec `own` below `folder`, of a kernel that is started and no fork."""
     path = folder / "kernels" / "own" / "kernel.json"
     path.parent.mkdir(parents=True)
-    content = {"argv": argv, "display_name": "own", "language": "python"}
+    content = {"argv": argv, "display_name": "own", "language": "python", "env": env}
     path.write_text(json.dumps(content))
 
 
@@ -85,6 +85,55 @@ async def test_a_cell_that_says_that_it_is_over_is_not(
     assert run.text(3) == "last\n"
     assert run.finished is not None
     assert (run.finished.outcome, run.finished.warnings) == (Outcome.COMPLETED, [])
+
+
+_TOY = """
+import os
+from ipykernel.kernelapp import IPKernelApp
+from ipykernel.kernelbase import Kernel
+
+SPACE = {}
+
+class Toy(Kernel):
+    implementation = banner = 'toy'
+    implementation_version = '1'
+    language_info = {'name': 'toy', 'mimetype': 'text/plain', 'file_extension': '.toy'}
+
+    async def do_execute(self, code, silent, **options):
+        content = {'status': 'ok', 'execution_count': self.execution_count,
+                   'payload': [], 'user_expressions': {}}
+        try:
+            SPACE['get_ipython'] = lambda: type('Shell', (), {'kernel': self})
+            exec(code, SPACE)
+        except Exception as error:
+            told = {'ename': type(error).__name__, 'evalue': str(error), 'traceback': []}
+            self.send_response(self.iopub_socket, 'error', told)
+            content |= {'status': 'error', **told}
+        if os.environ['IDLE_FIRST'] == '1':
+            __import__('sys').stdout.flush()
+            super()._publish_status('idle', 'shell')
+        return content
+
+    def _publish_status(self, status, channel, parent=None):
+        told = self.get_parent(channel).get('header', {}).get('msg_type')
+        if (status, told, os.environ['IDLE_FIRST']) != ('idle', 'execute_request', '1'):
+            super()._publish_status(status, channel, parent)
+
+IPKernelApp.launch_instance(kernel_class=Toy)
+"""
+
+
+@pytest.mark.parametrize("idle_first", ["0", "1"])
+async def test_a_kernel_of_another_make_may_reply_first_or_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, idle_first: str
+) -> None:
+    (tmp_path / "toy.py").write_text(_TOY)
+    argv = [sys.executable, str(tmp_path / "toy.py"), "-f", "{connection_file}"]
+    spec(tmp_path, *argv, IDLE_FIRST=idle_first)
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    (folder := tmp_path / "run").mkdir()
+    run = await recorded(folder, *_FORGING, kernel_name="own", continue_on_error=True)
+    check_forging(run)
 
 
 async def test_a_kernel_that_dies_after_a_forged_end_has_its_output_and_is_flagged(
