@@ -80,6 +80,7 @@ async def test_a_cell_that_says_that_it_is_over_is_not(
         "idle(nbledger='mark'); time.sleep(0.3); print('last')",
         kernel_name=kernel,
         continue_on_error=True,
+        timeout=200.0,
     )
     check_forging(run)
     assert run.text(3) == "last\n"
@@ -103,6 +104,8 @@ class Toy(Kernel):
         content = {'status': 'ok', 'execution_count': self.execution_count,
                    'payload': [], 'user_expressions': {}}
         try:
+            SPACE['print'] = lambda text: self.send_response(
+                self.iopub_socket, 'stream', {'name': 'stdout', 'text': f'{text}\\n'})
             SPACE['get_ipython'] = lambda: type('Shell', (), {'kernel': self})
             exec(code, SPACE)
         except Exception as error:
@@ -110,7 +113,6 @@ class Toy(Kernel):
             self.send_response(self.iopub_socket, 'error', told)
             content |= {'status': 'error', **told}
         if os.environ['IDLE_FIRST'] == '1':
-            __import__('sys').stdout.flush()
             super()._publish_status('idle', 'shell')
         return content
 
@@ -132,7 +134,9 @@ async def test_a_kernel_of_another_make_may_reply_first_or_last(
     spec(tmp_path, *argv, IDLE_FIRST=idle_first)
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     (folder := tmp_path / "run").mkdir()
-    run = await recorded(folder, *_FORGING, kernel_name="own", continue_on_error=True)
+    run = await recorded(
+        folder, *_FORGING, kernel_name="own", continue_on_error=True, timeout=200.0
+    )
     check_forging(run)
 
 
