@@ -5,11 +5,13 @@ the last events are told once more.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
 import msgspec
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from nbledger_infrastructure.database import PooledConnection
 from nbledger_infrastructure.kafka import consumer, events_topic
@@ -27,6 +29,10 @@ INSERT INTO event_topic (topic, topic_id, next_offsets) VALUES ($1, $2, $3)
 ON CONFLICT (topic) DO UPDATE
 SET topic_id = excluded.topic_id, next_offsets = excluded.next_offsets
 """
+
+
+class BrokerForgotError(Exception):
+    """The broker has forgotten what it acknowledged: it was started anew, empty."""
 
 
 class Acknowledged(msgspec.Struct, frozen=True):
@@ -55,9 +61,12 @@ class EventTopic:
     async def compare(self, connection: PooledConnection, client: AIOKafkaProducer) -> bool:
         """Whether the topic was made anew since it was noted; offsets are then made to go on.
 
-        Raises what says that the broker is away.
+        Raises :class:`BrokerForgotError` when the topic is gone again, or what says that the broker
+        is away.
         """
         self._id = (await topic_ids(client.client)).get(self.name)
+        if self._id is None:
+            raise BrokerForgotError
         known = await connection.fetchrow(
             "SELECT topic_id, next_offsets FROM event_topic WHERE topic = $1", self.name
         )
@@ -72,10 +81,28 @@ class EventTopic:
             self._next = dict(enumerate(known["next_offsets"]))
         return anew
 
+    async def check(self, client: AIOKafkaProducer) -> None:
+        """Raise :class:`BrokerForgotError` unless the broker still has the topic compared last.
+
+        A broker that does not answer now has forgotten nothing yet.
+        """
+        with suppress(KafkaError, TimeoutError, OSError):
+            if (await topic_ids(client.client)).get(self.name) != self._id:
+                raise BrokerForgotError
+
     def took(self, acknowledged: Iterable[Acknowledged]) -> None:
-        """The broker has these batches."""
+        """The broker has these batches.
+
+        Raises :class:`BrokerForgotError` for one that lies below what the broker had already.
+        """
         for each in acknowledged:
-            if each.topic == self.name and each.next_offset > self._next.get(each.partition, 0):
+            known = self._next.get(each.partition, 0)
+            if each.topic != self.name or each.offset < 0:
+                continue
+            # The first after a gap is told by where the gap begins.
+            if each.offset < known and each.partition not in self.gaps:
+                raise BrokerForgotError
+            if each.next_offset > known:
                 self._next[each.partition] = each.next_offset
                 self._changed = True
                 self.gaps.pop(each.partition, None)

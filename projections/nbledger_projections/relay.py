@@ -6,9 +6,9 @@ acknowledged everything before it: at least once, and in order for each stream.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from uuid import UUID
 
 import msgspec
@@ -49,6 +49,7 @@ from nbledger_projections.event_topic import (
     REPEATED_AT_ONCE,
     REPEATED_EVENTS,
     Acknowledged,
+    BrokerForgotError,
     EventTopic,
 )
 
@@ -68,6 +69,9 @@ the producer is given up before it drops a message and goes on to the next one o
 FORGOTTEN_SECONDS = 1.0
 """After this time without an acknowledgement, missing topics are made again."""
 
+CHECK_SECONDS = 2.0
+"""How often the broker is asked whether it still has the topic of events."""
+
 STANDBY_SECONDS = 1.0
 """How often a relay that stands by looks whether it is needed."""
 
@@ -76,10 +80,6 @@ _DELAYS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 
 # Any constant does, as long as nothing else in the database locks on it.
 _LOCK = 0x6E626C_72656C
-
-
-class BrokerForgotError(Exception):
-    """The broker has forgotten what it acknowledged: it was started anew, empty."""
 
 
 _FAILURES = (
@@ -230,7 +230,7 @@ class _Relay:
             self._report_ready()
             if await topic.compare(connection, client):
                 await self._repeat(connection, client, topic, checkpoint.position)
-            async for batch in self._batches(tail):
+            async for batch in self._batches(tail, partial(topic.check, client)):
                 messages = await self._messages(connection, batch)
                 acknowledged = await self._publish(client, messages, topic)
                 await offsets.check(acknowledged)
@@ -258,13 +258,28 @@ class _Relay:
                 topic.took(await self._publish(client, messages, topic))
         await topic.note(connection)
 
-    async def _batches(self, tail: EventTail) -> AsyncIterator[Sequence[RecordedEvent]]:
-        """Batches until told to stop; the next one is read while one is being published."""
+    async def _batches(
+        self, tail: EventTail, check: Callable[[], Awaitable[None]]
+    ) -> AsyncIterator[Sequence[RecordedEvent]]:
+        """Batches until told to stop; the next one is read while one is being published.
+
+        ``check`` is called at intervals, whether there are batches or not: who has not read the
+        last events of a broker that was started anew is not to wait for the next one.
+        """
         stopping = asyncio.create_task(self._stop.wait())
         reading = asyncio.create_task(tail.next_batch())
+        loop = asyncio.get_running_loop()
+        due = loop.time() + CHECK_SECONDS
         try:
             while not self._stop.is_set():
-                await asyncio.wait((stopping, reading), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    (stopping, reading),
+                    timeout=max(due - loop.time(), 0.0),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if loop.time() >= due:
+                    await check()
+                    due = loop.time() + CHECK_SECONDS
                 if reading.done():
                     batch = reading.result()
                     reading = asyncio.create_task(tail.next_batch())
