@@ -24,6 +24,7 @@ from nbledger_infrastructure.database import (
     UNAVAILABLE,
     DatabaseUnavailableError,
     Pool,
+    PooledConnection,
     acquire,
 )
 from nbledger_infrastructure.identifiers import new_id
@@ -45,6 +46,8 @@ PAGE: Final = 500
 _SEND_SECONDS: Final = 10.0
 # Any constant does, as long as nothing else in the database locks on it.
 _LOCK: Final = 0x6E626C_636D64
+LOCK_SECONDS: Final = 60
+"""Seconds after which a process that is stopped while it looks gives the lock up to another one."""
 
 _KNOWN: Final = """
 SELECT topic, topic_id, through, requested_at, execution_id, done, begun_at < $2 AS old
@@ -150,9 +153,12 @@ class LostCommands:
     async def _look_alone(self, stop: asyncio.Event) -> None:
         async with acquire(self._pool) as connection, connection.transaction():
             if await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK):
-                await self._look(stop)
+                await connection.execute(
+                    f"SET LOCAL idle_in_transaction_session_timeout = '{LOCK_SECONDS}s'"
+                )
+                await self._look(stop, connection)
 
-    async def _look(self, stop: asyncio.Event) -> None:
+    async def _look(self, stop: asyncio.Event, lock: PooledConnection) -> None:
         """Compare the topics of the broker with those known; costs two small questions."""
         ids = await self._broker.topic_ids()
         routes = command_routes(self._settings.kafka, ids)
@@ -176,7 +182,7 @@ class LostCommands:
             known = {row["topic"]: _Known(*row) for row in rows}
         for topic, each in known.items():
             if not each.done:
-                await self._publish(each, routes[topic], stop)
+                await self._publish(each, routes[topic], stop, lock)
 
     async def _waits_since(self, route: tuple[str, Priority], since: datetime) -> bool:
         """Whether a run waits for longer than the broker keeps its command."""
@@ -185,14 +191,23 @@ class LostCommands:
         return waits
 
     async def _publish(
-        self, known: _Known, route: tuple[str, Priority], stop: asyncio.Event
+        self,
+        known: _Known,
+        route: tuple[str, Priority],
+        stop: asyncio.Event,
+        lock: PooledConnection,
     ) -> None:
-        """Publish what waits from where it was left, and note after each page how far it is."""
+        """Publish what waits from where it was left, and note after each page how far it is.
+
+        The session that holds the ``lock`` is used at each page: it ends when it is idle for too
+        long, and what is published after that another process would publish too.
+        """
         async with acquire(self._pool) as connection:
             if await connection.fetchval(_CAUGHT_UP) < known.through:
                 return  # not all that waits is known yet
         count = 0
         while not known.done and not stop.is_set():
+            await lock.execute("SELECT")
             async with acquire(self._pool) as connection:
                 rows = await connection.fetch(
                     _WAITING,
