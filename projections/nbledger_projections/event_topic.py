@@ -21,9 +21,6 @@ from nbledger_infrastructure.topic_ids import topic_ids
 REPEATED_EVENTS: Final = 1_000
 """So many of the last events are published again to a topic that was made anew."""
 
-REPEATED_AT_ONCE: Final = 200
-"""In batches of so many: for more the relay would need memory that it needs at no other time."""
-
 _SAVE = """
 INSERT INTO event_topic (topic, topic_id, next_offsets) VALUES ($1, $2, $3)
 ON CONFLICT (topic) DO UPDATE
@@ -64,7 +61,7 @@ class EventTopic:
         Raises :class:`BrokerForgotError` when the topic is gone again, or what says that the broker
         is away.
         """
-        self._id = (await topic_ids(client.client)).get(self.name)
+        self._id = (await topic_ids(client)).get(self.name)
         if self._id is None:
             raise BrokerForgotError
         known = await connection.fetchrow(
@@ -87,7 +84,7 @@ class EventTopic:
         A broker that does not answer now has forgotten nothing yet.
         """
         with suppress(KafkaError, TimeoutError, OSError):
-            if (await topic_ids(client.client)).get(self.name) != self._id:
+            if (await topic_ids(client)).get(self.name) != self._id:
                 raise BrokerForgotError
 
     def took(self, acknowledged: Iterable[Acknowledged]) -> None:

@@ -20,6 +20,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from nbledger_domain.execution import Execution, Priority
 from nbledger_infrastructure import cloudevents
+from nbledger_infrastructure.aiokafka_internals import leave_out
 from nbledger_infrastructure.cloudevents import Headers
 from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.database import (
@@ -46,7 +47,6 @@ from nbledger_infrastructure.settings import Kafka, Settings
 from nbledger_projections import checkpoints
 from nbledger_projections.checkpoints import Checkpoint, CheckpointMovedError
 from nbledger_projections.event_topic import (
-    REPEATED_AT_ONCE,
     REPEATED_EVENTS,
     Acknowledged,
     BrokerForgotError,
@@ -58,7 +58,10 @@ log = structlog.get_logger(__name__)
 NAME = "relay"
 """Under this name the relay keeps its position."""
 
-BATCH_EVENTS = 1000
+BATCH_EVENTS = 200
+"""So many events at a time, after a pause too: a larger batch would need memory that is needed at
+no other time, and that a process does not give back."""
+
 MAX_DATA_BYTES = 512 * 1024
 """Larger data is not carried: the message says where it can be read."""
 
@@ -247,8 +250,10 @@ class _Relay:
     ) -> None:
         """Publish the last events up to ``position`` once more: somebody may not have had them."""
         first = max(position - REPEATED_EVENTS, 0)
-        log.warning("the broker has forgotten the topic of events", told_again=position - first)
-        async with EventTail(self._pool, first, REPEATED_AT_ONCE) as earlier:
+        # A broker whose offsets are made to go on is known to forget: at each start it is empty.
+        tell = log.info if self._kafka.keep_offsets else log.warning
+        tell("the broker has forgotten the topic of events", told_again=position - first)
+        async with EventTail(self._pool, first, BATCH_EVENTS) as earlier:
             while earlier.after_position < position:
                 messages = [
                     event_message(recorded, self._kafka)
@@ -425,7 +430,7 @@ async def publish(
         if not lane or not _add(lane[-1], message):
             lane.append(client.create_batch())
             if gaps and len(lane) == 1:
-                lane[-1]._relative_offset = gaps.get(place, 0)  # noqa: SLF001
+                leave_out(lane[-1], gaps.get(place, 0))
             _add(lane[-1], message)
     sending = [
         asyncio.create_task(_send(client, topic, partition, batches))

@@ -9,19 +9,19 @@ import pytest
 from nbledger import isolation
 from nbledger_workers import confinement
 
+_BROKER = "the Kafka broker when it starts them"
+
 
 @pytest.mark.parametrize(
     ("environment", "told"),
     [
         (
             {},
-            "with `nbledger up` those that it chooses for PostgreSQL and the Kafka broker "
-            "when it starts them",
+            f"with `nbledger up` those that it chooses for PostgreSQL and {_BROKER}",
         ),
         (
             {"POSTGRES_DSN": "postgresql://h:6432/x"},
-            "6432; with `nbledger up` also those that it chooses for the Kafka broker "
-            "when it starts them",
+            f"6432; with `nbledger up` also those that it chooses for {_BROKER}",
         ),
         (
             {"POSTGRES_DSN": "postgresql://h/x", "KAFKA_BOOTSTRAP_SERVERS": "k:9092"},

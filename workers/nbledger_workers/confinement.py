@@ -54,9 +54,7 @@ class Confinement:
     @property
     def closes_ports(self) -> bool:
         """Whether kernels cannot connect to the TCP ports that are to be closed to them."""
-        return (
-            self.every.level != "process" and self.every.network == "host" and can_close_ports()
-        )
+        return self.every.level != "process" and self.every.network == "host" and can_close_ports()
 
     @property
     def other_user(self) -> bool:

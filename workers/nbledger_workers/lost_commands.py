@@ -257,11 +257,11 @@ class _Broker:
     async def topic_ids(self) -> Mapping[str, UUID]:
         """The id of each topic, after those that have been there before were made again."""
         async with self._connected() as client:
-            ids = await topic_ids(client.client)
+            ids = await topic_ids(client)
             routes = command_routes(self._kafka, ids)
             if not self._topics <= routes.keys():
                 await ensure_topics(self._kafka, sorted(self._kernel_types))
-                ids = await topic_ids(client.client)
+                ids = await topic_ids(client)
                 routes = command_routes(self._kafka, ids)
             self._topics |= routes.keys()
             self._kernel_types |= {kernel_type for kernel_type, _ in routes.values()}

@@ -8,9 +8,9 @@ What it is and is not, as measured with aiokafka:
   has left for nearly twice of it (session timeout 10 s: 5 s and 18 s; 3 s: 2 s and 7 s; 1 s: 1 s
   and 1 s): keep it short here;
 - any replication factor is taken (there is one node);
-- a topic is made by merely asking about it, with DEFAULT_PARTITIONS; what is sent to a partition that
-  its topic does not have is taken, too, and no subscriber sees it: give topics that subscribers ask
-  about that many partitions, whoever makes them;
+- a topic is made by merely asking about it, with DEFAULT_PARTITIONS; what is sent to a partition
+  that its topic does not have is taken, too, and no subscriber sees it: give topics that subscribers
+  ask about that many partitions, whoever makes them;
 - no limit of message size was found (120 MiB passed);
 - the idempotent producer, altering settings and adding partitions are refused;
 - everything is forgotten when it ends.
