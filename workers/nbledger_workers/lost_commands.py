@@ -2,7 +2,8 @@
 
 The relay publishes the command of each run that waits. It is enough until the broker forgets it,
 which the id of its topic tells: a topic that was made anew is empty. The ids are kept in the
-database, so that neither this process nor the broker need remember.
+database, so that neither this process nor the broker need remember. A topic that has lost messages
+and kept its id is known by where its log begins and ends.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 import structlog
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from nbledger_domain.execution import Priority
@@ -31,11 +32,13 @@ from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.kafka import (
     BrokerUnavailableError,
     command_routes,
+    consumer,
     ensure_topics,
     producer,
 )
 from nbledger_infrastructure.settings import Settings
 from nbledger_infrastructure.topic_ids import topic_ids
+from nbledger_workers.command_offsets import CommandOffsets, Extents
 from nbledger_workers.waiting import WAITING
 
 log = structlog.get_logger(__name__)
@@ -125,6 +128,7 @@ class LostCommands:
         self._pool = pool
         self._retention = timedelta(hours=settings.kafka.retention_hours)
         self._broker = _Broker(settings)
+        self._offsets = CommandOffsets()
         self._away = False
 
     async def look_until(self, stop: asyncio.Event) -> None:
@@ -159,9 +163,11 @@ class LostCommands:
                 await self._look(stop, connection)
 
     async def _look(self, stop: asyncio.Event, lock: PooledConnection) -> None:
-        """Compare the topics of the broker with those known; costs two small questions."""
+        """Compare the topics of the broker with those known; costs a few small questions."""
         ids = await self._broker.topic_ids()
         routes = command_routes(self._settings.kafka, ids)
+        extents = await self._broker.extents(self._offsets, {each: ids[each] for each in routes})
+        shortened = self._offsets.shortened(extents)
         kept_since = clock.now() - self._retention
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_KNOWN, list(routes), kept_since)
@@ -171,11 +177,14 @@ class LostCommands:
             found = known.get(topic)
             if found is None or found.topic_id != ids[topic]:
                 log.info("topic of commands is new", topic=topic)
+            elif ids[topic] in shortened:
+                log.warning("topic of commands has lost messages", topic=topic)
             elif not (found.old and await self._waits_since(route, kept_since)):
                 continue
             begun = True
             async with acquire(self._pool) as connection:
                 await connection.execute(_BEGIN, topic, ids[topic])
+        self._offsets.saw(extents)
         if begun:
             async with acquire(self._pool) as connection:
                 rows = await connection.fetch(_KNOWN, list(routes), kept_since)
@@ -247,6 +256,7 @@ class _Broker:
         self._topics: set[str] = set()
         self._stack = AsyncExitStack()
         self._producer: AIOKafkaProducer | None = None
+        self._consumer: AIOKafkaConsumer | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -266,6 +276,15 @@ class _Broker:
             self._topics |= routes.keys()
             self._kernel_types |= {kernel_type for kernel_type, _ in routes.values()}
             return ids
+
+    async def extents(self, offsets: CommandOffsets, ids: Mapping[str, UUID]) -> Extents:
+        """Where the logs of these topics begin and end."""
+        async with self._connected() as client:
+            if self._consumer is None:
+                self._consumer = await self._stack.enter_async_context(
+                    consumer(self._kafka, client_id="nbledger-sweeper")
+                )
+            return await offsets.ask(client, self._consumer, ids)
 
     async def send(self, topic: str, waiting: Sequence[_Waiting]) -> None:
         """Publish and wait until the broker has them all."""
@@ -301,7 +320,7 @@ class _Broker:
                 )
             yield self._producer
         except BaseException:
-            self._producer = None
+            self._producer = self._consumer = None
             stack, self._stack = self._stack, AsyncExitStack()
             await stack.aclose()
             raise

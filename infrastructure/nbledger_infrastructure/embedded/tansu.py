@@ -9,8 +9,8 @@ What it is and is not, as measured with aiokafka:
   and 1 s): keep it short here;
 - any replication factor is taken (there is one node);
 - a topic is made by merely asking about it, with DEFAULT_PARTITIONS; what is sent to a partition
-  that its topic does not have is taken, too, and no subscriber sees it: give topics that subscribers
-  ask about that many partitions, whoever makes them;
+  that its topic does not have is taken, too, and no subscriber sees it: give topics that
+  subscribers ask about that many partitions, whoever makes them;
 - no limit of message size was found (120 MiB passed);
 - the idempotent producer, altering settings and adding partitions are refused;
 - everything is forgotten when it ends.
