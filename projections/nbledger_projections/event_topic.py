@@ -28,6 +28,11 @@ SET topic_id = excluded.topic_id, next_offsets = excluded.next_offsets
 """
 
 
+_FORGET = """
+UPDATE event_topic SET topic_id = '00000000-0000-0000-0000-000000000000' WHERE topic = $1
+"""
+
+
 class BrokerForgotError(Exception):
     """The broker has forgotten what it acknowledged: it was started anew, empty."""
 
@@ -73,7 +78,7 @@ class EventTopic:
             return False
         if self._kafka.keep_offsets:
             self._next = dict(enumerate(known["next_offsets"]))
-            self.gaps = await self._missing(client, anew=anew)
+            self.gaps = await self._missing(client)
         elif not anew:
             self._next = dict(enumerate(known["next_offsets"]))
         return anew
@@ -111,16 +116,16 @@ class EventTopic:
             await connection.execute(_SAVE, self.name, self._id, offsets)
             self._changed = False
 
-    async def _missing(self, client: AIOKafkaProducer, *, anew: bool) -> dict[int, int]:
+    async def forget(self, connection: PooledConnection) -> None:
+        """Let the next comparison find the topic made anew: its log ends below what was noted."""
+        await connection.execute(_FORGET, self.name)
+
+    async def _missing(self, client: AIOKafkaProducer) -> dict[int, int]:
+        # Tansu may tell an end that is too low by a batch; that leaves out more than is needed.
         partitions = [
             TopicPartition(self.name, each) for each in await client.partitions_for(self.name)
         ]
         async with consumer(self._kafka, client_id="nbledger-relay") as asking:
             ends = await asking.end_offsets(partitions)
-        gaps = {
-            at.partition: self._next.get(at.partition, 0) - end
-            for at, end in ends.items()
-            # One that holds something has gone on already.
-            if anew or end == 0
-        }
+        gaps = {at.partition: self._next.get(at.partition, 0) - end for at, end in ends.items()}
         return {partition: gap for partition, gap in gaps.items() if gap > 0}

@@ -237,7 +237,11 @@ class _Relay:
                 messages = await self._messages(connection, batch)
                 acknowledged = await self._publish(client, messages, topic)
                 await offsets.check(acknowledged)
-                topic.took(acknowledged)
+                try:
+                    topic.took(acknowledged)
+                except BrokerForgotError:
+                    await topic.forget(connection)
+                    raise
                 checkpoint = await _move(connection, checkpoint, batch[-1].position, topic)
                 self._failures = 0
 

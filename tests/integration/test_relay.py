@@ -425,6 +425,29 @@ async def test_the_last_events_are_told_again_though_nothing_new_happens(
         await broker.stop()
 
 
+async def test_the_last_events_are_told_again_when_a_log_ends_below_what_was_noted(
+    config: settings.Settings, store: EventStore, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "REPEATED_EVENTS", 5)
+    dice = random.Random(13)
+    async with running(relay.run, config):
+        await tell(store, dice, 20)
+        head = await store.head_position()
+        await until_reached(pool, head, relay.NAME)
+    # As after a replica that was behind has become the leader.
+    async with pool.acquire() as connection:
+        await connection.execute(
+            "UPDATE event_topic SET next_offsets = array_fill(1000::bigint, ARRAY[3])"
+        )
+    async with reading(config, brokers.events_topic(config.kafka)) as found:
+        async with running(relay.run, config):
+            await tell(store, dice, 20)
+            await until_reached(pool, await store.head_position(), relay.NAME)
+        await until(found, await store.head_position())
+        last = [told_by(each)["id"] for each in found if int(told_by(each)["position"]) == head]
+        assert len(last) == 2, "the last event of before is told again, once"
+
+
 async def hang(broker: EmbeddedBroker) -> None:
     broker.process.send_signal(signal.SIGSTOP)
     stopped = os.WSTOPPED | os.WNOWAIT
