@@ -35,7 +35,7 @@ from nbledger_infrastructure.embedded.home import (
 )
 from nbledger_infrastructure.embedded.postgres import start_postgres
 from nbledger_infrastructure.embedded.processes import sweep_instance
-from nbledger_infrastructure.embedded.tansu import start_tansu
+from nbledger_infrastructure.embedded.tansu import DEFAULT_PARTITIONS, start_tansu
 from nbledger_infrastructure.settings import Settings
 
 DEFAULT_HOME = ".nbledger"
@@ -157,6 +157,8 @@ async def _start_services(
         environment["NBLEDGER_KAFKA_BOOTSTRAP_SERVERS"] = broker.bootstrap_servers
         environment["NBLEDGER_KAFKA_IDEMPOTENT"] = "false"
         environment["NBLEDGER_KAFKA_KEEP_OFFSETS"] = "true"
+        # A subscriber that asks for the topic of a broker started anew may be first, and make it.
+        environment["NBLEDGER_KAFKA_PARTITIONS"] = str(DEFAULT_PARTITIONS)
         # It lets a worker join half a session after asking.
         environment["NBLEDGER_KAFKA_SESSION_TIMEOUT_SECONDS"] = "1"
         # A consumer that waits is told up to 256 ms late; asked often it costs little, as long as

@@ -1,20 +1,18 @@
 """Kafka through aiokafka: topics, producers and consumers, set up alike in every process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
-import aiokafka.client
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.conn import AIOKafkaConnection, create_conn
-from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 from aiokafka.helpers import create_ssl_context
 
 from nbledger_domain.execution import PRIORITIES, Priority
+from nbledger_infrastructure import aiokafka_internals as internals
 from nbledger_infrastructure.settings import Kafka
 
 log = structlog.get_logger(__name__)
@@ -84,7 +82,7 @@ async def ensure_topics(kafka: Kafka, kernel_types: Iterable[str], *, events: bo
         for priority in PRIORITIES
     }
     admin = AIOKafkaAdminClient(**_connection(kafka))
-    connections = _Connections()
+    connections = internals.Connections()
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             with connections.owned():
@@ -156,7 +154,7 @@ async def consumer(
 
 @asynccontextmanager
 async def _started(client: AIOKafkaProducer | AIOKafkaConsumer) -> AsyncIterator[None]:
-    connections = _Connections()
+    connections = internals.Connections()
     try:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
@@ -169,72 +167,9 @@ async def _started(client: AIOKafkaProducer | AIOKafkaConsumer) -> AsyncIterator
         await _end(client, connections)
 
 
-class _Connections:
-    """The connections that a client and its tasks make, so that none outlives it.
-
-    aiokafka loses sight of the one it bootstraps from when it is cancelled meanwhile, closes
-    none for sure while the broker hangs, and lets tasks that have not ended yet make new ones.
-    """
-
-    def __init__(self) -> None:
-        self._connecting: set[asyncio.Timeout] = set()
-        self._open: list[tuple[Any, asyncio.WriteTransport]] = []
-        self._cut = False
-
-    @contextmanager
-    def owned(self) -> Iterator[None]:
-        """What connects in this block, or in a task begun in it, connects for this client."""
-        token = _owner.set(self)
-        try:
-            yield
-        finally:
-            _owner.reset(token)
-
-    async def connect(self, *arguments: Any, **options: Any) -> AIOKafkaConnection:
-        """As aiokafka connects. ``TimeoutError`` or ``KafkaConnectionError`` when all is cut."""
-        if self._cut:
-            raise KafkaConnectionError("given up")
-        async with asyncio.timeout(None) as until_cut:
-            self._connecting.add(until_cut)
-            try:
-                made: Any = await create_conn(*arguments, **options)
-            finally:
-                self._connecting.discard(until_cut)
-        self._open = [each for each in self._open if not each[0]._closed_fut.done()]  # noqa: SLF001
-        self._open.append((made, made._writer.transport))  # noqa: SLF001
-        return made
-
-    def cut(self) -> None:
-        """Close all at once, whatever they have not sent yet, and let nothing connect anymore."""
-        self._cut = True
-        for until_cut in self._connecting:
-            until_cut.reschedule(0.0)
-        for connection, transport in self._open:
-            connection.close()
-            transport.abort()
-
-    async def wait_closed(self) -> None:
-        """After a cut: until the sockets are closed."""
-        if closed := [connection._closed_fut for connection, _ in self._open]:  # noqa: SLF001
-            await asyncio.wait(closed, timeout=STOP_TIMEOUT)
-        # It has been told that it is closed just before it is.
-        await asyncio.sleep(0)
-
-
-_owner: ContextVar[_Connections | None] = ContextVar("kafka connections", default=None)
-
-
-async def _create_conn(*arguments: Any, **options: Any) -> AIOKafkaConnection:
-    connect = create_conn if (owner := _owner.get()) is None else owner.connect
-    return await connect(*arguments, **options)
-
-
-# aiokafka has no other place where all that a client connects can be seen.
-aiokafka.client.create_conn = _create_conn
-
-
 async def _end(
-    client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient, connections: _Connections
+    client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient,
+    connections: internals.Connections,
 ) -> None:
     """End a client with all its connections and tasks, within bounds, also when cancelled."""
     ending = asyncio.create_task(_stop(client, connections))
@@ -251,7 +186,8 @@ async def _end(
 
 
 async def _stop(
-    client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient, connections: _Connections
+    client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient,
+    connections: internals.Connections,
 ) -> None:
     admin = isinstance(client, AIOKafkaAdminClient)
     stopping = asyncio.create_task(client.close() if admin else client.stop())
@@ -262,7 +198,7 @@ async def _stop(
         # It waits for the broker. With its connections gone there is nothing to wait for, and
         # it ends as it should.
         if isinstance(client, AIOKafkaProducer):
-            await _give_up_sending(client)
+            await internals.give_up_sending(client, STOP_TIMEOUT)
         await asyncio.wait({stopping}, timeout=STOP_TIMEOUT)
         stopping.cancel()
         await asyncio.wait({stopping}, timeout=STOP_TIMEOUT)
@@ -271,31 +207,9 @@ async def _stop(
         log.warning("kafka client did not stop in order", client=type(client).__name__)
     if failed:
         # It may have left out the last step.
-        network = client.client if isinstance(client, AIOKafkaProducer) else client._client  # noqa: SLF001
-        await asyncio.wait({asyncio.create_task(network.close())}, timeout=STOP_TIMEOUT)
-    await connections.wait_closed()
-
-
-async def _give_up_sending(client: AIOKafkaProducer) -> None:
-    """After its connections are cut: end its tasks, and fail what they have not sent.
-
-    In this order: a request under way puts its batches back when it fails, and finds them
-    missing when they have been failed before.
-    """
-    sending = None if client._sender is None else client._sender.sender_task  # noqa: SLF001
-    if sending is not None:
-        sending.cancel()
-        await asyncio.wait({sending}, timeout=STOP_TIMEOUT)
-    accumulator = client._message_accumulator  # noqa: SLF001
-    waiting = accumulator._pending_batches  # noqa: SLF001
-    # Where each one that has been tried is looked for when it is done.
-    waiting.update(batch for lane in accumulator._batches.values() for batch in lane)  # noqa: SLF001
-    failed = list(waiting)
-    accumulator.fail_all(KafkaError("given up"))
-    for batch in failed:
-        for outcome in (batch.future, batch._drain_waiter):  # noqa: SLF001
-            if outcome.done() and not outcome.cancelled():
-                outcome.exception()  # nobody else will ask for it
+        closing = asyncio.create_task(internals.network(client).close())
+        await asyncio.wait({closing}, timeout=STOP_TIMEOUT)
+    await connections.wait_closed(STOP_TIMEOUT)
 
 
 def _connection(kafka: Kafka) -> dict[str, Any]:

@@ -32,8 +32,9 @@ class Postgres(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The broker. ``idempotent`` needs one that answers InitProducerId, as Apache Kafka does.
 
-    ``partitions`` are those of the topic of events, ``command_partitions`` those of each topic of
-    commands: as many as there will be workers, or more.
+    ``partitions`` are those of the topic of events (the broker of ``nbledger up`` has four),
+    ``command_partitions`` those of each topic of commands: as many as there will be workers, or
+    more.
     ``session_timeout_seconds`` is how long a silent worker stays in its consumer group; Apache
     Kafka takes 6 at the least. ``fetch_wait_seconds`` is how long the broker may keep a worker that
     asks for commands when there are none: one that answers at once when something comes is asked

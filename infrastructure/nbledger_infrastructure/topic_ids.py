@@ -9,8 +9,6 @@ from io import BytesIO
 from typing import Any, ClassVar
 from uuid import UUID
 
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct, Response
@@ -23,6 +21,8 @@ from aiokafka.protocol.types import (
     Schema,
     TaggedFields,
 )
+
+from nbledger_infrastructure.aiokafka_internals import Client, network
 
 ANSWER_SECONDS = 10.0
 """Seconds for the broker to answer."""
@@ -115,15 +115,15 @@ class _AllTopics(Request[_Question]):  # type: ignore[misc]
         return request_struct_class(None, False, False, False, {})
 
 
-async def topic_ids(client: AIOKafkaAdminClient | AIOKafkaClient) -> dict[str, UUID]:
+async def topic_ids(client: Client) -> dict[str, UUID]:
     """The id of each topic that the broker has.
 
     Raises ``KafkaError`` or ``TimeoutError`` when the broker does not answer.
     """
-    network = client._client if isinstance(client, AIOKafkaAdminClient) else client  # noqa: SLF001
+    sending = network(client)
     async with asyncio.timeout(ANSWER_SECONDS):
-        node = network.get_random_node()
-        if node is None or not await network.ready(node):
+        node = sending.get_random_node()
+        if node is None or not await sending.ready(node):
             raise KafkaError("no broker is known")
-        answer: Any = await network.send(node, _AllTopics())
+        answer: Any = await sending.send(node, _AllTopics())
     return {topic[1]: topic[2] for topic in answer.topics if not topic[0]}

@@ -5,11 +5,13 @@ the last events are told once more.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
 import msgspec
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from nbledger_infrastructure.database import PooledConnection
 from nbledger_infrastructure.kafka import consumer, events_topic
@@ -19,14 +21,20 @@ from nbledger_infrastructure.topic_ids import topic_ids
 REPEATED_EVENTS: Final = 1_000
 """So many of the last events are published again to a topic that was made anew."""
 
-REPEATED_AT_ONCE: Final = 200
-"""In batches of so many: for more the relay would need memory that it needs at no other time."""
-
 _SAVE = """
 INSERT INTO event_topic (topic, topic_id, next_offsets) VALUES ($1, $2, $3)
 ON CONFLICT (topic) DO UPDATE
 SET topic_id = excluded.topic_id, next_offsets = excluded.next_offsets
 """
+
+
+_FORGET = """
+UPDATE event_topic SET topic_id = '00000000-0000-0000-0000-000000000000' WHERE topic = $1
+"""
+
+
+class BrokerForgotError(Exception):
+    """The broker has forgotten what it acknowledged: it was started anew, empty."""
 
 
 class Acknowledged(msgspec.Struct, frozen=True):
@@ -55,9 +63,12 @@ class EventTopic:
     async def compare(self, connection: PooledConnection, client: AIOKafkaProducer) -> bool:
         """Whether the topic was made anew since it was noted; offsets are then made to go on.
 
-        Raises what says that the broker is away.
+        Raises :class:`BrokerForgotError` when the topic is gone again, or what says that the broker
+        is away.
         """
-        self._id = (await topic_ids(client.client)).get(self.name)
+        self._id = (await topic_ids(client)).get(self.name)
+        if self._id is None:
+            raise BrokerForgotError
         known = await connection.fetchrow(
             "SELECT topic_id, next_offsets FROM event_topic WHERE topic = $1", self.name
         )
@@ -67,15 +78,33 @@ class EventTopic:
             return False
         if self._kafka.keep_offsets:
             self._next = dict(enumerate(known["next_offsets"]))
-            self.gaps = await self._missing(client, anew=anew)
+            self.gaps = await self._missing(client)
         elif not anew:
             self._next = dict(enumerate(known["next_offsets"]))
         return anew
 
+    async def check(self, client: AIOKafkaProducer) -> None:
+        """Raise :class:`BrokerForgotError` unless the broker still has the topic compared last.
+
+        A broker that does not answer now has forgotten nothing yet.
+        """
+        with suppress(KafkaError, TimeoutError, OSError):
+            if (await topic_ids(client)).get(self.name) != self._id:
+                raise BrokerForgotError
+
     def took(self, acknowledged: Iterable[Acknowledged]) -> None:
-        """The broker has these batches."""
+        """The broker has these batches.
+
+        Raises :class:`BrokerForgotError` for one that lies below what the broker had already.
+        """
         for each in acknowledged:
-            if each.topic == self.name and each.next_offset > self._next.get(each.partition, 0):
+            known = self._next.get(each.partition, 0)
+            if each.topic != self.name or each.offset < 0:
+                continue
+            # The first after a gap is told by where the gap begins.
+            if each.offset < known and each.partition not in self.gaps:
+                raise BrokerForgotError
+            if each.next_offset > known:
                 self._next[each.partition] = each.next_offset
                 self._changed = True
                 self.gaps.pop(each.partition, None)
@@ -87,16 +116,16 @@ class EventTopic:
             await connection.execute(_SAVE, self.name, self._id, offsets)
             self._changed = False
 
-    async def _missing(self, client: AIOKafkaProducer, *, anew: bool) -> dict[int, int]:
+    async def forget(self, connection: PooledConnection) -> None:
+        """Let the next comparison find the topic made anew: its log ends below what was noted."""
+        await connection.execute(_FORGET, self.name)
+
+    async def _missing(self, client: AIOKafkaProducer) -> dict[int, int]:
+        # Tansu may tell an end that is too low by a batch; that leaves out more than is needed.
         partitions = [
             TopicPartition(self.name, each) for each in await client.partitions_for(self.name)
         ]
         async with consumer(self._kafka, client_id="nbledger-relay") as asking:
             ends = await asking.end_offsets(partitions)
-        gaps = {
-            at.partition: self._next.get(at.partition, 0) - end
-            for at, end in ends.items()
-            # One that holds something has gone on already.
-            if anew or end == 0
-        }
+        gaps = {at.partition: self._next.get(at.partition, 0) - end for at, end in ends.items()}
         return {partition: gap for partition, gap in gaps.items() if gap > 0}

@@ -6,9 +6,9 @@ acknowledged everything before it: at least once, and in order for each stream.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from uuid import UUID
 
 import msgspec
@@ -20,6 +20,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from nbledger_domain.execution import Execution, Priority
 from nbledger_infrastructure import cloudevents
+from nbledger_infrastructure.aiokafka_internals import leave_out
 from nbledger_infrastructure.cloudevents import Headers
 from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.database import (
@@ -46,9 +47,9 @@ from nbledger_infrastructure.settings import Kafka, Settings
 from nbledger_projections import checkpoints
 from nbledger_projections.checkpoints import Checkpoint, CheckpointMovedError
 from nbledger_projections.event_topic import (
-    REPEATED_AT_ONCE,
     REPEATED_EVENTS,
     Acknowledged,
+    BrokerForgotError,
     EventTopic,
 )
 
@@ -57,7 +58,10 @@ log = structlog.get_logger(__name__)
 NAME = "relay"
 """Under this name the relay keeps its position."""
 
-BATCH_EVENTS = 1000
+BATCH_EVENTS = 200
+"""So many events at a time, after a pause too: a larger batch would need memory that is needed at
+no other time, and that a process does not give back."""
+
 MAX_DATA_BYTES = 512 * 1024
 """Larger data is not carried: the message says where it can be read."""
 
@@ -68,6 +72,9 @@ the producer is given up before it drops a message and goes on to the next one o
 FORGOTTEN_SECONDS = 1.0
 """After this time without an acknowledgement, missing topics are made again."""
 
+CHECK_SECONDS = 2.0
+"""How often the broker is asked whether it still has the topic of events."""
+
 STANDBY_SECONDS = 1.0
 """How often a relay that stands by looks whether it is needed."""
 
@@ -76,10 +83,6 @@ _DELAYS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 
 # Any constant does, as long as nothing else in the database locks on it.
 _LOCK = 0x6E626C_72656C
-
-
-class BrokerForgotError(Exception):
-    """The broker has forgotten what it acknowledged: it was started anew, empty."""
 
 
 _FAILURES = (
@@ -230,11 +233,15 @@ class _Relay:
             self._report_ready()
             if await topic.compare(connection, client):
                 await self._repeat(connection, client, topic, checkpoint.position)
-            async for batch in self._batches(tail):
+            async for batch in self._batches(tail, partial(topic.check, client)):
                 messages = await self._messages(connection, batch)
                 acknowledged = await self._publish(client, messages, topic)
                 await offsets.check(acknowledged)
-                topic.took(acknowledged)
+                try:
+                    topic.took(acknowledged)
+                except BrokerForgotError:
+                    await topic.forget(connection)
+                    raise
                 checkpoint = await _move(connection, checkpoint, batch[-1].position, topic)
                 self._failures = 0
 
@@ -247,8 +254,10 @@ class _Relay:
     ) -> None:
         """Publish the last events up to ``position`` once more: somebody may not have had them."""
         first = max(position - REPEATED_EVENTS, 0)
-        log.warning("the broker has forgotten the topic of events", told_again=position - first)
-        async with EventTail(self._pool, first, REPEATED_AT_ONCE) as earlier:
+        # A broker whose offsets are made to go on is known to forget: at each start it is empty.
+        tell = log.info if self._kafka.keep_offsets else log.warning
+        tell("the broker has forgotten the topic of events", told_again=position - first)
+        async with EventTail(self._pool, first, BATCH_EVENTS) as earlier:
             while earlier.after_position < position:
                 messages = [
                     event_message(recorded, self._kafka)
@@ -258,13 +267,28 @@ class _Relay:
                 topic.took(await self._publish(client, messages, topic))
         await topic.note(connection)
 
-    async def _batches(self, tail: EventTail) -> AsyncIterator[Sequence[RecordedEvent]]:
-        """Batches until told to stop; the next one is read while one is being published."""
+    async def _batches(
+        self, tail: EventTail, check: Callable[[], Awaitable[None]]
+    ) -> AsyncIterator[Sequence[RecordedEvent]]:
+        """Batches until told to stop; the next one is read while one is being published.
+
+        ``check`` is called at intervals, whether there are batches or not: who has not read the
+        last events of a broker that was started anew is not to wait for the next one.
+        """
         stopping = asyncio.create_task(self._stop.wait())
         reading = asyncio.create_task(tail.next_batch())
+        loop = asyncio.get_running_loop()
+        due = loop.time() + CHECK_SECONDS
         try:
             while not self._stop.is_set():
-                await asyncio.wait((stopping, reading), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    (stopping, reading),
+                    timeout=max(due - loop.time(), 0.0),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if loop.time() >= due:
+                    await check()
+                    due = loop.time() + CHECK_SECONDS
                 if reading.done():
                     batch = reading.result()
                     reading = asyncio.create_task(tail.next_batch())
@@ -410,7 +434,7 @@ async def publish(
         if not lane or not _add(lane[-1], message):
             lane.append(client.create_batch())
             if gaps and len(lane) == 1:
-                lane[-1]._relative_offset = gaps.get(place, 0)  # noqa: SLF001
+                leave_out(lane[-1], gaps.get(place, 0))
             _add(lane[-1], message)
     sending = [
         asyncio.create_task(_send(client, topic, partition, batches))

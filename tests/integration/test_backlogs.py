@@ -14,10 +14,11 @@ from uuid import UUID
 import msgspec
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from support.event_store import open_pool, open_store
 from support.executions import make_settings
 from support.read_models import catch_up, running, until_reached
+from support.services import kafka_name
 from support.stories import begin, record, request
 from support.waiting_runs import fill
 
@@ -28,7 +29,8 @@ from nbledger_infrastructure.database import Pool, acquire
 from nbledger_infrastructure.settings import Settings
 from nbledger_infrastructure.topic_ids import topic_ids
 from nbledger_projections import relay
-from nbledger_workers import intake, lost_commands, sweeper, waiting
+from nbledger_workers import command_offsets, intake, lost_commands, sweeper, waiting
+from nbledger_workers.command_offsets import CommandOffsets
 from nbledger_workers.intake import Doorbell
 from nbledger_workers.slots import Slots
 from nbledger_workers.turns import Turns
@@ -151,6 +153,90 @@ async def test_a_command_is_published_again_only_where_the_broker_has_forgotten(
             await until_published(pool, all_done)
             await looks.more(4)
         assert await commands(config, topics) == dict.fromkeys(waits, 1)
+
+
+async def cut(config: Settings, topic: str) -> None:
+    """Delete all records of a topic, which keeps its id; Tansu does not have this."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=config.kafka.bootstrap_servers)
+    async with (
+        asyncio.timeout(30),
+        brokers.consumer(config.kafka, topic, client_id="test") as client,
+    ):
+        await admin.start()
+        try:
+            ends = await client.end_offsets(list(client.assignment()))
+            await admin.delete_records({at: RecordsToDelete(end) for at, end in ends.items()})
+        finally:
+            await admin.close()
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.skipif(kafka_name() != "apache", reason="Tansu deletes no records")
+async def test_a_log_that_was_cut_is_found_by_its_offsets(
+    config: Settings, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command_offsets, "ASK_SECONDS", 0.0)
+    looks = Looks(monkeypatch)
+    dice = random.Random(1)
+    story = begin(dice)
+    while story.notebook.kernel_type != "python3":
+        story = begin(dice)
+    topics = [brokers.command_topic(config.kafka, "python3", each) for each in PRIORITIES]
+    async with open_store(pool) as store, sweeping(config):
+        await until_published(pool, all_done)
+        story.executions += [request(story, dice) for _ in range(RUNS)]
+        waits = {execution.id for execution in story.executions}
+        await record(store, story)
+        async with running(relay.run, config):
+            await until_reached(pool, await store.head_position(), relay.NAME)
+        await catch_up(pool)
+        await looks.more(4)
+        assert await commands(config, topics) == dict.fromkeys(waits, 1)
+        for topic in topics:
+            await cut(config, topic)
+        await looks.more(4)
+        await until_published(pool, all_done)
+        await looks.more(4)
+        assert await commands(config, topics) == dict.fromkeys(waits, 1)
+
+
+def test_a_log_that_begins_later_or_ends_earlier_has_lost_messages() -> None:
+    one, other, new = UUID(int=1), UUID(int=2), UUID(int=3)
+    offsets = CommandOffsets()
+    before = {(one, 0): (0, 9), (one, 1): (3, 3), (other, 0): (0, 5)}
+    assert not offsets.shortened(before), "nothing is known yet"
+    offsets.saw(before)
+    assert not offsets.shortened({**before, (one, 0): (0, 12), (new, 0): (7, 7)})
+    assert offsets.shortened({**before, (one, 0): (1, 9)}) == {one}
+    assert offsets.shortened({**before, (other, 0): (0, 4)}) == {other}
+    assert offsets.shortened({**before, (other, 0): (0, 4)}) == {other}, "until it is seen to"
+
+
+@pytest.mark.timeout(180)
+async def test_who_stops_while_it_looks_gives_up_the_lock_and_who_publishes_keeps_it(
+    config: Settings, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lost_commands, "LOCK_SECONDS", 1)
+    hanging, going_on = asyncio.Event(), asyncio.Event()
+
+    async def hang(client: Any) -> Mapping[str, UUID]:
+        if not hanging.is_set():
+            hanging.set()
+            await going_on.wait()
+        return await topic_ids(client)
+
+    monkeypatch.setattr(lost_commands, "topic_ids", hang)
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        first = lost_commands.LostCommands(config, pool)
+        group.create_task(first.look_until(stop))
+        await hanging.wait()
+        # Another one gets to look, as soon as the session of the first has been ended.
+        async with open_pool(config.postgres.dsn) as others:
+            group.create_task(lost_commands.LostCommands(config, others).look_until(stop))
+            await until_published(others, all_done)
+            going_on.set()
+            stop.set()
 
 
 async def test_a_worker_does_not_take_a_batch_of_commands_for_a_loss(

@@ -13,7 +13,7 @@ from support.services import kafka_name
 
 from nbledger_infrastructure.embedded.errors import ServiceFailed
 from nbledger_infrastructure.embedded.processes import is_alive
-from nbledger_infrastructure.embedded.tansu import start_tansu
+from nbledger_infrastructure.embedded.tansu import DEFAULT_PARTITIONS, start_tansu
 
 LIMIT = 30
 
@@ -105,3 +105,17 @@ async def test_tansu_starts_answers_and_stops(tmp_path: Path) -> None:
         await broker.stop()
     assert not is_alive(process)
     await broker.stop()
+
+
+async def test_tansu_makes_a_topic_that_is_asked_for_with_the_partitions_that_we_give(
+    tmp_path: Path,
+) -> None:
+    broker = await start_tansu(tmp_path / "tansu.log")
+    try:
+        async with (
+            asyncio.timeout(LIMIT),
+            AIOKafkaConsumer("asked", bootstrap_servers=broker.bootstrap_servers) as subscriber,
+        ):
+            assert len(subscriber.assignment()) == DEFAULT_PARTITIONS
+    finally:
+        await broker.stop()

@@ -402,6 +402,52 @@ async def test_the_last_events_are_told_again_once_where_offsets_begin_anew(  # 
         await broker.stop()
 
 
+async def test_the_last_events_are_told_again_though_nothing_new_happens(
+    database_dsn: str, topic_prefix: str, store: EventStore, pool: Pool, tmp_path: Path
+) -> None:
+    broker = await start_tansu(tmp_path / "tansu.log")
+    config = make_settings(database_dsn, broker.bootstrap_servers, topic_prefix)
+    kafka = msgspec.structs.replace(config.kafka, keep_offsets=True)
+    config = msgspec.structs.replace(config, kafka=kafka)
+    port = int(broker.bootstrap_servers.rpartition(":")[2])
+    try:
+        async with running(relay.run, config):
+            await tell(store, random.Random(12), 40)
+            head = await store.head_position()
+            await until_reached(pool, head, relay.NAME)
+            await broker.stop()
+            broker = await start_tansu(tmp_path / "tansu.log", port=port)
+            # Nobody has read anything yet, and there is nothing more to publish.
+            async with reading(config, brokers.events_topic(config.kafka)) as found:
+                await until(found, head)
+                assert_all_in_order(found, await store.read_all(after_position=0, limit=1000))
+    finally:
+        await broker.stop()
+
+
+async def test_the_last_events_are_told_again_when_a_log_ends_below_what_was_noted(
+    config: settings.Settings, store: EventStore, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "REPEATED_EVENTS", 5)
+    dice = random.Random(13)
+    async with running(relay.run, config):
+        await tell(store, dice, 20)
+        head = await store.head_position()
+        await until_reached(pool, head, relay.NAME)
+    # As after a replica that was behind has become the leader.
+    async with pool.acquire() as connection:
+        await connection.execute(
+            "UPDATE event_topic SET next_offsets = array_fill(1000::bigint, ARRAY[3])"
+        )
+    async with reading(config, brokers.events_topic(config.kafka)) as found:
+        async with running(relay.run, config):
+            await tell(store, dice, 20)
+            await until_reached(pool, await store.head_position(), relay.NAME)
+        await until(found, await store.head_position())
+        last = [told_by(each)["id"] for each in found if int(told_by(each)["position"]) == head]
+        assert len(last) == 2, "the last event of before is told again, once"
+
+
 async def hang(broker: EmbeddedBroker) -> None:
     broker.process.send_signal(signal.SIGSTOP)
     stopped = os.WSTOPPED | os.WNOWAIT

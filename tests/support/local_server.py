@@ -26,6 +26,8 @@ class LocalServer:
         self.home = home
         self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
+        self.printed = ""
+        """What it had printed when it was stopped last."""
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -89,7 +91,8 @@ class LocalServer:
             self.process.send_signal(signal.SIGINT)
         began = time.monotonic()
         try:
-            self.process.communicate(timeout=STOP_SECONDS * 3)
+            output, _ = self.process.communicate(timeout=STOP_SECONDS * 3)
+            self.printed = output.decode(errors="replace")
         except subprocess.TimeoutExpired:
             raise AssertionError(f"did not end: {self.kill_and_read()}") from None
         return time.monotonic() - began

@@ -52,6 +52,11 @@ class Confinement:
     not_stopped: tuple[str, ...] = ()
 
     @property
+    def closes_ports(self) -> bool:
+        """Whether kernels cannot connect to the TCP ports that are to be closed to them."""
+        return self.every.level != "process" and self.every.network == "host" and can_close_ports()
+
+    @property
     def other_user(self) -> bool:
         """Whether kernels are another user than the worker."""
         return self.users is not None or self.every.user is not None
@@ -116,7 +121,7 @@ def confinement(config: settings.Settings, environments: Sequence[Path] = ()) ->
     else:
         what = "worker.run_as" if worker.isolation == "auto" else f'worker.isolation = "{level}"'
         raise IsolationMissingError(f"{what} cannot be had on this machine: {fault}")
-    if level != "process" and worker.network == "host" and can_close_ports():
+    if chosen.closes_ports:
         prepared = replace(chosen.preparation, closed_ports=places.ports(config))
         chosen = replace(chosen, preparation=prepared)
     return replace(
@@ -237,8 +242,7 @@ def _not_stopped(chosen: Confinement) -> Iterator[str]:
             yield "sends signals to processes of its user"
     if every.level != "process" and every.network == "host" and not keeps_signals():
         yield "connects to abstract sockets of the machine's services"
-    closes = every.level != "process" and can_close_ports()
-    if every.network == "host" and not closes:
+    if every.network == "host" and not chosen.closes_ports:
         yield "connects to the ports of the database, the broker and the health checks"
 
 

@@ -301,7 +301,7 @@ class _Probe:
         if now < self._due or not assigned:
             return
         self._due = now + PROBE_SECONDS
-        ids = await topic_ids(client._client)  # noqa: SLF001
+        ids = await topic_ids(client)
         for topic in {partition.topic for partition in assigned}:
             if self._ids.setdefault(topic, ids.get(topic)) != ids.get(topic):
                 raise BrokerForgotError(topic)

@@ -81,6 +81,7 @@ class LeaseWatch:
         self._lease_seconds = lease_seconds
         self._gap_seconds = lease_seconds / _GAPS_PER_LEASE
         self._every_seconds = min(every_seconds, lease_seconds / _SIGNS_PER_LEASE)
+        self._signed = False
 
     async def run(self) -> None:
         """Leave signs of life until cancelled, whether the database can be reached or not."""
@@ -97,10 +98,18 @@ class LeaseWatch:
         async with acquire(self._pool) as connection:
             if await connection.fetchval(_SIGN, self._gap_seconds, self._lease_seconds):
                 await connection.execute(_SHORTEN, self._lease_seconds)
-                log.warning(
-                    "the database was out of reach, leases are good for a while",
-                    seconds=self._lease_seconds,
-                )
+                if self._signed:
+                    log.warning(
+                        "the database was out of reach, leases are good for a while",
+                        seconds=self._lease_seconds,
+                    )
+                else:
+                    # The first sign after the service has been stopped, as a rule.
+                    log.info(
+                        "nobody has watched leases, they are good for a while",
+                        seconds=self._lease_seconds,
+                    )
+        self._signed = True
 
     async def expired(self) -> list[Expired]:
         """The leases whose workers could have renewed them, and have not."""

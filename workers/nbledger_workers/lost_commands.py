@@ -2,7 +2,8 @@
 
 The relay publishes the command of each run that waits. It is enough until the broker forgets it,
 which the id of its topic tells: a topic that was made anew is empty. The ids are kept in the
-database, so that neither this process nor the broker need remember.
+database, so that neither this process nor the broker need remember. A topic that has lost messages
+and kept its id is known by where its log begins and ends.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 import structlog
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from nbledger_domain.execution import Priority
@@ -24,17 +25,20 @@ from nbledger_infrastructure.database import (
     UNAVAILABLE,
     DatabaseUnavailableError,
     Pool,
+    PooledConnection,
     acquire,
 )
 from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.kafka import (
     BrokerUnavailableError,
     command_routes,
+    consumer,
     ensure_topics,
     producer,
 )
 from nbledger_infrastructure.settings import Settings
 from nbledger_infrastructure.topic_ids import topic_ids
+from nbledger_workers.command_offsets import CommandOffsets, Extents
 from nbledger_workers.waiting import WAITING
 
 log = structlog.get_logger(__name__)
@@ -45,6 +49,8 @@ PAGE: Final = 500
 _SEND_SECONDS: Final = 10.0
 # Any constant does, as long as nothing else in the database locks on it.
 _LOCK: Final = 0x6E626C_636D64
+LOCK_SECONDS: Final = 60
+"""Seconds after which a process that is stopped while it looks gives the lock up to another one."""
 
 _KNOWN: Final = """
 SELECT topic, topic_id, through, requested_at, execution_id, done, begun_at < $2 AS old
@@ -122,6 +128,7 @@ class LostCommands:
         self._pool = pool
         self._retention = timedelta(hours=settings.kafka.retention_hours)
         self._broker = _Broker(settings)
+        self._offsets = CommandOffsets()
         self._away = False
 
     async def look_until(self, stop: asyncio.Event) -> None:
@@ -150,12 +157,17 @@ class LostCommands:
     async def _look_alone(self, stop: asyncio.Event) -> None:
         async with acquire(self._pool) as connection, connection.transaction():
             if await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK):
-                await self._look(stop)
+                await connection.execute(
+                    f"SET LOCAL idle_in_transaction_session_timeout = '{LOCK_SECONDS}s'"
+                )
+                await self._look(stop, connection)
 
-    async def _look(self, stop: asyncio.Event) -> None:
-        """Compare the topics of the broker with those known; costs two small questions."""
+    async def _look(self, stop: asyncio.Event, lock: PooledConnection) -> None:
+        """Compare the topics of the broker with those known; costs a few small questions."""
         ids = await self._broker.topic_ids()
         routes = command_routes(self._settings.kafka, ids)
+        extents = await self._broker.extents(self._offsets, {each: ids[each] for each in routes})
+        shortened = self._offsets.shortened(extents)
         kept_since = clock.now() - self._retention
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_KNOWN, list(routes), kept_since)
@@ -165,18 +177,21 @@ class LostCommands:
             found = known.get(topic)
             if found is None or found.topic_id != ids[topic]:
                 log.info("topic of commands is new", topic=topic)
+            elif ids[topic] in shortened:
+                log.warning("topic of commands has lost messages", topic=topic)
             elif not (found.old and await self._waits_since(route, kept_since)):
                 continue
             begun = True
             async with acquire(self._pool) as connection:
                 await connection.execute(_BEGIN, topic, ids[topic])
+        self._offsets.saw(extents)
         if begun:
             async with acquire(self._pool) as connection:
                 rows = await connection.fetch(_KNOWN, list(routes), kept_since)
             known = {row["topic"]: _Known(*row) for row in rows}
         for topic, each in known.items():
             if not each.done:
-                await self._publish(each, routes[topic], stop)
+                await self._publish(each, routes[topic], stop, lock)
 
     async def _waits_since(self, route: tuple[str, Priority], since: datetime) -> bool:
         """Whether a run waits for longer than the broker keeps its command."""
@@ -185,14 +200,23 @@ class LostCommands:
         return waits
 
     async def _publish(
-        self, known: _Known, route: tuple[str, Priority], stop: asyncio.Event
+        self,
+        known: _Known,
+        route: tuple[str, Priority],
+        stop: asyncio.Event,
+        lock: PooledConnection,
     ) -> None:
-        """Publish what waits from where it was left, and note after each page how far it is."""
+        """Publish what waits from where it was left, and note after each page how far it is.
+
+        The session that holds the ``lock`` is used at each page: it ends when it is idle for too
+        long, and what is published after that another process would publish too.
+        """
         async with acquire(self._pool) as connection:
             if await connection.fetchval(_CAUGHT_UP) < known.through:
                 return  # not all that waits is known yet
         count = 0
         while not known.done and not stop.is_set():
+            await lock.execute("SELECT")
             async with acquire(self._pool) as connection:
                 rows = await connection.fetch(
                     _WAITING,
@@ -232,6 +256,7 @@ class _Broker:
         self._topics: set[str] = set()
         self._stack = AsyncExitStack()
         self._producer: AIOKafkaProducer | None = None
+        self._consumer: AIOKafkaConsumer | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -242,15 +267,24 @@ class _Broker:
     async def topic_ids(self) -> Mapping[str, UUID]:
         """The id of each topic, after those that have been there before were made again."""
         async with self._connected() as client:
-            ids = await topic_ids(client.client)
+            ids = await topic_ids(client)
             routes = command_routes(self._kafka, ids)
             if not self._topics <= routes.keys():
                 await ensure_topics(self._kafka, sorted(self._kernel_types))
-                ids = await topic_ids(client.client)
+                ids = await topic_ids(client)
                 routes = command_routes(self._kafka, ids)
             self._topics |= routes.keys()
             self._kernel_types |= {kernel_type for kernel_type, _ in routes.values()}
             return ids
+
+    async def extents(self, offsets: CommandOffsets, ids: Mapping[str, UUID]) -> Extents:
+        """Where the logs of these topics begin and end."""
+        async with self._connected() as client:
+            if self._consumer is None:
+                self._consumer = await self._stack.enter_async_context(
+                    consumer(self._kafka, client_id="nbledger-sweeper")
+                )
+            return await offsets.ask(client, self._consumer, ids)
 
     async def send(self, topic: str, waiting: Sequence[_Waiting]) -> None:
         """Publish and wait until the broker has them all."""
@@ -286,7 +320,7 @@ class _Broker:
                 )
             yield self._producer
         except BaseException:
-            self._producer = None
+            self._producer = self._consumer = None
             stack, self._stack = self._stack, AsyncExitStack()
             await stack.aclose()
             raise

@@ -7,7 +7,10 @@ What it is and is not, as measured with aiokafka:
 - a consumer that joins a group waits for half of its session timeout, one that comes after another
   has left for nearly twice of it (session timeout 10 s: 5 s and 18 s; 3 s: 2 s and 7 s; 1 s: 1 s
   and 1 s): keep it short here;
-- any replication factor is taken (there is one node); a topic is made by merely asking about it;
+- any replication factor is taken (there is one node);
+- a topic is made by merely asking about it, with DEFAULT_PARTITIONS; what is sent to a partition
+  that its topic does not have is taken, too, and no subscriber sees it: give topics that
+  subscribers ask about that many partitions, whoever makes them;
 - no limit of message size was found (120 MiB passed);
 - the idempotent producer, altering settings and adding partitions are refused;
 - everything is forgotten when it ends.
@@ -19,6 +22,7 @@ import importlib.util
 import os
 import signal
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -26,6 +30,9 @@ from nbledger_infrastructure.embedded.broker import EmbeddedBroker, wait_until_r
 from nbledger_infrastructure.embedded.errors import EmbeddedError
 from nbledger_infrastructure.embedded.ports import LOOPBACK, start_on_port
 from nbledger_infrastructure.embedded.processes import INSTANCE_VARIABLE, spawn, terminate
+
+DEFAULT_PARTITIONS: Final = 4
+"""Partitions of a topic that is made by asking about it."""
 
 _READY_SECONDS = 30.0
 _STOP_SECONDS = 1.0
