@@ -23,12 +23,21 @@ def code(content: str, *tags: str) -> dict[str, Any]:
 
 
 async def execute(client: httpx.AsyncClient, path: str, **body: Any) -> tuple[int, list[str]]:
-    """The status, and warnings or faults without that of the absent worker."""
+    """The status, and warnings or faults without that of the absent worker.
+
+    Warnings are told of the run, too, from the start: in its status and with its results.
+    """
     answer = await client.post(path, json=body)
     told = answer.json()
     if answer.status_code == 422:
         return 422, [f"{each['pointer']}: {each['reason']}" for each in told["errors"]]
-    return answer.status_code, [each for each in told["warnings"] if "no live worker" not in each]
+    *warnings, of_worker = told["warnings"]
+    assert "no live worker" in of_worker
+    run = f"{path.removesuffix('/execute')}/execution/{told['executionId']}"
+    results = (await client.get(f"{run}/results")).json()
+    for document in (told, (await client.get(run)).json()):
+        assert document.get("runWarnings", []) == results["runWarnings"] == warnings
+    return answer.status_code, warnings
 
 
 async def test_a_mistyped_parameter_is_a_warning_or_refused_when_strict(api: Api) -> None:
