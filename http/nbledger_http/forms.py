@@ -248,6 +248,7 @@ class _Receiving:
         self._writing: _Writing | None = None
         self._field = bytearray()
         self._fields: dict[str, str] = {}
+        self._repeated: set[str] = set()
         self._files: list[ReceivedFile] = []
 
     async def take(self, part: Any) -> None:
@@ -263,8 +264,9 @@ class _Receiving:
             await self._writing.take(part)
         else:
             self._field += part
-            if len(self._field) > MAX_FIELD_BYTES:
-                raise _unreadable(f"a field has more than {MAX_FIELD_BYTES:,} bytes")
+            if len(self._field) > MAX_FIELD_BYTES and self._part is not None:
+                reason = f"has more than {MAX_FIELD_BYTES:,} bytes"
+                raise InvalidInputError([Fault(f"/{escaped(self._part.name)}", reason)])
 
     def close(self) -> None:
         """No more comes."""
@@ -292,6 +294,8 @@ class _Receiving:
             self._files.append(ReceivedFile(writing.name, writing.path, writing.size))
         elif self._part is not None:
             name = str(self._part.name)
+            if name in self._fields:
+                self._repeated.add(name)
             try:
                 self._fields[name] = self._field.decode()
             except UnicodeDecodeError:
@@ -304,6 +308,9 @@ class _Receiving:
             raise _no_file()
         texts = [("file", file.name) for file in self._files]
         faults = [
+            Fault(f"/{escaped(name)}", "is given more than once") for name in sorted(self._repeated)
+        ]
+        faults += [
             Fault(f"/{escaped(key)}", fault.reason)
             for key, value in [*texts, *self._fields.items()]
             for fault in unstorable(value)
