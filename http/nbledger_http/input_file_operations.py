@@ -98,7 +98,7 @@ ADD = Operation(
     description="Runs that are asked for from then on find them in their folder. The same "
     "content at the same path changes nothing; another one is refused unless `replace` is "
     "true. Of several files all are kept or none. A change raises the minor part of "
-    "notebookVersion.",
+    "notebookVersion. `warnings` name paths that Windows cannot hold.",
     parameters=(IF_MATCH_EITHER,),
     body=Body(schema=FORM, media_type="multipart/form-data"),
     answers={
@@ -124,7 +124,8 @@ PUT_ONE = Operation(
     id="putFile",
     tag=TAG,
     summary="Put one file beside a notebook, or replace it",
-    description="The body is the file as it is. With `If-None-Match: *` nothing is replaced.",
+    description="The body is the file as it is. With `If-None-Match: *` nothing is replaced. "
+    "`warnings` say where Windows cannot hold the path.",
     parameters=(
         IF_MATCH_EITHER,
         Parameter(

@@ -89,9 +89,11 @@ async def put_one(request: Request[Any, Any, Any]) -> Reply:
     notebook_id = notebook_id_of(request)
     await load_notebook(services.store, access, notebook_id)
     try:
-        path = checked_path(_path_of(request))
+        path = checked_path(_path_of(request).encode().decode())
     except InvalidPathError as invalid:
         raise InvalidFilesError([Fault("/path", str(invalid))]) from None
+    except UnicodeError:
+        raise InvalidFilesError([Fault("/path", "The path is no text in UTF-8")]) from None
     async with upload_folder(request) as folder:
         limit_mb = services.settings.http.max_input_file_mb
         file = await receive_body(request, folder, path, limit_mb=limit_mb)

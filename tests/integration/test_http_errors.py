@@ -162,6 +162,49 @@ async def test_forms_that_cannot_be_read(api: Api, form: bytes) -> None:
         assert answer.status_code == 422, answer.text
 
 
+@pytest.mark.parametrize(
+    ("content_type", "form", "reason"),
+    [
+        (
+            "b",
+            b'--b\r\nContent-Disposition: form-data; name="\xff"\r\n\r\n',
+            "the head of a part is not",
+        ),
+        ("b", b"--b\r\nX: y\r\n\r\n", "missing Content-Disposition part header"),
+        ("other", b"--b--\r\n", "it ends too early, or its boundary is not the one"),
+        ("b", b"--b\r\n", "it ends too early, or its boundary is not the one"),
+    ],
+)
+async def test_a_form_that_cannot_be_read_is_told_why(
+    api: Api, content_type: str, form: bytes, reason: str
+) -> None:
+    client = await api.client(Role.EDITOR)
+    headers = {"Content-Type": f"multipart/form-data; boundary={content_type}"}
+    answer = await client.post("/notebook/upload", content=form, headers=headers)
+    (fault,) = answer.json()["errors"]
+    assert fault["pointer"] == ""
+    assert fault["reason"].startswith(f"the form cannot be read: {reason}")
+
+
+async def test_a_file_name_may_come_as_older_clients_write_it(api: Api) -> None:
+    client = await api.client(Role.EDITOR)
+    path = f"/notebook/{(await new_notebook(client, '1'))['notebookId']}/file"
+    form = (
+        b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename*=UTF-8''d%C3%A9j%C3%A0.csv"
+        b"\r\n\r\n1\r\n--b--\r\n"
+    )
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    answer = await client.post(path, content=form, headers=headers)
+    assert [file["path"] for file in answer.json()["files"]] == ["déjà.csv"]
+    # A browser sends a part without name and content where no file was chosen.
+    none = b'--b\r\nContent-Disposition: form-data; name="file"; filename=""\r\n\r\n\r\n'
+    answer = await client.post(path, content=none + b"--b--\r\n", headers=headers)
+    (fault,) = answer.json()["errors"]
+    assert (fault["pointer"], "is required" in fault["reason"]) == ("/file", True)
+    answer = await client.post(path, content=none + form.replace(b"d%C3", b"e"), headers=headers)
+    assert answer.status_code == 201
+
+
 async def test_a_method_is_refused_with_those_that_the_address_takes(api: Api) -> None:
     client = await api.client()
     described = (await client.get(f"{api.url}/schema/openapi.json")).json()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import io
 import json
@@ -171,6 +172,7 @@ async def test_one_file_can_be_put_as_it_is(api: Api) -> None:
         ("a%5Cb", "backslash"),
         ("a%E2%80%8Bb", "has U+200B (ZERO WIDTH SPACE)"),
         ("outputs/x.csv", "what runs leave behind"),
+        ("a%FFb", "is no text in UTF-8"),
         ("EMPTY", "differs from 'empty' in upper and lower case only"),
     ):
         refused = await client.put(f"{path}/file/{bad}", content=b"x")
@@ -343,8 +345,12 @@ async def test_what_cannot_be_kept_is_refused_and_nothing_of_it_is_kept(
     # Every path is told of at once.
     both = await client.post(f"{path}/file", files=parts(**{"../x": b"", "y": b"", "/z": b""}))
     assert [fault["reason"].split()[0] for fault in both.json()["errors"]] == ["'../x'", "'/z'"]
-    await refused({"file": (None, b"1")}, "validation_failed", "one file")
-    await refused({"other": ("x", b"1")}, "validation_failed", "one file")
+    await refused({"file": (None, b"1")}, "validation_failed", "must be sent with a file name")
+    await refused({"other": ("x", b"1")}, "validation_failed", "there are the parts 'other'")
+    large = {"files": ("x.csv", bytes(70_000))}
+    await refused(
+        large, "validation_failed", "a part with the name 'file'", pointer="/files", replace="true"
+    )
     assert (await client.post(f"{path}/file", json={})).status_code == 415
     unknown = await client.post(f"{path}/file", files=parts(x=b"1"), data={"pth": "y"})
     assert unknown.json()["warnings"] == ["/pth: unknown member, ignored; did you mean path?"]
@@ -623,6 +629,17 @@ async def test_archives_that_are_refused_are_told_why(api: Api, api_server: Serv
     # A notebook that cannot be read is refused as ever.
     refused = await uploaded(client, zipped({"n.ipynb": b"{}", "a.csv": b""}))
     assert refused.json()["code"] == "validation_failed"
+    form = [("file", ("n.zip", good)), ("file", ("a.csv", b""))]
+    refused = await client.post("/notebook/upload", files=form)
+    assert "a ZIP archive of one is sent alone" in refused.json()["errors"][0]["reason"]
+    for other, reason in (
+        (b"", "the file is empty"),
+        (b"a,b\n1,2\n", "the file is no notebook, for it is not JSON"),
+        (gzip.compress(nb), "the file is no notebook, it is packed by gzip"),
+        (b"Rar!\x1a\x07\0", "the file is no notebook, it is a RAR archive: send the .ipynb"),
+    ):
+        refused = await client.post("/notebook/upload", files={"file": ("n", other)})
+        assert reason in refused.json()["errors"][0]["reason"]
     form = [("file", ("n.ipynb", nb)), ("file", ("../a.csv", b""))]
     refused = await client.post("/notebook/upload", files=form)
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_files")

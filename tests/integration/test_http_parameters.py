@@ -93,6 +93,32 @@ async def test_other_languages_take_theirs(api: Api) -> None:
     assert await execute(client, in_scala, parameters={"n": 2**53 + 1}) == (202, [])
 
 
+async def test_of_many_mistyped_parameters_some_are_told_and_the_others_counted(api: Api) -> None:
+    client = await api.client()
+    path = await notebook_of(client, code("alpha=1", "parameters"))
+    names = ["x" * 5000, *(f"p{number}" for number in range(149))]
+    status, told = await execute(client, path, parameters=dict.fromkeys(names, 1))
+    assert (status, len(told)) == (202, 21)
+    assert len(told[0]) < 300
+    assert told[-1] == "/parameters: the cell tagged 'parameters' does not set 130 more"
+
+
+async def test_a_parameter_that_is_there_twice_is_refused(api: Api) -> None:
+    client = await api.client()
+    path = await notebook_of(client, code("alpha=1", "parameters"))
+    twice = b'\xef\xbb\xbf{"parameters": {"alpha": 1, "b": [{"a/b": 1, "a/b": 1}], "alpha": 2}}'
+    answer = await client.post(path, content=twice, headers=JSON)
+    assert answer.status_code == 422
+    faults = {(each["pointer"], each["reason"]) for each in answer.json()["errors"]}
+    assert faults == {
+        ("/parameters/alpha", "is there more than once"),
+        ("/parameters/b/0/a~1b", "is there more than once"),
+    }
+    # A mark of the byte order before it is no fault.
+    once = await client.post(path, content=b'\xef\xbb\xbf{"timeout": 5}', headers=JSON)
+    assert (once.status_code, once.json()["timeout"]) == (202, 5)
+
+
 async def test_a_body_that_is_no_json_is_told_where(api: Api) -> None:
     client = await api.client()
     path = await notebook_of(client, code("x=1", "parameters"))
