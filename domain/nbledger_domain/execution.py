@@ -190,7 +190,10 @@ class Execution(BaseAggregate[UUID]):
         """Base of the events of an execution."""
 
     class Requested(Event, CanInitAggregate[UUID], frozen=True, kw_only=True):
-        """Somebody asked for a run; it waits for a worker."""
+        """Somebody asked for a run; it waits for a worker.
+
+        ``warnings`` say what the request asks for that the run does otherwise; absent without any.
+        """
 
         TYPE: ClassVar[str] = "execution.requested.v1"
         originator_topic: str
@@ -203,6 +206,7 @@ class Execution(BaseAggregate[UUID]):
         parameters: dict[str, Any]
         options: RunOptions
         requested_by: str
+        warnings: list[str] | UnsetType = UNSET
 
     class Claimed(Event, frozen=True, kw_only=True):
         """A worker has taken the run."""
@@ -391,7 +395,9 @@ class Execution(BaseAggregate[UUID]):
         parameters: dict[str, Any],
         options: RunOptions,
         requested_by: str,
+        warnings: list[str] | UnsetType = UNSET,
     ) -> None:
+        self.warnings = list(warnings or ())
         self.notebook_id = notebook_id
         self.notebook_version = notebook_version
         self.notebook_stream_version = notebook_stream_version
@@ -428,6 +434,7 @@ class Execution(BaseAggregate[UUID]):
         requested_by: str,
         at: datetime,
         cell_range: CellRange | None = None,
+        warnings: Sequence[str] = (),
     ) -> "Execution":
         """A new execution, waiting for a worker.
 
@@ -447,6 +454,7 @@ class Execution(BaseAggregate[UUID]):
             parameters=parameters,
             options=options,
             requested_by=requested_by,
+            warnings=list(warnings) or UNSET,
         )
 
     @property

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 MAX_SEGMENT_BYTES: Final = 255
 """Of a file's or folder's name in UTF-8: no common file system takes more."""
@@ -22,11 +23,26 @@ NOTEBOOK_SUFFIX: Final = ".ipynb"
 
 _SHOWN: Final = 200
 _DRIVE: Final = re.compile(r"[A-Za-z]:")
-_BAD_CATEGORIES: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
-# They make a name read as another one.
-_DIRECTIONS: Final = frozenset(
-    "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+# Unassigned characters (Cn) are among them: NFC does not settle how they are written.
+_UNSEEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
+# Blank, although their category is that of letters, marks and symbols.
+_BLANK: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+# Category Cf, and seen: signs that stand before numbers.
+_SEEN: Final = frozenset(
+    "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
 )
+_JOINERS: Final = "\u200c\u200d"
+"""Persian, scripts of India and emoji need them, between two characters that are seen."""
+
+_JOINED_FROM: Final = "\u0590"
+"""The alphabets before this one (Latin, Greek, Cyrillic) need no joiners."""
+
+_NO_NAMES: Final = {
+    "Cc": "a control character",
+    "Cn": "no character that Unicode knows",
+    "Co": "a character for private use",
+    "Cs": "half of a surrogate pair",
+}
 
 
 class InputFile(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -34,6 +50,7 @@ class InputFile(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     ``path`` is relative to the notebook's folder, its segments separated by ``/``. ``digest`` is
     the SHA-256 of the bytes, under which the artifact store keeps them; ``size`` is in bytes.
+    ``executable`` is there where the file may be run as a program.
     """
 
     path: str
@@ -41,6 +58,7 @@ class InputFile(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     digest: str
     size: int
     modified_at: datetime | None = None
+    executable: bool | UnsetType = UNSET
 
     def same_content(self, other: "InputFile") -> bool:
         """Whether both hold the same bytes."""
@@ -117,15 +135,16 @@ def total_size(files: Mapping[str, InputFile]) -> int:
 def shown(text: str) -> str:
     """``text`` for a message: quoted, without characters that cannot be seen, and not too long."""
     cut = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-    return repr("".join("�" if _unseen(each) else each for each in cut))
+    return repr("".join("�" if _is_unseen(each) else each for each in cut))
 
 
 def _fault(path: str) -> str | None:
     """What is wrong with a path, in words that follow it."""
     if not path.strip():
         return "names no file"
-    if any(map(_unseen, path)):
-        return "has control characters, or others that cannot be seen"
+    unseen = _unseen(path)
+    if unseen is not None:
+        return f"has {_named(unseen)}, which cannot be seen"
     if "\\" in path:
         return "has a backslash; folders are separated by /"
     if path.startswith("/") or _DRIVE.match(path):
@@ -157,11 +176,41 @@ def _place_fault(segments: list[str]) -> str | None:
         return f"lies in {top}/, which the service keeps for itself"
     if folded(segments[-1]).endswith(NOTEBOOK_SUFFIX):
         return "is a notebook; a notebook is uploaded as one of its own"
+    if any(folded(segment).endswith(NOTEBOOK_SUFFIX) for segment in segments):
+        return "lies in a folder that has the name of a notebook"
     return None
 
 
-def _unseen(character: str) -> bool:
-    return character in _DIRECTIONS or unicodedata.category(character) in _BAD_CATEGORIES
+def _unseen(path: str) -> str | None:
+    """The first character that cannot be seen where it stands."""
+    for place, character in enumerate(path):
+        if character in _JOINERS:
+            before, after = path[place - 1 : place], path[place + 1 : place + 2]
+            if not (_may_be_joined(before) and _may_be_joined(after)):
+                return character
+        elif _is_unseen(character):
+            return character
+    return None
+
+
+def _is_unseen(character: str) -> bool:
+    if character in _JOINERS or character in _SEEN:
+        return False
+    return character in _BLANK or unicodedata.category(character) in _UNSEEN_CATEGORIES
+
+
+def _may_be_joined(character: str) -> bool:
+    """Letters, marks of letters, and symbols, among which emoji are."""
+    return (
+        character >= _JOINED_FROM
+        and unicodedata.category(character)[0] in "LMS"
+        and not _is_unseen(character)
+    )
+
+
+def _named(character: str) -> str:
+    name = unicodedata.name(character, "") or _NO_NAMES.get(unicodedata.category(character), "")
+    return f"U+{ord(character):04X}" + (f" ({name})" if name else "")
 
 
 def _folders(path: str) -> Iterable[str]:

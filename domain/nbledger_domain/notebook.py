@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 from eventsourcing.domain import BaseAggregate, CanInitAggregate, event
+from msgspec import UNSET
 
 from nbledger_domain import semver
 from nbledger_domain.cells import Cell
@@ -301,6 +302,11 @@ class Notebook(BaseAggregate[UUID]):
         held = self.files.get(file.path)
         return held is not None and held.same_content(file)
 
+    def _executable(self, file: InputFile) -> bool:
+        """Whether the file is a program: one that takes the place of a program is one, too."""
+        held = self.files.get(file.path)
+        return bool(file.executable or (held is not None and held.executable))
+
     def _put(self, files: Sequence[InputFile], at: datetime) -> bool:
         new = [file for file in files if not self._holds(file)]
         there = [file.path for file in new if file.path in self.files]
@@ -310,7 +316,12 @@ class Notebook(BaseAggregate[UUID]):
             raise InvalidFilesError([Fault("/file", reason)])
         if not new:
             return False
-        dated = [msgspec.structs.replace(file, modified_at=at) for file in new]
+        dated = [
+            msgspec.structs.replace(
+                file, modified_at=at, executable=self._executable(file) or UNSET
+            )
+            for file in new
+        ]
         self.trigger_event(self.FilesPut, timestamp=at, files=dated, replaced=there)
         return True
 

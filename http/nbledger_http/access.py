@@ -10,7 +10,7 @@ from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from nbledger_http.problems import Code, Problem, allow
+from nbledger_http.problems import Code, Problem, not_allowed
 from nbledger_infrastructure.artifacts import Scope
 from nbledger_infrastructure.event_store import Metadata, Stream
 from nbledger_infrastructure.tokens import Role, Token
@@ -65,8 +65,8 @@ class Access(msgspec.Struct, frozen=True):
 async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Litestar's guard before every handler of the API: token, then project, then right.
 
-    Raises :class:`Problem`: 401, 404 or 403, and 405 for a handler that names no right: Litestar
-    adds one for OPTIONS, which would not name all methods of the address.
+    Raises :class:`Problem`: 401, 404 or 403, 400 for a PUT of a part, and 405 for a handler that
+    names no right: Litestar adds one for OPTIONS, which would not name all methods of the address.
     """
     token = await connection.app.state.services.authenticator.authenticate(
         connection.headers.get("authorization")
@@ -81,6 +81,9 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     if ROLES[right].isdisjoint(token.roles):
         allowed = " or ".join(sorted(ROLES[right]))
         raise Problem(Code.FORBIDDEN, f"This takes the role {allowed}.")
+    if connection.scope.get("method") == "PUT" and "content-range" in connection.headers:
+        # RFC 9110, section 14.5: to take a part for the whole would destroy the rest.
+        raise Problem(Code.PARTIAL_PUT, "Content-Range: send the whole content without it.")
     scope = cast("dict[str, Any]", connection.scope)
     scope["access"] = Access(
         token,
@@ -103,7 +106,7 @@ def _not_allowed(connection: ASGIConnection[Any, Any, Any, Any]) -> Problem:
     template = connection.scope["path_template"]
     routes = [route for route in connection.app.routes if route.path_format == template]
     known = (str(name) for route in routes for name in route.methods)
-    return Problem(Code.METHOD_NOT_ALLOWED, headers=allow(known))
+    return not_allowed(known)
 
 
 def access_of(request: Request[Any, Any, Any]) -> Access:

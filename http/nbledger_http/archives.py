@@ -29,6 +29,7 @@ class Entry(NamedTuple):
     name: str
     pieces: AsyncGenerator[bytes]
     compress: bool = True
+    executable: bool = False
 
 
 def worth_compressing(content_type: str) -> bool:
@@ -59,14 +60,14 @@ async def zip_stream(entries: AsyncIterator[Entry], *, at: datetime) -> AsyncGen
     outlet = _Outlet()
     taken: set[str] = set()
     with zipfile.ZipFile(cast("IO[bytes]", outlet), "w", zipfile.ZIP_DEFLATED) as archive:
-        async for name, pieces, compress in entries:
+        async for name, pieces, compress, executable in entries:
             async with contextlib.aclosing(pieces):
                 if name in taken:
                     continue
                 taken.add(name)
                 info = zipfile.ZipInfo(name, at.astimezone(UTC).timetuple()[:6])
                 info.compress_type = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
-                info.external_attr = 0o644 << 16
+                info.external_attr = (0o755 if executable else 0o644) << 16
                 with archive.open(info, "w", force_zip64=True) as file:
                     async for piece in pieces:
                         if len(piece) < _SMALL_BYTES:

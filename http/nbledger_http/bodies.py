@@ -9,9 +9,12 @@ from nbledger_http.checking import decode_object
 from nbledger_http.problems import Code, Problem
 
 
-async def json_object(request: Request[Any, Any, Any], *, optional: bool = False) -> dict[str, Any]:
+async def json_object(
+    request: Request[Any, Any, Any], *, optional: bool = False, unique: bool = False
+) -> dict[str, Any]:
     """The JSON object that ``request`` carries; ``{}`` for no body where that is allowed.
 
+    Its members may have to be ``unique``, so that none is passed over.
     Raises :class:`InvalidInputError`, and :class:`Problem` (413, 415).
     """
     body = await raw_body(request)
@@ -26,7 +29,7 @@ async def json_object(request: Request[Any, Any, Any], *, optional: bool = False
     _, _, charset = parameters.lower().partition("charset=")
     if charset and charset.strip(" \"'") not in ("utf-8", "utf8", "us-ascii"):
         raise Problem(Code.UNSUPPORTED_MEDIA_TYPE, "JSON is written in UTF-8.")
-    return decode_object(body)
+    return decode_object(body, unique=unique)
 
 
 async def raw_body(request: Request[Any, Any, Any]) -> bytes:

@@ -1,5 +1,6 @@
 """Checking JSON objects member by member, so that every fault is told at once."""
 
+import codecs
 import difflib
 import itertools
 import json
@@ -10,7 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, overload
 import msgspec
 
 from nbledger_domain.errors import Fault, InvalidInputError
-from nbledger_http.json_faults import faults_of_json
+from nbledger_http.json_faults import faults_of_json, repeated_members
 
 T = TypeVar("T")
 
@@ -30,6 +31,7 @@ _STEP = re.compile(r"\[(\d+|\.\.\.)\]|\.([^.\[]+)")
 
 def decode(body: bytes) -> Any:
     """The JSON value in ``body``. Raises :class:`InvalidInputError`."""
+    body = body.removeprefix(codecs.BOM_UTF8)
     try:
         value = msgspec.json.decode(body)
     except RecursionError:
@@ -60,15 +62,18 @@ def _unreadable(body: bytes, error: Exception) -> list[Fault]:
     return faults_of_json(text, error)
 
 
-def decode_object(body: bytes) -> dict[str, Any]:
+def decode_object(body: bytes, *, unique: bool = False) -> dict[str, Any]:
     """The JSON object in ``body``, free of what can be stored nowhere.
 
-    Raises :class:`InvalidInputError`.
+    Of members with one name the last counts, unless they are to be ``unique``. Raises
+    :class:`InvalidInputError`.
     """
     value = decode(body)
     if not isinstance(value, dict):
         raise InvalidInputError([Fault("", "must be a JSON object")])
     faults = list(itertools.islice(unstorable(value), MAX_TOLD))
+    if not faults and unique:
+        faults = repeated_members(body.removeprefix(codecs.BOM_UTF8))
     if faults:
         raise InvalidInputError(faults)
     return value

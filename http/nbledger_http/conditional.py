@@ -93,3 +93,16 @@ class Precondition:
     def names(self, tag: str) -> bool:
         """Whether it demands the state that has this entity tag."""
         return tag in self._tags
+
+
+class NoneMatch:
+    """What an ``If-None-Match`` header demands of a write: that no such state is there."""
+
+    def __init__(self, header: str | None) -> None:
+        self._any = header is not None and header.strip() == "*"
+        # Weak comparison: a weak tag matches, too.
+        self._tags = {tag for _, tag in _ETAG.findall(header or "")}
+
+    def holds(self, tag: str | None) -> bool:
+        """Whether what has this entity tag may be written over; ``None`` where nothing is."""
+        return tag is None or not (self._any or tag in self._tags)

@@ -478,6 +478,7 @@ RESULTS: dict[str, Any] = {
     ],
     "files": [],
     "metrics": {"fitness": 0.93},
+    "runWarnings": [],
 }
 
 HISTORY: dict[str, Any] = {

@@ -97,7 +97,7 @@ async def execute(request: Request[Any, Any, Any]) -> Reply:
     """The new execution."""
     services, access = services_of(request), access_of(request)
     notebook_id = notebook_id_of(request)
-    body = await json_object(request, optional=True)
+    body = await json_object(request, optional=True, unique=True)
     execution_id, _, warnings = await execute_notebook(
         services.store,
         services.pool,

@@ -95,6 +95,7 @@ def content_disposition(file_name: str, *, inline: bool = False) -> str:
 def unique_names(names: Sequence[tuple[str, bool]], taken: set[str]) -> list[str]:
     """The names, those with a number before their ending that are ``taken``; they are then.
 
+    None of them has the name of a folder that another one lies in.
     With each goes whether it is what the file is really called: such a name goes before others.
     """
     found = dict.fromkeys(range(len(names)), "")
@@ -104,11 +105,22 @@ def unique_names(names: Sequence[tuple[str, bool]], taken: set[str]) -> list[str
 
 
 def _unique_name(name: str, taken: set[str]) -> str:
+    """``taken`` has the names of folders with a slash behind them."""
+    while (
+        file := next((each for each in _folders(name) if each.casefold() in taken), None)
+    ) is not None:
+        name = f"{file}-{name[len(file) + 1 :]}"
     folder, slash, last = name.rpartition("/")
     stem, ending = _parts(last)
     number = 1
-    while name.casefold() in taken:
+    while not taken.isdisjoint({name.casefold(), f"{name.casefold()}/"}):
         number += 1
         name = f"{folder}{slash}{stem}-{number}{ending}"
     taken.add(name.casefold())
+    taken.update(f"{each.casefold()}/" for each in _folders(name))
     return name
+
+
+def _folders(name: str) -> list[str]:
+    """The folders that a file of this name lies in, the outermost first."""
+    return [name[: slash.start()] for slash in re.finditer("/", name)]

@@ -5,11 +5,12 @@ import errno
 import re
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from io import FileIO, RawIOBase
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 import structlog
@@ -18,6 +19,7 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser, par
 
 from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_domain.input_files import shown
+from nbledger_domain.words import listed
 from nbledger_http.checking import MAX_TOLD, escaped, unstorable
 from nbledger_http.problems import Code, Problem
 from nbledger_http.services import services_of
@@ -36,6 +38,9 @@ MIN_BYTES_PER_SECOND = 8 * 1024
 
 _WRITE_BYTES = 1 << 20
 # The parser takes the folders off such a name, as one old browser sent them.
+_STAR_NAME = re.compile(r"filename\*=(?:utf-8|iso-8859-1)'[^']*'([^;\s]+)", re.IGNORECASE)
+"""RFC 7578 forbids it, and older clients send names so that are not ASCII."""
+
 _DRIVE_NAME = re.compile(r'filename="?((?:[A-Za-z]:\\|\\\\)[^"]*)')
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -137,7 +142,7 @@ async def receive_files(request: Request[Any, Any, Any], folder: Path, bounds: B
             receiving.close()
         return receiving.form()
     except MultipartError as error:
-        raise _unreadable(str(error)) from None
+        raise _unreadable(_reason(error)) from None
 
 
 async def receive_body(
@@ -248,6 +253,7 @@ class _Receiving:
         self._writing: _Writing | None = None
         self._field = bytearray()
         self._fields: dict[str, str] = {}
+        self._repeated: set[str] = set()
         self._files: list[ReceivedFile] = []
 
     async def take(self, part: Any) -> None:
@@ -263,8 +269,11 @@ class _Receiving:
             await self._writing.take(part)
         else:
             self._field += part
-            if len(self._field) > MAX_FIELD_BYTES:
-                raise _unreadable(f"a field has more than {MAX_FIELD_BYTES:,} bytes")
+            if len(self._field) > MAX_FIELD_BYTES and self._part is not None:
+                reason = f"has more than {MAX_FIELD_BYTES:,} bytes"
+                if self._part.filename is not None:
+                    reason += "; a file is sent as a part with the name 'file'"
+                raise InvalidInputError([Fault(f"/{escaped(self._part.name)}", reason)])
 
     def close(self) -> None:
         """No more comes."""
@@ -272,13 +281,15 @@ class _Receiving:
             self._writing.file.close()
 
     def _begin_file(self, part: MultipartSegment) -> None:
-        if part.filename is None or (self._files and self._bounds.count == 1):
-            raise _no_file()
+        disposition = str(part.header("Content-Disposition", ""))
+        name = _file_name(part, disposition)
+        if name is None:
+            raise InvalidInputError([Fault("/file", "must be sent with a file name")])
+        if self._files and self._bounds.count == 1:
+            raise InvalidInputError([Fault("/file", "is there more than once; send one file")])
         if len(self._files) == self._bounds.count:
             detail = f"At most {self._bounds.count} files can be sent at once."
             raise Problem(Code.FILES_TOO_LARGE, detail)
-        found = _DRIVE_NAME.search(str(part.header("Content-Disposition", "")))
-        name = part.filename if found is None else found[1]
         path = self._folder / f"upload-{len(self._files)}"
         self._writing = _Writing(path, name, self._bounds.each_mb(name))
 
@@ -289,9 +300,15 @@ class _Receiving:
                 await writing.flush()
             finally:
                 writing.file.close()
-            self._files.append(ReceivedFile(writing.name, writing.path, writing.size))
+            # A browser sends a part without name and content where no file was chosen.
+            if writing.name or writing.size:
+                self._files.append(ReceivedFile(writing.name, writing.path, writing.size))
+            else:
+                writing.path.unlink()
         elif self._part is not None:
             name = str(self._part.name)
+            if name in self._fields:
+                self._repeated.add(name)
             try:
                 self._fields[name] = self._field.decode()
             except UnicodeDecodeError:
@@ -301,9 +318,12 @@ class _Receiving:
     def form(self) -> FileForm:
         """All of it. Raises :class:`InvalidInputError`."""
         if not self._files:
-            raise _no_file()
+            raise _no_file(self._fields)
         texts = [("file", file.name) for file in self._files]
         faults = [
+            Fault(f"/{escaped(name)}", "is given more than once") for name in sorted(self._repeated)
+        ]
+        faults += [
             Fault(f"/{escaped(key)}", fault.reason)
             for key, value in [*texts, *self._fields.items()]
             for fault in unstorable(value)
@@ -323,8 +343,32 @@ def write_all(file: RawIOBase, content: bytes | bytearray) -> None:
         rest = rest[file.write(rest) :]
 
 
-def _no_file() -> InvalidInputError:
-    return InvalidInputError([Fault("/file", "must be one file, sent with a file name")])
+def _file_name(part: MultipartSegment, disposition: str) -> str | None:
+    """The name that the file was sent with, as it was sent."""
+    if (drive := _DRIVE_NAME.search(disposition)) is not None:
+        return drive[1]
+    if part.filename is None and (star := _STAR_NAME.search(disposition)) is not None:
+        return unquote(star[1])
+    name: str | None = part.filename
+    return name
+
+
+def _no_file(fields: Iterable[str]) -> InvalidInputError:
+    reason = "is required: a part with this name and a file name"
+    others = [shown(name) for name in fields if name]
+    if others:
+        reason += f"; there are the parts {listed(others)}"
+    return InvalidInputError([Fault("/file", reason)])
+
+
+def _reason(error: MultipartError) -> str:
+    """Why the form cannot be read, in words that are not the parser's where those tell little."""
+    told = str(error.args[0]) if error.args else ""
+    if told.startswith("Unexpected end"):
+        return "it ends too early, or its boundary is not the one that the content type names"
+    if told.startswith("Segment header failed"):
+        return "the head of a part is not UTF-8"
+    return told[:1].lower() + told[1:].replace("segment", "part")
 
 
 def _too_large(limit_mb: int, count: int) -> Problem:

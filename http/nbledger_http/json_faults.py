@@ -28,6 +28,8 @@ def faults_of_json(body: str, error: Exception) -> list[Fault]:
     if faults := _numbers(body):
         return faults
     reason = str(error).removeprefix("JSON is malformed: ")
+    if reason == "Input data was truncated":
+        reason = "it ends too early"
     found = _BYTE.search(reason)
     if found is None:
         return [Fault("", f"is not JSON: {reason}")]
@@ -36,6 +38,37 @@ def faults_of_json(body: str, error: Exception) -> list[Fault]:
     word = _WORD.match(body, start)
     what = f"{word[0]} is no JSON," if word else reason.removesuffix(found[0]).rstrip()
     return [Fault("", f"is not JSON: {what} at line {line}, column {column} {found[0]}")]
+
+
+def repeated_members(body: bytes) -> list[Fault]:
+    """A fault for each member of ``body``, which is JSON, whose name another one has, too."""
+    value = json.loads(body, object_pairs_hook=_Pairs, parse_int=len, parse_float=len)
+    faults: list[Fault] = []
+    pending: list[tuple[str, Any]] = [("", value)]
+    while pending and len(faults) < MAX_TOLD:
+        pointer, each = pending.pop()
+        if isinstance(each, _Pairs):
+            found: set[str] = set()
+            for key, item in each.pairs:
+                below = f"{pointer}/{_step(key)}"
+                if key in found:
+                    faults.append(Fault(below, "is there more than once"))
+                found.add(key)
+                pending.append((below, item))
+        elif isinstance(each, list):
+            pending += [(f"{pointer}/{place}", item) for place, item in enumerate(each)]
+    return list(dict.fromkeys(faults))
+
+
+class _Pairs:
+    """A JSON object with all of its members."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        self.pairs = pairs
+
+
+def _step(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")
 
 
 def _numbers(body: str) -> list[Fault]:
@@ -69,8 +102,7 @@ def _found(value: Any, pointer: str = "") -> Iterator[tuple[str, _NoJson]]:
         yield pointer, value
     elif isinstance(value, dict):
         for key, item in value.items():
-            step = key.replace("~", "~0").replace("/", "~1")
-            yield from _found(item, f"{pointer}/{step}")
+            yield from _found(item, f"{pointer}/{_step(key)}")
     elif isinstance(value, list):
         for place, item in enumerate(value):
             yield from _found(item, f"{pointer}/{place}")

@@ -29,7 +29,8 @@ async def bundle_reply(
         yield Entry(file_name, _once(content))
         for file, stored in zip(files, found, strict=True):
             pieces = artifacts.pieces(stored)
-            yield Entry(file.path, pieces, worth_compressing(file.content_type))
+            compress, executable = worth_compressing(file.content_type), bool(file.executable)
+            yield Entry(file.path, pieces, compress, executable)
 
     headers = {
         "Content-Type": "application/zip",

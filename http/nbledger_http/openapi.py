@@ -51,7 +51,7 @@ def document(app: Litestar, *, version: str) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for path, method, operation, right in operations:
         paths.setdefault(_template(path), {})[method.lower()] = _operation(
-            path, operation, right, schemas
+            path, method, operation, right, schemas
         )
     opens = {
         (operation.id, status): answer.opens
@@ -124,7 +124,7 @@ def _schema_hook(kind: Any) -> dict[str, Any]:
 
 
 def _operation(
-    path: str, operation: Operation, right: Right | None, schemas: dict[Any, Any]
+    path: str, method: str, operation: Operation, right: Right | None, schemas: dict[Any, Any]
 ) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": operation.id,
@@ -152,15 +152,17 @@ def _operation(
     responses = {
         str(status): _answer(answer, schemas) for status, answer in operation.answers.items()
     }
-    for status, codes in _by_status(operation, right).items():
+    for status, codes in _by_status(method, operation, right).items():
         responses.setdefault(status, _problem(int(status), codes, schemas))
     described["responses"] = dict(sorted(responses.items()))
     described["security"] = [{"bearer": []}] if operation.secured else []
     return described
 
 
-def _by_status(operation: Operation, right: Right | None) -> dict[str, list[Code]]:
+def _by_status(method: str, operation: Operation, right: Right | None) -> dict[str, list[Code]]:
     codes = [*operation.problems, *EVERYWHERE, *(SECURED if operation.secured else ())]
+    if method == "PUT":
+        codes.append(Code.PARTIAL_PUT)
     if right is Right.WRITE:
         codes.append(Code.OUTCOME_UNKNOWN)
     found: dict[str, list[Code]] = {}

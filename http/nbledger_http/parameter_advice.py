@@ -12,13 +12,18 @@ from nbledger_domain.parameters import INJECTED_TAG, PARAMETERS_TAG, Language
 from nbledger_http.checking import MAX_NAME, MAX_TOLD, escaped, nearest
 
 _MAX_LISTED = 20
+_MAX_WARNED = 20
 
 
 class Advice(msgspec.Struct, frozen=True):
-    """Faults of parameters that the notebook does not take, and a warning of their place."""
+    """Faults of parameters that the notebook does not take, and a warning of their place.
+
+    ``more`` parameters have faults that are not among these.
+    """
 
     faults: list[Fault] = []
     warnings: list[str] = []
+    more: int = 0
 
 
 def advice(
@@ -38,7 +43,8 @@ def advice(
     if tagged is not None:
         known = names_set(tagged.source, language)
         unknown = [name for name in parameters if name not in known]
-        return Advice(faults=[_unknown(name, known) for name in unknown[:MAX_TOLD]])
+        told = [_unknown(name, known) for name in unknown[:MAX_TOLD]]
+        return Advice(faults=told, more=len(unknown) - len(told))
     if any(INJECTED_TAG in cell.tags for cell in run):
         return Advice()
     warning = (
@@ -58,8 +64,20 @@ def advice(
 
 
 def as_warnings(told: Advice) -> list[str]:
-    """The advice for a run that goes on nevertheless."""
-    return told.warnings or [f"{fault.pointer}: {fault.reason}" for fault in told.faults]
+    """The advice for a run that goes on nevertheless, short enough to be kept with it."""
+    if told.warnings:
+        return told.warnings
+    warnings = [f"{_cut(fault.pointer)}: {fault.reason}" for fault in told.faults[:_MAX_WARNED]]
+    more = len(told.faults) - len(warnings) + told.more
+    if more:
+        warnings.append(
+            f"/parameters: the cell tagged {PARAMETERS_TAG!r} does not set {more:,} more"
+        )
+    return warnings
+
+
+def _cut(pointer: str) -> str:
+    return pointer if len(pointer) <= 2 * MAX_NAME else f"{pointer[: 2 * MAX_NAME]}…"
 
 
 def _unknown(name: str, known: Sequence[str]) -> Fault:

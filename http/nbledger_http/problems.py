@@ -46,6 +46,7 @@ RETRY_AFTER_KERNEL_SECONDS = 15
 class Code(StrEnum):
     """Everything that can go wrong, by a name that does not change."""
 
+    PARTIAL_PUT = "partial_put"
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
     LINK_INVALID = "link_invalid"
@@ -91,6 +92,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 KINDS: dict[Code, Kind] = {
+    Code.PARTIAL_PUT: Kind(400, "A PUT takes the whole content, not a part of it."),
     Code.UNAUTHENTICATED: Kind(401, "A valid access token is needed."),
     Code.FORBIDDEN: Kind(403, "The access token does not allow this."),
     Code.LINK_INVALID: Kind(403, "The download link is not valid."),
@@ -224,8 +226,10 @@ def from_exception(error: Exception) -> Problem:
         code = _LITESTAR_CODES.get(error.status_code)
         if code is None:
             return _invalid(str(error.detail))
-        methods = (error.headers or {}).get("allow", "")
-        return Problem(code, headers=allow(re.findall(r"[A-Z]+", methods)))
+        if code is Code.METHOD_NOT_ALLOWED:
+            methods = (error.headers or {}).get("allow", "")
+            return not_allowed(re.findall(r"[A-Z]+", methods))
+        return Problem(code)
     log.error("request failed", exc_info=error)
     return Problem(Code.INTERNAL_ERROR, "The failure has been logged under this request id.")
 
@@ -322,9 +326,14 @@ def _unavailable(detail: str) -> Problem:
     return Problem(Code.UNAVAILABLE, detail, headers=retry)
 
 
-def allow(methods: Iterable[str]) -> dict[str, str]:
-    """The ``Allow`` header for ``methods``: HEAD wherever there is GET, and no OPTIONS."""
+def not_allowed(methods: Iterable[str]) -> Problem:
+    """A 405 that names ``methods``: HEAD wherever there is GET, and no OPTIONS."""
     names = set(methods) - {"OPTIONS"}
     if "GET" in names:
         names.add("HEAD")
-    return {"Allow": ", ".join(sorted(names))} if names else {}
+    if not names:
+        return Problem(Code.METHOD_NOT_ALLOWED)
+    known = ", ".join(sorted(names))
+    return Problem(
+        Code.METHOD_NOT_ALLOWED, f"This address answers {known}.", headers={"Allow": known}
+    )

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from litestar import Request
 
-from nbledger_domain.errors import Fault, FilesTooLargeError, InvalidInputError
+from nbledger_domain.errors import Fault, FilesTooLargeError, InvalidFilesError, InvalidInputError
 from nbledger_domain.input_files import NOTEBOOK_SUFFIX, FileLimits
 from nbledger_http.checking import unstorable
 from nbledger_http.forms import MEGABYTE, Bounds, ReceivedFile, receive_files, upload_folder
@@ -99,6 +99,12 @@ async def _bundle(
 
 def _of_parts(files: Sequence[ReceivedFile], http: settings.Http) -> Bundle:
     """The notebook among several files, and what lies beside it."""
+    names = [file.name.casefold() for file in files]
+    if any(name.endswith(ZIP_SUFFIX) for name in names) and not any(
+        name.endswith(NOTEBOOK_SUFFIX) for name in names
+    ):
+        reason = "There is no notebook (.ipynb) among the files; a ZIP archive of one is sent alone"
+        raise InvalidFilesError([Fault("/file", reason)])
     arranged = arrange([file.name for file in files])
     beside = [
         SideFile(path, files[place].path, files[place].size)

@@ -161,6 +161,7 @@ async def get_results(request: Request[Any, Any, Any]) -> Reply:
         reports=[result_bodies.report(a, linker) for a in of_kind["report"]],
         files=[result_bodies.file(a, linker) for a in of_kind["file"]],
         metrics=result_selection.metrics(view, cell_id),
+        run_warnings=view.run_warnings,
     )
     return document_reply(
         request,

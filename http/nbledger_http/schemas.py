@@ -325,6 +325,7 @@ class ExecutionResults(msgspec.Struct, rename="camel", kw_only=True):
     """What an execution has produced so far, or in the end.
 
     `outputs` are one page of `totalCount`. `metrics` are figures that the notebook told by name.
+    `runWarnings` say what about the run is not as was asked for.
     """
 
     execution_id: UUID
@@ -342,6 +343,7 @@ class ExecutionResults(msgspec.Struct, rename="camel", kw_only=True):
     reports: list[ReportResult]
     files: list[FileResult]
     metrics: dict[str, float]
+    run_warnings: list[str]
 
 
 class History(msgspec.Struct, rename="camel", kw_only=True):

@@ -72,7 +72,8 @@ FORM = {
         "cell of an unknown type or without code. A notebook comes with the files beside it in a "
         "ZIP archive (.zip) with one .ipynb, or as several parts `file`: their paths are taken "
         "from the notebook's folder. What systems and tools put into folders is left out, and so "
-        "is what lies in outputs/, with a warning.",
+        "are empty folders and what lies in outputs/: `warnings` name it. Files that the archive "
+        "marks as executable are programs for runs, too.",
         body=Body(schema=FORM, media_type="multipart/form-data"),
         answers={
             201: Answer(

@@ -6,7 +6,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -29,7 +29,8 @@ from nbledger_domain.input_files import (
     relative_path,
     shown,
 )
-from nbledger_domain.words import counted
+from nbledger_domain.windows_names import windows_warnings
+from nbledger_domain.words import counted, listed
 
 MAX_ENTRIES: Final = 20_000
 """Of an archive, with its folders and what is left out."""
@@ -67,7 +68,6 @@ _UNREADABLE: Final = (
 _PIECE_BYTES: Final = 1 << 20
 _UTF_8: Final = 0x800
 _ENCRYPTED: Final = 0x1 | 0x40
-_NAMED: Final = 5
 
 
 class SideFile(NamedTuple):
@@ -76,6 +76,7 @@ class SideFile(NamedTuple):
     path: str
     location: Path
     size: int
+    executable: bool = False
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,17 +118,19 @@ def arrange(
     warnings: list[str] = []
     faults: list[str] = []
     paths: dict[int, str] = {}
-    left_out = 0
+    left_out: list[str] = []
     for place, name in enumerate(names):
         if not _LEFT_OUT.isdisjoint(name.casefold().split("/")):
-            left_out += 1
+            left_out.append(name)
             continue
         try:
             paths[place] = relative_path(name)
         except InvalidPathError as invalid:
             faults.append(str(invalid))
     if left_out:
-        warnings.append(f"{counted(left_out, 'file')} of systems and tools left out")
+        warnings.append(
+            f"{counted(len(left_out), 'file')} of systems and tools left out: {_listed(left_out)}"
+        )
     notebooks = [place for place, path in paths.items() if _is_notebook(path)]
     if len(notebooks) != 1 and not faults:
         faults.append(_not_one([paths[place] for place in notebooks]))
@@ -138,6 +141,7 @@ def arrange(
     reason = collision(found.values())
     if reason is not None:
         raise _refusal(error, [reason])
+    warnings += windows_warnings(found.values())
     return Arrangement(notebook, found, warnings)
 
 
@@ -180,11 +184,13 @@ class _DirectoryBound(FileIO):
 
 
 def _unpacked(archive: zipfile.ZipFile, folder: Path, limits: ArchiveLimits) -> Bundle:
-    infos = [info for info in archive.infolist() if not _name(info).endswith("/")]
     if len(archive.infolist()) > MAX_ENTRIES:
         raise _refusal(InvalidArchiveError, [f"It has more than {MAX_ENTRIES:,} entries"])
+    infos = [info for info in archive.infolist() if not _is_folder(info)]
     names = [_name(info) for info in infos]
     arranged = arrange(names, error=InvalidArchiveError)
+    folders = [_name(info) for info in archive.infolist() if _is_folder(info)]
+    arranged.warnings.extend(_about_empty(folders, names))
     wanted = {arranged.notebook: names[arranged.notebook], **arranged.files}
     faults = [
         f"{shown(names[place])} {reason}"
@@ -202,7 +208,7 @@ def _unpacked(archive: zipfile.ZipFile, folder: Path, limits: ArchiveLimits) -> 
         target = folder / f"entry-{place}"
         size = _extract(archive, infos[place], target, bound)
         left -= 0 if is_notebook else size
-        taken[place] = SideFile(path, target, size)
+        taken[place] = SideFile(path, target, size, _is_executable(infos[place]))
     notebook = taken.pop(arranged.notebook)
     return Bundle(
         file_name=notebook.path.rpartition("/")[2],
@@ -253,6 +259,31 @@ def _entry_fault(info: zipfile.ZipInfo) -> str | None:
     return None
 
 
+def _is_folder(info: zipfile.ZipInfo) -> bool:
+    return info.orig_filename.endswith("/")
+
+
+def _is_executable(info: zipfile.ZipInfo) -> bool:
+    """Whether its owner may run it as a program, where the archive tells the modes of files."""
+    return bool(info.external_attr >> 16 & stat.S_IXUSR)
+
+
+def _about_empty(folders: Iterable[str], names: Iterable[str]) -> list[str]:
+    """The warning of folders without anything in them: a notebook has files only."""
+    every = sorted({*folders, *names, ""})
+    empty = [
+        name
+        for name, following in zip(every, [*every[1:], ""], strict=True)
+        if name.endswith("/")
+        and not following.startswith(name)
+        and _LEFT_OUT.isdisjoint(name.casefold().split("/"))
+    ]
+    if not empty:
+        return []
+    told = "1 empty folder" if len(empty) == 1 else f"{len(empty):,} empty folders"
+    return [f"{told} left out: {_listed(empty)}"]
+
+
 def _name(info: zipfile.ZipInfo) -> str:
     """The whole name of an entry: zipfile cuts it at a NUL.
 
@@ -273,7 +304,7 @@ def _beside(
     prefix = f"{folder}/" if folder else ""
     found: dict[int, str] = {}
     faults: list[str] = []
-    results = 0
+    results: list[str] = []
     for place, path in paths.items():
         if place == notebook:
             continue
@@ -282,7 +313,7 @@ def _beside(
             continue
         below = path.removeprefix(prefix)
         if below.casefold().startswith("outputs/"):
-            results += 1
+            results.append(path)
             continue
         try:
             found[place] = checked_path(below)
@@ -292,8 +323,8 @@ def _beside(
         raise _refusal(error, faults)
     if results:
         warnings.append(
-            f"{counted(results, 'file')} in outputs/ left out: "
-            "it is for what runs of the notebook leave behind"
+            f"{counted(len(results), 'file')} in outputs/, which is for what runs of the notebook "
+            f"leave behind, left out: {_listed(results)}"
         )
     return found
 
@@ -305,9 +336,11 @@ def _is_notebook(path: str) -> bool:
 def _not_one(paths: Sequence[str]) -> str:
     if not paths:
         return "There is no notebook (.ipynb); exactly one is needed"
-    named = ", ".join(map(shown, paths[:_NAMED]))
-    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
-    return f"There are {len(paths)} notebooks ({named}{more}); exactly one is needed"
+    return f"There are {len(paths)} notebooks ({_listed(paths)}); exactly one is needed"
+
+
+def _listed(paths: Sequence[str]) -> str:
+    return listed([shown(path) for path in paths])
 
 
 def _too_large(path: str, bound: int) -> FilesTooLargeError:

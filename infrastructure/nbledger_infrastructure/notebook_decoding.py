@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from nbledger_domain.errors import Fault, InvalidInputError
+from nbledger_infrastructure.datasets.file_kinds import kind_of_binary
 from nbledger_infrastructure.notebook_notes import Notes, listed
 
 NBFORMAT, NBFORMAT_MINOR = 4, 5
@@ -14,6 +15,7 @@ NBFORMAT, NBFORMAT_MINOR = 4, 5
 _MAX_DIGITS = 4_000
 """Python converts integers of up to 4,300 digits from text."""
 
+_HEAD_BYTES = 1024
 _MARKS = (
     # UTF-32 comes first: its little-endian mark begins with that of UTF-16.
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -25,6 +27,10 @@ _MARKS = (
 
 def decode(content: bytes, notes: Notes) -> dict[str, Any]:
     """The JSON object in ``content``. Raises :class:`InvalidInputError`."""
+    if not content.strip():
+        raise broken("is empty")
+    if (kind := kind_of_binary(content[:_HEAD_BYTES])) is not None:
+        raise broken(f"is no notebook, it is {kind}: send the .ipynb, alone or in a ZIP archive")
     text = _text(content, notes)
     repeated: dict[str, None] = {}
 
@@ -39,7 +45,7 @@ def decode(content: bytes, notes: Notes) -> dict[str, Any]:
         document = json.loads(text, object_pairs_hook=members, parse_int=_integer)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise broken(f"is not JSON: {error.msg} at {where}") from None
+        raise broken(f"is no notebook, for it is not JSON: {error.msg} at {where}") from None
     except RecursionError:
         raise broken("is nested too deeply") from None
     if not isinstance(document, dict):

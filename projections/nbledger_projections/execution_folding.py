@@ -46,7 +46,8 @@ _FAILED = frozenset({CellStatus.ERROR, CellStatus.TIMED_OUT})
 class ExecutionState(msgspec.Struct):
     """A row: the document, and what folding on needs besides.
 
-    ``silent`` holds the cells that go to no kernel: they succeed in passing.
+    ``silent`` holds the cells that go to no kernel: they succeed in passing. ``request_warnings``
+    are those that the request was recorded with, which hold for every attempt.
     """
 
     execution_id: UUID
@@ -61,6 +62,7 @@ class ExecutionState(msgspec.Struct):
     started_at: datetime
     document: ExecutionDocument
     silent: list[str]
+    request_warnings: list[str] = []
 
     @property
     def ended(self) -> bool:
@@ -101,6 +103,7 @@ def duration(state: ExecutionState, terminal: RecordedEvent) -> float:
 
 def _requested(recorded: RecordedEvent, earlier: Runs) -> ExecutionState:
     event = decode_as(Execution.Requested, recorded)
+    warnings = event.warnings or []
     return ExecutionState(
         execution_id=recorded.stream_id,
         notebook_id=recorded.subject_id,
@@ -113,6 +116,7 @@ def _requested(recorded: RecordedEvent, earlier: Runs) -> ExecutionState:
         updated_at=recorded.recorded_at,
         started_at=recorded.occurred_at,
         silent=[cell.cell_id for cell in event.cells if cell.cell_type != "code"],
+        request_warnings=warnings,
         document=ExecutionDocument(
             execution_id=str(recorded.stream_id),
             notebook_id=str(recorded.subject_id),
@@ -142,6 +146,7 @@ def _requested(recorded: RecordedEvent, earlier: Runs) -> ExecutionState:
             continue_on_error=event.options.continue_on_error,
             retry_policy=event.options.retry_policy or UNSET,
             cancel_requested=False,
+            run_warnings=list(warnings) or UNSET,
         ),
     )
 
@@ -199,7 +204,7 @@ def _attempt_lost(
     document = state.document
     document.phase = Phase.QUEUED
     document.environment = UNSET
-    document.run_warnings = UNSET
+    document.run_warnings = list(state.request_warnings) or UNSET
     document.metrics = UNSET
     document.progress = ProgressDocument(total_cells=document.progress.total_cells)
     document.cell_results = [

@@ -56,6 +56,7 @@ _TELLING = {
     Execution.OutputsSaved.TYPE,
     Execution.OutputsUpdated.TYPE,
     Execution.AttemptLost.TYPE,
+    Execution.Warned.TYPE,
     Execution.OutputTruncated.TYPE,
     Execution.WidgetsStored.TYPE,
     Execution.ArtifactStored.TYPE,
@@ -102,7 +103,8 @@ class Results(msgspec.Struct, rename="camel"):
     """Everything that was kept: code cells in the order of the notebook, files, and figures.
 
     ``metrics`` are those of the run; ``cell_metrics`` has for each cell what it told itself.
-    ``widgets`` is what widgets show, as notebooks have it in their metadata.
+    ``widgets`` is what widgets show, as notebooks have it in their metadata. ``run_warnings``
+    begin with ``request_warnings``, which hold for every attempt.
     """
 
     cells: list[CellOutputs]
@@ -111,6 +113,8 @@ class Results(msgspec.Struct, rename="camel"):
     cell_metrics: dict[str, dict[str, float]] = {}
     notebook_version: str = ""
     widgets: Representation | None = None
+    run_warnings: list[str] = []
+    request_warnings: list[str] = []
 
 
 class ResultsState(msgspec.Struct):
@@ -146,6 +150,7 @@ class ResultsView(msgspec.Struct, frozen=True):
     metrics: dict[str, float]
     cell_metrics: dict[str, dict[str, float]]
     widgets: Representation | None = None
+    run_warnings: list[str] = []
 
 
 def fold(state: ResultsState | None, recorded: RecordedEvent) -> ResultsState | None:
@@ -177,6 +182,7 @@ def fold(state: ResultsState | None, recorded: RecordedEvent) -> ResultsState | 
 
 def _requested(recorded: RecordedEvent) -> ResultsState:
     event = decode_as(Execution.Requested, recorded)
+    warnings = event.warnings or []
     return ResultsState(
         execution_id=recorded.stream_id,
         notebook_id=recorded.subject_id,
@@ -189,6 +195,8 @@ def _requested(recorded: RecordedEvent) -> ResultsState:
         results=Results(
             [CellOutputs(cell.cell_id) for cell in event.cells if cell.cell_type == "code"],
             notebook_version=event.notebook_version,
+            run_warnings=list(warnings),
+            request_warnings=list(warnings),
         ),
     )
 
@@ -199,11 +207,9 @@ def _tell(state: ResultsState, event: object) -> None:
             if cell.cell_id == event.cell_id:
                 _tell_cell(cell, event)
     elif isinstance(event, Execution.AttemptLost):
-        if event.restart:
-            state.results = Results(
-                [CellOutputs(cell.cell_id) for cell in state.results.cells],
-                notebook_version=state.results.notebook_version,
-            )
+        state.results = _anew(state.results) if event.restart else state.results
+    elif isinstance(event, Execution.Warned):
+        state.results.run_warnings.append(event.warning)
     elif isinstance(event, Execution.WidgetsStored):
         state.results.widgets = event.content
     elif isinstance(event, Execution.ArtifactStored):
@@ -213,6 +219,16 @@ def _tell(state: ResultsState, event: object) -> None:
         if event.cell_id is not msgspec.UNSET:
             of_cell = state.results.cell_metrics.setdefault(event.cell_id, {})
             of_cell |= event.metrics
+
+
+def _anew(results: Results) -> Results:
+    """What is known of a run before its next attempt."""
+    return Results(
+        [CellOutputs(cell.cell_id) for cell in results.cells],
+        notebook_version=results.notebook_version,
+        run_warnings=list(results.request_warnings),
+        request_warnings=results.request_warnings,
+    )
 
 
 def _keep(artifacts: list[Artifact], event: Execution.ArtifactStored) -> None:
@@ -412,7 +428,7 @@ def _weight(view: ResultsView) -> int:
         sum(len(_encode(output.metadata)) for output in outputs if output.metadata)
         + sum(len(_encode(artifact.attributes)) for artifact in view.artifacts)
         + sum(len(_encode(cell.error)) for cell in view.cells if cell.error is not None)
-        + len(_encode((view.metrics, view.cell_metrics)))
+        + len(_encode((view.metrics, view.cell_metrics, view.run_warnings)))
     )
     pieces = 1 + len(view.cells) + len(view.artifacts) + len(outputs)
     return pieces + told // OUTPUT_BYTES
@@ -458,6 +474,7 @@ async def get(
         metrics=state.results.metrics,
         cell_metrics=state.results.cell_metrics,
         widgets=state.results.widgets,
+        run_warnings=state.results.run_warnings,
     )
     if recent is not None and not news and state.status != ExecutionStatus.RUNNING:
         recent.put(view)

@@ -62,6 +62,14 @@ class _Request(msgspec.Struct, rename="camel"):
     cell_range: CellRange | None = None
 
 
+class _Kept(msgspec.Struct, rename="camel"):
+    """What folding on needs beside the document."""
+
+    silent: list[str]
+    request_warnings: list[str]
+
+
+_decode_kept = msgspec.json.Decoder(list[str] | _Kept).decode
 _document_decoder = msgspec.json.Decoder(ExecutionDocument)
 _usage_decoder = msgspec.json.Decoder(Resources)
 _decode_runs = msgspec.json.Decoder(dict[str, list[float]]).decode
@@ -329,6 +337,9 @@ def _stored_view(row: asyncpg.Record) -> ExecutionView:
 
 
 def _state(row: asyncpg.Record) -> ExecutionState:
+    kept = _decode_kept(row["silent"])
+    if isinstance(kept, list):
+        kept = _Kept(kept, [])
     return ExecutionState(
         execution_id=row["execution_id"],
         notebook_id=row["notebook_id"],
@@ -341,8 +352,15 @@ def _state(row: asyncpg.Record) -> ExecutionState:
         updated_at=row["updated_at"],
         started_at=row["started_at"],
         document=_document_decoder.decode(row["document"]),
-        silent=msgspec.json.decode(row["silent"], type=list[str]),
+        silent=kept.silent,
+        request_warnings=kept.request_warnings,
     )
+
+
+def _encode_kept(state: ExecutionState) -> bytes:
+    """A bare list without warnings of the request, as rows always had it."""
+    warnings = state.request_warnings
+    return _encode(_Kept(state.silent, warnings) if warnings else state.silent)
 
 
 def _columns(states: Sequence[ExecutionState]) -> tuple[list[Any], ...]:
@@ -363,6 +381,6 @@ def _columns(states: Sequence[ExecutionState]) -> tuple[list[Any], ...]:
         [state.document.kernel_type for state in states],
         [state.document.attempts for state in states],
         [_encode(state.document).decode() for state in states],
-        [_encode(state.silent).decode() for state in states],
+        [_encode_kept(state).decode() for state in states],
         [state.document.priority for state in states],
     )

@@ -66,13 +66,17 @@ class EnvironmentDocument(msgspec.Struct, rename="camel"):
 
 
 class FileDocument(msgspec.Struct, rename="camel"):
-    """An input file: its path below the notebook's folder, and the SHA-256 of its bytes."""
+    """An input file: its path below the notebook's folder, and the SHA-256 of its bytes.
+
+    `executable` is there, and true, where runs get it as a program.
+    """
 
     path: str
     content_type: str
     size: int
     digest: str
     date_modified: str
+    executable: bool | UnsetType = UNSET
 
 
 class NotebookDocument(msgspec.Struct, rename="camel"):
@@ -263,6 +267,7 @@ def file_document(file: InputFile) -> FileDocument:
         size=file.size,
         digest=file.digest,
         date_modified=timestamp(file.modified_at),
+        executable=file.executable,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 from typing import Any
 
@@ -161,6 +162,78 @@ async def test_forms_that_cannot_be_read(api: Api, form: bytes) -> None:
         assert answer.status_code == 422, answer.text
 
 
+@pytest.mark.parametrize(
+    ("content_type", "form", "reason"),
+    [
+        (
+            "b",
+            b'--b\r\nContent-Disposition: form-data; name="\xff"\r\n\r\n',
+            "the head of a part is not",
+        ),
+        ("b", b"--b\r\nX: y\r\n\r\n", "missing Content-Disposition part header"),
+        ("other", b"--b--\r\n", "it ends too early, or its boundary is not the one"),
+        ("b", b"--b\r\n", "it ends too early, or its boundary is not the one"),
+    ],
+)
+async def test_a_form_that_cannot_be_read_is_told_why(
+    api: Api, content_type: str, form: bytes, reason: str
+) -> None:
+    client = await api.client(Role.EDITOR)
+    headers = {"Content-Type": f"multipart/form-data; boundary={content_type}"}
+    answer = await client.post("/notebook/upload", content=form, headers=headers)
+    (fault,) = answer.json()["errors"]
+    assert fault["pointer"] == ""
+    assert fault["reason"].startswith(f"the form cannot be read: {reason}")
+
+
+async def test_a_file_name_may_come_as_older_clients_write_it(api: Api) -> None:
+    client = await api.client(Role.EDITOR)
+    path = f"/notebook/{(await new_notebook(client, '1'))['notebookId']}/file"
+    form = (
+        b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename*=UTF-8''d%C3%A9j%C3%A0.csv"
+        b"\r\n\r\n1\r\n--b--\r\n"
+    )
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    answer = await client.post(path, content=form, headers=headers)
+    assert [file["path"] for file in answer.json()["files"]] == ["déjà.csv"]
+    # A browser sends a part without name and content where no file was chosen.
+    none = b'--b\r\nContent-Disposition: form-data; name="file"; filename=""\r\n\r\n\r\n'
+    answer = await client.post(path, content=none + b"--b--\r\n", headers=headers)
+    (fault,) = answer.json()["errors"]
+    assert (fault["pointer"], "is required" in fault["reason"]) == ("/file", True)
+    answer = await client.post(path, content=none + form.replace(b"d%C3", b"e"), headers=headers)
+    assert answer.status_code == 201
+
+
+async def test_a_method_is_refused_with_those_that_the_address_takes(api: Api) -> None:
+    client = await api.client()
+    described = (await client.get(f"{api.url}/schema/openapi.json")).json()
+    ids = {"tenantId": str(api.tenant_id), "projectId": str(api.project_id), "path": "data/a.csv"}
+    names = {*ids, "digest", "fileName"}
+    for template, methods in described["paths"].items():
+        path = re.sub(r"\{(\w+)\}", lambda name: ids.get(name[1], unknown_id()), template)
+        if any(f"{{{name}}}" in template for name in names - set(ids)):
+            continue  # links are tested with real ones
+        allowed = sorted({*(method.upper() for method in methods), *("HEAD",) * ("get" in methods)})
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY"} - set(allowed):
+            answer = await client.request(method, f"{api.url}{path}")
+            assert answer.status_code == 405, (method, template, answer.text)
+            assert answer.headers["allow"] == ", ".join(allowed), (method, template)
+            assert answer.json()["detail"] == f"This address answers {', '.join(allowed)}."
+
+
+async def test_a_put_of_a_part_is_refused(api: Api) -> None:
+    client = await api.client(Role.EDITOR)
+    path = f"/notebook/{(await new_notebook(client, '1'))['notebookId']}"
+    before = (await client.get(path)).content
+    part = {"Content-Range": "bytes 2-3/10"}
+    for address in (path, f"{path}/file/a.csv", f"/dataset/{unknown_id()}/csv"):
+        answer = await client.put(address, content=b"{}", headers=part)
+        assert (answer.status_code, answer.json()["code"]) == (400, "partial_put"), address
+        assert "Content-Range" in answer.json()["detail"]
+    assert (await client.get(path)).content == before
+
+
 async def test_unknown_addresses_and_methods(api: Api) -> None:
     client = await api.client(base="")
     for path in ("/", "/api", "/nowhere", f"{api.base}", f"{api.base}/notebooks/x", "/%00", "/%ff"):
@@ -170,7 +243,8 @@ async def test_unknown_addresses_and_methods(api: Api) -> None:
     answer = await client.patch(f"{api.base}/notebook/{unknown_id()}")
     assert answer.status_code == 405
     allowed = set(answer.headers["allow"].split(", "))
-    assert {"GET", "HEAD", "PUT", "DELETE"} <= allowed
+    assert allowed == {"GET", "HEAD", "PUT", "DELETE"}
+    assert answer.json()["detail"] == "This address answers DELETE, GET, HEAD, PUT."
     answer = await client.options(f"{api.base}/notebook/{unknown_id()}")
     assert answer.status_code == 405
     assert set(answer.headers["allow"].split(", ")) == allowed
@@ -296,6 +370,7 @@ async def test_no_body_and_no_query_brings_it_down(api: Api) -> None:
 def test_codes_are_described_and_statuses_are_the_promised_ones() -> None:
     assert set(KINDS) == set(Code)
     assert {kind.status for kind in KINDS.values()} == {
+        400,
         401,
         403,
         404,

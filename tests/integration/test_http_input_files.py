@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import io
 import json
@@ -13,16 +14,19 @@ from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import httpx
+import msgspec
 import pytest
 from support.api import Api, new_notebook, running_api, settings_for
 from support.read_models import catch_up
 from support.shared_api import ServerThread, api, api_server
 
+from nbledger_domain.input_files import FileLimits
+from nbledger_domain.notebook import Notebook
 from nbledger_http import forms
-from nbledger_infrastructure import database
+from nbledger_infrastructure import clock, database, repository
 from nbledger_infrastructure.artifacts import ArtifactStore, open_store
 from nbledger_infrastructure.database import acquire
-from nbledger_infrastructure.event_store import EventStore, StoreUnavailableError
+from nbledger_infrastructure.event_store import EventStore, Metadata, StoreUnavailableError
 from nbledger_infrastructure.tokens import Role
 from nbledger_projections import eraser, notebook_details
 
@@ -166,13 +170,69 @@ async def test_one_file_can_be_put_as_it_is(api: Api) -> None:
     for bad, reason in (
         ("%2Fetc/passwd", "is absolute"),
         ("a%5Cb", "backslash"),
+        ("a%E2%80%8Bb", "has U+200B (ZERO WIDTH SPACE)"),
         ("outputs/x.csv", "what runs leave behind"),
+        ("a%FFb", "is no text in UTF-8"),
+        ("EMPTY", "differs from 'empty' in upper and lower case only"),
     ):
         refused = await client.put(f"{path}/file/{bad}", content=b"x")
         assert (refused.status_code, refused.json()["code"]) == (422, "invalid_files"), bad
-        assert reason in refused.json()["errors"][0]["reason"]
+        (fault,) = refused.json()["errors"]
+        assert fault["pointer"] == "/path"
+        assert reason in fault["reason"]
+    odd = await client.put(f"{path}/file/10:30.csv", content=b"x")
+    assert odd.json()["warnings"] == ["Windows cannot hold files of these names: '10:30.csv' has :"]
     packed = await client.put(address, content=b"x", headers={"Content-Encoding": "gzip"})
     assert packed.status_code == 415
+
+
+async def test_a_put_may_rule_out_what_is_there(api: Api) -> None:
+    client = await api.client(Role.EDITOR)
+    path = f"/notebook/{(await new_notebook(client, '1'))['notebookId']}"
+    address = f"{path}/file/a.csv"
+
+    async def put(content: bytes, none_match: str) -> int:
+        answer = await client.put(address, content=content, headers={"If-None-Match": none_match})
+        if not answer.is_success:
+            assert answer.json()["code"] == "precondition_failed"
+            assert "'a.csv'" in answer.json()["detail"]
+        return answer.status_code
+
+    assert await put(b"1", "*") == 201
+    tag = (await client.get(address)).headers["etag"]
+    # Whatever the content is, the same as well.
+    for none_match in ("*", tag, f'"other", W/{tag}'):
+        assert [await put(content, none_match) for content in (b"1", b"2")] == [412, 412]
+    assert (await client.get(address)).content == b"1"
+    assert await put(b"2", '"other"') == 200
+    assert await put(b"3", tag) == 200
+    held = (await client.get(path)).json()
+    assert (await client.delete(address)).status_code == 204
+    assert await put(b"4", tag) == 201
+    assert held["notebookVersion"] == "1.3.0"
+
+
+async def test_what_was_kept_under_a_name_that_is_refused_now_can_be_read_and_removed(
+    api: Api,
+) -> None:
+    client = await api.client(Role.EDITOR)
+    notebook_id = UUID((await new_notebook(client, "1"))["notebookId"])
+    path = f"/notebook/{notebook_id}"
+    assert (await client.put(f"{path}/file/plain.csv", content=INPUT)).status_code == 201
+    loaded = await repository.load(api.store, Notebook, notebook_id)
+    assert loaded is not None
+    (plain,) = loaded.aggregate.files.values()
+    loaded.aggregate.put_files(
+        [msgspec.structs.replace(plain, path="a\u200bb.csv")],
+        replace=False,
+        limits=FileLimits(count=9, total_bytes=1000),
+        at=clock.now(),
+    )
+    await repository.save(api.store, loaded.aggregate, loaded.stream, Metadata(actor="tester"))
+    address = f"{path}/file/a%E2%80%8Bb.csv"
+    assert (await client.get(address)).content == INPUT
+    assert (await client.delete(address)).status_code == 204
+    assert (await client.get(address)).json()["code"] == "file_not_found"
 
 
 async def test_files_are_listed_by_path_in_pages_and_as_a_run_had_them(api: Api) -> None:
@@ -238,12 +298,18 @@ async def test_what_cannot_be_kept_is_refused_and_nothing_of_it_is_kept(
     path = f"/notebook/{(await new_notebook(client, '1'))['notebookId']}"
     assert (await client.post(f"{path}/file", files=parts(**{"a/b": b"1"}))).status_code == 201
 
-    async def refused(files: Any, code: str, reason: str, **fields: str) -> None:
+    async def refused(
+        files: Any, code: str, reason: str, *, pointer: str = "/file", **fields: Any
+    ) -> None:
         answer = await client.post(f"{path}/file", files=files, data=fields)
         problem = answer.json()
         assert problem["code"] == code, problem
         assert reason in problem["errors"][0]["reason"]
         assert answer.status_code == 422
+        named = code == "validation_failed"
+        assert problem["errors"][0]["pointer"] == (
+            pointer if named else "/path" if "path" in fields else "/file"
+        )
 
     for name, reason in (
         ("/etc/passwd", "'/etc/passwd' is absolute"),
@@ -260,10 +326,31 @@ async def test_what_cannot_be_kept_is_refused_and_nothing_of_it_is_kept(
         await refused(parts(x=b"2"), "invalid_files", reason, path=name, replace="true")
     twice = [("file", ("x", b"1")), ("file", ("x", b"2"))]
     await refused(twice, "invalid_files", "'x' is there twice")
-    await refused(twice, "validation_failed", "one file only", path="y")
-    await refused(parts(x=b"1"), "validation_failed", "true or false", replace="perhaps")
-    await refused({"file": (None, b"1")}, "validation_failed", "one file")
-    await refused({"other": ("x", b"1")}, "validation_failed", "one file")
+    await refused(twice, "validation_failed", "one file only", pointer="/path", path="y")
+    await refused(
+        parts(x=b"1"), "validation_failed", "true or false", pointer="/replace", replace="perhaps"
+    )
+    for name, values in (
+        ("path", ["y", "z"]),
+        ("path", ["y", "y"]),
+        ("replace", ["true", "false"]),
+    ):
+        await refused(
+            parts(x=b"1"),
+            "validation_failed",
+            "is given more than once",
+            pointer=f"/{name}",
+            **{name: values},
+        )
+    # Every path is told of at once.
+    both = await client.post(f"{path}/file", files=parts(**{"../x": b"", "y": b"", "/z": b""}))
+    assert [fault["reason"].split()[0] for fault in both.json()["errors"]] == ["'../x'", "'/z'"]
+    await refused({"file": (None, b"1")}, "validation_failed", "must be sent with a file name")
+    await refused({"other": ("x", b"1")}, "validation_failed", "there are the parts 'other'")
+    large = {"files": ("x.csv", bytes(70_000))}
+    await refused(
+        large, "validation_failed", "a part with the name 'file'", pointer="/files", replace="true"
+    )
     assert (await client.post(f"{path}/file", json={})).status_code == 415
     unknown = await client.post(f"{path}/file", files=parts(x=b"1"), data={"pth": "y"})
     assert unknown.json()["warnings"] == ["/pth: unknown member, ignored; did you mean path?"]
@@ -365,6 +452,8 @@ async def test_a_notebook_comes_and_goes_with_the_files_beside_it(api: Api) -> N
     files = {
         "project/": b"",
         "project/data/": b"",
+        "project/nothing/": b"",
+        "project/data/10:30.csv": INPUT,
         "project/Analysis.ipynb": notebook_file("open('data/input.csv').read()"),
         "project/data/input.csv": INPUT,
         "project/hélpers.py": b"X = 1",
@@ -380,13 +469,23 @@ async def test_a_notebook_comes_and_goes_with_the_files_beside_it(api: Api) -> N
     notebook = made.json()
     assert notebook["notebookName"] == "Analysis"
     assert notebook["notebookVersion"] == "1.0.0"
-    assert notebook["warnings"][:2] == [
-        "3 files of systems and tools left out",
-        "1 file in outputs/ left out: it is for what runs of the notebook leave behind",
+    assert notebook["warnings"][:4] == [
+        (
+            "3 files of systems and tools left out: "
+            "'project/.ipynb_checkpoints/Analysis-checkpoint.ipynb', 'project/.DS_Store', "
+            "'__MACOSX/project/._Analysis.ipynb'"
+        ),
+        (
+            "1 file in outputs/, which is for what runs of the notebook leave behind, left out: "
+            "'project/outputs/old.csv'"
+        ),
+        "Windows cannot hold files of these names: 'data/10:30.csv' has :",
+        "1 empty folder left out: 'project/nothing/'",
     ]
     beside = {
         ".env": b"",
         "archive.tar.gz": b"\x1f\x8b",
+        "data/10:30.csv": INPUT,
         "data/input.csv": INPUT,
         "hélpers.py": b"X = 1",
     }
@@ -427,14 +526,48 @@ async def test_a_notebook_comes_and_goes_with_the_files_beside_it(api: Api) -> N
     assert refused.json()["errors"][0]["pointer"] == "?format"
 
 
-def with_mode(name: str, mode: int) -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
+def with_mode(name: str, mode: int, content: bytes = b"/etc/passwd") -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("n.ipynb", notebook_file())
         info = zipfile.ZipInfo(name)
         info.external_attr = mode << 16
-        archive.writestr(info, "/etc/passwd")
-    return content.getvalue()
+        archive.writestr(info, content)
+    return packed.getvalue()
+
+
+async def test_a_program_stays_one_on_its_way_through(api: Api) -> None:
+    client = await api.client(Role.EDITOR)
+    made = (await uploaded(client, with_mode("run.sh", 0o100755, b"#!/bin/sh"))).json()
+    (file,) = made["files"]
+    assert file["executable"] is True
+    path = f"/notebook/{made['notebookId']}"
+    # What takes its place is a program, too; others are not.
+    put = await client.put(f"{path}/file/run.sh", content=b"#!/bin/sh -e")
+    assert put.json()["files"][0]["executable"] is True
+    assert (await client.put(f"{path}/file/plain", content=b"")).status_code == 201
+    plain, program = (await client.get(f"{path}/files")).json()["files"]
+    assert ("executable" in plain, program["executable"]) == (False, True)
+    bundle = await client.get(f"{path}/download", params={"format": "zip"})
+    with zipfile.ZipFile(io.BytesIO(bundle.content)) as archive:
+        modes = {info.filename: info.external_attr >> 16 for info in archive.infolist()}
+    assert (modes["run.sh"] & 0o777, modes["plain"] & 0o777) == (0o755, 0o644)
+    again = (await uploaded(client, bundle.content)).json()["files"]
+    assert [each.get("executable") for each in again] == [None, True]
+
+
+async def test_what_an_archive_leaves_out_is_named_up_to_a_bound(api: Api) -> None:
+    client = await api.client(Role.EDITOR)
+    many = {f"__MACOSX/{number}": b"" for number in range(8)}
+    # The folder itself is an entry of some archives.
+    archive = zipped({"./": b"", "./n.ipynb": notebook_file(), **many})
+    made = await uploaded(client, archive)
+    assert made.status_code == 201, made.text
+    named = ", ".join(f"'__MACOSX/{number}'" for number in range(5))
+    assert made.json()["warnings"][0] == (
+        f"8 files of systems and tools left out: {named} and 3 more"
+    )
+    assert made.json()["files"] == []
 
 
 def encrypted() -> bytes:
@@ -496,6 +629,17 @@ async def test_archives_that_are_refused_are_told_why(api: Api, api_server: Serv
     # A notebook that cannot be read is refused as ever.
     refused = await uploaded(client, zipped({"n.ipynb": b"{}", "a.csv": b""}))
     assert refused.json()["code"] == "validation_failed"
+    form = [("file", ("n.zip", good)), ("file", ("a.csv", b""))]
+    refused = await client.post("/notebook/upload", files=form)
+    assert "a ZIP archive of one is sent alone" in refused.json()["errors"][0]["reason"]
+    for other, reason in (
+        (b"", "the file is empty"),
+        (b"a,b\n1,2\n", "the file is no notebook, for it is not JSON"),
+        (gzip.compress(nb), "the file is no notebook, it is packed by gzip"),
+        (b"Rar!\x1a\x07\0", "the file is no notebook, it is a RAR archive: send the .ipynb"),
+    ):
+        refused = await client.post("/notebook/upload", files={"file": ("n", other)})
+        assert reason in refused.json()["errors"][0]["reason"]
     form = [("file", ("n.ipynb", nb)), ("file", ("../a.csv", b""))]
     refused = await client.post("/notebook/upload", files=form)
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_files")

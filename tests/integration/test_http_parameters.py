@@ -23,12 +23,21 @@ def code(content: str, *tags: str) -> dict[str, Any]:
 
 
 async def execute(client: httpx.AsyncClient, path: str, **body: Any) -> tuple[int, list[str]]:
-    """The status, and warnings or faults without that of the absent worker."""
+    """The status, and warnings or faults without that of the absent worker.
+
+    Warnings are told of the run, too, from the start: in its status and with its results.
+    """
     answer = await client.post(path, json=body)
     told = answer.json()
     if answer.status_code == 422:
         return 422, [f"{each['pointer']}: {each['reason']}" for each in told["errors"]]
-    return answer.status_code, [each for each in told["warnings"] if "no live worker" not in each]
+    *warnings, of_worker = told["warnings"]
+    assert "no live worker" in of_worker
+    run = f"{path.removesuffix('/execute')}/execution/{told['executionId']}"
+    results = (await client.get(f"{run}/results")).json()
+    for document in (told, (await client.get(run)).json()):
+        assert document.get("runWarnings", []) == results["runWarnings"] == warnings
+    return answer.status_code, warnings
 
 
 async def test_a_mistyped_parameter_is_a_warning_or_refused_when_strict(api: Api) -> None:
@@ -82,6 +91,32 @@ async def test_other_languages_take_theirs(api: Api) -> None:
     assert told.endswith("it sets n")
     in_scala = await notebook_of(client, code("val n = 1", "parameters"), kernelType="scala")
     assert await execute(client, in_scala, parameters={"n": 2**53 + 1}) == (202, [])
+
+
+async def test_of_many_mistyped_parameters_some_are_told_and_the_others_counted(api: Api) -> None:
+    client = await api.client()
+    path = await notebook_of(client, code("alpha=1", "parameters"))
+    names = ["x" * 5000, *(f"p{number}" for number in range(149))]
+    status, told = await execute(client, path, parameters=dict.fromkeys(names, 1))
+    assert (status, len(told)) == (202, 21)
+    assert len(told[0]) < 300
+    assert told[-1] == "/parameters: the cell tagged 'parameters' does not set 130 more"
+
+
+async def test_a_parameter_that_is_there_twice_is_refused(api: Api) -> None:
+    client = await api.client()
+    path = await notebook_of(client, code("alpha=1", "parameters"))
+    twice = b'\xef\xbb\xbf{"parameters": {"alpha": 1, "b": [{"a/b": 1, "a/b": 1}], "alpha": 2}}'
+    answer = await client.post(path, content=twice, headers=JSON)
+    assert answer.status_code == 422
+    faults = {(each["pointer"], each["reason"]) for each in answer.json()["errors"]}
+    assert faults == {
+        ("/parameters/alpha", "is there more than once"),
+        ("/parameters/b/0/a~1b", "is there more than once"),
+    }
+    # A mark of the byte order before it is no fault.
+    once = await client.post(path, content=b'\xef\xbb\xbf{"timeout": 5}', headers=JSON)
+    assert (once.status_code, once.json()["timeout"]) == (202, 5)
 
 
 async def test_a_body_that_is_no_json_is_told_where(api: Api) -> None:

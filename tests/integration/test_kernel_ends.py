@@ -97,7 +97,7 @@ async def test_the_orderly_end_has_a_bound_and_what_it_cuts_is_told(tmp_path: Pa
         "atexit.register(lambda: open('outputs/hook.txt', 'w').write('hook'))\n"
         "f = open('outputs/unclosed.txt', 'w'); f.write('kept')\n"
         "threading.Thread(target=time.sleep, args=(600,), name='endless').start()\n"
-        "child = subprocess.Popen(['sleep', '600'])"
+        "children = [subprocess.Popen(['sleep', '600']) for _ in range(103)]"
     )
     end, files, _ = await finished(Recorded(request(tmp_path, endless, exit_seconds=3.0)))
     assert end.outcome is Outcome.COMPLETED
@@ -107,7 +107,10 @@ async def test_the_orderly_end_has_a_bound_and_what_it_cuts_is_told(tmp_path: Pa
     assert threads == (
         "The notebook's threads were not waited for longer than 2.1 seconds: the thread 'endless'."
     )
-    assert left == "1 process that the notebook left running had to be ended when it ended: sleep."
+    assert left == (
+        "103 processes that the notebook left running had to be ended when it ended: "
+        "sleep and others."
+    )
 
     hanging = "import atexit, time; atexit.register(time.sleep, 600); x = 1"
     end, _, _ = await finished(Recorded(request(tmp_path, hanging, exit_seconds=0.5)))

@@ -94,6 +94,18 @@ async def test_a_run_works_on_copies_of_the_files_of_its_version(scene: Stage) -
         await completed(scene, await scene.again(first))
 
 
+async def test_a_program_can_be_run_and_other_files_cannot(scene: Stage) -> None:
+    source = """
+import os, subprocess
+assert subprocess.check_output(["bin/tell"]) == b"told\\n"
+assert not os.access("plain", os.X_OK)
+"""
+    programs = {"bin/tell": b"#!/bin/sh\necho told"}
+    run = await scene.request(source, files={"plain": b""}, programs=programs)
+    async with scene.worker():
+        await completed(scene, run)
+
+
 async def test_input_files_do_not_count_as_disk_that_a_run_uses(scene: Stage) -> None:
     files = {"large.bin": bytes(3_000_000)}
     reads = "import os; assert os.path.getsize('large.bin') == 3_000_000; open('x', 'wb').write"

@@ -249,6 +249,8 @@ hand_back(4, "metric", "cases", value=4)
 os.makedirs("outputs/sub")
 Path("outputs/sub/table.csv").write_text("a,b\\n1,2\\n")
 Path("outputs/empty").touch()
+for name in (b"\\x01.txt", b"\\xff.txt", "\ufffd.txt".encode()):
+    Path(os.fsdecode(b"outputs/" + name)).write_bytes(name)
 """
 
 
@@ -259,7 +261,12 @@ async def test_models_reports_metrics_and_files_are_kept(scene: Stage) -> None:
         assert (await scene.until(execution_id, seconds=90)).status is ExecutionStatus.COMPLETED
     assert await warnings(scene, execution_id) == []
     found = await left(scene, execution_id)
-    assert set(found) == {"forest", "findings", "sub/table.csv", "empty"}
+    # Names that cannot be told as they are do not hide one another, nor one that can.
+    odd = {"\ufffd.txt", "\ufffd-2.txt", "\ufffd-3.txt"}
+    assert set(found) == {"forest", "findings", "sub/table.csv", "empty", *odd}
+    contents = {name: await content(scene, execution_id, found[name].content) for name in odd}
+    assert contents["\ufffd.txt"] == "\ufffd.txt".encode()
+    assert set(contents.values()) == {b"\x01.txt", b"\xff.txt", "\ufffd.txt".encode()}
     model = found["forest"]
     assert (model.kind, model.file_name, model.attributes["accuracy"]) == ("model", "m.pkl", 0.75)
     assert await content(scene, execution_id, model.content) == b"pickled"

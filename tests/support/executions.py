@@ -64,11 +64,12 @@ class Stage:
         kernel_type: str = "python3",
         environment: Environment | None = None,
         files: Mapping[str, bytes] | None = None,
+        programs: Mapping[str, bytes] | None = None,
         **options: Any,
     ) -> UUID:
         """A new notebook of these cells (code, given as text), and a request to execute it.
 
-        ``files`` lie beside it, by their paths.
+        ``files`` lie beside it, by their paths, and ``programs``, which can be run.
         """
         all_cells = [
             cell
@@ -89,6 +90,12 @@ class Stage:
             files=[
                 await self.keep(notebook_id, path, content)
                 for path, content in (files or {}).items()
+            ]
+            + [
+                msgspec.structs.replace(
+                    await self.keep(notebook_id, path, content), executable=True
+                )
+                for path, content in (programs or {}).items()
             ],
             at=clock.now(),
         )

@@ -118,6 +118,7 @@ def request(story: Story, dice: random.Random, *, cell_range: CellRange | None =
         requested_by="user123",
         at=story.at,
         cell_range=cell_range,
+        warnings=[f"/parameters/period: {SPECIAL}"] if len(story.executions) % 2 else [],
     )
 
 
@@ -259,7 +260,8 @@ def _advance(execution: Execution, dice: random.Random, at: datetime) -> None:
         execution.request_cancel(requested_by="user123", at=at)
         return
     if execution.phase is Phase.QUEUED:
-        execution.claim("worker-1", at=at)
+        epoch = execution.claim("worker-1", at=at)
+        execution.warn(epoch, f"attempt {epoch}", at=at)
     elif dice.random() < 0.1:
         _break_off(execution, dice, at)
     elif execution.phase is Phase.STARTING:

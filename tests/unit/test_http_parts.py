@@ -184,7 +184,7 @@ HALF = "contains half of a surrogate pair, which is no character"
         (b'{"a": NaN, "a": 1}', "", "is not JSON: NaN is no JSON, at line 1, column 7 (byte 6)"),
         (b'{"a":\n True}', "", "is not JSON: True is no JSON, at line 2, column 2 (byte 7)"),
         (b'{"a": 1,}', "", "is not JSON: trailing comma in object at line 1, column 9 (byte 8)"),
-        (rb'{"a": "\ud83d\ude00", "b"', "", "is not JSON: Input data was truncated"),
+        (rb'{"a": "\ud83d\ude00", "b"', "", "is not JSON: it ends too early"),
         (b'{"a": "\xff"}', "", "is not UTF-8: byte 7 cannot be read"),
         (b" ", "", "is empty"),
     ],
@@ -280,6 +280,12 @@ def test_a_name_is_never_given_twice_and_goes_to_whom_it_belongs() -> None:
     assert unique_names(wanted, taken) == ["a-b-3", "a-b", "A-B-2", ".h", ".h-2"]
     more = [("d/a.tar.gz", True), ("d/a.tar.gz", True), ("manifest.json", True)]
     assert unique_names(more, taken) == ["d/a.tar.gz", "d/a-2.tar.gz", "manifest-2.json"]
+
+
+def test_no_name_is_that_of_a_folder_of_another() -> None:
+    # "a?" and "b?/x" once they are cleaned, beside "a-/x" and "b-".
+    wanted = [("f/a-", False), ("f/a-/x", True), ("f/b-/x", False), ("f/B-", True)]
+    assert unique_names(wanted, set()) == ["f/a--2", "f/a-/x", "f/b--x", "f/B-"]
 
 
 def test_a_name_that_is_not_ascii_has_another_beside_it() -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath, PureWindowsPath
 from uuid import uuid4
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from nbledger_domain.errors import (
     InvalidFilesError,
     NotebookNotFoundError,
 )
-from nbledger_domain.events import DomainEvent
+from nbledger_domain.events import DomainEvent, encode
 from nbledger_domain.input_files import (
     RESERVED,
     FileLimits,
@@ -31,6 +32,7 @@ from nbledger_domain.input_files import (
     folded,
 )
 from nbledger_domain.notebook import Environment, Integration, Notebook
+from nbledger_domain.windows_names import windows_fault, windows_warnings
 
 AT = datetime(2024, 1, 20, 10, 30, tzinfo=UTC)
 LATER = AT + timedelta(seconds=1)
@@ -53,12 +55,24 @@ REFUSED = {
     "data//input.csv": "an empty segment",
     "data/ /input.csv": "an empty segment",
     "data/": "names a folder",
-    "a\x00b": "control characters",
-    "a\nb.csv": "control characters",
-    "a\x7f": "control characters",
-    "a\x85b": "control characters",
-    "a\u202egpj.exe": "control characters",
-    "\ud800": "control characters",
+    "a\x00b": "has U+0000 (a control character), which cannot be seen",
+    "a\nb.csv": "has U+000A",
+    "a\x7f": "has U+007F",
+    "a\x85b": "has U+0085",
+    "a\u202egpj.exe": "has U+202E (RIGHT-TO-LEFT OVERRIDE)",
+    "\ud800": "has U+D800 (half of a surrogate pair)",
+    "a\u200bb.csv": "has U+200B (ZERO WIDTH SPACE), which cannot be seen",
+    "\ufeffa.csv": "has U+FEFF",
+    "a\xadb": "has U+00AD (SOFT HYPHEN)",
+    "a\u2028b": "has U+2028",
+    "a\u0378": "has U+0378 (no character that Unicode knows)",
+    "\ue000": "has U+E000 (a character for private use)",
+    "\u3164": "has U+3164 (HANGUL FILLER), which cannot be seen",
+    # Joiners where nothing is joined, or nothing needs them.
+    "order\u200ds.csv": "has U+200D (ZERO WIDTH JOINER)",
+    "می\u200c": "has U+200C",
+    "می/\u200dx": "has U+200D",
+    "می\u200d\u200cم": "has U+200D",
     "x" * 256: "more than 255 bytes",
     "ü" * 128: "more than 255 bytes",
     "/".join(["x" * 250] * 4): "more than 1000 bytes",
@@ -72,6 +86,7 @@ REFUSED = {
     "Outputs/x.csv": "what runs leave behind",
     "other.ipynb": "is a notebook",
     "data/OTHER.IPYNB": "is a notebook",
+    "n.ipynb/data.csv": "lies in a folder that has the name of a notebook",
 }
 
 
@@ -81,7 +96,7 @@ def test_paths_that_are_refused_are_named_with_the_reason(path: str) -> None:
         checked_path(path)
     assert REFUSED[path] in str(refused.value)
     assert str(refused.value).isprintable()
-    if path.isprintable() and len(path) < 200:
+    if path.isprintable() and "cannot be seen" not in REFUSED[path] and len(path) < 200:
         assert path in str(refused.value).replace("\\\\", "\\")
 
 
@@ -92,6 +107,11 @@ def test_paths_that_are_refused_are_named_with_the_reason(path: str) -> None:
         "data/2024-01-20T10:30.csv",
         "données/été.csv",
         "数据/输入.csv",
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645.csv",
+        "क्\u200dष.csv",
+        "👩🏽\u200d💻/❤️\u200d🔥.txt",
+        "\u0600\u0661.csv",
+        "Screenshot 10.30\u202fAM.png",
         ".env",
         "..data/...csv",
         "my outputs/a b.csv",
@@ -106,6 +126,39 @@ def test_paths_that_are_refused_are_named_with_the_reason(path: str) -> None:
 )
 def test_paths_that_are_fine_stay_as_they_are(path: str) -> None:
     assert checked_path(path) == path
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("data/10:30.csv", "has :"),
+        ('a"b', 'has "'),
+        ("what?/x", "has ?"),
+        ("nul", "has the name of a device, NUL"),
+        ("data/Con.txt", "has the name of a device, CON"),
+        ("com1 .tar.gz", "has the name of a device, COM1"),
+        ("LPT²", "has the name of a device, LPT²"),
+        ("conout$", "has the name of a device, CONOUT$"),
+        ("a./x", "ends with a dot or a blank"),
+        ("x ", "ends with a dot or a blank"),
+        *dict.fromkeys(["console.txt", "com.csv", "com10", ".env", "a b.csv", "nul_.csv"]).items(),
+    ],
+)
+def test_a_path_that_windows_cannot_hold_is_told_from_others(path: str, reason: str | None) -> None:
+    assert checked_path(path) == path
+    told = windows_fault(path)
+    assert (told is None) if reason is None else (told is not None and reason in told)
+
+
+def test_of_many_paths_for_windows_to_refuse_some_are_named() -> None:
+    assert windows_warnings(["a.csv", "data/b.csv"]) == []
+    (two,) = windows_warnings(["a.csv", "a:b", "nul"])
+    assert two == (
+        "Windows cannot hold files of these names: 'a:b' has :, 'nul' has the name of a device, NUL"
+    )
+    (many,) = windows_warnings(f"{number}?" for number in range(50))
+    assert many.count("has ?") == 5
+    assert many.endswith(" and 45 more")
 
 
 def test_a_name_that_a_mac_has_taken_apart_is_put_together() -> None:
@@ -234,6 +287,19 @@ def test_files_are_put_replaced_and_removed_and_each_change_is_a_version() -> No
     assert [file.path for file in replaced.files] == ["b.csv"]
     assert replaced.replaced == ["b.csv"]
     assert_replays(notebook, [*history, *news])
+
+
+def test_a_file_in_the_place_of_a_program_is_one_too() -> None:
+    program = msgspec.structs.replace(input_file("run.sh", 1), executable=True)
+    notebook = make(program, input_file("a.csv", 2))
+    assert put(notebook, input_file("run.sh", 3), input_file("a.csv", 4), replace=True)
+    assert notebook.files["run.sh"].size == 3
+    assert [file.executable for file in notebook.files.values()] == [True, msgspec.UNSET]
+    history = stored_and_read(notebook)
+    assert_replays(notebook, history)
+    (first, *_) = [event for event in history if isinstance(event, Notebook.FilesPut)]
+    told = msgspec.json.decode(encode(first))["files"]
+    assert [file.get("executable", "absent") for file in told] == [True, "absent"]
 
 
 def test_nothing_is_put_where_one_file_cannot_be() -> None:

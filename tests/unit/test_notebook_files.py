@@ -140,7 +140,9 @@ def test_bad_ids_are_replaced_with_a_warning() -> None:
 @pytest.mark.parametrize(
     ("content", "pointer", "reason"),
     [
-        (b"", "", "is not JSON"),
+        (b"", "", "is empty"),
+        (b" \n", "", "is empty"),
+        (b"%PDF-1.7", "", "is no notebook, it is a PDF document"),
         (b'{"cells": [}', "", "line 1, column 12"),
         (b"\xff", "", "is not UTF-8: byte 0"),
         (b"\xff\xfe", "", "is not JSON"),

@@ -108,6 +108,7 @@ def test_folds_agree_with_the_aggregates(seed: int) -> None:
             results = folded.results[execution.id]
             assert results is not None
             assert results.status == execution.status
+            assert results.results.run_warnings == _warnings(execution)
             assert [cell.cell_id for cell in results.results.cells] == [
                 cell.cell_id for cell in execution.cells if cell.cell_type == "code"
             ]
@@ -138,6 +139,12 @@ def _check_notebook(folded: Folded, story: Story) -> None:
     assert len(folded.details.activity.running) == len(story.running)
 
 
+def _warnings(execution: Execution) -> list[str]:
+    """Those of the request, which hold for every attempt, and those of the last attempt."""
+    of_attempt = [] if execution.worker_id is None else [f"attempt {execution.epoch}"]
+    return [*execution.warnings, *of_attempt]
+
+
 def _check_execution(document: dict[str, Any], execution: Execution) -> None:
     assert document["status"] == execution.status
     assert document.get("phase") == execution.phase
@@ -145,6 +152,7 @@ def _check_execution(document: dict[str, Any], execution: Execution) -> None:
     if execution.termination_code is not None:
         assert document["terminationCategory"] == category(execution.termination_code)
     assert document["attempts"] == execution.epoch
+    assert document.get("runWarnings", []) == _warnings(execution)
     assert ("error" in document) == (execution.status == "Error")
     assert document["cancelRequested"] == (execution.cancel_reason is not None)
     statuses = {cell["cellId"]: cell["status"] for cell in document["cellResults"]}

@@ -31,6 +31,7 @@ from nbledger_workers.kernel.protocol import Described
 from nbledger_workers.patience import Patience
 from nbledger_workers.results import EnrichedDataset, InvalidResultError, Metric, ResultFile
 from nbledger_workers.run_folder import Copied, Mark, RefusedError
+from nbledger_workers.shown_names import shown, shown_names
 from nbledger_workers.spool import Spool
 from nbledger_workers.steps import Step
 
@@ -47,7 +48,6 @@ _FEW_NAMES: Final = 64
 _MOST_WARNINGS: Final = 50
 _SHOWN: Final = 200
 """Characters of a path that are told."""
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 _Kind = Literal["report", "dataset", "model", "file"]
 _KINDS: Final[dict[type, _Kind]] = {results.Model: "model", results.Report: "report"}
@@ -208,11 +208,12 @@ class Collector:
             if closed:
                 others = f" and {len(closed) - 1} other folders" if len(closed) > 1 else ""
                 steps += self.warning(
-                    f"What is in outputs/{_shown(closed[0])[:_SHOWN]}{others} is not kept: "
+                    f"What is in outputs/{shown(closed[0])[:_SHOWN]}{others} is not kept: "
                     "too deep, or it cannot be opened."
                 )
             if not paths:
                 return
+            names = shown_names(paths)
             with tempfile.TemporaryDirectory(prefix="taken-", dir=folder.parent) as private:
                 for number, path in enumerate(paths):
                     if self._files_left <= 0:
@@ -223,10 +224,10 @@ class Collector:
                         )
                         break
                     try:
-                        steps += await self._take_file(place, path, Path(private))
+                        steps += await self._take_file(place, path, names[path], Path(private))
                     except _TROUBLE as error:
                         steps += self.warning(
-                            f"The file outputs/{_shown(path)} is not kept: {_told(error)}."
+                            f"The file outputs/{names[path]} is not kept: {_told(error)}."
                         )
 
     def warning(self, text: str) -> list[Step]:
@@ -308,17 +309,16 @@ class Collector:
         step = self._artifact(kind, result.name, first.file_name, stored.content, attributes)
         return [*warnings, step]
 
-    async def _take_file(self, place: int, path: str, private: Path) -> list[Step]:
-        shown = _shown(path)
+    async def _take_file(self, place: int, path: str, name: str, private: Path) -> list[Step]:
         copy = private / "file"
         try:
             copied = await self._copy(place, path, copy)
         except RefusedError as error:
-            return self.warning(f"The file outputs/{shown} is not kept: {error}.")
+            return self.warning(f"The file outputs/{name} is not kept: {error}.")
         digest = await self._artifacts.put_file(self._scope, copy, digest=copied.digest)
-        media_type = mimetypes.guess_type(shown)[0] or "application/octet-stream"
+        media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
         content = Representation(media_type, digest, copied.size)
-        return [self._artifact("file", shown, shown.rsplit("/", 1)[-1], content, {"path": shown})]
+        return [self._artifact("file", name, name.rsplit("/", 1)[-1], content, {"path": name})]
 
     async def _copy(
         self, place: int, path: str, target: Path, unchanged_since: int | None = None
@@ -456,10 +456,6 @@ async def _in_thread(work: Callable[[], _T], stop: threading.Event | None = None
             stop.set()
         await asyncio.gather(working, return_exceptions=True)
         raise
-
-
-def _shown(path: str) -> str:
-    return _CONTROL.sub("�", path.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
 
 
 def _told(error: Exception) -> str:

@@ -55,6 +55,14 @@ async def _copy(artifacts: ArtifactStore, scope: Scope, file: InputFile, target:
         raise InputFileError(f"the input file {file.path!r} is not kept any more") from None
     if await asyncio.to_thread(file_digest, target) != file.digest:
         raise InputFileError(f"the input file {file.path!r} is damaged")
+    if file.executable:
+        await asyncio.to_thread(_make_executable, target)
+
+
+def _make_executable(path: Path) -> None:
+    """Whoever may read it may run it."""
+    mode = path.stat().st_mode
+    path.chmod(mode | (mode & 0o444) >> 2)
 
 
 def _make_folders(files: Sequence[InputFile], folder: Path) -> list[Path]:

@@ -5,13 +5,15 @@ import mimetypes
 from collections.abc import Sequence
 from uuid import UUID
 
+from msgspec import UNSET
+
 from nbledger_domain.errors import InputFileNotFoundError, NotebookNotFoundError
 from nbledger_domain.input_files import FileLimits, InputFile
 from nbledger_domain.notebook import Notebook
 from nbledger_http.access import Access
 from nbledger_http.commands.keeping import remove_kept
 from nbledger_http.commands.load_notebook import load_notebook
-from nbledger_http.conditional import Precondition
+from nbledger_http.conditional import NoneMatch, Precondition
 from nbledger_http.problems import Code, Problem
 from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, file_digest
@@ -36,14 +38,15 @@ async def put_files(
     replace: bool,
     precondition: Precondition,
     limits: FileLimits,
+    none_match: NoneMatch,
 ) -> set[str]:
     """Keep the files, then record that they are beside the notebook.
 
     Returns the paths at which no file was before. Raises :class:`NotebookNotFoundError`,
     :class:`InvalidFilesError`, :class:`InputFileExistsError`, :class:`FilesTooLargeError`,
-    :class:`Problem` (412) when ``precondition`` does not hold, and :class:`RecordConflictError`
-    after ten lost races. What is refused is refused before anything is kept; what was kept and
-    then lost a race goes with the notebook.
+    :class:`Problem` (412) when ``precondition`` or ``none_match`` does not hold, and
+    :class:`RecordConflictError` after ten lost races. What is refused is refused before anything
+    is kept; what was kept and then lost a race goes with the notebook.
     """
     told = await _told(files)
 
@@ -51,6 +54,7 @@ async def put_files(
         loaded = await load_notebook(store, access, notebook_id)
         notebook = loaded.aggregate
         _check(precondition, notebook, [file.path for file in told])
+        _check_none(none_match, notebook, [file.path for file in told])
         new = {file.path for file in told} - notebook.files.keys()
         notebook.put_files(told, replace=replace, limits=limits, at=now())
         return loaded, new
@@ -133,11 +137,25 @@ def _check(precondition: Precondition, notebook: Notebook, paths: Sequence[str])
     )
 
 
+def _check_none(none_match: NoneMatch, notebook: Notebook, paths: Sequence[str]) -> None:
+    for path in paths:
+        held = notebook.files.get(path)
+        if not none_match.holds(None if held is None else held.digest):
+            raise Problem(
+                Code.PRECONDITION_FAILED,
+                f"There is a file at {path!r}, which If-None-Match rules out.",
+            )
+
+
 async def _told(files: Sequence[SideFile]) -> list[InputFile]:
     digests = [await asyncio.to_thread(file_digest, file.location) for file in files]
     return [
         InputFile(
-            path=file.path, content_type=content_type_of(file.path), digest=digest, size=file.size
+            path=file.path,
+            content_type=content_type_of(file.path),
+            digest=digest,
+            size=file.size,
+            executable=file.executable or UNSET,
         )
         for file, digest in zip(files, digests, strict=True)
     ]

@@ -41,6 +41,8 @@ async def execute_notebook(
 ) -> tuple[UUID, AppendResult, list[str]]:
     """Record the request; returns the execution's id, its place, warnings.
 
+    The warnings are recorded with it, but for that of an absent worker, which holds only now.
+
     Raises :class:`NotebookNotFoundError`, :class:`InvalidInputError`,
     :class:`NothingToExecuteError` and :class:`KernelUnavailableError`.
     """
@@ -61,11 +63,8 @@ async def execute_notebook(
             if cell_range is None
             else select_range(notebook.cells, cell_range.start_cell, cell_range.end_cell)
         )
-        warnings = [
-            *run.warnings,
-            *_of_parameters(notebook, run, cells, language),
-            *_without_worker(offers, notebook.kernel_type, queue=limits.queue_without_worker),
-        ]
+        warnings = [*run.warnings, *_of_parameters(notebook, run, cells, language)]
+        of_now = _without_worker(offers, notebook.kernel_type, queue=limits.queue_without_worker)
         execution = Execution.request(
             execution_id,
             notebook_id=notebook_id,
@@ -78,6 +77,7 @@ async def execute_notebook(
             requested_by=access.token.name,
             at=now(),
             cell_range=cell_range,
+            warnings=warnings,
         )
         # A deletion may have come in between. Runs of the same notebook that record a lot
         # would defeat the guard for ever, so the last attempt goes without: what slips
@@ -96,7 +96,7 @@ async def execute_notebook(
                 raise
             continue
         assert appended is not None  # noqa: S101 (a request is an event)
-        return execution_id, appended, warnings
+        return execution_id, appended, [*warnings, *of_now]
     raise AssertionError("unreachable")
 
 

@@ -74,9 +74,21 @@ def refuse_other_kinds(path: Path) -> None:
         raise InvalidCsvError(f"the file is no CSV, it is {what}: {instead}")
 
 
+def kind_of_binary(head: bytes) -> str | None:
+    """What a file is that begins with ``head``; ``None`` where that tells of no kind known here."""
+    if head.startswith(b"\x1f\x8b"):
+        return "packed by gzip"
+    told = _by_signature(head)
+    return None if told is None else told[0]
+
+
 def _binary(path: Path, head: bytes) -> tuple[str, str] | None:
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _zip(path)
+    return _by_signature(head)
+
+
+def _by_signature(head: bytes) -> tuple[str, str] | None:
     for magic, what, instead in _MAGIC:
         if head.startswith(magic) and (not magic.isalnum() or b"\0" in head):
             return what, instead

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from nbledger_domain.words import counted
-from nbledger_workers.kernel.launcher import MOST_NAMED
+from nbledger_domain.words import MOST_LISTED, counted
 from nbledger_workers.kernel.startup import Kernel
 from nbledger_workers.kernel.stop import Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Share of the time that threads may take: exit hooks run after them.
 _THREADS_SHARE: Final = 0.7
@@ -55,12 +57,18 @@ async def end_in_order(
     return []
 
 
-def cut_processes(names: list[str]) -> list[str]:
-    """The warning of processes that the notebook left running; none without any."""
-    if not names:
+def cut_processes(left: Mapping[str, int]) -> list[str]:
+    """The warning of processes that the notebook left running, counted by name; none without any.
+
+    Names of some of them may not be known: they count under "".
+    """
+    count = sum(left.values())
+    if not count:
         return []
-    shown = ", ".join(sorted(set(names))[:5])
-    count = "1 process" if len(names) == 1 else f"{len(names)} processes"
-    if len(names) == MOST_NAMED:
-        count += " or more"
-    return [f"{count} that the notebook left running had to be ended when it ended: {shown}."]
+    processes = "1 process" if count == 1 else f"{count:,} processes"
+    told = f"{processes} that the notebook left running had to be ended when it ended"
+    names = sorted(name for name in left if name)
+    if not names:
+        return [f"{told}."]
+    others = " and others" if len(names) > MOST_LISTED or "" in left else ""
+    return [f"{told}: {', '.join(names[:MOST_LISTED])}{others}."]

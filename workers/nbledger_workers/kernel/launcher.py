@@ -13,7 +13,8 @@ descriptors of the new process (its 0, 1, 2 and so on), forks the process and wa
 - it reports `{"pid": …}`, or `{"error": …}` when it could not be started; then `{"status": …}` when
   the process has ended (minus the number of a signal); then `{"gone": true, "cpu_seconds": …}` when
   all that the process started has ended too. When the process ended by itself, what it left running
-  has a moment to do so; `left` then names what did not, which is killed;
+  has a moment to do so; `left` then counts by name what did not, which is killed: of many processes
+  some go without a name, under "";
 - `{"signal": …}` on the channel is sent to the process's group;
 - when the channel or the launcher is gone, everything is killed.
 
@@ -52,7 +53,7 @@ _MAX_DESCRIPTORS = 16
 _KILL_SECONDS = 10.0
 _LEFT_SECONDS = 0.3
 _TERMINATED_SECONDS = 0.2
-MOST_NAMED = 100
+_MOST_NAMED = 100
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -188,29 +189,32 @@ class _Guardian:
         for descriptor in descriptors:
             os.close(descriptor)
         self._tell({"pid": self._pid})
-        left = self._wait_for_rest(kernel) if self._watch() else []
+        left = self._wait_for_rest(kernel) if self._watch() else {}
         kernel.end()
         kill_all()
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         self._tell({"gone": True, "cpu_seconds": used.ru_utime + used.ru_stime, "left": left})
 
-    def _wait_for_rest(self, kernel: Any) -> list[str]:
-        """Wait a moment for what the process left running; names of what has not ended."""
+    def _wait_for_rest(self, kernel: Any) -> dict[str, int]:
+        """Wait a moment for what the process left running; counts by name what has not ended."""
         ends = time.monotonic() + _LEFT_SECONDS
-        names: list[str] = []
+        counts: dict[str, int] = {}
         asked = False
         while True:
             _reap_all()
             left = descendants(os.getpid())
             left = [pid for pid in left if pid != getattr(kernel, "init", None)]
             if not left:
-                return names
+                return counts
             if time.monotonic() >= ends:
                 if asked:
-                    return names
+                    return counts
                 asked = True
                 ends += _TERMINATED_SECONDS
-                names = [name for name in map(_name, left[:MOST_NAMED]) if name]
+                for place, pid in enumerate(left):
+                    name = _name(pid) if place < _MOST_NAMED else ""
+                    if name is not None:
+                        counts[name] = counts.get(name, 0) + 1
                 for pid in left:
                     _kill(pid, signal.SIGTERM)
             time.sleep(0.01)
@@ -440,12 +444,13 @@ def _reap_all() -> bool:
     return True
 
 
-def _name(pid: int) -> str:
+def _name(pid: int) -> str | None:
+    """What the process is called; `None` where it has ended."""
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
             return file.read().strip()
     except OSError:
-        return ""
+        return None
 
 
 def descendants(root: int, *, besides: set[int] = frozenset()) -> list[int]:  # type: ignore[assignment]

@@ -182,8 +182,9 @@ class Forked:
         self.error: str | None = None
         #: CPU time of the process and of all that it started, in seconds; known when it is gone.
         self.cpu_seconds: float | None = None
-        #: Names of what it left running and had to be ended; known when it is gone.
-        self.left: list[str] = []
+        #: How many processes of each name it left running, which had to be ended; of those under
+        #: "" no name is known. Known when it is gone.
+        self.left: dict[str, int] = {}
 
     def start(self, request: Mapping[str, Any], descriptors: Sequence[int]) -> None:
         """Send the request, with the process's descriptors 0, 1, 2 and so on."""

@@ -300,9 +300,9 @@ class Kernel:
         return self._is_ipython
 
     @property
-    def left_processes(self) -> list[str]:
-        """Names of processes that outlived it and had to be ended; known after `end`."""
-        return [] if self._forked is None else self._forked.left
+    def left_processes(self) -> dict[str, int]:
+        """How many processes of each name outlived it and had to be ended; known after `end`."""
+        return {} if self._forked is None else self._forked.left
 
     async def shut_down(self, *, thread_seconds: float) -> None:
         """Ask it to end by itself. An IPython kernel gives its threads so many seconds."""
