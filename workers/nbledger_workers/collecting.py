@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
-import re
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
