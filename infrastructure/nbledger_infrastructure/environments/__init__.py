@@ -1,17 +1,17 @@
 """Packages that notebooks ask for: checked, looked for, and provided in cached environments."""
 
-from nbledger_infrastructure.environments.cache import (
+from nbledger_infrastructure.environments.cache import EnvironmentCache
+from nbledger_infrastructure.environments.installed import Installed
+from nbledger_infrastructure.environments.libraries import Libraries
+from nbledger_infrastructure.environments.requirements import parse_requirement
+from nbledger_infrastructure.environments.wanted import (
     Environment,
-    EnvironmentCache,
     EnvironmentFailedError,
     Held,
     KeptWheel,
     Tell,
     Wanted,
 )
-from nbledger_infrastructure.environments.installed import Installed
-from nbledger_infrastructure.environments.libraries import Libraries
-from nbledger_infrastructure.environments.requirements import parse_requirement
 
 __all__ = [
     "Environment",

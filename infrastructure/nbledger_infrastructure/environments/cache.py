@@ -9,107 +9,46 @@ shares it. It is there only once its marker is, which is written last.
 
 import asyncio
 import fcntl
-import hashlib
 import os
-import re
 import secrets
 import shutil
-import site
 import sys
-import sysconfig
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 import structlog
-from packaging.utils import parse_wheel_filename
 
 from nbledger_infrastructure.artifacts import file_digest
 from nbledger_infrastructure.environments import libraries, uv
+from nbledger_infrastructure.environments.environment_files import (
+    base_path,
+    copy_libraries,
+    digest_of,
+    discard,
+    files,
+    library_name,
+    site_packages,
+)
 from nbledger_infrastructure.environments.installed import Installed
+from nbledger_infrastructure.environments.markers import KEY, MARKER, Marker, Plan, noted, try_lock
+from nbledger_infrastructure.environments.wanted import (
+    Environment,
+    EnvironmentFailedError,
+    Held,
+    KeptWheel,
+    Tell,
+    Wanted,
+)
 
 log = structlog.get_logger(__name__)
 
-_MARKER: Final = "nbledger-environment.json"
-_KEY: Final = re.compile(r"py[\d.]+-[0-9a-f]{20}")
 _LOCK_LOOK_SECONDS: Final = 0.1
 _MB: Final = 1_000_000
-
-Stage = Literal["waiting", "resolving", "building", "ready"]
-Tell = Callable[[Stage, str | None, Sequence[str]], Awaitable[None]]
-"""Called with how far an environment is: stage, key and packages, as far as they are known."""
-
-
-class EnvironmentFailedError(Exception):
-    """What is asked for cannot be provided; says why, in words for whoever asked."""
-
-
-class KeptWheel(msgspec.Struct, frozen=True):
-    """A wheel that is kept elsewhere; ``fetch`` writes it to a new file, and may raise OSError."""
-
-    file_name: str
-    digest: str
-    fetch: Callable[[Path], Awaitable[None]]
-
-
-class Wanted(msgspec.Struct, frozen=True):
-    """What a kernel shall have beside its own.
-
-    That is requirements, libraries from a folder, and wheels that are fetched if need be.
-    """
-
-    requirements: tuple[str, ...]
-    libraries: tuple[Path, ...] = ()
-    wheels: tuple[KeptWheel, ...] = ()
-
-
-class Environment(msgspec.Struct, frozen=True):
-    """An environment that is there."""
-
-    key: str
-    folder: Path
-    packages: list[str]
-
-    @property
-    def python(self) -> Path:
-        """Its interpreter."""
-        return self.folder / "bin" / "python"
-
-
-class Held:
-    """An environment that is not removed until it is released, or this process ends."""
-
-    def __init__(self, environment: Environment, lock: int) -> None:
-        self.environment = environment
-        self._lock: int | None = lock
-
-    def release(self) -> None:
-        """Let go of it; a second call does nothing."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-
-class _Plan(msgspec.Struct, frozen=True):
-    """An environment to be: what is installed, what is copied, and what to tell of it.
-
-    ``fetched`` is installed too, and nothing of it is kept beside the environment.
-    """
-
-    key: str
-    installed: list[str]
-    fetched: list[str]
-    copied: list[Path]
-    shown: list[str]
-
-
-class _Marker(msgspec.Struct, frozen=True):
-    packages: list[str]
-    size: int
 
 
 class EnvironmentCache:
@@ -233,7 +172,7 @@ class EnvironmentCache:
             ) from error
 
     def _request_key(self, wanted: Wanted) -> str:
-        return _digest(
+        return digest_of(
             self._installed.fingerprint,
             *sorted(wanted.requirements),
             "",
@@ -244,16 +183,16 @@ class EnvironmentCache:
 
     def _known(self, request: str) -> Held | None:
         """The environment that has answered the same request before, if it is still there."""
-        key = _noted(self._requests / request)
+        key = noted(self._requests / request)
         lock = None if key is None else self._try_lock(key, fcntl.LOCK_SH)
         return None if key is None or lock is None else self._hold(key, lock)
 
     def _hold(self, key: str, lock: int) -> Held | None:
         """What the shared lock is on, used now; lets go of the lock where nothing is there."""
         folder = self._environments / key
-        marker = folder / _MARKER
+        marker = folder / MARKER
         try:
-            told = msgspec.json.decode(marker.read_bytes(), type=_Marker)
+            told = msgspec.json.decode(marker.read_bytes(), type=Marker)
             os.utime(marker)
         except (OSError, msgspec.MsgspecError):
             os.close(lock)
@@ -303,11 +242,11 @@ class EnvironmentCache:
                 await asyncio.sleep(_LOCK_LOOK_SECONDS)
                 continue
             try:
-                if not (self._environments / plan.key / _MARKER).exists():
+                if not (self._environments / plan.key / MARKER).exists():
                     await tell("building", plan.key, plan.shown)
                     await self._build(plan, lock)
                 # For a moment the lock is nobody's, and another may get it.
-                got = _lock(lock, fcntl.LOCK_SH)
+                got = try_lock(lock, fcntl.LOCK_SH)
             except BaseException:
                 os.close(lock)
                 raise
@@ -316,10 +255,10 @@ class EnvironmentCache:
             elif (held := self._hold(plan.key, lock)) is not None:
                 return held
 
-    async def _plan(self, wanted: Wanted, fetched: Sequence[Path]) -> _Plan | None:
+    async def _plan(self, wanted: Wanted, fetched: Sequence[Path]) -> Plan | None:
         """What has to be added for what is wanted; ``None`` where nothing has."""
         from_folder = [path for path in wanted.libraries if path.suffix == ".whl"]
-        wheels = {_library_name(path): str(path) for path in (*from_folder, *fetched)}
+        wheels = {library_name(path): str(path) for path in (*from_folder, *fetched)}
         packages: list[str] = []
         if wanted.requirements or wheels:
             asked = [
@@ -337,10 +276,10 @@ class EnvironmentCache:
             f"{path.name} {await asyncio.to_thread(libraries.digest, path)}"
             for path in sorted([*wanted.libraries, *fetched], key=lambda path: path.name)
         ]
-        digest = _digest(self._installed.fingerprint, *packages, "", *sources)
+        digest = digest_of(self._installed.fingerprint, *packages, "", *sources)
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         copied = [path for path in wanted.libraries if path.suffix != ".whl"]
-        return _Plan(
+        return Plan(
             key=f"py{version}-{digest[:20]}",
             installed=[
                 *(each for each in packages if each.partition("==")[0] not in wheels),
@@ -351,7 +290,7 @@ class EnvironmentCache:
             shown=[*packages, *(path.stem for path in copied)],
         )
 
-    async def _build(self, plan: _Plan, lock: int) -> None:
+    async def _build(self, plan: Plan, lock: int) -> None:
         """Make it whole, or leave nothing of it."""
         folder = self._environments / plan.key
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
@@ -359,8 +298,8 @@ class EnvironmentCache:
             await uv.make_environment(
                 folder, base=sys.executable, cache=self._packages, keep=(lock,)
             )
-            target = _site_packages(folder)
-            (target / "_nbledger_base.pth").write_text(_base_path(), "utf-8")
+            target = site_packages(folder)
+            (target / "_nbledger_base.pth").write_text(base_path(), "utf-8")
             if plan.installed:
                 await uv.install(
                     folder / "bin" / "python",
@@ -378,20 +317,20 @@ class EnvironmentCache:
                     cwd=folder,
                     keep=(lock,),
                 )
-            await asyncio.to_thread(_copy_libraries, plan.copied, target)
+            await asyncio.to_thread(copy_libraries, plan.copied, target)
             await uv.compile_modules(target, keep=(lock,))
             size = await asyncio.to_thread(self._measure, folder)
-            content = msgspec.json.encode(_Marker(plan.shown, size))
-            (folder / f"{_MARKER}.new").write_bytes(content)
-            (folder / f"{_MARKER}.new").replace(folder / _MARKER)
+            content = msgspec.json.encode(Marker(plan.shown, size))
+            (folder / f"{MARKER}.new").write_bytes(content)
+            (folder / f"{MARKER}.new").replace(folder / MARKER)
         except BaseException:
-            await _discard(folder, lock)
+            await discard(folder, lock)
             raise
         log.info("environment built", environment=plan.key, packages=len(plan.shown), bytes=size)
 
     def _measure(self, folder: Path) -> int:
         """Its size in bytes; raises :class:`EnvironmentFailedError` where that is too much."""
-        size = sum(path.lstat().st_size for path in _files(folder))
+        size = sum(path.lstat().st_size for path in files(folder))
         if 0 < self._max_environment_bytes < size:
             raise EnvironmentFailedError(
                 f"The environment takes {size // _MB} MB, and may take "
@@ -403,11 +342,11 @@ class EnvironmentCache:
         """Remove what nobody finished, then the longest unused, until all fits the bound."""
         kept: list[tuple[float, int, str]] = []
         for folder in self._environments.iterdir():
-            if not _KEY.fullmatch(folder.name):
+            if not KEY.fullmatch(folder.name):
                 continue
-            marker = folder / _MARKER
+            marker = folder / MARKER
             try:
-                size = msgspec.json.decode(marker.read_bytes(), type=_Marker).size
+                size = msgspec.json.decode(marker.read_bytes(), type=Marker).size
                 kept.append((marker.stat().st_mtime, size, folder.name))
             except (OSError, msgspec.MsgspecError):
                 self._remove(folder.name, only_unfinished=True)
@@ -426,7 +365,7 @@ class EnvironmentCache:
         there = {folder.name for folder in self._environments.iterdir()}
         for request in self._requests.iterdir():
             # Those that begin with a dot are being written.
-            if not request.name.startswith(".") and _noted(request) not in there:
+            if not request.name.startswith(".") and noted(request) not in there:
                 request.unlink(missing_ok=True)
 
     def _remove(self, key: str, *, only_unfinished: bool = False) -> bool:
@@ -436,9 +375,9 @@ class EnvironmentCache:
             return False
         try:
             folder = self._environments / key
-            if only_unfinished and (folder / _MARKER).exists():
+            if only_unfinished and (folder / MARKER).exists():
                 return False
-            (folder / _MARKER).unlink(missing_ok=True)
+            (folder / MARKER).unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
             return True
         finally:
@@ -448,7 +387,7 @@ class EnvironmentCache:
         # The file stays when the environment goes: removing it would race.
         lock = os.open(self._locks / key, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            got = _lock(lock, how)
+            got = try_lock(lock, how)
         except OSError:
             os.close(lock)
             raise
@@ -456,70 +395,3 @@ class EnvironmentCache:
             os.close(lock)
             return None
         return lock
-
-
-def _lock(file: int, how: int) -> bool:
-    """Lock it, or change the lock, without waiting; whether that was possible."""
-    try:
-        fcntl.flock(file, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _noted(request: Path) -> str | None:
-    """The key that is noted there; what a crash or a full disk has left is none."""
-    try:
-        key = request.read_bytes().decode("ascii", "replace")
-    except OSError:
-        return None
-    return key if _KEY.fullmatch(key) else None
-
-
-async def _discard(folder: Path, lock: int) -> None:
-    """Remove it; its lock lasts until that is done, also for who does not wait for it."""
-
-    def remove(lock: int) -> None:
-        try:
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(lock)
-
-    removing = asyncio.get_running_loop().run_in_executor(None, remove, os.dup(lock))
-    await asyncio.shield(removing)
-
-
-def _library_name(wheel: Path) -> str:
-    return str(parse_wheel_filename(wheel.name)[0])
-
-
-def _digest(*lines: str) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _site_packages(folder: Path) -> Path:
-    return Path(
-        sysconfig.get_path("purelib", "venv", {"base": str(folder), "platbase": str(folder)})
-    )
-
-
-def _base_path() -> str:
-    """Lines that add the folders of this interpreter's packages, with what they add in turn."""
-    folders = [*site.getsitepackages()]
-    if site.ENABLE_USER_SITE:
-        folders.append(site.getusersitepackages())
-    known = [folder for folder in folders if Path(folder).is_dir()]
-    return "".join(f"import site; site.addsitedir({folder!r})\n" for folder in known)
-
-
-def _copy_libraries(paths: Sequence[Path], target: Path) -> None:
-    for path in paths:
-        if path.is_dir():
-            shutil.copytree(path, target / path.name, ignore=shutil.ignore_patterns("*.pyc"))
-        elif path.suffix == ".py":
-            shutil.copyfile(path, target / path.name)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for parent, _, names in os.walk(folder):
-        yield from (Path(parent, name) for name in names)
