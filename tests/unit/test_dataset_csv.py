@@ -19,7 +19,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from nbledger_domain.errors import InvalidCsvError
-from nbledger_infrastructure.datasets import csv_text
+from nbledger_infrastructure.datasets import csv_dialect, csv_text
 from nbledger_infrastructure.datasets.ingest import Ingested, ingest_csv
 
 _NAMES = ("case id", "Activity", "Größe", "d")
@@ -103,7 +103,7 @@ def _nanoseconds(written: str) -> int | None:
     tables(),
     st.fixed_dictionaries(
         {
-            "delimiter": st.sampled_from(csv_text.DELIMITERS),
+            "delimiter": st.sampled_from(csv_dialect.DELIMITERS),
             "line_end": st.sampled_from(["\n", "\r\n"]),
             "quoting": st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
             "encoding": st.sampled_from(_ENCODINGS),

@@ -14,7 +14,7 @@ import polars as pl
 
 from nbledger_domain.errors import InvalidCsvError
 from nbledger_infrastructure.datasets.column_types import columns
-from nbledger_infrastructure.datasets.csv_text import MAX_COLUMNS, MAX_NAME
+from nbledger_infrastructure.datasets.csv_dialect import MAX_COLUMNS, MAX_NAME
 from nbledger_workers import table_limits
 from nbledger_workers.results import Table
 

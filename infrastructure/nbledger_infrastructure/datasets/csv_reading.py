@@ -16,7 +16,7 @@ from polars.io.plugins import register_io_source
 
 from nbledger_domain.errors import InvalidCsvError
 from nbledger_infrastructure.datasets import csv_text
-from nbledger_infrastructure.datasets.csv_text import Dialect, Piece
+from nbledger_infrastructure.datasets.csv_dialect import Dialect, Piece
 from nbledger_infrastructure.datasets.durations import duration_type, with_durations
 from nbledger_infrastructure.datasets.exact_numbers import (
     as_stored,

@@ -7,21 +7,19 @@ import itertools
 import re
 from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from nbledger_domain.errors import InvalidCsvError
+from nbledger_infrastructure.datasets.csv_dialect import (
+    DELIMITERS,
+    MAX_COLUMNS,
+    MAX_NAME,
+    MAX_RECORD_BYTES,
+    PIECE_BYTES,
+    Dialect,
+    Piece,
+)
 
-PIECE_BYTES = 256 * 1024
-"""How much is read at once; everything that is held in memory grows with it."""
-
-MAX_RECORD_BYTES = 4 * 1024 * 1024
-"""How long one record may be: until its end is found it is held in memory."""
-
-MAX_COLUMNS = 5_000
-MAX_NAME = 1_000
-"""Characters of a column's name."""
-
-DELIMITERS = ",;\t|"
 _SAMPLE_RECORDS = 200
 _BLANK = re.compile(rb"^\r?\n", re.MULTILINE)
 _DECLARED = re.compile(rb'"?sep=(?![\w"])([\t -~])"?\r?\n', re.IGNORECASE)
@@ -37,29 +35,6 @@ _BOMS = (
 
 # The standard library's reader refuses longer fields than 128 KiB, of which there may be some.
 csv.field_size_limit(2 * MAX_RECORD_BYTES)
-
-
-class Piece(NamedTuple):
-    """Some whole records in UTF-8, and the number of the first: the header is row 1.
-
-    Blank lines count as rows.
-    """
-
-    row: int
-    content: bytes
-
-
-class Dialect(NamedTuple):
-    """How a file is written."""
-
-    encoding: str
-    delimiter: str
-    names: list[str]
-    declared: bool = False
-    """Whether the first line is Excel's ``sep=;``, which says the delimiter and is no record."""
-
-    nameless: tuple[int, ...] = ()
-    """Places of the columns that the header does not name; ``names`` has what they are called."""
 
 
 def detect(path: Path) -> Dialect:

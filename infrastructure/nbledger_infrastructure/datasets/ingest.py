@@ -14,8 +14,8 @@ from nbledger_domain.dataset import Column
 from nbledger_domain.errors import InvalidCsvError
 from nbledger_infrastructure.datasets import csv_text, packed
 from nbledger_infrastructure.datasets.column_types import columns
+from nbledger_infrastructure.datasets.csv_dialect import Dialect
 from nbledger_infrastructure.datasets.csv_reading import Reading
-from nbledger_infrastructure.datasets.csv_text import Dialect
 from nbledger_infrastructure.datasets.file_kinds import refuse_other_kinds
 
 _WRITE_BYTES = 1 << 20
