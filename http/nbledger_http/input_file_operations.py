@@ -18,7 +18,7 @@ from nbledger_http.documentation import (
 )
 from nbledger_http.files import ANSWERS, RANGE_PARAMETERS
 from nbledger_http.problems import Code
-from nbledger_projections.notebook_details import FileDocument
+from nbledger_projections.notebook_documents import FileDocument
 
 TAG = "Input files"
 

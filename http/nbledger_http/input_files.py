@@ -40,7 +40,9 @@ from nbledger_http.replies import Reply, empty_reply, json_reply
 from nbledger_http.requests import boolean
 from nbledger_http.services import Services, services_of
 from nbledger_infrastructure.bundles import SideFile
-from nbledger_projections.notebook_details import FileDocument, NotebookView, file_document
+from nbledger_projections.notebook_details import NotebookView
+from nbledger_projections.notebook_documents import FileDocument
+from nbledger_projections.notebook_folding import file_document
 
 
 class _Asked(msgspec.Struct, frozen=True):

@@ -22,7 +22,8 @@ from nbledger_http.services import Services
 from nbledger_infrastructure import repository
 from nbledger_infrastructure.kernelspecs import kernel_type_of, with_kernelspec
 from nbledger_infrastructure.notebook_files import render_ipynb
-from nbledger_projections.execution_results import CellOutputs, ResultsView
+from nbledger_projections.execution_results import ResultsView
+from nbledger_projections.result_folding import CellOutputs
 
 INJECTED_ID = "injected-parameters"
 

@@ -12,8 +12,8 @@ from nbledger_domain.execution import Output, Representation
 from nbledger_domain.not_kept import NotKept
 from nbledger_domain.words import many
 from nbledger_infrastructure.artifacts import ArtifactMissingError, ArtifactStore, Scope
-from nbledger_projections.execution_results import CellOutputs
 from nbledger_projections.media_types import TABLE
+from nbledger_projections.result_folding import CellOutputs
 
 ERROR_TYPE = "application/vnd.jupyter.error"
 """How a worker keeps an error: the JSON of its name, value and traceback."""

@@ -44,8 +44,9 @@ from nbledger_infrastructure.kernelspecs import KERNEL_TYPE
 from nbledger_projections import notebook_list
 from nbledger_projections.activity import NotebookStatus
 from nbledger_projections.documents import Page
-from nbledger_projections.notebook_details import NotebookDocument, NotebookView
-from nbledger_projections.notebook_list import ItemDocument
+from nbledger_projections.notebook_details import NotebookView
+from nbledger_projections.notebook_documents import NotebookDocument
+from nbledger_projections.notebook_list_items import ItemDocument
 
 TAG = "Notebooks"
 DOWNLOAD_FORMATS = ("ipynb", "zip")

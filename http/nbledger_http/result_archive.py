@@ -15,7 +15,8 @@ from nbledger_http.archives import Entry, worth_compressing
 from nbledger_http.file_names import output_file_name, safe_file_name, unique_names
 from nbledger_http.result_selection import Place, alternatives
 from nbledger_infrastructure.artifacts import ArtifactMissingError, ArtifactStore, Scope
-from nbledger_projections.execution_results import Artifact, ResultsView
+from nbledger_projections.execution_results import ResultsView
+from nbledger_projections.result_folding import Artifact
 
 MANIFEST = "manifest.json"
 NOTEBOOK_TYPE = "application/x-ipynb+json"

@@ -22,7 +22,8 @@ from nbledger_http.schemas import (
     ResultColumn,
 )
 from nbledger_infrastructure.artifacts import Scope
-from nbledger_projections.execution_results import Artifact, CellOutputs, ResultsView
+from nbledger_projections.execution_results import ResultsView
+from nbledger_projections.result_folding import Artifact, CellOutputs
 
 T = TypeVar("T")
 

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import msgspec
 
 from nbledger_domain.execution import Output, Representation
-from nbledger_projections.execution_results import Artifact, ResultsView
+from nbledger_projections.execution_results import ResultsView
 from nbledger_projections.media_types import OutputKind, is_chart, kind_of
+from nbledger_projections.result_folding import Artifact
 
 OUTPUT_TYPES = ("all", "data", "plots", "models", "reports")
 _WITH_OUTPUTS = ("all", "data", "plots")

@@ -36,7 +36,8 @@ from nbledger_http.result_selection import OUTPUT_TYPES, Place
 from nbledger_http.schemas import ExecutionResults, OutputResult
 from nbledger_http.services import Services, services_of
 from nbledger_infrastructure.artifacts import ArtifactMissingError, ArtifactStore, Scope
-from nbledger_projections.execution_results import Artifact, ResultsView
+from nbledger_projections.execution_results import ResultsView
+from nbledger_projections.result_folding import Artifact
 
 TAG = "Results"
 FORMATS = ("summary", "detailed", "download")

@@ -25,7 +25,6 @@ from nbledger_projections.execution_documents import (
     AttemptDocument,
     CellResultDocument,
     EnrichedDataDocument,
-    EnrichedDatasetDocument,
     ErrorDocument,
     ExecutionDocument,
     OutputsDocument,
@@ -34,8 +33,9 @@ from nbledger_projections.execution_documents import (
     RunEnvironmentDocument,
 )
 from nbledger_projections.media_types import OutputKind, kind_of
-from nbledger_projections.notebook_details import interrupted
+from nbledger_projections.notebook_folding import interrupted
 from nbledger_projections.own_reports import is_print
+from nbledger_projections.resource_documents import added_up, resources_document
 from nbledger_projections.termination import category
 from nbledger_projections.words import timestamp
 
@@ -275,27 +275,7 @@ def _artifact_stored(
         outputs.files += 1
     elif event.kind == "dataset":
         before = outputs.enriched_data or EnrichedDataDocument(0, [])
-        outputs.enriched_data = _added_up(before.datasets, event)
-
-
-def _added_up(
-    before: Sequence[EnrichedDatasetDocument], event: Execution.ArtifactStored
-) -> EnrichedDataDocument:
-    """All datasets; what was handed back under one name before is replaced."""
-    count = event.attributes.get("recordCount", 0)
-    dataset_id = event.attributes.get("datasetId")
-    newest = EnrichedDatasetDocument(
-        name=event.name,
-        dataset_id=dataset_id if isinstance(dataset_id, str) else None,
-        record_count=count if isinstance(count, int) else 0,
-        new_columns=event.attributes.get("newColumns", []),
-    )
-    datasets = [*(each for each in before if each.name != event.name), newest]
-    return EnrichedDataDocument(
-        sum(each.record_count for each in datasets),
-        list(dict.fromkeys(column for each in datasets for column in each.new_columns)),
-        datasets,
-    )
+        outputs.enriched_data = added_up(before.datasets, event)
 
 
 def _metrics_logged(
@@ -363,19 +343,6 @@ def _end(
     document.current_cell = UNSET
     document.progress.current_cell_index = UNSET
     document.resources = resources_document(resources)
-
-
-def resources_document(used: Resources) -> ResourcesDocument:
-    """What was used, as the API says it."""
-    memory, cpu, disk = used.peak_memory_bytes, used.cpu_seconds, used.disk_bytes
-    return ResourcesDocument(
-        peak_memory_usage=None if memory is None else words.size(memory),
-        cpu_time=None if cpu is None else words.duration(cpu),
-        disk_usage=None if disk is None else words.size(disk),
-        peak_memory_bytes=memory,
-        cpu_seconds=None if cpu is None else round(cpu, 3),
-        disk_bytes=disk,
-    )
 
 
 def _finish(state: ExecutionState, cell: CellResultDocument, status: CellStatus) -> None:

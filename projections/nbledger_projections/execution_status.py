@@ -24,12 +24,8 @@ from nbledger_projections.decoding import (
 from nbledger_projections.documents import Page
 from nbledger_projections.estimates import Runs, remember, span
 from nbledger_projections.execution_documents import ExecutionDocument
-from nbledger_projections.execution_folding import (
-    ExecutionState,
-    duration,
-    fold,
-    resources_document,
-)
+from nbledger_projections.execution_folding import ExecutionState, duration, fold
+from nbledger_projections.resource_documents import resources_document
 from nbledger_projections.rows import Rows
 
 NAME = "execution_status"

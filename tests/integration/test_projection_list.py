@@ -23,7 +23,7 @@ from support.stories import KERNELS, Story, begin, record, request
 from nbledger_domain.execution import Resources, TerminationCode
 from nbledger_domain.notebook import Integration, NotebookChanges
 from nbledger_infrastructure.database import Pool, PooledConnection
-from nbledger_projections import notebook_list
+from nbledger_projections import notebook_list, notebook_list_items
 from nbledger_projections.activity import NotebookStatus
 
 TENANT = uuid.uuid4()
@@ -44,7 +44,7 @@ class Listed:
     def __init__(self, pool: Pool, loop: asyncio.Runner) -> None:
         self.pool = pool
         self.loop = loop
-        self.expected: dict[UUID, list[notebook_list.ItemDocument]] = {}
+        self.expected: dict[UUID, list[notebook_list_items.ItemDocument]] = {}
         self.position = 0
 
     def page(self, project_id: UUID, tenant_id: UUID = TENANT, **arguments: Any) -> Any:

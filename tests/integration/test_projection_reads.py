@@ -24,6 +24,7 @@ from nbledger_projections import (
     history,
     notebook_details,
     notebook_list,
+    result_folding,
 )
 from nbledger_projections.checkpoints import move
 from nbledger_projections.positions import _READ, PositionWatch, checkpoint
@@ -83,7 +84,7 @@ async def test_reads_are_fresh_while_the_projector_stands_still(
         results = await execution_results.get(pool, *scoped(story), execution.id)
         assert results is not None
         expected = msgspec.json.decode(
-            naive_results(events)[execution.id], type=execution_results.Results
+            naive_results(events)[execution.id], type=result_folding.Results
         )
         assert (results.cells, results.artifacts) == (expected.cells, expected.artifacts)
     for position in range(10, len(events), 9):

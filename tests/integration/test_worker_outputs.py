@@ -19,7 +19,8 @@ from nbledger_domain.execution import (
 from nbledger_domain.output_digest import outputs_digest
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_projections import execution_results
-from nbledger_projections.execution_results import CellOutputs, ResultsView
+from nbledger_projections.execution_results import ResultsView
+from nbledger_projections.result_folding import CellOutputs
 
 
 async def results(scene: Stage, execution_id: UUID) -> ResultsView:

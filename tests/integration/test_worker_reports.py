@@ -21,8 +21,8 @@ from nbledger_domain.not_kept import NotKept
 from nbledger_http.notebook_outputs import executed_outputs, missing
 from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
-from nbledger_projections import execution_results
-from nbledger_projections.execution_results import CellOutputs
+from nbledger_projections import result_folding
+from nbledger_projections.result_folding import CellOutputs
 from nbledger_workers import browser
 from nbledger_workers.report_page import render
 
@@ -91,7 +91,7 @@ async def executed(scene: Stage, execution_id: UUID) -> tuple[list[CellOutputs],
     """The results of a run, and its outputs as the executed notebook has them."""
     state = None
     for recorded in await scene.history(execution_id):
-        state = execution_results.fold(state, recorded)
+        state = result_folding.fold(state, recorded)
     assert state is not None
     scope = Scope(state.tenant_id, state.project_id, state.notebook_id)
     artifacts = ArtifactStore(open_store(scene.settings.artifacts.url))

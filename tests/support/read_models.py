@@ -22,7 +22,11 @@ from nbledger_projections import (
     execution_status,
     library_details,
     notebook_details,
+    notebook_documents,
+    notebook_folding,
     notebook_list,
+    notebook_list_items,
+    result_folding,
     runner,
 )
 from nbledger_projections.checkpoints import Checkpoint
@@ -99,10 +103,10 @@ async def until_reached(pool: Pool, position: int, *names: str, seconds: float =
 
 def naive_details(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
     """The notebooks' documents, each folded by itself from its first event."""
-    states: dict[UUID, notebook_details.NotebookState | None] = {}
+    states: dict[UUID, notebook_documents.NotebookState | None] = {}
     for recorded in events:
         subject = recorded.subject_id
-        states[subject] = notebook_details.fold(states.get(subject), recorded)
+        states[subject] = notebook_folding.fold(states.get(subject), recorded)
     return {
         key: msgspec.json.encode(state.document)
         for key, state in states.items()
@@ -110,12 +114,12 @@ def naive_details(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
     }
 
 
-def naive_list(events: Sequence[RecordedEvent]) -> list[notebook_list.ItemDocument]:
+def naive_list(events: Sequence[RecordedEvent]) -> list[notebook_list_items.ItemDocument]:
     """The items of all projects, newest first."""
-    states: dict[UUID, notebook_list.ListState | None] = {}
+    states: dict[UUID, notebook_list_items.ListState | None] = {}
     for ordinal, recorded in enumerate(events):
         subject = recorded.subject_id
-        states[subject] = notebook_list.fold(states.get(subject), recorded, ordinal=ordinal)
+        states[subject] = notebook_list_items.fold(states.get(subject), recorded, ordinal=ordinal)
     living = [state for state in states.values() if state is not None]
     return [state.item for state in sorted(living, key=lambda state: -state.ordinal)]
 
@@ -145,7 +149,7 @@ def naive_status(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
 
 def naive_results(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
     """The executions' results."""
-    states: dict[UUID, execution_results.ResultsState] = {}
+    states: dict[UUID, result_folding.ResultsState] = {}
     for recorded in events:
         stream, subject = recorded.stream_id, recorded.subject_id
         if stream == subject:
@@ -154,7 +158,7 @@ def naive_results(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
                     key: state for key, state in states.items() if state.notebook_id != subject
                 }
             continue
-        state = execution_results.fold(states.get(stream), recorded)
+        state = result_folding.fold(states.get(stream), recorded)
         assert state is not None
         states[stream] = state
     return {key: msgspec.json.encode(state.results) for key, state in states.items()}

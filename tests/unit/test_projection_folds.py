@@ -28,9 +28,10 @@ from nbledger_domain.notebook import NotebookChanges
 from nbledger_infrastructure.event_store import RecordedEvent
 from nbledger_projections import (
     execution_folding,
-    execution_results,
-    notebook_details,
-    notebook_list,
+    notebook_documents,
+    notebook_folding,
+    notebook_list_items,
+    result_folding,
 )
 from nbledger_projections.termination import category
 
@@ -52,21 +53,19 @@ class Folded:
 
     def __init__(self) -> None:
         self.position = 0
-        self.details: notebook_details.NotebookState | None = None
-        self.listed: notebook_list.ListState | None = None
+        self.details: notebook_documents.NotebookState | None = None
+        self.listed: notebook_list_items.ListState | None = None
         self.status: dict[uuid.UUID, execution_folding.ExecutionState | None] = {}
-        self.results: dict[uuid.UUID, execution_results.ResultsState | None] = {}
+        self.results: dict[uuid.UUID, result_folding.ResultsState | None] = {}
 
     def fold(self, recorded: RecordedEvent) -> None:
         self.position = recorded.position
-        self.details = _stored(notebook_details.fold(self.details, recorded))
-        self.listed = _stored(notebook_list.fold(self.listed, recorded, ordinal=0))
+        self.details = _stored(notebook_folding.fold(self.details, recorded))
+        self.listed = _stored(notebook_list_items.fold(self.listed, recorded, ordinal=0))
         stream = recorded.stream_id
         if stream != recorded.subject_id:
             self.status[stream] = _stored(execution_folding.fold(self.status.get(stream), recorded))
-            self.results[stream] = _stored(
-                execution_results.fold(self.results.get(stream), recorded)
-            )
+            self.results[stream] = _stored(result_folding.fold(self.results.get(stream), recorded))
 
     def tell(self, story: Story) -> None:
         for recorded in tell(story, self.position):
@@ -451,25 +450,25 @@ def test_an_erased_event_is_passed_over_and_the_deletion_removes_the_notebook() 
     story = begin(random.Random(5))
     told = tell(story)
     erased = [msgspec.structs.replace(recorded, data=None) for recorded in told]
-    assert notebook_details.fold(None, erased[0]) is None
-    assert notebook_list.fold(None, erased[0], ordinal=0) is None
-    state = notebook_details.fold(None, told[0])
+    assert notebook_folding.fold(None, erased[0]) is None
+    assert notebook_list_items.fold(None, erased[0], ordinal=0) is None
+    state = notebook_folding.fold(None, told[0])
     story.notebook.delete(at=story.at)
     deleted = msgspec.structs.replace(tell(story, 1)[0], data=None)
-    assert notebook_details.fold(state, deleted) is None
+    assert notebook_folding.fold(state, deleted) is None
 
 
 def test_an_unknown_event_is_an_error_in_every_fold() -> None:
     story = begin(random.Random(6))
     unknown = msgspec.structs.replace(tell(story)[0], type="notebook.painted.v1")
     with pytest.raises(UnknownEventTypeError):
-        notebook_details.fold(None, unknown)
+        notebook_folding.fold(None, unknown)
     with pytest.raises(UnknownEventTypeError):
-        notebook_list.fold(None, unknown)
+        notebook_list_items.fold(None, unknown)
     with pytest.raises(UnknownEventTypeError):
         execution_folding.fold(None, unknown)
     with pytest.raises(UnknownEventTypeError):
-        execution_results.fold(None, unknown)
+        result_folding.fold(None, unknown)
 
 
 def test_every_termination_code_tells_whose_doing_it_was() -> None:

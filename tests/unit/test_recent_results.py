@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from nbledger_domain.execution import Output, Representation
-from nbledger_projections.execution_results import Artifact, CellOutputs, RecentResults, ResultsView
+from nbledger_projections.execution_results import RecentResults, ResultsView
+from nbledger_projections.result_folding import Artifact, CellOutputs
 
 
 def view(number: int, outputs: int, version: int = 1, *, told: int = 0) -> ResultsView:

@@ -9,7 +9,7 @@ import pytest
 
 from nbledger_domain.execution import Representation
 from nbledger_http import result_selection
-from nbledger_projections.execution_results import Artifact
+from nbledger_projections.result_folding import Artifact
 from nbledger_workers import results
 
 
