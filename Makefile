@@ -134,6 +134,10 @@ test: $(VENV)/.development $(S3_VENV)/.installed ## Run all tests, fast ones fir
 test-kafka: $(VENV)/.development $(S3_VENV)/.installed ## Run what needs a broker on Apache Kafka (needs Java and Maven)
 	@NBLEDGER_TEST_KAFKA=apache $(PYTEST) tests/integration -m kafka $(ARGS)
 
+.PHONY: test-bench
+test-bench: $(VENV)/.development $(BENCH_VENV)/.installed ## Run what tests the benchmarks (minutes; not part of `test`)
+	@$(BIN)/python -m pytest -m benchmark tests/acceptance/test_bench_quick.py $(ARGS)
+
 .PHONY: campaign
 campaign: $(VENV)/.development $(S3_VENV)/.installed ## Run the counted campaigns of faults at full length (twenty minutes)
 	@NBLEDGER_CAMPAIGN=$(or $(NBLEDGER_CAMPAIGN),full) \
