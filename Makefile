@@ -20,6 +20,10 @@ ARGS ?=
 # Parallel test processes: tests wait much, so that three keep two cores busy.
 JOBS ?= 3
 
+# Where this is set nothing keeps what it has compiled, so each process compiles our modules and
+# the tests anew, and they start by the hundred.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Fast tests first: work is handed out module by module in the order of collection.
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
@@ -36,6 +40,12 @@ define install
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes $(1) \
 		|| { echo "uv could not install; trying pip"; \
 		     $(BIN)/python -m pip install --quiet --no-deps --require-hashes $(1); }
+endef
+
+# Compile what is installed, but for its tests. Kernels may not write here, so each would compile
+# scikit-learn, four seconds, for itself alone.
+define compile
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib/python*/site-packages || true
 endef
 
 $(BIN)/python:
@@ -61,6 +71,7 @@ $(VENV)/.runtime: pyproject.toml requirements/setup.txt requirements/lock.txt | 
 	$(call install,-r requirements/lock.txt)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
 		--no-build-isolation --editable .
+	$(compile)
 	@touch $@
 
 $(VENV)/.development: requirements/dev.txt $(VENV)/.runtime
@@ -122,6 +133,10 @@ test: $(VENV)/.development $(S3_VENV)/.installed ## Run all tests, fast ones fir
 .PHONY: test-kafka
 test-kafka: $(VENV)/.development $(S3_VENV)/.installed ## Run what needs a broker on Apache Kafka (needs Java and Maven)
 	@NBLEDGER_TEST_KAFKA=apache $(PYTEST) tests/integration -m kafka $(ARGS)
+
+.PHONY: test-bench
+test-bench: $(VENV)/.development $(BENCH_VENV)/.installed ## Run what tests the benchmarks (minutes; not part of `test`)
+	@$(BIN)/python -m pytest -m benchmark tests/acceptance/test_bench_quick.py $(ARGS)
 
 .PHONY: campaign
 campaign: $(VENV)/.development $(S3_VENV)/.installed ## Run the counted campaigns of faults at full length (twenty minutes)

@@ -1,13 +1,13 @@
-"""One running server for each acceptance module."""
+"""What the acceptance modules share."""
 
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from support.local_server import LocalServer, local_server
+from support.local_server import LocalServer
+from support.services import service_address
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalServer]:
-    """A running ``nbledger up`` on a home of its own."""
-    with local_server() as running:
-        yield running
+@pytest.fixture(scope="session")
+def server() -> LocalServer:
+    """A running ``nbledger up`` that the whole test run shares: other notebooks are in it, too."""
+    return LocalServer(Path(service_address("up")))

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KEYS = ["figure", "value", "unit", "against", "againstValue", "ratio", "target", "met"]
 
 
+@pytest.mark.benchmark
 @pytest.mark.skipif(
     not (ROOT / ".venv-bench" / ".installed").exists(),
     reason="what the benchmark measures against is installed by `make bench`",

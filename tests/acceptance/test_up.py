@@ -6,6 +6,7 @@ import re
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,13 @@ from support.local_server import LocalServer, local_server
 from support.processes import alive
 
 pytestmark = pytest.mark.stalls("an orderly end is bounded in seconds of the clock")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LocalServer]:
+    """A running ``nbledger up`` that nobody else uses."""
+    with local_server() as running:
+        yield running
 
 
 def test_server_json_tells_where_everything_is(server: LocalServer) -> None:

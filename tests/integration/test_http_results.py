@@ -14,7 +14,6 @@ from uuid import uuid4
 
 import nbformat
 import pytest
-from sklearn.linear_model import LogisticRegression
 from support.api import Api
 from support.outcomes import Left, Outcome, Shown, alternative, ended
 from support.shared_api import ServerThread, api, api_server
@@ -337,6 +336,8 @@ class Bomb:
 async def test_models_are_told_and_never_loaded(
     api: Api, artifacts: ArtifactStore, tmp_path: Path
 ) -> None:
+    from sklearn.linear_model import LogisticRegression  # long to import
+
     fitted = LogisticRegression().fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1])
     plain, bomb = pickle.dumps(fitted), pickle.dumps(Bomb(tmp_path / "loaded"))
     first = await ended(api, artifacts, [[]])

@@ -52,7 +52,20 @@ async def _apache(folder: Path) -> Service:
     return Service(broker.bootstrap_servers, broker.pid, broker.stop)
 
 
-_SERVICES = {"postgres": _postgres, "tansu": _tansu, "apache": _apache}
+async def _up(folder: Path) -> Service:
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from support.local_server import LocalServer
+
+    server = LocalServer(folder / "up")
+    await asyncio.to_thread(server.start)
+
+    async def stop() -> None:
+        await asyncio.to_thread(server.stop)
+
+    return Service(str(server.home), server.process.pid, stop)
+
+
+_SERVICES = {"postgres": _postgres, "tansu": _tansu, "apache": _apache, "up": _up}
 
 
 async def _owner_gone(pid: int) -> None:

@@ -78,7 +78,8 @@ def service_address(name: str) -> str:
     """The address of a shared service, which is started if it is not running yet.
 
     Args:
-        name: postgres (an owner's DSN), tansu or apache (bootstrap servers).
+        name: postgres (an owner's DSN), tansu or apache (bootstrap servers), up (the home folder
+            of a running ``nbledger up``).
     """
     ready = run_folder() / f"{name}.json"
     with locked(name):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import polars as pl
 import pytest
-from matplotlib.figure import Figure
 
 from nbledger_workers import figures
 from nbledger_workers.tables import DATA_RESOURCE, Table, find_table
@@ -76,6 +77,8 @@ def test_html_made_to_take_long_does_not() -> None:
 
 
 def picture(kind: str, **metadata: str) -> bytes:
+    from matplotlib.figure import Figure  # long to import
+
     figure, file = Figure(figsize=(4, 3), dpi=100), io.BytesIO()
     figure.subplots().plot([1, 2])
     figure.savefig(file, format=kind, metadata=metadata or None)
@@ -93,10 +96,10 @@ VEGA = {"title": ["Cases", "per week"], "width": 300, "height": 200, "mark": "ba
 @pytest.mark.parametrize(
     ("media_type", "content", "title", "size"),
     [
-        ("image/png", picture("png", Title="Flow & wait"), "Flow & wait", (400, 300)),
-        ("image/png", picture("png"), None, (400, 300)),
-        ("image/jpeg", picture("jpeg"), None, (400, 300)),
-        ("image/webp", picture("webp"), None, (400, 300)),
+        ("image/png", partial(picture, "png", Title="Flow & wait"), "Flow & wait", (400, 300)),
+        ("image/png", partial(picture, "png"), None, (400, 300)),
+        ("image/jpeg", partial(picture, "jpeg"), None, (400, 300)),
+        ("image/webp", partial(picture, "webp"), None, (400, 300)),
         ("image/svg+xml", b"<svg width='9' height='7'><title>A &amp; B</title>", "A & B", (9, 7)),
         ("application/vnd.plotly.v1+json", chart(PLOTLY), "Cycle times", (None, None)),
         ("application/vnd.vegalite.v5+json", chart(VEGA), "Cases per week", (300, 200)),
@@ -110,9 +113,13 @@ VEGA = {"title": ["Cases", "per week"], "width": 300, "height": 200, "mark": "ba
     ],
 )
 def test_figures(
-    media_type: str, content: bytes, title: str | None, size: tuple[int | None, int | None]
+    media_type: str,
+    content: bytes | Callable[[], bytes],
+    title: str | None,
+    size: tuple[int | None, int | None],
 ) -> None:
-    forms = [(media_type, content), ("text/plain", b"<Figure size 400x300>")]
+    shown = content if isinstance(content, bytes) else content()
+    forms = [(media_type, shown), ("text/plain", b"<Figure size 400x300>")]
     assert figures.title(forms, {}) == title
     assert figures.title(forms, {"title": " Said \n so "}) == "Said so"
     assert figures.size(forms, {}) == size

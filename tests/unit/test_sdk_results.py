@@ -8,21 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from time import process_time
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-import skops.io
-from sklearn.base import BaseEstimator
-from sklearn.cluster import KMeans
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from mindzie_sdk import DatasetUnavailableError, ProcessMiningClient, reports, sample_event_log
 
@@ -161,7 +152,13 @@ def customers() -> tuple[Any, Any]:
     return features, (features["cycle_time"] + features["journey_score"] > 0).rename("churned")
 
 
+# scikit-learn is imported where it is used: it takes seconds, and every process collects all tests.
+
+
 def test_a_fitted_classifier(results: Path) -> None:
+    import skops.io
+    from sklearn.ensemble import RandomForestClassifier
+
     features, target = customers()
     forest = RandomForestClassifier(n_estimators=5, random_state=0).fit(features, target)
     ProcessMiningClient().save_model(
@@ -196,6 +193,13 @@ def test_a_fitted_classifier(results: Path) -> None:
 
 
 def test_what_estimators_have_found_out_themselves(results: Path) -> None:
+    from sklearn.cluster import KMeans
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.linear_model import LinearRegression, LogisticRegression
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     features, target = customers()
     client = ProcessMiningClient()
 
@@ -250,6 +254,11 @@ def test_what_estimators_have_found_out_themselves(results: Path) -> None:
 
 
 def test_models_that_are_refused_leave_nothing(results: Path) -> None:
+    from sklearn.exceptions import NotFittedError
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
     features, target = customers()
     client = ProcessMiningClient()
     with pytest.raises(NotFittedError):
@@ -276,30 +285,6 @@ def test_a_model_of_another_kind_is_kept_as_a_pickle(results: Path) -> None:
     assert told["attributes"]["metrics"] == {"lift": 2.0}
 
 
-class Odd(BaseEstimator):  # type: ignore[misc]
-    """One whose properties fail, and that is its own best estimator."""
-
-    def fit(self) -> Self:
-        self.best_estimator_ = self
-        return self
-
-    @property
-    def n_features_in_(self) -> int:
-        raise RuntimeError("not now")
-
-    feature_names_in_ = steps = best_score_ = scoring = oob_score = loss_ = n_features_in_
-
-    def __sklearn_tags__(self) -> Any:
-        raise RuntimeError("no tags")
-
-
-class Unsure(Odd):
-    """One that cannot even tell whether it is fitted."""
-
-    def __sklearn_is_fitted__(self) -> bool:
-        raise RuntimeError("who knows")
-
-
 class Endless:
     """One that answers every name with another of its kind."""
 
@@ -309,8 +294,17 @@ class Endless:
         return Endless()
 
 
-@pytest.mark.parametrize("odd", [Odd().fit(), Unsure().fit(), Endless(), None, "text"])
-def test_models_that_tell_nothing_of_themselves_are_kept(results: Path, odd: object) -> None:
+@pytest.mark.parametrize("kind", ["Odd", "Unsure", "Endless", "nothing", "text"])
+def test_models_that_tell_nothing_of_themselves_are_kept(results: Path, kind: str) -> None:
+    from support.estimators import Odd, Unsure
+
+    odd: object = {
+        "Odd": Odd().fit(),
+        "Unsure": Unsure().fit(),
+        "Endless": Endless(),
+        "nothing": None,
+        "text": "text",
+    }[kind]
     attributes = ProcessMiningClient().save_model(odd, metrics={"lift": 2}).attributes
     assert attributes["modelType"] == type(odd).__name__
     assert (attributes["features"], attributes["accuracy"]) == ([], None)
@@ -330,14 +324,6 @@ def test_why_a_model_cannot_be_pickled_is_said(results: Path) -> None:
     assert handed_back(results) == []
 
 
-class Rule(BaseEstimator):  # type: ignore[misc]
-    """One that a notebook defines."""
-
-    def fit(self, *_: object) -> Self:
-        self.fitted_ = True
-        return self
-
-
 def unchanged(rows: Any) -> Any:
     return rows
 
@@ -345,6 +331,10 @@ def unchanged(rows: Any) -> Any:
 def test_a_model_that_only_its_notebook_can_load_is_warned_of(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+    from support.estimators import Rule
+
     client = ProcessMiningClient()
     client.save_model(Rule().fit())  # of a module, from which it loads elsewhere
     main: Any = sys.modules["__main__"]
