@@ -58,6 +58,7 @@ def test_a_port_that_cannot_be_had_is_told_before_anything_starts(
     assert not (tmp_path / "postgres").exists()
 
 
+@pytest.mark.timeout(300)
 def test_ctrl_c_ends_every_process_within_ten_seconds_and_data_stays() -> None:
     with local_server() as server:
         created = requests.post(

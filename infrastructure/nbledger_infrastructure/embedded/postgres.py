@@ -252,7 +252,7 @@ async def _serve(start: _Start, port: int, password: str) -> subprocess.Popen[by
         [start.programs / "postgres", "-D", start.location, *options], signal.SIGINT
     )
     try:
-        await _ready(process, port, password, start.log_file)
+        await _ready(process, start.location, port, password, start.log_file)
     except BaseException:
         await _stop(process)
         raise
@@ -261,7 +261,7 @@ async def _serve(start: _Start, port: int, password: str) -> subprocess.Popen[by
 
 
 async def _ready(
-    process: subprocess.Popen[bytes], port: int, password: str, log_file: Path
+    process: subprocess.Popen[bytes], location: Path, port: int, password: str, log_file: Path
 ) -> None:
     """Wait until it answers and has our database."""
     try:
@@ -271,6 +271,9 @@ async def _ready(
                     raise ServiceFailed(
                         "postgres", f"ended with status {process.returncode}", log_file
                     )
+                if not _says_ready(location):
+                    await asyncio.sleep(_PROBE_SECONDS)
+                    continue
                 try:
                     connection = await asyncpg.connect(
                         _dsn(password, port, "postgres"), timeout=_CONNECT_SECONDS, ssl=False
@@ -293,6 +296,15 @@ async def _ready(
         raise ServiceFailed("postgres", "did not answer in time", log_file) from None
     except asyncpg.InvalidPasswordError:
         raise ServiceFailed("postgres", "does not accept the password beside its data") from None
+
+
+def _says_ready(location: Path) -> bool:
+    """Whether it takes connections: it logs one that comes before that as fatal."""
+    try:
+        lines = (location / "postmaster.pid").read_text().splitlines()
+    except OSError:
+        return False
+    return lines[7:8] != [] and lines[7].strip() == "ready"
 
 
 async def _stop(process: subprocess.Popen[bytes]) -> None:
