@@ -10,7 +10,7 @@ import structlog
 from litestar import Request, get
 
 from nbledger_domain.errors import Fault, InvalidInputError
-from nbledger_http import examples, reading
+from nbledger_http import execution_examples, reading
 from nbledger_http.access import Access, Right, access_of, execution_id_of, notebook_id_of
 from nbledger_http.documentation import Answer, Operation, Parameter
 from nbledger_http.executions import TAG, TERMINAL
@@ -74,7 +74,7 @@ AFTER = Parameter(
             200: Answer(
                 description="The events as they happen.",
                 media_types=("text/event-stream",),
-                example=examples.EVENTS,
+                example=execution_examples.EVENTS,
             ),
             204: Answer(description="The execution has ended, and the client knows its end."),
         },

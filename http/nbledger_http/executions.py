@@ -7,7 +7,7 @@ import msgspec
 from litestar import Request, get, post
 
 from nbledger_domain.execution import TERMINAL_EVENTS
-from nbledger_http import examples, reading
+from nbledger_http import execution_examples, reading
 from nbledger_http.access import Right, access_of, execution_id_of, notebook_id_of
 from nbledger_http.bodies import json_object
 from nbledger_http.commands.cancel_execution import cancel_execution
@@ -73,13 +73,15 @@ class ExecutionListDocument(msgspec.Struct, rename="camel"):
         "follow the run at the address in Location. Its status is Running until it has ended, "
         "its phase tells whether it waits, starts or runs. Without a live worker that offers "
         "the kernel type it is refused, unless this installation lets it wait for one.",
-        body=Body(schema=ExecuteNotebook, required=False, example=examples.EXECUTE_NOTEBOOK),
+        body=Body(
+            schema=ExecuteNotebook, required=False, example=execution_examples.EXECUTE_NOTEBOOK
+        ),
         answers={
             202: Answer(
                 description="The execution, which waits for a worker.",
                 schema=NewExecution,
                 opens="executionId",
-                example=examples.NEW_EXECUTION,
+                example=execution_examples.NEW_EXECUTION,
                 headers={**LOCATION, **ETAG, **POSITION},
             )
         },
@@ -152,7 +154,7 @@ def state_headers(view: ExecutionView) -> dict[str, str]:
             200: Answer(
                 description="The execution.",
                 schema=ExecutionDocument,
-                example=examples.EXECUTION,
+                example=execution_examples.EXECUTION,
                 headers={**ETAG, **PREFERENCE_APPLIED},
             ),
             304: NOT_MODIFIED,
@@ -219,7 +221,7 @@ async def _news(
             200: Answer(
                 description="The executions.",
                 schema=ExecutionListDocument,
-                example=examples.EXECUTION_LIST,
+                example=execution_examples.EXECUTION_LIST,
                 headers={
                     "Nbledger-Position": "Up to where in the store the list knows.",
                     **PREFERENCE_APPLIED,
@@ -257,7 +259,7 @@ async def list_executions(request: Request[Any, Any, Any]) -> Reply:
                 description="The execution, which is about to end or has just ended.",
                 schema=ExecutionDocument,
                 opens="executionId",
-                example=examples.CANCELLED_EXECUTION,
+                example=execution_examples.CANCELLED_EXECUTION,
                 headers={**ETAG, **POSITION},
             )
         },

@@ -14,7 +14,7 @@ from nbledger_domain.errors import (
     LibraryNotFoundError,
     NotebookNotFoundError,
 )
-from nbledger_http import examples
+from nbledger_http import execution_examples
 from nbledger_http.access import (
     Right,
     access_of,
@@ -53,7 +53,9 @@ EXECUTIONS = Parameter(
     schema={"type": "boolean", "default": False},
 )
 ANSWERS = {
-    200: Answer(description="The events, in order.", schema=History, example=examples.HISTORY)
+    200: Answer(
+        description="The events, in order.", schema=History, example=execution_examples.HISTORY
+    )
 }
 
 

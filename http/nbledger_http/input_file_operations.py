@@ -2,7 +2,7 @@
 
 import msgspec
 
-from nbledger_http import examples
+from nbledger_http import notebook_examples
 from nbledger_http.documentation import (
     ETAG,
     IF_NONE_MATCH,
@@ -106,14 +106,14 @@ ADD = Operation(
             description="The files; at least one path is new.",
             schema=FilesChanged,
             opens="files/0/path",
-            example=examples.FILES_CHANGED,
+            example=notebook_examples.FILES_CHANGED,
             headers={**LOCATION, **_CHANGE_HEADERS},
         ),
         200: Answer(
             description="The files; all were there already, or have been replaced.",
             schema=FilesChanged,
             opens="files/0/path",
-            example=examples.FILES_CHANGED,
+            example=notebook_examples.FILES_CHANGED,
             headers={**LOCATION, **_CHANGE_HEADERS},
         ),
     },
@@ -141,13 +141,13 @@ PUT_ONE = Operation(
         201: Answer(
             description="The file, which is new.",
             schema=FilesChanged,
-            example=examples.FILES_CHANGED,
+            example=notebook_examples.FILES_CHANGED,
             headers={**LOCATION, **_CHANGE_HEADERS},
         ),
         200: Answer(
             description="The file, which was there, or has taken another one's place.",
             schema=FilesChanged,
-            example=examples.FILES_CHANGED,
+            example=notebook_examples.FILES_CHANGED,
             headers={**LOCATION, **_CHANGE_HEADERS},
         ),
     },
@@ -164,7 +164,7 @@ LIST = Operation(
         200: Answer(
             description="The files.",
             schema=FileList,
-            example=examples.FILE_LIST,
+            example=notebook_examples.FILE_LIST,
             headers=ETAG,
         ),
         304: NOT_MODIFIED,

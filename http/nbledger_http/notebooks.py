@@ -7,7 +7,7 @@ from litestar import Request, delete, get, post, put
 from msgspec import UNSET, UnsetType
 
 from nbledger_domain.errors import Fault, InvalidInputError
-from nbledger_http import examples, reading, requests
+from nbledger_http import notebook_examples, reading, requests
 from nbledger_http.access import Access, Right, access_of, execution_id_in, notebook_id_of
 from nbledger_http.bindings import binding_warnings, library_warnings
 from nbledger_http.bodies import json_object
@@ -89,7 +89,7 @@ class NotebookListDocument(msgspec.Struct, rename="camel"):
             200: Answer(
                 description="The notebook.",
                 schema=NotebookDocument,
-                example=examples.NOTEBOOK,
+                example=notebook_examples.NOTEBOOK,
                 headers=ETAG,
             ),
             304: NOT_MODIFIED,
@@ -138,7 +138,7 @@ async def get_notebook(request: Request[Any, Any, Any]) -> Reply:
             200: Answer(
                 description="The notebooks.",
                 schema=NotebookListDocument,
-                example=examples.NOTEBOOK_LIST,
+                example=notebook_examples.NOTEBOOK_LIST,
                 headers=LIST_HEADERS,
             )
         },
@@ -209,13 +209,13 @@ async def _fault_of_kernel_type(
         id="createNotebook",
         tag=TAG,
         summary="Create a notebook",
-        body=Body(schema=CreateNotebook, example=examples.CREATE_NOTEBOOK),
+        body=Body(schema=CreateNotebook, example=notebook_examples.CREATE_NOTEBOOK),
         answers={
             201: Answer(
                 description="The notebook as created.",
                 schema=NewNotebook,
                 opens="notebookId",
-                example=examples.NEW_NOTEBOOK,
+                example=notebook_examples.NEW_NOTEBOOK,
                 headers={**LOCATION, **ETAG, **POSITION},
             )
         },
@@ -302,12 +302,12 @@ def state_headers(view: NotebookView) -> dict[str, str]:
         "of notebookVersion, any other the patch part; an update that changes nothing raises "
         "nothing.",
         parameters=(IF_MATCH,),
-        body=Body(schema=UpdateNotebook, example=examples.UPDATE_NOTEBOOK),
+        body=Body(schema=UpdateNotebook, example=notebook_examples.UPDATE_NOTEBOOK),
         answers={
             200: Answer(
                 description="The notebook as it is now.",
                 schema=ChangedNotebook,
-                example=examples.CHANGED_NOTEBOOK,
+                example=notebook_examples.CHANGED_NOTEBOOK,
                 headers={**ETAG, **POSITION},
             )
         },
@@ -371,7 +371,7 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
             202: Answer(
                 description="Executions are being ended; the notebook goes with the last.",
                 schema=DeletionUnderWay,
-                example=examples.DELETION,
+                example=notebook_examples.DELETION,
             ),
             204: Answer(description="The notebook is deleted."),
         },

@@ -10,7 +10,13 @@ import msgspec
 from litestar import Request, get
 
 from nbledger_domain.cells import CELL_ID
-from nbledger_http import examples, reading, result_archive, result_bodies, result_selection
+from nbledger_http import (
+    execution_examples,
+    reading,
+    result_archive,
+    result_bodies,
+    result_selection,
+)
 from nbledger_http.access import Access, Right, access_of, execution_id_of, notebook_id_of
 from nbledger_http.commands.load_notebook import load_notebook
 from nbledger_http.conditional import document_reply, none_match
@@ -101,7 +107,7 @@ _TEXT = re.compile(r"text/|application/(javascript|xml)$")
                 description="The results.",
                 schema=ExecutionResults,
                 media_types=("application/json", "application/zip"),
-                example=examples.RESULTS,
+                example=execution_examples.RESULTS,
                 headers=ETAG,
             ),
             304: NOT_MODIFIED,

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from litestar import Request, get
 
-from nbledger_http import examples
+from nbledger_http import notebook_examples
 from nbledger_http.access import Right
 from nbledger_http.documentation import Answer, Operation
 from nbledger_http.problems import Code
@@ -49,7 +49,7 @@ class TemplateListDocument(msgspec.Struct, rename="camel"):
             200: Answer(
                 description="The templates.",
                 schema=TemplateListDocument,
-                example=examples.TEMPLATES,
+                example=notebook_examples.TEMPLATES,
             )
         },
         problems=(Code.PROJECT_NOT_FOUND,),

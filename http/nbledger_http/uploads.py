@@ -10,7 +10,7 @@ from litestar import Request, post
 
 from nbledger_domain.cells import Cell
 from nbledger_domain.errors import Fault, InvalidInputError
-from nbledger_http import examples, reading, requests
+from nbledger_http import notebook_examples, reading, requests
 from nbledger_http.access import Right, access_of
 from nbledger_http.bindings import binding_warnings
 from nbledger_http.checking import unstorable
@@ -80,7 +80,7 @@ FORM = {
                 description="The notebook, and what reading the file found.",
                 schema=NewNotebook,
                 opens="notebookId",
-                example=examples.UPLOADED_NOTEBOOK,
+                example=notebook_examples.UPLOADED_NOTEBOOK,
                 headers={**LOCATION, **ETAG, **POSITION},
             )
         },

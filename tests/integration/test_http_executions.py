@@ -17,7 +17,7 @@ from support.runs import WIDGET_STATE, run
 from support.shared_api import ServerThread, api, api_server
 
 from nbledger_domain.execution import Execution, Resources, TerminationCode
-from nbledger_http import examples
+from nbledger_http import execution_examples
 from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.event_store import Metadata
@@ -77,8 +77,8 @@ async def test_execute_with_an_empty_body_and_with_that_of_the_contract(api: Api
     assert body["progress"]["totalCells"] == 10
     assert "no live worker" in body["warnings"][0]
     assert first.headers["location"] == f"{api.base}{path}/execution/{body['executionId']}"
-    second = (await client.post(f"{path}/execute", json=examples.EXECUTE_NOTEBOOK)).json()
-    assert second["parameters"] == examples.EXECUTE_NOTEBOOK["parameters"]
+    second = (await client.post(f"{path}/execute", json=execution_examples.EXECUTE_NOTEBOOK)).json()
+    assert second["parameters"] == execution_examples.EXECUTE_NOTEBOOK["parameters"]
     assert second["timeout"] == 1800
     body = {"cellRange": {"startCell": "cell-004", "endCell": "cell-005"}}
     third = (await client.post(f"{path}/execute", json=body)).json()

@@ -11,7 +11,7 @@ import pytest
 from support.api import Api, new_notebook, unknown_id
 from support.shared_api import api, api_server
 
-from nbledger_http import examples
+from nbledger_http import notebook_examples
 from nbledger_infrastructure.settings import Worker
 from nbledger_infrastructure.tokens import Role
 
@@ -52,14 +52,14 @@ async def test_the_life_of_a_notebook(api: Api) -> None:
 
 async def test_the_body_of_the_contract_creates_a_notebook(api: Api) -> None:
     client = await api.client(Role.EDITOR)
-    made = (await client.post("/notebook", json=examples.CREATE_NOTEBOOK)).json()
+    made = (await client.post("/notebook", json=notebook_examples.CREATE_NOTEBOOK)).json()
     assert made["template"] == "process_mining_starter"
     ids = [cell["cellId"] for cell in made["cells"]]
     assert ids == [f"cell-{i:03d}" for i in range(1, len(ids) + 1)]
     assert made["cells"][-1]["content"] == "import pandas as pd"
     assert any("no dataset" in warning for warning in made["warnings"])
     path = f"/notebook/{made['notebookId']}"
-    changed = await client.put(path, json=examples.UPDATE_NOTEBOOK)
+    changed = await client.put(path, json=notebook_examples.UPDATE_NOTEBOOK)
     assert changed.json()["notebookVersion"] == "1.0.1"
     assert changed.json()["integration"]["scheduleExecution"] == "0 2 * * *"
 
