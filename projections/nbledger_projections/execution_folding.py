@@ -17,6 +17,7 @@ from nbledger_domain.execution import (
     Resources,
     TerminationCode,
 )
+from nbledger_domain.vocabulary.termination import TERMINATIONS
 from nbledger_infrastructure.event_store import RecordedEvent
 from nbledger_projections import words
 from nbledger_projections.decoding import REQUESTED, apply, check_known, decode_as
@@ -36,7 +37,6 @@ from nbledger_projections.execution_documents import (
 from nbledger_projections.media_types import OutputKind, kind_of
 from nbledger_projections.notebook_details import interrupted
 from nbledger_projections.own_reports import is_print
-from nbledger_projections.termination import category
 from nbledger_projections.words import timestamp
 
 _DONE = frozenset({CellStatus.SUCCESS, CellStatus.ERROR, CellStatus.TIMED_OUT, CellStatus.SKIPPED})
@@ -357,7 +357,7 @@ def _end(
     document.status = status
     document.phase = UNSET
     document.termination_code = code
-    document.termination_category = category(code)
+    document.termination_category = TERMINATIONS[code].category
     document.end_time = timestamp(recorded.occurred_at)
     document.total_duration = words.duration(duration(state, recorded))
     document.current_cell = UNSET

@@ -10,6 +10,7 @@ import pytest
 
 from nbledger.main import main
 from nbledger_domain import dataset, events, execution, library, notebook
+from nbledger_domain.vocabulary.termination import TERMINATIONS
 from nbledger_http.problems import KINDS
 from nbledger_infrastructure.settings import environment_names
 from nbledger_workers.kernel.protocol import RunNotebook
@@ -99,8 +100,24 @@ def test_every_event_type_is_described_and_no_other() -> None:
         envelope = {"originatorId", "originatorVersion", "timestamp", "originatorTopic"}
         for field in set(event_class.__struct_encode_fields__) - envelope:
             assert f"`{field}`" in row, f"{type_name}: {field}"
-    for code in execution.TerminationCode:
-        assert f"`{code}`" in text
+
+
+def test_every_termination_code_is_described_and_no_other() -> None:
+    assert set(TERMINATIONS) == set(execution.TerminationCode)
+    listed = (REPOSITORY / "docs" / "events.md").read_text()
+    text = (REPOSITORY / "docs" / "api.md").read_text()
+    described = {
+        code: (category, told)
+        for code, category, told in re.findall(
+            r"(?m)^\| `([a-z_]+)` \| `([a-z_]+)` \| \w+ \| (.+) \|$", text
+        )
+    }
+    assert set(described) == set(TERMINATIONS)
+    for code, termination in TERMINATIONS.items():
+        category, told = described[code]
+        assert category == termination.category
+        assert told.startswith(termination.title)
+        assert f"`{code}`" in listed
 
 
 def test_python_in_the_readme_is_python() -> None:
