@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from litestar import Request, get, post
 
+from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution import TERMINAL_EVENTS
 from nbledger_http import examples, reading
 from nbledger_http.access import Right, access_of, execution_id_of, notebook_id_of
@@ -43,7 +44,9 @@ from nbledger_projections.execution_documents import ExecutionDocument
 from nbledger_projections.execution_status import ExecutionView
 
 TAG = "Executions"
-TERMINAL = frozenset(event.TYPE for event in TERMINAL_EVENTS)
+TERMINAL = frozenset(
+    name for event in TERMINAL_EVENTS for name in EVENT_TYPES.stored_names(event.TYPE)
+)
 
 
 class NewExecution(ExecutionDocument, rename="camel", kw_only=True):

@@ -32,7 +32,7 @@ def event_headers(recorded: RecordedEvent, *, dataref: str | None = None) -> Hea
     headers = [
         *_CONSTANT,
         ("ce_id", str(recorded.event_id).encode()),
-        ("ce_type", (_TYPE_PREFIX + recorded.type).encode()),
+        ("ce_type", (_TYPE_PREFIX + recorded.stored_type).encode()),
         ("ce_time", _time(recorded.occurred_at).encode()),
         ("ce_subject", str(recorded.stream_id).encode()),
         ("ce_position", b"%d" % recorded.position),

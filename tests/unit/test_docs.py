@@ -89,13 +89,13 @@ def test_commands_exist(path: Path) -> None:
 
 
 def test_every_event_type_is_described_and_no_other() -> None:
-    assert notebook.Notebook.Created.TYPE in events.type_registry
-    assert dataset.Dataset.Created.TYPE in events.type_registry
-    assert library.Library.Uploaded.TYPE in events.type_registry
+    assert notebook.Notebook.Created.TYPE in events.EVENT_TYPES.classes
+    assert dataset.Dataset.Created.TYPE in events.EVENT_TYPES.classes
+    assert library.Library.Uploaded.TYPE in events.EVENT_TYPES.classes
     text = (REPOSITORY / "docs" / "events.md").read_text()
     described = set(re.findall(r"`((?:notebook|execution|dataset|library)\.[a-z-]+\.v\d+)`", text))
-    assert described == set(events.type_registry)
-    for type_name, (event_class, _) in events.type_registry.items():
+    assert described == events.EVENT_TYPES.readable()
+    for type_name, (event_class, _) in events.EVENT_TYPES.classes.items():
         row = next(line for line in text.splitlines() if line.startswith(f"| `{type_name}`"))
         envelope = {"originatorId", "originatorVersion", "timestamp", "originatorTopic"}
         for field in set(event_class.__struct_encode_fields__) - envelope:
