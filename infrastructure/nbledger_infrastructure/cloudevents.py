@@ -4,6 +4,7 @@ from datetime import datetime
 from functools import lru_cache
 from uuid import UUID
 
+from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_infrastructure.event_store import Metadata, RecordedEvent
 
 Headers = list[tuple[str, bytes]]
@@ -81,7 +82,7 @@ def _place(
 ) -> tuple[tuple[str, bytes], ...]:
     """Whose event it is; the same for all events of a notebook, dataset or library."""
     return (
-        ("ce_source", f"/api/{tenant_id}/{project_id}/{kind}/{subject_id}".encode()),
+        ("ce_source", project_path(tenant_id, project_id, kind, subject_id).encode()),
         ("ce_tenantid", str(tenant_id).encode()),
         ("ce_projectid", str(project_id).encode()),
         (f"ce_{kind}id", str(subject_id).encode()),

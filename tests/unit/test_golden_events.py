@@ -32,5 +32,5 @@ def test_it_reads_and_writes_the_same(path: Path) -> None:
     event = events.decode(path.stem, data, stream_id=STREAM, version=1, occurred_at=AT)
     assert event.originator_id == STREAM
     assert event.timestamp == AT
-    if event.TYPE == path.stem:
+    if path.stem == event.TYPE:
         assert msgspec.json.decode(events.encode(event)) == msgspec.json.decode(data)

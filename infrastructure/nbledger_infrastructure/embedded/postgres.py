@@ -32,13 +32,13 @@ from nbledger_infrastructure.embedded.postgres_files import (
     programs_folder,
 )
 from nbledger_infrastructure.embedded.processes import (
-    INSTANCE_VARIABLE,
     RunAs,
     end_processes,
     spawn,
     terminate,
     wait,
 )
+from nbledger_infrastructure.passed_on import passed_on
 
 DATABASE = "nbledger"
 USER = "nbledger"
@@ -172,11 +172,11 @@ class _Start:
         self, argv: Sequence[str | Path], death_signal: signal.Signals
     ) -> subprocess.Popen[bytes]:
         # A clean environment: the server needs no secret of ours, and PG* variables mislead it.
-        kept = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", INSTANCE_VARIABLE)
+        kept = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
         return spawn(
             argv,
             instance=self.instance,
-            env={"LC_ALL": "C"} | {name: os.environ[name] for name in kept if name in os.environ},
+            env={"LC_ALL": "C", **passed_on(kept)},
             cwd=self.location.parent,
             log_file=self.log_file,
             run_as=self.run_as,

@@ -17,8 +17,8 @@ import psutil
 import structlog
 
 from nbledger_infrastructure.embedded.errors import EmbeddedError, LeftoverProcesses
+from nbledger_infrastructure.passed_on import INSTANCE_VARIABLE
 
-INSTANCE_VARIABLE = "NBLEDGER_INSTANCE"
 """Environment variable that every process of one `nbledger up` carries: the id of its home."""
 
 _EXEC_OWNED = Path(__file__).with_name("_exec_owned.py")

@@ -28,6 +28,7 @@ import msgspec
 import structlog
 from packaging.utils import parse_wheel_filename
 
+from nbledger_domain.vocabulary.units import MB
 from nbledger_infrastructure.artifacts import file_digest
 from nbledger_infrastructure.environments import libraries, uv
 from nbledger_infrastructure.environments.installed import Installed
@@ -37,7 +38,6 @@ log = structlog.get_logger(__name__)
 _MARKER: Final = "nbledger-environment.json"
 _KEY: Final = re.compile(r"py[\d.]+-[0-9a-f]{20}")
 _LOCK_LOOK_SECONDS: Final = 0.1
-_MB: Final = 1_000_000
 
 Stage = Literal["waiting", "resolving", "building", "ready"]
 Tell = Callable[[Stage, str | None, Sequence[str]], Awaitable[None]]
@@ -394,8 +394,8 @@ class EnvironmentCache:
         size = sum(path.lstat().st_size for path in _files(folder))
         if 0 < self._max_environment_bytes < size:
             raise EnvironmentFailedError(
-                f"The environment takes {size // _MB} MB, and may take "
-                f"{self._max_environment_bytes // _MB} MB."
+                f"The environment takes {size // MB} MB, and may take "
+                f"{self._max_environment_bytes // MB} MB."
             )
         return size
 

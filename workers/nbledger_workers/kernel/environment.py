@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from nbledger_infrastructure.passed_on import passed_on
+
 _R_PROFILE: Final = Path(__file__).with_name("r_profile.R")
 
 #: Needed to find programs and libraries, to speak the user's language, and to be found again.
 ALLOWED: Final = frozenset(
     {
-        "PATH",
         "LANG",
         "LANGUAGE",
         "TZ",
@@ -33,7 +34,6 @@ ALLOWED: Final = frozenset(
         "OMP_NUM_THREADS",
         "OPENBLAS_NUM_THREADS",
         "MKL_NUM_THREADS",
-        "NBLEDGER_INSTANCE",
     }
 )
 
@@ -64,11 +64,7 @@ def outputs_folder(working_dir: Path) -> Path:
 
 def allowed(environment: Mapping[str, str]) -> dict[str, str]:
     """The allow-listed part of an environment."""
-    return {
-        name: value
-        for name, value in environment.items()
-        if name in ALLOWED or name.startswith("LC_")
-    }
+    return passed_on(ALLOWED, beginnings=("LC_",), environment=environment)
 
 
 def child_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -11,8 +11,8 @@ a channel. For each channel a guardian is forked, which reads one request from i
 descriptors of the new process (its 0, 1, 2 and so on), forks the process and watches over it:
 
 - it reports `{"pid": …}`, or `{"error": …}` when it could not be started; then `{"status": …}` when
-  the process has ended (minus the number of a signal); then `{"gone": true, "cpu_seconds": …}` when
-  all that the process started has ended too. When the process ended by itself, what it left running
+  the process has ended (minus the number of a signal); then `{"gone": true}` when all that the
+  process started has ended too. When the process ended by itself, what it left running
   has a moment to do so; `left` then counts by name what did not, which is killed: of many processes
   some go without a name, under "";
 - `{"signal": …}` on the channel is sent to the process's group;
@@ -192,8 +192,7 @@ class _Guardian:
         left = self._wait_for_rest(kernel) if self._watch() else {}
         kernel.end()
         kill_all()
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        self._tell({"gone": True, "cpu_seconds": used.ru_utime + used.ru_stime, "left": left})
+        self._tell({"gone": True, "left": left})
 
     def _wait_for_rest(self, kernel: Any) -> dict[str, int]:
         """Wait a moment for what the process left running; counts by name what has not ended."""

@@ -114,7 +114,7 @@ class Supervisor:
         return self._kernel.died.is_set()
 
     async def _finished(self, outcome: Outcome, detail: str) -> RunFinished:
-        cells, used = self._cells, self._used
+        used = self._used
         if used is None:
             await self.close(politely=False)
             return RunFinished(outcome=outcome, detail=detail)
@@ -126,7 +126,6 @@ class Supervisor:
         return RunFinished(
             outcome=outcome,
             detail=detail,
-            failed_cells=[] if cells is None else cells.failed,
             warnings=warnings,
             peak_memory_bytes=used.peak_memory_bytes,
             cpu_seconds=used.cpu_seconds,
