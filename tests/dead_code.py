@@ -29,6 +29,7 @@ EXEMPT = {
         *("_async_poll_*", "allow_stdin", "cell_index", "cell_meta", "store_history"),
         *("user_expressions", "has_process", "pgid", "preload", "send_multipart", "linger"),
         *("_pipe_uuid", "_progressively_terminate_all_children", "banner", "implementation*"),
+        "language_info",
     },
     "set for multiprocessing and tempfile in a kernel": {"authkey", "tempdir"},
     "called by the HTML parser": {"handle_*"},

@@ -4,7 +4,7 @@ import functools
 from enum import StrEnum
 
 from nbledger_domain.execution import Output
-from nbledger_domain.vocabulary.media_types import is_json
+from nbledger_domain.vocabulary.media_types import WIDGETS, is_json
 from nbledger_domain.vocabulary.outputs import TABLE_MEMBER, TEXT_OUTPUTS
 
 _CHARTS = (
@@ -14,7 +14,6 @@ _CHARTS = (
     "application/vnd.bokehjs_exec.",
     "application/vnd.holoviews_exec.",
 )
-_WIDGETS = ("application/vnd.jupyter.widget-",)
 
 
 class OutputKind(StrEnum):
@@ -66,7 +65,7 @@ def _kind(is_table: bool, content_types: tuple[str, ...]) -> OutputKind:  # noqa
         return OutputKind.LATEX
     if any(media_type.startswith("image/") for media_type in types):
         return OutputKind.IMAGE
-    if any(media_type.startswith(_WIDGETS) for media_type in types):
+    if any(media_type.startswith(WIDGETS) for media_type in types):
         return OutputKind.WIDGET
     if any(is_json(media_type) for media_type in types):
         return OutputKind.JSON

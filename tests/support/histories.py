@@ -11,9 +11,16 @@ from uuid import UUID
 import msgspec
 from eventsourcing.domain import BaseAggregate
 
+from nbledger_domain.dataset import Dataset
 from nbledger_domain.events import decode
+from nbledger_domain.execution import Execution
+from nbledger_domain.library import Library
+from nbledger_domain.notebook import Notebook
 
 FOLDER = Path(__file__).parents[1] / "unit" / "golden" / "histories"
+
+KINDS = (Notebook, Execution, Dataset, Library)
+"""What has a history; their events are known once they are imported."""
 
 
 class Line(msgspec.Struct, frozen=True, rename="camel"):
@@ -39,7 +46,7 @@ def fold(history: bytes) -> BaseAggregate[UUID]:
             occurred_at=line.occurred_at,
         )
         aggregate = event.mutate(aggregate)
-    assert aggregate is not None
+    assert isinstance(aggregate, KINDS)
     return aggregate
 
 

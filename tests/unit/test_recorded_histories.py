@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.histories import FOLDER, fold, lost, state_of
+from support.histories import FOLDER, KINDS, fold, lost, state_of
 
 HISTORIES = sorted(FOLDER.glob("*/*.jsonl"))
 
@@ -25,7 +25,7 @@ def test_every_kind_of_stream_and_of_end_is_recorded() -> None:
         state = msgspec.json.decode(path.with_suffix(".state.json").read_bytes())
         kinds.add(state["kind"])
         ends.add(state.get("termination_code"))
-    assert kinds == {"Notebook", "Execution", "Dataset", "Library"}
+    assert kinds == {kind.__name__ for kind in KINDS}
     assert ends >= {"success", "cell_error", "cancelled", "worker_lost"}
 
 

@@ -7,8 +7,11 @@ ERROR = "application/vnd.jupyter.error"
 
 PARQUET = "application/vnd.apache.parquet"
 
-WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+WIDGETS = "application/vnd.jupyter.widget-"
+"""What the types of widgets begin with."""
+
+WIDGET_STATE = f"{WIDGETS}state+json"
+WIDGET_VIEW = f"{WIDGETS}view+json"
 
 _BINARY = re.compile(r"(image/(?!svg\+xml)|audio/|video/|application/pdf$).*")
 _JSON = re.compile(r"application/(.*\+)?json")

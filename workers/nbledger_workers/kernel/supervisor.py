@@ -114,7 +114,7 @@ class Supervisor:
         return self._kernel.died.is_set()
 
     async def _finished(self, outcome: Outcome, detail: str) -> RunFinished:
-        used = self._used
+        cells, used = self._cells, self._used
         if used is None:
             await self.close(politely=False)
             return RunFinished(outcome=outcome, detail=detail)
