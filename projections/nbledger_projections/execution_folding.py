@@ -17,7 +17,6 @@ from nbledger_domain.execution import (
     Resources,
     TerminationCode,
 )
-from nbledger_domain.vocabulary.termination import TERMINATIONS
 from nbledger_infrastructure.event_store import RecordedEvent
 from nbledger_projections import words
 from nbledger_projections.decoding import REQUESTED, apply, check_known, decode_as
@@ -357,7 +356,7 @@ def _end(
     document.status = status
     document.phase = UNSET
     document.termination_code = code
-    document.termination_category = TERMINATIONS[code].category
+    document.termination_category = code.category
     document.end_time = timestamp(recorded.occurred_at)
     document.total_duration = words.duration(duration(state, recorded))
     document.current_cell = UNSET

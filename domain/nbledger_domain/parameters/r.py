@@ -26,25 +26,9 @@ _PLAIN_NUMBER = re.compile(r"(?=(?:\D*\d){1,15}\D*\Z)-?[0-9]+(?:\.[0-9]+)?")
 _NAME = re.compile(r"(?:[A-Za-z]|\.(?![0-9]))[A-Za-z0-9._]*")
 _RESERVED = frozenset(
     [
-        "if",
-        "else",
-        "repeat",
-        "while",
-        "function",
-        "for",
-        "next",
-        "break",
-        "in",
-        "TRUE",
-        "FALSE",
-        "NULL",
-        "Inf",
-        "NaN",
-        "NA",
-        "NA_integer_",
-        "NA_real_",
-        "NA_complex_",
-        "NA_character_",
+        *("if", "else", "repeat", "while", "function", "for", "next", "break", "in", "TRUE"),
+        *("FALSE", "NULL", "Inf", "NaN", "NA", "NA_integer_", "NA_real_", "NA_complex_"),
+        *("NA_character_",),
     ]
 )
 _DOTS = re.compile(r"\.\.\.|\.\.[0-9]+")

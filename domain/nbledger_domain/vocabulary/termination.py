@@ -1,31 +1,7 @@
-"""Why executions end: codes, whose doing each is, and its title."""
+"""Why executions end: each code with whose doing it is, and what it means."""
 
-from collections.abc import Mapping
 from enum import StrEnum
-
-import msgspec
-
-
-class TerminationCode(StrEnum):
-    """Why an execution ended."""
-
-    SUCCESS = "success"
-    CELL_ERROR = "cell_error"
-    ENVIRONMENT_FAILED = "environment_failed"
-    KERNEL_DIED = "kernel_died"
-    CANCELLED = "cancelled"
-    NOTEBOOK_DELETED = "notebook_deleted"
-    RUN_TIMEOUT = "run_timeout"
-    CELL_TIMEOUT = "cell_timeout"
-    QUEUE_TIMEOUT = "queue_timeout"
-    MEMORY_LIMIT = "memory_limit"
-    CPU_LIMIT = "cpu_limit"
-    PROCESS_LIMIT = "process_limit"
-    DISK_LIMIT = "disk_limit"
-    KERNEL_START_FAILED = "kernel_start_failed"
-    WORKER_LOST = "worker_lost"
-    ARTIFACT_STORE_UNAVAILABLE = "artifact_store_unavailable"
-    INTERNAL_ERROR = "internal_error"
+from typing import Self
 
 
 class TerminationCategory(StrEnum):
@@ -38,45 +14,57 @@ class TerminationCategory(StrEnum):
     PLATFORM = "platform"
 
 
-class Termination(msgspec.Struct, frozen=True):
-    """What a termination code means. ``title`` is a phrase for people, without a full stop."""
+class TerminationCode(StrEnum):
+    """Why an execution ended.
+
+    ``category`` says whose doing it was, ``meaning`` is a phrase for people without a full stop.
+    """
 
     category: TerminationCategory
-    title: str
+    meaning: str
 
+    def __new__(cls, code: str, category: TerminationCategory, meaning: str) -> Self:
+        """A member whose value is the code alone."""
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.category = category
+        member.meaning = meaning
+        return member
 
-_Category = TerminationCategory
+    SUCCESS = "success", TerminationCategory.SUCCESS, "every cell has run"
 
-TERMINATIONS: Mapping[TerminationCode, Termination] = {
-    TerminationCode.SUCCESS: Termination(_Category.SUCCESS, "every cell has run"),
-    TerminationCode.CELL_ERROR: Termination(_Category.USER_ERROR, "a cell raised an exception"),
-    TerminationCode.ENVIRONMENT_FAILED: Termination(
-        _Category.USER_ERROR, "a package that the notebook asks for could not be provided"
-    ),
+    CELL_ERROR = "cell_error", TerminationCategory.USER_ERROR, "a cell raised an exception"
+    ENVIRONMENT_FAILED = (
+        *("environment_failed", TerminationCategory.USER_ERROR),
+        "a package that the notebook asks for could not be provided",
+    )
     # A kernel dies by what the notebook makes it do, but for what nobody can tell.
-    TerminationCode.KERNEL_DIED: Termination(_Category.USER_ERROR, "the kernel ended by itself"),
-    TerminationCode.CANCELLED: Termination(_Category.CANCELLED, "somebody asked for it"),
-    TerminationCode.NOTEBOOK_DELETED: Termination(
-        _Category.CANCELLED, "its notebook was deleted by force"
-    ),
-    TerminationCode.RUN_TIMEOUT: Termination(_Category.LIMIT, "the run took too long"),
-    TerminationCode.CELL_TIMEOUT: Termination(_Category.LIMIT, "a cell took too long"),
-    TerminationCode.QUEUE_TIMEOUT: Termination(_Category.LIMIT, "no worker took it in time"),
-    TerminationCode.MEMORY_LIMIT: Termination(_Category.LIMIT, "it used more memory than it may"),
-    TerminationCode.CPU_LIMIT: Termination(_Category.LIMIT, "it used more CPU time than it may"),
-    TerminationCode.PROCESS_LIMIT: Termination(
-        _Category.LIMIT, "it had more processes than it may"
-    ),
-    TerminationCode.DISK_LIMIT: Termination(_Category.LIMIT, "it used more disk than it may"),
-    TerminationCode.KERNEL_START_FAILED: Termination(
-        _Category.PLATFORM, "no kernel could be started"
-    ),
-    TerminationCode.WORKER_LOST: Termination(
-        _Category.PLATFORM, "its worker was lost after cells had begun"
-    ),
-    TerminationCode.ARTIFACT_STORE_UNAVAILABLE: Termination(
-        _Category.PLATFORM, "its outputs could not be kept"
-    ),
-    TerminationCode.INTERNAL_ERROR: Termination(_Category.PLATFORM, "the service itself failed"),
-}
-"""Every code, with what it means."""
+    KERNEL_DIED = "kernel_died", TerminationCategory.USER_ERROR, "the kernel ended by itself"
+
+    CANCELLED = "cancelled", TerminationCategory.CANCELLED, "somebody asked for it"
+    NOTEBOOK_DELETED = (
+        *("notebook_deleted", TerminationCategory.CANCELLED),
+        "its notebook was deleted by force",
+    )
+
+    RUN_TIMEOUT = "run_timeout", TerminationCategory.LIMIT, "the run took too long"
+    CELL_TIMEOUT = "cell_timeout", TerminationCategory.LIMIT, "a cell took too long"
+    QUEUE_TIMEOUT = "queue_timeout", TerminationCategory.LIMIT, "no worker took it in time"
+    MEMORY_LIMIT = "memory_limit", TerminationCategory.LIMIT, "it used more memory than it may"
+    CPU_LIMIT = "cpu_limit", TerminationCategory.LIMIT, "it used more CPU time than it may"
+    PROCESS_LIMIT = "process_limit", TerminationCategory.LIMIT, "it had more processes than it may"
+    DISK_LIMIT = "disk_limit", TerminationCategory.LIMIT, "it used more disk than it may"
+
+    KERNEL_START_FAILED = (
+        *("kernel_start_failed", TerminationCategory.PLATFORM),
+        "no kernel could be started",
+    )
+    WORKER_LOST = (
+        *("worker_lost", TerminationCategory.PLATFORM),
+        "its worker was lost after cells had begun",
+    )
+    ARTIFACT_STORE_UNAVAILABLE = (
+        *("artifact_store_unavailable", TerminationCategory.PLATFORM),
+        "its outputs could not be kept",
+    )
+    INTERNAL_ERROR = "internal_error", TerminationCategory.PLATFORM, "the service itself failed"

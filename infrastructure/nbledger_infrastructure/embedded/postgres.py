@@ -34,6 +34,7 @@ from nbledger_infrastructure.embedded.postgres_files import (
 from nbledger_infrastructure.embedded.processes import (
     RunAs,
     end_processes,
+    limit_log,
     spawn,
     terminate,
     wait,
@@ -68,7 +69,6 @@ _FAST_SHUTDOWN_SECONDS = 5.0
 _IMMEDIATE_SHUTDOWN_SECONDS = 3.0
 _CONNECT_SECONDS = 5.0
 _PROBE_SECONDS = 0.02
-_LOG_LIMIT = 16 * 1024 * 1024
 
 _log = structlog.get_logger(__name__)
 
@@ -138,7 +138,7 @@ async def start_postgres(
     except LockHeld as held:
         raise DataFolderInUse(data_dir, held.pid) from None
     try:
-        _limit_log(log_file)
+        limit_log(log_file)
         await _end_leftovers(location)
         start = _Start(programs, location, log_file, run_as, {**SETTINGS, **settings}, instance)
         password = await _initialised(start, _beside(data_dir, "password"))
@@ -337,11 +337,6 @@ def _read_password(path: Path) -> str:
         return path.read_text().strip()
     except FileNotFoundError:
         raise ServiceFailed("postgres", f"has data, but its password {path} is missing") from None
-
-
-def _limit_log(log_file: Path) -> None:
-    if log_file.exists() and log_file.stat().st_size > _LOG_LIMIT:
-        log_file.replace(log_file.with_name(f"{log_file.name}.1"))
 
 
 def _beside(data_dir: Path, suffix: str) -> Path:

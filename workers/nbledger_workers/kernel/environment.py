@@ -14,26 +14,10 @@ _R_PROFILE: Final = Path(__file__).with_name("r_profile.R")
 #: Needed to find programs and libraries, to speak the user's language, and to be found again.
 ALLOWED: Final = frozenset(
     {
-        "LANG",
-        "LANGUAGE",
-        "TZ",
-        "LD_LIBRARY_PATH",
-        "DYLD_LIBRARY_PATH",
-        "PYTHONPATH",
-        "PYTHONDONTWRITEBYTECODE",
-        "VIRTUAL_ENV",
-        "CONDA_PREFIX",
-        "JUPYTER_PATH",
-        "JAVA_HOME",
-        "R_HOME",
-        "R_LIBS",
-        "R_LIBS_SITE",
-        "R_LIBS_USER",
-        "SSL_CERT_FILE",
-        "SSL_CERT_DIR",
-        "OMP_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "MKL_NUM_THREADS",
+        *("LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH"),
+        *("PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "CONDA_PREFIX", "JUPYTER_PATH", "JAVA_HOME"),
+        *("R_HOME", "R_LIBS", "R_LIBS_SITE", "R_LIBS_USER", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+        *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
     }
 )
 
