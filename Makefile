@@ -150,9 +150,10 @@ isolation-table: $(VENV)/.development ## Write into the docs what each level of 
 		tests/acceptance/test_hostile_notebook.py $(ARGS)
 
 .PHONY: check
-check: $(VENV)/.development ## Lint, formatting, types (mypy and pyright), layers
+check: $(VENV)/.development ## Lint, formatting, dead code, types (mypy and pyright), layers
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+	@$(BIN)/python tests/dead_code.py
 	@$(BIN)/mypy
 	@$(BIN)/basedpyright
 	@$(BIN)/lint-imports

@@ -143,6 +143,7 @@ def _events(project: Project, size: int) -> Iterator[RecordedEvent]:
                     recorded_at=at,
                     digest=digest,
                     chain=digest,
+                    stored_type=type_name,
                 )
             stream_id = new_id()  # that of the execution
 

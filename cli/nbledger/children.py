@@ -14,7 +14,7 @@ import structlog
 
 from nbledger import notify
 from nbledger_infrastructure.embedded.errors import EmbeddedError, ServiceFailed
-from nbledger_infrastructure.embedded.processes import spawn, terminate, wait
+from nbledger_infrastructure.embedded.processes import limit_log, spawn, terminate, wait
 
 log = structlog.get_logger(__name__)
 
@@ -23,7 +23,6 @@ RESTART_PAUSE_SECONDS = 1.0
 MEMORY_SECONDS = 2.0
 """How often it is looked how much memory a service takes."""
 _LEAST_GROWTH_MB = 1
-LOG_LIMIT_BYTES = 16 << 20
 
 
 class Child:
@@ -52,7 +51,7 @@ class Child:
 
         Raises :class:`ServiceFailed` when it ends before, or takes longer than a minute.
         """
-        _limit_log(self._log_file)
+        limit_log(self._log_file)
         async with notify.listen(self._socket) as listener:
             self._process = process = spawn(
                 [sys.executable, "-P", "-m", "nbledger", self.name],
@@ -185,9 +184,3 @@ def _resident_bytes(pid: int) -> int:
     except psutil.Error:
         return 0  # it has just ended
     return resident
-
-
-def _limit_log(path: Path) -> None:
-    """Keep at most one old log beside the current one."""
-    if path.exists() and path.stat().st_size > LOG_LIMIT_BYTES:
-        path.replace(path.with_suffix(".log.1"))

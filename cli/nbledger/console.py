@@ -5,6 +5,7 @@ import asyncio
 from rich.console import Console
 
 from nbledger.up import home_path, running
+from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_infrastructure.embedded.home import ServerInfo
 from nbledger_infrastructure.settings import Settings
 
@@ -37,7 +38,7 @@ def show_addresses(server: ServerInfo) -> None:
     """Print where everything is; the token is in ``server.json`` rather than on the screen."""
     show_table(
         {
-            "REST API": f"{server.url}/api/{server.tenant_id}/{server.project_id}",
+            "REST API": server.url + project_path(server.tenant_id, server.project_id),
             "OpenAPI": f"{server.url}/schema",
             "Kafka": server.kafka,
             "Token and ids": str(home_path() / "server.json"),

@@ -14,6 +14,7 @@ from rich.table import Table
 from nbledger.console import console, progress, show_addresses, show_table
 from nbledger.errors import DemoFailedError
 from nbledger.up import running
+from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_infrastructure.embedded.home import ServerInfo
 from nbledger_infrastructure.settings import Settings
 
@@ -47,7 +48,7 @@ async def demonstrate(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def _demonstrate(server: ServerInfo) -> None:
-    base = f"{server.url}/api/{server.tenant_id}/{server.project_id}"
+    base = server.url + project_path(server.tenant_id, server.project_id)
     headers = {"Authorization": f"Bearer {server.token}"}
     async with httpx.AsyncClient(base_url=base, headers=headers, timeout=REQUEST_SECONDS) as client:
         notebook = await _post(

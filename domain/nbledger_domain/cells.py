@@ -11,9 +11,6 @@ from nbledger_domain.errors import Fault, InvalidInputError
 
 CellType = Literal["code", "markdown", "raw"]
 
-CELL_ID = re.compile(r"^[a-zA-Z0-9_-]{1,64}\Z")
-"""What nbformat 4.5 allows as a cell id."""
-
 _NUMBERED = re.compile(r"^cell-(\d+)$")
 
 

@@ -6,15 +6,15 @@ columns of their own) is written as one camelCase JSON object under a type name 
 a schema version, such as ``notebook.created.v1``.
 """
 
+import re
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 from uuid import UUID
 
 import msgspec
 from eventsourcing.domain import BaseAggregate, CanMutateAggregate
 from eventsourcing.utils import get_topic
-
-type_registry: dict[str, tuple[type["DomainEvent"], str | None]] = {}
 
 _ENVELOPE = frozenset({"originator_id", "originator_version", "timestamp", "originator_topic"})
 
@@ -43,15 +43,71 @@ class UnknownEventTypeError(Exception):
     """The store holds an event type that this version of the software does not know."""
 
 
-def register(aggregate: type[BaseAggregate[UUID]]) -> None:
-    """Make the event classes nested in ``aggregate`` known to :func:`decode`."""
-    for event_class in vars(aggregate).values():
-        if isinstance(event_class, type) and issubclass(event_class, DomainEvent):
-            if not event_class.TYPE:
-                continue
-            initial = "originator_topic" in event_class.__struct_fields__
-            topic = get_topic(aggregate) if initial else None
-            type_registry[event_class.TYPE] = (event_class, topic)
+Upcast = Callable[[dict[str, Any]], dict[str, Any]]
+"""Makes of a payload, as plain data with the names of its JSON, that of the next version."""
+
+_VERSIONED = re.compile(r"(?P<name>[a-z]+\.[a-z-]+)\.v(?P<version>[1-9][0-9]*)")
+
+
+class EventTypes:
+    """The event types that this version of the software can read.
+
+    A type is read as the class that is registered for it, or goes through upcasters, each of
+    which takes a payload one version further, until there is a class.
+    """
+
+    def __init__(self) -> None:
+        self.classes: dict[str, tuple[type[DomainEvent], str | None]] = {}
+        self._upcasters: dict[str, tuple[str, Upcast]] = {}
+
+    def register(self, aggregate: type[BaseAggregate[UUID]]) -> None:
+        """Make the event classes of ``aggregate`` known."""
+        for event_class in vars(aggregate).values():
+            if (
+                isinstance(event_class, type)
+                and issubclass(event_class, DomainEvent)
+                and event_class.TYPE
+            ):
+                initial = "originator_topic" in event_class.__struct_fields__
+                topic = get_topic(aggregate) if initial else None
+                self.classes[event_class.TYPE] = (event_class, topic)
+
+    def add_upcaster(self, old: str, upcast: Upcast) -> None:
+        """Read payloads of type ``old`` as the next version of that type.
+
+        Raises ``ValueError`` where ``old`` has no version, or is read some way already.
+        """
+        match = _VERSIONED.fullmatch(old)
+        if match is None or old in self.classes or old in self._upcasters:
+            raise ValueError(f"{old} cannot be upcast")
+        new = f"{match['name']}.v{int(match['version']) + 1}"
+        self._upcasters[old] = (new, upcast)
+
+    def current(self, type_name: str) -> str:
+        """The type that events stored under ``type_name`` are read as."""
+        while (step := self._upcasters.get(type_name)) is not None:
+            type_name = step[0]
+        return type_name
+
+    def stored_names(self, type_name: str) -> list[str]:
+        """Every name that events of the current type ``type_name`` are stored under."""
+        return [type_name, *(old for old in self._upcasters if self.current(old) == type_name)]
+
+    def readable(self) -> set[str]:
+        """Every type that stored events may have, current or not."""
+        return {*self.classes, *self._upcasters}
+
+    def upcast(self, type_name: str, data: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The current type of a stored payload, and the payload in that type's form."""
+        while (step := self._upcasters.get(type_name)) is not None:
+            type_name, data = step[0], step[1](data)
+        return type_name, data
+
+
+EVENT_TYPES: Final = EventTypes()
+"""The types of this service. Upcasters are added here, below the class of the newer version."""
+
+register = EVENT_TYPES.register
 
 
 def encode(event: DomainEvent) -> bytes:
@@ -65,18 +121,24 @@ def encode(event: DomainEvent) -> bytes:
 
 
 def decode(
-    type_name: str, data: bytes, *, stream_id: UUID, version: int, occurred_at: datetime
+    type_name: str,
+    data: bytes,
+    *,
+    stream_id: UUID,
+    version: int,
+    occurred_at: datetime,
+    types: EventTypes = EVENT_TYPES,
 ) -> DomainEvent:
-    """The event that :func:`encode` wrote.
+    """The event that :func:`encode` wrote, in this or an earlier version of the software.
 
     Raises :class:`UnknownEventTypeError`, or ``msgspec.ValidationError`` where the payload is
     not of that type.
     """
+    current, fields = types.upcast(type_name, msgspec.json.decode(data))
     try:
-        event_class, topic = type_registry[type_name]
+        event_class, topic = types.classes[current]
     except KeyError:
         raise UnknownEventTypeError(type_name) from None
-    fields: dict[str, Any] = msgspec.json.decode(data)
     fields["originatorId"] = stream_id
     fields["originatorVersion"] = version
     fields["timestamp"] = occurred_at

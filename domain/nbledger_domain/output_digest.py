@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nbledger_domain.vocabulary.outputs import TABLE_MEMBER
+
 if TYPE_CHECKING:  # a kernel's supervisor has no use for the aggregate
     from nbledger_domain.execution import Output
 
-DERIVED_METADATA = frozenset({"dataFrame"})
+DERIVED_METADATA = frozenset({TABLE_MEMBER})
 """What is added to an output's metadata when it is kept; no part of the digest."""
 
 

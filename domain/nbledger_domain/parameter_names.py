@@ -7,7 +7,7 @@ import symtable
 import warnings
 from typing import Final
 
-from nbledger_domain.parameters import Language
+from nbledger_domain.vocabulary.languages import Language
 
 MAX_SOURCE: Final = 200_000
 """Characters of a cell that are looked at."""

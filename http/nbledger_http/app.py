@@ -5,6 +5,8 @@ from importlib.metadata import PackageNotFoundError, version
 from litestar import Litestar, Router
 from litestar.datastructures import State
 
+from nbledger_domain.vocabulary.addresses import project_path
+from nbledger_domain.vocabulary.units import MIB
 from nbledger_http import (
     access,
     datasets,
@@ -26,14 +28,13 @@ from nbledger_http import (
 from nbledger_http.edge import Edge
 from nbledger_http.services import Services
 
-MEGABYTE = 1024 * 1024
 MAX_FORM_PARTS = 100
 
 
 def create_app(services: Services) -> Edge:
     """The API as an ASGI application. It neither opens nor closes ``services``."""
     api = Router(
-        "/api/{tenant_id:str}/{project_id:str}",
+        project_path("{tenant_id:str}", "{project_id:str}"),
         route_handlers=[
             *notebooks.HANDLERS,
             *executions.HANDLERS,
@@ -57,7 +58,7 @@ def create_app(services: Services) -> Edge:
     app = Litestar(
         route_handlers=[api, without_token],
         exception_handlers={Exception: problems.handle},
-        request_max_body_size=services.settings.http.max_body_mb * MEGABYTE,
+        request_max_body_size=services.settings.http.max_body_mb * MIB,
         multipart_form_part_limit=MAX_FORM_PARTS,
         openapi_config=None,
         logging_config=None,

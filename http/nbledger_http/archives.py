@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime
 from typing import IO, NamedTuple, cast
 
+from nbledger_domain.vocabulary import media_types
+
 _SMALL_BYTES = 16_384
 """Smaller pieces are compressed faster than another thread is asked to."""
 
@@ -19,7 +21,7 @@ _COMPRESSED = (
     "video/",
     "application/zip",
     "application/gzip",
-    "application/vnd.apache.parquet",
+    media_types.PARQUET,
 )
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from nbledger_domain.cells import CELL_ID, Cell, CellType, free_ids
+from nbledger_domain.cells import Cell, CellType, free_ids
+from nbledger_domain.vocabulary.cell_ids import CELL_ID
 from nbledger_http.checking import Members
 
 MAX_CELLS = 10_000

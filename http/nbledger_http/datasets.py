@@ -10,6 +10,8 @@ import msgspec
 from litestar import Request, delete, get, post, put
 
 from nbledger_domain.errors import DatasetNotFoundError, Fault, InvalidInputError
+from nbledger_domain.vocabulary.addresses import project_path
+from nbledger_domain.vocabulary.units import MIB
 from nbledger_http import examples
 from nbledger_http.access import Access, Right, access_of, dataset_id_of
 from nbledger_http.checking import Members
@@ -43,7 +45,7 @@ from nbledger_http.documents import (
 )
 from nbledger_http.file_names import content_disposition, safe_file_name
 from nbledger_http.files import ANSWERS, RANGE_PARAMETERS, file_reply
-from nbledger_http.forms import MEGABYTE, Form, received, scratch_folder
+from nbledger_http.forms import Form, received, scratch_folder
 from nbledger_http.live import LiveReply
 from nbledger_http.problems import Code, Problem
 from nbledger_http.queries import Query
@@ -154,7 +156,7 @@ async def create(request: Request[Any, Any, Any]) -> Reply:
             file_name=form.file_name,
         )
     view = await _view(services.pool, access, dataset_id)
-    location = f"/api/{access.tenant_id}/{access.project_id}/dataset/{dataset_id}"
+    location = project_path(access.tenant_id, access.project_id, "dataset", dataset_id)
     return _changed_reply(view, ingested, fields, status=201, headers={"Location": location})
 
 
@@ -355,7 +357,7 @@ async def delete_(request: Request[Any, Any, Any]) -> Reply:
 async def _ingested(services: Services, form: Form) -> Ingested:
     """The table made of the form's file, which is gone then."""
     async with services.conversions:
-        most_bytes = services.settings.http.max_dataset_mb * MEGABYTE
+        most_bytes = services.settings.http.max_dataset_mb * MIB
         ingested = await ingest_csv(form.path, form.path.parent, most_bytes=most_bytes)
     await asyncio.to_thread(form.path.unlink)
     return ingested

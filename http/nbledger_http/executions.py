@@ -6,7 +6,9 @@ from typing import Any
 import msgspec
 from litestar import Request, get, post
 
+from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution import TERMINAL_EVENTS
+from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_http import execution_examples, reading
 from nbledger_http.access import Right, access_of, execution_id_of, notebook_id_of
 from nbledger_http.bodies import json_object
@@ -43,7 +45,9 @@ from nbledger_projections.execution_documents import ExecutionDocument
 from nbledger_projections.execution_status import ExecutionView
 
 TAG = "Executions"
-TERMINAL = frozenset(event.TYPE for event in TERMINAL_EVENTS)
+TERMINAL = frozenset(
+    name for event in TERMINAL_EVENTS for name in EVENT_TYPES.stored_names(event.TYPE)
+)
 
 
 class NewExecution(ExecutionDocument, rename="camel", kw_only=True):
@@ -109,9 +113,9 @@ async def execute(request: Request[Any, Any, Any]) -> Reply:
         limits=services.settings.execution,
     )
     view = await reading.execution(services.pool, access, notebook_id, execution_id)
-    location = (
-        f"/api/{access.tenant_id}/{access.project_id}/notebook/{notebook_id}"
-        f"/execution/{execution_id}"
+    location = project_path(
+        *(access.tenant_id, access.project_id),
+        *("notebook", notebook_id, "execution", execution_id),
     )
     return json_reply(
         with_members(view.document, **_said_of_estimate(view), warnings=warnings),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from nbledger_domain.execution import Representation
+from nbledger_domain.vocabulary import media_types
 
 MAX_BYTES = 240
 """Of a name in UTF-8; file systems take 255, and some of ours get a few letters more."""
@@ -29,7 +30,7 @@ _EXTENSIONS = {
     "text/latex": ".tex",
     "text/csv": ".csv",
     "application/json": ".json",
-    "application/vnd.jupyter.error": ".error.json",
+    media_types.ERROR: ".error.json",
     "image/jpeg": ".jpg",
     "image/svg+xml": ".svg",
     "image/webp": ".webp",

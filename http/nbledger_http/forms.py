@@ -19,6 +19,7 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser, par
 
 from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_domain.input_files import shown
+from nbledger_domain.vocabulary.units import MIB
 from nbledger_domain.words import listed
 from nbledger_http.checking import MAX_TOLD, escaped, unstorable
 from nbledger_http.problems import Code, Problem
@@ -27,7 +28,6 @@ from nbledger_http.turns import turn_of
 
 log = structlog.get_logger(__name__)
 
-MEGABYTE = 1024 * 1024
 MAX_PARTS = 100
 MAX_FIELD_BYTES = 64 * 1024
 RECEIVE_SECONDS = 60.0
@@ -133,7 +133,7 @@ async def receive_files(request: Request[Any, Any, Any], folder: Path, bounds: B
         receiving = _Receiving(folder, bounds)
         try:
             async for content in body:
-                if body.size > (bounds.total_mb + 1) * MEGABYTE:
+                if body.size > (bounds.total_mb + 1) * MIB:
                     raise _too_large(bounds.total_mb, bounds.count)
                 for part in parser.parse(content):
                     await receiving.take(part)
@@ -224,7 +224,7 @@ class _Writing:
     async def take(self, content: bytes | bytearray) -> None:
         """Some more of it."""
         self.size += len(content)
-        if self.size > self._limit_mb * MEGABYTE:
+        if self.size > self._limit_mb * MIB:
             named = f"The file {shown(self.name)}" if self.name else "The file"
             raise Problem(Code.BODY_TOO_LARGE, f"{named} may have at most {self._limit_mb} MB.")
         self._waiting += content

@@ -16,6 +16,7 @@ from nbledger_domain.errors import (
 )
 from nbledger_domain.input_files import MAX_PATH_BYTES, InvalidPathError, checked_path, total_size
 from nbledger_domain.notebook import Notebook
+from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_domain.windows_names import windows_warnings
 from nbledger_http import reading
 from nbledger_http.access import Access, Right, access_of, execution_id_in, notebook_id_of
@@ -221,7 +222,7 @@ def _changed(
     )
     headers = {"Nbledger-Position": str(view.position)}
     if len(told) == 1:
-        base = f"/api/{access.tenant_id}/{access.project_id}/notebook/{view.notebook_id}"
+        base = project_path(access.tenant_id, access.project_id, "notebook", view.notebook_id)
         headers["Location"] = f"{base}/file/{quote(told[0].path)}"
         headers["ETag"] = f'"{told[0].digest}"'
     return json_reply(msgspec.json.encode(changed), status=201 if new else 200, headers=headers)

@@ -9,6 +9,7 @@ import msgspec
 from litestar import Request, delete, get, post
 
 from nbledger_domain.errors import LibraryNotFoundError
+from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_http import examples
 from nbledger_http.access import Access, Right, access_of, library_id_of
 from nbledger_http.commands.change_library import delete_library, load_library, upload_library
@@ -125,7 +126,7 @@ async def upload(request: Request[Any, Any, Any]) -> Reply:
             file_name=form.file_name,
         )
     view = await _view(services.pool, access, library_id)
-    location = f"/api/{access.tenant_id}/{access.project_id}/library/{library_id}"
+    location = project_path(access.tenant_id, access.project_id, "library", library_id)
     return json_reply(
         view.document,
         status=201 if new else 200,

@@ -10,6 +10,7 @@ from nbledger_domain import parameters
 from nbledger_domain.cells import Cell
 from nbledger_domain.execution import Execution
 from nbledger_domain.notebook import Notebook
+from nbledger_domain.vocabulary.languages import DEFAULT_KERNEL_TYPE, LANGUAGES
 from nbledger_http.access import Access
 from nbledger_http.notebook_outputs import (
     executed_outputs,
@@ -17,7 +18,6 @@ from nbledger_http.notebook_outputs import (
     uploaded_outputs,
     widgets,
 )
-from nbledger_http.requests import DEFAULT_KERNEL_TYPE, LANGUAGES
 from nbledger_http.services import Services
 from nbledger_infrastructure import repository
 from nbledger_infrastructure.kernelspecs import kernel_type_of, with_kernelspec

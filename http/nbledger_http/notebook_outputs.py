@@ -1,7 +1,6 @@
 """Stored outputs, put back into the form in which nbformat has them."""
 
 import base64
-import re
 from typing import Any
 
 import msgspec
@@ -10,16 +9,11 @@ from nbledger_domain import not_kept
 from nbledger_domain.cells import Cell
 from nbledger_domain.execution import Output, Representation
 from nbledger_domain.not_kept import NotKept
+from nbledger_domain.vocabulary import media_types
+from nbledger_domain.vocabulary.outputs import TABLE_MEMBER, TEXT_OUTPUTS
 from nbledger_domain.words import many
 from nbledger_infrastructure.artifacts import ArtifactMissingError, ArtifactStore, Scope
-from nbledger_projections.media_types import TABLE
 from nbledger_projections.result_folding import CellOutputs
-
-ERROR_TYPE = "application/vnd.jupyter.error"
-"""How a worker keeps an error: the JSON of its name, value and traceback."""
-
-BINARY = re.compile(r"(image/(?!svg\+xml)|audio/|video/|application/pdf$).*")
-JSON = re.compile(r"application/(.*\+)?json$")
 
 MAX_DEPTH = 100
 """JSON that is nested deeper stays text: what writes notebook files follows it by recursion."""
@@ -101,7 +95,7 @@ async def _output(
         except ArtifactMissingError:
             # The rest of the notebook is still worth having.
             lost.append(form)
-    if lost and (not forms or kind in ("stream", "error")):
+    if lost and (not forms or kind in TEXT_OUTPUTS):
         size = sum(form.size for form in lost)
         return _gone(f"[An output of {many(size, 'byte')} is not there any more.]")
     if kind == "stream":
@@ -111,7 +105,7 @@ async def _output(
             "text": forms.get("text/plain", ""),
         }
     if kind == "error":
-        told = forms.get(ERROR_TYPE)
+        told = forms.get(media_types.ERROR)
         told = told if isinstance(told, dict) else {}
         return {
             "output_type": kind,
@@ -119,7 +113,7 @@ async def _output(
             "evalue": str(told.get("evalue") or ""),
             "traceback": [str(line) for line in told.get("traceback") or []],
         }
-    metadata = {name: value for name, value in output.metadata.items() if name != TABLE}
+    metadata = {name: value for name, value in output.metadata.items() if name != TABLE_MEMBER}
     result: dict[str, Any] = {"output_type": kind, "data": forms, "metadata": metadata}
     if kind == "execute_result":
         result["execution_count"] = execution_count
@@ -131,10 +125,10 @@ def _gone(text: str) -> dict[str, Any]:
 
 
 def _content(form: Representation, content: bytes) -> Any:
-    if BINARY.fullmatch(form.content_type):
+    if media_types.is_binary(form.content_type):
         return base64.b64encode(content).decode()
     text = content.decode("utf-8", "replace")
-    if JSON.fullmatch(form.content_type) or form.content_type == ERROR_TYPE:
+    if media_types.is_json(form.content_type) or form.content_type == media_types.ERROR:
         try:
             value = msgspec.json.decode(text)
         except (msgspec.DecodeError, RecursionError):

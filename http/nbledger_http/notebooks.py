@@ -7,6 +7,8 @@ from litestar import Request, delete, get, post, put
 from msgspec import UNSET, UnsetType
 
 from nbledger_domain.errors import Fault, InvalidInputError
+from nbledger_domain.vocabulary.addresses import project_path
+from nbledger_domain.vocabulary.languages import KERNEL_TYPE
 from nbledger_http import notebook_examples, reading, requests
 from nbledger_http.access import Access, Right, access_of, execution_id_in, notebook_id_of
 from nbledger_http.bindings import binding_warnings, library_warnings
@@ -40,7 +42,6 @@ from nbledger_http.schemas import CreateNotebook, DeletionUnderWay, Parsing, Ses
 from nbledger_http.services import Services, services_of
 from nbledger_infrastructure import templates, worker_registry
 from nbledger_infrastructure.database import Pool
-from nbledger_infrastructure.kernelspecs import KERNEL_TYPE
 from nbledger_projections import notebook_list
 from nbledger_projections.activity import NotebookStatus
 from nbledger_projections.documents import Page
@@ -274,7 +275,7 @@ async def created_reply(
         language_version=None if offer is None else offer.language_version,
     )
     access = access_of(request)
-    location = f"/api/{access.tenant_id}/{access.project_id}/notebook/{view.notebook_id}"
+    location = project_path(access.tenant_id, access.project_id, "notebook", view.notebook_id)
     return json_reply(
         with_members(view.document, session=session, **members),
         status=201,

@@ -11,8 +11,9 @@ from litestar import Request
 
 from nbledger_domain.errors import Fault, FilesTooLargeError, InvalidFilesError, InvalidInputError
 from nbledger_domain.input_files import NOTEBOOK_SUFFIX, FileLimits
+from nbledger_domain.vocabulary.units import MIB
 from nbledger_http.checking import unstorable
-from nbledger_http.forms import MEGABYTE, Bounds, ReceivedFile, receive_files, upload_folder
+from nbledger_http.forms import Bounds, ReceivedFile, receive_files, upload_folder
 from nbledger_http.problems import Code, Problem
 from nbledger_http.services import services_of
 from nbledger_infrastructure import settings
@@ -40,7 +41,7 @@ class ReceivedBundle(msgspec.Struct, frozen=True, kw_only=True):
 
 def file_limits(http: settings.Http) -> FileLimits:
     """What one notebook may have of input files."""
-    return FileLimits(count=http.max_input_files, total_bytes=http.max_input_mb * MEGABYTE)
+    return FileLimits(count=http.max_input_files, total_bytes=http.max_input_mb * MIB)
 
 
 @asynccontextmanager
@@ -89,8 +90,8 @@ async def _bundle(
     if not await asyncio.to_thread(_is_archive, file):
         return Bundle(file_name=file.name, notebook=file.path, files=[], warnings=[])
     limits = ArchiveLimits(
-        notebook_bytes=http.max_notebook_mb * MEGABYTE,
-        file_bytes=http.max_input_file_mb * MEGABYTE,
+        notebook_bytes=http.max_notebook_mb * MIB,
+        file_bytes=http.max_input_file_mb * MIB,
         files=file_limits(http),
     )
     async with services_of(request).inspections:
@@ -120,7 +121,7 @@ def _of_parts(files: Sequence[ReceivedFile], http: settings.Http) -> Bundle:
 def check_sizes(files: Sequence[SideFile], http: settings.Http) -> None:
     """Raise :class:`Problem` (413) for a file that is too large, and for too much in all."""
     for file in files:
-        if file.size > http.max_input_file_mb * MEGABYTE:
+        if file.size > http.max_input_file_mb * MIB:
             raise Problem(
                 Code.BODY_TOO_LARGE,
                 f"The file {file.path!r} may have at most {http.max_input_file_mb} MB.",
@@ -143,7 +144,7 @@ def _is_archive(file: ReceivedFile) -> bool:
 
 async def _content(path: Path, limit_mb: int) -> bytes:
     content = await asyncio.to_thread(path.read_bytes)
-    if len(content) > limit_mb * MEGABYTE:
+    if len(content) > limit_mb * MIB:
         raise Problem(Code.BODY_TOO_LARGE, f"A notebook file may have at most {limit_mb} MB.")
     return content
 

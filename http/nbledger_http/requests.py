@@ -19,6 +19,9 @@ from nbledger_domain.execution import (
     RunOptions,
 )
 from nbledger_domain.notebook import Environment, Integration, Notebook, NotebookChanges
+from nbledger_domain.vocabulary.cell_ids import CELL_ID_PATTERN
+from nbledger_domain.vocabulary.languages import DEFAULT_KERNEL_TYPE, Language
+from nbledger_domain.vocabulary.priorities import Priority
 from nbledger_domain.words import counted
 from nbledger_http import cell_inputs
 from nbledger_http.checking import Members, escaped, unstorable
@@ -30,19 +33,12 @@ Description = Annotated[str, Meta(max_length=10_000)]
 Text = Annotated[str, Meta(max_length=200)]
 MaxAttempts = Annotated[int, Meta(ge=1, le=10)]
 Package = Annotated[str, Meta(min_length=1, max_length=200)]
-Priority = Literal["Low", "Normal", "High"]
-CellId = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+CellId = Annotated[str, Meta(pattern=CELL_ID_PATTERN)]
 
-DEFAULT_KERNEL_TYPE = "python3"
 MAX_PACKAGES = 1000
 MIN_TIMEOUT = 1.0
 """Seconds; stopping a cell that does not heed it takes longer than that."""
 MAX_REASONS = 10
-LANGUAGES: Mapping[str, notebook_parameters.Language] = {
-    DEFAULT_KERNEL_TYPE: "python",
-    "r": "r",
-    "scala": "scala",
-}
 OUTPUT_FORMATS = ("enriched_dataframe", "csv", "parquet")
 """What of enriched datasets is written: CSV with Parquet beside it, but for the last."""
 READ_ONLY = (
@@ -254,7 +250,7 @@ def update(
 def run(
     body: dict[str, Any],
     *,
-    language: notebook_parameters.Language | None,
+    language: Language | None,
     limits: settings.Execution,
 ) -> Run:
     """Check the body of an execute. Raises :class:`InvalidInputError` with every fault.

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 from litestar import Request, get
 
-from nbledger_domain.cells import CELL_ID
+from nbledger_domain.vocabulary.cell_ids import CELL_ID
+from nbledger_domain.vocabulary.media_types import is_json
 from nbledger_http import (
     execution_examples,
     reading,
@@ -33,7 +34,6 @@ from nbledger_http.file_names import content_disposition, safe_file_name
 from nbledger_http.links import base_url
 from nbledger_http.live import LiveReply
 from nbledger_http.notebook_files import notebook_file
-from nbledger_http.notebook_outputs import JSON
 from nbledger_http.problems import Code, Problem
 from nbledger_http.queries import Query
 from nbledger_http.replies import Reply, empty_reply, header_list
@@ -196,7 +196,7 @@ async def _add_contents(store: ArtifactStore, scope: Scope, shown: Sequence[Outp
     left = MAX_INLINE_BYTES_OF_ALL
     told: list[OutputResult] = []
     for result in shown:
-        if not _TEXT.match(result.content_type) and not JSON.fullmatch(result.content_type):
+        if not _TEXT.match(result.content_type) and not is_json(result.content_type):
             continue
         if result.size > min(MAX_INLINE_BYTES, left):
             result.content_omitted = True
@@ -220,7 +220,7 @@ async def _content(store: ArtifactStore, scope: Scope, result: OutputResult) -> 
         content = await store.get(scope, result.digest)
     except ArtifactMissingError:
         return msgspec.UNSET
-    if JSON.fullmatch(result.content_type):
+    if is_json(result.content_type):
         try:
             # Only to be sure: Raw would put anything into the answer.
             msgspec.json.decode(content)

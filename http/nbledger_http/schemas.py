@@ -8,6 +8,9 @@ import msgspec
 from msgspec import Meta
 
 from nbledger_domain.execution import RetryReason
+from nbledger_domain.vocabulary.cell_ids import CELL_ID_PATTERN
+from nbledger_domain.vocabulary.languages import DEFAULT_KERNEL_TYPE
+from nbledger_domain.vocabulary.priorities import Priority
 from nbledger_projections.history import HistoryEntry
 from nbledger_projections.media_types import OutputKind
 
@@ -36,7 +39,7 @@ class NewCell(msgspec.Struct, rename="camel", kw_only=True):
 
     cell_type: Literal["code", "markdown", "raw"]
     content: str
-    cell_id: Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")] | None = None
+    cell_id: Annotated[str, Meta(pattern=CELL_ID_PATTERN)] | None = None
     metadata: dict[str, Any] | None = None
     tags: list[str] | None = None
     attachments: dict[str, dict[str, Any]] | None = None
@@ -45,7 +48,7 @@ class NewCell(msgspec.Struct, rename="camel", kw_only=True):
 class ChangedCell(msgspec.Struct, rename="camel", kw_only=True):
     """A cell of the new list; what an entry with a known cellId leaves out stays as it is."""
 
-    cell_id: Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")] | None = None
+    cell_id: Annotated[str, Meta(pattern=CELL_ID_PATTERN)] | None = None
     cell_type: Literal["code", "markdown", "raw"] | None = None
     content: str | None = None
     metadata: dict[str, Any] | None = None
@@ -58,7 +61,7 @@ class CreateNotebook(msgspec.Struct, rename="camel", kw_only=True):
 
     notebook_name: Annotated[str, Meta(min_length=1, max_length=200)]
     notebook_description: Annotated[str, Meta(max_length=10_000)] | None = ""
-    kernel_type: str | None = "python3"
+    kernel_type: str | None = DEFAULT_KERNEL_TYPE
     template: str | None = None
     integration: IntegrationBody | None = None
     environment: EnvironmentBody | None = None
@@ -127,7 +130,7 @@ class ExecuteNotebook(msgspec.Struct, rename="camel", kw_only=True):
     output_options: OutputOptionsBody | None = None
     timeout: Annotated[float, Meta(ge=1)] | None = None
     cell_timeout: Annotated[float, Meta(ge=1)] | None = None
-    priority: Literal["Low", "Normal", "High"] | None = "Normal"
+    priority: Priority | None = "Normal"
     continue_on_error: bool | None = False
     retry_policy: RetryPolicyBody | None = None
 

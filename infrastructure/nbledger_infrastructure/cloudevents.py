@@ -4,6 +4,7 @@ from datetime import datetime
 from functools import lru_cache
 from uuid import UUID
 
+from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_infrastructure.event_store import Metadata, RecordedEvent
 
 Headers = list[tuple[str, bytes]]
@@ -32,7 +33,7 @@ def event_headers(recorded: RecordedEvent, *, dataref: str | None = None) -> Hea
     headers = [
         *_CONSTANT,
         ("ce_id", str(recorded.event_id).encode()),
-        ("ce_type", (_TYPE_PREFIX + recorded.type).encode()),
+        ("ce_type", (_TYPE_PREFIX + recorded.stored_type).encode()),
         ("ce_time", _time(recorded.occurred_at).encode()),
         ("ce_subject", str(recorded.stream_id).encode()),
         ("ce_position", b"%d" % recorded.position),
@@ -81,7 +82,7 @@ def _place(
 ) -> tuple[tuple[str, bytes], ...]:
     """Whose event it is; the same for all events of a notebook, dataset or library."""
     return (
-        ("ce_source", f"/api/{tenant_id}/{project_id}/{kind}/{subject_id}".encode()),
+        ("ce_source", project_path(tenant_id, project_id, kind, subject_id).encode()),
         ("ce_tenantid", str(tenant_id).encode()),
         ("ce_projectid", str(project_id).encode()),
         (f"ce_{kind}id", str(subject_id).encode()),

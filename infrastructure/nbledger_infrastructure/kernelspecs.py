@@ -4,20 +4,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-KERNEL_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
-"""What names a kernel type: it is part of the names of topics."""
+from nbledger_domain.vocabulary.languages import KERNEL_TYPE, KERNEL_TYPES
 
-_LANGUAGES = {"python": "python3", "r": "r", "scala": "scala"}
-_SPECS = {"python3": "python3", "ir": "r", "scala": "scala"}
-_WORDS = re.compile(r"(python|scala|r)(?![a-z])", re.IGNORECASE)
-_TOLD: Mapping[str, tuple[str, dict[str, str]]] = {
-    "python3": (
-        "Python 3",
-        {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"},
-    ),
-    "r": ("R", {"name": "R", "file_extension": ".r", "mimetype": "text/x-r-source"}),
-    "scala": ("Scala", {"name": "scala", "file_extension": ".sc", "mimetype": "text/x-scala"}),
+_OF_LANGUAGE: Mapping[str, str] = {
+    known.language: kernel_type for kernel_type, known in KERNEL_TYPES.items()
 }
+_OF_SPEC = {known.kernelspec: kernel_type for kernel_type, known in KERNEL_TYPES.items()}
+_WORDS = re.compile(r"(python|scala|r)(?![a-z])", re.IGNORECASE)
 
 
 def kernel_type_of(metadata: Mapping[str, Any], kernels: Mapping[str, str]) -> str | None:
@@ -34,16 +27,16 @@ def kernel_type_of(metadata: Mapping[str, Any], kernels: Mapping[str, str]) -> s
         return mapped[0]
     languages = [_member(spec, "language"), _member(info, "name")]
     for language in languages:
-        if language.lower() in _LANGUAGES:
-            return _LANGUAGES[language.lower()]
-    if name in _SPECS:
-        return _SPECS[name]
+        if language.lower() in _OF_LANGUAGE:
+            return _OF_LANGUAGE[language.lower()]
+    if name in _OF_SPEC:
+        return _OF_SPEC[name]
     told = [each for each in (name, *languages) if KERNEL_TYPE.match(each)]
     if not any(languages):
         # Without a language, names such as python3.9 or "Python 3 (mine)" are all there is.
         for each in (name, _member(spec, "display_name")):
             if found := _WORDS.match(each):
-                return _LANGUAGES[found[1].lower()]
+                return _OF_LANGUAGE[found[1].lower()]
     return told[0] if told else None
 
 
@@ -56,9 +49,14 @@ def with_kernelspec(
     metadata: Mapping[str, Any], kernel_type: str, kernels: Mapping[str, str]
 ) -> dict[str, Any]:
     """``metadata`` that names the kernelspec of ``kernel_type``, and its language where known."""
-    display_name, language_info = _TOLD.get(kernel_type, (kernel_type, {}))
-    spec = {"display_name": display_name, "name": kernels.get(kernel_type, kernel_type)}
-    if not language_info:
-        return {**metadata, "kernelspec": spec}
-    spec["language"] = language_info["name"]
-    return {**metadata, "kernelspec": spec, "language_info": language_info}
+    known = KERNEL_TYPES.get(kernel_type)
+    name = kernels.get(kernel_type, kernel_type)
+    if known is None:
+        return {**metadata, "kernelspec": {"display_name": kernel_type, "name": name}}
+    spec = {"display_name": known.display_name, "name": name, "language": known.name}
+    info = {
+        "name": known.name,
+        "file_extension": known.file_extension,
+        "mimetype": known.mimetype,
+    }
+    return {**metadata, "kernelspec": spec, "language_info": info}

@@ -8,8 +8,9 @@ import msgspec
 import nbformat
 from nbformat.v4.rwbase import split_lines
 
-from nbledger_domain.cells import CELL_ID, Cell, free_ids
+from nbledger_domain.cells import Cell, free_ids
 from nbledger_domain.errors import Fault, InvalidInputError
+from nbledger_domain.vocabulary.cell_ids import CELL_ID
 from nbledger_domain.words import counted
 from nbledger_infrastructure.notebook_decoding import NBFORMAT, NBFORMAT_MINOR, decode, version
 from nbledger_infrastructure.notebook_metadata import mend_notebook_metadata

@@ -39,7 +39,7 @@ def decode(recorded: RecordedEvent) -> DomainEvent | None:
     if recorded.data is None:
         return None
     return events.decode(
-        recorded.type,
+        recorded.stored_type,
         recorded.data,
         stream_id=recorded.stream_id,
         version=recorded.version,

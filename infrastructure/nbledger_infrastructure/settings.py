@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from nbledger_domain.vocabulary.languages import KERNELSPECS
+
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[int, Meta(ge=0)]
@@ -138,9 +140,7 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     concurrency: Annotated[int, Meta(ge=0, le=1000)] = 0
-    kernels: dict[str, str] = msgspec.field(
-        default_factory=lambda: {"python3": "python3", "r": "ir", "scala": "scala"}
-    )
+    kernels: dict[str, str] = msgspec.field(default_factory=lambda: dict(KERNELSPECS))
     pool_min: Annotated[int, Meta(ge=0, le=100)] = 1
     pool_max: Annotated[int, Meta(ge=0, le=100)] = 4
     lease_seconds: Seconds = 20.0

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
-from nbledger_domain.events import DomainEvent, UnknownEventTypeError, type_registry
+from nbledger_domain.events import EVENT_TYPES, DomainEvent, UnknownEventTypeError
 from nbledger_domain.execution import Execution
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure.database import PooledConnection
@@ -21,7 +21,7 @@ REQUESTED = Execution.Requested.TYPE
 
 def check_known(recorded: RecordedEvent) -> None:
     """Raise :class:`UnknownEventTypeError` for a type that this software does not know."""
-    if recorded.type not in type_registry:
+    if recorded.type not in EVENT_TYPES.classes:
         raise UnknownEventTypeError(f"{recorded.type} at position {recorded.position}")
 
 
@@ -64,9 +64,9 @@ async def deleted_notebooks(
         CROSS JOIN LATERAL (
             SELECT type FROM event WHERE stream_id = asked.id ORDER BY version DESC LIMIT 1
         ) AS last
-        WHERE last.type = $2
+        WHERE last.type = ANY($2)
         """,
         sorted(asked),
-        DELETED,
+        EVENT_TYPES.stored_names(DELETED),
     )
     return {row[0] for row in rows}

@@ -36,7 +36,6 @@ from nbledger_projections.media_types import OutputKind, kind_of
 from nbledger_projections.notebook_folding import interrupted
 from nbledger_projections.own_reports import is_print
 from nbledger_projections.resource_documents import added_up, resources_document
-from nbledger_projections.termination import category
 from nbledger_projections.words import timestamp
 
 _DONE = frozenset({CellStatus.SUCCESS, CellStatus.ERROR, CellStatus.TIMED_OUT, CellStatus.SKIPPED})
@@ -337,7 +336,7 @@ def _end(
     document.status = status
     document.phase = UNSET
     document.termination_code = code
-    document.termination_category = category(code)
+    document.termination_category = code.category
     document.end_time = timestamp(recorded.occurred_at)
     document.total_duration = words.duration(duration(state, recorded))
     document.current_cell = UNSET

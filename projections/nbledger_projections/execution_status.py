@@ -9,6 +9,7 @@ import asyncpg
 import msgspec
 from msgspec import UNSET
 
+from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution import CellRange, Execution, Resources
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure.database import Pool, PooledConnection, acquire
@@ -144,7 +145,7 @@ SELECT
     ) AS seconds
 FROM event AS ended
 JOIN event AS requested ON requested.stream_id = ended.stream_id AND requested.version = 1
-WHERE ended.subject_id = $1 AND ended.type = $2 AND ended.position < $3
+WHERE ended.subject_id = $1 AND ended.type = ANY($2) AND ended.position < $3
     AND ended.position > coalesce((SELECT position FROM projection_checkpoint WHERE name = $4), 0)
     AND requested.data IS NOT NULL
 """
@@ -285,7 +286,8 @@ async def get(
 
 async def _earlier(connection: PooledConnection, notebook_id: UUID, before: int) -> Runs:
     """How long the runs took that had completed before a position."""
-    found = await connection.fetchrow(_EARLIER, notebook_id, Execution.Completed.TYPE, before, NAME)
+    completed = EVENT_TYPES.stored_names(Execution.Completed.TYPE)
+    found = await connection.fetchrow(_EARLIER, notebook_id, completed, before, NAME)
     assert found is not None  # noqa: S101 (a query of scalars has one row)
     runs: Runs = {} if found["runs"] is None else _decode_runs(found["runs"])
     for request, seconds in zip(found["requests"] or (), found["seconds"] or (), strict=True):

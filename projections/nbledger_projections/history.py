@@ -116,7 +116,7 @@ def _entries(rows: Sequence[asyncpg.Record]) -> list[HistoryEntry]:
     return [
         HistoryEntry(
             position=recorded.position,
-            type=recorded.type,
+            type=recorded.stored_type,
             version=recorded.version,
             stream_id=recorded.stream_id,
             event_id=recorded.event_id,

@@ -4,9 +4,8 @@ import functools
 from enum import StrEnum
 
 from nbledger_domain.execution import Output
-
-TABLE = "dataFrame"
-"""Member of the metadata of an output that is a table: the worker has looked into it."""
+from nbledger_domain.vocabulary.media_types import WIDGETS, is_json
+from nbledger_domain.vocabulary.outputs import TABLE_MEMBER, TEXT_OUTPUTS
 
 _CHARTS = (
     "application/vnd.plotly.",
@@ -15,7 +14,6 @@ _CHARTS = (
     "application/vnd.bokehjs_exec.",
     "application/vnd.holoviews_exec.",
 )
-_WIDGETS = ("application/vnd.jupyter.widget-",)
 
 
 class OutputKind(StrEnum):
@@ -47,10 +45,10 @@ class OutputKind(StrEnum):
 
 def kind_of(output: Output) -> OutputKind:
     """What the output is: the most telling of its forms decides."""
-    if output.output_type in ("stream", "error"):
+    if output.output_type in TEXT_OUTPUTS:
         return OutputKind(output.output_type)
     return _kind(
-        output.metadata.get(TABLE) is True,
+        output.metadata.get(TABLE_MEMBER) is True,
         tuple(form.content_type for form in output.representations),
     )
 
@@ -67,7 +65,7 @@ def _kind(is_table: bool, content_types: tuple[str, ...]) -> OutputKind:  # noqa
         return OutputKind.LATEX
     if any(media_type.startswith("image/") for media_type in types):
         return OutputKind.IMAGE
-    if any(media_type.startswith(_WIDGETS) for media_type in types):
+    if any(media_type.startswith(WIDGETS) for media_type in types):
         return OutputKind.WIDGET
     if any(is_json(media_type) for media_type in types):
         return OutputKind.JSON
@@ -88,10 +86,3 @@ _PLAIN = {
 def is_chart(media_type: str) -> bool:
     """Whether this is the description of a chart, which a library draws."""
     return media_type.startswith(_CHARTS)
-
-
-def is_json(media_type: str) -> bool:
-    """Whether content of this type is JSON."""
-    return media_type == "application/json" or (
-        media_type.startswith("application/") and media_type.endswith("+json")
-    )

@@ -15,8 +15,6 @@ from nbledger_projections.runner import run_projection, run_reactor
 
 log = structlog.get_logger(__name__)
 
-"""Seconds to give the connections back at the end."""
-
 _CONSUMERS = len(PROJECTIONS) + 2
 
 

@@ -8,6 +8,7 @@ import asyncpg
 import structlog
 
 from nbledger_infrastructure.artifacts import ArtifactStoreUnavailableError
+from nbledger_infrastructure.backoff import Backoff
 from nbledger_infrastructure.database import (
     UNAVAILABLE,
     DatabaseUnavailableError,
@@ -27,9 +28,6 @@ GATHER_SECONDS = 0.1
 waits for it, since what is read by its key is up to date without."""
 WRITE_TIMEOUT = 60.0
 """Seconds that folding and writing one batch may take."""
-
-_DELAYS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-"""Seconds before the first, second, … attempt after a failure; the last one repeats."""
 
 # Somebody else does the same work, or a rebuild has just replaced the tables: not a failure.
 _CONTENDED = (
@@ -126,7 +124,7 @@ async def run_projection(
     more slowly, so that a new version of the software can go on from there.
     """
 
-    async def follow(progress: "Progress") -> None:
+    async def follow(backoff: Backoff) -> None:
         projection.reset()
         async with acquire(pool) as connection:
             checkpoint = await checkpoints.ensure(connection, projection.name)
@@ -140,7 +138,7 @@ async def run_projection(
                     if error.index:
                         await advance(pool, projection, batch[: error.index], checkpoint)
                     raise
-                progress.made()
+                backoff.reset()
 
     await supervise(projection.name, follow)
 
@@ -156,7 +154,7 @@ async def run_reactor(
     The checkpoint moves after ``react`` has returned; when it raises, the batch comes again.
     """
 
-    async def follow(progress: "Progress") -> None:
+    async def follow(backoff: Backoff) -> None:
         async with acquire(pool) as connection:
             checkpoint = await checkpoints.ensure(connection, name)
         on_started()
@@ -169,7 +167,7 @@ async def run_reactor(
                     await checkpoints.lock_at(connection, name, checkpoint)
                     await checkpoints.move(connection, name, position)
                 checkpoint = Checkpoint(position, checkpoint.generation)
-                progress.made()
+                backoff.reset()
 
     await supervise(name, follow)
 
@@ -178,23 +176,12 @@ def _tail(pool: Pool, checkpoint: Checkpoint) -> EventTail:
     return EventTail(pool, checkpoint.position, BATCH_EVENTS, gather_seconds=GATHER_SECONDS)
 
 
-class Progress:
-    """Counts failures since the last progress."""
-
-    def __init__(self) -> None:
-        self.failures = 0
-
-    def made(self) -> None:
-        """Something was done: the next failure counts as the first."""
-        self.failures = 0
-
-
-async def supervise(name: str, follow: Callable[[Progress], Awaitable[None]]) -> None:
-    """Run ``follow`` again whenever it fails, after a pause that grows with the failures."""
-    progress = Progress()
+async def supervise(name: str, follow: Callable[[Backoff], Awaitable[None]]) -> None:
+    """Run ``follow`` again whenever it fails, after a pause that grows until it resets it."""
+    backoff = Backoff(0.1, 30.0)
     while True:
         try:
-            await follow(progress)
+            await follow(backoff)
         except (CheckpointMovedError, *_CONTENDED) as error:
             log.debug("consumer begins again", consumer=name, reason=type(error).__name__)
         except (DatabaseUnavailableError, *UNAVAILABLE) as error:
@@ -202,6 +189,5 @@ async def supervise(name: str, follow: Callable[[Progress], Awaitable[None]]) ->
         except ArtifactStoreUnavailableError as error:
             log.warning("consumer interrupted", consumer=name, error=error.reason)
         except Exception:
-            log.exception("consumer stopped", consumer=name, failures=progress.failures + 1)
-        await asyncio.sleep(_DELAYS[min(progress.failures, len(_DELAYS) - 1)])
-        progress.failures += 1
+            log.exception("consumer stopped", consumer=name, failures=backoff.failures + 1)
+        await backoff.wait()

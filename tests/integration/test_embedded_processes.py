@@ -16,7 +16,6 @@ import pytest
 
 from nbledger_infrastructure.embedded.errors import EmbeddedError
 from nbledger_infrastructure.embedded.processes import (
-    INSTANCE_VARIABLE,
     RunAs,
     is_alive,
     spawn,
@@ -24,6 +23,7 @@ from nbledger_infrastructure.embedded.processes import (
     terminate,
     wait,
 )
+from nbledger_infrastructure.passed_on import INSTANCE_VARIABLE
 
 LIMIT = 15
 

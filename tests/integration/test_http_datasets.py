@@ -19,6 +19,7 @@ from support.shared_api import ServerThread, api, api_server
 
 from nbledger_domain.dataset import Column, Dataset, Source
 from nbledger_domain.execution import Representation
+from nbledger_domain.vocabulary import media_types
 from nbledger_http import forms
 from nbledger_infrastructure import datasets, repository
 from nbledger_infrastructure.artifacts import open_store
@@ -401,7 +402,7 @@ async def test_a_version_that_a_run_made_tells_its_lineage(api: Api) -> None:
         from_version=1,
     )
     loaded.aggregate.add_version(
-        content=Representation(datasets.PARQUET, "5f" * 32, 10),
+        content=Representation(media_types.PARQUET, "5f" * 32, 10),
         rows=3,
         columns=[Column("case_id", "string"), Column("score", "number")],
         source=source,

@@ -13,10 +13,11 @@ import httpx
 import nbformat
 import pytest
 from support.api import Api, new_notebook, unknown_id
-from support.runs import WIDGET_STATE, run
+from support.runs import run
 from support.shared_api import ServerThread, api, api_server
 
 from nbledger_domain.execution import Execution, Resources, TerminationCode
+from nbledger_domain.vocabulary.media_types import WIDGET_STATE
 from nbledger_http import execution_examples
 from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store

@@ -129,7 +129,7 @@ async def test_a_run_that_meets_a_dead_kernel_takes_another(tmp_path: Path) -> N
 
 async def test_a_kernel_that_does_not_start_says_why(tmp_path: Path) -> None:
     async with pool_of(tmp_path, "no-such-kernel", minimum=1, maximum=1) as pool:
-        await until(lambda: pool._shelves["no-such-kernel"].failures >= 1)
+        await until(lambda: pool._shelves["no-such-kernel"].backoff.failures >= 1)
         finished, text = await run(pool, "1", name="no-such-kernel")
         assert finished.outcome is Outcome.FAILED_TO_START
         assert "no-such-kernel" in finished.detail

@@ -23,9 +23,9 @@ from support.languages import kernelspec
 import nbledger_workers.kernel.environment as kernel_environment
 from nbledger_domain.dataset import Dataset, Source
 from nbledger_domain.execution import Execution, ExecutionStatus, Representation
+from nbledger_domain.vocabulary.media_types import PARQUET
 from nbledger_infrastructure import clock, repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
-from nbledger_infrastructure.datasets import PARQUET
 from nbledger_infrastructure.datasets.column_types import columns
 from nbledger_infrastructure.datasets.ingest import ingest_csv
 from nbledger_infrastructure.event_store import Stream

@@ -35,7 +35,6 @@ async def test_a_cell_that_swallows_every_signal_is_killed_at_its_timeout(tmp_pa
     assert run.finished is not None
     assert run.finished.outcome is Outcome.CELL_TIMED_OUT
     assert run.statuses == [OK, CellStatus.TIMED_OUT, SKIPPED]
-    assert run.finished.failed_cells == [1]
     assert run.text(1).startswith("begun\n")
     # The timeout, and twice the grace; a busy machine adds to it.
     assert 3.0 <= run.ended - run.started(1) < 20.0

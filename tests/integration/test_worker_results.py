@@ -29,9 +29,9 @@ from nbledger_domain.execution import (
     Representation,
     TerminationCode,
 )
+from nbledger_domain.vocabulary.media_types import PARQUET
 from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
-from nbledger_infrastructure.datasets import PARQUET
 from nbledger_infrastructure.event_store import Stream
 from nbledger_infrastructure.settings import Limits
 from nbledger_workers import run, run_folder

@@ -12,14 +12,12 @@ from nbledger_domain.execution import (
     Representation,
     Resources,
 )
+from nbledger_domain.vocabulary.media_types import WIDGET_STATE
 from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope
 from nbledger_infrastructure.event_store import EventStore, Metadata
 
 BY = Metadata(actor="worker")
-
-
-WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 
 
 async def run(

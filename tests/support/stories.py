@@ -187,6 +187,7 @@ def tell(story: Story, position: int = 0) -> list[RecordedEvent]:
                     recorded_at=event.timestamp,
                     digest=b"",
                     chain=b"",
+                    stored_type=event.TYPE,
                 )
             )
     return told

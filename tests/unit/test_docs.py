@@ -88,19 +88,34 @@ def test_commands_exist(path: Path) -> None:
 
 
 def test_every_event_type_is_described_and_no_other() -> None:
-    assert notebook.Notebook.Created.TYPE in events.type_registry
-    assert dataset.Dataset.Created.TYPE in events.type_registry
-    assert library.Library.Uploaded.TYPE in events.type_registry
+    assert notebook.Notebook.Created.TYPE in events.EVENT_TYPES.classes
+    assert dataset.Dataset.Created.TYPE in events.EVENT_TYPES.classes
+    assert library.Library.Uploaded.TYPE in events.EVENT_TYPES.classes
     text = (REPOSITORY / "docs" / "events.md").read_text()
     described = set(re.findall(r"`((?:notebook|execution|dataset|library)\.[a-z-]+\.v\d+)`", text))
-    assert described == set(events.type_registry)
-    for type_name, (event_class, _) in events.type_registry.items():
+    assert described == events.EVENT_TYPES.readable()
+    for type_name, (event_class, _) in events.EVENT_TYPES.classes.items():
         row = next(line for line in text.splitlines() if line.startswith(f"| `{type_name}`"))
         envelope = {"originatorId", "originatorVersion", "timestamp", "originatorTopic"}
         for field in set(event_class.__struct_encode_fields__) - envelope:
             assert f"`{field}`" in row, f"{type_name}: {field}"
+
+
+def test_every_termination_code_is_described_and_no_other() -> None:
+    listed = (REPOSITORY / "docs" / "events.md").read_text()
+    text = (REPOSITORY / "docs" / "api.md").read_text()
+    described = {
+        code: (category, told)
+        for code, category, told in re.findall(
+            r"(?m)^\| `([a-z_]+)` \| `([a-z_]+)` \| \w+ \| (.+) \|$", text
+        )
+    }
+    assert set(described) == set(execution.TerminationCode)
     for code in execution.TerminationCode:
-        assert f"`{code}`" in text
+        category, told = described[code]
+        assert category == code.category
+        assert told.startswith(code.meaning)
+        assert f"`{code}`" in listed
 
 
 def test_python_in_the_readme_is_python() -> None:

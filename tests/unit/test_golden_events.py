@@ -1,7 +1,7 @@
 """Every event that was ever written can still be read: one golden file for each type.
 
 A new event type needs a new file here. A file is never changed: a payload that has to look
-different is a new type, with the next number at its end.
+different is a new type, with the next number at its end, and an upcaster reads the old one.
 """
 
 from datetime import UTC, datetime
@@ -19,11 +19,11 @@ AT = datetime(2024, 1, 20, 10, 30, tzinfo=UTC)
 
 
 def test_every_known_type_has_its_file() -> None:
-    assert notebook.Notebook.Created.TYPE in events.type_registry
-    assert execution.Execution.Requested.TYPE in events.type_registry
-    assert dataset.Dataset.Created.TYPE in events.type_registry
-    assert library.Library.Uploaded.TYPE in events.type_registry
-    assert {path.stem for path in GOLDEN.glob("*.json")} == set(events.type_registry)
+    assert notebook.Notebook.Created.TYPE in events.EVENT_TYPES.classes
+    assert execution.Execution.Requested.TYPE in events.EVENT_TYPES.classes
+    assert dataset.Dataset.Created.TYPE in events.EVENT_TYPES.classes
+    assert library.Library.Uploaded.TYPE in events.EVENT_TYPES.classes
+    assert {path.stem for path in GOLDEN.glob("*.json")} == events.EVENT_TYPES.readable()
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.stem)
@@ -32,4 +32,5 @@ def test_it_reads_and_writes_the_same(path: Path) -> None:
     event = events.decode(path.stem, data, stream_id=STREAM, version=1, occurred_at=AT)
     assert event.originator_id == STREAM
     assert event.timestamp == AT
-    assert msgspec.json.decode(events.encode(event)) == msgspec.json.decode(data)
+    if path.stem == event.TYPE:
+        assert msgspec.json.decode(events.encode(event)) == msgspec.json.decode(data)

@@ -85,6 +85,14 @@ def picture(kind: str, **metadata: str) -> bytes:
     return file.getvalue()
 
 
+def picture_of(kind: str, **options: Any) -> bytes:
+    from PIL import Image  # long to import
+
+    file = io.BytesIO()
+    Image.new("RGB", (33, 21), "red").save(file, kind, **options)
+    return file.getvalue()
+
+
 def chart(content: Any) -> bytes:
     return json.dumps(content).encode()
 
@@ -108,6 +116,15 @@ VEGA = {"title": ["Cases", "per week"], "width": 300, "height": 200, "mark": "ba
         ("image/svg+xml", b"<svg width='%s' height='7'>" % (b"9" * 400), None, (None, None)),
         ("text/html", b"<table><caption>Rework</caption><tr>", "Rework", (None, None)),
         ("text/html", R_FRAME.encode(), None, (None, None)),
+        ("image/svg+xml", b"<svg width='9pt' height='7.5pt'/>", None, (12, 10)),
+        ("image/svg+xml", b"<!--" + b"x" * 9_000 + b"--><svg width='9' height='7'/>", None, (9, 7)),
+        ("image/svg+xml", b"<svg width='100%' height='7' viewBox='0 0 3 4'/>", None, (None, None)),
+        ("image/svg+xml", picture("svg"), None, (384, 288)),
+        ("image/gif", b"GIF89a\x21\0\x15\0" + bytes(9), None, (33, 21)),
+        ("image/bmp", picture_of("BMP"), None, (33, 21)),
+        ("image/webp", picture_of("WEBP", lossless=True), None, (33, 21)),
+        ("image/jpeg", picture_of("JPEG", progressive=True), None, (33, 21)),
+        ("image/jpeg", picture("jpeg")[:30], None, (None, None)),
         ("image/png", b"\x89PNG\r\n\x1a\n\0\0", None, (None, None)),
         ("image/webp", b"RIFF\0\0\0\0WEBPVP8 ", None, (None, None)),
     ],

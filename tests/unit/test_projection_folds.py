@@ -33,7 +33,6 @@ from nbledger_projections import (
     notebook_list_items,
     result_folding,
 )
-from nbledger_projections.termination import category
 
 WHOSE_DOING = {
     "success": {"success"},
@@ -149,7 +148,7 @@ def _check_execution(document: dict[str, Any], execution: Execution) -> None:
     assert document.get("phase") == execution.phase
     assert document.get("terminationCode") == execution.termination_code
     if execution.termination_code is not None:
-        assert document["terminationCategory"] == category(execution.termination_code)
+        assert document["terminationCategory"] == execution.termination_code.category
     assert document["attempts"] == execution.epoch
     assert document.get("runWarnings", []) == _warnings(execution)
     assert ("error" in document) == (execution.status == "Error")
@@ -474,7 +473,7 @@ def test_an_unknown_event_is_an_error_in_every_fold() -> None:
 def test_every_termination_code_tells_whose_doing_it_was() -> None:
     found: dict[str, set[str]] = {}
     for code in TerminationCode:
-        found.setdefault(category(code), set()).add(code)
+        found.setdefault(code.category, set()).add(code)
     # Whatever is no limit is named here; of limits there may be more.
     assert {name: codes for name, codes in found.items() if name != "limit"} == WHOSE_DOING
     assert all(code.endswith(("_limit", "_timeout")) for code in found["limit"])

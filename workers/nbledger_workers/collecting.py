@@ -16,7 +16,7 @@ import structlog
 
 from nbledger_domain.dataset import Source
 from nbledger_domain.execution import Execution, Representation
-from nbledger_domain.notebook import Notebook
+from nbledger_domain.vocabulary.units import MB
 from nbledger_infrastructure import clock, settings
 from nbledger_infrastructure.artifacts import ArtifactStoreUnavailableError, Scope
 from nbledger_infrastructure.datasets import head as dataset_version
@@ -86,7 +86,6 @@ class Collector:
         artifacts: Spool,
         limits: settings.Limits,
         claim: Claim,
-        notebook: Notebook,
         *,
         patience: Patience,
     ) -> None:
@@ -94,11 +93,10 @@ class Collector:
         self._store = store
         self._artifacts = artifacts
         self._claim = claim
-        self._notebook = notebook
         stream = claim.stream
         self._scope = Scope(stream.tenant_id, stream.project_id, stream.subject_id)
-        self._file_bytes = limits.artifact_mb_per_file * 1_000_000 or _UNLIMITED
-        self._bytes_left = limits.artifact_mb_per_run * 1_000_000 or _UNLIMITED
+        self._file_bytes = limits.artifact_mb_per_file * MB or _UNLIMITED
+        self._bytes_left = limits.artifact_mb_per_run * MB or _UNLIMITED
         self._files_left = limits.artifacts_per_run or _UNLIMITED
         self._seen: dict[str, Mark] = {}
         self._read = 0

@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from nbledger_domain.vocabulary.units import MB
 from nbledger_infrastructure import settings
 from nbledger_workers import places
 from nbledger_workers.kernel.isolation import (
@@ -26,7 +27,6 @@ from nbledger_workers.run_users import RunUsers, usable_range
 
 log = structlog.get_logger(__name__)
 
-_MB: Final = 1_000_000
 _ORDER: Final = tuple(reversed(LEVELS))
 
 
@@ -154,11 +154,11 @@ def for_run(every: Isolation, folder: Path, runtime_dir: Path) -> Isolation:
 def run_limits(limits: settings.Limits) -> Limits:
     """The limits that end a run, as its supervisor takes them."""
     return Limits(
-        memory_bytes=limits.memory_mb * _MB,
+        memory_bytes=limits.memory_mb * MB,
         cpu_seconds=float(limits.cpu_seconds),
         processes=limits.processes,
         open_files=limits.open_files,
-        disk_bytes=limits.disk_mb * _MB,
+        disk_bytes=limits.disk_mb * MB,
     )
 
 
@@ -174,7 +174,7 @@ def _wanted(
         hidden=(*places.hidden(config), *map(str, hidden)),
         visible=places.visible(config),
         writable=tuple(worker.writable_folders),
-        shared_memory=config.limits.memory_mb * _MB,
+        shared_memory=config.limits.memory_mb * MB,
         user=user,
     )
     return wanted, users

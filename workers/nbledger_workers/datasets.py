@@ -14,9 +14,9 @@ import structlog
 
 from nbledger_domain.dataset import Dataset, Source
 from nbledger_domain.execution import Representation
+from nbledger_domain.vocabulary.media_types import PARQUET
 from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, file_digest
-from nbledger_infrastructure.datasets import PARQUET
 from nbledger_infrastructure.event_store import (
     EventStore,
     Metadata,

@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 
 from nbledger_domain import notebook
 from nbledger_domain.execution import EnvironmentStage
+from nbledger_domain.vocabulary.units import MB
 from nbledger_infrastructure import clock, settings
 from nbledger_infrastructure.artifacts import ArtifactMissingError, ArtifactStore
 from nbledger_infrastructure.environments import (
@@ -35,8 +36,6 @@ from nbledger_workers.patience import Patience
 from nbledger_workers.recorder import Recorder
 
 log = structlog.get_logger(__name__)
-
-_MB = 1_000_000
 
 
 class Needs(msgspec.Struct, frozen=True):
@@ -78,8 +77,8 @@ class Provider:
         self._cache = EnvironmentCache(
             _folder(config.folder),
             self._installed,
-            max_bytes=config.max_mb * _MB,
-            max_environment_bytes=config.max_environment_mb * _MB,
+            max_bytes=config.max_mb * MB,
+            max_environment_bytes=config.max_environment_mb * MB,
             build_seconds=config.build_seconds,
         )
         if config.provisioning:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import html
+import io
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import imagesize
 import msgspec
 
-_PIXELS_PER_POINT: Final = 4 / 3
-_SVG_SIZE: Final = re.compile(rb"""\b(width|height)=["']([0-9.]+)(pt|px)?["']""")
 _SVG_TITLE: Final = re.compile(rb"<title\b[^<>]*>([^<]{1,1000})</title>")
 _CAPTION: Final = re.compile(rb"<caption\b[^<>]*>([^<]{1,1000})</caption>")
 _SIZE_IN_CAPTION: Final = re.compile(r"An? [\w.]+: \d+ . \d+\Z")
@@ -55,7 +55,7 @@ def size(forms: Forms, metadata: Mapping[str, Any]) -> tuple[int | None, int | N
                 return width, height
         found: tuple[int, int] | None = None
         if media_type.startswith("image/"):
-            found = _picture_size(content)
+            found = _picture_size(media_type, content)
         elif layout := _layout(media_type, content):
             width, height = _pixels(layout.width), _pixels(layout.height)
             found = (width, height) if width and height else None
@@ -122,53 +122,9 @@ def _pixels(value: Any) -> int | None:
     return round(value) if isinstance(value, int | float) and 0 < value < 1e6 else None
 
 
-def _picture_size(content: bytes) -> tuple[int, int] | None:
-    if content.startswith(_PNG) and len(content) >= 24:
-        width, height = struct.unpack(">II", content[16:24])
-        return width, height
-    if content.startswith((b"GIF87a", b"GIF89a")) and len(content) >= 10:
-        width, height = struct.unpack("<HH", content[6:10])
-        return width, height
-    if content.startswith(b"\xff\xd8"):
-        return _jpeg_size(content)
-    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
-        return _webp_size(content)
-    start = content.find(b"<svg")
-    if start >= 0:
-        tag = content[start : content.find(b">", start)]
-        sizes = {
-            name: float(number) * (_PIXELS_PER_POINT if unit == b"pt" else 1)
-            for name, number, unit in _SVG_SIZE.findall(tag)
-            if number.count(b".") <= 1 and number != b"."
-        }
-        width, height = _pixels(sizes.get(b"width")), _pixels(sizes.get(b"height"))
-        if width and height:
-            return width, height
-    return None
-
-
-def _jpeg_size(content: bytes) -> tuple[int, int] | None:
-    at = 2
-    while at + 9 <= len(content) and content[at] == 0xFF:
-        marker = content[at + 1]
-        # The frame headers: C0 to CF, without the three that define tables.
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack(">HH", content[at + 5 : at + 9])
-            return width, height
-        at += 2 + int(struct.unpack(">H", content[at + 2 : at + 4])[0])
-    return None
-
-
-def _webp_size(content: bytes) -> tuple[int, int] | None:
-    """Of the three kinds of WebP the lossy, the lossless and the extended one, in this order."""
-    kind = content[12:16]
-    if kind == b"VP8 " and len(content) >= 30:
-        width, height = struct.unpack("<HH", content[26:30])
-        return width & 0x3FFF, height & 0x3FFF
-    if kind == b"VP8L" and len(content) >= 25:
-        bits = int.from_bytes(content[21:25], "little")
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    if kind == b"VP8X" and len(content) >= 30:
-        width = int.from_bytes(content[24:27], "little") + 1
-        return width, int.from_bytes(content[27:30], "little") + 1
-    return None
+def _picture_size(media_type: str, content: bytes) -> tuple[int, int] | None:
+    if media_type == "image/svg+xml":
+        # Of what comes before it, comments may be longer than what is looked at.
+        content = content[max(content.find(b"<svg"), 0) :]
+    width, height = map(_pixels, imagesize.get(io.BytesIO(content)))
+    return (width, height) if width and height else None

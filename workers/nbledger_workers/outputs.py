@@ -9,6 +9,7 @@ import msgspec
 
 from nbledger_domain.execution import Output, Representation
 from nbledger_domain.not_kept import NotKept
+from nbledger_domain.vocabulary.outputs import TABLE_MEMBER, TEXT_OUTPUTS
 from nbledger_infrastructure.artifacts import Scope
 from nbledger_workers import figures
 from nbledger_workers.kernel.forms import forms
@@ -21,12 +22,6 @@ _WRITERS: Final = 8
 _SMALL_BYTES: Final = 32_768
 # Digests of what was stored lately, so that outputs that come again are not written again.
 _REMEMBERED: Final = 5_000
-
-DATA_FRAME: Final = "dataFrame"
-"""Member of the metadata of an output that is a table."""
-
-_FIXED: Final = frozenset({"stream", "error"})
-"""Kinds of outputs that no later cell can change."""
 
 _Contents = list[tuple[str, bytes]]
 
@@ -110,7 +105,7 @@ class OutputKeeper:
         if not any(key[0] == place for key in self._texts):
             return
         outputs = [msgspec.json.decode(each, type=_Head) for each in raw]
-        if all(each.output_type in _FIXED for each in outputs):
+        if all(each.output_type in TEXT_OUTPUTS for each in outputs):
             self._fixed = place
         self._drop(place, {each.parts for each in outputs})
 
@@ -177,7 +172,7 @@ def _output(
     kind = output["output_type"]
     gap = output.get("notKeptBefore")
     not_kept = None if gap is None else msgspec.convert(gap, NotKept)
-    if kind in ("stream", "error"):
+    if kind in TEXT_OUTPUTS:
         return Output(
             output_type=kind,
             not_kept_before=not_kept,
@@ -186,13 +181,13 @@ def _output(
         )
     metadata = dict(output.get("metadata") or {})
     # Only we say so.
-    metadata.pop(DATA_FRAME, None)
+    metadata.pop(TABLE_MEMBER, None)
     contents = [(media_type, content) for media_type, _, content in found]
     tables = [
         table for media_type, content in contents if (table := find_table(media_type, content))
     ]
     if tables:
-        metadata[DATA_FRAME] = True
+        metadata[TABLE_MEMBER] = True
     width, height = figures.size(contents, metadata)
     return Output(
         output_type=kind,

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 import structlog
 
 from nbledger_infrastructure.artifacts import ArtifactStoreUnavailableError
+from nbledger_infrastructure.backoff import Backoff
 from nbledger_infrastructure.database import DatabaseUnavailableError
 
 log = structlog.get_logger(__name__)
@@ -19,8 +20,6 @@ T = TypeVar("T")
 
 AWAY: Final = (DatabaseUnavailableError, ArtifactStoreUnavailableError)
 """What is worth waiting for."""
-
-_DELAYS: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
 
 
 class Patience:
@@ -57,10 +56,9 @@ class Patience:
         ends = None if limit is None else limit.when()
         if limit is not None and ends is not None:
             limit.reschedule(None)
-        failures = 0
+        backoff = Backoff(0.05, 1.0)
         while True:
-            await asyncio.sleep(_DELAYS[min(failures, len(_DELAYS) - 1)])
-            failures += 1
+            await backoff.wait()
             try:
                 found = await work()
             except AWAY as error:

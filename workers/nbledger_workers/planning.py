@@ -3,7 +3,7 @@
 import html
 import re
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 
@@ -11,9 +11,9 @@ from nbledger_domain import parameters
 from nbledger_domain.cells import Cell
 from nbledger_domain.execution import Execution
 from nbledger_domain.notebook import Notebook
-from nbledger_domain.parameters import INJECTED_TAG, Language
+from nbledger_domain.parameters import INJECTED_TAG
+from nbledger_domain.vocabulary.languages import BY_NAME
 
-_LANGUAGES: Final = frozenset({"python", "r", "scala"})
 _MAX_HEADING: Final = 500
 """Characters of a heading that are looked at."""
 _CODE: Final = re.compile(r"(?<!\\)(`+)(.+?)(?<!`)\1(?!`)")
@@ -68,10 +68,11 @@ def plan(execution: Execution, notebook: Notebook, language: str) -> Plan:
     raw: list[dict[str, Any]] = [_nbformat_cell(cell) for cell in planned]
     injected_at: int | None = None
     if execution.parameters:
-        if language not in _LANGUAGES:
+        known = BY_NAME.get(language)
+        if known is None:
             raise PlanError(f"Parameters cannot be given to a notebook in {language!r}.")
         try:
-            source = parameters.assignments(cast("Language", language), execution.parameters)
+            source = parameters.assignments(known, execution.parameters)
         except ValueError as error:
             raise PlanError(f"The parameters cannot be given to the notebook: {error}.") from error
         count = len(raw)

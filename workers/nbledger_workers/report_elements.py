@@ -13,6 +13,7 @@ from xml.parsers import expat
 from nbconvert.filters import ansi2html
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
+from nbledger_domain.vocabulary.media_types import WIDGET_VIEW
 from nbledger_workers.report_references import closed_fragment
 
 _MOST_MARKS: Final = 1_000_000
@@ -21,7 +22,7 @@ _MOST_MARKS: Final = 1_000_000
 _MOST_NOTES: Final = 1_000
 _PICTURE: Final = re.compile(r"image/[\w.+-]+")
 _SVG: Final = "image/svg+xml"
-_SCRIPTS: Final = ("application/vnd.jupyter.widget-view+json", "application/javascript")
+_SCRIPTS: Final = (WIDGET_VIEW, "application/javascript")
 _BLANKS: Final = re.compile(r"\s+")
 _IMAGE: Final = re.compile(
     r"""(<img\b[^<>]*?\bsrc\s*=\s*)(?:"attachment:([^"<>]+)"|'attachment:([^'<>]+)')""",

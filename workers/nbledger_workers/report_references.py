@@ -15,47 +15,17 @@ _DROPPED: Final = frozenset({"script", "iframe", "object", "noscript", "template
 # Dropped as tags.
 _UNWANTED: Final = frozenset(
     {
-        "base",
-        "embed",
-        "form",
-        "frame",
-        "frameset",
-        "link",
-        "meta",
-        "noembed",
-        "noframes",
-        "param",
-        "plaintext",
-        "portal",
-        "xmp",
+        *("base", "embed", "form", "frame", "frameset", "link", "meta", "noembed", "noframes"),
+        *("param", "plaintext", "portal", "xmp"),
     }
 )
 _TAG: Final = re.compile(r"[a-z][a-z0-9:._-]*")
 # Attributes that name something to load, in HTML and SVG.
 _LOADING: Final = frozenset(
     {
-        "action",
-        "archive",
-        "background",
-        "cite",
-        "classid",
-        "codebase",
-        "data",
-        "dynsrc",
-        "formaction",
-        "from",
-        "longdesc",
-        "lowsrc",
-        "manifest",
-        "ping",
-        "poster",
-        "profile",
-        "src",
-        "srcdoc",
-        "to",
-        "usemap",
-        "values",
-        "xml:base",
+        *("action", "archive", "background", "cite", "classid", "codebase", "data", "dynsrc"),
+        *("formaction", "from", "longdesc", "lowsrc", "manifest", "ping", "poster", "profile"),
+        *("src", "srcdoc", "to", "usemap", "values", "xml:base"),
     }
 )
 _LINKING: Final = frozenset({"href", "xlink:href"})
@@ -64,17 +34,8 @@ _CLICKED: Final = re.compile(r"\s*(https?:|mailto:|#)", re.IGNORECASE)
 # Attributes that are words or names, whatever stands in them.
 _WORDS: Final = frozenset(
     {
-        "alt",
-        "class",
-        "for",
-        "headers",
-        "id",
-        "label",
-        "name",
-        "placeholder",
-        "summary",
-        "title",
-        "value",
+        *("alt", "class", "for", "headers", "id", "label", "name", "placeholder", "summary"),
+        *("title", "value"),
     }
 )
 _WORDS_BEGINNINGS: Final = ("aria-", "data-", "xmlns")

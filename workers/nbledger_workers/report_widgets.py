@@ -5,7 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
-_VIEW: Final = "application/vnd.jupyter.widget-view+json"
+from nbledger_domain.vocabulary.media_types import WIDGET_VIEW
+
 _REFERENCE: Final = "IPY_MODEL_"
 
 
@@ -22,7 +23,7 @@ class ShownOutputs:
         found: list[dict[str, Any]] = []
         for output in outputs:
             found.append(output)
-            view = (output.get("data") or {}).get(_VIEW)
+            view = (output.get("data") or {}).get(WIDGET_VIEW)
             if isinstance(view, dict):
                 found += self._of(str(view.get("model_id")), set())
         return found

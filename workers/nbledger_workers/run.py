@@ -15,6 +15,7 @@ import structlog
 
 from nbledger_domain.execution import Execution, Representation, Resources, TerminationCode
 from nbledger_domain.notebook import Notebook
+from nbledger_domain.vocabulary.units import MB
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.artifacts import (
     ArtifactStore,
@@ -109,7 +110,7 @@ class Run:
             services.store, claim, away_seconds=self._away_seconds, on_cancel=self.cancel
         )
         self._pending = PendingSteps(
-            self._record_stored, max_bytes=services.settings.worker.pending_mb * 1_000_000
+            self._record_stored, max_bytes=services.settings.worker.pending_mb * MB
         )
         self._patience = Patience(
             database_seconds=self._away_seconds,
@@ -118,7 +119,7 @@ class Run:
         self._spool = Spool(
             services.artifacts,
             self._spool_folder,
-            max_bytes=services.settings.artifacts.spool_mb * 1_000_000,
+            max_bytes=services.settings.artifacts.spool_mb * MB,
             seconds=services.settings.artifacts.unavailable_seconds,
             on_failed=self._stop_unkept,
         )
@@ -315,7 +316,6 @@ class Run:
             self._spool,
             services.settings.limits,
             self._claim,
-            notebook,
             patience=self._patience,
         )
         context = RunContext(
@@ -398,8 +398,8 @@ class Run:
             capture_outputs=options.output_options.capture_outputs,
             save_intermediate_results=options.output_options.save_intermediate_results,
             limits=confinement.run_limits(limits),
-            max_output_bytes=(limits.output_mb_per_cell or _UNLIMITED_MB) * 1_000_000,
-            max_output_bytes_per_run=(limits.output_mb_per_run or _UNLIMITED_MB) * 1_000_000,
+            max_output_bytes=(limits.output_mb_per_cell or _UNLIMITED_MB) * MB,
+            max_output_bytes_per_run=(limits.output_mb_per_run or _UNLIMITED_MB) * MB,
             max_outputs=limits.outputs_per_cell or _UNLIMITED_COUNT,
             # The cell of parameters acts on nothing, and no event tells of it.
             held_cells=sorted(planned.cells),
@@ -788,5 +788,5 @@ def _unkept(error: ArtifactStoreUnavailableError) -> str:
 def _measured(finished: RunFinished) -> dict[str, float]:
     return {
         "cpu_seconds": round(finished.cpu_seconds, 2),
-        "peak_memory_mb": finished.peak_memory_bytes // 1_000_000,
+        "peak_memory_mb": finished.peak_memory_bytes // MB,
     }

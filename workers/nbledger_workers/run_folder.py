@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from nbledger_domain.vocabulary.units import MB
+
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Not to wait for the writer of a pipe.
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -221,4 +223,4 @@ def _open(folder: int, path: str, flags: int) -> int:
 
 
 def _too_large(limit: int) -> str:
-    return f"it is larger than the {limit / 1_000_000:g} MB that are left to it"
+    return f"it is larger than the {limit / MB:g} MB that are left to it"

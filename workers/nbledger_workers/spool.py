@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
 
 import msgspec
 import structlog
@@ -22,10 +21,9 @@ from nbledger_infrastructure.artifacts import (
     Scope,
     file_digest,
 )
+from nbledger_infrastructure.backoff import Backoff
 
 log = structlog.get_logger(__name__)
-
-_DELAYS: Final = (0.1, 0.25, 0.5, 1.0, 2.0)
 
 
 class _Waiting(msgspec.Struct, frozen=True):
@@ -195,7 +193,7 @@ class Spool:
             self._storing = asyncio.create_task(self._store_all(), name="artifact spool")
 
     async def _store_all(self) -> None:
-        since, failures = time.monotonic(), 0
+        since, backoff = time.monotonic(), Backoff(0.1, 2.0)
         while self._waiting:
             first = self._waiting[0]
             try:
@@ -204,17 +202,17 @@ class Spool:
                 if time.monotonic() - since > self._seconds:
                     self.give_up(error)
                     return
-                await asyncio.sleep(_DELAYS[min(failures, len(_DELAYS) - 1)])
-                failures += 1
+                await backoff.wait()
                 continue
             except OSError as error:
                 # Whoever waits for what cannot be read again would wait for ever.
                 why = f"what waits for it cannot be read: {error.strerror}"
                 self.give_up(ArtifactStoreUnavailableError(why))
                 return
-            if failures:
+            if backoff.failures:
                 log.info("artifact store is usable again", waiting=len(self._waiting))
-            since, failures = time.monotonic(), 0
+            since = time.monotonic()
+            backoff.reset()
             if not self._waiting:
                 return  # given up meanwhile
             self._waiting.popleft()

@@ -15,6 +15,7 @@ from nbledger_domain.execution import (
     Resources,
     TerminationCode,
 )
+from nbledger_domain.vocabulary.media_types import WIDGET_STATE
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.artifacts import Scope
 from nbledger_workers.kernel.driver import Report
@@ -32,7 +33,6 @@ from nbledger_workers.kernel.protocol import (
     WidgetsLeft,
 )
 from nbledger_workers.kernel.protocol import CellStatus as Reported
-from nbledger_workers.kernel.widgets import MEDIA_TYPE
 from nbledger_workers.outputs import OutputKeeper
 from nbledger_workers.planning import Plan
 from nbledger_workers.spool import Spool
@@ -191,7 +191,7 @@ class Translator:
             return self._warn(
                 "The state of widgets is not kept: it is more than a run may put out."
             )
-        content = await self._keeper.put(report.state, MEDIA_TYPE)
+        content = await self._keeper.put(report.state, WIDGET_STATE)
         epoch, at = self._epoch, clock.now()
         lost = self._warn("The state of widgets is not kept: the artifact store did not take it.")
 

@@ -18,6 +18,7 @@ import structlog
 from nbledger_infrastructure import worker_registry
 from nbledger_infrastructure.artifact_health import ArtifactHealth
 from nbledger_infrastructure.artifacts import ArtifactStore, open_store
+from nbledger_infrastructure.backoff import Backoff
 from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.database import UNAVAILABLE, DatabaseUnavailableError, connect_pool
 from nbledger_infrastructure.event_store import EventStore
@@ -42,7 +43,6 @@ from nbledger_workers.work_folder import work_folder
 
 log = structlog.get_logger(__name__)
 
-_DELAYS: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 _CLAIM_SECONDS: Final = 3.0
 _END_SECONDS: Final = 20.0
 """What runs that are handed back may take to end their kernels and to say so."""
@@ -268,7 +268,7 @@ class _Worker:
                 return
             # It is to begin anew, and this is the command for it.
             await running.over.wait()
-        failures = 0
+        backoff = Backoff(0.1, 5.0)
         while True:
             try:
                 held = await claim(
@@ -276,14 +276,13 @@ class _Worker:
                     command,
                     worker_id=services.worker_id,
                     kernel_types=services.offers,
-                    unsure=failures > 0,
+                    unsure=backoff.failures > 0,
                 )
                 break
             except (DatabaseUnavailableError, *UNAVAILABLE):
-                if not failures:
+                if not backoff.failures:
                     log.warning("database is away, command waits")
-                await asyncio.sleep(_DELAYS[min(failures, len(_DELAYS) - 1)])
-                failures += 1
+                await backoff.wait()
             except Exception:
                 # One command must not end the intake; a worker with room finds it in the store.
                 log.exception("command failed", execution_id=str(execution_id))

@@ -12,7 +12,7 @@ from nbledger_domain.errors import (
 )
 from nbledger_domain.execution import Execution, PlannedCell
 from nbledger_domain.notebook import Notebook
-from nbledger_domain.parameters import Language
+from nbledger_domain.vocabulary.languages import BY_NAME, LANGUAGES, Language
 from nbledger_http import requests
 from nbledger_http.access import Access
 from nbledger_http.commands.load_notebook import load_notebook
@@ -26,7 +26,6 @@ from nbledger_infrastructure.worker_registry import KernelOffer
 from nbledger_projections import deletions
 
 GUARDED_ATTEMPTS = 3
-LANGUAGES: Mapping[str, Language] = {"python": "python", "r": "r", "scala": "scala"}
 """Languages of kernels, as their kernelspecs write them in lower case."""
 
 
@@ -51,7 +50,7 @@ async def execute_notebook(
         position = await deletions.last_position(pool, notebook_id)
         notebook = (await load_notebook(store, access, notebook_id)).aggregate
         offers = await worker_registry.offers(pool)
-        known = notebook.kernel_type in {*requests.LANGUAGES, *offers}
+        known = notebook.kernel_type in {*LANGUAGES, *offers}
         language = _language(notebook.kernel_type, offers) if known else None
         # What nobody can tell is taken for Python.
         run = requests.run(body, language=language if known else "python", limits=limits)
@@ -102,9 +101,9 @@ async def execute_notebook(
 
 def _language(kernel_type: str, offers: Mapping[str, KernelOffer]) -> Language | None:
     """The language that parameters are written in; ``None`` for one that they cannot be."""
-    if kernel_type in requests.LANGUAGES:
-        return requests.LANGUAGES[kernel_type]
-    return LANGUAGES.get(offers[kernel_type].language.lower())
+    if kernel_type in LANGUAGES:
+        return LANGUAGES[kernel_type]
+    return BY_NAME.get(offers[kernel_type].language.lower())
 
 
 def _of_parameters(

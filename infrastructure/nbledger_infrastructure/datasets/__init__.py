@@ -12,8 +12,6 @@ from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope
 from nbledger_infrastructure.event_store import EventStore
 
-PARQUET = "application/vnd.apache.parquet"
-
 
 class DatasetHead(msgspec.Struct, frozen=True, kw_only=True):
     """One version of a dataset, usually the newest; ``content`` is a Parquet file in ``scope``."""

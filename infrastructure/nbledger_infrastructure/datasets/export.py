@@ -7,7 +7,6 @@ it may have as arguments, it writes the CSV to its output.
 
 import asyncio
 import io
-import os
 import resource
 import sys
 from collections.abc import AsyncGenerator, Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from nbledger_infrastructure.datasets.csv_values import csv_value
+from nbledger_infrastructure.passed_on import passed_on
 
 PIECE_BYTES = 8 * 1024 * 1024
 """A piece of more than one row has at most some times as much."""
@@ -28,7 +28,7 @@ PATIENCE_SECONDS = 60.0
 
 _ROWS = (64, 16_384)
 _READ_BYTES = 1024 * 1024
-_PASSED_ON = ("PATH", "PYTHONPATH", "LANG", "TMPDIR", "NBLEDGER_INSTANCE")
+_PASSED_ON = ("PYTHONPATH", "LANG", "TMPDIR")
 
 
 class ExportError(Exception):
@@ -40,7 +40,6 @@ async def csv_stream(path: Path, rows: int) -> AsyncGenerator[bytes]:
 
     Raises :class:`ExportError`, also after some of it.
     """
-    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",
@@ -51,7 +50,7 @@ async def csv_stream(path: Path, rows: int) -> AsyncGenerator[bytes]:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={**environment, "POLARS_MAX_THREADS": "1"},
+        env={**passed_on(_PASSED_ON), "POLARS_MAX_THREADS": "1"},
         limit=_READ_BYTES,
     )
     assert process.stdout is not None  # noqa: S101 (a pipe was asked for)

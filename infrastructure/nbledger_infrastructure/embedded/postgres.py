@@ -32,13 +32,14 @@ from nbledger_infrastructure.embedded.postgres_files import (
     programs_folder,
 )
 from nbledger_infrastructure.embedded.processes import (
-    INSTANCE_VARIABLE,
     RunAs,
     end_processes,
+    limit_log,
     spawn,
     terminate,
     wait,
 )
+from nbledger_infrastructure.passed_on import passed_on
 
 DATABASE = "nbledger"
 USER = "nbledger"
@@ -68,7 +69,6 @@ _FAST_SHUTDOWN_SECONDS = 5.0
 _IMMEDIATE_SHUTDOWN_SECONDS = 3.0
 _CONNECT_SECONDS = 5.0
 _PROBE_SECONDS = 0.02
-_LOG_LIMIT = 16 * 1024 * 1024
 
 _log = structlog.get_logger(__name__)
 
@@ -138,7 +138,7 @@ async def start_postgres(
     except LockHeld as held:
         raise DataFolderInUse(data_dir, held.pid) from None
     try:
-        _limit_log(log_file)
+        limit_log(log_file)
         await _end_leftovers(location)
         start = _Start(programs, location, log_file, run_as, {**SETTINGS, **settings}, instance)
         password = await _initialised(start, _beside(data_dir, "password"))
@@ -172,11 +172,11 @@ class _Start:
         self, argv: Sequence[str | Path], death_signal: signal.Signals
     ) -> subprocess.Popen[bytes]:
         # A clean environment: the server needs no secret of ours, and PG* variables mislead it.
-        kept = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", INSTANCE_VARIABLE)
+        kept = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
         return spawn(
             argv,
             instance=self.instance,
-            env={"LC_ALL": "C"} | {name: os.environ[name] for name in kept if name in os.environ},
+            env={"LC_ALL": "C", **passed_on(kept)},
             cwd=self.location.parent,
             log_file=self.log_file,
             run_as=self.run_as,
@@ -349,11 +349,6 @@ def _read_password(path: Path) -> str:
         return path.read_text().strip()
     except FileNotFoundError:
         raise ServiceFailed("postgres", f"has data, but its password {path} is missing") from None
-
-
-def _limit_log(log_file: Path) -> None:
-    if log_file.exists() and log_file.stat().st_size > _LOG_LIMIT:
-        log_file.replace(log_file.with_name(f"{log_file.name}.1"))
 
 
 def _beside(data_dir: Path, suffix: str) -> Path:

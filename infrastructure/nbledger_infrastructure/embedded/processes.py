@@ -17,12 +17,13 @@ import psutil
 import structlog
 
 from nbledger_infrastructure.embedded.errors import EmbeddedError, LeftoverProcesses
+from nbledger_infrastructure.passed_on import INSTANCE_VARIABLE
 
-INSTANCE_VARIABLE = "NBLEDGER_INSTANCE"
 """Environment variable that every process of one `nbledger up` carries: the id of its home."""
 
 _EXEC_OWNED = Path(__file__).with_name("_exec_owned.py")
 _POLL_SECONDS = 0.05
+_LOG_LIMIT_BYTES = 16 * 1024 * 1024
 
 _log = structlog.get_logger(__name__)
 
@@ -180,6 +181,12 @@ async def end_processes(
     alive = await _wait_gone(alive, grace)
     if alive:
         raise LeftoverProcesses([process.pid for process in alive])
+
+
+def limit_log(path: Path) -> None:
+    """Keep at most one old log beside the current one, which begins anew once it is large."""
+    if path.exists() and path.stat().st_size > _LOG_LIMIT_BYTES:
+        path.replace(path.with_name(f"{path.name}.1"))
 
 
 def is_alive(process: psutil.Process) -> bool:

@@ -29,7 +29,8 @@ import structlog
 from nbledger_infrastructure.embedded.broker import EmbeddedBroker, wait_until_ready
 from nbledger_infrastructure.embedded.errors import EmbeddedError
 from nbledger_infrastructure.embedded.ports import LOOPBACK, start_on_port
-from nbledger_infrastructure.embedded.processes import INSTANCE_VARIABLE, spawn, terminate
+from nbledger_infrastructure.embedded.processes import spawn, terminate
+from nbledger_infrastructure.passed_on import passed_on
 
 DEFAULT_PARTITIONS: Final = 4
 """Partitions of a topic that is made by asking about it."""
@@ -77,11 +78,7 @@ async def _serve(program: Path, log_file: Path, port: int, instance: str | None)
         ],
         instance=instance,
         # A clean environment: its options can be set there too, and it needs no secret.
-        env={
-            name: os.environ[name]
-            for name in ("PATH", "TMPDIR", INSTANCE_VARIABLE)
-            if name in os.environ
-        },
+        env=passed_on(("TMPDIR",)),
         log_file=log_file,
         # It has nothing to save.
         death_signal=signal.SIGKILL,

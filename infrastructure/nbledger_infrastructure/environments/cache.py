@@ -23,6 +23,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from nbledger_domain.vocabulary.units import MB
 from nbledger_infrastructure.artifacts import file_digest
 from nbledger_infrastructure.environments import libraries, uv
 from nbledger_infrastructure.environments.environment_files import (
@@ -48,7 +49,6 @@ from nbledger_infrastructure.environments.wanted import (
 log = structlog.get_logger(__name__)
 
 _LOCK_LOOK_SECONDS: Final = 0.1
-_MB: Final = 1_000_000
 
 
 class EnvironmentCache:
@@ -333,8 +333,8 @@ class EnvironmentCache:
         size = sum(path.lstat().st_size for path in files(folder))
         if 0 < self._max_environment_bytes < size:
             raise EnvironmentFailedError(
-                f"The environment takes {size // _MB} MB, and may take "
-                f"{self._max_environment_bytes // _MB} MB."
+                f"The environment takes {size // MB} MB, and may take "
+                f"{self._max_environment_bytes // MB} MB."
             )
         return size
 

@@ -18,18 +18,9 @@ from typing import Final
 
 import msgspec
 
-_PASSED: Final = frozenset(
-    {
-        "PATH",
-        "HOME",
-        "LANG",
-        "TMPDIR",
-        "NETRC",
-        "SSL_CERT_FILE",
-        "SSL_CERT_DIR",
-        "NBLEDGER_INSTANCE",
-    }
-)
+from nbledger_infrastructure.passed_on import passed_on
+
+_PASSED: Final = ("HOME", "LANG", "TMPDIR", "NETRC", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _PASSED_BEGINNINGS: Final = ("UV_", "XDG_", "LC_")
 _PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 _SECRETS: Final = re.compile(r"(?<=://)[^/@\s]+@")
@@ -131,7 +122,7 @@ async def compile_modules(folder: Path, *, keep: Sequence[int] = ()) -> None:
     """
     await _run(
         [sys.executable, "-I", "-S", "-m", "compileall", "-qq", "-j", "0", str(folder)],
-        variables={name: os.environ[name] for name in ("NBLEDGER_INSTANCE",) if name in os.environ},
+        variables=passed_on(),
         cwd=folder,
         keep=keep,
     )
@@ -182,11 +173,8 @@ async def _run(
 
 def environment(source: Mapping[str, str]) -> dict[str, str]:
     """What uv is given of an environment: nothing that is a secret of somebody else."""
-    return {
-        name: value
-        for name, value in source.items()
-        if name in _PASSED or name.lower() in _PROXIES or name.startswith(_PASSED_BEGINNINGS)
-    }
+    proxies = [name for name in source if name.lower() in _PROXIES]
+    return passed_on((*_PASSED, *proxies), beginnings=_PASSED_BEGINNINGS, environment=source)
 
 
 def _reason(errors: str) -> str:

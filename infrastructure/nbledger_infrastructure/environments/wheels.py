@@ -17,6 +17,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import InvalidVersion, Version
 
 from nbledger_domain.errors import InvalidWheelError
+from nbledger_domain.vocabulary.units import MB
 from nbledger_infrastructure.environments.libraries import comes_with_service
 
 WHEEL: Final = "application/zip"
@@ -99,8 +100,8 @@ def _checked(archive: zipfile.ZipFile) -> set[str]:
     unpacked = sum(member.file_size for member in members)
     if unpacked > MAX_UNPACKED_BYTES:
         raise InvalidWheelError(
-            f"It has {unpacked // 1_000_000} MB when it is unpacked; "
-            f"{MAX_UNPACKED_BYTES // 1_000_000} MB are the most."
+            f"It has {unpacked // MB} MB when it is unpacked; "
+            f"{MAX_UNPACKED_BYTES // MB} MB are the most."
         )
     names: set[str] = set()
     for member in members:

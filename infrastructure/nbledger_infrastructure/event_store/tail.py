@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import asyncpg
 import structlog
 
+from nbledger_infrastructure.backoff import Backoff
 from nbledger_infrastructure.database import CONNECT_TIMEOUT, UNAVAILABLE, give_back_broken
 from nbledger_infrastructure.event_store.store import READ_ALL
 from nbledger_infrastructure.event_store.types import (
@@ -32,8 +33,6 @@ log = structlog.get_logger(__name__)
 
 POLL_INTERVAL = 1.0
 """Seconds after which a tail looks for events though nothing told it to."""
-RECONNECT_DELAYS = (0.05, 0.1, 0.25, 0.5, 1.0)
-"""Seconds to wait before the first, second, … attempt to reconnect; the last one repeats."""
 READ_TIMEOUT = 15.0
 
 # In the order that `change` takes them.
@@ -87,7 +86,7 @@ class _Tail(Generic[T]):
 
     async def next_batch(self) -> list[T]:
         """Return what comes next in order, at least one; wait for it as long as it takes."""
-        failures = 0
+        backoff = Backoff(0.05, 1.0)
         while True:
             try:
                 # Cleared before reading: what commits after the read sets it again.
@@ -95,15 +94,14 @@ class _Tail(Generic[T]):
                 async with guarded(self._pool):
                     events = await self._read()
             except (NoPulseError, *UNAVAILABLE) as error:
-                if not failures:
+                if not backoff.failures:
                     log.warning("event tail interrupted", error=type(error).__name__)
                 await self._abandon()
-                await asyncio.sleep(RECONNECT_DELAYS[min(failures, len(RECONNECT_DELAYS) - 1)])
-                failures += 1
+                await backoff.wait()
                 continue
-            if failures:
-                log.info("event tail resumed", attempts=failures)
-                failures = 0
+            if backoff.failures:
+                log.info("event tail resumed", attempts=backoff.failures)
+                backoff.reset()
             if events:
                 self.after_position = events[-1].position
                 return events

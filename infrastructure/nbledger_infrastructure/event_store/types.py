@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
 
+from nbledger_domain.events import EVENT_TYPES, EventTypes
 from nbledger_infrastructure.database import DatabaseUnavailableError
 
 if TYPE_CHECKING:
@@ -59,7 +60,11 @@ class AppendResult(msgspec.Struct, frozen=True):
 
 
 class RecordedEvent(msgspec.Struct, frozen=True):
-    """An event as the store has it. `data` is None once it has been erased."""
+    """An event as the store has it. `data` is None once it has been erased.
+
+    `type` is what the event is read as. `stored_type` is the type that its data was written as,
+    an earlier version of it or the same.
+    """
 
     position: int
     stream_id: UUID
@@ -75,6 +80,7 @@ class RecordedEvent(msgspec.Struct, frozen=True):
     recorded_at: datetime
     digest: bytes
     chain: bytes
+    stored_type: str
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -86,20 +92,22 @@ class Change(msgspec.Struct, frozen=True):
     type: str
 
 
-COLUMNS = ", ".join(RecordedEvent.__struct_fields__)
+COLUMNS = ", ".join(RecordedEvent.__struct_fields__[:-1])
 """The columns of table `event`, in the order that `recorded_event` takes them."""
 
 _decode_metadata = msgspec.json.Decoder(Metadata).decode
 
 
-def recorded_event(row: asyncpg.Record) -> RecordedEvent:
+def recorded_event(
+    row: asyncpg.Record | tuple[Any, ...], types: EventTypes = EVENT_TYPES
+) -> RecordedEvent:
     """Make a `RecordedEvent` of a row that was selected with `COLUMNS`."""
     (
         position,
         stream_id,
         version,
         event_id,
-        type_,
+        stored_type,
         subject_id,
         tenant_id,
         project_id,
@@ -115,7 +123,7 @@ def recorded_event(row: asyncpg.Record) -> RecordedEvent:
         stream_id,
         version,
         event_id,
-        type_,
+        types.current(stored_type),
         subject_id,
         tenant_id,
         project_id,
@@ -125,6 +133,7 @@ def recorded_event(row: asyncpg.Record) -> RecordedEvent:
         recorded_at,
         digest,
         chain,
+        stored_type,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from nbledger_domain.cells import Cell
+from nbledger_domain.vocabulary.languages import DEFAULT_KERNEL_TYPE
 from nbledger_infrastructure.kernelspecs import kernel_type_of
 from nbledger_infrastructure.notebook_files import ParsedNotebook, parse_ipynb
 
@@ -60,7 +61,7 @@ def describe(name: str) -> Template:
         name=name,
         title=heading.lstrip("# "),
         description=" ".join(text.split()),
-        kernel_type=kernel_type_of(notebook.metadata, {}) or "python3",
+        kernel_type=kernel_type_of(notebook.metadata, {}) or DEFAULT_KERNEL_TYPE,
         parameters=[
             parameter
             for cell in notebook.cells

@@ -87,7 +87,6 @@ class Cells:
         *,
         handed_back: HandedBack,
     ) -> None:
-        self.failed: list[int] = []
         self.end: tuple[Outcome, str] | None = None
         #: What the kernel's end has to finish, in words, as its last reply told; None where it
         #: did not come back from a cell.
@@ -472,8 +471,6 @@ class Cells:
 
     def _conclude(self, index: int, status: CellStatus, error: ErrorText | None) -> None:
         """Note what a cell's end means for the run."""
-        if status in (CellStatus.ERROR, CellStatus.TIMED_OUT):
-            self.failed.append(index)
         stopped = self._stop.outcome
         if stopped is not None and stopped in LIMIT_OUTCOMES and status is CellStatus.ERROR:
             self.finish(stopped, self._stop.detail)

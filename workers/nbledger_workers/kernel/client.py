@@ -14,9 +14,10 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 from traitlets.config import Config
 
+from nbledger_domain.vocabulary.outputs import OUTPUT_TYPES
 from nbledger_workers.kernel.cell_end import CellEnd
 from nbledger_workers.kernel.incoming import Incoming, Received
-from nbledger_workers.kernel.outputs import OUTPUT_MESSAGES, OutputCollector
+from nbledger_workers.kernel.outputs import OutputCollector
 from nbledger_workers.kernel.reception import Reception
 from nbledger_workers.kernel.widgets import WidgetStates
 
@@ -325,7 +326,7 @@ class CellClient(NotebookClient):
         """Put what a cell shows where it belongs; whether it shows something."""
         collector = self._collector_of(index)
         content = message["content"]
-        if kind in OUTPUT_MESSAGES:
+        if kind in OUTPUT_TYPES:
             collector.add(message)
         elif kind == "clear_output":
             # Not by what has outlived its cell: it would take what another cell has put out.

@@ -7,33 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from nbledger_infrastructure.passed_on import passed_on
+
 _R_PROFILE: Final = Path(__file__).with_name("r_profile.R")
 
 #: Needed to find programs and libraries, to speak the user's language, and to be found again.
 ALLOWED: Final = frozenset(
     {
-        "PATH",
-        "LANG",
-        "LANGUAGE",
-        "TZ",
-        "LD_LIBRARY_PATH",
-        "DYLD_LIBRARY_PATH",
-        "PYTHONPATH",
-        "PYTHONDONTWRITEBYTECODE",
-        "VIRTUAL_ENV",
-        "CONDA_PREFIX",
-        "JUPYTER_PATH",
-        "JAVA_HOME",
-        "R_HOME",
-        "R_LIBS",
-        "R_LIBS_SITE",
-        "R_LIBS_USER",
-        "SSL_CERT_FILE",
-        "SSL_CERT_DIR",
-        "OMP_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "NBLEDGER_INSTANCE",
+        *("LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH"),
+        *("PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "CONDA_PREFIX", "JUPYTER_PATH", "JAVA_HOME"),
+        *("R_HOME", "R_LIBS", "R_LIBS_SITE", "R_LIBS_USER", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+        *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
     }
 )
 
@@ -64,11 +48,7 @@ def outputs_folder(working_dir: Path) -> Path:
 
 def allowed(environment: Mapping[str, str]) -> dict[str, str]:
     """The allow-listed part of an environment."""
-    return {
-        name: value
-        for name, value in environment.items()
-        if name in ALLOWED or name.startswith("LC_")
-    }
+    return passed_on(ALLOWED, beginnings=("LC_",), environment=environment)
 
 
 def child_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -10,8 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-#: JSON of an error output: ``ename``, ``evalue`` and ``traceback`` as nbformat has them.
-ERROR_TYPE: Final = "application/vnd.jupyter.error"
+from nbledger_domain.vocabulary import media_types
 
 #: Richest first; what is not named here comes before the plain forms at the end.
 _ORDER: Final = (
@@ -28,8 +27,6 @@ _ORDER: Final = (
 )
 _LAST: Final = ("application/javascript", "text/plain")
 
-_BINARY: Final = re.compile(r"(image/(?!svg\+xml)|audio/|video/|application/pdf$).*")
-_JSON: Final = re.compile(r"application/(.*\+)?json$")
 _TERMINAL_CODES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
 
 
@@ -42,7 +39,7 @@ def forms(output: Mapping[str, Any]) -> list[tuple[str, bytes]]:
         told = {name: output.get(name) for name in ("ename", "evalue", "traceback")}
         lines = "\n".join(plain(str(line)) for line in output.get("traceback") or [])
         text = lines or f"{output.get('ename')}: {output.get('evalue')}"
-        return [("text/plain", _text(text)), (ERROR_TYPE, msgspec.json.encode(told))]
+        return [("text/plain", _text(text)), (media_types.ERROR, msgspec.json.encode(told))]
     data: Mapping[str, Any] = output.get("data") or {}
     found = [(media_type, _content(media_type, value)) for media_type, value in data.items()]
     return sorted(found, key=lambda form: _rank(form[0]))
@@ -62,13 +59,13 @@ def _rank(media_type: str) -> int:
 
 
 def _content(media_type: str, value: Any) -> bytes:
-    if _JSON.fullmatch(media_type):
+    if media_types.is_json(media_type):
         return msgspec.json.encode(value)
     if isinstance(value, list) and all(isinstance(line, str) for line in value):
         value = "".join(value)
     if not isinstance(value, str):
         return msgspec.json.encode(value)
-    if _BINARY.fullmatch(media_type):
+    if media_types.is_binary(media_type):
         try:
             return base64.b64decode("".join(value.split()), validate=True)
         except (binascii.Error, ValueError):

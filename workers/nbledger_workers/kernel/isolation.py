@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from nbledger_workers.kernel import landlock, seccomp
+    from nbledger_workers.kernel import landlock, prctl, seccomp
 else:
 
     def _beside(name: str) -> Any:
@@ -45,7 +45,7 @@ else:
         spec.loader.exec_module(module)
         return module
 
-    landlock, seccomp = _beside("landlock"), _beside("seccomp")
+    landlock, prctl, seccomp = map(_beside, ("landlock", "prctl", "seccomp"))
 
 #: From the least to the most.
 LEVELS: Final = ("process", "landlock", "namespaces")
@@ -67,7 +67,6 @@ _MS_REC: Final = 0x4000
 _MS_SLAVE: Final = 0x80000
 _READ_ONLY: Final = _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV
 
-_PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -231,7 +230,9 @@ def _enter_user_namespace() -> None:
             raise IsolationError(f"user namespace: {name}: {error.strerror}") from error
     # An init keeps this one over its exec: so no kernel, having none, can trace it.
     _set_capabilities(every=True)
-    _check(_prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_SYS_PTRACE), "ambient capability")
+    _check(
+        prctl.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_SYS_PTRACE), "ambient capability"
+    )
 
 
 def fork(isolation: Isolation) -> Kernel | None:
@@ -278,10 +279,10 @@ def enter(isolation: Isolation) -> None:
     if isolation.user is not None:
         _become(isolation.user, isolation.folders)
     _drop_capabilities()
-    _check(_prctl(_PR_SET_NO_NEW_PRIVS, 1), "no new privileges")
+    _check(prctl.prctl(_PR_SET_NO_NEW_PRIVS, 1), "no new privileges")
     # Both are undone by a change of user.
-    _check(_prctl(_PR_SET_DUMPABLE, 1), "dumpable")
-    _check(_prctl(_PR_SET_PDEATHSIG, signal.SIGKILL), "death signal")
+    _check(prctl.prctl(_PR_SET_DUMPABLE, 1), "dumpable")
+    _check(prctl.prctl(prctl.PR_SET_PDEATHSIG, signal.SIGKILL), "death signal")
 
 
 def available(isolation: Isolation) -> str | None:
@@ -384,12 +385,12 @@ def _become(user: tuple[int, int], folders: tuple[str, ...]) -> None:
 def _drop_bounding_set() -> None:
     capability = 0
     # Refused without the right to it, and after the last one that the system knows.
-    while _prctl(_PR_CAPBSET_DROP, capability) == 0:
+    while prctl.prctl(_PR_CAPBSET_DROP, capability) == 0:
         capability += 1
 
 
 def _drop_capabilities() -> None:
-    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    prctl.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     _set_capabilities(every=False)
 
 
@@ -587,12 +588,6 @@ def _bring_loopback_up() -> None:
 
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
-
-
-def _prctl(option: int, *arguments: int) -> int:
-    padded = [ctypes.c_ulong(each) for each in (*arguments, 0, 0, 0, 0)][:4]
-    result: int = _libc().prctl(ctypes.c_int(option), *padded)
-    return result
 
 
 def _unshare(kinds: int, what: str) -> None:

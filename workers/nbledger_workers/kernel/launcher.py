@@ -11,8 +11,8 @@ a channel. For each channel a guardian is forked, which reads one request from i
 descriptors of the new process (its 0, 1, 2 and so on), forks the process and watches over it:
 
 - it reports `{"pid": …}`, or `{"error": …}` when it could not be started; then `{"status": …}` when
-  the process has ended (minus the number of a signal); then `{"gone": true, "cpu_seconds": …}` when
-  all that the process started has ended too. When the process ended by itself, what it left running
+  the process has ended (minus the number of a signal); then `{"gone": true}` when all that the
+  process started has ended too. When the process ended by itself, what it left running
   has a moment to do so; `left` then counts by name what did not, which is killed: of many processes
   some go without a name, under "";
 - `{"signal": …}` on the channel is sent to the process's group;
@@ -54,8 +54,6 @@ _KILL_SECONDS = 10.0
 _LEFT_SECONDS = 0.3
 _TERMINATED_SECONDS = 0.2
 _MOST_NAMED = 100
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 class _Launcher:
@@ -153,6 +151,9 @@ def _beside(module_name: str) -> Any:
     return sys.modules[name]
 
 
+_prctl = _beside("prctl")
+
+
 class _Guardian:
     """Watches over one process and all that it starts."""
 
@@ -192,8 +193,7 @@ class _Guardian:
         left = self._wait_for_rest(kernel) if self._watch() else {}
         kernel.end()
         kill_all()
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        self._tell({"gone": True, "cpu_seconds": used.ru_utime + used.ru_stime, "left": left})
+        self._tell({"gone": True, "left": left})
 
     def _wait_for_rest(self, kernel: Any) -> dict[str, int]:
         """Wait a moment for what the process left running; counts by name what has not ended."""
@@ -267,8 +267,8 @@ def _guard_and_exit(descriptor: int, parent: int, close: tuple[int, ...]) -> NoR
         signal.set_wakeup_fd(-1)
         for each in close:
             os.close(each)
-        _tie(signal.SIGTERM, parent)
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        _prctl.die_with(parent, signal.SIGTERM)
+        _prctl.prctl(_prctl.PR_SET_CHILD_SUBREAPER, 1)
         wake = _wake_on_children()
         signal.signal(signal.SIGTERM, _kill_all_and_exit)
         _Guardian(socket.socket(fileno=descriptor), wake).run()
@@ -295,7 +295,7 @@ def become(request: dict[str, Any], descriptors: list[int], parent: int, begins:
         os.close(begins)
         _place(descriptors)
         if request.get("isolation") is None:
-            _tie(signal.SIGKILL, parent)
+            _prctl.die_with(parent, signal.SIGKILL)
         else:
             module = _isolation()
             module.enter(module.Isolation.from_json(request["isolation"]))
@@ -495,20 +495,6 @@ def _drain(descriptor: int) -> None:
             pass
 
 
-_libc = ctypes.CDLL(None)
-
-
-def _prctl(option: int, value: int) -> None:
-    _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0)
-
-
-def _tie(number: int, parent: int) -> None:
-    """Get this signal when the parent ends; a parent that has ended already ends this process."""
-    _prctl(_PR_SET_PDEATHSIG, number)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
 def threads() -> int:
     """How many threads the system sees in this process."""
     return len(os.listdir("/proc/self/task"))  # noqa: PTH208
@@ -537,8 +523,8 @@ def main() -> None:
     # The folder of this file: its modules must not be found under their bare names.
     del sys.path[0]
     if options.get("parent"):
-        _tie(signal.SIGKILL, options["parent"])
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        _prctl.die_with(options["parent"], signal.SIGKILL)
+    _prctl.prctl(_prctl.PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if options.get("preparation"):
         module = _isolation()

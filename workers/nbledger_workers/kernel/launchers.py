@@ -180,8 +180,6 @@ class Forked:
         self.status: int | None = None
         self.gone = False
         self.error: str | None = None
-        #: CPU time of the process and of all that it started, in seconds; known when it is gone.
-        self.cpu_seconds: float | None = None
         #: How many processes of each name it left running, which had to be ended; of those under
         #: "" no name is known. Known when it is gone.
         self.left: dict[str, int] = {}
@@ -260,7 +258,6 @@ class Forked:
         self.status = told.get("status", self.status)
         self.error = told.get("error", self.error)
         self.gone = told.get("gone", self.gone)
-        self.cpu_seconds = told.get("cpu_seconds", self.cpu_seconds)
         self.left = told.get("left", self.left)
 
 

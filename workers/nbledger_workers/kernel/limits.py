@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from nbledger_domain.vocabulary.units import MB
 from nbledger_domain.words import counted
 from nbledger_workers.kernel.protocol import Limits, Outcome
 
@@ -86,4 +87,4 @@ def _size(count: int) -> str:
     """Bytes in words, in the units of the settings."""
     if count >= 1_000_000_000:
         return f"{count / 1_000_000_000:.1f} GB"
-    return f"{count / 1_000_000:.0f} MB"
+    return f"{count / MB:.0f} MB"

@@ -16,8 +16,6 @@ from nbledger_domain.words import many
 from nbledger_workers.kernel.forms import forms
 from nbledger_workers.kernel.terminal import Lines
 
-OUTPUT_MESSAGES: Final = frozenset({"stream", "display_data", "execute_result", "error"})
-
 MAX_OUTPUTS: Final = 1000
 """How many outputs of a cell are kept: each is a file and a line of an event, however small."""
 
@@ -264,7 +262,7 @@ class OutputCollector:
         return sum(output.waiting for output in self._outputs if isinstance(output, _Stream))
 
     def add(self, message: Mapping[str, Any]) -> None:
-        """Take one of `OUTPUT_MESSAGES`."""
+        """Take one of `OUTPUT_TYPES`."""
         if self._clear_next:
             self._reset()
         kind = message["msg_type"]

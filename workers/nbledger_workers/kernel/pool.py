@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from nbledger_infrastructure.backoff import Backoff
 from nbledger_infrastructure.environments import Environment
 from nbledger_workers.kernel.isolation import Isolation
 from nbledger_workers.kernel.launchers import LauncherLost
@@ -31,7 +32,6 @@ log = structlog.get_logger(__name__)
 
 #: A kernel that was not needed for so long is one too many.
 IDLE_SECONDS: Final = 60.0
-_DELAYS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 # A start takes a processor for a while, which the run that has just taken a kernel needs more.
 _REFILL_AFTER_SECONDS: Final = 0.15
 
@@ -83,7 +83,8 @@ class _Shelf:
         self.ready: deque[Pair] = deque()
         self.starting: dict[Pair, None] = {}
         self.memory_bytes: int | None = None
-        self.failures = 0
+        self.backoff = Backoff(0.5, 30.0)
+        self.pause = 0.0
         self.refill_at = 0.0
         self.wake = asyncio.Event()
 
@@ -177,8 +178,7 @@ class KernelPool:
                 await asyncio.sleep(later)
             missing = shelf.sizing.wanted - len(shelf.ready) - len(shelf.starting)
             if missing > 0 and not await self._add(shelf):
-                delay = _DELAYS[min(shelf.failures, len(_DELAYS)) - 1]
-                await asyncio.sleep(delay)
+                await asyncio.sleep(shelf.pause)
                 continue
             if missing <= 1:
                 with contextlib.suppress(TimeoutError):
@@ -212,7 +212,7 @@ class KernelPool:
                 detail = message.detail if isinstance(message, RunFinished) else pair.last_words()
                 self._failed(shelf, detail)
                 return False
-        shelf.failures = 0
+        shelf.backoff.reset()
         shelf.ready.append(pair)
         self._own(self._watch(shelf, pair))
         return True
@@ -228,9 +228,12 @@ class KernelPool:
             await self._end(pair)
 
     def _failed(self, shelf: _Shelf, detail: str) -> None:
-        shelf.failures += 1
+        shelf.pause = shelf.backoff.fail()
         log.warning(
-            "kernel not started", kernel=shelf.kernel_name, failures=shelf.failures, reason=detail
+            "kernel not started",
+            kernel=shelf.kernel_name,
+            failures=shelf.backoff.failures,
+            reason=detail,
         )
 
     async def _new(self, kernel_name: str, environment: Environment | None = None) -> Pair:

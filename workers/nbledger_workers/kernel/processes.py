@@ -7,7 +7,7 @@ microseconds, and a run is looked at many times a second.
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import functools
 import os
 import signal
 import sys
@@ -18,10 +18,11 @@ from typing import Final
 import msgspec
 import psutil
 
+from nbledger_workers.kernel.prctl import die_with
+
 #: Environment variable that marks every process of one run.
 TOKEN_VARIABLE: Final = "NBLEDGER_RUN"  # noqa: S105 - a name, not a secret
 
-_PR_SET_PDEATHSIG = 1
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
@@ -42,19 +43,11 @@ class Process(msgspec.Struct, frozen=True):
 def death_signal(number: int, parent: int) -> Callable[[], None]:
     """A function that ties the calling process to its parent's life (Linux; elsewhere nothing).
 
-    Safe to call between fork and exec: all look-ups are done here, beforehand. A process whose
-    parent is already another ends itself.
+    Safe to call between fork and exec. A process whose parent is already another ends itself.
     """
     if sys.platform != "linux":
         return lambda: None
-    prctl = ctypes.CDLL(None).prctl
-
-    def tie() -> None:
-        prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return tie
+    return functools.partial(die_with, parent, number)
 
 
 def signal_group(group: int, number: int) -> None:

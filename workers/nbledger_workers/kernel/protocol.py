@@ -166,9 +166,7 @@ class KernelStarted(UpMessage, frozen=True, kw_only=True):
 
     language: str
     language_version: str
-    implementation: str
     pid: int
-    startup_seconds: float
 
 
 class CellStarted(UpMessage, frozen=True, kw_only=True):
@@ -278,14 +276,13 @@ class RunFinished(UpMessage, frozen=True, kw_only=True):
     """The last message. The kernel is gone, or has nothing to do that a kill would cut.
 
     A child whose kernel did not start or has died before it was asked to run sends nothing else.
-    `failed_cells` are the indices of cells with status Error or TimedOut. `peak_memory_bytes` is
-    of the kernel with its children, `disk_bytes` what the working folder held at the end.
+    `peak_memory_bytes` is of the kernel with its children, `disk_bytes` what the working folder
+    held at the end.
     `warnings` tell of what the kernel's end has cut.
     """
 
     outcome: Outcome
     detail: str = ""
-    failed_cells: list[int] = []
     warnings: list[str] = []
     peak_memory_bytes: int = 0
     cpu_seconds: float = 0.0

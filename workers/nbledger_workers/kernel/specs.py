@@ -5,13 +5,11 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Mapping
-from typing import Final
 
 import msgspec
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 
-#: Kernel type of the API to kernelspec name.
-DEFAULT_KERNELS: Final[Mapping[str, str]] = {"python3": "python3", "r": "ir", "scala": "scala"}
+from nbledger_domain.vocabulary.languages import KERNELSPECS
 
 _NATIVE = "python3"
 
@@ -22,7 +20,6 @@ class KernelOffer(msgspec.Struct, frozen=True):
     kernel_type: str
     kernelspec: str
     language: str
-    display_name: str
 
 
 class InterpreterKernelSpecManager(KernelSpecManager):
@@ -47,7 +44,7 @@ class InterpreterKernelSpecManager(KernelSpecManager):
         )
 
 
-def offered_kernels(mapping: Mapping[str, str] = DEFAULT_KERNELS) -> dict[str, KernelOffer]:
+def offered_kernels(mapping: Mapping[str, str] = KERNELSPECS) -> dict[str, KernelOffer]:
     """The kernel types of `mapping` whose kernelspec is installed, by type."""
     manager = InterpreterKernelSpecManager()
     offers = {}
@@ -56,7 +53,5 @@ def offered_kernels(mapping: Mapping[str, str] = DEFAULT_KERNELS) -> dict[str, K
             spec = manager.get_kernel_spec(name)
         except NoSuchKernel:
             continue
-        offers[kernel_type] = KernelOffer(
-            kernel_type, name, spec.language.lower(), spec.display_name
-        )
+        offers[kernel_type] = KernelOffer(kernel_type, name, spec.language.lower())
     return offers

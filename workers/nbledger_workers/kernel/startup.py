@@ -68,8 +68,6 @@ class Kernel:
         self._channel = channel
         self.died = asyncio.Event()
         self.client: Any = None
-        #: Of the kernel and all that it started, in seconds; known after `end`, from a launcher.
-        self.cpu_seconds = 0.0
         self._manager: AsyncKernelManager | None = None
         self._forked: Forked | None = None
         self._pid: int | None = None
@@ -94,7 +92,6 @@ class Kernel:
 
     async def start(self) -> KernelStarted:
         """Start the kernel and wait until it answers; raises StartError."""
-        begun = time.monotonic()
         launch = self._launch
         working_dir = Path(launch.working_dir)
         manager = self._manager = self._make_manager()
@@ -152,7 +149,7 @@ class Kernel:
         self._watching = asyncio.create_task(self._watch_death())
         self.client = manager.client()
         self.client.start_channels(hb=False)
-        started = self._kernel_started(await _ready(self.client), begun)
+        started = self._kernel_started(await _ready(self.client))
         if self._is_ipython:
             await _warm_up(self.client)
         return started
@@ -174,16 +171,14 @@ class Kernel:
             context=context,
         )
 
-    def _kernel_started(self, info: dict[str, Any], begun: float) -> KernelStarted:
+    def _kernel_started(self, info: dict[str, Any]) -> KernelStarted:
         language = info.get("language_info") or {}
         self._is_ipython = info.get("implementation") == "ipython"
         self._writes_past = info.get("implementation") == "IRkernel"
         return KernelStarted(
             language=str(language.get("name", "")),
             language_version=str(language.get("version", "")),
-            implementation=str(info.get("implementation", "")),
             pid=self.group or 0,
-            startup_seconds=time.monotonic() - begun,
         )
 
     async def interrupt(self) -> None:
@@ -324,7 +319,6 @@ class Kernel:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_KILL_SECONDS):
                     await self._forked.wait_gone()
-            self.cpu_seconds = self._forked.cpu_seconds or 0.0
         elif self._pid is not None:
             self.signal(signal.SIGKILL)
             await asyncio.to_thread(processes.kill_marked, self._launch.token)

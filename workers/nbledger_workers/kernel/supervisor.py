@@ -126,7 +126,6 @@ class Supervisor:
         return RunFinished(
             outcome=outcome,
             detail=detail,
-            failed_cells=[] if cells is None else cells.failed,
             warnings=warnings,
             peak_memory_bytes=used.peak_memory_bytes,
             cpu_seconds=used.cpu_seconds,

@@ -277,9 +277,8 @@ class UsageSampler:
         self._disk_looked_at = time.monotonic()
         self._next_disk = self._disk_looked_at + max(DISK_SECONDS, _COST_RATIO * self._disk_cost)
 
-    def conclude(self, cpu_seconds: float = 0.0) -> None:
-        """Take the exact CPU time of all that has ended, where somebody has waited for it."""
-        self.cpu_seconds = max(self.cpu_seconds, cpu_seconds)
+    def conclude(self) -> None:
+        """Take no more samples."""
         if self._family is not None:
             self._family.close()
             self._family = None

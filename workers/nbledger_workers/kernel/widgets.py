@@ -10,9 +10,8 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from nbledger_workers.kernel.outputs import OUTPUT_MESSAGES, Budget, error_text, to_json
-
-MEDIA_TYPE: Final = "application/vnd.jupyter.widget-state+json"
+from nbledger_domain.vocabulary.outputs import OUTPUT_TYPES
+from nbledger_workers.kernel.outputs import Budget, error_text, to_json
 
 _OUTPUT_MODEL: Final = ("@jupyter-widgets/output", "OutputModel")
 
@@ -80,7 +79,7 @@ class WidgetStates:
             else:
                 self._set_outputs(comm_id, [], 0)
             return True
-        if kind not in OUTPUT_MESSAGES:
+        if kind not in OUTPUT_TYPES:
             return False
         size = self._sizes.get((comm_id, "outputs"), 0)
         if comm_id in self._clear_next:

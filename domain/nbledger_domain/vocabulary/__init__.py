@@ -1,0 +1,1 @@
+"""The words that several rooms share, each defined once."""
