@@ -19,7 +19,7 @@ from nbledger_http.notebook_outputs import (
 )
 from nbledger_http.requests import DEFAULT_KERNEL_TYPE, LANGUAGES
 from nbledger_http.services import Services
-from nbledger_infrastructure import repository
+from nbledger_infrastructure import aggregates
 from nbledger_infrastructure.kernelspecs import kernel_type_of, with_kernelspec
 from nbledger_infrastructure.notebook_files import render_ipynb
 from nbledger_projections.execution_results import ResultsView
@@ -51,7 +51,7 @@ async def _notebook_file(
         outputs = await executed_outputs(services.artifacts, scope, results.cells)
         told = {cell.cell_id: cell for cell in results.cells}
         cells = [_as_executed(cell, told.get(cell.cell_id)) for cell in cells]
-        loaded = await repository.load(services.store, Execution, results.execution_id)
+        loaded = await aggregates.load(services.store, Execution, results.execution_id)
         if loaded is not None and loaded.aggregate.parameters:
             cells = _with_parameters(cells, loaded.aggregate)
     # Large notebooks take a while; other requests need not wait for them.

@@ -10,10 +10,10 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from nbledger_application import repository
 from nbledger_domain.errors import ExecutionEndedError
 from nbledger_domain.execution import TERMINAL_EVENTS, Execution, TerminationCode
 from nbledger_domain.notebook import Notebook
-from nbledger_infrastructure import repository
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.database import Pool, acquire
 from nbledger_infrastructure.event_store import (

@@ -17,7 +17,7 @@ from nbledger_domain.execution import (
     Representation,
 )
 from nbledger_infrastructure.event_store import RecordedEvent
-from nbledger_infrastructure.repository import decode
+from nbledger_infrastructure.aggregates import decode
 from nbledger_projections.decoding import (
     REQUESTED,
     check_known,

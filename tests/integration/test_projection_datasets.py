@@ -10,9 +10,9 @@ import msgspec
 from support.event_store import open_pool, open_store
 from support.read_models import assert_holds, catch_up, contents, naive_datasets
 
+from nbledger_application import repository
 from nbledger_domain.dataset import Column, Dataset, Source
 from nbledger_domain.execution import Representation
-from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope
 from nbledger_infrastructure.artifacts import open_store as open_artifacts
 from nbledger_infrastructure.clock import now

@@ -12,9 +12,9 @@ from uuid import UUID, uuid5
 import msgspec
 import structlog
 
+from nbledger_application import repository
 from nbledger_domain.dataset import Dataset, Source
 from nbledger_domain.execution import Representation
-from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, file_digest
 from nbledger_infrastructure.datasets import PARQUET
 from nbledger_infrastructure.event_store import (
@@ -165,7 +165,7 @@ async def keep_version(
         dataset_id = uuid5(origin, f"dataset:{result_name}")
         scope = Scope(notebook.tenant_id, notebook.project_id, dataset_id)
         stream = Stream(dataset_id, dataset_id, notebook.tenant_id, notebook.project_id)
-        for _ in range(repository.UPDATE_ATTEMPTS):
+        for _ in range(repository.ATTEMPTS):
             history = await store.read_stream(dataset_id)
             dataset = repository.replay(Dataset, history)
             if history and (dataset is None or dataset.deleted):

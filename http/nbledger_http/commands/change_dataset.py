@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from nbledger_application import repository
 from nbledger_domain.dataset import Dataset, Source
 from nbledger_domain.errors import DatasetNotFoundError
 from nbledger_domain.execution import Representation
@@ -9,14 +10,13 @@ from nbledger_http.access import Access
 from nbledger_http.commands.keeping import save_new
 from nbledger_http.conditional import Precondition
 from nbledger_http.problems import Code, Problem
-from nbledger_infrastructure import repository
+from nbledger_infrastructure.aggregates import Loaded
 from nbledger_infrastructure.artifacts import ArtifactStore
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.datasets import PARQUET
 from nbledger_infrastructure.datasets.ingest import Ingested
 from nbledger_infrastructure.event_store import EventStore, RecordConflictError
 from nbledger_infrastructure.identifiers import new_id
-from nbledger_infrastructure.repository import Loaded
 
 ATTEMPTS = 10
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from msgspec import UNSET
 
+from nbledger_application import repository
 from nbledger_domain.errors import InputFileNotFoundError, NotebookNotFoundError
 from nbledger_domain.input_files import FileLimits, InputFile
 from nbledger_domain.notebook import Notebook
@@ -15,7 +16,6 @@ from nbledger_http.commands.keeping import remove_kept
 from nbledger_http.commands.load_notebook import load_notebook
 from nbledger_http.conditional import NoneMatch, Precondition
 from nbledger_http.problems import Code, Problem
-from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, file_digest
 from nbledger_infrastructure.bundles import SideFile
 from nbledger_infrastructure.clock import now

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from packaging.version import Version
 
+from nbledger_application import repository
 from nbledger_domain.errors import LibraryExistsError, LibraryNotFoundError
 from nbledger_domain.execution import Representation
 from nbledger_domain.library import Library
@@ -15,7 +16,7 @@ from nbledger_http.access import Access
 from nbledger_http.commands.keeping import remove_kept, save_new
 from nbledger_http.conditional import Precondition
 from nbledger_http.problems import Code, Problem
-from nbledger_infrastructure import repository
+from nbledger_infrastructure.aggregates import Loaded
 from nbledger_infrastructure.artifacts import ArtifactStore, file_digest
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.database import Pool, PooledConnection, acquire
@@ -23,7 +24,6 @@ from nbledger_infrastructure.environments import uploads
 from nbledger_infrastructure.environments.wheels import WHEEL, Wheel
 from nbledger_infrastructure.event_store import EventStore
 from nbledger_infrastructure.identifiers import new_id
-from nbledger_infrastructure.repository import Loaded
 
 
 async def upload_library(

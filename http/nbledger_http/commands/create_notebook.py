@@ -5,11 +5,12 @@ from uuid import UUID
 
 import msgspec
 
+from nbledger_application import repository
 from nbledger_domain.cells import Cell, free_ids
 from nbledger_domain.notebook import Notebook
 from nbledger_http.access import Access
 from nbledger_http.requests import Creation
-from nbledger_infrastructure import repository, templates
+from nbledger_infrastructure import templates
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.event_store import AppendResult, EventStore
 from nbledger_infrastructure.identifiers import new_id

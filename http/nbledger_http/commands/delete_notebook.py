@@ -2,10 +2,10 @@
 
 from uuid import UUID
 
+from nbledger_application import repository
 from nbledger_domain.errors import NotebookExecutingError
 from nbledger_http.access import Access
 from nbledger_http.commands.load_notebook import load_notebook
-from nbledger_infrastructure import repository
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.database import Pool
 from nbledger_infrastructure.event_store import EventStore, RecordConflictError

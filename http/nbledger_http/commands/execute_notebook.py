@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from nbledger_application import repository
 from nbledger_domain.cells import Cell, select_range
 from nbledger_domain.errors import (
     InvalidInputError,
@@ -17,7 +18,7 @@ from nbledger_http import requests
 from nbledger_http.access import Access
 from nbledger_http.commands.load_notebook import load_notebook
 from nbledger_http.parameter_advice import advice, as_warnings
-from nbledger_infrastructure import repository, settings, worker_registry
+from nbledger_infrastructure import settings, worker_registry
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.database import Pool
 from nbledger_infrastructure.event_store import AppendResult, EventStore, RecordConflictError

@@ -5,8 +5,8 @@ from uuid import UUID
 import structlog
 from eventsourcing.domain import BaseAggregate
 
+from nbledger_application import repository
 from nbledger_http.access import Access
-from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore
 from nbledger_infrastructure.event_store import (
     AppendResult,

@@ -2,12 +2,12 @@
 
 from uuid import UUID
 
+from nbledger_application import repository
 from nbledger_domain.errors import NotebookNotFoundError
 from nbledger_domain.notebook import Notebook
 from nbledger_http.access import Access
-from nbledger_infrastructure import repository
+from nbledger_infrastructure.aggregates import Loaded
 from nbledger_infrastructure.event_store import EventStore
-from nbledger_infrastructure.repository import Loaded
 
 
 async def load_notebook(

@@ -3,13 +3,14 @@
 from typing import Any
 from uuid import UUID
 
+from nbledger_application import repository
 from nbledger_domain.errors import StaleVersionError
 from nbledger_http import requests
 from nbledger_http.access import Access
 from nbledger_http.commands.load_notebook import load_notebook
 from nbledger_http.conditional import Precondition
 from nbledger_http.problems import Code, Problem
-from nbledger_infrastructure import repository, settings
+from nbledger_infrastructure import settings
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.event_store import EventStore, RecordConflictError
 
