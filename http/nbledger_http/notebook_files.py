@@ -6,18 +6,19 @@ from typing import Any
 
 import msgspec
 
+from nbledger_application.caller import Caller
+from nbledger_application.commands.execute_notebook import LANGUAGES_OF_KERNEL_TYPES
 from nbledger_domain import parameters
 from nbledger_domain.cells import Cell
 from nbledger_domain.execution import Execution
 from nbledger_domain.notebook import Notebook
-from nbledger_http.access import Access
 from nbledger_http.notebook_outputs import (
     executed_outputs,
     missing,
     uploaded_outputs,
     widgets,
 )
-from nbledger_http.requests import DEFAULT_KERNEL_TYPE, LANGUAGES
+from nbledger_http.requests import DEFAULT_KERNEL_TYPE
 from nbledger_http.services import Services
 from nbledger_infrastructure import aggregates
 from nbledger_infrastructure.kernelspecs import kernel_type_of, with_kernelspec
@@ -29,7 +30,7 @@ INJECTED_ID = "injected-parameters"
 
 
 async def notebook_file(
-    services: Services, access: Access, notebook: Notebook, results: ResultsView | None = None
+    services: Services, access: Caller, notebook: Notebook, results: ResultsView | None = None
 ) -> bytes:
     """An .ipynb file with the outputs of the upload, or as the execution of ``results`` ran it.
 
@@ -40,7 +41,7 @@ async def notebook_file(
 
 
 async def _notebook_file(
-    services: Services, access: Access, notebook: Notebook, results: ResultsView | None
+    services: Services, access: Caller, notebook: Notebook, results: ResultsView | None
 ) -> bytes:
     scope = access.scope(notebook.id)
     cells = list(notebook.cells)
@@ -91,7 +92,7 @@ def _metadata(notebook: Notebook, kernels: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _with_parameters(cells: Sequence[Cell], execution: Execution) -> list[Cell]:
-    language = LANGUAGES.get(execution.kernel_type, "python")
+    language = LANGUAGES_OF_KERNEL_TYPES.get(execution.kernel_type, "python")
     try:
         source = parameters.assignments(language, execution.parameters)
     except ValueError:

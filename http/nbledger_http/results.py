@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 from litestar import Request, get
 
+from nbledger_application.caller import Caller, Right
+from nbledger_application.commands.loading import load_notebook
 from nbledger_domain.cells import CELL_ID
 from nbledger_http import examples, reading, result_archive, result_bodies, result_selection
-from nbledger_http.access import Access, Right, access_of, execution_id_of, notebook_id_of
-from nbledger_http.commands.load_notebook import load_notebook
+from nbledger_http.access import access_of, execution_id_of, notebook_id_of
 from nbledger_http.conditional import document_reply, none_match
 from nbledger_http.documentation import (
     ETAG,
@@ -175,7 +176,7 @@ async def get_results(request: Request[Any, Any, Any]) -> Reply:
 
 
 async def _require_cell(
-    services: Services, access: Access, view: ResultsView, cell_id: str
+    services: Services, access: Caller, view: ResultsView, cell_id: str
 ) -> None:
     """Raise :class:`Problem` (404) unless the execution covers the cell: it may put out nothing."""
     status = await reading.execution(services.pool, access, view.notebook_id, view.execution_id)
@@ -226,7 +227,7 @@ async def _content(store: ArtifactStore, scope: Scope, result: OutputResult) -> 
 
 async def _archive(
     request: Request[Any, Any, Any],
-    access: Access,
+    access: Caller,
     view: ResultsView,
     outputs: Sequence[Place],
     artifacts: Sequence[Artifact],

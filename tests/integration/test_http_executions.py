@@ -17,11 +17,11 @@ from support.runs import WIDGET_STATE, run
 from support.shared_api import ServerThread, api, api_server
 
 from nbledger_application import repository
+from nbledger_application.reactions import deletions
 from nbledger_domain.execution import Execution, Resources, TerminationCode
 from nbledger_http import examples
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.event_store import Metadata
-from nbledger_projections import deletions
 
 __all__ = ["api", "api_server"]
 
