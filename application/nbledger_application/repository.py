@@ -24,6 +24,7 @@ __all__ = [
     "ATTEMPTS",
     "Loaded",
     "append",
+    "collect",
     "load",
     "replay",
     "save",
