@@ -13,7 +13,6 @@ from nbledger_domain.execution import (
     ExecutionStatus,
     Representation,
 )
-from nbledger_infrastructure.aggregates import decode
 from nbledger_infrastructure.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.event_store import RecordedEvent
 from nbledger_projections import fresh

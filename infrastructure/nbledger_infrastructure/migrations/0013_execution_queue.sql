@@ -11,7 +11,7 @@ CREATE TABLE execution_queue (
     priority text NOT NULL,
     requested_at timestamptz NOT NULL,  -- recorded, by the clock of the database
     state text NOT NULL CHECK (state IN ('waiting', 'claimed')),
-    position bigint NOT NULL,           -- of the event that made it so
+    position bigint NOT NULL,           -- of the append that made it so: its last event
     since timestamptz NOT NULL          -- when that was recorded
 ) WITH (
     -- Rows come and go with each run; the dead ones lie before those that wait.
