@@ -20,6 +20,7 @@ FROM build AS wheel
 COPY pyproject.toml README.md LICENSE ./
 COPY domain domain
 COPY infrastructure infrastructure
+COPY application application
 COPY projections projections
 COPY workers workers
 COPY http http

@@ -21,10 +21,11 @@ async def worker(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> 
 
 
 async def projector(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
-    """Keep the read models up to date."""
+    """Keep the read models up to date, and take the next step of what events bring about."""
+    from nbledger_application.reactions import REACTORS
     from nbledger_projections.projector import run
 
-    await run(settings, stop, on_ready)
+    await run(settings, stop, on_ready, reactors=REACTORS)
 
 
 async def relay(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:

@@ -61,14 +61,14 @@ GRANT EXECUTE ON FUNCTION notebook_list_page TO nbledger_api;
 GRANT SELECT ON
     notebook_details, notebook_list, notebook_list_project, notebook_list_count,
     notebook_duration, execution_status, execution_results, dataset_details, library_details,
-    projection_checkpoint, execution_lease, worker, api_token
+    projection_checkpoint, execution_usage, worker, api_token
     TO nbledger_api;
 GRANT SELECT, INSERT ON secret_key TO nbledger_api;
 
 -- relay: keeps its position and what the broker has, and recovers what workers have lost.
 GRANT SELECT, INSERT, UPDATE ON projection_checkpoint, command_topic, event_topic
     TO nbledger_relay;
-GRANT SELECT ON execution_status TO nbledger_relay;
+GRANT SELECT ON execution_queue TO nbledger_relay;
 GRANT SELECT, UPDATE, DELETE ON execution_lease TO nbledger_relay;
 GRANT SELECT, DELETE ON worker TO nbledger_relay;
 GRANT SELECT, INSERT, UPDATE ON lease_watch TO nbledger_relay;
@@ -80,8 +80,9 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     projection_checkpoint
     TO nbledger_projector;
 
--- worker: its leases, its own entry, and what waits. No token, and no read model of users.
+-- worker: its leases, its own entry, and what waits. No token and no read model. The queue is
+-- written by the function that appends alone.
 GRANT SELECT, INSERT, UPDATE, DELETE ON execution_lease, worker TO nbledger_worker;
-GRANT SELECT ON execution_status TO nbledger_worker;
+GRANT SELECT ON execution_queue TO nbledger_worker;
 
 COMMIT;

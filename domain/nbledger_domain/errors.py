@@ -206,6 +206,26 @@ class StaleVersionError(DomainError):
         self.date_modified = date_modified
 
 
+class PreconditionFailedError(DomainError):
+    """It has been changed since it was read."""
+
+    code = "precondition_failed"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"The {what} is in another state than the request demands.")
+        self.what = what
+
+
+class FileRuledOutError(DomainError):
+    """A file is there that the request will not write over."""
+
+    code = "precondition_failed"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"There is a file at {path!r}, which the request rules out.")
+        self.path = path
+
+
 class StaleEpochError(DomainError):
     """The worker no longer holds this execution: another attempt has taken it over."""
 

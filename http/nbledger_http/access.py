@@ -1,65 +1,15 @@
-"""What a caller may do, and where: tenant, project and roles."""
+"""Who a request is from: its token, project and right are checked before every handler."""
 
-from enum import StrEnum
 from functools import lru_cache
 from typing import Any, cast
 from uuid import UUID
 
-import msgspec
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
+from nbledger_application.caller import ROLES, Caller, Right
 from nbledger_http.problems import Code, Problem, not_allowed
-from nbledger_infrastructure.artifacts import Scope
-from nbledger_infrastructure.event_store import Metadata, Stream
-from nbledger_infrastructure.tokens import Role, Token
-
-
-class Right(StrEnum):
-    """What a handler takes."""
-
-    READ = "read"
-    WRITE = "write"
-    AUDIT = "audit"
-
-
-ROLES: dict[Right, frozenset[Role]] = {
-    Right.READ: frozenset(Role),
-    Right.WRITE: frozenset({Role.EDITOR, Role.ADMIN}),
-    Right.AUDIT: frozenset({Role.AUDITOR, Role.ADMIN}),
-}
-
-
-class Access(msgspec.Struct, frozen=True):
-    """One request's caller, and the project that it is about."""
-
-    token: Token
-    tenant_id: UUID
-    project_id: UUID
-    request_id: str
-    traceparent: str | None
-
-    def metadata(self) -> Metadata:
-        """What events caused by the request are recorded with."""
-        return Metadata(
-            actor=self.token.name,
-            correlation_id=self.request_id,
-            traceparent=self.traceparent,
-            request_id=self.request_id,
-        )
-
-    def scope(self, notebook_id: UUID) -> Scope:
-        """Where the artifacts of the notebook are."""
-        return Scope(self.tenant_id, self.project_id, notebook_id)
-
-    def stream(self, stream_id: UUID, notebook_id: UUID) -> Stream:
-        """A stream of this project that concerns the notebook."""
-        return Stream(stream_id, notebook_id, self.tenant_id, self.project_id)
-
-    def owns(self, stream: Stream) -> bool:
-        """Whether ``stream`` lies in this project."""
-        return stream.tenant_id == self.tenant_id and stream.project_id == self.project_id
 
 
 async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
@@ -78,20 +28,21 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     right: Right | None = handler.opt.get("right")
     if right is None:
         raise _not_allowed(connection)
-    if ROLES[right].isdisjoint(token.roles):
+    caller = Caller(
+        token.name,
+        frozenset(token.roles),
+        token.tenant_id,
+        project_id,
+        cast("dict[str, Any]", connection.scope).get("request_id", ""),
+        connection.headers.get("traceparent"),
+    )
+    if not caller.may(right):
         allowed = " or ".join(sorted(ROLES[right]))
         raise Problem(Code.FORBIDDEN, f"This takes the role {allowed}.")
     if connection.scope.get("method") == "PUT" and "content-range" in connection.headers:
         # RFC 9110, section 14.5: to take a part for the whole would destroy the rest.
         raise Problem(Code.PARTIAL_PUT, "Content-Range: send the whole content without it.")
-    scope = cast("dict[str, Any]", connection.scope)
-    scope["access"] = Access(
-        token,
-        token.tenant_id,
-        project_id,
-        scope.get("request_id", ""),
-        connection.headers.get("traceparent"),
-    )
+    cast("dict[str, Any]", connection.scope)["caller"] = caller
 
 
 async def known_methods(
@@ -109,9 +60,9 @@ def _not_allowed(connection: ASGIConnection[Any, Any, Any, Any]) -> Problem:
     return not_allowed(known)
 
 
-def access_of(request: Request[Any, Any, Any]) -> Access:
-    """The access that :func:`guard` has granted."""
-    return cast("Access", cast("dict[str, Any]", request.scope)["access"])
+def access_of(request: Request[Any, Any, Any]) -> Caller:
+    """The caller that :func:`guard` has let in."""
+    return cast("Caller", cast("dict[str, Any]", request.scope)["caller"])
 
 
 def notebook_id_of(request: Request[Any, Any, Any]) -> UUID:

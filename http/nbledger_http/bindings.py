@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from nbledger_http.access import Access, guid
+from nbledger_application.caller import Caller
+from nbledger_http.access import guid
 from nbledger_infrastructure.database import Pool
 from nbledger_infrastructure.environments import Libraries, uploads
 from nbledger_infrastructure.event_store import EventStore
@@ -10,7 +11,7 @@ from nbledger_infrastructure.settings import Environments
 from nbledger_projections import dataset_details
 
 
-async def binding_warnings(pool: Pool, access: Access, binding: str | None) -> list[str]:
+async def binding_warnings(pool: Pool, access: Caller, binding: str | None) -> list[str]:
     """A warning where ``binding`` names no dataset of the project."""
     if binding is None:
         return []
@@ -27,7 +28,7 @@ async def binding_warnings(pool: Pool, access: Access, binding: str | None) -> l
 
 
 async def library_warnings(
-    store: EventStore, access: Access, names: Sequence[str], provided: Environments
+    store: EventStore, access: Caller, names: Sequence[str], provided: Environments
 ) -> list[str]:
     """A warning for each library that neither the project nor the operator has, nor the service."""
     known = Libraries(provided.library_folder)

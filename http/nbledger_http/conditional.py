@@ -8,6 +8,7 @@ from typing import Any
 
 from litestar import Request
 
+from nbledger_application.preconditions import ANY, NoneMatch, Precondition
 from nbledger_http.replies import Reply, empty_reply, json_reply
 
 SECOND = timedelta(seconds=1)
@@ -72,37 +73,20 @@ def _not_modified(request: Request[Any, Any, Any], etag: str, modified_at: datet
     return modified_at.replace(microsecond=0) <= moment
 
 
-class Precondition:
-    """What an ``If-Match`` header demands of the version of a stream."""
-
-    def __init__(self, header: str | None) -> None:
-        self._any = header is None or header.strip() == "*"
-        self._tags = {tag for weak, tag in _ETAG.findall(header or "") if not weak}
-        # Strong comparison: a weak tag never matches. The position in a tag is not compared:
-        # an execution that was recorded meanwhile does not spoil an edit.
-        self._versions = {
-            int(match[1])
-            for weak, tag in _ETAG.findall(header or "")
-            if not weak and (match := _STREAM_VERSION.fullmatch(tag))
-        }
-
-    def holds(self, stream_version: int) -> bool:
-        """Whether what is at this version may be changed."""
-        return self._any or stream_version in self._versions
-
-    def names(self, tag: str) -> bool:
-        """Whether it demands the state that has this entity tag."""
-        return tag in self._tags
+def if_match(header: str | None) -> Precondition:
+    """What an ``If-Match`` header demands of the version of a stream, or of a file."""
+    if header is None or header.strip() == "*":
+        return ANY
+    # Strong comparison: a weak tag never matches. The position in a tag is not compared: an
+    # execution that was recorded meanwhile does not spoil an edit.
+    tags = frozenset(tag for weak, tag in _ETAG.findall(header) if not weak)
+    versions = [match for tag in tags if (match := _STREAM_VERSION.fullmatch(tag))]
+    return Precondition(frozenset(int(match[1]) for match in versions), tags)
 
 
-class NoneMatch:
-    """What an ``If-None-Match`` header demands of a write: that no such state is there."""
-
-    def __init__(self, header: str | None) -> None:
-        self._any = header is not None and header.strip() == "*"
-        # Weak comparison: a weak tag matches, too.
-        self._tags = {tag for _, tag in _ETAG.findall(header or "")}
-
-    def holds(self, tag: str | None) -> bool:
-        """Whether what has this entity tag may be written over; ``None`` where nothing is."""
-        return tag is None or not (self._any or tag in self._tags)
+def if_none_match(header: str | None) -> NoneMatch:
+    """What an ``If-None-Match`` header rules out of what a write may replace."""
+    if header is not None and header.strip() == "*":
+        return NoneMatch(None)
+    # Weak comparison: a weak tag matches, too.
+    return NoneMatch(frozenset(tag for _, tag in _ETAG.findall(header or "")))

@@ -9,19 +9,21 @@ from uuid import UUID
 import msgspec
 from litestar import Request, delete, get, post, put
 
+from nbledger_application.caller import Caller, Right
+from nbledger_application.commands.dataset_versions import (
+    TableFile,
+    add_version,
+    create_dataset,
+    delete_dataset,
+)
+from nbledger_application.commands.loading import load_dataset
 from nbledger_domain.errors import DatasetNotFoundError, Fault, InvalidInputError
 from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_domain.vocabulary.units import MIB
 from nbledger_http import examples
-from nbledger_http.access import Access, Right, access_of, dataset_id_of
+from nbledger_http.access import access_of, dataset_id_of
 from nbledger_http.checking import Members
-from nbledger_http.commands.change_dataset import (
-    add_version,
-    create_dataset,
-    delete_dataset,
-    load_dataset,
-)
-from nbledger_http.conditional import Precondition, document_reply
+from nbledger_http.conditional import document_reply, if_match
 from nbledger_http.documentation import (
     ETAG,
     IF_MATCH,
@@ -151,7 +153,7 @@ async def create(request: Request[Any, Any, Any]) -> Reply:
             services.store,
             services.artifacts,
             access,
-            ingested,
+            TableFile(ingested.path, ingested.rows, ingested.columns),
             name=name,
             file_name=form.file_name,
         )
@@ -193,8 +195,9 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
     """The dataset with its new version."""
     services, access = services_of(request), access_of(request)
     dataset_id = dataset_id_of(request)
-    precondition = Precondition(request.headers.get("if-match"))
-    await load_dataset(services.store, access, dataset_id, precondition)
+    precondition = if_match(request.headers.get("if-match"))
+    loaded = await load_dataset(services.store, access, dataset_id)
+    precondition.check(loaded.aggregate.version, "dataset")
     async with received(request, limit_mb=services.settings.http.max_dataset_mb) as form:
         ingested = await _ingested(services, form)
         await add_version(
@@ -202,7 +205,7 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
             services.artifacts,
             access,
             dataset_id,
-            ingested,
+            TableFile(ingested.path, ingested.rows, ingested.columns),
             precondition=precondition,
             file_name=form.file_name,
         )
@@ -349,7 +352,7 @@ async def delete_(request: Request[Any, Any, Any]) -> Reply:
         services_of(request).store,
         access_of(request),
         dataset_id_of(request),
-        precondition=Precondition(request.headers.get("if-match")),
+        precondition=if_match(request.headers.get("if-match")),
     )
     return empty_reply(204)
 
@@ -364,7 +367,7 @@ async def _ingested(services: Services, form: Form) -> Ingested:
 
 
 async def _head(
-    services: Services, access: Access, dataset_id: UUID, version: int | None
+    services: Services, access: Caller, dataset_id: UUID, version: int | None
 ) -> DatasetHead:
     project = (services.store, access.tenant_id, access.project_id)
     if (head := await datasets.head(*project, dataset_id, version=version)) is not None:
@@ -396,7 +399,7 @@ def _name(fields: Members, file_name: str) -> str:
     return name
 
 
-async def _view(pool: Pool, access: Access, dataset_id: UUID) -> View:
+async def _view(pool: Pool, access: Caller, dataset_id: UUID) -> View:
     view = await dataset_details.get(pool, access.tenant_id, access.project_id, dataset_id)
     if view is None:
         raise DatasetNotFoundError(dataset_id)

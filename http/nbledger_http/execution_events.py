@@ -9,9 +9,10 @@ import msgspec
 import structlog
 from litestar import Request, get
 
+from nbledger_application.caller import Caller, Right
 from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_http import execution_examples, reading
-from nbledger_http.access import Access, Right, access_of, execution_id_of, notebook_id_of
+from nbledger_http.access import access_of, execution_id_of, notebook_id_of
 from nbledger_http.documentation import Answer, Operation, Parameter
 from nbledger_http.executions import TAG, TERMINAL
 from nbledger_http.live import LiveReply
@@ -117,7 +118,7 @@ class _Stream:
     """One client's stream of one execution."""
 
     def __init__(
-        self, services: Services, access: Access, notebook_id: UUID, execution_id: UUID
+        self, services: Services, access: Caller, notebook_id: UUID, execution_id: UUID
     ) -> None:
         self._services = services
         self._place = (services.pool, access.tenant_id, access.project_id, notebook_id)

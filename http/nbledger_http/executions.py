@@ -6,14 +6,15 @@ from typing import Any
 import msgspec
 from litestar import Request, get, post
 
+from nbledger_application.caller import Right
+from nbledger_application.commands.cancel_execution import cancel_execution
+from nbledger_application.commands.execute_notebook import execute_notebook
 from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution import TERMINAL_EVENTS
 from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_http import execution_examples, reading
-from nbledger_http.access import Right, access_of, execution_id_of, notebook_id_of
+from nbledger_http.access import access_of, execution_id_of, notebook_id_of
 from nbledger_http.bodies import json_object
-from nbledger_http.commands.cancel_execution import cancel_execution
-from nbledger_http.commands.execute_notebook import execute_notebook
 from nbledger_http.conditional import document_reply, last_modified, none_match
 from nbledger_http.documentation import (
     ETAG,
@@ -36,6 +37,7 @@ from nbledger_http.documents import page_reply
 from nbledger_http.problems import Code
 from nbledger_http.queries import Query, preferred_wait, wait_applied
 from nbledger_http.replies import Reply, json_reply, with_members
+from nbledger_http.run_requests import run_request
 from nbledger_http.schemas import ExecuteNotebook
 from nbledger_http.services import Services, services_of
 from nbledger_http.turns import turn_of
@@ -104,13 +106,14 @@ async def execute(request: Request[Any, Any, Any]) -> Reply:
     services, access = services_of(request), access_of(request)
     notebook_id = notebook_id_of(request)
     body = await json_object(request, optional=True, unique=True)
+    limits = services.settings.execution
     execution_id, _, warnings = await execute_notebook(
         services.store,
         services.pool,
         access,
         notebook_id,
-        body,
-        limits=services.settings.execution,
+        run_request(body, limits),
+        queue_without_worker=limits.queue_without_worker,
     )
     view = await reading.execution(services.pool, access, notebook_id, execution_id)
     location = project_path(

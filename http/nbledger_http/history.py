@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 from litestar import Request, get
 
+from nbledger_application.caller import Right
 from nbledger_domain.errors import (
     DatasetNotFoundError,
     ExecutionNotFoundError,
@@ -16,7 +17,6 @@ from nbledger_domain.errors import (
 )
 from nbledger_http import execution_examples
 from nbledger_http.access import (
-    Right,
     access_of,
     dataset_id_of,
     execution_id_of,

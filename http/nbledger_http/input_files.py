@@ -8,6 +8,10 @@ from uuid import UUID
 import msgspec
 from litestar import Request, delete, get, post, put
 
+from nbledger_application.caller import Caller, Right
+from nbledger_application.commands.change_files import put_files, remove_file
+from nbledger_application.commands.loading import load_notebook
+from nbledger_application.preconditions import NoneMatch
 from nbledger_domain.errors import (
     Fault,
     InputFileNotFoundError,
@@ -19,11 +23,9 @@ from nbledger_domain.notebook import Notebook
 from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_domain.windows_names import windows_warnings
 from nbledger_http import reading
-from nbledger_http.access import Access, Right, access_of, execution_id_in, notebook_id_of
+from nbledger_http.access import access_of, execution_id_in, notebook_id_of
 from nbledger_http.checking import MAX_TOLD, Members
-from nbledger_http.commands.change_files import put_files, remove_file
-from nbledger_http.commands.load_notebook import load_notebook
-from nbledger_http.conditional import NoneMatch, Precondition, document_reply
+from nbledger_http.conditional import document_reply, if_match, if_none_match
 from nbledger_http.files import file_reply
 from nbledger_http.forms import Bounds, FileForm, receive_body, receive_files, upload_folder
 from nbledger_http.input_file_operations import (
@@ -78,7 +80,7 @@ async def add(request: Request[Any, Any, Any]) -> Reply:
     )
     async with upload_folder(request) as folder:
         form = await receive_files(request, folder, bounds)
-        return await _put(request, notebook_id, _asked(form), NoneMatch(None))
+        return await _put(request, notebook_id, _asked(form), if_none_match(None))
 
 
 @put(
@@ -101,7 +103,7 @@ async def put_one(request: Request[Any, Any, Any]) -> Reply:
         limit_mb = services.settings.http.max_input_file_mb
         file = await receive_body(request, folder, path, limit_mb=limit_mb)
         asked = _Asked([SideFile(path, file.path, file.size)], pointer="/path", replace=True)
-        none_match = NoneMatch(request.headers.get("if-none-match"))
+        none_match = if_none_match(request.headers.get("if-none-match"))
         return await _put(request, notebook_id, asked, none_match)
 
 
@@ -173,7 +175,7 @@ async def remove(request: Request[Any, Any, Any]) -> Reply:
         access,
         notebook_id,
         _known(_path_of(request)),
-        precondition=Precondition(request.headers.get("if-match")),
+        precondition=if_match(request.headers.get("if-match")),
     )
     view = await reading.notebook(services.pool, access, notebook_id)
     return empty_reply(204, {"Nbledger-Position": str(view.position)})
@@ -195,7 +197,7 @@ async def _put(
             notebook_id,
             asked.files,
             replace=asked.replace,
-            precondition=Precondition(request.headers.get("if-match")),
+            precondition=if_match(request.headers.get("if-match")),
             limits=file_limits(services.settings.http),
             none_match=none_match,
         )
@@ -209,7 +211,7 @@ async def _put(
 
 
 def _changed(
-    access: Access, view: NotebookView, paths: list[str], warnings: list[str], *, new: bool
+    access: Caller, view: NotebookView, paths: list[str], warnings: list[str], *, new: bool
 ) -> Reply:
     held = msgspec.json.decode(view.document, type=_Held)
     wanted = set(paths)
@@ -283,7 +285,7 @@ async def _notebook(request: Request[Any, Any, Any], query: Query) -> Notebook:
 
 
 async def _version_of(
-    services: Services, access: Access, request: Request[Any, Any, Any], execution_id: str
+    services: Services, access: Caller, request: Request[Any, Any, Any], execution_id: str
 ) -> int:
     results = await reading.results(
         services.pool, access, notebook_id_of(request), execution_id_in(execution_id)

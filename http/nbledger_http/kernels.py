@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 from litestar import Request, get
 
+from nbledger_application.caller import Right
 from nbledger_http import examples
-from nbledger_http.access import Right
 from nbledger_http.documentation import Answer, Operation
 from nbledger_http.problems import Code
 from nbledger_http.replies import Reply, json_reply

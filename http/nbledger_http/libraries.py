@@ -8,12 +8,14 @@ from uuid import UUID
 import msgspec
 from litestar import Request, delete, get, post
 
+from nbledger_application.caller import Caller, Right
+from nbledger_application.commands.change_library import delete_library, upload_library
+from nbledger_application.commands.loading import load_library
 from nbledger_domain.errors import LibraryNotFoundError
 from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_http import examples
-from nbledger_http.access import Access, Right, access_of, library_id_of
-from nbledger_http.commands.change_library import delete_library, load_library, upload_library
-from nbledger_http.conditional import Precondition, document_reply
+from nbledger_http.access import access_of, library_id_of
+from nbledger_http.conditional import document_reply, if_match
 from nbledger_http.documentation import (
     ETAG,
     IF_MATCH,
@@ -243,12 +245,12 @@ async def delete_(request: Request[Any, Any, Any]) -> Reply:
         services_of(request).store,
         access_of(request),
         library_id_of(request),
-        precondition=Precondition(request.headers.get("if-match")),
+        precondition=if_match(request.headers.get("if-match")),
     )
     return empty_reply(204)
 
 
-async def _view(pool: Pool, access: Access, library_id: UUID) -> View:
+async def _view(pool: Pool, access: Caller, library_id: UUID) -> View:
     view = await library_details.get(pool, access.tenant_id, access.project_id, library_id)
     if view is None:
         raise LibraryNotFoundError(library_id)

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 
+from nbledger_application.caller import Caller
 from nbledger_domain.input_files import InputFile
 from nbledger_domain.notebook import Notebook
-from nbledger_http.access import Access
 from nbledger_http.archives import Entry, worth_compressing, zip_stream
 from nbledger_http.file_names import content_disposition
 from nbledger_http.live import LiveReply
@@ -16,7 +16,7 @@ _FINDERS = 8
 
 
 async def bundle_reply(
-    artifacts: ArtifactStore, access: Access, notebook: Notebook, file_name: str, content: bytes
+    artifacts: ArtifactStore, access: Caller, notebook: Notebook, file_name: str, content: bytes
 ) -> LiveReply:
     """The notebook file ``content`` and the input files of ``notebook``, as a ZIP archive.
 
@@ -41,7 +41,7 @@ async def bundle_reply(
 
 
 async def _found(
-    artifacts: ArtifactStore, access: Access, notebook: Notebook, files: list[InputFile]
+    artifacts: ArtifactStore, access: Caller, notebook: Notebook, files: list[InputFile]
 ) -> list[Stored]:
     """Where the files are: looked up before the answer begins, which could not tell of it."""
     scope = access.scope(notebook.id)

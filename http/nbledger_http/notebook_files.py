@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
+from nbledger_application.caller import Caller
 from nbledger_domain import parameters
 from nbledger_domain.cells import Cell
 from nbledger_domain.execution import Execution
 from nbledger_domain.notebook import Notebook
 from nbledger_domain.vocabulary.languages import DEFAULT_KERNEL_TYPE, LANGUAGES
-from nbledger_http.access import Access
 from nbledger_http.notebook_outputs import (
     executed_outputs,
     missing,
@@ -19,7 +19,7 @@ from nbledger_http.notebook_outputs import (
     widgets,
 )
 from nbledger_http.services import Services
-from nbledger_infrastructure import repository
+from nbledger_infrastructure import aggregates
 from nbledger_infrastructure.kernelspecs import kernel_type_of, with_kernelspec
 from nbledger_infrastructure.notebook_files import render_ipynb
 from nbledger_projections.execution_results import ResultsView
@@ -29,7 +29,7 @@ INJECTED_ID = "injected-parameters"
 
 
 async def notebook_file(
-    services: Services, access: Access, notebook: Notebook, results: ResultsView | None = None
+    services: Services, access: Caller, notebook: Notebook, results: ResultsView | None = None
 ) -> bytes:
     """An .ipynb file with the outputs of the upload, or as the execution of ``results`` ran it.
 
@@ -40,7 +40,7 @@ async def notebook_file(
 
 
 async def _notebook_file(
-    services: Services, access: Access, notebook: Notebook, results: ResultsView | None
+    services: Services, access: Caller, notebook: Notebook, results: ResultsView | None
 ) -> bytes:
     scope = access.scope(notebook.id)
     cells = list(notebook.cells)
@@ -51,7 +51,7 @@ async def _notebook_file(
         outputs = await executed_outputs(services.artifacts, scope, results.cells)
         told = {cell.cell_id: cell for cell in results.cells}
         cells = [_as_executed(cell, told.get(cell.cell_id)) for cell in cells]
-        loaded = await repository.load(services.store, Execution, results.execution_id)
+        loaded = await aggregates.load(services.store, Execution, results.execution_id)
         if loaded is not None and loaded.aggregate.parameters:
             cells = _with_parameters(cells, loaded.aggregate)
     # Large notebooks take a while; other requests need not wait for them.

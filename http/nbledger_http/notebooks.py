@@ -1,23 +1,25 @@
 """Notebooks: create, read, list, change, delete, download."""
 
+from functools import partial
 from typing import Any
 
 import msgspec
 from litestar import Request, delete, get, post, put
 from msgspec import UNSET, UnsetType
 
+from nbledger_application.caller import Caller, Right
+from nbledger_application.commands.create_notebook import create_notebook, template_cells
+from nbledger_application.commands.delete_notebook import delete_notebook
+from nbledger_application.commands.loading import load_notebook
+from nbledger_application.commands.update_notebook import update_notebook
 from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_domain.vocabulary.languages import KERNEL_TYPE
 from nbledger_http import notebook_examples, reading, requests
-from nbledger_http.access import Access, Right, access_of, execution_id_in, notebook_id_of
+from nbledger_http.access import access_of, execution_id_in, notebook_id_of
 from nbledger_http.bindings import binding_warnings, library_warnings
 from nbledger_http.bodies import json_object
-from nbledger_http.commands.create_notebook import create_notebook, template_cells
-from nbledger_http.commands.delete_notebook import delete_notebook
-from nbledger_http.commands.load_notebook import load_notebook
-from nbledger_http.commands.update_notebook import update_notebook
-from nbledger_http.conditional import Precondition, document_reply, last_modified
+from nbledger_http.conditional import document_reply, if_match, last_modified
 from nbledger_http.documentation import (
     ETAG,
     IF_MATCH,
@@ -179,7 +181,7 @@ async def list_notebooks(request: Request[Any, Any, Any]) -> Reply:
 
 
 async def _fault_of_kernel_type(
-    services: Services, access: Access, kernel_type: str | None
+    services: Services, access: Caller, kernel_type: str | None
 ) -> Fault | None:
     """Whether there can be no notebook of this kernel type: a mistyped one must not find none.
 
@@ -328,14 +330,12 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
     services, access = services_of(request), access_of(request)
     notebook_id = notebook_id_of(request)
     body = await json_object(request)
-    precondition = Precondition(request.headers.get("if-match"))
     changed = await update_notebook(
         services.store,
         access,
         notebook_id,
-        body,
-        precondition,
-        environments=services.settings.environments,
+        partial(requests.update, body, environments=services.settings.environments),
+        if_match(request.headers.get("if-match")),
     )
     integration = body.get("integration") or {}
     binding = integration.get("datasetBinding") or None

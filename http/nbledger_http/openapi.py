@@ -9,7 +9,7 @@ import msgspec
 from litestar import Litestar, Request, get
 from litestar.handlers import HTTPRouteHandler
 
-from nbledger_http.access import ROLES, Right
+from nbledger_application.caller import ROLES, Right
 from nbledger_http.documentation import JSON, Answer, Operation, Parameter
 from nbledger_http.openapi_links import add_links
 from nbledger_http.problems import KINDS, MEDIA_TYPE, Code, ProblemBody

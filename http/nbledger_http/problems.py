@@ -14,11 +14,13 @@ from msgspec import UNSET, UnsetType
 from nbledger_domain.errors import (
     DomainError,
     Fault,
+    FileRuledOutError,
     InvalidCsvError,
     InvalidFilesError,
     InvalidInputError,
     InvalidWheelError,
     KernelUnavailableError,
+    PreconditionFailedError,
     StaleVersionError,
 )
 from nbledger_http.replies import Reply, json_reply
@@ -279,6 +281,12 @@ def _from_domain(error: DomainError) -> Problem:
         return _of_file(error, Place(error.reason, error.row, error.column))
     if isinstance(error, InvalidWheelError):
         return _of_file(error, Place(error.reason))
+    if isinstance(error, FileRuledOutError):
+        detail = f"There is a file at {error.path!r}, which If-None-Match rules out."
+        return Problem(Code(error.code), detail)
+    if isinstance(error, PreconditionFailedError):
+        detail = f"Read the {error.what} again and send the ETag that comes with it."
+        return Problem(Code(error.code), detail)
     if isinstance(error, StaleVersionError):
         modified = timestamp(error.date_modified)
         return Problem(Code(error.code), error.detail, date_modified=modified)

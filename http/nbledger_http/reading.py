@@ -2,8 +2,8 @@
 
 from uuid import UUID
 
+from nbledger_application.caller import Caller
 from nbledger_domain.errors import ExecutionNotFoundError, NotebookNotFoundError
-from nbledger_http.access import Access
 from nbledger_infrastructure.database import Pool
 from nbledger_projections import execution_results, execution_status, notebook_details
 from nbledger_projections.execution_results import RecentResults, ResultsView
@@ -11,7 +11,7 @@ from nbledger_projections.execution_status import ExecutionView
 from nbledger_projections.notebook_details import NotebookView
 
 
-async def notebook(pool: Pool, access: Access, notebook_id: UUID) -> NotebookView:
+async def notebook(pool: Pool, access: Caller, notebook_id: UUID) -> NotebookView:
     """The notebook as it is now. Raises :class:`NotebookNotFoundError`."""
     view = await notebook_details.get(pool, access.tenant_id, access.project_id, notebook_id)
     if view is None or view.deletion_requested:
@@ -20,7 +20,7 @@ async def notebook(pool: Pool, access: Access, notebook_id: UUID) -> NotebookVie
 
 
 async def execution(
-    pool: Pool, access: Access, notebook_id: UUID, execution_id: UUID
+    pool: Pool, access: Caller, notebook_id: UUID, execution_id: UUID
 ) -> ExecutionView:
     """The execution as it is now. Raises :class:`ExecutionNotFoundError`."""
     view = await execution_status.get(
@@ -33,7 +33,7 @@ async def execution(
 
 async def results(
     pool: Pool,
-    access: Access,
+    access: Caller,
     notebook_id: UUID,
     execution_id: UUID,
     *,

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from nbledger_application.commands.create_notebook import NewNotebook
+from nbledger_application.commands.update_notebook import NotebookUpdate
 from nbledger_domain import parameters as notebook_parameters
 from nbledger_domain.cells import Cell
 from nbledger_domain.errors import Fault, InvalidInputError
@@ -63,24 +65,15 @@ _CRON_FIELD = re.compile(r"[0-9A-Za-z*/,\-?#L]+\Z")
 _FRACTION = re.compile(r"\.(\d+)")
 
 
-class Creation(msgspec.Struct, frozen=True):
+class Creation(NewNotebook, frozen=True):
     """A checked request to create a notebook."""
 
-    name: str
-    description: str
-    kernel_type: str
-    template: str | None
-    integration: Integration
-    environment: Environment
-    cells: list[Cell]
     warnings: list[str]
 
 
-class Update(msgspec.Struct, frozen=True):
+class Update(NotebookUpdate, frozen=True):
     """A checked request to change a notebook; ``new_libraries`` it had not named before."""
 
-    changes: NotebookChanges
-    read_at: datetime | None
     new_libraries: list[str]
     warnings: list[str]
 

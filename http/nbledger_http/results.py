@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 from litestar import Request, get
 
+from nbledger_application.caller import Caller, Right
+from nbledger_application.commands.loading import load_notebook
 from nbledger_domain.vocabulary.cell_ids import CELL_ID
 from nbledger_domain.vocabulary.media_types import is_json
 from nbledger_http import (
@@ -18,8 +20,7 @@ from nbledger_http import (
     result_bodies,
     result_selection,
 )
-from nbledger_http.access import Access, Right, access_of, execution_id_of, notebook_id_of
-from nbledger_http.commands.load_notebook import load_notebook
+from nbledger_http.access import access_of, execution_id_of, notebook_id_of
 from nbledger_http.conditional import document_reply, none_match
 from nbledger_http.documentation import (
     ETAG,
@@ -181,7 +182,7 @@ async def get_results(request: Request[Any, Any, Any]) -> Reply:
 
 
 async def _require_cell(
-    services: Services, access: Access, view: ResultsView, cell_id: str
+    services: Services, access: Caller, view: ResultsView, cell_id: str
 ) -> None:
     """Raise :class:`Problem` (404) unless the execution covers the cell: it may put out nothing."""
     status = await reading.execution(services.pool, access, view.notebook_id, view.execution_id)
@@ -232,7 +233,7 @@ async def _content(store: ArtifactStore, scope: Scope, result: OutputResult) -> 
 
 async def _archive(
     request: Request[Any, Any, Any],
-    access: Access,
+    access: Caller,
     view: ResultsView,
     outputs: Sequence[Place],
     artifacts: Sequence[Artifact],

@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 from litestar import Request, post
 
+from nbledger_application.caller import Right
+from nbledger_application.commands.upload_notebook import upload_notebook
 from nbledger_domain.cells import Cell
 from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_http import notebook_examples, reading, requests
-from nbledger_http.access import Right, access_of
+from nbledger_http.access import access_of
 from nbledger_http.bindings import binding_warnings
 from nbledger_http.checking import unstorable
-from nbledger_http.commands.upload_notebook import upload_notebook
 from nbledger_http.documentation import ETAG, LOCATION, POSITION, Answer, Body, Operation
 from nbledger_http.notebooks import TAG, NewNotebook, created_reply
 from nbledger_http.problems import Code

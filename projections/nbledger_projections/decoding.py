@@ -7,9 +7,9 @@ from uuid import UUID
 from nbledger_domain.events import EVENT_TYPES, DomainEvent, UnknownEventTypeError
 from nbledger_domain.execution import Execution
 from nbledger_domain.notebook import Notebook
+from nbledger_infrastructure.aggregates import decode
 from nbledger_infrastructure.database import PooledConnection
 from nbledger_infrastructure.event_store import RecordedEvent
-from nbledger_infrastructure.repository import decode
 
 State = TypeVar("State")
 Event = TypeVar("Event", bound=DomainEvent)

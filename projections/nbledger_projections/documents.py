@@ -9,9 +9,9 @@ import asyncpg
 import msgspec
 
 from nbledger_domain.events import DomainEvent
+from nbledger_infrastructure.aggregates import decode
 from nbledger_infrastructure.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.event_store import RecordedEvent
-from nbledger_infrastructure.repository import decode
 from nbledger_projections import fresh
 from nbledger_projections.decoding import check_known
 from nbledger_projections.rows import Rows

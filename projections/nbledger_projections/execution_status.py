@@ -112,7 +112,7 @@ NOTEBOOK_EXISTS = f"""
 """Condition of queries for an execution of notebook $3: a deletion acts as soon as it is asked."""
 
 _READ = f"{_ROW}, usage, used_at"
-"""With what the run uses at the moment: it is told by no event."""
+"""With what the run uses at the moment: no event tells it, the view ``execution_usage`` does."""
 
 _GET = fresh.query(
     _READ,
@@ -124,7 +124,7 @@ _GET = fresh.query(
             WHERE execution_id = $4 AND notebook_id = $3 AND tenant_id = $1 AND project_id = $2
                 AND {NOTEBOOK_EXISTS}
         ) AS s ON true
-        LEFT JOIN execution_lease AS l ON l.execution_id = $4
+        LEFT JOIN execution_usage AS l ON l.execution_id = $4
     )""",  # noqa: S608 (constants)
     events=f"""
         e.stream_id = $4 AND e.subject_id = $3 AND e.tenant_id = $1 AND e.project_id = $2

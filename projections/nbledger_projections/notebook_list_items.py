@@ -5,8 +5,8 @@ from uuid import UUID
 import msgspec
 
 from nbledger_domain.notebook import Notebook
+from nbledger_infrastructure.aggregates import decode
 from nbledger_infrastructure.event_store import RecordedEvent
-from nbledger_infrastructure.repository import decode
 from nbledger_projections.activity import OUTCOMES, Activity, NotebookStatus
 from nbledger_projections.decoding import CREATED, DELETED, REQUESTED, check_known, decode_as
 from nbledger_projections.words import timestamp

@@ -16,8 +16,8 @@ from nbledger_domain.execution import (
     Output,
     Representation,
 )
+from nbledger_infrastructure.aggregates import decode
 from nbledger_infrastructure.event_store import RecordedEvent
-from nbledger_infrastructure.repository import decode
 from nbledger_projections.decoding import (
     REQUESTED,
     check_known,

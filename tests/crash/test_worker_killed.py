@@ -11,7 +11,7 @@ from support.executions import HELD, TERMINAL, Stage, eventually, hold_kernels, 
 from support.workers import of_instance, worker_process
 
 from nbledger_domain.execution import Execution, ExecutionStatus, Phase, TerminationCode
-from nbledger_infrastructure import repository
+from nbledger_infrastructure import aggregates
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_workers.work_folder import work_folder
 
@@ -99,7 +99,7 @@ async def test_what_a_finished_cell_has_handed_back_outlives_the_worker(
             execution = await scene.until(execution_id)
         assert execution.termination_code is TerminationCode.WORKER_LOST
         (stored,) = [
-            repository.decode(recorded)
+            aggregates.decode(recorded)
             for recorded in await scene.history(execution_id)
             if recorded.type == Execution.ArtifactStored.TYPE
         ]

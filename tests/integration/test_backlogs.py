@@ -17,11 +17,12 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from support.event_store import open_pool, open_store
 from support.executions import make_settings
-from support.read_models import catch_up, running, until_reached
+from support.read_models import running, until_reached
 from support.services import kafka_name
 from support.stories import begin, record, request
 from support.waiting_runs import fill
 
+from nbledger_application import queue
 from nbledger_domain.execution import PRIORITIES
 from nbledger_infrastructure import kafka as brokers
 from nbledger_infrastructure.commands import Command
@@ -133,7 +134,6 @@ async def test_a_command_is_published_again_only_where_the_broker_has_forgotten(
             await record(store, story)
             async with running(relay.run, config):
                 await until_reached(pool, await store.head_position(), relay.NAME)
-            await catch_up(pool)
             await looks.more(4)
         # Nor is it by a sweeper that knows nothing of the one before.
         async with sweeping(config):
@@ -189,7 +189,6 @@ async def test_a_log_that_was_cut_is_found_by_its_offsets(
         await record(store, story)
         async with running(relay.run, config):
             await until_reached(pool, await store.head_position(), relay.NAME)
-        await catch_up(pool)
         await looks.more(4)
         assert await commands(config, topics) == dict.fromkeys(waits, 1)
         for topic in topics:
@@ -275,20 +274,23 @@ async def test_looking_touches_little_however_many_runs_wait(
 ) -> None:
     """At 100,000 waiting runs and 50 that a worker has: pages of 8 kB, and the time seen."""
     await fill(pool, 100_000, kernel_type="scala", running=50)
-    waits, classes, long_ago = list(waiting.WAITING), list(PRIORITIES), sweeper._START
+    classes, (long_ago, nobody) = list(PRIORITIES), queue.BEGINNING
     looks: dict[str, tuple[str, tuple[Any, ...]]] = {
-        "taken without a lease": (sweeper._UNLEASED, (waits, 20.0, sweeper._PAGE)),
-        "a few in turn": (sweeper._NEXT_FEW, (waits, 20.0, *long_ago, sweeper._FEW)),
-        "waiting for too long": (sweeper._LATE, (waits, 7200.0, sweeper._PAGE)),
-        "waiting for longer than kept": (lost_commands._WAITS_SINCE, ("scala", "Low", long_ago[0])),
-        "a worker of other kernels": (waiting._NEXT, (classes, ["python3", "r"], waits, 0.75, 4)),
-        "a worker of these kernels": (waiting._NEXT, (classes, ["scala", "r"], waits, 0.75, 4)),
+        "taken without a lease": (queue._UNLEASED, (20.0, queue.PAGE)),
+        "waiting for too long": (queue._LATE, (7200.0, queue.PAGE)),
+        "waiting for longer than kept": (queue._WAITS_SINCE, ("scala", "Low", long_ago)),
+        "a page of lost commands": (
+            queue._AFTER,
+            ("scala", "Low", long_ago, nobody, 1_000_000, queue.PAGE),
+        ),
+        "a worker of other kernels": (queue._WAITING, (classes, ["python3", "r"], 0.75, 4)),
+        "a worker of these kernels": (queue._WAITING, (classes, ["scala", "r"], 0.75, 4)),
     }
     async with acquire(pool) as connection:
         # As it is in production: nobody has analyzed yet, or somebody has.
         for analyzed in (False, True):
             if analyzed:
-                await connection.execute("ANALYZE event; ANALYZE execution_status")
+                await connection.execute("ANALYZE event; ANALYZE execution_queue")
             for name, (query, arguments) in looks.items():
                 told = await connection.fetchval(
                     f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", *arguments
@@ -332,7 +334,6 @@ async def test_a_run_whose_command_is_lost_is_found_while_others_keep_coming(
     try:
         async with open_store(pool) as store:
             await record(store, story)
-        await catch_up(pool)
         async with asyncio.timeout(30):
             assert (await found).execution_id == story.executions[0].id
     finally:

@@ -17,11 +17,12 @@ from support.api import Api, new_notebook, unknown_id
 from support.read_models import catch_up
 from support.shared_api import ServerThread, api, api_server
 
+from nbledger_application import repository
 from nbledger_domain.dataset import Column, Dataset, Source
 from nbledger_domain.execution import Representation
 from nbledger_domain.vocabulary import media_types
 from nbledger_http import forms
-from nbledger_infrastructure import datasets, repository
+from nbledger_infrastructure import datasets
 from nbledger_infrastructure.artifacts import open_store
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.event_store import EventStore, Metadata, StoreUnavailableError

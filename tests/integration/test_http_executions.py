@@ -16,13 +16,13 @@ from support.api import Api, new_notebook, unknown_id
 from support.runs import run
 from support.shared_api import ServerThread, api, api_server
 
+from nbledger_application import repository
+from nbledger_application.reactions import deletions
 from nbledger_domain.execution import Execution, Resources, TerminationCode
 from nbledger_domain.vocabulary.media_types import WIDGET_STATE
 from nbledger_http import execution_examples
-from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.event_store import Metadata
-from nbledger_projections import deletions
 
 __all__ = ["api", "api_server"]
 

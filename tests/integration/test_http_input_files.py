@@ -20,15 +20,17 @@ from support.api import Api, new_notebook, running_api, settings_for
 from support.read_models import catch_up
 from support.shared_api import ServerThread, api, api_server
 
+from nbledger_application import repository
+from nbledger_application.reactions import eraser
 from nbledger_domain.input_files import FileLimits
 from nbledger_domain.notebook import Notebook
 from nbledger_http import forms
-from nbledger_infrastructure import clock, database, repository
+from nbledger_infrastructure import clock, database
 from nbledger_infrastructure.artifacts import ArtifactStore, open_store
 from nbledger_infrastructure.database import acquire
 from nbledger_infrastructure.event_store import EventStore, Metadata, StoreUnavailableError
 from nbledger_infrastructure.tokens import Role
-from nbledger_projections import eraser, notebook_details
+from nbledger_projections import notebook_details
 
 __all__ = ["api", "api_server"]
 

@@ -9,9 +9,9 @@ import msgspec
 from support.api import running_api, settings_for
 from support.read_models import running
 
+from nbledger import roles
 from nbledger_infrastructure import settings, worker_registry
 from nbledger_infrastructure.worker_registry import WorkerOffer
-from nbledger_projections import projector
 
 
 async def test_a_notebook_in_another_language_waits_for_its_kernel(
@@ -28,7 +28,7 @@ async def test_a_notebook_in_another_language_waits_for_its_kernel(
         "metadata": {"kernelspec": spec},
         "cells": [{**cell, "execution_count": None}],
     }
-    async with running_api(config) as api, running(projector.run, config):
+    async with running_api(config) as api, running(roles.projector, config):
         client = await api.client()
         files = {"file": ("a.ipynb", json.dumps(content).encode())}
         uploaded = await client.post("/notebook/upload", files=files)

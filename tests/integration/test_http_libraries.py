@@ -15,13 +15,14 @@ from support.read_models import catch_up
 from support.shared_api import ServerThread, api, api_server
 from support.wheels import make_wheel
 
-from nbledger_http.commands import change_library
+from nbledger_application.commands import change_library
+from nbledger_application.reactions import eraser
 from nbledger_infrastructure.artifacts import ArtifactStore, open_store
 from nbledger_infrastructure.database import DatabaseUnavailableError
 from nbledger_infrastructure.environments import uploads
 from nbledger_infrastructure.event_store import EventStore, StoreUnavailableError
 from nbledger_infrastructure.tokens import Role
-from nbledger_projections import eraser, library_details
+from nbledger_projections import library_details
 
 __all__ = ["api", "api_server"]
 

@@ -17,10 +17,11 @@ from support.api import Api, new_notebook, running_api, settings_for, unknown_id
 from support.databases import create_database, drop_database
 from support.shared_api import api, api_server
 
+from nbledger_application import repository
 from nbledger_domain.execution import CellStatus, Execution, Resources
 from nbledger_http.edge import MAX_WORKING
 from nbledger_http.execution_events import HEARTBEAT_SECONDS
-from nbledger_infrastructure import repository, tokens, worker_registry
+from nbledger_infrastructure import tokens, worker_registry
 from nbledger_infrastructure.event_store import Metadata, tail
 from nbledger_infrastructure.tokens import Role
 

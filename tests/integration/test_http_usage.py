@@ -12,11 +12,10 @@ from support.api import Api, new_notebook
 from support.read_models import catch_up
 from support.shared_api import api, api_server
 
+from nbledger_application import leases, repository
+from nbledger_application.leases import Lease
 from nbledger_domain.execution import CellStatus, Execution, Resources
-from nbledger_infrastructure import repository
 from nbledger_infrastructure.event_store import Metadata
-from nbledger_workers import leases
-from nbledger_workers.leases import Lease
 
 __all__ = ["api", "api_server"]
 

@@ -21,10 +21,11 @@ from support.kernels import recorded
 from support.languages import kernelspec
 
 import nbledger_workers.kernel.environment as kernel_environment
+from nbledger_application import repository
 from nbledger_domain.dataset import Dataset, Source
 from nbledger_domain.execution import Execution, ExecutionStatus, Representation
 from nbledger_domain.vocabulary.media_types import PARQUET
-from nbledger_infrastructure import clock, repository
+from nbledger_infrastructure import clock
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.datasets.column_types import columns
 from nbledger_infrastructure.datasets.ingest import ingest_csv

@@ -10,17 +10,18 @@ import msgspec
 from support.event_store import open_pool, open_store
 from support.read_models import assert_holds, catch_up, contents, naive_datasets
 
+from nbledger_application import repository
+from nbledger_application.reactions import eraser
 from nbledger_domain.dataset import Column, Dataset, Source
 from nbledger_domain.execution import Representation
 from nbledger_domain.vocabulary.media_types import PARQUET
-from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope
 from nbledger_infrastructure.artifacts import open_store as open_artifacts
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.cloudevents import attributes
 from nbledger_infrastructure.event_store import EventStore, Metadata, Stream
 from nbledger_infrastructure.settings import Kafka
-from nbledger_projections import dataset_details, eraser, rebuild, relay
+from nbledger_projections import dataset_details, rebuild, relay
 
 PROJECT = UUID(int=1)
 METADATA = Metadata(actor="tester")

@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 from support.event_store import open_pool, open_store
 from support.read_models import assert_holds, catch_up, contents, naive_libraries
 
+from nbledger_application import repository
 from nbledger_domain.execution import Representation
 from nbledger_domain.library import Library
-from nbledger_infrastructure import repository
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.cloudevents import attributes
 from nbledger_infrastructure.environments.wheels import WHEEL

@@ -15,6 +15,8 @@ from support.event_store import METADATA, connect, open_pool, open_store
 from support.read_models import assert_holds, catch_up, contents, running, until_reached
 from support.stories import Story, begin, complete, record, request, step
 
+from nbledger import roles
+from nbledger_application.reactions import deletions, eraser
 from nbledger_domain.events import UnknownEventTypeError
 from nbledger_domain.execution import Execution
 from nbledger_infrastructure import settings
@@ -22,7 +24,7 @@ from nbledger_infrastructure.artifacts import ArtifactMissingError, ArtifactStor
 from nbledger_infrastructure.artifacts import open_store as open_artifacts
 from nbledger_infrastructure.database import acquire
 from nbledger_infrastructure.event_store import EventTail, NewEvent
-from nbledger_projections import deletions, eraser, notebook_details, projector
+from nbledger_projections import notebook_details
 from nbledger_projections.decoding import DELETED
 from nbledger_projections.registry import PROJECTIONS
 
@@ -40,8 +42,8 @@ async def test_two_projectors_at_once(database_dsn: str, tmp_path: Path) -> None
     async with open_pool(database_dsn) as pool, open_store(pool) as store:
         stories = [begin(dice) for _ in range(5)]
         await record(store, *stories)
-        async with running(projector.run, config):
-            async with running(projector.run, config):
+        async with running(roles.projector, config):
+            async with running(roles.projector, config):
                 for _ in range(150):
                     story = dice.choice(stories)
                     step(story, dice)
@@ -63,7 +65,7 @@ async def test_the_projector_outlives_the_loss_of_its_connections(
     async with open_pool(database_dsn) as pool, open_store(pool) as store:
         story = begin(dice)
         await record(store, story)
-        async with running(projector.run, make_settings(database_dsn, tmp_path)):
+        async with running(roles.projector, make_settings(database_dsn, tmp_path)):
             await until_reached(pool, 1)
             async with connect(database_dsn) as connection:
                 assert await connection.fetchval(
@@ -105,7 +107,7 @@ async def test_an_event_that_cannot_be_folded_stops_its_projections_loudly(
         configured = structlog.get_config()
         structlog.configure(processors=[listen])
         try:
-            async with running(projector.run, make_settings(database_dsn, tmp_path)):
+            async with running(roles.projector, make_settings(database_dsn, tmp_path)):
                 async with asyncio.timeout(20):
                     await failed.wait()
                 await until_reached(pool, last_good)
@@ -154,7 +156,7 @@ async def test_what_is_deleted_is_erased(database_dsn: str, tmp_path: Path) -> N
         content = b"the same bytes in both"
         digest = await artifacts.put(scope(deleted), content)
         await artifacts.put(scope(kept), content)
-        async with running(projector.run, config):
+        async with running(roles.projector, config):
             deleted.notebook.delete(at=deleted.at)
             head = await record(store, deleted)
             await until_reached(pool, head, eraser.NAME, *PROJECTIONS)
@@ -204,7 +206,7 @@ async def test_a_deletion_that_was_forced_goes_through(database_dsn: str, tmp_pa
         await record(store, story)
         story.notebook.request_deletion(at=story.at)
         await record(store, story)
-        async with running(projector.run, make_settings(database_dsn, tmp_path)):
+        async with running(roles.projector, make_settings(database_dsn, tmp_path)):
             async with asyncio.timeout(20), EventTail(pool, 0) as tail:
                 while DELETED not in {event.type for event in await tail.next_batch()}:
                     pass

@@ -13,10 +13,11 @@ from support.event_store import connect, open_pool, open_store
 from support.read_models import all_contents, assert_holds, catch_up, running, until_reached
 from support.stories import Story, begin, record, step
 
+from nbledger import roles
 from nbledger_infrastructure import settings
 from nbledger_infrastructure.database import Pool, acquire
 from nbledger_infrastructure.event_store import EventStore
-from nbledger_projections import execution_status, notebook_details, notebook_list, projector
+from nbledger_projections import execution_status, notebook_details, notebook_list
 from nbledger_projections.rebuild import (
     ALL,
     RebuildRunningError,
@@ -114,7 +115,7 @@ async def test_rebuilding_under_load(database_dsn: str, tmp_path: Path) -> None:
                 )
                 reads += 1
 
-        async with running(projector.run, config), asyncio.TaskGroup() as group:
+        async with running(roles.projector, config), asyncio.TaskGroup() as group:
             await until_reached(pool, await store.head_position())
             group.create_task(write())
             group.create_task(read())
@@ -123,7 +124,7 @@ async def test_rebuilding_under_load(database_dsn: str, tmp_path: Path) -> None:
             done.set()
         assert reads > 10
 
-        async with running(projector.run, config):
+        async with running(roles.projector, config):
             head = await tell(store, dice, stories, 10)
             await until_reached(pool, head)
             events = await store.read_all(after_position=0, limit=100_000)

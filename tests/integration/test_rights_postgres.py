@@ -42,6 +42,8 @@ async def test_no_role_writes_the_history(users: dict[str, str], role: str) -> N
         "TRUNCATE event",
         "INSERT INTO event SELECT * FROM event",
         "INSERT INTO erasure VALUES (gen_random_uuid(), 1)",
+        "UPDATE execution_queue SET priority = 'High'",
+        "DELETE FROM execution_queue",
         "ALTER TABLE event DISABLE TRIGGER ALL",
         "DROP TABLE event",
         "CREATE TABLE own (one integer)",
@@ -57,6 +59,17 @@ async def test_tokens_are_the_api_s_alone(users: dict[str, str]) -> None:
     assert await refused(users["api"], *reads, "DELETE FROM api_token") == ["DELETE FROM api_token"]
     for role in ("relay", "projector", "worker", "auditor"):
         assert await refused(users[role], *reads) == list(reads)
+
+
+async def test_what_waits_is_known_without_a_read_model(users: dict[str, str]) -> None:
+    waits = ("SELECT * FROM execution_queue", "SELECT * FROM execution_lease")
+    statuses = "SELECT * FROM execution_status"
+
+    for role in ("relay", "worker"):
+        assert await refused(users[role], *waits, statuses) == [statuses]
+    for role in ("api", "projector", "auditor"):
+        assert await refused(users[role], *waits) == list(waits)
+    assert await refused(users["api"], "SELECT * FROM execution_usage", statuses) == []
 
 
 async def test_only_the_projector_erases(users: dict[str, str]) -> None:

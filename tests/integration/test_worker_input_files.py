@@ -11,10 +11,11 @@ import pytest
 from support.executions import AS_TESTER, Stage, make_settings, stage
 from support.languages import kernelspec
 
+from nbledger_application import repository
 from nbledger_domain.execution import Execution, ExecutionStatus, TerminationCode
 from nbledger_domain.input_files import FileLimits
 from nbledger_domain.notebook import Notebook
-from nbledger_infrastructure import clock, repository
+from nbledger_infrastructure import clock
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.settings import Limits
 

@@ -10,10 +10,11 @@ import pytest
 from support.executions import AS_TESTER, Stage
 from support.wheels import make_wheel, only_from
 
+from nbledger_application import repository
 from nbledger_domain.execution import Execution, ExecutionStatus, Representation, TerminationCode
 from nbledger_domain.library import Library
 from nbledger_domain.notebook import Environment
-from nbledger_infrastructure import clock, repository
+from nbledger_infrastructure import clock
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.environments.wheels import WHEEL, read_wheel
 from nbledger_infrastructure.event_store import Stream

@@ -20,13 +20,14 @@ from support.executions import (
     stage,
 )
 
+from nbledger_application import leases, repository
+from nbledger_application.lease_watch import LeaseWatch
+from nbledger_application.leases import Lease
 from nbledger_domain.execution import CellStatus, Execution, ExecutionStatus, Phase, TerminationCode
-from nbledger_infrastructure import clock, repository
+from nbledger_infrastructure import clock
 from nbledger_infrastructure.embedded.ports import free_port
 from nbledger_infrastructure.embedded.tansu import start_tansu
-from nbledger_workers import leases
-from nbledger_workers.lease_watch import LeaseWatch
-from nbledger_workers.leases import Lease, LeaseKeeper
+from nbledger_workers.lease_keeper import LeaseKeeper
 
 pytestmark = pytest.mark.stalls("its leases last a few seconds of the clock")
 

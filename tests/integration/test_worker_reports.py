@@ -19,7 +19,7 @@ from nbledger_domain.cells import Cell
 from nbledger_domain.execution import Execution, ExecutionStatus, OutputOptions
 from nbledger_domain.not_kept import NotKept
 from nbledger_http.notebook_outputs import executed_outputs, missing
-from nbledger_infrastructure import repository
+from nbledger_infrastructure import aggregates
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_projections import result_folding
 from nbledger_projections.result_folding import CellOutputs
@@ -42,7 +42,7 @@ async def reports(
     found = {}
     artifacts = ArtifactStore(open_store(scene.settings.artifacts.url))
     for recorded in await scene.history(execution_id):
-        event = repository.decode(recorded)
+        event = aggregates.decode(recorded)
         if isinstance(event, Execution.ArtifactStored) and event.kind == "report":
             scope = Scope(recorded.tenant_id, recorded.project_id, recorded.subject_id)
             content = await artifacts.get(scope, event.content.digest)

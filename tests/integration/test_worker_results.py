@@ -20,6 +20,7 @@ import polars as pl
 import pytest
 from support.executions import AS_TESTER, SEES_FILES, Stage, make_settings, stage
 
+from nbledger_application import repository
 from nbledger_domain.dataset import Column, Dataset, Source
 from nbledger_domain.events import DomainEvent
 from nbledger_domain.execution import (
@@ -30,7 +31,7 @@ from nbledger_domain.execution import (
     TerminationCode,
 )
 from nbledger_domain.vocabulary.media_types import PARQUET
-from nbledger_infrastructure import repository
+from nbledger_infrastructure import aggregates
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.event_store import Stream
 from nbledger_infrastructure.settings import Limits
@@ -87,7 +88,7 @@ async def add_dataset(scene: Stage, frame: pl.DataFrame, folder: Path) -> UUID:
 
 
 async def events_of(scene: Stage, stream_id: UUID) -> list[DomainEvent]:
-    found = [repository.decode(recorded) for recorded in await scene.history(stream_id)]
+    found = [aggregates.decode(recorded) for recorded in await scene.history(stream_id)]
     return [event for event in found if event is not None]
 
 

@@ -18,6 +18,8 @@ from support.executions import (
     hold_kernels,
 )
 
+from nbledger_application import leases, repository
+from nbledger_application.leases import Lease
 from nbledger_domain.cells import Cell
 from nbledger_domain.execution import (
     CellStatus,
@@ -29,11 +31,9 @@ from nbledger_domain.execution import (
     TerminationCode,
 )
 from nbledger_domain.notebook import Notebook
-from nbledger_infrastructure import clock, repository, worker_registry
+from nbledger_infrastructure import clock, worker_registry
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.settings import Limits
-from nbledger_workers import leases
-from nbledger_workers.leases import Lease
 
 pytestmark = pytest.mark.stalls("its leases last a few seconds of the clock")
 

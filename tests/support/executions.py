@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from support.kernels import launchers
 
+from nbledger_application import repository
 from nbledger_domain.cells import Cell
 from nbledger_domain.events import decode
 from nbledger_domain.execution import (
@@ -26,7 +27,7 @@ from nbledger_domain.execution import (
 )
 from nbledger_domain.input_files import InputFile
 from nbledger_domain.notebook import Environment, Integration, Notebook
-from nbledger_infrastructure import clock, cloudevents, kafka, repository, settings
+from nbledger_infrastructure import clock, cloudevents, kafka, settings
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.database import Pool, acquire, connect_pool
 from nbledger_infrastructure.event_store import (
@@ -120,7 +121,7 @@ class Stage:
         await repository.save(
             self.store, execution, self.stream(execution_id, execution), AS_TESTER
         )
-        await self._list(execution)
+        self._requests[execution.id] = execution
         return execution_id
 
     async def keep(self, notebook_id: UUID, path: str, content: bytes) -> InputFile:
@@ -150,33 +151,13 @@ class Stage:
         await repository.save(
             self.store, execution, self.stream(execution.id, execution), AS_TESTER
         )
-        await self._list(execution)
+        self._requests[execution.id] = execution
         return execution.id
 
     def stream(self, stream_id: UUID, aggregate: Notebook | Execution) -> Stream:
         """The stream of a new aggregate."""
         subject = aggregate.notebook_id if isinstance(aggregate, Execution) else stream_id
         return Stream(stream_id, subject, self.tenant_id, self.project_id)
-
-    async def _list(self, execution: Execution) -> None:
-        self._requests[execution.id] = execution
-        # As the projection writes it at first; here it never goes on, so whoever relies on more
-        # than that the execution is there acts wrongly.
-        async with acquire(self.pool) as connection:
-            await connection.execute(
-                """
-                INSERT INTO execution_status VALUES (
-                    $1, $2, $3, $4, 1, 1, 1, clock_timestamp(), clock_timestamp(),
-                    clock_timestamp(), false, 'Queued', $6, 0, '{}', '{}', $5
-                )
-                """,
-                execution.id,
-                execution.notebook_id,
-                self.tenant_id,
-                self.project_id,
-                execution.options.priority,
-                execution.kernel_type,
-            )
 
     async def command(self, *execution_ids: UUID) -> None:
         """Publish the commands, as the relay does."""

@@ -10,6 +10,7 @@ from uuid import UUID
 import httpx
 from support.api import Api, new_notebook
 
+from nbledger_application import repository
 from nbledger_domain.execution import (
     ArtifactKind,
     CellStatus,
@@ -18,7 +19,6 @@ from nbledger_domain.execution import (
     Representation,
     Resources,
 )
-from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope
 from nbledger_infrastructure.event_store import Metadata
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID
 
+from nbledger_application import repository
 from nbledger_domain.execution import (
     CellStatus,
     Execution,
@@ -13,7 +14,6 @@ from nbledger_domain.execution import (
     Resources,
 )
 from nbledger_domain.vocabulary.media_types import WIDGET_STATE
-from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope
 from nbledger_infrastructure.event_store import EventStore, Metadata
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import cast
 from uuid import UUID
 
+from nbledger_application import repository
 from nbledger_domain import events
 from nbledger_domain.cells import Cell
 from nbledger_domain.events import DomainEvent
@@ -32,7 +33,6 @@ from nbledger_domain.notebook import Environment, Integration, Notebook, Noteboo
 from nbledger_infrastructure.event_store import (
     EventStore,
     Metadata,
-    NewEvent,
     RecordedEvent,
     Stream,
 )
@@ -198,15 +198,7 @@ async def record(store: EventStore, *stories: Story) -> int:
     position = 0
     for story in stories:
         for stream, decided in story.decided():
-            appended = await store.append(
-                stream,
-                [
-                    NewEvent(uuid.uuid4(), event.TYPE, events.encode(event), event.timestamp)
-                    for event in decided
-                ],
-                expected_version=decided[0].originator_version - 1,
-                metadata=BY_TESTER,
-            )
+            appended = await repository.append(store, stream, decided, BY_TESTER)
             position = max(position, appended.position)
     return position
 

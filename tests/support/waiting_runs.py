@@ -1,4 +1,4 @@
-"""Runs that wait, by the ten thousands, written as the store and the projector write them."""
+"""Runs that wait, by the ten thousands, written as the store writes them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ async def fill(pool: Pool, count: int, *, kernel_type: str = "python3", running:
 
     Only what looking for them reads: the data of their events is empty, and no chain verifies.
     """
-    for prefix, number, phase, kind in (
-        ("c", running, "Executing", Execution.Claimed.TYPE),
-        ("a", count, "Queued", Execution.Requested.TYPE),
+    for prefix, number, state, kind in (
+        ("c", running, "claimed", Execution.Claimed.TYPE),
+        ("a", count, "waiting", Execution.Requested.TYPE),
     ):
         async with acquire(pool) as connection, connection.transaction():
             await connection.execute(
@@ -34,13 +34,16 @@ async def fill(pool: Pool, count: int, *, kernel_type: str = "python3", running:
             )
             await connection.execute(
                 """
-                INSERT INTO execution_status
-                SELECT stream_id, subject_id, tenant_id, project_id, position, 1, position,
-                    recorded_at, recorded_at, recorded_at, false, $1, $2, 0, '{}', '{}',
-                    (ARRAY['Low', 'Normal', 'High'])[1 + position % 3]
+                INSERT INTO execution_queue (
+                    execution_id, notebook_id, tenant_id, project_id, kernel_type, priority,
+                    requested_at, state, position, since
+                )
+                SELECT stream_id, subject_id, tenant_id, project_id, $2,
+                    (ARRAY['Low', 'Normal', 'High'])[1 + position % 3], recorded_at, $1, position,
+                    recorded_at
                 FROM event WHERE type = $3
                 """,
-                phase,
+                state,
                 kernel_type,
                 kind,
             )

@@ -18,7 +18,7 @@ from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_domain.execution import Representation
 from nbledger_http import archives, checking
 from nbledger_http.cell_inputs import new_cells
-from nbledger_http.conditional import Precondition
+from nbledger_http.conditional import if_match
 from nbledger_http.file_names import (
     content_disposition,
     output_file_name,
@@ -100,7 +100,7 @@ async def test_archives_can_be_read_and_hold_the_first_of_two_names() -> None:
     ],
 )
 def test_preconditions(header: str | None, holds: bool) -> None:  # noqa: FBT001
-    assert Precondition(header).holds(3) is holds
+    assert if_match(header).holds(3) is holds
 
 
 def test_faults_point_into_the_body() -> None:

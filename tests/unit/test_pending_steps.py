@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
+from nbledger_application.recording import FencedError
 from nbledger_domain.execution import Execution
 from nbledger_workers.pending import PendingSteps
-from nbledger_workers.recorder import FencedError
 from nbledger_workers.steps import Step
 
 

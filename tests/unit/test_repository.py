@@ -73,6 +73,7 @@ def pins(lock: Path) -> list[Requirement]:
         ".ci/run",
         "domain",
         "infrastructure",
+        "application",
         "projections",
         "workers",
         "http",

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 import structlog
 
+from nbledger_application.claims import Claim
 from nbledger_domain.dataset import Source
 from nbledger_domain.execution import Execution, Representation
 from nbledger_domain.vocabulary.units import MB
@@ -22,7 +23,6 @@ from nbledger_infrastructure.artifacts import ArtifactStoreUnavailableError, Sco
 from nbledger_infrastructure.datasets import head as dataset_version
 from nbledger_infrastructure.event_store import EventStore
 from nbledger_workers import datasets, results, run_folder
-from nbledger_workers.claims import Claim
 from nbledger_workers.datasets import InvalidTableError, TableReader
 from nbledger_workers.kernel.environment import outputs_folder, results_folder
 from nbledger_workers.kernel.handed_back import PATTERN

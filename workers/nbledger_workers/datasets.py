@@ -7,16 +7,15 @@ import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import msgspec
 import structlog
 
-from nbledger_domain.dataset import Dataset, Source
-from nbledger_domain.execution import Representation
-from nbledger_domain.vocabulary.media_types import PARQUET
-from nbledger_infrastructure import repository
-from nbledger_infrastructure.artifacts import ArtifactStore, Scope, file_digest
+from nbledger_application.commands.dataset_versions import TableFile, add_version_of_run
+from nbledger_domain.dataset import Source
+from nbledger_domain.errors import DatasetNotFoundError
+from nbledger_infrastructure.artifacts import ArtifactStore
 from nbledger_infrastructure.event_store import (
     EventStore,
     Metadata,
@@ -149,47 +148,21 @@ async def keep_version(
     metadata: Metadata,
     at: datetime,
 ) -> tuple[UUID, int]:
-    """Keep a table that a run of the notebook made, as a version of its dataset.
+    """Keep a table as a version of its dataset: see :func:`add_version_of_run`.
 
-    What a notebook hands back under one name is one dataset, whose versions its runs add.
-    ``notebook`` is the stream of the notebook or of one of its executions. Returns the id of the
-    dataset and the number of the version; a file that the same execution handed back last is no
-    new version. Raises :class:`InvalidTableError`.
+    Raises :class:`InvalidTableError`.
     """
-    path = Path(table.path)
-    digest = await asyncio.to_thread(file_digest, path)
-    size = (await asyncio.to_thread(path.stat)).st_size
-    assert source.execution_id is not None  # noqa: S101 - of every version that a run makes
-    # Where somebody has deleted the first, what comes later is another dataset.
-    for origin in (notebook.subject_id, source.execution_id):
-        dataset_id = uuid5(origin, f"dataset:{result_name}")
-        scope = Scope(notebook.tenant_id, notebook.project_id, dataset_id)
-        stream = Stream(dataset_id, dataset_id, notebook.tenant_id, notebook.project_id)
-        for _ in range(repository.UPDATE_ATTEMPTS):
-            history = await store.read_stream(dataset_id)
-            dataset = repository.replay(Dataset, history)
-            if history and (dataset is None or dataset.deleted):
-                break
-            if dataset is None:
-                dataset = Dataset.create(dataset_id, name=dataset_name, at=at)
-            head = dataset.head
-            if (
-                head is not None
-                and head.content.digest == digest
-                and head.source.execution_id == source.execution_id
-            ):
-                return dataset_id, head.number
-            await artifacts.put_file(scope, path, digest=digest)
-            number = dataset.add_version(
-                content=Representation(PARQUET, digest, size),
-                rows=table.rows,
-                columns=table.columns,
-                source=source,
-                at=at,
-            )
-            try:
-                await repository.save(store, dataset, stream, metadata)
-            except RecordConflictError:
-                continue
-            return dataset_id, number
-    raise InvalidTableError("its dataset was deleted or changed meanwhile")
+    try:
+        return await add_version_of_run(
+            store,
+            artifacts,
+            notebook,
+            TableFile(Path(table.path), table.rows, table.columns),
+            result_name=result_name,
+            dataset_name=dataset_name,
+            source=source,
+            metadata=metadata,
+            at=at,
+        )
+    except (DatasetNotFoundError, RecordConflictError) as error:
+        raise InvalidTableError("its dataset was deleted or changed meanwhile") from error

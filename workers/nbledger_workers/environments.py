@@ -11,6 +11,7 @@ import msgspec
 import structlog
 from packaging.requirements import Requirement
 
+from nbledger_application.recording import Recorder
 from nbledger_domain import notebook
 from nbledger_domain.execution import EnvironmentStage
 from nbledger_domain.vocabulary.units import MB
@@ -33,7 +34,6 @@ from nbledger_infrastructure.environments.libraries import can_import, comes_wit
 from nbledger_infrastructure.environments.uploads import Upload
 from nbledger_infrastructure.event_store import EventStore, Stream
 from nbledger_workers.patience import Patience
-from nbledger_workers.recorder import Recorder
 
 log = structlog.get_logger(__name__)
 

@@ -18,9 +18,10 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from nbledger_application import queue
+from nbledger_application.queue import Waiting
 from nbledger_domain.execution import Priority
 from nbledger_infrastructure import clock, cloudevents
-from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.database import (
     UNAVAILABLE,
     DatabaseUnavailableError,
@@ -39,7 +40,6 @@ from nbledger_infrastructure.kafka import (
 from nbledger_infrastructure.settings import Settings
 from nbledger_infrastructure.topic_ids import topic_ids
 from nbledger_workers.command_offsets import CommandOffsets, Extents
-from nbledger_workers.waiting import WAITING
 
 log = structlog.get_logger(__name__)
 
@@ -72,31 +72,6 @@ UPDATE command_topic SET requested_at = $3, execution_id = $4, done = $5
 WHERE topic = $1 AND topic_id = $2
 """
 
-_CAUGHT_UP: Final = """
-SELECT coalesce(max(position), 0) FROM projection_checkpoint WHERE name = 'execution_status'
-"""
-
-_WAITING: Final = """
-SELECT s.requested_at, s.execution_id, last.subject_id, last.tenant_id, last.project_id
-FROM execution_status AS s
-CROSS JOIN LATERAL (
-    SELECT type, subject_id, tenant_id, project_id, position FROM event
-    WHERE stream_id = s.execution_id ORDER BY version DESC LIMIT 1
-) AS last
-WHERE NOT s.ended AND s.phase = 'Queued' AND s.kernel_type = $1 AND s.priority = $2
-  AND (s.requested_at, s.execution_id) > ($3, $4)
-  AND last.type = ANY($5) AND last.position <= $6
-ORDER BY s.requested_at, s.execution_id LIMIT $7
-"""
-
-_WAITS_SINCE: Final = """
-SELECT EXISTS (
-    SELECT FROM execution_status AS s
-    WHERE NOT s.ended AND s.phase = 'Queued' AND s.kernel_type = $1 AND s.priority = $2
-      AND s.requested_at < $3
-)
-"""
-
 
 class _Known(msgspec.Struct):
     """A row of ``command_topic``; ``old`` when it was begun before what the broker keeps."""
@@ -108,16 +83,6 @@ class _Known(msgspec.Struct):
     execution_id: UUID
     done: bool
     old: bool
-
-
-class _Waiting(msgspec.Struct, frozen=True):
-    """A run that waits."""
-
-    requested_at: datetime
-    execution_id: UUID
-    notebook_id: UUID
-    tenant_id: UUID
-    project_id: UUID
 
 
 class LostCommands:
@@ -179,7 +144,7 @@ class LostCommands:
                 log.info("topic of commands is new", topic=topic)
             elif ids[topic] in shortened:
                 log.warning("topic of commands has lost messages", topic=topic)
-            elif not (found.old and await self._waits_since(route, kept_since)):
+            elif not (found.old and await queue.waits_since(self._pool, *route, kept_since)):
                 continue
             begun = True
             async with acquire(self._pool) as connection:
@@ -193,12 +158,6 @@ class LostCommands:
             if not each.done:
                 await self._publish(each, routes[topic], stop, lock)
 
-    async def _waits_since(self, route: tuple[str, Priority], since: datetime) -> bool:
-        """Whether a run waits for longer than the broker keeps its command."""
-        async with acquire(self._pool) as connection:
-            waits: bool = await connection.fetchval(_WAITS_SINCE, *route, since)
-        return waits
-
     async def _publish(
         self,
         known: _Known,
@@ -211,23 +170,16 @@ class LostCommands:
         The session that holds the ``lock`` is used at each page: it ends when it is idle for too
         long, and what is published after that another process would publish too.
         """
-        async with acquire(self._pool) as connection:
-            if await connection.fetchval(_CAUGHT_UP) < known.through:
-                return  # not all that waits is known yet
         count = 0
         while not known.done and not stop.is_set():
             await lock.execute("SELECT")
-            async with acquire(self._pool) as connection:
-                rows = await connection.fetch(
-                    _WAITING,
-                    *route,
-                    known.requested_at,
-                    known.execution_id,
-                    list(WAITING),
-                    known.through,
-                    PAGE,
-                )
-            page = [_Waiting(*row) for row in rows]
+            page = await queue.waiting_after(
+                self._pool,
+                *route,
+                (known.requested_at, known.execution_id),
+                through=known.through,
+                limit=PAGE,
+            )
             if page:
                 await self._broker.send(known.topic, page)
                 known.requested_at = page[-1].requested_at
@@ -286,7 +238,7 @@ class _Broker:
                 )
             return await offsets.ask(client, self._consumer, ids)
 
-    async def send(self, topic: str, waiting: Sequence[_Waiting]) -> None:
+    async def send(self, topic: str, waiting: Sequence[Waiting]) -> None:
         """Publish and wait until the broker has them all."""
         async with self._connected() as client, asyncio.timeout(_SEND_SECONDS):
             sent = [
@@ -294,11 +246,7 @@ class _Broker:
                 # that has no room for it while another one is idle.
                 await client.send(
                     topic,
-                    msgspec.json.encode(
-                        Command(
-                            each.execution_id, each.notebook_id, each.tenant_id, each.project_id
-                        )
-                    ),
+                    msgspec.json.encode(each.command),
                     headers=cloudevents.command_headers(
                         cloudevents.EXECUTE,
                         command_id=new_id(),

@@ -13,6 +13,9 @@ from typing import Final, Literal
 import msgspec
 import structlog
 
+from nbledger_application import claims, leases
+from nbledger_application.claims import Claim
+from nbledger_application.recording import FencedError, Recorder
 from nbledger_domain.execution import Execution, Representation, Resources, TerminationCode
 from nbledger_domain.notebook import Notebook
 from nbledger_domain.vocabulary.units import MB
@@ -28,8 +31,7 @@ from nbledger_infrastructure.environments import EnvironmentFailedError
 from nbledger_infrastructure.event_store import EventStore, StoreUnavailableError
 from nbledger_infrastructure.settings import Settings
 from nbledger_infrastructure.worker_registry import WorkerOffer
-from nbledger_workers import browser, claims, confinement, leases, report
-from nbledger_workers.claims import Claim
+from nbledger_workers import browser, confinement, report
 from nbledger_workers.collecting import Collector
 from nbledger_workers.environments import Provider, Provision
 from nbledger_workers.kernel.driver import KernelRun, Report
@@ -47,11 +49,10 @@ from nbledger_workers.kernel.protocol import (
     RunNotebook,
     WidgetsLeft,
 )
-from nbledger_workers.leases import LeaseKeeper
+from nbledger_workers.lease_keeper import LeaseKeeper
 from nbledger_workers.patience import Patience
 from nbledger_workers.pending import PendingSteps
 from nbledger_workers.planning import Plan, PlanError, plan
-from nbledger_workers.recorder import FencedError, Recorder
 from nbledger_workers.run_context import RunContext
 from nbledger_workers.spool import Spool
 from nbledger_workers.steps import Step, Translator, last_step, resources_of

@@ -1,22 +1,13 @@
-"""The sweeper: finds executions that nobody runs and commands that nobody got.
-
-The broker may forget and workers may die; what the store says is enough to go on. Each look
-touches what may be due only, however many executions wait.
-"""
+"""The sweeper: sweeps, one process at a time, and looks for commands that nobody got."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from datetime import UTC, datetime
 from typing import Final
-from uuid import UUID
 
 import structlog
 
-from nbledger_domain.errors import DomainError
-from nbledger_domain.execution import Execution
-from nbledger_infrastructure import clock, repository, worker_registry
+from nbledger_application.reactions.sweep import Sweep
 from nbledger_infrastructure.database import (
     UNAVAILABLE,
     DatabaseUnavailableError,
@@ -25,75 +16,16 @@ from nbledger_infrastructure.database import (
     close_pool,
     connect_pool,
 )
-from nbledger_infrastructure.event_store import EventStore, Metadata
+from nbledger_infrastructure.event_store import EventStore
 from nbledger_infrastructure.settings import Settings
-from nbledger_workers import leases
-from nbledger_workers.claims import give_up_if_held
-from nbledger_workers.lease_watch import LeaseWatch
-from nbledger_workers.leases import Lease
 from nbledger_workers.lost_commands import LostCommands
-from nbledger_workers.waiting import WAITING
 
 log = structlog.get_logger(__name__)
 
 # Any constant does, as long as nothing else in the database locks on it.
 _LOCK: Final = 0x6E626C_737765
-_PAGE: Final = 500
-_FEW: Final = 100
-_START: Final = (datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
 _LOCK_SECONDS: Final = 60
-_FORGET_EVERY_SECONDS: Final = 600.0
 _LAST_LOOK_SECONDS: Final = 1.0
-
-# Which executions have not ended is the read model's to say, and it may lag; all else about them
-# is read from the events themselves.
-
-# Those that the read model knows to be taken are few, and looked at each time.
-_UNLEASED: Final = """
-SELECT s.execution_id
-FROM execution_status AS s
-CROSS JOIN LATERAL (
-    SELECT type, recorded_at FROM event
-    WHERE stream_id = s.execution_id ORDER BY version DESC LIMIT 1
-) AS last
-WHERE NOT s.ended AND s.phase <> 'Queued' AND last.type <> ALL($1)
-  AND last.recorded_at < clock_timestamp() - make_interval(secs => $2)
-  AND NOT EXISTS (SELECT FROM execution_lease AS l WHERE l.execution_id = s.execution_id)
-ORDER BY s.execution_id LIMIT $3
-"""
-
-# Of all others a few each time, in turn: the read model may stand still.
-_NEXT_FEW: Final = """
-SELECT s.requested_at, s.execution_id,
-    last.type <> ALL($1)
-    AND last.recorded_at < clock_timestamp() - make_interval(secs => $2)
-    AND NOT EXISTS (SELECT FROM execution_lease AS l WHERE l.execution_id = s.execution_id)
-FROM (
-    SELECT requested_at, execution_id FROM execution_status
-    WHERE NOT ended AND (requested_at, execution_id) > ($3, $4)
-    ORDER BY requested_at, execution_id LIMIT $5
-) AS s
-CROSS JOIN LATERAL (
-    SELECT type, recorded_at FROM event
-    WHERE stream_id = s.execution_id ORDER BY version DESC LIMIT 1
-) AS last
-ORDER BY s.requested_at, s.execution_id
-"""
-
-# It was requested no later than its last event was recorded, and an index knows when (not by
-# clock_timestamp(), which might be another one for each row).
-_LATE: Final = """
-SELECT s.execution_id
-FROM execution_status AS s
-CROSS JOIN LATERAL (
-    SELECT type, recorded_at FROM event
-    WHERE stream_id = s.execution_id ORDER BY version DESC LIMIT 1
-) AS last
-WHERE NOT s.ended AND s.phase = 'Queued' AND last.type = ANY($1)
-  AND s.requested_at < statement_timestamp() - make_interval(secs => $2)
-  AND last.recorded_at < clock_timestamp() - make_interval(secs => $2)
-ORDER BY s.requested_at, s.execution_id LIMIT $3
-"""
 
 
 async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
@@ -123,18 +55,11 @@ class _Sweeper:
     def __init__(self, settings: Settings, pool: Pool, store: EventStore) -> None:
         self._settings = settings
         self._pool = pool
-        self._store = store
-        self._forget_at = 0.0
-        self._after = _START
-        self._watch = LeaseWatch(
-            pool,
-            lease_seconds=settings.worker.lease_seconds,
-            every_seconds=settings.recovery.sweep_seconds,
-        )
+        self._sweep = Sweep(settings, pool, store)
 
     async def sweep_until(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
         # Beside the sweeps: one may take long, as when the broker is away.
-        watching = asyncio.create_task(self._watch.run(), name="lease watch")
+        watching = asyncio.create_task(self._sweep.watch.run(), name="lease watch")
         try:
             await self._sweep_until(stop, on_ready)
         finally:
@@ -167,89 +92,4 @@ class _Sweeper:
                 await connection.execute(
                     f"SET LOCAL idle_in_transaction_session_timeout = '{_LOCK_SECONDS}s'"
                 )
-                await self._sweep()
-
-    async def _sweep(self) -> None:
-        for lease in await self._watch.expired():
-            await self._recover(
-                Lease(lease.execution_id, lease.epoch),
-                f"Worker {lease.worker_id} stopped renewing its lease.",
-            )
-        lease_seconds = self._settings.worker.lease_seconds
-        unleased = await self._found(_UNLEASED, lease_seconds)
-        silent = {*unleased, *await self._found_in_turn(lease_seconds)}
-        # Asked after they were found: until then their workers could write their leases.
-        if silent and await self._watch.is_calm():
-            for execution_id in silent:
-                await self._recover_unleased(execution_id)
-        if (limit := self._settings.limits.queue_seconds) > 0:
-            for execution_id in await self._found(_LATE, limit):
-                await self._expire(execution_id)
-        if time.monotonic() > self._forget_at:
-            await worker_registry.forget_dead(self._pool)
-            self._forget_at = time.monotonic() + _FORGET_EVERY_SECONDS
-
-    async def _found(self, query: str, seconds: float) -> list[UUID]:
-        async with acquire(self._pool) as connection:
-            rows = await connection.fetch(query, list(WAITING), seconds, _PAGE)
-        return [row[0] for row in rows]
-
-    async def _found_in_turn(self, seconds: float) -> list[UUID]:
-        """The unleased among the next few executions that have not ended."""
-        async with acquire(self._pool) as connection:
-            rows = await connection.fetch(_NEXT_FEW, list(WAITING), seconds, *self._after, _FEW)
-        self._after = (rows[-1][0], rows[-1][1]) if len(rows) == _FEW else _START
-        return [row[1] for row in rows if row[2]]
-
-    async def _recover(self, lease: Lease, reason: str) -> None:
-        """Record the loss of an attempt, unless it is over, and remove its lease."""
-        try:
-            execution = await give_up_if_held(
-                self._store,
-                lease,
-                reason,
-                Metadata(actor="sweeper", correlation_id=str(lease.execution_id)),
-                max_attempts=self._settings.recovery.max_attempts,
-            )
-        except (DatabaseUnavailableError, *UNAVAILABLE):
-            raise
-        except Exception:
-            # One execution that cannot be read or is busy must not keep the others waiting.
-            log.exception("attempt not given up", execution_id=str(lease.execution_id))
-            return
-        if execution is not None:
-            log.warning(
-                "worker lost",
-                execution_id=str(lease.execution_id),
-                epoch=lease.epoch,
-                outcome="failed" if execution.ended else "waits again",
-            )
-        await leases.release(self._pool, lease)
-
-    async def _recover_unleased(self, execution_id: UUID) -> None:
-        """An execution that was claimed, but whose worker died before it wrote the lease."""
-        history = await self._store.read_stream(execution_id)
-        claims = [recorded for recorded in history if recorded.type == Execution.Claimed.TYPE]
-        if claims:
-            await self._recover(Lease(execution_id, len(claims)), "The worker holds no lease.")
-
-    async def _expire(self, execution_id: UUID) -> None:
-        """End what no worker has taken in time."""
-        detail = f"No worker has taken the run within {self._settings.limits.queue_seconds:g} s."
-        try:
-            ended = await repository.update(
-                self._store,
-                Execution,
-                execution_id,
-                lambda execution: execution.expire(detail=detail, at=clock.now()),
-                Metadata(actor="sweeper", correlation_id=str(execution_id)),
-            )
-        except DomainError:
-            return  # somebody has taken it after all, or it has ended
-        except (DatabaseUnavailableError, *UNAVAILABLE):
-            raise
-        except Exception:
-            log.exception("waiting run not ended", execution_id=str(execution_id))
-            return
-        if ended is not None:
-            log.info("waited too long", execution_id=str(execution_id))
+                await self._sweep.once()

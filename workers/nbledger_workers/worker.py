@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from nbledger_application.claims import claim
 from nbledger_infrastructure import worker_registry
 from nbledger_infrastructure.artifact_health import ArtifactHealth
 from nbledger_infrastructure.artifacts import ArtifactStore, open_store
@@ -25,7 +26,6 @@ from nbledger_infrastructure.event_store import EventStore
 from nbledger_infrastructure.settings import Settings
 from nbledger_infrastructure.worker_registry import WorkerOffer
 from nbledger_workers import confinement, intake, places, waiting
-from nbledger_workers.claims import claim
 from nbledger_workers.environments import Provider
 from nbledger_workers.intake import Doorbell
 from nbledger_workers.kernel.isolation import Isolation
@@ -34,7 +34,7 @@ from nbledger_workers.kernel.limits import process_limits
 from nbledger_workers.kernel.pair import Launchers
 from nbledger_workers.kernel.pool import KernelPool
 from nbledger_workers.kernel.specs import offered_kernels
-from nbledger_workers.leases import LeaseKeeper
+from nbledger_workers.lease_keeper import LeaseKeeper
 from nbledger_workers.patience import Patience
 from nbledger_workers.run import Run, Services
 from nbledger_workers.slots import Slots

@@ -8,7 +8,7 @@ import msgspec
 
 from nbledger_domain.dataset import Column, Dataset
 from nbledger_domain.execution import Representation
-from nbledger_infrastructure import repository
+from nbledger_infrastructure import aggregates
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope
 from nbledger_infrastructure.event_store import EventStore
 
@@ -37,7 +37,7 @@ async def head(
 
     ``None`` where it is not held: unknown, foreign, deleted, or without such a version.
     """
-    loaded = await repository.load(store, Dataset, dataset_id)
+    loaded = await aggregates.load(store, Dataset, dataset_id)
     if loaded is None or loaded.aggregate.deleted:
         return None
     if (loaded.stream.tenant_id, loaded.stream.project_id) != (tenant_id, project_id):

@@ -9,11 +9,11 @@ from packaging.version import Version
 
 from nbledger_domain.execution import Representation
 from nbledger_domain.library import Library
+from nbledger_infrastructure.aggregates import decode
 from nbledger_infrastructure.artifacts import Scope
 from nbledger_infrastructure.database import PooledConnection
 from nbledger_infrastructure.event_store import EventStore
 from nbledger_infrastructure.event_store.types import COLUMNS, recorded_event
-from nbledger_infrastructure.repository import decode
 
 # A library has one event, until it is deleted. The index is that of the names alone.
 _HELD = f"""

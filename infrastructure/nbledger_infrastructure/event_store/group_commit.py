@@ -19,6 +19,7 @@ from nbledger_infrastructure.event_store.types import (
     DuplicateEventError,
     InvalidEventError,
     NewEvent,
+    QueueChange,
     RecordConflictError,
     StoreUnavailableError,
     Stream,
@@ -50,13 +51,22 @@ _UNSTORABLE = (
     ValueError,
 )
 
-_APPEND = "SELECT * FROM append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+_APPEND = f"SELECT * FROM append_events({', '.join(f'${number}' for number in range(1, 16))})"  # noqa: S608
 
 
 class Append:
     """One caller's append, waiting for its batch."""
 
-    __slots__ = ("events", "expected", "future", "metadata", "size", "stream", "unchanged_since")
+    __slots__ = (
+        "events",
+        "expected",
+        "future",
+        "metadata",
+        "queue",
+        "size",
+        "stream",
+        "unchanged_since",
+    )
 
     def __init__(
         self,
@@ -65,12 +75,15 @@ class Append:
         expected: int,
         metadata: str,
         unchanged_since: int | None,
+        *,
+        queue: QueueChange | None = None,
     ) -> None:
         self.stream = stream
         self.events = events
         self.expected = expected
         self.metadata = metadata
         self.unchanged_since = unchanged_since
+        self.queue = queue
         self.size = 0
         for event in events:
             self.size += len(event.data)
@@ -275,6 +288,19 @@ def _arguments(batch: list[Append]) -> tuple[object, ...]:
         [event.type for event in events],
         [event.data.decode() for event in events],
         [event.occurred_at for event in events],
+        *_queue_arguments([append.queue for append in batch]),
+    )
+
+
+def _queue_arguments(
+    changes: Sequence[QueueChange | None],
+) -> tuple[list[str | None] | None, list[str | None] | None, list[str | None] | None]:
+    if not any(changes):
+        return None, None, None
+    return (
+        [None if each is None else each.state for each in changes],
+        [None if each is None else each.kernel_type for each in changes],
+        [None if each is None else each.priority for each in changes],
     )
 
 

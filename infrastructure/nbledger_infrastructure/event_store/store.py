@@ -14,6 +14,7 @@ from nbledger_infrastructure.event_store.types import (
     AppendResult,
     Metadata,
     NewEvent,
+    QueueChange,
     RecordedEvent,
     StoreUnavailableError,
     Stream,
@@ -72,11 +73,13 @@ class EventStore:
         expected_version: int,
         metadata: Metadata,
         subject_unchanged_since: int | None = None,
+        queue: QueueChange | None = None,
     ) -> AppendResult:
         """Append all of `events`, or none, to a stream at `expected_version` (0: a new stream).
 
         When this returns, the events are durable. With `subject_unchanged_since`, no stream of
-        the subject may have an event after that position.
+        the subject may have an event after that position. `queue` is written in the same
+        transaction.
 
         A caller that is cancelled while its append waits takes it back; one that is cancelled
         later does not know the outcome.
@@ -96,6 +99,7 @@ class EventStore:
                 expected_version,
                 _encode_metadata(metadata).decode(),
                 subject_unchanged_since,
+                queue=queue,
             )
         )
 

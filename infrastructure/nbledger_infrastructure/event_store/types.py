@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -50,6 +50,18 @@ class Stream(msgspec.Struct, frozen=True):
     subject_id: UUID
     tenant_id: UUID
     project_id: UUID
+
+
+class QueueChange(msgspec.Struct, frozen=True):
+    """What an append makes of the row of its stream in table `execution_queue`.
+
+    It is there from its first state, which comes with the kernel type and the priority, until it
+    has `ended`.
+    """
+
+    state: Literal["waiting", "claimed", "ended"]
+    kernel_type: str | None = None
+    priority: str | None = None
 
 
 class AppendResult(msgspec.Struct, frozen=True):

@@ -5,8 +5,8 @@ from uuid import UUID
 import structlog
 from eventsourcing.domain import BaseAggregate
 
-from nbledger_http.access import Access
-from nbledger_infrastructure import repository
+from nbledger_application import repository
+from nbledger_application.caller import Caller
 from nbledger_infrastructure.artifacts import ArtifactStore
 from nbledger_infrastructure.event_store import (
     AppendResult,
@@ -20,26 +20,26 @@ log = structlog.get_logger(__name__)
 
 
 async def save_new(
-    store: EventStore, artifacts: ArtifactStore, access: Access, aggregate: BaseAggregate[UUID]
+    store: EventStore, artifacts: ArtifactStore, caller: Caller, aggregate: BaseAggregate[UUID]
 ) -> AppendResult:
     """Record a new aggregate; returns its place.
 
     What was kept for it is removed again when it is certain that nothing was recorded.
     """
-    stream = access.stream(aggregate.id, aggregate.id)
+    stream = caller.stream(aggregate.id, aggregate.id)
     try:
-        appended = await repository.save(store, aggregate, stream, access.metadata())
+        appended = await repository.save(store, aggregate, stream, caller.metadata())
     except (StoreUnavailableError, InvalidEventError, RecordConflictError) as error:
         if not (isinstance(error, StoreUnavailableError) and error.outcome_unknown):
-            await remove_kept(artifacts, access, aggregate.id)
+            await remove_kept(artifacts, caller, aggregate.id)
         raise
     assert appended is not None  # noqa: S101 (a creation is an event)
     return appended
 
 
-async def remove_kept(artifacts: ArtifactStore, access: Access, subject_id: UUID) -> None:
-    """What cannot be removed just now must not hide why it should be."""
+async def remove_kept(artifacts: ArtifactStore, caller: Caller, subject_id: UUID) -> None:
+    """Remove the files of what was not recorded; a failure is logged, not raised."""
     try:
-        await artifacts.delete_all(access.scope(subject_id))
+        await artifacts.delete_all(caller.scope(subject_id))
     except Exception as error:  # noqa: BLE001 (whatever the artifact store raises)
         log.warning("a file that nobody knows of was left", reason=str(error))

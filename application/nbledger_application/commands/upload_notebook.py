@@ -6,12 +6,12 @@ from uuid import UUID
 
 import msgspec
 
+from nbledger_application.caller import Caller
+from nbledger_application.commands.change_files import keep_files
+from nbledger_application.commands.create_notebook import NewNotebook
+from nbledger_application.commands.keeping import remove_kept, save_new
 from nbledger_domain.cells import Cell, StoredOutputs
 from nbledger_domain.notebook import Notebook, UploadedFile
-from nbledger_http.access import Access
-from nbledger_http.commands.change_files import keep_files
-from nbledger_http.commands.keeping import remove_kept, save_new
-from nbledger_http.requests import Creation
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope
 from nbledger_infrastructure.bundles import SideFile
 from nbledger_infrastructure.clock import now
@@ -25,8 +25,8 @@ CONCURRENT_PUTS = 8
 async def upload_notebook(
     store: EventStore,
     artifacts: ArtifactStore,
-    access: Access,
-    creation: Creation,
+    caller: Caller,
+    new: NewNotebook,
     *,
     file_name: str,
     content: bytes,
@@ -42,26 +42,26 @@ async def upload_notebook(
     try:
         notebook = await _kept(
             artifacts,
-            access,
+            caller,
             notebook_id,
-            creation,
+            new,
             file_name=file_name,
             content=content,
             parsed=parsed,
             side_files=side_files,
         )
     except BaseException:
-        await remove_kept(artifacts, access, notebook_id)
+        await remove_kept(artifacts, caller, notebook_id)
         raise
-    appended = await save_new(store, artifacts, access, notebook)
+    appended = await save_new(store, artifacts, caller, notebook)
     return notebook_id, appended
 
 
 async def _kept(
     artifacts: ArtifactStore,
-    access: Access,
+    caller: Caller,
     notebook_id: UUID,
-    creation: Creation,
+    new: NewNotebook,
     *,
     file_name: str,
     content: bytes,
@@ -69,22 +69,22 @@ async def _kept(
     side_files: Sequence[SideFile],
 ) -> Notebook:
     """The notebook, not recorded yet, with all that it names kept."""
-    scope = access.scope(notebook_id)
+    scope = caller.scope(notebook_id)
     digest = await artifacts.put(scope, content)
     return Notebook.create(
         notebook_id,
-        name=creation.name,
-        description=creation.description,
-        kernel_type=creation.kernel_type,
-        integration=creation.integration,
-        environment=creation.environment,
+        name=new.name,
+        description=new.description,
+        kernel_type=new.kernel_type,
+        integration=new.integration,
+        environment=new.environment,
         cells=await _with_outputs(artifacts, scope, parsed.cells, parsed.outputs),
         metadata=parsed.metadata,
         uploaded=UploadedFile(
             file_name=file_name, digest=digest, size=len(content), nbformat=parsed.nbformat
         ),
         files=await keep_files(artifacts, scope, side_files),
-        created_by=access.token.name,
+        created_by=caller.actor,
         at=now(),
     )
 

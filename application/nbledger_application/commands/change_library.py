@@ -3,19 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
 from packaging.version import Version
 
-from nbledger_domain.errors import LibraryExistsError, LibraryNotFoundError
+from nbledger_application import repository
+from nbledger_application.caller import Caller
+from nbledger_application.commands.keeping import remove_kept, save_new
+from nbledger_application.commands.loading import load_library
+from nbledger_application.preconditions import Precondition
+from nbledger_domain.errors import LibraryExistsError
 from nbledger_domain.execution import Representation
 from nbledger_domain.library import Library
-from nbledger_http.access import Access
-from nbledger_http.commands.keeping import remove_kept, save_new
-from nbledger_http.conditional import Precondition
-from nbledger_http.problems import Code, Problem
-from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, file_digest
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.database import Pool, PooledConnection, acquire
@@ -23,14 +24,13 @@ from nbledger_infrastructure.environments import uploads
 from nbledger_infrastructure.environments.wheels import WHEEL, Wheel
 from nbledger_infrastructure.event_store import EventStore
 from nbledger_infrastructure.identifiers import new_id
-from nbledger_infrastructure.repository import Loaded
 
 
 async def upload_library(
     pool: Pool,
     store: EventStore,
     artifacts: ArtifactStore,
-    access: Access,
+    caller: Caller,
     *,
     wheel: Wheel,
     path: Path,
@@ -43,12 +43,12 @@ async def upload_library(
     """
     digest = await asyncio.to_thread(file_digest, path)
     async with acquire(pool) as connection:
-        known = await _known(connection, access, wheel, digest)
+        known = await _known(connection, caller, wheel, digest)
     if known is not None:
         return known, False
     library_id = new_id()
     size = path.stat().st_size  # noqa: ASYNC240 - a call that waits for nothing
-    await artifacts.put_file(access.scope(library_id), path, digest=digest)
+    await artifacts.put_file(caller.scope(library_id), path, digest=digest)
     library = Library.upload(
         library_id,
         name=wheel.name,
@@ -61,55 +61,39 @@ async def upload_library(
     )
     recording = False
     try:
-        async with _alone(pool, access, wheel.name) as connection:
-            known = await _known(connection, access, wheel, digest)
+        async with _alone(pool, caller, wheel.name) as connection:
+            known = await _known(connection, caller, wheel, digest)
             if known is None:
                 recording = True
-                await save_new(store, artifacts, access, library)
+                await save_new(store, artifacts, caller, library)
     finally:
         if not recording:
-            await remove_kept(artifacts, access, library_id)
+            await remove_kept(artifacts, caller, library_id)
     return (library_id, True) if known is None else (known, False)
 
 
 async def delete_library(
-    store: EventStore, access: Access, library_id: UUID, *, precondition: Precondition
+    store: EventStore, caller: Caller, library_id: UUID, *, precondition: Precondition
 ) -> None:
     """Delete the library; its data is erased soon after.
 
-    Raises :class:`LibraryNotFoundError`, and :class:`Problem` (412) when ``precondition`` does not
-    hold.
+    Raises :class:`LibraryNotFoundError`, :class:`PreconditionFailedError`, and
+    :class:`RecordConflictError` after ten lost races.
     """
-    loaded = await load_library(store, access, library_id)
-    if not precondition.holds(loaded.aggregate.version):
-        raise Problem(
-            Code.PRECONDITION_FAILED,
-            "Read the library again and send the ETag that comes with it.",
-        )
-    # Another change than a deletion there is not: of two, the second finds nothing.
-    found = await repository.update(
-        store, Library, library_id, lambda library: library.delete(at=now()), access.metadata()
-    )
-    if found is None:
-        raise LibraryNotFoundError(library_id)
 
+    def delete(library: Library) -> None:
+        precondition.check(library.version, "library")
+        library.delete(at=now())
 
-async def load_library(store: EventStore, access: Access, library_id: UUID) -> Loaded[Library]:
-    """The library as the event store has it.
-
-    Raises :class:`LibraryNotFoundError` where it is unknown, foreign or deleted.
-    """
-    loaded = await repository.load(store, Library, library_id)
-    if loaded is None or not access.owns(loaded.stream) or loaded.aggregate.deleted:
-        raise LibraryNotFoundError(library_id)
-    return loaded
+    read = partial(load_library, store, caller, library_id)
+    await repository.update_loaded(store, read, delete, caller.metadata())
 
 
 async def _known(
-    connection: PooledConnection, access: Access, wheel: Wheel, digest: str
+    connection: PooledConnection, caller: Caller, wheel: Wheel, digest: str
 ) -> UUID | None:
     """The library that is this wheel already. Raises :class:`LibraryExistsError`."""
-    for held in await uploads.held(connection, access.tenant_id, access.project_id, [wheel.name]):
+    for held in await uploads.held(connection, caller.tenant_id, caller.project_id, [wheel.name]):
         if Version(held.version) == Version(wheel.version):
             if held.content.digest != digest:
                 raise LibraryExistsError(held.name, held.version, held.library_id)
@@ -118,11 +102,11 @@ async def _known(
 
 
 @asynccontextmanager
-async def _alone(pool: Pool, access: Access, name: str) -> AsyncIterator[PooledConnection]:
+async def _alone(pool: Pool, caller: Caller, name: str) -> AsyncIterator[PooledConnection]:
     """For the block nobody else records a library of this name in the project."""
     async with acquire(pool) as connection, connection.transaction():
         await connection.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
-            f"library {access.tenant_id} {access.project_id} {name}",
+            f"library {caller.tenant_id} {caller.project_id} {name}",
         )
         yield connection

@@ -5,35 +5,47 @@ from uuid import UUID
 
 import msgspec
 
+from nbledger_application import repository
+from nbledger_application.caller import Caller
 from nbledger_domain.cells import Cell, free_ids
-from nbledger_domain.notebook import Notebook
-from nbledger_http.access import Access
-from nbledger_http.requests import Creation
-from nbledger_infrastructure import repository, templates
+from nbledger_domain.notebook import Environment, Integration, Notebook
+from nbledger_infrastructure import templates
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.event_store import AppendResult, EventStore
 from nbledger_infrastructure.identifiers import new_id
 
 
+class NewNotebook(msgspec.Struct, frozen=True):
+    """What a notebook is to be; ``template`` names the one that its first cells are of."""
+
+    name: str
+    description: str
+    kernel_type: str
+    template: str | None
+    integration: Integration
+    environment: Environment
+    cells: list[Cell]
+
+
 async def create_notebook(
-    store: EventStore, access: Access, creation: Creation
+    store: EventStore, caller: Caller, new: NewNotebook
 ) -> tuple[UUID, AppendResult]:
     """Record the new notebook; returns its id and where in the store it is."""
     notebook = Notebook.create(
         new_id(),
-        name=creation.name,
-        description=creation.description,
-        kernel_type=creation.kernel_type,
-        template=creation.template,
-        integration=creation.integration,
-        environment=creation.environment,
-        cells=creation.cells,
-        metadata=_metadata(creation.template),
-        created_by=access.token.name,
+        name=new.name,
+        description=new.description,
+        kernel_type=new.kernel_type,
+        template=new.template,
+        integration=new.integration,
+        environment=new.environment,
+        cells=new.cells,
+        metadata=_metadata(new.template),
+        created_by=caller.actor,
         at=now(),
     )
-    stream = access.stream(notebook.id, notebook.id)
-    appended = await repository.save(store, notebook, stream, access.metadata())
+    stream = caller.stream(notebook.id, notebook.id)
+    appended = await repository.save(store, notebook, stream, caller.metadata())
     assert appended is not None  # noqa: S101 (a creation is an event)
     return notebook.id, appended
 

@@ -3,25 +3,29 @@
 import asyncio
 import mimetypes
 from collections.abc import Sequence
+from functools import partial
 from uuid import UUID
 
 from msgspec import UNSET
 
-from nbledger_domain.errors import InputFileNotFoundError, NotebookNotFoundError
+from nbledger_application import repository
+from nbledger_application.caller import Caller
+from nbledger_application.commands.keeping import remove_kept
+from nbledger_application.commands.loading import load_notebook
+from nbledger_application.preconditions import NoneMatch, Precondition
+from nbledger_domain.errors import (
+    FileRuledOutError,
+    InputFileNotFoundError,
+    NotebookNotFoundError,
+    PreconditionFailedError,
+)
 from nbledger_domain.input_files import FileLimits, InputFile
 from nbledger_domain.notebook import Notebook
-from nbledger_http.access import Access
-from nbledger_http.commands.keeping import remove_kept
-from nbledger_http.commands.load_notebook import load_notebook
-from nbledger_http.conditional import NoneMatch, Precondition
-from nbledger_http.problems import Code, Problem
-from nbledger_infrastructure import repository
 from nbledger_infrastructure.artifacts import ArtifactStore, Scope, file_digest
 from nbledger_infrastructure.bundles import SideFile
 from nbledger_infrastructure.clock import now
-from nbledger_infrastructure.event_store import EventStore, RecordConflictError
+from nbledger_infrastructure.event_store import EventStore
 
-ATTEMPTS = 10
 CONCURRENT_PUTS = 4
 
 _PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
@@ -31,7 +35,7 @@ OTHER = "application/octet-stream"
 async def put_files(
     store: EventStore,
     artifacts: ArtifactStore,
-    access: Access,
+    caller: Caller,
     notebook_id: UUID,
     files: Sequence[SideFile],
     *,
@@ -44,43 +48,35 @@ async def put_files(
 
     Returns the paths at which no file was before. Raises :class:`NotebookNotFoundError`,
     :class:`InvalidFilesError`, :class:`InputFileExistsError`, :class:`FilesTooLargeError`,
-    :class:`Problem` (412) when ``precondition`` or ``none_match`` does not hold, and
+    :class:`PreconditionFailedError`, :class:`FileRuledOutError`, and
     :class:`RecordConflictError` after ten lost races. What is refused is refused before anything
     is kept; what was kept and then lost a race goes with the notebook.
     """
     told = await _told(files)
 
-    async def changed() -> tuple[repository.Loaded[Notebook], set[str]]:
-        loaded = await load_notebook(store, access, notebook_id)
-        notebook = loaded.aggregate
+    def put(notebook: Notebook) -> set[str]:
         _check(precondition, notebook, [file.path for file in told])
         _check_none(none_match, notebook, [file.path for file in told])
         new = {file.path for file in told} - notebook.files.keys()
         notebook.put_files(told, replace=replace, limits=limits, at=now())
-        return loaded, new
-
-    await changed()
-    await _keep(artifacts, access.scope(notebook_id), files, told)
-    for attempt in range(ATTEMPTS):
-        try:
-            loaded, new = await changed()
-        except NotebookNotFoundError:
-            # Deleted meanwhile: whoever erased it did not know of these files.
-            await remove_kept(artifacts, access, notebook_id)
-            raise
-        try:
-            await repository.save(store, loaded.aggregate, loaded.stream, access.metadata())
-        except RecordConflictError:
-            if attempt == ATTEMPTS - 1:
-                raise
-            continue
         return new
-    raise AssertionError("unreachable")
+
+    put((await load_notebook(store, caller, notebook_id)).aggregate)
+    await _keep(artifacts, caller.scope(notebook_id), files, told)
+    try:
+        _, new = await repository.update_loaded(
+            store, partial(load_notebook, store, caller, notebook_id), put, caller.metadata()
+        )
+    except NotebookNotFoundError:
+        # Deleted meanwhile: whoever erased it did not know of these files.
+        await remove_kept(artifacts, caller, notebook_id)
+        raise
+    return new
 
 
 async def remove_file(
     store: EventStore,
-    access: Access,
+    caller: Caller,
     notebook_id: UUID,
     path: str,
     *,
@@ -88,23 +84,19 @@ async def remove_file(
 ) -> None:
     """Take the file away; versions of the notebook that had it keep it.
 
-    Raises :class:`NotebookNotFoundError`, :class:`InputFileNotFoundError`, :class:`Problem` (412)
-    when ``precondition`` does not hold, and :class:`RecordConflictError` after ten lost races.
+    Raises :class:`NotebookNotFoundError`, :class:`InputFileNotFoundError`,
+    :class:`PreconditionFailedError`, and :class:`RecordConflictError` after ten lost races.
     """
-    for attempt in range(ATTEMPTS):
-        loaded = await load_notebook(store, access, notebook_id)
-        notebook = loaded.aggregate
+
+    def remove(notebook: Notebook) -> None:
         if path not in notebook.files:
             raise InputFileNotFoundError(path)
         _check(precondition, notebook, [path])
         notebook.remove_file(path, at=now())
-        try:
-            await repository.save(store, notebook, loaded.stream, access.metadata())
-        except RecordConflictError:
-            if attempt == ATTEMPTS - 1:
-                raise
-            continue
-        return
+
+    await repository.update_loaded(
+        store, partial(load_notebook, store, caller, notebook_id), remove, caller.metadata()
+    )
 
 
 async def keep_files(
@@ -131,20 +123,14 @@ def _check(precondition: Precondition, notebook: Notebook, paths: Sequence[str])
     held = [notebook.files.get(path) for path in paths]
     if all(file is not None and precondition.names(file.digest) for file in held):
         return
-    raise Problem(
-        Code.PRECONDITION_FAILED,
-        "Read the notebook or the file again and send the ETag that comes with it.",
-    )
+    raise PreconditionFailedError("notebook or the file")
 
 
 def _check_none(none_match: NoneMatch, notebook: Notebook, paths: Sequence[str]) -> None:
     for path in paths:
         held = notebook.files.get(path)
         if not none_match.holds(None if held is None else held.digest):
-            raise Problem(
-                Code.PRECONDITION_FAILED,
-                f"There is a file at {path!r}, which If-None-Match rules out.",
-            )
+            raise FileRuledOutError(path)
 
 
 async def _told(files: Sequence[SideFile]) -> list[InputFile]:

@@ -8,10 +8,13 @@ from datetime import datetime
 import msgspec
 import structlog
 
+from nbledger_application import repository
+from nbledger_application.leases import Lease
 from nbledger_domain.errors import DomainError
 from nbledger_domain.execution import Execution, Phase, Resources, TerminationCode
 from nbledger_domain.notebook import Notebook
-from nbledger_infrastructure import clock, repository
+from nbledger_infrastructure import clock
+from nbledger_infrastructure.aggregates import stream_of
 from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.event_store import (
     EventStore,
@@ -20,7 +23,6 @@ from nbledger_infrastructure.event_store import (
     RecordedEvent,
     Stream,
 )
-from nbledger_workers.leases import Lease
 
 log = structlog.get_logger(__name__)
 
@@ -154,16 +156,6 @@ async def give_up_if_held(
         # It has ended, waits already, or a later attempt holds it.
         return None
     return None if updated is None else updated[0].aggregate
-
-
-def stream_of(event: RecordedEvent) -> Stream:
-    """The stream that an event is of."""
-    return Stream(
-        stream_id=event.stream_id,
-        subject_id=event.subject_id,
-        tenant_id=event.tenant_id,
-        project_id=event.project_id,
-    )
 
 
 def worker_metadata(requested: RecordedEvent, worker_id: str) -> Metadata:

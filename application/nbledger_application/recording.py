@@ -3,26 +3,23 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, cast
+from typing import Final
 from uuid import UUID
 
 import structlog
 
-from nbledger_domain import events
+from nbledger_application import repository
+from nbledger_application.claims import Claim
 from nbledger_domain.errors import ExecutionEndedError, StaleEpochError
-from nbledger_domain.events import DomainEvent
 from nbledger_domain.execution import Execution
-from nbledger_infrastructure import repository
 from nbledger_infrastructure.event_store import (
     DuplicateEventError,
     EventStore,
-    NewEvent,
     RecordConflictError,
     RecordedEvent,
     StoreUnavailableError,
 )
 from nbledger_infrastructure.identifiers import new_id
-from nbledger_workers.claims import Claim
 
 log = structlog.get_logger(__name__)
 
@@ -99,24 +96,17 @@ class Recorder:
         execution = self._execution
         assert execution is not None  # noqa: S101 - loaded by the caller
         step(execution)
-        decided = cast("Sequence[DomainEvent]", execution.collect_events())
+        decided = repository.collect(execution)
         if not decided:
             return
         # The same ids at every try, so that one that succeeded unseen is recognised.
         ids.extend(new_id() for _ in range(len(decided) - len(ids)))
-        await self._store.append(
+        await repository.append(
+            self._store,
             self._claim.stream,
-            [
-                NewEvent(
-                    event_id=event_id,
-                    type=event.TYPE,
-                    data=events.encode(event),
-                    occurred_at=event.timestamp,
-                )
-                for event_id, event in zip(ids, decided, strict=False)
-            ],
-            expected_version=decided[0].originator_version - 1,
-            metadata=self._claim.metadata,
+            decided,
+            self._claim.metadata,
+            event_ids=ids[: len(decided)],
         )
 
     async def _reload(self, ids: list[UUID]) -> bool:

@@ -14,13 +14,13 @@ from typing import Final
 
 import structlog
 
+from nbledger_application.leases import Expired
 from nbledger_infrastructure.database import (
     UNAVAILABLE,
     DatabaseUnavailableError,
     Pool,
     acquire,
 )
-from nbledger_workers.leases import Expired
 
 log = structlog.get_logger(__name__)
 

@@ -10,10 +10,10 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from nbledger_application import repository
 from nbledger_domain.errors import ExecutionEndedError
 from nbledger_domain.execution import TERMINAL_EVENTS, Execution, TerminationCode
 from nbledger_domain.notebook import Notebook
-from nbledger_infrastructure import repository
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.database import Pool, acquire
 from nbledger_infrastructure.event_store import (
@@ -29,7 +29,6 @@ NAME = "deletions"
 """Under this name the reactor keeps its checkpoint."""
 
 ACTOR = "nbledger"
-ATTEMPTS = 10
 
 _TERMINAL = [event.TYPE for event in TERMINAL_EVENTS]
 _OF_INTEREST = {Notebook.DeletionRequested.TYPE, Execution.Requested.TYPE, *_TERMINAL}
@@ -111,7 +110,8 @@ async def advance(store: EventStore, pool: Pool, notebook_id: UUID, metadata: Me
 
     Returns whether it is gone. Does nothing to a notebook that is to stay.
     """
-    for _ in range(ATTEMPTS):
+
+    async def step() -> bool:
         # In this order: what happens in between is noticed at the append.
         found = await activity(pool, notebook_id)
         loaded = await repository.load(store, Notebook, notebook_id)
@@ -130,20 +130,17 @@ async def advance(store: EventStore, pool: Pool, notebook_id: UUID, metadata: Me
         if found.running:
             return False
         notebook.delete(at=now())
-        try:
-            await repository.save(
-                store,
-                notebook,
-                loaded.stream,
-                metadata,
-                subject_unchanged_since=found.position,
-            )
-        except RecordConflictError:
-            continue
+        await repository.save(
+            store, notebook, loaded.stream, metadata, subject_unchanged_since=found.position
+        )
         log.info("notebook deleted after its executions", notebook_id=str(notebook_id))
         return True
-    # What moved the subject is in the log too, and brings the reactor here again.
-    return False
+
+    try:
+        return await repository.until_saved(step)
+    except RecordConflictError:
+        # What moved the subject is in the log too, and brings the reactor here again.
+        return False
 
 
 async def _cancel_all(store: EventStore, execution_ids: Sequence[UUID], metadata: Metadata) -> None:

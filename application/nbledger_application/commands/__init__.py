@@ -1,0 +1,1 @@
+"""What callers can have done: one module for each use case."""

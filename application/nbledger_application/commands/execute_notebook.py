@@ -1,0 +1,131 @@
+"""Ask for a run of a notebook."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from nbledger_application import repository
+from nbledger_application.caller import Caller
+from nbledger_application.commands.loading import load_notebook
+from nbledger_application.reactions import deletions
+from nbledger_domain.cells import Cell, select_range
+from nbledger_domain.errors import KernelUnavailableError, NothingToExecuteError
+from nbledger_domain.execution import CellRange, Execution, PlannedCell, RunOptions
+from nbledger_domain.notebook import Notebook
+from nbledger_domain.vocabulary.languages import BY_NAME, LANGUAGES, Language
+from nbledger_infrastructure import worker_registry
+from nbledger_infrastructure.clock import now
+from nbledger_infrastructure.database import Pool
+from nbledger_infrastructure.event_store import AppendResult, EventStore
+from nbledger_infrastructure.identifiers import new_id
+from nbledger_infrastructure.worker_registry import KernelOffer
+
+GUARDED_ATTEMPTS = 3
+
+
+class KernelLanguage(msgspec.Struct, frozen=True):
+    """What is ``known`` of a kernel's language; ``None`` if parameters cannot be written in it."""
+
+    known: bool
+    language: Language | None = None
+
+
+class RunRequest(msgspec.Struct, frozen=True):
+    """What a run of a notebook is to be like; ``warnings`` tell what of it is doubtful."""
+
+    cell_range: CellRange | None
+    parameters: dict[str, Any]
+    options: RunOptions
+    warnings: list[str]
+
+
+async def execute_notebook(
+    store: EventStore,
+    pool: Pool,
+    caller: Caller,
+    notebook_id: UUID,
+    decide: Callable[[Notebook, KernelLanguage], RunRequest],
+    *,
+    queue_without_worker: bool,
+) -> tuple[UUID, AppendResult, list[str]]:
+    """Record the request; returns the execution's id, its place, warnings.
+
+    The warnings are recorded with it, but for that of an absent worker, which holds only now.
+
+    ``decide`` tells what is asked for of the notebook as it is, in the language of its kernel; the
+    notebook may have no cells. Raises what it raises, :class:`NotebookNotFoundError`,
+    :class:`NothingToExecuteError` and, unless the run may ``queue_without_worker``,
+    :class:`KernelUnavailableError`.
+    """
+    execution_id = new_id()
+    attempts = 0
+
+    async def request() -> tuple[UUID, AppendResult, list[str]]:
+        nonlocal attempts
+        attempts += 1
+        position = await deletions.last_position(pool, notebook_id)
+        notebook = (await load_notebook(store, caller, notebook_id)).aggregate
+        offers = await worker_registry.offers(pool)
+        asked = decide(notebook, _kernel(notebook.kernel_type, offers))
+        if not notebook.cells:
+            raise NothingToExecuteError(notebook_id)
+        of_now = _without_worker(offers, notebook.kernel_type, queue=queue_without_worker)
+        # A deletion may have come in between. Runs of the same notebook that record a lot
+        # would defeat the guard for ever, so the last attempt goes without: what slips
+        # through is cancelled by the deletions reactor.
+        appended = await repository.save(
+            store,
+            _execution(execution_id, notebook, asked, caller),
+            caller.stream(execution_id, notebook_id),
+            caller.metadata(),
+            subject_unchanged_since=position if attempts <= GUARDED_ATTEMPTS else None,
+        )
+        assert appended is not None  # noqa: S101 (a request is an event)
+        return execution_id, appended, [*asked.warnings, *of_now]
+
+    return await repository.until_saved(request)
+
+
+def _execution(
+    execution_id: UUID, notebook: Notebook, asked: RunRequest, caller: Caller
+) -> Execution:
+    cells: Sequence[Cell] = notebook.cells
+    if asked.cell_range is not None:
+        cells = select_range(cells, asked.cell_range.start_cell, asked.cell_range.end_cell)
+    return Execution.request(
+        execution_id,
+        notebook_id=notebook.id,
+        notebook_version=notebook.notebook_version,
+        notebook_stream_version=notebook.version,
+        kernel_type=notebook.kernel_type,
+        cells=[PlannedCell(cell.cell_id, cell.cell_type) for cell in cells],
+        parameters=asked.parameters,
+        options=asked.options,
+        requested_by=caller.actor,
+        at=now(),
+        cell_range=asked.cell_range,
+        warnings=asked.warnings,
+    )
+
+
+def _kernel(kernel_type: str, offers: Mapping[str, KernelOffer]) -> KernelLanguage:
+    if kernel_type in LANGUAGES:
+        return KernelLanguage(known=True, language=LANGUAGES[kernel_type])
+    if kernel_type in offers:
+        return KernelLanguage(
+            known=True, language=BY_NAME.get(offers[kernel_type].language.lower())
+        )
+    return KernelLanguage(known=False)
+
+
+def _without_worker(
+    offers: Mapping[str, KernelOffer], kernel_type: str, *, queue: bool
+) -> list[str]:
+    """What to say where no worker could run it now; refuses it unless it is to ``queue``."""
+    if kernel_type in offers:
+        return []
+    if not queue:
+        raise KernelUnavailableError(kernel_type, sorted(offers))
+    return [f"no live worker offers the kernel type {kernel_type!r}; the execution waits for one"]

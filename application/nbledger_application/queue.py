@@ -1,0 +1,173 @@
+"""The queue: the executions that have not ended, as the store knows them at every moment.
+
+Table ``execution_queue`` has a row for each, written in the transaction of the append that changes
+it, so it is never behind. Everybody who looks for what waits or was left reads it here.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from nbledger_domain.events import DomainEvent
+from nbledger_domain.execution import PRIORITIES, TERMINAL_EVENTS, Execution, Priority
+from nbledger_infrastructure.commands import Command
+from nbledger_infrastructure.database import Pool, acquire
+from nbledger_infrastructure.event_store import QueueChange
+
+PAGE: Final = 500
+"""At most so many executions are found at a time."""
+
+_WAITING: Final = """
+SELECT found.priority, found.execution_id, found.notebook_id, found.tenant_id, found.project_id,
+    found.requested_at
+FROM unnest($1::text[]) AS class (priority)
+CROSS JOIN LATERAL (
+    SELECT of_kernel.*
+    FROM unnest($2::text[]) AS kernel (type)
+    CROSS JOIN LATERAL (
+        SELECT q.* FROM execution_queue AS q
+        WHERE q.state = 'waiting' AND q.kernel_type = kernel.type AND q.priority = class.priority
+          AND q.since < clock_timestamp() - make_interval(secs => $3)
+          AND NOT EXISTS (SELECT FROM execution_lease AS l WHERE l.execution_id = q.execution_id)
+        ORDER BY q.requested_at, q.execution_id LIMIT $4
+    ) AS of_kernel
+    ORDER BY of_kernel.requested_at, of_kernel.execution_id LIMIT $4
+) AS found
+"""
+
+_AFTER: Final = """
+SELECT priority, execution_id, notebook_id, tenant_id, project_id, requested_at
+FROM execution_queue
+WHERE state = 'waiting' AND kernel_type = $1 AND priority = $2
+  AND (requested_at, execution_id) > ($3, $4) AND position <= $5
+ORDER BY requested_at, execution_id LIMIT $6
+"""
+
+_WAITS_SINCE: Final = """
+SELECT EXISTS (
+    SELECT FROM execution_queue
+    WHERE state = 'waiting' AND kernel_type = $1 AND priority = $2 AND requested_at < $3
+)
+"""
+
+# Those that are claimed are few, and looked at each time. One whose events keep coming is held.
+_UNLEASED: Final = """
+SELECT q.execution_id
+FROM execution_queue AS q
+CROSS JOIN LATERAL (
+    SELECT recorded_at FROM event
+    WHERE stream_id = q.execution_id ORDER BY version DESC LIMIT 1
+) AS last
+WHERE q.state = 'claimed' AND q.since < clock_timestamp() - make_interval(secs => $1)
+  AND last.recorded_at < clock_timestamp() - make_interval(secs => $1)
+  AND NOT EXISTS (SELECT FROM execution_lease AS l WHERE l.execution_id = q.execution_id)
+ORDER BY q.execution_id LIMIT $2
+"""
+
+# It was requested before it began to wait, and an index knows when (not by clock_timestamp(),
+# which might be another one for each row).
+_LATE: Final = """
+SELECT execution_id FROM execution_queue
+WHERE state = 'waiting' AND requested_at < statement_timestamp() - make_interval(secs => $1)
+  AND since < statement_timestamp() - make_interval(secs => $1)
+ORDER BY requested_at, execution_id LIMIT $2
+"""
+
+_STATES: Final = {
+    Execution.Claimed: QueueChange("claimed"),
+    Execution.AttemptLost: QueueChange("waiting"),
+    **dict.fromkeys(TERMINAL_EVENTS, QueueChange("ended")),
+}
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """An execution that waits for a worker."""
+
+    priority: Priority
+    execution_id: UUID
+    notebook_id: UUID
+    tenant_id: UUID
+    project_id: UUID
+    requested_at: datetime
+
+    @property
+    def command(self) -> Command:
+        """What its message says."""
+        return Command(self.execution_id, self.notebook_id, self.tenant_id, self.project_id)
+
+
+BEGINNING: Final = (datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
+"""Before every execution, as time of request and id."""
+
+
+def change_of(decided: Sequence[DomainEvent]) -> QueueChange | None:
+    """What an append of these events changes in the queue."""
+    change: QueueChange | None = None
+    for event in decided:
+        if isinstance(event, Execution.Requested):
+            change = QueueChange("waiting", event.kernel_type, event.options.priority)
+        else:
+            change = _STATES.get(type(event), change)
+    return change
+
+
+async def waiting(
+    pool: Pool, kernel_types: Collection[str], *, older_than: float, limit: int
+) -> dict[Priority, list[Waiting]]:
+    """What has waited for more than ``older_than`` seconds, the oldest first in its class.
+
+    At most ``limit`` of each class. Raises ``DatabaseUnavailableError``.
+    """
+    async with acquire(pool) as connection:
+        rows = await connection.fetch(
+            _WAITING, list(PRIORITIES), list(kernel_types), older_than, limit
+        )
+    found: dict[Priority, list[Waiting]] = {priority: [] for priority in PRIORITIES}
+    for row in rows:
+        each = Waiting(*row)
+        found[each.priority].append(each)
+    return found
+
+
+async def waiting_after(
+    pool: Pool,
+    kernel_type: str,
+    priority: Priority,
+    after: tuple[datetime, UUID],
+    *,
+    through: int,
+    limit: int = PAGE,
+) -> list[Waiting]:
+    """The next of a kernel type and priority that wait since position ``through`` or before.
+
+    In the order of their requests, from the one that ``after`` names (its time and id).
+    """
+    async with acquire(pool) as connection:
+        rows = await connection.fetch(_AFTER, kernel_type, priority, *after, through, limit)
+    return [Waiting(*row) for row in rows]
+
+
+async def waits_since(pool: Pool, kernel_type: str, priority: Priority, moment: datetime) -> bool:
+    """Whether an execution of this kernel type and priority waits since before ``moment``."""
+    async with acquire(pool) as connection:
+        waits: bool = await connection.fetchval(_WAITS_SINCE, kernel_type, priority, moment)
+    return waits
+
+
+async def unleased(pool: Pool, *, silent_seconds: float) -> list[UUID]:
+    """Claimed executions without a lease, of which nothing was recorded for so long."""
+    return await _found(pool, _UNLEASED, silent_seconds)
+
+
+async def late(pool: Pool, *, seconds: float) -> list[UUID]:
+    """Executions that have waited for longer than ``seconds``, those requested first first."""
+    return await _found(pool, _LATE, seconds)
+
+
+async def _found(pool: Pool, query: str, seconds: float) -> list[UUID]:
+    async with acquire(pool) as connection:
+        rows = await connection.fetch(query, seconds, PAGE)
+    return [row[0] for row in rows]

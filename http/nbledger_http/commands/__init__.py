@@ -1,1 +1,0 @@
-"""What clients can have done: one function for each command."""
