@@ -58,7 +58,7 @@ class ExecutionState(BaseAggregate[UUID]):
         self.cell_statuses = {cell.cell_id: CellStatus.PENDING for cell in cells}
         self.running_cell: str | None = None
         self.has_run_cells = False
-        self.saved_bytes = (0, 0)
+        self.saved_bytes: tuple[int, int] = (0, 0)
         """Of the running cell: bytes of what it has put out so far as is recorded, and kept."""
 
     @property
