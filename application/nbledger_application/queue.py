@@ -5,7 +5,7 @@ it, so it is never behind. Everybody who looks for what waits or was left reads 
 """
 
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -97,10 +97,6 @@ class Waiting(msgspec.Struct, frozen=True):
     def command(self) -> Command:
         """What its message says."""
         return Command(self.execution_id, self.notebook_id, self.tenant_id, self.project_id)
-
-
-BEGINNING: Final = (datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
-"""Before every execution, as time of request and id."""
 
 
 def change_of(decided: Sequence[DomainEvent]) -> QueueChange | None:

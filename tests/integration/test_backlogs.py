@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -274,7 +275,7 @@ async def test_looking_touches_little_however_many_runs_wait(
 ) -> None:
     """At 100,000 waiting runs and 50 that a worker has: pages of 8 kB, and the time seen."""
     await fill(pool, 100_000, kernel_type="scala", running=50)
-    classes, (long_ago, nobody) = list(PRIORITIES), queue.BEGINNING
+    classes, long_ago, nobody = list(PRIORITIES), datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0)
     looks: dict[str, tuple[str, tuple[Any, ...]]] = {
         "taken without a lease": (queue._UNLEASED, (20.0, queue.PAGE)),
         "waiting for too long": (queue._LATE, (7200.0, queue.PAGE)),

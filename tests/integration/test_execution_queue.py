@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -32,6 +33,7 @@ from nbledger_infrastructure.event_store import (
     RecordedEvent,
 )
 
+BEGINNING = (datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
 SETTLED = (Execution.Requested.TYPE, Execution.Claimed.TYPE, Execution.AttemptLost.TYPE)
 
 
@@ -192,16 +194,14 @@ async def test_what_waits_is_found_by_class_and_age(pool: Pool) -> None:
         ]
         assert [each.execution_id for each in waits] == expected
         pages = await queue.waiting_after(
-            pool, kernel_type, priority, queue.BEGINNING, through=head, limit=2
+            pool, kernel_type, priority, BEGINNING, through=head, limit=2
         )
         assert pages == waits[:2]
         last = (pages[-1].requested_at, pages[-1].execution_id)
         assert (
             await queue.waiting_after(pool, kernel_type, priority, last, through=head) == waits[2:]
         )
-        assert not await queue.waiting_after(
-            pool, kernel_type, priority, queue.BEGINNING, through=0
-        )
+        assert not await queue.waiting_after(pool, kernel_type, priority, BEGINNING, through=0)
         assert await queue.waits_since(pool, kernel_type, priority, waits[-1].requested_at) is (
             len(waits) > 1
         )
