@@ -108,7 +108,7 @@ up: $(VENV)/.runtime ## Start everything on this machine and serve until Ctrl-C
 
 .PHONY: kafka
 kafka: $(VENV)/.runtime ## Start Apache Kafka on one node (needs Java and Maven)
-	@$(BIN)/python -m nbledger_infrastructure.embedded.apache_kafka $(ARGS)
+	@$(BIN)/python -m nbledger.embedded.apache_kafka $(ARGS)
 
 # --- kernels of other languages --------------------------------------------------------------
 
@@ -150,13 +150,18 @@ isolation-table: $(VENV)/.development ## Write into the docs what each level of 
 		tests/acceptance/test_hostile_notebook.py $(ARGS)
 
 .PHONY: check
-check: $(VENV)/.development ## Lint, formatting, dead code, types (mypy and pyright), layers
+check: $(VENV)/.development ## Lint, formatting, dead code, types, layers, guarantees
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/python tests/dead_code.py
 	@$(BIN)/mypy
 	@$(BIN)/basedpyright
 	@$(BIN)/lint-imports
+	@PYTHONPATH=tests $(BIN)/python tests/support/guarantees.py
+
+.PHONY: guarantees
+guarantees: $(VENV)/.development ## Print which tests stand behind which promise of docs/guarantees.md
+	@PYTHONPATH=tests $(BIN)/python tests/support/guarantees.py --list
 
 .PHONY: format
 format: $(VENV)/.development ## Format the code and sort imports

@@ -16,8 +16,8 @@ from benchmarks.history import histories
 from benchmarks.peer import Peer
 from nbledger_domain.events import encode
 from nbledger_domain.execution import Execution
-from nbledger_infrastructure.event_store import EventStore, Metadata, NewEvent, Stream
 from nbledger_infrastructure.identifiers import new_id
+from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, NewEvent, Stream
 
 CALLERS = 32
 METADATA = Metadata(actor="bench", correlation_id=str(uuid4()), request_id=str(uuid4()))

@@ -16,8 +16,8 @@ import structlog
 from rich.console import Console
 
 from benchmarks.figures import alternate
-from nbledger_infrastructure.database import Pool, connect_pool, migrate
-from nbledger_infrastructure.embedded.postgres import EmbeddedPostgres, start_postgres
+from nbledger.embedded.postgres import EmbeddedPostgres, start_postgres
+from nbledger_infrastructure.postgres.database import Pool, connect_pool, migrate
 
 T = TypeVar("T")
 

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from benchmarks.history import StreamHistory
 from nbledger_domain.events import encode
-from nbledger_infrastructure.event_store import EventStore, Metadata, NewEvent, Stream
 from nbledger_infrastructure.identifiers import new_id
+from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, NewEvent, Stream
 
 METADATA = Metadata(actor="bench")
 _CONCURRENT = 1024  # two full batches of the group commit: one is written while one gathers

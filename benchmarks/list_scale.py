@@ -14,12 +14,12 @@ from benchmarks.bench import Bench
 from benchmarks.figures import TIMES, Figure, compare
 from benchmarks.history import listed
 from nbledger_domain.events import encode
-from nbledger_infrastructure.database import Pool, acquire
-from nbledger_infrastructure.event_store import Metadata, RecordedEvent
 from nbledger_infrastructure.identifiers import new_id
-from nbledger_projections import notebook_list
-from nbledger_projections.documents import Page
-from nbledger_projections.runner import project as run_batch
+from nbledger_infrastructure.postgres.database import Pool, acquire
+from nbledger_infrastructure.postgres.event_store import Metadata, RecordedEvent
+from nbledger_projections.machinery.documents import Page
+from nbledger_projections.machinery.runner import project as run_batch
+from nbledger_projections.read_models.notebooks import listing as notebook_list
 
 SMALL, LARGE = 1_000, 1_000_000
 PAGE_SIZE = 20

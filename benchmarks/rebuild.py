@@ -16,9 +16,9 @@ from benchmarks.figures import Figure, compare
 from benchmarks.filling import append_all
 from benchmarks.history import histories
 from benchmarks.peer import Peer
-from nbledger_infrastructure.database import PooledConnection
-from nbledger_infrastructure.event_store import EventStore, RecordedEvent
 from nbledger_infrastructure.identifiers import new_id
+from nbledger_infrastructure.postgres.database import PooledConnection
+from nbledger_infrastructure.postgres.event_store import EventStore, RecordedEvent
 from nbledger_infrastructure.settings import Postgres, Settings
 from nbledger_projections.rebuild import ALL, rebuild
 from nbledger_projections.registry import PROJECTIONS

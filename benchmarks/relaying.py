@@ -15,13 +15,14 @@ from benchmarks.figures import Figure, compare
 from benchmarks.filling import append_all
 from benchmarks.history import histories
 from benchmarks.peer import Peer
-from nbledger_infrastructure.database import acquire, connect_pool
-from nbledger_infrastructure.embedded.tansu import start_tansu
-from nbledger_infrastructure.event_store import EventStore, RecordedEvent
+from nbledger.embedded.tansu import start_tansu
 from nbledger_infrastructure.identifiers import new_id
-from nbledger_infrastructure.kafka import ensure_topics, events_topic
+from nbledger_infrastructure.kafka import relay
+from nbledger_infrastructure.kafka.clients import ensure_topics, events_topic
+from nbledger_infrastructure.postgres import checkpoints
+from nbledger_infrastructure.postgres.database import acquire, connect_pool
+from nbledger_infrastructure.postgres.event_store import EventStore, RecordedEvent
 from nbledger_infrastructure.settings import Kafka, Postgres, Settings
-from nbledger_projections import checkpoints, relay
 
 NOTEBOOKS = 1_000
 

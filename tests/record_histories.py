@@ -2,8 +2,8 @@
 
 A program, not a test: ``PYTHONPATH=tests .venv/bin/python tests/record_histories.py 0.1.0`` starts
 the service, lives through notebooks, a dataset, a library and runs that end in different ways, and
-writes each stream with its state below ``tests/unit/golden/histories``. What is there already is
-never written again: those are the histories that must be read for ever.
+writes each stream with its state below ``tests/unit/domain/golden/histories``. What is there
+already is never written again: those are the histories that must be read for ever.
 """
 
 from __future__ import annotations

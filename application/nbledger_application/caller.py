@@ -5,9 +5,9 @@ from uuid import UUID
 
 import msgspec
 
-from nbledger_infrastructure.artifacts import Scope
-from nbledger_infrastructure.event_store import Metadata, Stream
-from nbledger_infrastructure.tokens import Role
+from nbledger_infrastructure.artifacts.store import Scope
+from nbledger_infrastructure.postgres.event_store import Metadata, Stream
+from nbledger_infrastructure.postgres.tokens import Role
 
 
 class Right(StrEnum):

@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from nbledger_application.leases import Expired
-from nbledger_infrastructure.database import (
+from nbledger_infrastructure.postgres.database import (
     UNAVAILABLE,
     DatabaseUnavailableError,
     Pool,

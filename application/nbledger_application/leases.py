@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from nbledger_domain.execution import Execution, Resources
-from nbledger_infrastructure.database import Connection, Pool, acquire
+from nbledger_infrastructure.postgres.database import Connection, Pool, acquire
 
 
 class Lease(msgspec.Struct, frozen=True):

@@ -13,9 +13,9 @@ import msgspec
 
 from nbledger_domain.events import DomainEvent
 from nbledger_domain.execution import PRIORITIES, TERMINAL_EVENTS, Execution, Priority
-from nbledger_infrastructure.commands import Command
-from nbledger_infrastructure.database import Pool, acquire
-from nbledger_infrastructure.event_store import QueueChange
+from nbledger_infrastructure.kafka.commands import Command
+from nbledger_infrastructure.postgres.database import Pool, acquire
+from nbledger_infrastructure.postgres.event_store import QueueChange
 
 PAGE: Final = 500
 """At most so many executions are found at a time."""

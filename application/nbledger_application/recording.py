@@ -12,14 +12,14 @@ from nbledger_application import repository
 from nbledger_application.claims import Claim
 from nbledger_domain.errors import ExecutionEndedError, StaleEpochError
 from nbledger_domain.execution import Execution
-from nbledger_infrastructure.event_store import (
+from nbledger_infrastructure.identifiers import new_id
+from nbledger_infrastructure.postgres.event_store import (
     DuplicateEventError,
     EventStore,
     RecordConflictError,
     RecordedEvent,
     StoreUnavailableError,
 )
-from nbledger_infrastructure.identifiers import new_id
 
 log = structlog.get_logger(__name__)
 

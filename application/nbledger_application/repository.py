@@ -10,7 +10,8 @@ from nbledger_application import queue
 from nbledger_domain import events
 from nbledger_domain.events import DomainEvent
 from nbledger_infrastructure.aggregates import Loaded, load, replay
-from nbledger_infrastructure.event_store import (
+from nbledger_infrastructure.identifiers import new_id
+from nbledger_infrastructure.postgres.event_store import (
     AppendResult,
     EventStore,
     Metadata,
@@ -18,7 +19,6 @@ from nbledger_infrastructure.event_store import (
     RecordConflictError,
     Stream,
 )
-from nbledger_infrastructure.identifiers import new_id
 
 __all__ = [
     "ATTEMPTS",

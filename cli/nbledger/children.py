@@ -13,8 +13,8 @@ import psutil
 import structlog
 
 from nbledger import notify
-from nbledger_infrastructure.embedded.errors import EmbeddedError, ServiceFailed
-from nbledger_infrastructure.embedded.processes import limit_log, spawn, terminate, wait
+from nbledger.embedded.errors import EmbeddedError, ServiceFailed
+from nbledger.embedded.processes import limit_log, spawn, terminate, wait
 
 log = structlog.get_logger(__name__)
 

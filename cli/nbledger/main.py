@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable
 import click
 import msgspec
 
-from nbledger import __version__, isolation, roles
-from nbledger.administration import audit, token
+from nbledger import __version__, roles
+from nbledger.commands import isolation
+from nbledger.commands.administration import audit, token
+from nbledger.embedded.errors import EmbeddedError
 from nbledger.errors import DemoFailedError
 from nbledger.role import ARTIFACTS, load_settings, run, run_role, stop_on_signals
 from nbledger_infrastructure import logging
-from nbledger_infrastructure.database import MigrationChangedError
-from nbledger_infrastructure.embedded.errors import EmbeddedError
+from nbledger_infrastructure.postgres.database import MigrationChangedError
 from nbledger_infrastructure.settings import Settings, environment_names
 
 DATABASE = "postgres.dsn"
@@ -55,7 +56,7 @@ def up() -> None:
     The address, a token and the ids of the project are in NBLEDGER_HOME/server.json once it is
     ready. NBLEDGER_PORT chooses the port of the API (default 8080; 0: any free one).
     """
-    from nbledger.console import serve
+    from nbledger.commands.console import serve
 
     _run_local(serve)
 
@@ -66,7 +67,7 @@ def demo() -> None:
 
     With DEMO_EXIT=1 in the environment it ends after the results.
     """
-    from nbledger.demo import demonstrate
+    from nbledger.commands.demo import demonstrate
 
     _run_local(demonstrate)
 
@@ -95,7 +96,7 @@ def projector(rebuild: str | None) -> None:
     if rebuild is None:
         run_role("projector", roles.projector, *NEEDS["projector"])
         return
-    from nbledger.administration import rebuild_read_model
+    from nbledger.commands.administration import rebuild_read_model
 
     settings = load_settings(DATABASE)
     logging.configure(settings.log, role="projector")
@@ -111,7 +112,7 @@ def relay() -> None:
 @main.command()
 def migrate() -> None:
     """Bring the database schema up to date."""
-    from nbledger_infrastructure.database import migrate as apply_migrations
+    from nbledger_infrastructure.postgres.database import migrate as apply_migrations
 
     settings = load_settings(*NEEDS["migrate"])
 

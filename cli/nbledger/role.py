@@ -17,7 +17,7 @@ from nbledger_infrastructure import logging
 from nbledger_infrastructure.settings import Settings, SettingsError, load, require
 
 if TYPE_CHECKING:
-    from nbledger_infrastructure.artifact_health import ArtifactHealth
+    from nbledger_infrastructure.artifacts.health import ArtifactHealth
 
 log = structlog.get_logger(__name__)
 
@@ -111,7 +111,7 @@ async def _supervise(name: str, role: Role, settings: Settings, *, uses_artifact
 
 
 def _artifact_health(settings: Settings) -> ArtifactHealth:
-    from nbledger_infrastructure.artifact_health import ArtifactHealth
-    from nbledger_infrastructure.artifacts import ArtifactStore, open_store
+    from nbledger_infrastructure.artifacts.health import ArtifactHealth
+    from nbledger_infrastructure.artifacts.store import ArtifactStore, open_store
 
     return ArtifactHealth(ArtifactStore(open_store(settings.artifacts.url)))

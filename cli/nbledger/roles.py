@@ -8,7 +8,7 @@ from nbledger_infrastructure.settings import Settings
 
 async def api(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
     """Serve the REST API."""
-    from nbledger_http.server import serve
+    from nbledger_http.edge.server import serve
 
     await serve(settings, stop=stop, on_ready=lambda url: on_ready(url=url))
 
@@ -30,8 +30,8 @@ async def projector(settings: Settings, stop: asyncio.Event, on_ready: OnReady) 
 
 async def relay(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
     """Publish events and commands, and recover lost work."""
-    from nbledger_projections.relay import run as publish
-    from nbledger_workers.sweeper import run as sweep
+    from nbledger_infrastructure.kafka.relay import run as publish
+    from nbledger_workers.sweeping.sweeper import run as sweep
 
     both_ready = _Countdown(2, on_ready)
     async with asyncio.TaskGroup() as tasks:

@@ -17,7 +17,7 @@ import scala.tools.nsc.interpreter.shell.{ReplReporterImpl, ShellConfig}
 import scala.tools.nsc.interpreter.{IMain, Results}
 import scala.util.control.NonFatal
 
-/** Runs Scala for the Jupyter kernel `nbledger_workers.scala_kernel`, which starts it.
+/** Runs Scala for the Jupyter kernel `nbledger_workers.languages.scala_kernel`, which starts it.
   *
   * The two talk in frames over two pipes: the length of the rest (int), a letter, then any number
   * of fields, each a length (int) and bytes, big endian. To here: X (source) runs a cell, I

@@ -49,7 +49,7 @@ fi
 mkdir -p "$specs/scala"
 cat >"$specs/scala/kernel.json" <<JSON
 {
-  "argv": ["$prefix/bin/python", "-m", "nbledger_workers.scala_kernel", "-f", "{connection_file}"],
+  "argv": ["$prefix/bin/python", "-m", "nbledger_workers.languages.scala_kernel", "-f", "{connection_file}"],
   "display_name": "Scala",
   "language": "scala",
   "interrupt_mode": "signal",

@@ -9,7 +9,7 @@ from eventsourcing.domain import BaseAggregate
 
 from nbledger_domain import events
 from nbledger_domain.events import DomainEvent
-from nbledger_infrastructure.event_store import EventStore, RecordedEvent, Stream
+from nbledger_infrastructure.postgres.event_store import EventStore, RecordedEvent, Stream
 
 A = TypeVar("A", bound=BaseAggregate[UUID])
 

@@ -6,13 +6,13 @@ from functools import partial
 
 import structlog
 
-from nbledger_infrastructure.artifacts import ArtifactStore, open_store
-from nbledger_infrastructure.database import Pool, close_pool, connect_pool
-from nbledger_infrastructure.event_store import EventStore, RecordedEvent
+from nbledger_infrastructure.artifacts.store import ArtifactStore, open_store
+from nbledger_infrastructure.postgres.database import Pool, close_pool, connect_pool
+from nbledger_infrastructure.postgres.event_store import EventStore, RecordedEvent
 from nbledger_infrastructure.settings import Settings
 from nbledger_projections import rebuild
+from nbledger_projections.machinery.runner import run_projection, run_reactor
 from nbledger_projections.registry import PROJECTIONS
-from nbledger_projections.runner import run_projection, run_reactor
 
 log = structlog.get_logger(__name__)
 

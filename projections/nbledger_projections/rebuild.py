@@ -12,20 +12,20 @@ from contextlib import asynccontextmanager
 import asyncpg
 import structlog
 
-from nbledger_infrastructure.database import (
+from nbledger_infrastructure.postgres import checkpoints
+from nbledger_infrastructure.postgres.database import (
     Pool,
     PooledConnection,
     acquire,
     close_pool,
     connect_pool,
 )
-from nbledger_infrastructure.event_store import EventStore, RecordedEvent
-from nbledger_infrastructure.event_store.store import READ_ALL
-from nbledger_infrastructure.event_store.types import recorded_event
+from nbledger_infrastructure.postgres.event_store import EventStore, RecordedEvent
+from nbledger_infrastructure.postgres.event_store.store import READ_ALL
+from nbledger_infrastructure.postgres.event_store.types import recorded_event
 from nbledger_infrastructure.settings import Settings
-from nbledger_projections import checkpoints
+from nbledger_projections.machinery.runner import Projection, project
 from nbledger_projections.registry import PROJECTIONS
-from nbledger_projections.runner import Projection, project
 
 log = structlog.get_logger(__name__)
 

@@ -1,12 +1,12 @@
 """Every projection there is."""
 
-from nbledger_projections.dataset_details import DatasetDetailsProjection
-from nbledger_projections.execution_results import ExecutionResultsProjection
-from nbledger_projections.execution_status import ExecutionStatusProjection
-from nbledger_projections.library_details import LibraryDetailsProjection
-from nbledger_projections.notebook_details import NotebookDetailsProjection
-from nbledger_projections.notebook_list import NotebookListProjection
-from nbledger_projections.runner import Projection
+from nbledger_projections.machinery.runner import Projection
+from nbledger_projections.read_models.dataset_details import DatasetDetailsProjection
+from nbledger_projections.read_models.executions.results import ExecutionResultsProjection
+from nbledger_projections.read_models.executions.status import ExecutionStatusProjection
+from nbledger_projections.read_models.library_details import LibraryDetailsProjection
+from nbledger_projections.read_models.notebooks.details import NotebookDetailsProjection
+from nbledger_projections.read_models.notebooks.listing import NotebookListProjection
 
 _ALL: tuple[type[Projection], ...] = (
     NotebookDetailsProjection,

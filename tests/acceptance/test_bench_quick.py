@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 KEYS = ["figure", "value", "unit", "against", "againstValue", "ratio", "target", "met"]
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from support.paths import ROOT
 
-_ROOT: Final = Path(__file__).parents[2]
 SECONDS: Final = 170.0
 
 pytestmark = [
@@ -23,7 +23,7 @@ def test_demo_runs_to_its_end_and_prints_results() -> None:
     # As in a checkout: not below the temporary folder, which kernels have for themselves, with the
     # home where it is by default, and with modules imported from beside it.
     with tempfile.TemporaryDirectory(
-        prefix=".demo-", dir=_ROOT, ignore_cleanup_errors=True
+        prefix=".demo-", dir=ROOT, ignore_cleanup_errors=True
     ) as folder:
         Path(folder).chmod(0o711)
         variables = {name: os.environ[name] for name in os.environ if name != "NBLEDGER_HOME"}

@@ -21,7 +21,12 @@ from support.wheels import make_wheel
 from support.workers import worker_process
 
 from nbledger_domain.execution import Execution, TerminationCode
-from nbledger_workers.kernel.isolation import Isolation, available, can_close_ports, keeps_signals
+from nbledger_workers.kernel.processes.isolation import (
+    Isolation,
+    available,
+    can_close_ports,
+    keeps_signals,
+)
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -61,6 +66,7 @@ def _wheel(folder: Path) -> dict[str, Any]:
 
 
 # The others take a minute more, and come with the campaigns.
+@pytest.mark.guarantee("G26")
 @pytest.mark.parametrize(
     "column",
     [

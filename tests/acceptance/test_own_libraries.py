@@ -12,9 +12,10 @@ from typing import Any
 import httpx
 import pytest
 from support.local_server import LocalServer, local_server
+from support.paths import ROOT
 from support.wheels import make_wheel
 
-DOCS = (Path(__file__).resolve().parents[2] / "docs" / "results.md").read_text()
+DOCS = (ROOT / "docs" / "results.md").read_text()
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from typing import Any
 
 import requests
 from support.local_server import LocalServer
+from support.paths import ROOT
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
 # What runs the tests, or needs a container engine, cannot be run by a test. The targets that
 # `make` offers are tested through the commands that they call.
 ELSEWHERE = ("make ", "docker ")

@@ -157,6 +157,7 @@ def test_administration_by_command_line(server: LocalServer) -> None:
     assert "notebook_list" in unknown.stderr, "it names those that exist"
 
 
+@pytest.mark.guarantee("G27")
 def test_logs_hold_no_secret_and_no_source(server: LocalServer) -> None:
     source = "print('a line of somebody else notebook')"
     requests.post(

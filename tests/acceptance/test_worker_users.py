@@ -17,9 +17,9 @@ from support.workers import worker_process
 
 from nbledger_domain.events import decode
 from nbledger_domain.execution import Execution, TerminationCode
-from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
+from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.settings import Settings
-from nbledger_workers.kernel.isolation import Isolation, available
+from nbledger_workers.kernel.processes.isolation import Isolation, available
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -24,15 +24,15 @@ from support.campaigns import Tally, conclude, size, times
 from support.executions import Stage, make_settings, stage
 from support.workers import worker_process
 
+from nbledger.embedded.postgres import EmbeddedPostgres, start_postgres
 from nbledger_domain.execution import Execution, ExecutionStatus
 from nbledger_infrastructure import settings
-from nbledger_infrastructure.database import (
+from nbledger_infrastructure.postgres.database import (
     UNAVAILABLE,
     DatabaseUnavailableError,
     acquire,
     migrate,
 )
-from nbledger_infrastructure.embedded.postgres import EmbeddedPostgres, start_postgres
 
 pytestmark = [
     pytest.mark.campaign,
@@ -187,6 +187,7 @@ async def lane_of(
         await (server if lane is None else lane.server).stop()
 
 
+@pytest.mark.guarantee("G8")
 async def test_no_run_is_lost_to_a_database_that_pauses_or_restarts(
     kafka: str, service_dir: Path, tmp_path: Path, record_property: Any
 ) -> None:

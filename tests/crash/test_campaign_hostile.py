@@ -13,7 +13,7 @@ from support.executions import make_settings, stage
 from support.hostile_grounds import grounds, printed
 from support.workers import worker_process
 
-from nbledger_workers.kernel.isolation import Isolation, available, can_close_ports
+from nbledger_workers.kernel.processes.isolation import Isolation, available, can_close_ports
 
 pytestmark = [
     pytest.mark.campaign,

@@ -200,6 +200,7 @@ async def _follow(consumer: AIOKafkaConsumer, positions: set[int]) -> None:
         positions.add(int(dict(message.headers)["ce_position"]))
 
 
+@pytest.mark.guarantee("G28")
 async def test_no_role_grows_however_much_is_run(
     server: LocalServer, record_property: Reports
 ) -> None:

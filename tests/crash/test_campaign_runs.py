@@ -116,6 +116,7 @@ BUSY = {
 }
 
 
+@pytest.mark.guarantee("G8")
 async def test_killed_kernels_are_found(server: LocalServer, record_property: Reports) -> None:
     count = times(small=4, ci=12, full=50)
     tally = Tally("kill -9 of the kernel", FOUND_SECONDS, record_property)

@@ -42,6 +42,7 @@ _CELLS = (
 Reports = Callable[[str, object], None]
 
 
+@pytest.mark.guarantee("G15")
 async def test_held_supervisors_lose_nothing(tmp_path: Path, record_property: Reports) -> None:
     """Of each run both cells are counted: the displays of one, the lines of the other."""
     count = times(small=20, ci=20, full=200)

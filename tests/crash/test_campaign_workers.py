@@ -38,11 +38,11 @@ from support.campaigns import (
 from support.executions import TERMINAL, Stage, make_settings, stage
 from support.workers import of_instance, worker_process
 
+from nbledger.embedded.processes import is_alive
 from nbledger_domain.execution import Execution, ExecutionStatus, RetryPolicy, TerminationCode
 from nbledger_infrastructure import settings
-from nbledger_infrastructure.database import acquire
-from nbledger_infrastructure.embedded.processes import is_alive
-from nbledger_infrastructure.event_store import RecordedEvent
+from nbledger_infrastructure.postgres.database import acquire
+from nbledger_infrastructure.postgres.event_store import RecordedEvent
 
 pytestmark = [
     pytest.mark.campaign,
@@ -244,6 +244,7 @@ def config(database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path) -> 
     return replace(made, kafka=broker, worker=worker, recovery=recovery)
 
 
+@pytest.mark.guarantee("G8")
 async def test_killed_workers_are_taken_over(
     config: settings.Settings, tmp_path: Path, record_property: Reports
 ) -> None:
@@ -275,6 +276,7 @@ async def test_killed_workers_are_taken_over(
     assert not tally.faults, tally.faults
 
 
+@pytest.mark.guarantee("G9")
 async def test_workers_stopped_past_their_leases_are_not_heard(
     config: settings.Settings, tmp_path: Path, record_property: Reports
 ) -> None:

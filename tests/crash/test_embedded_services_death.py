@@ -10,8 +10,8 @@ import asyncpg
 import psutil
 import pytest
 
-from nbledger_infrastructure.embedded.postgres import start_postgres
-from nbledger_infrastructure.embedded.processes import is_alive
+from nbledger.embedded.postgres import start_postgres
+from nbledger.embedded.processes import is_alive
 
 pytestmark = [
     pytest.mark.skipif(
@@ -26,8 +26,8 @@ OWNER = """
 import asyncio, sys
 from pathlib import Path
 import asyncpg
-from nbledger_infrastructure.embedded.postgres import start_postgres
-from nbledger_infrastructure.embedded.tansu import start_tansu
+from nbledger.embedded.postgres import start_postgres
+from nbledger.embedded.tansu import start_tansu
 
 async def main(folder):
     server = await start_postgres(folder / "postgres")

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from support.processes import alive
 
-from nbledger_workers.kernel import processes
+from nbledger_workers.kernel.processes import family as processes
 
 WORKER = """
 import asyncio, sys
@@ -59,6 +59,7 @@ def short_folder() -> Iterator[str]:
         yield folder
 
 
+@pytest.mark.guarantee("G13")
 @pytest.mark.parametrize(
     ("killed", "cell"),
     [

@@ -46,6 +46,7 @@ def code(*sources: str) -> dict[str, Any]:
     return {"notebookName": "survivor", "initialCells": cells}
 
 
+@pytest.mark.guarantee("G8")
 def test_everything_is_still_there_and_nobody_is_left_over() -> None:
     with local_server({"NBLEDGER_WORKER_CONCURRENCY": "1"}) as server:
         finished = post(server, "/notebook", code("print('kept')"))

@@ -12,8 +12,8 @@ from support.workers import of_instance, worker_process
 
 from nbledger_domain.execution import Execution, ExecutionStatus, Phase, TerminationCode
 from nbledger_infrastructure import aggregates
-from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
-from nbledger_workers.work_folder import work_folder
+from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope, open_store
+from nbledger_workers.confinement.work_folder import work_folder
 
 pytestmark = pytest.mark.stalls("what follows a kill is bounded in seconds of the clock")
 
@@ -35,6 +35,7 @@ async def killed_when(scene: Stage, execution_id: uuid.UUID, moment: str) -> Non
         await eventually(lambda: not of_instance(instance))
 
 
+@pytest.mark.guarantee("G8")
 @pytest.mark.parametrize("moment", ["running", "starting"])
 async def test_a_killed_worker_is_taken_over(  # noqa: PLR0917 (fixtures)
     database_dsn: str,

@@ -16,15 +16,15 @@ from uuid import UUID, uuid4
 import httpx
 import msgspec
 
-from nbledger_http import server
-from nbledger_http.app import create_app
-from nbledger_http.edge import Edge
-from nbledger_http.services import Services
-from nbledger_infrastructure import tokens
-from nbledger_infrastructure.database import Pool, connect_pool
-from nbledger_infrastructure.event_store import EventStore
+from nbledger_http.edge import server
+from nbledger_http.edge.app import create_app
+from nbledger_http.edge.middleware import Edge
+from nbledger_http.requests.services import Services
+from nbledger_infrastructure.postgres import tokens
+from nbledger_infrastructure.postgres.database import Pool, connect_pool
+from nbledger_infrastructure.postgres.event_store import EventStore
+from nbledger_infrastructure.postgres.tokens import Role
 from nbledger_infrastructure.settings import Artifacts, Execution, Http, Postgres, Settings
-from nbledger_infrastructure.tokens import Role
 
 _NO_TLS = ssl.create_default_context()
 """Tests speak plain HTTP, yet each client would load all certificates, 30 ms, for itself."""

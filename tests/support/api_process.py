@@ -8,7 +8,7 @@ from pathlib import Path
 
 from support.api import settings_for
 
-from nbledger_http import server
+from nbledger_http.edge import server
 
 
 async def main(dsn: str, folder: str) -> None:

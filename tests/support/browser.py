@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from nbledger_workers import browser
+from nbledger_workers.reports import browser
 
 CHROMIUM = browser.find("auto")
 

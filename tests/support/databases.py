@@ -41,7 +41,7 @@ def _ensure_template(server: str) -> None:
     with locked("template"):
         if done.exists():
             return
-        from nbledger_infrastructure.database import migrate
+        from nbledger_infrastructure.postgres.database import migrate
 
         _blocking(_execute(server, f"DROP DATABASE IF EXISTS {_TEMPLATE}"))
         _blocking(_execute(server, f"CREATE DATABASE {_TEMPLATE}"))

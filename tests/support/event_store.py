@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 import asyncpg
 
-from nbledger_infrastructure.database import Pool, connect_pool
-from nbledger_infrastructure.event_store import EventStore, Metadata, NewEvent, Stream
+from nbledger_infrastructure.postgres.database import Pool, connect_pool
+from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, NewEvent, Stream
 
 METADATA = Metadata(actor="user:1", correlation_id="c-1", request_id="r-1")
 COMMIT_LOCK = 8242543731

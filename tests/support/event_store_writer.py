@@ -12,7 +12,7 @@ import sys
 
 from support.event_store import METADATA, new_event, new_stream, open_pool, open_store
 
-from nbledger_infrastructure.event_store import EventStore, RecordConflictError
+from nbledger_infrastructure.postgres.event_store import EventStore, RecordConflictError
 
 
 async def write(store: EventStore, number: int, count: int) -> str:

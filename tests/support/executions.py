@@ -27,18 +27,21 @@ from nbledger_domain.execution import (
 )
 from nbledger_domain.input_files import InputFile
 from nbledger_domain.notebook import Environment, Integration, Notebook
-from nbledger_infrastructure import clock, cloudevents, kafka, settings
-from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
-from nbledger_infrastructure.database import Pool, acquire, connect_pool
-from nbledger_infrastructure.event_store import (
+from nbledger_infrastructure import clock, settings
+from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope, open_store
+from nbledger_infrastructure.identifiers import new_id
+from nbledger_infrastructure.kafka import clients as kafka
+from nbledger_infrastructure.kafka import cloudevents
+from nbledger_infrastructure.postgres.database import Pool, acquire, connect_pool
+from nbledger_infrastructure.postgres.event_store import (
     EventStore,
     EventTail,
     Metadata,
     RecordedEvent,
     Stream,
 )
-from nbledger_infrastructure.identifiers import new_id
-from nbledger_workers import sweeper, worker
+from nbledger_workers import worker
+from nbledger_workers.sweeping import sweeper
 
 TERMINAL = {event.TYPE for event in TERMINAL_EVENTS}
 _Event = TypeVar("_Event")

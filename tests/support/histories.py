@@ -17,7 +17,7 @@ from nbledger_domain.execution import Execution
 from nbledger_domain.library import Library
 from nbledger_domain.notebook import Notebook
 
-FOLDER = Path(__file__).parents[1] / "unit" / "golden" / "histories"
+FOLDER = Path(__file__).parents[1] / "unit" / "domain" / "golden" / "histories"
 
 KINDS = (Notebook, Execution, Dataset, Library)
 """What has a history; their events are known once they are imported."""

@@ -7,8 +7,9 @@ wanted; it undoes what it did. The second cell is what must still work.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Final
+
+from support.paths import ROOT
 
 ATTEMPTS: Final = {
     "environment": "writes a `.pth` file into the service's Python environment",
@@ -40,7 +41,7 @@ COLUMNS: Final = {
 STOPPED: Final = "stopped"
 NOT_STOPPED: Final = "**can**"
 
-_DOCUMENT: Final = Path(__file__).resolve().parents[2] / "docs" / "deployment.md"
+_DOCUMENT: Final = ROOT / "docs" / "deployment.md"
 _TABLE: Final = re.compile(r"(<!-- hostile notebook -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
 CELL: Final = r'''

@@ -20,8 +20,8 @@ from support.executions import Stage
 
 import nbledger_workers
 from nbledger_domain.execution import Execution
-from nbledger_infrastructure import kafka
-from nbledger_infrastructure.artifacts import ArtifactStore, Scope, open_store
+from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope, open_store
+from nbledger_infrastructure.kafka import clients as kafka
 from nbledger_infrastructure.settings import Health, Settings
 
 _CODE = Path(nbledger_workers.__file__).parent

@@ -13,10 +13,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from support.paths import ROOT
+
 MODULE = ROOT / "workers" / "nbledger_workers" / "kernel" / "isolation.py"
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from nbledger_workers.kernel import processes
-from nbledger_workers.kernel.driver import KernelRun, Report
-from nbledger_workers.kernel.isolation import Preparation
-from nbledger_workers.kernel.launchers import can_fork
-from nbledger_workers.kernel.pair import Launchers, python_environment
+from nbledger_workers.kernel.driving.driver import KernelRun, Report
+from nbledger_workers.kernel.driving.pair import Launchers, python_environment
+from nbledger_workers.kernel.processes import family as processes
+from nbledger_workers.kernel.processes.fork_client import can_fork
+from nbledger_workers.kernel.processes.isolation import Preparation
 from nbledger_workers.kernel.protocol import (
     CellFinished,
     CellStarted,

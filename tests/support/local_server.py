@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from nbledger_infrastructure.embedded.home import ServerInfo, read_server_json
+from nbledger.embedded.home import ServerInfo, read_server_json
 
 READY_SECONDS = 90.0
 STOP_SECONDS = 10.0

@@ -19,8 +19,8 @@ from nbledger_domain.execution import (
     Representation,
     Resources,
 )
-from nbledger_infrastructure.artifacts import ArtifactStore, Scope
-from nbledger_infrastructure.event_store import Metadata
+from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope
+from nbledger_infrastructure.postgres.event_store import Metadata
 
 Forms = Sequence[tuple[str, bytes]]
 

@@ -11,28 +11,24 @@ from uuid import UUID
 
 import msgspec
 
-from nbledger_infrastructure.database import Pool, PooledConnection, acquire
-from nbledger_infrastructure.event_store import EventStore, RecordedEvent
-from nbledger_projections import (
-    checkpoints,
-    dataset_details,
-    estimates,
-    execution_folding,
-    execution_results,
-    execution_status,
-    library_details,
-    notebook_details,
-    notebook_documents,
-    notebook_folding,
-    notebook_list,
-    notebook_list_items,
-    result_folding,
-    runner,
-)
-from nbledger_projections.checkpoints import Checkpoint
-from nbledger_projections.documents import Documents, State
+from nbledger_infrastructure.postgres import checkpoints
+from nbledger_infrastructure.postgres.checkpoints import Checkpoint
+from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
+from nbledger_infrastructure.postgres.event_store import EventStore, RecordedEvent
+from nbledger_projections.machinery import runner
+from nbledger_projections.machinery.documents import Documents, State
+from nbledger_projections.machinery.runner import Projection
+from nbledger_projections.read_models import dataset_details, library_details
+from nbledger_projections.read_models.executions import estimates, result_folding
+from nbledger_projections.read_models.executions import folding as execution_folding
+from nbledger_projections.read_models.executions import results as execution_results
+from nbledger_projections.read_models.executions import status as execution_status
+from nbledger_projections.read_models.notebooks import details as notebook_details
+from nbledger_projections.read_models.notebooks import documents as notebook_documents
+from nbledger_projections.read_models.notebooks import folding as notebook_folding
+from nbledger_projections.read_models.notebooks import list_items as notebook_list_items
+from nbledger_projections.read_models.notebooks import listing as notebook_list
 from nbledger_projections.registry import PROJECTIONS
-from nbledger_projections.runner import Projection
 
 Rows = dict[str, list[tuple[Any, ...]]]
 

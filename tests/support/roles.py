@@ -12,13 +12,13 @@ from pathlib import Path
 import asyncpg
 import httpx
 from support.databases import as_user
+from support.paths import ROOT
 
 from nbledger import notify
 from nbledger.children import Child
-from nbledger_infrastructure import tokens
-from nbledger_infrastructure.database import Pool, close_pool, connect_pool
+from nbledger_infrastructure.postgres import tokens
+from nbledger_infrastructure.postgres.database import Pool, close_pool, connect_pool
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 ROLES = ("api", "relay", "projector", "worker")
 
 _STOP_SECONDS = 20.0
@@ -69,7 +69,7 @@ async def database_users(dsn: str) -> AsyncIterator[dict[str, str]]:
         # Roles are the whole server's, and not made twice by two at a time.
         async with owner.transaction():
             await owner.execute("SELECT pg_advisory_xact_lock(1)", timeout=_STATEMENT_SECONDS)
-            rights = (REPOSITORY / "deploy/postgres/roles.sql").read_text()
+            rights = (ROOT / "deploy/postgres/roles.sql").read_text()
             await owner.execute(rights.replace("BEGIN;", "").replace("COMMIT;", ""))
             for name, user in users.items():
                 await owner.execute(

@@ -14,8 +14,8 @@ from nbledger_domain.execution import (
     Resources,
 )
 from nbledger_domain.vocabulary.media_types import WIDGET_STATE
-from nbledger_infrastructure.artifacts import ArtifactStore, Scope
-from nbledger_infrastructure.event_store import EventStore, Metadata
+from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope
+from nbledger_infrastructure.postgres.event_store import EventStore, Metadata
 
 BY = Metadata(actor="worker")
 

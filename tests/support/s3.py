@@ -11,13 +11,13 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
-from nbledger_infrastructure.embedded.ports import free_port
+from nbledger.embedded.ports import free_port
 
-PYTHON = Path(__file__).resolve().parents[2] / ".venv-s3" / "bin" / "python"
+PYTHON = ROOT / ".venv-s3" / "bin" / "python"
 _READY_SECONDS = 60.0
 # It ends with the tests, however they end.
 _PROGRAM = """

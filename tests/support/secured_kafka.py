@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.roles import REPOSITORY
+from support.paths import ROOT
 
-from nbledger_infrastructure.embedded.apache_kafka import (
+from nbledger.embedded.apache_kafka import (
     Security,
     kafka_jars,
     start_apache_kafka,
@@ -110,7 +110,7 @@ def _grant(kafka: SecuredKafka, jars: Path, folder: Path, subscribers: Sequence[
         f"org.apache.kafka.tools.AclCommand --bootstrap-server {kafka.bootstrap_servers} "
         f"--command-config {client}"
     )
-    _run(str(REPOSITORY / "deploy/kafka/acls.sh"), *subscribers, KAFKA_ACLS=tool)
+    _run(str(ROOT / "deploy/kafka/acls.sh"), *subscribers, KAFKA_ACLS=tool)
 
 
 def _run(*command: str, **environment: str) -> None:

@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import psutil
 
-from nbledger_infrastructure.embedded.apache_kafka import start_apache_kafka
-from nbledger_infrastructure.embedded.postgres import start_postgres
-from nbledger_infrastructure.embedded.tansu import start_tansu
+from nbledger.embedded.apache_kafka import start_apache_kafka
+from nbledger.embedded.postgres import start_postgres
+from nbledger.embedded.tansu import start_tansu
 
 
 class Service(NamedTuple):

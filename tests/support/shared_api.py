@@ -12,7 +12,7 @@ import pytest
 from support.api import Api, open_api, settings_for
 from support.databases import create_database, drop_database
 
-from nbledger_http import server
+from nbledger_http.edge import server
 
 
 class ServerThread:

@@ -10,7 +10,7 @@ from typing import Any
 
 from support.kernels import Recorded, request
 
-from nbledger_workers.kernel.driver import Report
+from nbledger_workers.kernel.driving.driver import Report
 from nbledger_workers.kernel.protocol import CellStarted
 
 

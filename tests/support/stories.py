@@ -30,7 +30,7 @@ from nbledger_domain.execution import (
 )
 from nbledger_domain.input_files import FileLimits, InputFile
 from nbledger_domain.notebook import Environment, Integration, Notebook, NotebookChanges
-from nbledger_infrastructure.event_store import (
+from nbledger_infrastructure.postgres.event_store import (
     EventStore,
     Metadata,
     RecordedEvent,

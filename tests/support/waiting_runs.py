@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nbledger_domain.execution import Execution
-from nbledger_infrastructure.database import Pool, acquire
+from nbledger_infrastructure.postgres.database import Pool, acquire
 
 
 async def fill(pool: Pool, count: int, *, kernel_type: str = "python3", running: int = 0) -> None:

@@ -16,30 +16,37 @@ import msgspec
 import structlog
 
 from nbledger_application.claims import claim
-from nbledger_infrastructure import worker_registry
-from nbledger_infrastructure.artifact_health import ArtifactHealth
-from nbledger_infrastructure.artifacts import ArtifactStore, open_store
+from nbledger_infrastructure.artifacts.health import ArtifactHealth
+from nbledger_infrastructure.artifacts.store import ArtifactStore, open_store
 from nbledger_infrastructure.backoff import Backoff
-from nbledger_infrastructure.commands import Command
-from nbledger_infrastructure.database import UNAVAILABLE, DatabaseUnavailableError, connect_pool
-from nbledger_infrastructure.event_store import EventStore
+from nbledger_infrastructure.kafka.commands import Command
+from nbledger_infrastructure.postgres import worker_registry
+from nbledger_infrastructure.postgres.database import (
+    UNAVAILABLE,
+    DatabaseUnavailableError,
+    connect_pool,
+)
+from nbledger_infrastructure.postgres.event_store import EventStore
+from nbledger_infrastructure.postgres.worker_registry import WorkerOffer
 from nbledger_infrastructure.settings import Settings
-from nbledger_infrastructure.worker_registry import WorkerOffer
-from nbledger_workers import confinement, intake, places, waiting
-from nbledger_workers.environments import Provider
-from nbledger_workers.intake import Doorbell
-from nbledger_workers.kernel.isolation import Isolation
-from nbledger_workers.kernel.launchers import can_fork
-from nbledger_workers.kernel.limits import process_limits
-from nbledger_workers.kernel.pair import Launchers
-from nbledger_workers.kernel.pool import KernelPool
+from nbledger_workers.confinement import levels as confinement
+from nbledger_workers.confinement import places
+from nbledger_workers.confinement.work_folder import work_folder
+from nbledger_workers.intake import consumers as intake
+from nbledger_workers.intake import waiting
+from nbledger_workers.intake.capacity import Slots
+from nbledger_workers.intake.consumers import Doorbell
+from nbledger_workers.intake.turns import Turns
+from nbledger_workers.kernel.driving.pair import Launchers
+from nbledger_workers.kernel.driving.pool import KernelPool
+from nbledger_workers.kernel.processes.fork_client import can_fork
+from nbledger_workers.kernel.processes.isolation import Isolation
+from nbledger_workers.kernel.resources.limits import process_limits
 from nbledger_workers.kernel.specs import offered_kernels
-from nbledger_workers.lease_keeper import LeaseKeeper
-from nbledger_workers.patience import Patience
-from nbledger_workers.run import Run, Services
-from nbledger_workers.slots import Slots
-from nbledger_workers.turns import Turns
-from nbledger_workers.work_folder import work_folder
+from nbledger_workers.running.environments import Provider
+from nbledger_workers.running.lease_keeper import LeaseKeeper
+from nbledger_workers.running.run import Run, Services
+from nbledger_workers.storing.patience import Patience
 
 log = structlog.get_logger(__name__)
 

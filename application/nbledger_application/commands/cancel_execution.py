@@ -9,7 +9,7 @@ from nbledger_domain.errors import ExecutionNotFoundError, NotebookNotFoundError
 from nbledger_domain.execution import Execution
 from nbledger_infrastructure.aggregates import Loaded
 from nbledger_infrastructure.clock import now
-from nbledger_infrastructure.event_store import EventStore
+from nbledger_infrastructure.postgres.event_store import EventStore
 
 
 async def cancel_execution(

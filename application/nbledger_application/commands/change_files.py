@@ -21,10 +21,10 @@ from nbledger_domain.errors import (
 )
 from nbledger_domain.input_files import FileLimits, InputFile
 from nbledger_domain.notebook import Notebook
-from nbledger_infrastructure.artifacts import ArtifactStore, Scope, file_digest
-from nbledger_infrastructure.bundles import SideFile
+from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope, file_digest
 from nbledger_infrastructure.clock import now
-from nbledger_infrastructure.event_store import EventStore
+from nbledger_infrastructure.notebooks.bundles import SideFile
+from nbledger_infrastructure.postgres.event_store import EventStore
 
 CONCURRENT_PUTS = 4
 

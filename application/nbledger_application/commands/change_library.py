@@ -17,13 +17,13 @@ from nbledger_application.preconditions import Precondition
 from nbledger_domain.errors import LibraryExistsError
 from nbledger_domain.execution import Representation
 from nbledger_domain.library import Library
-from nbledger_infrastructure.artifacts import ArtifactStore, file_digest
+from nbledger_infrastructure.artifacts.store import ArtifactStore, file_digest
 from nbledger_infrastructure.clock import now
-from nbledger_infrastructure.database import Pool, PooledConnection, acquire
-from nbledger_infrastructure.environments import uploads
-from nbledger_infrastructure.environments.wheels import WHEEL, Wheel
-from nbledger_infrastructure.event_store import EventStore
 from nbledger_infrastructure.identifiers import new_id
+from nbledger_infrastructure.packages import uploads
+from nbledger_infrastructure.packages.wheels import WHEEL, Wheel
+from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
+from nbledger_infrastructure.postgres.event_store import EventStore
 
 
 async def upload_library(

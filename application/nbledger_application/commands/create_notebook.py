@@ -9,10 +9,10 @@ from nbledger_application import repository
 from nbledger_application.caller import Caller
 from nbledger_domain.cells import Cell, free_ids
 from nbledger_domain.notebook import Environment, Integration, Notebook
-from nbledger_infrastructure import templates
 from nbledger_infrastructure.clock import now
-from nbledger_infrastructure.event_store import AppendResult, EventStore
 from nbledger_infrastructure.identifiers import new_id
+from nbledger_infrastructure.notebooks import templates
+from nbledger_infrastructure.postgres.event_store import AppendResult, EventStore
 
 
 class NewNotebook(msgspec.Struct, frozen=True):

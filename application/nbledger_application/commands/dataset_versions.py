@@ -19,10 +19,10 @@ from nbledger_domain.errors import DatasetNotFoundError
 from nbledger_domain.execution import Representation
 from nbledger_domain.vocabulary.media_types import PARQUET
 from nbledger_infrastructure.aggregates import Loaded, replay
-from nbledger_infrastructure.artifacts import ArtifactStore, Scope
+from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope
 from nbledger_infrastructure.clock import now
-from nbledger_infrastructure.event_store import EventStore, Metadata, Stream
 from nbledger_infrastructure.identifiers import new_id
+from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, Stream
 
 
 class TableFile(msgspec.Struct, frozen=True):

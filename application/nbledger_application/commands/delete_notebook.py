@@ -10,8 +10,8 @@ from nbledger_application.reactions import deletions
 from nbledger_domain.errors import NotebookExecutingError
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure.clock import now
-from nbledger_infrastructure.database import Pool
-from nbledger_infrastructure.event_store import EventStore
+from nbledger_infrastructure.postgres.database import Pool
+from nbledger_infrastructure.postgres.event_store import EventStore
 
 
 async def delete_notebook(

@@ -15,12 +15,12 @@ from nbledger_domain.errors import KernelUnavailableError, NothingToExecuteError
 from nbledger_domain.execution import CellRange, Execution, PlannedCell, RunOptions
 from nbledger_domain.notebook import Notebook
 from nbledger_domain.vocabulary.languages import BY_NAME, LANGUAGES, Language
-from nbledger_infrastructure import worker_registry
 from nbledger_infrastructure.clock import now
-from nbledger_infrastructure.database import Pool
-from nbledger_infrastructure.event_store import AppendResult, EventStore
 from nbledger_infrastructure.identifiers import new_id
-from nbledger_infrastructure.worker_registry import KernelOffer
+from nbledger_infrastructure.postgres import worker_registry
+from nbledger_infrastructure.postgres.database import Pool
+from nbledger_infrastructure.postgres.event_store import AppendResult, EventStore
+from nbledger_infrastructure.postgres.worker_registry import KernelOffer
 
 GUARDED_ATTEMPTS = 3
 

@@ -7,8 +7,8 @@ from eventsourcing.domain import BaseAggregate
 
 from nbledger_application import repository
 from nbledger_application.caller import Caller
-from nbledger_infrastructure.artifacts import ArtifactStore
-from nbledger_infrastructure.event_store import (
+from nbledger_infrastructure.artifacts.store import ArtifactStore
+from nbledger_infrastructure.postgres.event_store import (
     AppendResult,
     EventStore,
     InvalidEventError,

@@ -13,7 +13,7 @@ from nbledger_domain.library import Library
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure import aggregates
 from nbledger_infrastructure.aggregates import Loaded
-from nbledger_infrastructure.event_store import EventStore
+from nbledger_infrastructure.postgres.event_store import EventStore
 
 
 async def load_notebook(

@@ -15,7 +15,7 @@ from nbledger_application.preconditions import Precondition
 from nbledger_domain.errors import StaleVersionError
 from nbledger_domain.notebook import Notebook, NotebookChanges
 from nbledger_infrastructure.clock import now
-from nbledger_infrastructure.event_store import EventStore
+from nbledger_infrastructure.postgres.event_store import EventStore
 
 
 class NotebookUpdate(msgspec.Struct, frozen=True):

@@ -12,12 +12,12 @@ from nbledger_application.commands.create_notebook import NewNotebook
 from nbledger_application.commands.keeping import remove_kept, save_new
 from nbledger_domain.cells import Cell, StoredOutputs
 from nbledger_domain.notebook import Notebook, UploadedFile
-from nbledger_infrastructure.artifacts import ArtifactStore, Scope
-from nbledger_infrastructure.bundles import SideFile
+from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope
 from nbledger_infrastructure.clock import now
-from nbledger_infrastructure.event_store import AppendResult, EventStore
 from nbledger_infrastructure.identifiers import new_id
-from nbledger_infrastructure.notebook_files import ParsedNotebook
+from nbledger_infrastructure.notebooks.bundles import SideFile
+from nbledger_infrastructure.notebooks.files import ParsedNotebook
+from nbledger_infrastructure.postgres.event_store import AppendResult, EventStore
 
 CONCURRENT_PUTS = 8
 

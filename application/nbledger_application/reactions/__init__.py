@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from nbledger_application.reactions import deletions, eraser
-from nbledger_infrastructure.artifacts import ArtifactStore
-from nbledger_infrastructure.database import Pool
-from nbledger_infrastructure.event_store import EventStore, RecordedEvent
+from nbledger_infrastructure.artifacts.store import ArtifactStore
+from nbledger_infrastructure.postgres.database import Pool
+from nbledger_infrastructure.postgres.event_store import EventStore, RecordedEvent
 
 Reactor = Callable[[EventStore, Pool, ArtifactStore, Sequence[RecordedEvent]], Awaitable[None]]
 """Gets every batch of events at least once, in order."""

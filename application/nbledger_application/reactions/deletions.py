@@ -15,8 +15,8 @@ from nbledger_domain.errors import ExecutionEndedError
 from nbledger_domain.execution import TERMINAL_EVENTS, Execution, TerminationCode
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure.clock import now
-from nbledger_infrastructure.database import Pool, acquire
-from nbledger_infrastructure.event_store import (
+from nbledger_infrastructure.postgres.database import Pool, acquire
+from nbledger_infrastructure.postgres.event_store import (
     EventStore,
     Metadata,
     RecordConflictError,

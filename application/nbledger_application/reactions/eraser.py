@@ -12,9 +12,9 @@ from nbledger_domain.dataset import Dataset
 from nbledger_domain.execution import TERMINAL_EVENTS
 from nbledger_domain.library import Library
 from nbledger_domain.notebook import Notebook
-from nbledger_infrastructure.artifacts import ArtifactStore, Scope
-from nbledger_infrastructure.database import Pool, acquire
-from nbledger_infrastructure.event_store import EventStore, RecordedEvent
+from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope
+from nbledger_infrastructure.postgres.database import Pool, acquire
+from nbledger_infrastructure.postgres.event_store import EventStore, RecordedEvent
 
 log = structlog.get_logger(__name__)
 

@@ -16,9 +16,10 @@ from nbledger_application.lease_watch import LeaseWatch
 from nbledger_application.leases import Lease
 from nbledger_domain.errors import DomainError
 from nbledger_domain.execution import Execution
-from nbledger_infrastructure import clock, worker_registry
-from nbledger_infrastructure.database import UNAVAILABLE, DatabaseUnavailableError, Pool
-from nbledger_infrastructure.event_store import EventStore, Metadata
+from nbledger_infrastructure import clock
+from nbledger_infrastructure.postgres import worker_registry
+from nbledger_infrastructure.postgres.database import UNAVAILABLE, DatabaseUnavailableError, Pool
+from nbledger_infrastructure.postgres.event_store import EventStore, Metadata
 from nbledger_infrastructure.settings import Settings
 
 log = structlog.get_logger(__name__)

@@ -9,8 +9,8 @@ import msgspec
 from nbledger_domain.dataset import Column, Dataset
 from nbledger_domain.execution import Representation
 from nbledger_infrastructure import aggregates
-from nbledger_infrastructure.artifacts import ArtifactStore, Scope
-from nbledger_infrastructure.event_store import EventStore
+from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope
+from nbledger_infrastructure.postgres.event_store import EventStore
 
 
 class DatasetHead(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,1 @@
+"""Commands of the command line: serving on one machine, the demonstration, administration."""

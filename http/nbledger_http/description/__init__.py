@@ -1,0 +1,1 @@
+"""The API described: OpenAPI, its schemas, links and examples."""

@@ -1,0 +1,373 @@
+"""The OpenAPI document, put together from what the handlers say of themselves."""
+
+import html
+import json
+from collections.abc import Iterable
+from typing import Any, get_args, get_origin
+
+import msgspec
+from litestar import Litestar, Request, get
+from litestar.handlers import HTTPRouteHandler
+
+from nbledger_application.caller import ROLES, Right
+from nbledger_http.description.documentation import JSON, Answer, Operation, Parameter
+from nbledger_http.description.links import add_links
+from nbledger_http.replies.problems import KINDS, MEDIA_TYPE, Code, ProblemBody
+from nbledger_http.replies.responses import Reply, header_list
+
+OPENAPI_VERSION = "3.1.0"
+REF = "#/components/schemas/{name}"
+
+_TEXT = {"type": "string"}
+PATH_PARAMETERS = {
+    "tenant_id": ("tenantId", "The tenant.", {"type": "string", "format": "uuid"}),
+    "project_id": ("projectId", "The project.", {"type": "string", "format": "uuid"}),
+    "notebook_id": ("notebookId", "The notebook.", {"type": "string", "format": "uuid"}),
+    "execution_id": ("executionId", "The execution.", {"type": "string", "format": "uuid"}),
+    "dataset_id": ("datasetId", "The dataset.", {"type": "string", "format": "uuid"}),
+    "library_id": ("libraryId", "The library.", {"type": "string", "format": "uuid"}),
+    "path": ("path", "The path of the input file, below the notebook's folder.", _TEXT),
+    "digest": ("digest", "The SHA-256 of the file.", {"type": "string"}),
+    "file_name": ("fileName", "The name of the file.", {"type": "string"}),
+}
+
+EVERYWHERE = (Code.INTERNAL_ERROR,)
+SECURED = (Code.UNAUTHENTICATED, Code.FORBIDDEN, Code.RATE_LIMITED, Code.UNAVAILABLE)
+
+DESCRIPTION = """\
+Stores Jupyter notebooks, runs them on kernel workers, and serves their list, status and results.
+
+Every change is an event; what single resources answer is never behind the last one.
+Errors are problems (RFC 9457) whose `code` is one of a closed list.
+Every answer carries `X-Request-Id`; send your own in a request to find it again in the logs.
+Wherever there is GET there is HEAD.
+"""
+
+
+def document(app: Litestar, *, version: str) -> dict[str, Any]:
+    """The OpenAPI document of ``app``."""
+    operations = list(_operations(app))
+    schemas, components = _schemas(operation for _, _, operation, _ in operations)
+    paths: dict[str, Any] = {}
+    for path, method, operation, right in operations:
+        paths.setdefault(_template(path), {})[method.lower()] = _operation(
+            path, method, operation, right, schemas
+        )
+    opens = {
+        (operation.id, status): answer.opens
+        for _, _, operation, _ in operations
+        for status, answer in operation.answers.items()
+        if answer.opens
+    }
+    add_links(paths, opens)
+    return {
+        "openapi": OPENAPI_VERSION,
+        "info": {
+            "title": "nbledger",
+            "version": version,
+            "description": DESCRIPTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": dict(sorted(paths.items())),
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An access token, as `nbledger token create` prints it.",
+                }
+            },
+        },
+    }
+
+
+def _operations(app: Litestar) -> Iterable[tuple[str, str, Operation, Right | None]]:
+    for route in app.routes:
+        for handler in getattr(route, "route_handlers", []):
+            operation = handler.opt.get("operation")
+            if isinstance(handler, HTTPRouteHandler) and isinstance(operation, Operation):
+                for method in handler.http_methods:
+                    yield route.path_format, str(method), operation, handler.opt.get("right")
+
+
+def _schemas(operations: Iterable[Operation]) -> tuple[dict[Any, Any], dict[str, Any]]:
+    """The JSON Schema of every type that operations name, and what those refer to."""
+    types: list[Any] = [ProblemBody]
+    for operation in operations:
+        named = [answer.schema for answer in operation.answers.values()]
+        if operation.body is not None:
+            named.append(operation.body.schema)
+        types.extend(t for t in named if t is not None and not isinstance(t, dict))
+    unique = list(dict.fromkeys(types))
+    found, components = msgspec.json.schema_components(
+        unique, ref_template=REF, schema_hook=_schema_hook
+    )
+    for kind in unique:
+        _make_optional(kind, components)
+    return dict(zip(unique, found, strict=True)), dict(sorted(components.items()))
+
+
+def _make_optional(kind: Any, components: dict[str, Any]) -> None:
+    """Members that may be unset have no default to tell msgspec that they may be absent."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        required = components[kind.__name__].get("required", [])
+        for field in msgspec.structs.fields(kind):
+            if msgspec.UnsetType in get_args(field.type) and field.encode_name in required:
+                required.remove(field.encode_name)
+
+
+def _schema_hook(kind: Any) -> dict[str, Any]:
+    if kind is msgspec.Raw or get_origin(kind) is msgspec.Raw:
+        return {}
+    raise NotImplementedError(kind)
+
+
+def _operation(
+    path: str, method: str, operation: Operation, right: Right | None, schemas: dict[Any, Any]
+) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation.id,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+    }
+    notes = [operation.description] if operation.description else []
+    if right is not None:
+        notes.append(f"Roles: {', '.join(sorted(ROLES[right]))}.")
+    if notes:
+        described["description"] = "\n\n".join(notes)
+    parameters = [*_path_parameters(path), *map(_parameter, operation.parameters)]
+    if parameters:
+        described["parameters"] = parameters
+    if operation.body is not None:
+        body = operation.body
+        schema = body.schema if isinstance(body.schema, dict) else schemas[body.schema]
+        content: dict[str, Any] = {"schema": schema}
+        if body.example is not None:
+            content["example"] = body.example
+        described["requestBody"] = {
+            "required": body.required,
+            "content": {body.media_type: content},
+        }
+    responses = {
+        str(status): _answer(answer, schemas) for status, answer in operation.answers.items()
+    }
+    for status, codes in _by_status(method, operation, right).items():
+        responses.setdefault(status, _problem(int(status), codes, schemas))
+    described["responses"] = dict(sorted(responses.items()))
+    described["security"] = [{"bearer": []}] if operation.secured else []
+    return described
+
+
+def _by_status(method: str, operation: Operation, right: Right | None) -> dict[str, list[Code]]:
+    codes = [*operation.problems, *EVERYWHERE, *(SECURED if operation.secured else ())]
+    if method == "PUT":
+        codes.append(Code.PARTIAL_PUT)
+    if right is Right.WRITE:
+        codes.append(Code.OUTCOME_UNKNOWN)
+    found: dict[str, list[Code]] = {}
+    for code in dict.fromkeys(codes):
+        found.setdefault(str(KINDS[code].status), []).append(code)
+    return found
+
+
+def _answer(answer: Answer, schemas: dict[Any, Any]) -> dict[str, Any]:
+    headers = {**answer.headers, "X-Request-Id": "Names the request in the logs."}
+    described: dict[str, Any] = {
+        "description": answer.description,
+        "headers": {
+            name: {"description": text, "schema": {"type": "string"}}
+            for name, text in headers.items()
+        },
+    }
+    content: dict[str, Any] = {}
+    for media_type in answer.media_types:
+        if media_type != JSON:
+            content[media_type] = {}
+            if answer.example is not None and media_type == answer.media_types[0]:
+                content[media_type] = {"schema": {"type": "string"}, "example": answer.example}
+        elif answer.schema is not None:
+            content[media_type] = {"schema": schemas[answer.schema]}
+            if answer.example is not None:
+                content[media_type]["example"] = answer.example
+    if content:
+        described["content"] = content
+    return described
+
+
+def _problem(status: int, codes: list[Code], schemas: dict[Any, Any]) -> dict[str, Any]:
+    kind = KINDS[codes[0]]
+    headers = {"X-Request-Id": "Names the request in the logs."}
+    if status == 401:
+        headers["WWW-Authenticate"] = "How to authenticate."
+    if status in (429, 503):
+        headers["Retry-After"] = "Seconds to wait."
+    return {
+        "description": " ".join(KINDS[code].title for code in codes),
+        "headers": {
+            name: {"description": text, "schema": {"type": "string"}}
+            for name, text in headers.items()
+        },
+        "content": {
+            MEDIA_TYPE: {
+                "schema": schemas[ProblemBody],
+                "example": {
+                    "type": f"/problems/{codes[0]}",
+                    "title": kind.title,
+                    "status": status,
+                    "detail": kind.title,
+                    "code": codes[0],
+                    "requestId": "01HZX3",
+                    "error": kind.title,
+                },
+            }
+        },
+    }
+
+
+def _path_parameters(path: str) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "path", "required": True, "description": text, "schema": schema}
+        for key, (name, text, schema) in PATH_PARAMETERS.items()
+        if f"{{{key}}}" in path
+    ]
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "in": parameter.place,
+        "required": parameter.required,
+        "description": parameter.description,
+        "schema": parameter.schema,
+    }
+
+
+def _template(path: str) -> str:
+    for key, (name, _, _) in PATH_PARAMETERS.items():
+        path = path.replace(f"{{{key}}}", f"{{{name}}}")
+    return path
+
+
+@get(
+    "/schema",
+    operation=Operation(
+        id="getSchemaPage",
+        tag="Description",
+        summary="This description, as a page to read",
+        secured=False,
+        description="Browsers, which accept text/html, get a page; everybody else the document.",
+        answers={
+            200: Answer(
+                description="The page, or the document.",
+                schema=dict[str, Any],
+                media_types=("text/html", JSON),
+                headers={"Vary": "Accept"},
+            )
+        },
+    ),
+)
+async def schema_page(request: Request[Any, Any, Any]) -> Reply:
+    """The page for browsers, the document for everybody else."""
+    vary = {"Vary": "Accept"}
+    if "text/html" in request.headers.get("accept", ""):
+        return _file(request.app.state.openapi_page, "text/html; charset=utf-8", vary)
+    return _file(request.app.state.openapi_json, JSON, vary)
+
+
+@get(
+    "/schema/openapi.json",
+    operation=Operation(
+        id="getSchema",
+        tag="Description",
+        summary="This description, as an OpenAPI document",
+        secured=False,
+        answers={200: Answer(description="The document.", schema=dict[str, Any])},
+    ),
+)
+async def schema_json(request: Request[Any, Any, Any]) -> Reply:
+    """The document."""
+    return _file(request.app.state.openapi_json, JSON, {})
+
+
+def _file(content: bytes, media_type: str, more: dict[str, str]) -> Reply:
+    headers = {
+        "Content-Type": media_type,
+        "Content-Length": str(len(content)),
+        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+        "X-Content-Type-Options": "nosniff",
+        **more,
+    }
+    return Reply(200, header_list(headers), content)
+
+
+def install(app: Litestar, *, version: str) -> None:
+    """Make the document, once all handlers are registered."""
+    described = document(app, version=version)
+    app.state.openapi_json = msgspec.json.encode(described)
+    app.state.openapi_page = page(described).encode()
+
+
+def page(described: dict[str, Any]) -> str:
+    """The document as one plain page that loads nothing."""
+    parts = [
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
+        "<meta name='viewport' content='width=device-width'><title>nbledger API</title>",
+        f"<style>{_STYLE}</style></head><body><h1>nbledger API</h1>",
+        f"<p>{html.escape(described['info']['description'])}</p>",
+        "<p><a href='/schema/openapi.json'>openapi.json</a></p>",
+    ]
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            parts.append(_section(path, method, operation))
+    parts.append("<h2>Schemas</h2>")
+    for name, schema in described["components"]["schemas"].items():
+        parts.append(
+            f"<details id='{html.escape(name)}'><summary>{html.escape(name)}</summary>"
+            f"{_pre(schema)}</details>"
+        )
+    return "".join([*parts, "</body></html>"])
+
+
+def _section(path: str, method: str, operation: dict[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td><code>{html.escape(p['name'])}</code></td><td>{p['in']}</td>"
+        f"<td>{html.escape(p['description'])}</td></tr>"
+        for p in operation.get("parameters", [])
+    )
+    answers = "".join(
+        f"<details><summary><b>{status}</b> {html.escape(answer['description'])}</summary>"
+        + "".join(
+            f"<p>{html.escape(media)}</p>{_pre(told.get('example', told.get('schema')))}"
+            for media, told in answer.get("content", {}).items()
+        )
+        + "</details>"
+        for status, answer in operation["responses"].items()
+    )
+    body = "".join(
+        f"<details><summary>Body: {html.escape(media)}</summary>"
+        f"{_pre(told.get('example', told['schema']))}</details>"
+        for media, told in operation.get("requestBody", {}).get("content", {}).items()
+    )
+    return (
+        f"<section id='{operation['operationId']}'><h2>{html.escape(operation['summary'])}</h2>"
+        f"<p><b>{method.upper()}</b> <code>{html.escape(path)}</code></p>"
+        f"<p>{html.escape(operation.get('description', ''))}</p>"
+        f"<table>{rows}</table>{body}{answers}</section>"
+    )
+
+
+def _pre(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"<pre>{html.escape(json.dumps(value, indent=2, ensure_ascii=False))}</pre>"
+
+
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+    "section{border-top:1px solid #8886;margin-top:2rem}td{padding:.1rem 1rem .1rem 0}"
+    "pre{background:#8881;padding:.7rem;overflow:auto}code,pre{font-size:.9em}"
+    ":root{color-scheme:light dark}"
+)
+
+HANDLERS: list[Any] = [schema_page, schema_json]

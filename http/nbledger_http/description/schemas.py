@@ -1,0 +1,363 @@
+"""The shapes of bodies that no other package defines: for the description, and for encoding."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from nbledger_domain.execution import RetryReason
+from nbledger_domain.vocabulary.cell_ids import CELL_ID_PATTERN
+from nbledger_domain.vocabulary.languages import DEFAULT_KERNEL_TYPE
+from nbledger_domain.vocabulary.priorities import Priority
+from nbledger_projections.read_models.history import HistoryEntry
+from nbledger_projections.read_models.media_types import OutputKind
+
+
+class IntegrationBody(msgspec.Struct, rename="camel", kw_only=True):
+    """How the notebook takes part in data enrichment."""
+
+    enrichment_mode: bool = False
+    dataset_binding: Annotated[str, Meta(max_length=200)] | None = None
+    output_format: Annotated[str, Meta(max_length=200)] | None = None
+    auto_execution: bool = False
+    schedule_execution: (
+        Annotated[str, Meta(description="A cron expression of five fields.")] | None
+    ) = None
+
+
+class EnvironmentBody(msgspec.Struct, rename="camel", kw_only=True):
+    """What the notebook's code expects to be able to import."""
+
+    packages: list[str] = []
+    custom_libraries: list[str] = []
+
+
+class NewCell(msgspec.Struct, rename="camel", kw_only=True):
+    """A cell to make; without a cellId it gets the next free one."""
+
+    cell_type: Literal["code", "markdown", "raw"]
+    content: str
+    cell_id: Annotated[str, Meta(pattern=CELL_ID_PATTERN)] | None = None
+    metadata: dict[str, Any] | None = None
+    tags: list[str] | None = None
+    attachments: dict[str, dict[str, Any]] | None = None
+
+
+class ChangedCell(msgspec.Struct, rename="camel", kw_only=True):
+    """A cell of the new list; what an entry with a known cellId leaves out stays as it is."""
+
+    cell_id: Annotated[str, Meta(pattern=CELL_ID_PATTERN)] | None = None
+    cell_type: Literal["code", "markdown", "raw"] | None = None
+    content: str | None = None
+    metadata: dict[str, Any] | None = None
+    tags: list[str] | None = None
+    attachments: dict[str, dict[str, Any]] | None = None
+
+
+class CreateNotebook(msgspec.Struct, rename="camel", kw_only=True):
+    """What to create. Cells of a template come before the initial cells."""
+
+    notebook_name: Annotated[str, Meta(min_length=1, max_length=200)]
+    notebook_description: Annotated[str, Meta(max_length=10_000)] | None = ""
+    kernel_type: str | None = DEFAULT_KERNEL_TYPE
+    template: str | None = None
+    integration: IntegrationBody | None = None
+    environment: EnvironmentBody | None = None
+    initial_cells: list[NewCell] | None = None
+
+
+class UpdateNotebook(msgspec.Struct, rename="camel", kw_only=True):
+    """What to change; a member left out stays. A notebook as read may be sent back whole.
+
+    `dateModified`, if given, guards the update like an entity tag: 409 when it is stale.
+    """
+
+    notebook_name: Annotated[str, Meta(min_length=1, max_length=200)] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
+    notebook_description: str | None = None
+    integration: IntegrationBody | None = None
+    environment: EnvironmentBody | None = None
+    cells: list[ChangedCell] | None = None
+    date_modified: datetime | None = None
+
+
+class CellRangeBody(msgspec.Struct, rename="camel", kw_only=True):
+    """From one cell to another, both included; an end left out is that of the notebook."""
+
+    start_cell: str | None = None
+    end_cell: str | None = None
+
+
+class OutputOptionsBody(msgspec.Struct, rename="camel", kw_only=True):
+    """What is kept of the run; with `reportCode` hide the report shows no code."""
+
+    capture_outputs: bool = True
+    save_intermediate_results: bool = True
+    generate_report: bool = False
+    report_code: Literal["show", "hide"] = "show"
+
+
+class RetryPolicyBody(msgspec.Struct, rename="camel", kw_only=True):
+    """When a run whose cells have begun may begin anew, from its first cell, in a new kernel.
+
+    `maxAttempts` counts the first one too. `retryOn` are the ends that allow another attempt.
+    """
+
+    max_attempts: Annotated[int, Meta(ge=1, le=10)] = 3
+    retry_on: list[RetryReason] = msgspec.field(
+        default_factory=lambda: ["worker_lost", "kernel_died"]
+    )
+
+
+class ExecuteNotebook(msgspec.Struct, rename="camel", kw_only=True):
+    """How to run; every member may be left out, and one that is not known is refused.
+
+    Timeouts are in seconds: `timeout` bounds each attempt, `cellTimeout` each cell. Waiting runs
+    of priority High come before Normal, and those before Low; the lower ones get a share, so
+    that they are not starved. Parameters that the cell tagged `parameters` does not set are told
+    in `warnings`; with `strictParameters` they are refused. With `continueOnError` the cells
+    after a failed one are run, too, and the run ends as Completed. Without a `retryPolicy` a run
+    whose cells have begun never begins anew.
+    """
+
+    execution_mode: Literal["all", "range"] | None = None
+    cell_range: CellRangeBody | None = None
+    parameters: dict[str, Any] | None = None
+    strict_parameters: bool | None = False
+    output_options: OutputOptionsBody | None = None
+    timeout: Annotated[float, Meta(ge=1)] | None = None
+    cell_timeout: Annotated[float, Meta(ge=1)] | None = None
+    priority: Priority | None = "Normal"
+    continue_on_error: bool | None = False
+    retry_policy: RetryPolicyBody | None = None
+
+
+class Session(msgspec.Struct, rename="camel", kw_only=True):
+    """What would run the notebook now; `offered` is false while no live worker does."""
+
+    kernel_type: str
+    offered: bool
+    language: str | None = None
+    language_version: str | None = None
+
+
+class CellCounts(msgspec.Struct):
+    """How many cells there are of each type."""
+
+    code: int
+    markdown: int
+    raw: int
+    total: int
+
+
+class Parsing(msgspec.Struct, rename="camel", kw_only=True):
+    """What reading the uploaded file found; `upgrades` is what was done to bring it to 4.5."""
+
+    nbformat: str
+    cells: CellCounts
+    upgrades: list[str]
+
+
+class CsvParsing(msgspec.Struct, kw_only=True):
+    """How an uploaded CSV file was found to be written; `compression` is there where it is gzip."""
+
+    encoding: str
+    delimiter: str
+    compression: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class DeletionUnderWay(msgspec.Struct, rename="camel", kw_only=True):
+    """The notebook goes as soon as its executions, which have been told to end, have ended."""
+
+    notebook_id: UUID
+    status: Literal["Deleting"] = "Deleting"
+    detail: str
+
+
+class Dimensions(msgspec.Struct):
+    """The size of a picture in pixels."""
+
+    width: int
+    height: int
+
+
+class Alternative(msgspec.Struct, rename="camel", kw_only=True):
+    """The same output in another form."""
+
+    content_type: str
+    size: int
+    digest: str
+    download_url: str
+
+
+class OutputResult(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
+    """One output.
+
+    `kind` is what it shows, whatever `outputType` it came as. `rows` and `columns` are told of
+    tables, `dimensions` of pictures and charts, where they can be told. `content` is told in
+    detailed results, where it is text or JSON; `contentOmitted` says that it is too large for
+    that. `digest` is the SHA-256 of its bytes.
+    """
+
+    cell_id: str
+    output_type: str
+    content_type: str
+    kind: OutputKind
+    title: str
+    stream: str | None = None
+    content: Any = msgspec.UNSET
+    content_omitted: bool = False
+    rows: int | None = None
+    columns: int | None = None
+    dimensions: Dimensions | None = None
+    size: int
+    digest: str
+    download_url: str
+    alternatives: list[Alternative] = []
+
+
+class FurtherFile(msgspec.Struct, rename="camel", kw_only=True):
+    """The same result in another format; `role` says which, such as skops or onnx."""
+
+    role: str
+    file_name: str
+    content_type: str
+    size: int
+    digest: str
+    download_url: str
+
+
+class ResultColumn(msgspec.Struct, kw_only=True):
+    """A column of a dataset."""
+
+    name: str
+    type: str
+
+
+class Lineage(msgspec.Struct, rename="camel", kw_only=True):
+    """Where a dataset comes from: which version of which dataset the run enriched, if any."""
+
+    source_dataset_id: str | None
+    source_version: int | None
+    notebook_id: UUID
+    notebook_version: str
+    execution_id: UUID
+
+
+class _FileMembers(msgspec.Struct, rename="camel", kw_only=True):
+    content_type: str
+    size: int
+    digest: str
+    download_url: str
+
+
+class DatasetResult(_FileMembers, rename="camel", kw_only=True):
+    """A dataset that the run enriched.
+
+    `newColumns` are those that the bound version has not. `datasetId` and `version` name the
+    dataset that is kept of it; null where none is.
+    """
+
+    name: str
+    record_count: int | None
+    new_columns: list[str]
+    format: str
+    columns: list[ResultColumn]
+    dataset_id: str | None
+    version: int | None
+    lineage: Lineage
+    alternatives: list[FurtherFile]
+
+
+class ModelResult(_FileMembers, rename="camel", kw_only=True):
+    """A model that the run trained.
+
+    What is told of it was recorded in the kernel; the service never loads a model.
+    """
+
+    name: str
+    model_type: str | None
+    accuracy: float | None
+    features: list[str]
+    target: str | None
+    metrics: dict[str, float | None]
+    libraries: dict[str, str]
+    alternatives: list[FurtherFile]
+
+
+class ReportResult(_FileMembers, rename="camel", kw_only=True):
+    """A report of the run."""
+
+    name: str
+    format: str
+    title: str
+    alternatives: list[FurtherFile]
+
+
+class FileResult(_FileMembers, rename="camel", kw_only=True):
+    """Another file that the run left; `path` is where it lay in its folder of outputs."""
+
+    name: str
+    path: str | None
+    alternatives: list[FurtherFile]
+
+
+class CellResult(msgspec.Struct, rename="camel", kw_only=True):
+    """A code cell, and how much it has put out.
+
+    `outputCount` and `outputBytes` are of all that it put out, `keptBytes` of what is kept; where
+    these are less because a limit was reached, `truncated` is true; likewise where output may have
+    been lost on its way from the kernel. `digest` is over all that came of the finished cell, kept
+    or not.
+    """
+
+    cell_id: str
+    status: str
+    execution_count: int | None
+    output_count: int
+    output_bytes: int
+    kept_bytes: int
+    truncated: bool
+    digest: str | None
+
+
+class ExecutionResults(msgspec.Struct, rename="camel", kw_only=True):
+    """What an execution has produced so far, or in the end.
+
+    `outputs` are one page of `totalCount`. `metrics` are figures that the notebook told by name.
+    `runWarnings` say what about the run is not as was asked for.
+    """
+
+    execution_id: UUID
+    notebook_id: UUID
+    notebook_version: str
+    status: str
+    cells: list[CellResult]
+    outputs: list[OutputResult]
+    total_count: int
+    page: int
+    page_size: int
+    has_next_page: bool
+    enriched_datasets: list[DatasetResult]
+    models: list[ModelResult]
+    reports: list[ReportResult]
+    files: list[FileResult]
+    metrics: dict[str, float]
+    run_warnings: list[str]
+
+
+class History(msgspec.Struct, rename="camel", kw_only=True):
+    """Events in order; where there are more, `next` is the `after` to ask with."""
+
+    events: list[HistoryEntry]
+    next: int | None
+
+
+class Health(msgspec.Struct, rename="camel", kw_only=True):
+    """Whether the service can work, and what is missing."""
+
+    status: Literal["ok", "unavailable"]
+    missing: list[str] = []

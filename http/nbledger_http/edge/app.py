@@ -1,0 +1,75 @@
+"""The Litestar application."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from litestar import Litestar, Router
+from litestar.datastructures import State
+
+from nbledger_domain.vocabulary.addresses import project_path
+from nbledger_domain.vocabulary.units import MIB
+from nbledger_http.description import openapi
+from nbledger_http.edge.middleware import Edge
+from nbledger_http.endpoints import (
+    datasets,
+    downloads,
+    execution_events,
+    executions,
+    health,
+    history,
+    input_files,
+    kernels,
+    libraries,
+    notebooks,
+    results,
+    templates,
+    uploads,
+)
+from nbledger_http.replies import problems
+from nbledger_http.requests.services import Services
+from nbledger_http.security import access
+
+MAX_FORM_PARTS = 100
+
+
+def create_app(services: Services) -> Edge:
+    """The API as an ASGI application. It neither opens nor closes ``services``."""
+    api = Router(
+        project_path("{tenant_id:str}", "{project_id:str}"),
+        route_handlers=[
+            *notebooks.HANDLERS,
+            *executions.HANDLERS,
+            *execution_events.HANDLERS,
+            *results.HANDLERS,
+            *history.HANDLERS,
+            *kernels.HANDLERS,
+            *templates.HANDLERS,
+            *datasets.HANDLERS,
+            *libraries.HANDLERS,
+            *uploads.HANDLERS,
+            *input_files.HANDLERS,
+        ],
+        guards=[access.guard],
+    )
+    without_token = Router(
+        "/",
+        route_handlers=[*downloads.HANDLERS, *health.HANDLERS, *openapi.HANDLERS],
+        guards=[access.known_methods],
+    )
+    app = Litestar(
+        route_handlers=[api, without_token],
+        exception_handlers={Exception: problems.handle},
+        request_max_body_size=services.settings.http.max_body_mb * MIB,
+        multipart_form_part_limit=MAX_FORM_PARTS,
+        openapi_config=None,
+        logging_config=None,
+        state=State({"services": services}),
+    )
+    openapi.install(app, version=_version())
+    return Edge(app)
+
+
+def _version() -> str:
+    try:
+        return version("nbledger")
+    except PackageNotFoundError:
+        return "0"

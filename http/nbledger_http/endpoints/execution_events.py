@@ -1,0 +1,184 @@
+"""The events of an execution as they happen, pushed to the client (server-sent events)."""
+
+import time
+from collections.abc import AsyncGenerator
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import structlog
+from litestar import Request, get
+
+from nbledger_application.caller import Caller, Right
+from nbledger_domain.errors import Fault, InvalidInputError
+from nbledger_http.description import execution_examples
+from nbledger_http.description.documentation import Answer, Operation, Parameter
+from nbledger_http.endpoints.executions import TAG, TERMINAL
+from nbledger_http.replies.problems import Code
+from nbledger_http.replies.responses import Reply, empty_reply, header_list
+from nbledger_http.representations import resources as reading
+from nbledger_http.representations.streaming import LiveReply
+from nbledger_http.requests.queries import MAX_POSITION, Query, position
+from nbledger_http.requests.services import Services, services_of
+from nbledger_http.security.access import access_of, execution_id_of, notebook_id_of
+from nbledger_infrastructure.postgres.database import UNAVAILABLE, DatabaseUnavailableError
+from nbledger_projections.read_models import history
+from nbledger_projections.read_models.history import HistoryEntry
+
+log = structlog.get_logger(__name__)
+
+HEARTBEAT_SECONDS = 15.0
+"""After so long without an event a comment is sent, and the token looked at again."""
+
+READ_AGAIN_SECONDS = 1.0
+"""How soon a stream tries again to read from a database that has gone away."""
+
+EVENTS_PER_READ = 100
+RETRY_MILLISECONDS = 1000
+
+HEADERS = header_list(
+    {
+        "Content-Type": "text/event-stream; charset=utf-8",
+        "Cache-Control": "no-store, no-transform",
+        "X-Accel-Buffering": "no",
+        "X-Content-Type-Options": "nosniff",
+    }
+)
+
+LAST_EVENT_ID = Parameter(
+    name="Last-Event-ID",
+    place="header",
+    description="The id of the last event that was received: the stream goes on after it.",
+    schema={"type": "integer", "minimum": 0},
+)
+AFTER = Parameter(
+    name="after",
+    description="The same, for clients that cannot set the header, which counts before it.",
+    schema={"type": "integer", "minimum": 0, "default": 0},
+)
+
+
+@get(
+    "/notebook/{notebook_id:str}/execution/{execution_id:str}/events",
+    right=Right.READ,
+    operation=Operation(
+        id="followExecution",
+        tag=TAG,
+        summary="Follow an execution",
+        description="Every event of the execution from its request to its end, in order and "
+        "without a gap, as server-sent events: `id` is the event's position, `event` its type, "
+        "`data` the JSON object that the history tells of it. The stream ends after the terminal "
+        "event. Whoever comes back with the id of the last event gets what followed it, and 204 "
+        "after the terminal one, which lets an EventSource stop. Comments keep a quiet stream "
+        "alive.",
+        parameters=(LAST_EVENT_ID, AFTER),
+        answers={
+            200: Answer(
+                description="The events as they happen.",
+                media_types=("text/event-stream",),
+                example=execution_examples.EVENTS,
+            ),
+            204: Answer(description="The execution has ended, and the client knows its end."),
+        },
+        problems=(Code.EXECUTION_NOT_FOUND, Code.VALIDATION_FAILED),
+    ),
+)
+async def follow_execution(request: Request[Any, Any, Any]) -> Reply:
+    """The events, from where the client has come to."""
+    services, access = services_of(request), access_of(request)
+    notebook_id, execution_id = notebook_id_of(request), execution_id_of(request)
+    name, after = _after(request)
+    view = await reading.execution(services.pool, access, notebook_id, execution_id)
+    if after >= view.position and view.ended:
+        return empty_reply(204)
+    if after > view.position:
+        raise _fault(name, f"is beyond the execution's last event, {view.position}")
+    stream = _Stream(services, access, notebook_id, execution_id)
+    return LiveReply(200, HEADERS, stream.pieces(after, request.headers.get("authorization")))
+
+
+def _after(request: Request[Any, Any, Any]) -> tuple[str, int]:
+    """The position of the last event that the client has, and where it said so."""
+    last_event_id = request.headers.get("last-event-id", "").strip()
+    if last_event_id:
+        found = position(last_event_id)
+        if found is None:
+            raise _fault("Last-Event-ID", "must be the id of an event: a whole number")
+        return "Last-Event-ID", found
+    query = Query(request)
+    after = query.integer("after", 0, low=0, high=MAX_POSITION)
+    query.check()
+    return "?after", after
+
+
+def _fault(name: str, reason: str) -> InvalidInputError:
+    return InvalidInputError([Fault(name, reason)])
+
+
+class _Stream:
+    """One client's stream of one execution."""
+
+    def __init__(
+        self, services: Services, access: Caller, notebook_id: UUID, execution_id: UUID
+    ) -> None:
+        self._services = services
+        self._place = (services.pool, access.tenant_id, access.project_id, notebook_id)
+        self._execution_id = execution_id
+        self._version = 0
+
+    async def pieces(self, after: int, authorization: str | None) -> AsyncGenerator[bytes]:
+        """What is sent: events, or a comment when there are none, up to the terminal event."""
+        watch = self._services.streams
+        checked = time.monotonic()
+        yield b"retry: %d\n\n" % RETRY_MILLISECONDS
+        with watch.follow(self._execution_id) as follower:
+            while True:
+                patience = HEARTBEAT_SECONDS
+                try:
+                    entries = await self._read(after)
+                except (DatabaseUnavailableError, *UNAVAILABLE) as error:
+                    log.warning("event stream interrupted", error=type(error).__name__)
+                    entries, patience = [], READ_AGAIN_SECONDS
+                if entries:
+                    after, self._version = entries[-1].position, entries[-1].version
+                    yield b"".join(map(frame, entries))
+                    if entries[-1].type in TERMINAL:
+                        yield b": end\n\n"
+                        return
+                if watch.ended:
+                    yield b": the server is about to end\n\n"
+                    return
+                if time.monotonic() - checked >= HEARTBEAT_SECONDS:
+                    checked = time.monotonic()
+                    if not await self._still_allowed(authorization):
+                        yield b": the access token is not valid any more\n\n"
+                        return
+                more = len(entries) == EVENTS_PER_READ
+                if not more and not await follower.moved(patience):
+                    yield b": waiting\n\n"
+
+    async def _read(self, after: int) -> list[HistoryEntry]:
+        async with self._services.streams.reads:
+            return await history.execution_history(
+                *self._place,
+                self._execution_id,
+                after=after,
+                after_version=self._version,
+                limit=EVENTS_PER_READ,
+            )
+
+    async def _still_allowed(self, authorization: str | None) -> bool:
+        try:
+            return await self._services.authenticator.accepts(authorization)
+        except (DatabaseUnavailableError, *UNAVAILABLE):
+            return True  # it cannot be told now; events cannot be read then, either
+
+
+def frame(entry: HistoryEntry) -> bytes:
+    """The event as a stream tells it."""
+    # A line of its own for each line of the JSON; clients put them together again.
+    data = b"\ndata: ".join(msgspec.json.encode(entry).splitlines())
+    return b"id: %d\nevent: %b\ndata: %b\n\n" % (entry.position, entry.type.encode(), data)
+
+
+HANDLERS: list[Any] = [follow_execution]

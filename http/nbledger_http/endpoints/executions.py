@@ -1,0 +1,286 @@
+"""Executions: ask for one, follow it, list them, cancel one."""
+
+import time
+from typing import Any
+
+import msgspec
+from litestar import Request, get, post
+
+from nbledger_application.caller import Right
+from nbledger_application.commands.cancel_execution import cancel_execution
+from nbledger_application.commands.execute_notebook import execute_notebook
+from nbledger_domain.events import EVENT_TYPES
+from nbledger_domain.execution import TERMINAL_EVENTS
+from nbledger_domain.vocabulary.addresses import project_path
+from nbledger_http.description import execution_examples
+from nbledger_http.description.documentation import (
+    ETAG,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    LOCATION,
+    NOT_MODIFIED,
+    PAGE,
+    PAGE_SIZE,
+    POSITION,
+    PREFER,
+    PREFER_NEWS,
+    PREFERENCE_APPLIED,
+    READ_POSITION,
+    Answer,
+    Body,
+    Operation,
+)
+from nbledger_http.description.schemas import ExecuteNotebook
+from nbledger_http.replies.problems import Code
+from nbledger_http.replies.responses import Reply, json_reply, with_members
+from nbledger_http.representations import resources as reading
+from nbledger_http.representations.conditional import document_reply, last_modified, none_match
+from nbledger_http.representations.documents import page_reply
+from nbledger_http.requests.concurrency import turn_of
+from nbledger_http.requests.queries import Query, preferred_wait, wait_applied
+from nbledger_http.requests.reading import json_object
+from nbledger_http.requests.runs import run_request
+from nbledger_http.requests.services import Services, services_of
+from nbledger_http.security.access import access_of, execution_id_of, notebook_id_of
+from nbledger_projections.machinery.documents import Page
+from nbledger_projections.read_models.executions import status as execution_status
+from nbledger_projections.read_models.executions.documents import ExecutionDocument
+from nbledger_projections.read_models.executions.status import ExecutionView
+
+TAG = "Executions"
+TERMINAL = frozenset(
+    name for event in TERMINAL_EVENTS for name in EVENT_TYPES.stored_names(event.TYPE)
+)
+
+
+class NewExecution(ExecutionDocument, rename="camel", kw_only=True):
+    """The execution, and what is to be said of the request that has made it."""
+
+    warnings: list[str]
+
+
+class ExecutionListDocument(msgspec.Struct, rename="camel"):
+    """A page of a notebook's executions, newest first; without what each cell did."""
+
+    executions: list[dict[str, Any]]
+    total_count: int
+    page: int
+    page_size: int
+    has_next_page: bool
+
+
+@post(
+    "/notebook/{notebook_id:str}/execute",
+    right=Right.WRITE,
+    operation=Operation(
+        id="executeNotebook",
+        tag=TAG,
+        summary="Execute a notebook",
+        description="All cells, or a range of them, in a fresh kernel. The answer comes at once; "
+        "follow the run at the address in Location. Its status is Running until it has ended, "
+        "its phase tells whether it waits, starts or runs. Without a live worker that offers "
+        "the kernel type it is refused, unless this installation lets it wait for one.",
+        body=Body(
+            schema=ExecuteNotebook, required=False, example=execution_examples.EXECUTE_NOTEBOOK
+        ),
+        answers={
+            202: Answer(
+                description="The execution, which waits for a worker.",
+                schema=NewExecution,
+                opens="executionId",
+                example=execution_examples.NEW_EXECUTION,
+                headers={**LOCATION, **ETAG, **POSITION},
+            )
+        },
+        problems=(
+            Code.NOTEBOOK_NOT_FOUND,
+            Code.NOTHING_TO_EXECUTE,
+            Code.BODY_TOO_LARGE,
+            Code.UNSUPPORTED_MEDIA_TYPE,
+            Code.VALIDATION_FAILED,
+            Code.KERNEL_UNAVAILABLE,
+        ),
+    ),
+)
+async def execute(request: Request[Any, Any, Any]) -> Reply:
+    """The new execution."""
+    services, access = services_of(request), access_of(request)
+    notebook_id = notebook_id_of(request)
+    body = await json_object(request, optional=True, unique=True)
+    limits = services.settings.execution
+    execution_id, _, warnings = await execute_notebook(
+        services.store,
+        services.pool,
+        access,
+        notebook_id,
+        run_request(body, limits),
+        queue_without_worker=limits.queue_without_worker,
+    )
+    view = await reading.execution(services.pool, access, notebook_id, execution_id)
+    location = project_path(
+        *(access.tenant_id, access.project_id),
+        *("notebook", notebook_id, "execution", execution_id),
+    )
+    return json_reply(
+        with_members(view.document, **_said_of_estimate(view), warnings=warnings),
+        status=202,
+        headers={"Location": location, **state_headers(view)},
+    )
+
+
+class _Estimate(msgspec.Struct, rename="camel"):
+    estimated_duration: str | None = None
+
+
+def _said_of_estimate(view: ExecutionView) -> dict[str, Any]:
+    """Clients read the estimate of a new execution unseen, so that it is there even if unknown."""
+    known = msgspec.json.decode(view.document, type=_Estimate).estimated_duration
+    return {} if known else {"estimatedDuration": None}
+
+
+def state_headers(view: ExecutionView) -> dict[str, str]:
+    """What the answer to a command says of the execution's state."""
+    return {
+        "ETag": reading.execution_etag(view),
+        "Last-Modified": last_modified(view.modified_at),
+        "Nbledger-Position": str(view.position),
+    }
+
+
+@get(
+    "/notebook/{notebook_id:str}/execution/{execution_id:str}",
+    right=Right.READ,
+    operation=Operation(
+        id="getExecution",
+        tag=TAG,
+        summary="Get execution status",
+        description="As of now, cell by cell. With `Prefer: wait=N` the answer comes when the "
+        "execution has ended, or, with If-None-Match, as soon as its state is another one; "
+        "after N seconds (60 at most) it tells what is then: 200, or 304 where nothing changed.",
+        parameters=(IF_NONE_MATCH, IF_MODIFIED_SINCE, PREFER_NEWS),
+        answers={
+            200: Answer(
+                description="The execution.",
+                schema=ExecutionDocument,
+                example=execution_examples.EXECUTION,
+                headers={**ETAG, **PREFERENCE_APPLIED},
+            ),
+            304: NOT_MODIFIED,
+        },
+        problems=(Code.EXECUTION_NOT_FOUND,),
+    ),
+)
+async def get_execution(request: Request[Any, Any, Any]) -> Reply:
+    """The execution."""
+    services, access = services_of(request), access_of(request)
+    notebook_id, execution_id = notebook_id_of(request), execution_id_of(request)
+    wait = preferred_wait(request)
+    view = await reading.execution(services.pool, access, notebook_id, execution_id)
+    if wait and not _is_news(request, view):
+        turn_of(request.scope).give_back()
+        view = await _news(request, services, view, wait)
+    return document_reply(
+        request,
+        view.document,
+        etag=reading.execution_etag(view),
+        modified_at=view.modified_at,
+        headers=wait_applied(wait),
+    )
+
+
+def _is_news(request: Request[Any, Any, Any], view: ExecutionView) -> bool:
+    """Whether a client that would wait has nothing to wait for."""
+    if view.ended:
+        return True
+    etag = reading.execution_etag(view)
+    return "if-none-match" in request.headers and not none_match(request, etag)
+
+
+async def _news(
+    request: Request[Any, Any, Any], services: Services, view: ExecutionView, seconds: float
+) -> ExecutionView:
+    """The execution when there is news of it, or as it is after ``seconds``."""
+    access, watch = access_of(request), services.streams
+    # Whoever has said no state waits for the end.
+    types = None if "if-none-match" in request.headers else TERMINAL
+    deadline = time.monotonic() + seconds
+    with watch.follow(view.execution_id, types) as follower:
+        while True:
+            async with watch.reads:
+                view = await reading.execution(
+                    services.pool, access, view.notebook_id, view.execution_id
+                )
+            left = deadline - time.monotonic()
+            if _is_news(request, view) or watch.ended or left <= 0:
+                return view
+            await follower.moved(left)
+
+
+@get(
+    "/notebook/{notebook_id:str}/executions",
+    right=Right.READ,
+    operation=Operation(
+        id="listExecutions",
+        tag=TAG,
+        summary="List a notebook's executions",
+        description="Newest first. Follows changes within moments, like the list of notebooks.",
+        parameters=(PAGE, PAGE_SIZE, READ_POSITION, PREFER),
+        answers={
+            200: Answer(
+                description="The executions.",
+                schema=ExecutionListDocument,
+                example=execution_examples.EXECUTION_LIST,
+                headers={
+                    "Nbledger-Position": "Up to where in the store the list knows.",
+                    **PREFERENCE_APPLIED,
+                },
+            )
+        },
+        problems=(Code.NOTEBOOK_NOT_FOUND, Code.VALIDATION_FAILED),
+    ),
+)
+async def list_executions(request: Request[Any, Any, Any]) -> Reply:
+    """A page of the notebook's executions."""
+    pool, access = services_of(request).pool, access_of(request)
+    notebook_id = notebook_id_of(request)
+
+    async def read(page: int, size: int) -> Page:
+        await reading.notebook(pool, access, notebook_id)
+        return await execution_status.for_notebook(
+            pool, access.tenant_id, access.project_id, notebook_id, page=page, page_size=size
+        )
+
+    return await page_reply(request, Query(request), "executions", execution_status.NAME, read)
+
+
+@post(
+    "/notebook/{notebook_id:str}/execution/{execution_id:str}/cancel",
+    right=Right.WRITE,
+    operation=Operation(
+        id="cancelExecution",
+        tag=TAG,
+        summary="Cancel an execution",
+        description="One that waits ends at once; one that runs is interrupted, and ended by "
+        "force where it does not heed that. Asking again changes nothing.",
+        answers={
+            202: Answer(
+                description="The execution, which is about to end or has just ended.",
+                schema=ExecutionDocument,
+                opens="executionId",
+                example=execution_examples.CANCELLED_EXECUTION,
+                headers={**ETAG, **POSITION},
+            )
+        },
+        problems=(Code.EXECUTION_NOT_FOUND, Code.EXECUTION_ENDED, Code.CONFLICT),
+    ),
+)
+async def cancel(request: Request[Any, Any, Any]) -> Reply:
+    """The execution that is to stop."""
+    services, access = services_of(request), access_of(request)
+    notebook_id, execution_id = notebook_id_of(request), execution_id_of(request)
+    await cancel_execution(services.store, access, notebook_id, execution_id)
+    view = await reading.execution(services.pool, access, notebook_id, execution_id)
+    return json_reply(view.document, status=202, headers=state_headers(view))
+
+
+HANDLERS: list[Any] = [execute, get_execution, list_executions, cancel]

@@ -1,0 +1,193 @@
+"""History, for auditors: events as they are recorded, of whatever has a stream of its own."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+from litestar import Request, get
+
+from nbledger_application.caller import Right
+from nbledger_domain.errors import (
+    DatasetNotFoundError,
+    ExecutionNotFoundError,
+    LibraryNotFoundError,
+    NotebookNotFoundError,
+)
+from nbledger_http.description import execution_examples
+from nbledger_http.description.documentation import Answer, Operation, Parameter
+from nbledger_http.description.schemas import History
+from nbledger_http.replies.problems import Code
+from nbledger_http.replies.responses import Reply, json_reply
+from nbledger_http.requests.queries import MAX_POSITION, Query
+from nbledger_http.requests.services import services_of
+from nbledger_http.security.access import (
+    access_of,
+    dataset_id_of,
+    execution_id_of,
+    library_id_of,
+    notebook_id_of,
+)
+from nbledger_projections.read_models import history
+from nbledger_projections.read_models.history import HistoryEntry
+
+TAG = "History"
+MAX_EVENTS = 1000
+
+PARAMETERS = (
+    Parameter(
+        name="after",
+        description="Only events after this position.",
+        schema={"type": "integer", "minimum": 0, "default": 0},
+    ),
+    Parameter(
+        name="limit",
+        description="How many events at most.",
+        schema={"type": "integer", "minimum": 1, "maximum": MAX_EVENTS, "default": 100},
+    ),
+)
+EXECUTIONS = Parameter(
+    name="executions",
+    description="The events of the notebook's executions as well.",
+    schema={"type": "boolean", "default": False},
+)
+ANSWERS = {
+    200: Answer(
+        description="The events, in order.", schema=History, example=execution_examples.HISTORY
+    )
+}
+
+
+@get(
+    "/notebook/{notebook_id:str}/history",
+    right=Right.AUDIT,
+    operation=Operation(
+        id="getNotebookHistory",
+        tag=TAG,
+        summary="Get the history of a notebook",
+        description="Who changed what, and when. Of a deleted notebook the events are still "
+        "told, without their data.",
+        parameters=(*PARAMETERS, EXECUTIONS),
+        answers=ANSWERS,
+        problems=(Code.NOTEBOOK_NOT_FOUND, Code.VALIDATION_FAILED),
+    ),
+)
+async def notebook_history(request: Request[Any, Any, Any]) -> Reply:
+    """Events of the notebook."""
+    pool, access = services_of(request).pool, access_of(request)
+    notebook_id = notebook_id_of(request)
+    query = Query(request)
+    after, limit = _page(query)
+    executions = query.flag("executions") or False
+    query.check()
+    place = (pool, access.tenant_id, access.project_id, notebook_id)
+    read = partial(history.notebook_history, *place, include_executions=executions)
+    return await _reply(read, after, limit, NotebookNotFoundError(notebook_id))
+
+
+@get(
+    "/notebook/{notebook_id:str}/execution/{execution_id:str}/history",
+    right=Right.AUDIT,
+    operation=Operation(
+        id="getExecutionHistory",
+        tag=TAG,
+        summary="Get the history of an execution",
+        description="Who asked for it, with which parameters; which worker ran it; what each "
+        "cell did, and how it ended.",
+        parameters=PARAMETERS,
+        answers=ANSWERS,
+        problems=(Code.EXECUTION_NOT_FOUND, Code.VALIDATION_FAILED),
+    ),
+)
+async def execution_history(request: Request[Any, Any, Any]) -> Reply:
+    """Events of the execution."""
+    pool, access = services_of(request).pool, access_of(request)
+    notebook_id, execution_id = notebook_id_of(request), execution_id_of(request)
+    query = Query(request)
+    after, limit = _page(query)
+    query.check()
+    place = (pool, access.tenant_id, access.project_id, notebook_id, execution_id)
+    read = partial(history.execution_history, *place)
+    return await _reply(read, after, limit, ExecutionNotFoundError(execution_id))
+
+
+@get(
+    "/dataset/{dataset_id:str}/history",
+    right=Right.AUDIT,
+    operation=Operation(
+        id="getDatasetHistory",
+        tag=TAG,
+        summary="Get the history of a dataset",
+        description="Who uploaded or made which version of it, out of what. Of a deleted dataset "
+        "the events are still told, without their data.",
+        parameters=PARAMETERS,
+        answers=ANSWERS,
+        problems=(Code.DATASET_NOT_FOUND, Code.VALIDATION_FAILED),
+    ),
+)
+async def dataset_history(request: Request[Any, Any, Any]) -> Reply:
+    """Events of the dataset."""
+    dataset_id = dataset_id_of(request)
+    return await _document_history(request, "dataset", dataset_id, DatasetNotFoundError(dataset_id))
+
+
+@get(
+    "/library/{library_id:str}/history",
+    right=Right.AUDIT,
+    operation=Operation(
+        id="getLibraryHistory",
+        tag=TAG,
+        summary="Get the history of a library",
+        description="Who uploaded it, and who deleted it. Of a deleted library the events are "
+        "still told, without their data.",
+        parameters=PARAMETERS,
+        answers=ANSWERS,
+        problems=(Code.LIBRARY_NOT_FOUND, Code.VALIDATION_FAILED),
+    ),
+)
+async def library_history(request: Request[Any, Any, Any]) -> Reply:
+    """Events of the library."""
+    library_id = library_id_of(request)
+    return await _document_history(request, "library", library_id, LibraryNotFoundError(library_id))
+
+
+async def _document_history(
+    request: Request[Any, Any, Any],
+    kind: Literal["dataset", "library"],
+    document_id: UUID,
+    not_found: Exception,
+) -> Reply:
+    pool, access = services_of(request).pool, access_of(request)
+    query = Query(request)
+    after, limit = _page(query)
+    query.check()
+    place = (pool, access.tenant_id, access.project_id, document_id)
+    read = partial(history.document_history, *place, kind=kind)
+    return await _reply(read, after, limit, not_found)
+
+
+def _page(query: Query) -> tuple[int, int]:
+    after = query.integer("after", 0, low=0, high=MAX_POSITION)
+    return after, query.integer("limit", 100, low=1, high=MAX_EVENTS)
+
+
+async def _reply(
+    read: Callable[..., Awaitable[list[HistoryEntry]]],
+    after: int,
+    limit: int,
+    not_found: Exception,
+) -> Reply:
+    """The first ``limit`` of the events that ``read`` finds, and how to ask for those after them.
+
+    Raises ``not_found`` where there is no event at all.
+    """
+    found = await read(after=after, limit=limit + 1)
+    if not found and not await read(limit=1):
+        raise not_found
+    shown = found[:limit]
+    following = shown[-1].position if len(found) > limit else None
+    return json_reply(msgspec.json.encode(History(events=shown, next=following)))
+
+
+HANDLERS: list[Any] = [notebook_history, execution_history, dataset_history, library_history]

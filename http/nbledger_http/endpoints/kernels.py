@@ -1,0 +1,74 @@
+"""The kernel types on offer: what notebooks can be executed with just now."""
+
+from typing import Any
+
+import msgspec
+from litestar import Request, get
+
+from nbledger_application.caller import Right
+from nbledger_http.description import examples
+from nbledger_http.description.documentation import Answer, Operation
+from nbledger_http.replies.problems import Code
+from nbledger_http.replies.responses import Reply, json_reply
+from nbledger_http.requests.services import services_of
+from nbledger_infrastructure.postgres import worker_registry
+from nbledger_infrastructure.postgres.worker_registry import KernelOffer
+from nbledger_projections.read_models import humanize as words
+
+
+class KernelDocument(msgspec.Struct, rename="camel", kw_only=True):
+    """A kernel type that live workers offer.
+
+    `waiting` kernels are started already and take the next executions at once; the memory is
+    what one of them shares with no other process, where that is known.
+    """
+
+    kernel_type: str
+    language: str
+    language_version: str | None
+    workers: int
+    waiting: int = 0
+    memory_per_waiting_kernel: str | None = None
+    memory_per_waiting_bytes: int | None = None
+
+
+class KernelListDocument(msgspec.Struct, rename="camel"):
+    """What can be executed now; a type that is missing here has no live worker."""
+
+    kernels: list[KernelDocument]
+
+
+@get(
+    "/kernels",
+    right=Right.READ,
+    operation=Operation(
+        id="listKernels",
+        tag="Kernels",
+        summary="List the kernel types on offer",
+        description="Those that live workers offer now, by name.",
+        answers={
+            200: Answer(
+                description="The kernel types.",
+                schema=KernelListDocument,
+                example=examples.KERNELS,
+            )
+        },
+        problems=(Code.PROJECT_NOT_FOUND,),
+    ),
+)
+async def list_kernels(request: Request[Any, Any, Any]) -> Reply:
+    """The kernel types on offer."""
+    offers = await worker_registry.offers(services_of(request).pool)
+    kernels = [_document(offers[name]) for name in sorted(offers)]
+    headers = {"Cache-Control": "private, no-cache"}
+    return json_reply(msgspec.json.encode(KernelListDocument(kernels)), headers=headers)
+
+
+def _document(offer: KernelOffer) -> KernelDocument:
+    document = msgspec.convert(offer, KernelDocument, from_attributes=True)
+    if document.memory_per_waiting_bytes is not None:
+        document.memory_per_waiting_kernel = words.size(document.memory_per_waiting_bytes)
+    return document
+
+
+HANDLERS: list[Any] = [list_kernels]

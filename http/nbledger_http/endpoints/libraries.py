@@ -1,0 +1,260 @@
+"""Libraries of a project: upload a wheel, list, read, download, delete."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from litestar import Request, delete, get, post
+
+from nbledger_application.caller import Caller, Right
+from nbledger_application.commands.change_library import delete_library, upload_library
+from nbledger_application.commands.loading import load_library
+from nbledger_domain.errors import LibraryNotFoundError
+from nbledger_domain.vocabulary.addresses import project_path
+from nbledger_http.description import examples
+from nbledger_http.description.documentation import (
+    ETAG,
+    IF_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    LOCATION,
+    NOT_MODIFIED,
+    POSITION,
+    Answer,
+    Body,
+    Operation,
+)
+from nbledger_http.replies.problems import Code
+from nbledger_http.replies.responses import Reply, empty_reply, json_reply
+from nbledger_http.representations.conditional import document_reply, if_match
+from nbledger_http.representations.documents import (
+    LIST_HEADERS,
+    LIST_NOTES,
+    LIST_PARAMETERS,
+    etag,
+    page_reply,
+    state_headers,
+)
+from nbledger_http.representations.stored_files import ANSWERS, RANGE_PARAMETERS, file_reply
+from nbledger_http.requests.forms import received
+from nbledger_http.requests.queries import Query
+from nbledger_http.requests.services import services_of
+from nbledger_http.security.access import access_of, library_id_of
+from nbledger_infrastructure.packages.wheels import read_wheel
+from nbledger_infrastructure.postgres.database import Pool
+from nbledger_projections.machinery.documents import Page, View
+from nbledger_projections.read_models import library_details
+from nbledger_projections.read_models.library_details import ItemDocument, LibraryDocument
+
+TAG = "Libraries"
+
+FORM = {
+    "type": "object",
+    "properties": {
+        "file": {
+            "type": "string",
+            "contentMediaType": "application/zip",
+            "description": "The wheel, by its own file name.",
+        },
+    },
+    "required": ["file"],
+}
+
+
+class LibraryList(msgspec.Struct, rename="camel"):
+    """A page of the project's libraries, newest upload first."""
+
+    libraries: list[ItemDocument]
+    total_count: int
+    page: int
+    page_size: int
+    has_next_page: bool
+
+
+@post(
+    "/library",
+    right=Right.WRITE,
+    operation=Operation(
+        id="uploadLibrary",
+        tag=TAG,
+        summary="Upload a library as a wheel",
+        description="Notebooks of the project that name it in `customLibraries` get its newest "
+        "version. A wheel never changes: the same once more is answered with the library that is "
+        "there, another one of the same name and version is refused.",
+        body=Body(schema=FORM, media_type="multipart/form-data"),
+        answers={
+            201: Answer(
+                description="The library as uploaded.",
+                schema=LibraryDocument,
+                opens="libraryId",
+                example=examples.LIBRARY,
+                headers={**LOCATION, **ETAG, **POSITION},
+            ),
+            200: Answer(
+                description="The library that this very wheel is already.",
+                schema=LibraryDocument,
+                opens="libraryId",
+                example=examples.LIBRARY,
+                headers={**LOCATION, **ETAG, **POSITION},
+            ),
+        },
+        problems=(
+            Code.PROJECT_NOT_FOUND,
+            Code.LIBRARY_NOT_FOUND,
+            Code.LIBRARY_EXISTS,
+            Code.CONFLICT,
+            Code.BODY_TOO_LARGE,
+            Code.UNSUPPORTED_MEDIA_TYPE,
+            Code.VALIDATION_FAILED,
+            Code.INVALID_WHEEL,
+        ),
+    ),
+)
+async def upload(request: Request[Any, Any, Any]) -> Reply:
+    """A new library, or the one that is there already."""
+    services, access = services_of(request), access_of(request)
+    async with received(request, limit_mb=services.settings.http.max_library_mb) as form:
+        async with services.inspections:
+            wheel = await asyncio.to_thread(read_wheel, form.path, form.file_name)
+        library_id, new = await upload_library(
+            services.pool,
+            services.store,
+            services.artifacts,
+            access,
+            wheel=wheel,
+            path=form.path,
+            file_name=form.file_name,
+        )
+    view = await _view(services.pool, access, library_id)
+    location = project_path(access.tenant_id, access.project_id, "library", library_id)
+    return json_reply(
+        view.document,
+        status=201 if new else 200,
+        headers={"Location": location, **state_headers(view)},
+    )
+
+
+@get(
+    "/library",
+    right=Right.READ,
+    operation=Operation(
+        id="listLibraries",
+        tag=TAG,
+        summary="List libraries",
+        description=LIST_NOTES,
+        parameters=LIST_PARAMETERS,
+        answers={
+            200: Answer(
+                description="The libraries.",
+                schema=LibraryList,
+                example=examples.LIBRARY_LIST,
+                headers=LIST_HEADERS,
+            )
+        },
+        problems=(Code.PROJECT_NOT_FOUND, Code.VALIDATION_FAILED),
+    ),
+)
+async def list_libraries(request: Request[Any, Any, Any]) -> Reply:
+    """A page of the project's libraries."""
+    services, access = services_of(request), access_of(request)
+
+    def read(page: int, size: int) -> Awaitable[Page]:
+        return library_details.page(
+            services.pool, access.tenant_id, access.project_id, page=page, page_size=size
+        )
+
+    return await page_reply(request, Query(request), "libraries", library_details.NAME, read)
+
+
+@get(
+    "/library/{library_id:str}",
+    right=Right.READ,
+    operation=Operation(
+        id="getLibrary",
+        tag=TAG,
+        summary="Get a library",
+        description="As of now: never behind what an earlier request has changed.",
+        parameters=(IF_NONE_MATCH, IF_MODIFIED_SINCE),
+        answers={
+            200: Answer(
+                description="The library.",
+                schema=LibraryDocument,
+                example=examples.LIBRARY,
+                headers=ETAG,
+            ),
+            304: NOT_MODIFIED,
+        },
+        problems=(Code.LIBRARY_NOT_FOUND,),
+    ),
+)
+async def get_library(request: Request[Any, Any, Any]) -> Reply:
+    """The library."""
+    view = await _view(services_of(request).pool, access_of(request), library_id_of(request))
+    return document_reply(request, view.document, etag=etag(view), modified_at=view.modified_at)
+
+
+@get(
+    "/library/{library_id:str}/download",
+    right=Right.READ,
+    operation=Operation(
+        id="downloadLibrary",
+        tag=TAG,
+        summary="Download the wheel of a library",
+        parameters=RANGE_PARAMETERS,
+        answers=ANSWERS,
+        problems=(Code.LIBRARY_NOT_FOUND, Code.ARTIFACT_NOT_FOUND, Code.RANGE_NOT_SATISFIABLE),
+    ),
+)
+async def download(request: Request[Any, Any, Any]) -> Reply:
+    """The wheel as it was uploaded."""
+    services, access = services_of(request), access_of(request)
+    library_id = library_id_of(request)
+    library = (await load_library(services.store, access, library_id)).aggregate
+    stored = await services.artifacts.find(access.scope(library_id), library.content.digest)
+    return file_reply(
+        request,
+        services.artifacts,
+        stored,
+        content_type=library.content.content_type,
+        file_name=library.file_name,
+        # Installers read name, version and tags from it.
+        exact=True,
+    )
+
+
+@delete(
+    "/library/{library_id:str}",
+    status_code=200,
+    right=Right.WRITE,
+    operation=Operation(
+        id="deleteLibrary",
+        tag=TAG,
+        summary="Delete a library",
+        description="Permanently. Notebooks go on naming it, and get the newest version that is "
+        "left, if there is one.",
+        parameters=(IF_MATCH,),
+        answers={204: Answer(description="The library is deleted.")},
+        problems=(Code.LIBRARY_NOT_FOUND, Code.CONFLICT, Code.PRECONDITION_FAILED),
+    ),
+)
+async def delete_(request: Request[Any, Any, Any]) -> Reply:
+    """Nothing."""
+    await delete_library(
+        services_of(request).store,
+        access_of(request),
+        library_id_of(request),
+        precondition=if_match(request.headers.get("if-match")),
+    )
+    return empty_reply(204)
+
+
+async def _view(pool: Pool, access: Caller, library_id: UUID) -> View:
+    view = await library_details.get(pool, access.tenant_id, access.project_id, library_id)
+    if view is None:
+        raise LibraryNotFoundError(library_id)
+    return view
+
+
+HANDLERS: list[Any] = [upload, list_libraries, get_library, download, delete_]

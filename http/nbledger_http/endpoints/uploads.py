@@ -1,0 +1,197 @@
+"""Uploading notebook files."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from litestar import Request, post
+
+from nbledger_application.caller import Right
+from nbledger_application.commands.upload_notebook import upload_notebook
+from nbledger_domain.cells import Cell
+from nbledger_domain.errors import Fault, InvalidInputError
+from nbledger_http.description import notebook_examples
+from nbledger_http.description.documentation import (
+    ETAG,
+    LOCATION,
+    POSITION,
+    Answer,
+    Body,
+    Operation,
+)
+from nbledger_http.description.schemas import CellCounts, Parsing
+from nbledger_http.endpoints.notebooks import TAG, NewNotebook, created_reply
+from nbledger_http.replies.problems import Code
+from nbledger_http.replies.responses import Reply
+from nbledger_http.representations import resources as reading
+from nbledger_http.requests import bodies as requests
+from nbledger_http.requests.bindings import binding_warnings
+from nbledger_http.requests.bodies import Creation
+from nbledger_http.requests.bundles import ReceivedBundle, received_bundle
+from nbledger_http.requests.services import services_of
+from nbledger_http.requests.validation import unstorable
+from nbledger_http.security.access import access_of
+from nbledger_infrastructure.notebooks.files import ParsedNotebook, parse_ipynb
+from nbledger_infrastructure.notebooks.kernelspecs import kernel_type_of
+
+FORM_FIELDS: dict[str, dict[str, Any]] = {
+    "notebookName": {
+        "type": "string",
+        "maxLength": 200,
+        "description": "By default the name of the file.",
+    },
+    "notebookDescription": {"type": "string"},
+    "kernelType": {
+        "type": "string",
+        "description": "python3, r or scala; by default what the file says, whatever that is.",
+    },
+    "enrichmentMode": {"type": "boolean"},
+    "datasetBinding": {"type": "string"},
+    "outputFormat": {"type": "string"},
+    "autoExecution": {"type": "boolean"},
+    "scheduleExecution": {"type": "string"},
+}
+FORM = {
+    "type": "object",
+    "properties": {
+        "file": {
+            "type": "string",
+            "contentMediaType": "application/x-ipynb+json",
+            "description": "The notebook file, of nbformat 1 to 4; or a ZIP archive of it and the "
+            "files beside it. Of several parts of this name one is the notebook, and the others "
+            "are files beside it, each under the path that its file name tells.",
+        },
+        **FORM_FIELDS,
+    },
+    "required": ["file"],
+}
+
+
+@post(
+    "/notebook/upload",
+    right=Right.WRITE,
+    operation=Operation(
+        id="uploadNotebook",
+        tag=TAG,
+        summary="Upload an existing notebook",
+        description="The file is brought to nbformat 4.5. Everything that nbformat knows of a "
+        "cell is kept, and so are its outputs and its id. What is odd is put right where Jupyter "
+        "would open the file, and `warnings` says how; refused is a file without cells, and a "
+        "cell of an unknown type or without code. A notebook comes with the files beside it in a "
+        "ZIP archive (.zip) with one .ipynb, or as several parts `file`: their paths are taken "
+        "from the notebook's folder. What systems and tools put into folders is left out, and so "
+        "are empty folders and what lies in outputs/: `warnings` name it. Files that the archive "
+        "marks as executable are programs for runs, too.",
+        body=Body(schema=FORM, media_type="multipart/form-data"),
+        answers={
+            201: Answer(
+                description="The notebook, and what reading the file found.",
+                schema=NewNotebook,
+                opens="notebookId",
+                example=notebook_examples.UPLOADED_NOTEBOOK,
+                headers={**LOCATION, **ETAG, **POSITION},
+            )
+        },
+        problems=(
+            Code.PROJECT_NOT_FOUND,
+            Code.BODY_TOO_LARGE,
+            Code.FILES_TOO_LARGE,
+            Code.UNSUPPORTED_MEDIA_TYPE,
+            Code.INVALID_ARCHIVE,
+            Code.INVALID_FILES,
+            Code.VALIDATION_FAILED,
+        ),
+    ),
+)
+async def upload(request: Request[Any, Any, Any]) -> Reply:
+    """A new notebook, made of the file, with the files that came with it."""
+    async with received_bundle(request) as bundle:
+        return await _upload(request, bundle)
+
+
+async def _upload(request: Request[Any, Any, Any], bundle: ReceivedBundle) -> Reply:
+    services, access = services_of(request), access_of(request)
+    kernel_types = services.settings.worker.kernels
+    fields, file_name, content = bundle.fields, bundle.file_name, bundle.content
+    creation, kernel_given = requests.upload(fields, file_name=file_name, kernel_types=kernel_types)
+    parsed = await asyncio.to_thread(_parse, content)
+    warnings = [
+        *bundle.warnings,
+        *creation.warnings,
+        *parsed.warnings,
+        *await binding_warnings(services.pool, access, creation.integration.dataset_binding),
+    ]
+    creation, about_kernel = _with_kernel_type(creation, parsed, kernel_types, given=kernel_given)
+    warnings += about_kernel
+    notebook_id, _ = await upload_notebook(
+        services.store,
+        services.artifacts,
+        access,
+        creation,
+        file_name=file_name,
+        content=content,
+        parsed=parsed,
+        side_files=bundle.files,
+    )
+    view = await reading.notebook(services.pool, access, notebook_id)
+    return await created_reply(
+        request,
+        services.pool,
+        view,
+        creation.kernel_type,
+        warnings=warnings,
+        parsing=Parsing(
+            nbformat=parsed.nbformat, cells=_counts(parsed.cells), upgrades=parsed.upgrades
+        ),
+    )
+
+
+def _with_kernel_type(
+    creation: Creation, parsed: ParsedNotebook, kernels: Mapping[str, str], *, given: bool
+) -> tuple[Creation, list[str]]:
+    """The creation with the kernel type that was asked for, or else the file's; and warnings."""
+    named = kernel_type_of(parsed.metadata, kernels)
+    if named == creation.kernel_type:
+        return creation, []
+    if given:
+        if named is None:
+            return creation, []
+        return creation, [f"the file was written for {named}; it is run as {creation.kernel_type}"]
+    if named is None:
+        return creation, [f"the file names no kernel; it is run as {creation.kernel_type}"]
+    return msgspec.structs.replace(creation, kernel_type=named), []
+
+
+def _parse(content: bytes) -> ParsedNotebook:
+    """Read the file; faults are told under ``/file``. Raises :class:`InvalidInputError`."""
+    try:
+        parsed = parse_ipynb(content)
+    except InvalidInputError as error:
+        faults = [Fault(f"/file{fault.pointer}", fault.reason) for fault in error.faults]
+        raise InvalidInputError(faults) from None
+    # Outputs are kept as bytes and may hold anything; cells become events.
+    kept = {
+        "cells": [
+            {
+                "source": cell.source,
+                "metadata": cell.metadata,
+                "attachments": cell.attachments,
+            }
+            for cell in parsed.cells
+        ],
+        "metadata": parsed.metadata,
+    }
+    faults = list(unstorable(kept, "/file"))
+    if faults:
+        raise InvalidInputError(faults[:100])
+    return parsed
+
+
+def _counts(cells: list[Cell]) -> CellCounts:
+    found = Counter(cell.cell_type for cell in cells)
+    return CellCounts(found["code"], found["markdown"], found["raw"], len(cells))
+
+
+HANDLERS: list[Any] = [upload]

@@ -1,0 +1,347 @@
+"""The one place where errors become HTTP: RFC 9457 problems with a closed list of codes."""
+
+import re
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any, cast
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from msgspec import UNSET, UnsetType
+
+from nbledger_domain.errors import (
+    DomainError,
+    Fault,
+    FileRuledOutError,
+    InvalidCsvError,
+    InvalidFilesError,
+    InvalidInputError,
+    InvalidWheelError,
+    KernelUnavailableError,
+    PreconditionFailedError,
+    StaleVersionError,
+)
+from nbledger_http.replies.responses import Reply, json_reply
+from nbledger_infrastructure.artifacts.store import (
+    ArtifactMissingError,
+    ArtifactStoreUnavailableError,
+)
+from nbledger_infrastructure.postgres.database import UNAVAILABLE, DatabaseUnavailableError
+from nbledger_infrastructure.postgres.event_store import (
+    DuplicateEventError,
+    InvalidEventError,
+    RecordConflictError,
+    StoreUnavailableError,
+)
+from nbledger_projections.read_models.humanize import timestamp
+
+log = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 2
+RETRY_AFTER_KERNEL_SECONDS = 15
+"""Time for a worker to be started."""
+
+
+class Code(StrEnum):
+    """Everything that can go wrong, by a name that does not change."""
+
+    PARTIAL_PUT = "partial_put"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    LINK_INVALID = "link_invalid"
+    NOT_FOUND = "not_found"
+    PROJECT_NOT_FOUND = "project_not_found"
+    NOTEBOOK_NOT_FOUND = "notebook_not_found"
+    EXECUTION_NOT_FOUND = "execution_not_found"
+    DATASET_NOT_FOUND = "dataset_not_found"
+    LIBRARY_NOT_FOUND = "library_not_found"
+    CELL_NOT_FOUND = "cell_not_found"
+    FILE_NOT_FOUND = "file_not_found"
+    ARTIFACT_NOT_FOUND = "artifact_not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    NOTEBOOK_EXECUTING = "notebook_executing"
+    EXECUTION_ENDED = "execution_ended"
+    NOTHING_TO_EXECUTE = "nothing_to_execute"
+    LIBRARY_EXISTS = "library_exists"
+    FILE_EXISTS = "file_exists"
+    STALE_VERSION = "stale_version"
+    CONFLICT = "conflict"
+    PRECONDITION_FAILED = "precondition_failed"
+    BODY_TOO_LARGE = "body_too_large"
+    FILES_TOO_LARGE = "files_too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
+    INVALID_CSV = "invalid_csv"
+    INVALID_WHEEL = "invalid_wheel"
+    INVALID_ARCHIVE = "invalid_archive"
+    INVALID_FILES = "invalid_files"
+    VALIDATION_FAILED = "validation_failed"
+    RATE_LIMITED = "rate_limited"
+    INTERNAL_ERROR = "internal_error"
+    KERNEL_UNAVAILABLE = "kernel_unavailable"
+    UNAVAILABLE = "unavailable"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """How a code is told: its status, and a title that is the same every time."""
+
+    status: int
+    title: str
+
+
+KINDS: dict[Code, Kind] = {
+    Code.PARTIAL_PUT: Kind(400, "A PUT takes the whole content, not a part of it."),
+    Code.UNAUTHENTICATED: Kind(401, "A valid access token is needed."),
+    Code.FORBIDDEN: Kind(403, "The access token does not allow this."),
+    Code.LINK_INVALID: Kind(403, "The download link is not valid."),
+    Code.NOT_FOUND: Kind(404, "There is nothing at this address."),
+    Code.PROJECT_NOT_FOUND: Kind(404, "There is no such project."),
+    Code.NOTEBOOK_NOT_FOUND: Kind(404, "There is no such notebook."),
+    Code.EXECUTION_NOT_FOUND: Kind(404, "There is no such execution."),
+    Code.DATASET_NOT_FOUND: Kind(404, "There is no such dataset."),
+    Code.LIBRARY_NOT_FOUND: Kind(404, "There is no such library."),
+    Code.CELL_NOT_FOUND: Kind(404, "There is no such cell in the execution."),
+    Code.FILE_NOT_FOUND: Kind(404, "The notebook has no file at this path."),
+    Code.ARTIFACT_NOT_FOUND: Kind(404, "There is no such file."),
+    Code.METHOD_NOT_ALLOWED: Kind(405, "This address does not answer that method."),
+    Code.NOTEBOOK_EXECUTING: Kind(409, "The notebook is executing."),
+    Code.EXECUTION_ENDED: Kind(409, "The execution has already ended."),
+    Code.NOTHING_TO_EXECUTE: Kind(409, "The notebook has no cells to execute."),
+    Code.LIBRARY_EXISTS: Kind(409, "The project has another wheel of this name and version."),
+    Code.FILE_EXISTS: Kind(409, "The notebook has another file at this path."),
+    Code.STALE_VERSION: Kind(409, "The notebook has been changed since it was read."),
+    Code.CONFLICT: Kind(409, "Too many others are changing the same thing."),
+    Code.PRECONDITION_FAILED: Kind(412, "It has been changed since it was read."),
+    Code.BODY_TOO_LARGE: Kind(413, "The request body is too large."),
+    Code.FILES_TOO_LARGE: Kind(413, "The notebook's input files would be too many or too large."),
+    Code.UNSUPPORTED_MEDIA_TYPE: Kind(415, "The request body is not of a supported type."),
+    Code.RANGE_NOT_SATISFIABLE: Kind(416, "The file has no such range."),
+    Code.INVALID_CSV: Kind(422, "The file is not a table that can be read."),
+    Code.INVALID_WHEEL: Kind(422, "The file is not a wheel that can be kept."),
+    Code.INVALID_ARCHIVE: Kind(422, "The archive cannot be taken."),
+    Code.INVALID_FILES: Kind(422, "The input files cannot be kept as they are named."),
+    Code.VALIDATION_FAILED: Kind(422, "The request is not valid."),
+    Code.RATE_LIMITED: Kind(429, "Too many requests."),
+    Code.INTERNAL_ERROR: Kind(500, "Something went wrong on our side."),
+    Code.KERNEL_UNAVAILABLE: Kind(503, "No live worker offers the kernel type."),
+    Code.UNAVAILABLE: Kind(503, "The service cannot answer just now."),
+    Code.OUTCOME_UNKNOWN: Kind(503, "It is not known whether the request has taken effect."),
+}
+
+# What may not be told apart (unknown, foreign, malformed) is told in the same words.
+_FIXED_DETAILS = {
+    Code.PROJECT_NOT_FOUND: "There is no such project, or it is not open to this token.",
+    Code.NOTEBOOK_NOT_FOUND: "There is no such notebook, or it is not open to this token.",
+    Code.DATASET_NOT_FOUND: "There is no such dataset, or it is not open to this token.",
+    Code.LIBRARY_NOT_FOUND: "There is no such library, or it is not open to this token.",
+    Code.EXECUTION_NOT_FOUND: "There is no such execution, or it is not open to this token.",
+}
+
+_LITESTAR_CODES = {
+    404: Code.NOT_FOUND,
+    405: Code.METHOD_NOT_ALLOWED,
+    413: Code.BODY_TOO_LARGE,
+    415: Code.UNSUPPORTED_MEDIA_TYPE,
+}
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a file is wrong, and why."""
+
+    reason: str
+    row: int | UnsetType | None = UNSET
+    column: str | UnsetType | None = UNSET
+
+
+class Problem(Exception):
+    """An answer that is an error; raised by whatever handles a request."""
+
+    def __init__(
+        self,
+        code: Code,
+        detail: str = "",
+        *,
+        faults: list[Fault] | None = None,
+        offered: list[str] | UnsetType = UNSET,
+        place: Place | None = None,
+        date_modified: str | UnsetType = UNSET,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(code)
+        self.code = code
+        self.detail = _FIXED_DETAILS.get(code, detail) or KINDS[code].title
+        self.faults = faults or []
+        self.offered = offered
+        self.place = place
+        self.date_modified = date_modified
+        self.headers = dict(headers or {})
+
+
+class ProblemBody(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
+    """An error as a client gets it (RFC 9457). ``error`` repeats the detail as plain text.
+
+    ``offered`` goes with ``kernel_unavailable``: the kernel types that can be run now. ``row``,
+    ``column`` and ``reason`` go with ``invalid_csv``; the header is row 1. ``reason`` goes with
+    ``invalid_wheel``, too. ``dateModified`` goes with ``stale_version``: when the notebook was
+    changed last.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: Code
+    request_id: str
+    error: str
+    errors: list[Fault] = []
+    offered: list[str] | UnsetType = UNSET
+    row: int | UnsetType | None = UNSET
+    column: str | UnsetType | None = UNSET
+    reason: str | UnsetType = UNSET
+    date_modified: str | UnsetType = UNSET
+
+
+def from_exception(error: Exception) -> Problem:
+    """The problem that ``error`` is to the client; one of ours is logged with its trace."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, InvalidInputError):
+        return Problem(Code.VALIDATION_FAILED, _first(error.faults), faults=error.faults)
+    if isinstance(error, DomainError) and error.code in set(Code):
+        return _from_domain(error)
+    if (away := _from_outage(error)) is not None:
+        return away
+    if isinstance(error, RecordConflictError | DuplicateEventError):
+        retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        return Problem(Code.CONFLICT, "Send the request again.", headers=retry)
+    if isinstance(error, InvalidEventError):
+        return _invalid("holds a value that cannot be stored")
+    if isinstance(error, ArtifactMissingError):
+        return Problem(Code.ARTIFACT_NOT_FOUND, "The file is not kept any more.")
+    if isinstance(error, RecursionError):
+        return _invalid("is nested too deeply")
+    if isinstance(error, HTTPException) and error.status_code < 500:
+        code = _LITESTAR_CODES.get(error.status_code)
+        if code is None:
+            return _invalid(str(error.detail))
+        if code is Code.METHOD_NOT_ALLOWED:
+            methods = (error.headers or {}).get("allow", "")
+            return not_allowed(re.findall(r"[A-Z]+", methods))
+        return Problem(code)
+    log.error("request failed", exc_info=error)
+    return Problem(Code.INTERNAL_ERROR, "The failure has been logged under this request id.")
+
+
+def render(problem: Problem, request_id: str) -> Reply:
+    """The answer that tells ``problem``."""
+    kind = KINDS[problem.code]
+    place = problem.place
+    body = ProblemBody(
+        type=f"/problems/{problem.code}",
+        title=kind.title,
+        status=kind.status,
+        detail=problem.detail,
+        code=problem.code,
+        request_id=request_id,
+        error=problem.detail,
+        errors=problem.faults,
+        offered=problem.offered,
+        row=UNSET if place is None else place.row,
+        column=UNSET if place is None else place.column,
+        reason=UNSET if place is None else place.reason,
+        date_modified=problem.date_modified,
+    )
+    headers = problem.headers
+    if problem.code is Code.UNAUTHENTICATED:
+        headers = {"WWW-Authenticate": 'Bearer realm="nbledger"', **headers}
+    return json_reply(
+        msgspec.json.encode(body), status=kind.status, headers=headers, media_type=MEDIA_TYPE
+    )
+
+
+def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Litestar's exception handler for everything."""
+    request_id = cast("str", cast("dict[str, Any]", request.scope).get("request_id", ""))
+    reply = render(from_exception(error), request_id)
+    headers = {name.decode(): value.decode("latin-1") for name, value in reply.headers}
+    return Response(reply.body, status_code=reply.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def _from_domain(error: DomainError) -> Problem:
+    if isinstance(error, KernelUnavailableError):
+        retry = {"Retry-After": str(RETRY_AFTER_KERNEL_SECONDS)}
+        return Problem(Code(error.code), error.detail, offered=error.offered, headers=retry)
+    if isinstance(error, InvalidFilesError):
+        return Problem(Code(error.code), _first_reason(error.faults), faults=error.faults)
+    if isinstance(error, InvalidCsvError):
+        return _of_file(error, Place(error.reason, error.row, error.column))
+    if isinstance(error, InvalidWheelError):
+        return _of_file(error, Place(error.reason))
+    if isinstance(error, FileRuledOutError):
+        detail = f"There is a file at {error.path!r}, which If-None-Match rules out."
+        return Problem(Code(error.code), detail)
+    if isinstance(error, PreconditionFailedError):
+        detail = f"Read the {error.what} again and send the ETag that comes with it."
+        return Problem(Code(error.code), detail)
+    if isinstance(error, StaleVersionError):
+        modified = timestamp(error.date_modified)
+        return Problem(Code(error.code), error.detail, date_modified=modified)
+    return Problem(Code(error.code), error.detail)
+
+
+def _from_outage(error: Exception) -> Problem | None:
+    """What to say where the database or the artifact store is at fault."""
+    if isinstance(error, StoreUnavailableError) and error.outcome_unknown:
+        return Problem(
+            Code.OUTCOME_UNKNOWN,
+            "The database went away; the request may or may not have taken effect.",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+        )
+    if isinstance(error, (DatabaseUnavailableError, *UNAVAILABLE)):
+        return _unavailable("The database cannot be reached.")
+    if isinstance(error, ArtifactStoreUnavailableError):
+        log.warning("artifact store not usable", reason=error.reason)
+        return _unavailable(f"The artifact store is not usable just now: {error.reason}.")
+    return None
+
+
+def _of_file(error: DomainError, place: Place) -> Problem:
+    faults = [Fault("/file", error.detail)]
+    return Problem(Code(error.code), error.detail, place=place, faults=faults)
+
+
+def _first_reason(faults: list[Fault]) -> str:
+    first = faults[0].reason
+    return f"{first}." if len(faults) == 1 else f"{first} (and {len(faults) - 1} more)."
+
+
+def _first(faults: list[Fault]) -> str:
+    first = f"{faults[0].pointer or 'the body'}: {faults[0].reason}"
+    return first if len(faults) == 1 else f"{first} (and {len(faults) - 1} more)"
+
+
+def _invalid(reason: str) -> Problem:
+    faults = [Fault("", reason)]
+    return Problem(Code.VALIDATION_FAILED, _first(faults), faults=faults)
+
+
+def _unavailable(detail: str) -> Problem:
+    retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return Problem(Code.UNAVAILABLE, detail, headers=retry)
+
+
+def not_allowed(methods: Iterable[str]) -> Problem:
+    """A 405 that names ``methods``: HEAD wherever there is GET, and no OPTIONS."""
+    names = set(methods) - {"OPTIONS"}
+    if "GET" in names:
+        names.add("HEAD")
+    if not names:
+        return Problem(Code.METHOD_NOT_ALLOWED)
+    known = ", ".join(sorted(names))
+    return Problem(
+        Code.METHOD_NOT_ALLOWED, f"This address answers {known}.", headers={"Allow": known}
+    )

@@ -1,0 +1,1 @@
+"""Resources as replies show them: documents, results, files, streams."""

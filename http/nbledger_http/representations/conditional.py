@@ -1,0 +1,92 @@
+"""Entity tags and conditional requests (RFC 9110, section 13)."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime, parsedate_to_datetime
+from typing import Any
+
+from litestar import Request
+
+from nbledger_application.preconditions import ANY, NoneMatch, Precondition
+from nbledger_http.replies.responses import Reply, empty_reply, json_reply
+
+SECOND = timedelta(seconds=1)
+_ETAG = re.compile(r'(W/)?"([^"]*)"')
+_STREAM_VERSION = re.compile(r"v(\d{1,18})(?:\.p\d{1,18})?")
+
+
+def last_modified(moment: datetime) -> str:
+    """``Last-Modified`` for what was changed at ``moment``.
+
+    An HTTP date has no fractions of a second. While that second lasts there may be one more
+    change in it, which the same date would hide: until then it is the second before.
+    """
+    second = moment.astimezone(UTC).replace(microsecond=0)
+    if datetime.now(UTC) < second + SECOND:
+        second -= SECOND
+    return format_datetime(second, usegmt=True)
+
+
+def document_reply(
+    request: Request[Any, Any, Any],
+    document: bytes,
+    *,
+    etag: str,
+    modified_at: datetime,
+    by_time: bool = True,
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
+    """The document, or 304 where the client says that it has just this one.
+
+    Without ``by_time`` only its entity tag can say so. ``headers`` go along with either.
+    """
+    tags = {
+        "ETag": etag,
+        "Last-Modified": last_modified(modified_at),
+        "Cache-Control": "private, no-cache",
+        **(headers or {}),
+    }
+    if _not_modified(request, etag, modified_at if by_time else None):
+        return empty_reply(304, tags)
+    return json_reply(document, headers=tags)
+
+
+def none_match(request: Request[Any, Any, Any], etag: str) -> bool:
+    """Whether ``If-None-Match`` names this state; by weak comparison."""
+    header = request.headers.get("if-none-match", "")
+    return header.strip() == "*" or any(f'"{tag}"' == etag for _, tag in _ETAG.findall(header))
+
+
+def _not_modified(request: Request[Any, Any, Any], etag: str, modified_at: datetime | None) -> bool:
+    if "if-none-match" in request.headers:
+        return none_match(request, etag)  # If-Modified-Since then does not count.
+    since = request.headers.get("if-modified-since")
+    if since is None or modified_at is None:
+        return False
+    try:
+        moment = parsedate_to_datetime(since)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return False
+    if moment.tzinfo is None:
+        return False
+    return modified_at.replace(microsecond=0) <= moment
+
+
+def if_match(header: str | None) -> Precondition:
+    """What an ``If-Match`` header demands of the version of a stream, or of a file."""
+    if header is None or header.strip() == "*":
+        return ANY
+    # Strong comparison: a weak tag never matches. The position in a tag is not compared: an
+    # execution that was recorded meanwhile does not spoil an edit.
+    tags = frozenset(tag for weak, tag in _ETAG.findall(header) if not weak)
+    versions = [match for tag in tags if (match := _STREAM_VERSION.fullmatch(tag))]
+    return Precondition(frozenset(int(match[1]) for match in versions), tags)
+
+
+def if_none_match(header: str | None) -> NoneMatch:
+    """What an ``If-None-Match`` header rules out of what a write may replace."""
+    if header is not None and header.strip() == "*":
+        return NoneMatch(None)
+    # Weak comparison: a weak tag matches, too.
+    return NoneMatch(frozenset(tag for _, tag in _ETAG.findall(header or "")))

@@ -1,0 +1,128 @@
+"""Who a request is from: its token, project and right are checked before every handler."""
+
+from functools import lru_cache
+from typing import Any, cast
+from uuid import UUID
+
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from nbledger_application.caller import ROLES, Caller, Right
+from nbledger_http.replies.problems import Code, Problem, not_allowed
+
+
+async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Litestar's guard before every handler of the API: token, then project, then right.
+
+    Raises :class:`Problem`: 401, 404 or 403, 400 for a PUT of a part, and 405 for a handler that
+    names no right: Litestar adds one for OPTIONS, which would not name all methods of the address.
+    """
+    token = await connection.app.state.services.authenticator.authenticate(
+        connection.headers.get("authorization")
+    )
+    parameters = connection.path_params
+    tenant_id, project_id = guid(parameters["tenant_id"]), guid(parameters["project_id"])
+    if tenant_id != token.tenant_id or project_id is None or not token.covers(project_id):
+        raise Problem(_most_specific(parameters))
+    right: Right | None = handler.opt.get("right")
+    if right is None:
+        raise _not_allowed(connection)
+    caller = Caller(
+        token.name,
+        frozenset(token.roles),
+        token.tenant_id,
+        project_id,
+        cast("dict[str, Any]", connection.scope).get("request_id", ""),
+        connection.headers.get("traceparent"),
+    )
+    if not caller.may(right):
+        allowed = " or ".join(sorted(ROLES[right]))
+        raise Problem(Code.FORBIDDEN, f"This takes the role {allowed}.")
+    if connection.scope.get("method") == "PUT" and "content-range" in connection.headers:
+        # RFC 9110, section 14.5: to take a part for the whole would destroy the rest.
+        raise Problem(Code.PARTIAL_PUT, "Content-Range: send the whole content without it.")
+    cast("dict[str, Any]", connection.scope)["caller"] = caller
+
+
+async def known_methods(
+    connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler
+) -> None:
+    """Guard of what takes no token: 405 for the OPTIONS that Litestar adds, as for any other."""
+    if connection.scope.get("method") == "OPTIONS":
+        raise _not_allowed(connection)
+
+
+def _not_allowed(connection: ASGIConnection[Any, Any, Any, Any]) -> Problem:
+    template = connection.scope["path_template"]
+    routes = [route for route in connection.app.routes if route.path_format == template]
+    known = (str(name) for route in routes for name in route.methods)
+    return not_allowed(known)
+
+
+def access_of(request: Request[Any, Any, Any]) -> Caller:
+    """The caller that :func:`guard` has let in."""
+    return cast("Caller", cast("dict[str, Any]", request.scope)["caller"])
+
+
+def notebook_id_of(request: Request[Any, Any, Any]) -> UUID:
+    """The notebook that the path names. Raises :class:`Problem` (404) for what is no GUID."""
+    notebook_id = guid(request.path_params["notebook_id"])
+    if notebook_id is None:
+        raise Problem(_most_specific(request.path_params))
+    return notebook_id
+
+
+def execution_id_of(request: Request[Any, Any, Any]) -> UUID:
+    """The execution that the path names. Raises :class:`Problem` (404) for what is no GUID."""
+    return _id_of(request, "execution_id", Code.EXECUTION_NOT_FOUND)
+
+
+def execution_id_in(text: str) -> UUID:
+    """The execution that a query names. Raises :class:`Problem` (404) for what is no GUID."""
+    # Not by way of the path's parameters: those of a path are shared by all requests for it.
+    found = guid(text)
+    if found is None:
+        raise Problem(Code.EXECUTION_NOT_FOUND)
+    return found
+
+
+def dataset_id_of(request: Request[Any, Any, Any]) -> UUID:
+    """The dataset that the path names. Raises :class:`Problem` (404) for what is no GUID."""
+    return _id_of(request, "dataset_id", Code.DATASET_NOT_FOUND)
+
+
+def library_id_of(request: Request[Any, Any, Any]) -> UUID:
+    """The library that the path names. Raises :class:`Problem` (404) for what is no GUID."""
+    return _id_of(request, "library_id", Code.LIBRARY_NOT_FOUND)
+
+
+def _id_of(request: Request[Any, Any, Any], name: str, unknown: Code) -> UUID:
+    found = guid(request.path_params[name])
+    if found is None:
+        raise Problem(unknown)
+    return found
+
+
+def _most_specific(parameters: dict[str, Any]) -> Code:
+    """The code for "unknown" that a caller of this path would get."""
+    if "execution_id" in parameters:
+        return Code.EXECUTION_NOT_FOUND
+    if "dataset_id" in parameters:
+        return Code.DATASET_NOT_FOUND
+    if "library_id" in parameters:
+        return Code.LIBRARY_NOT_FOUND
+    return Code.NOTEBOOK_NOT_FOUND if "notebook_id" in parameters else Code.PROJECT_NOT_FOUND
+
+
+@lru_cache(maxsize=4096)
+def guid(text: str) -> UUID | None:
+    """The id that ``text`` is in the one form that addresses have."""
+    # UUID() also takes braces, "urn:uuid:" and misplaced hyphens; an address has one form.
+    if len(text) != 36:
+        return None
+    try:
+        found = UUID(text)
+    except ValueError:
+        return None
+    return found if str(found) == text.lower() else None

@@ -1,0 +1,1 @@
+"""The artifact store: content-addressed files in a folder or a bucket."""

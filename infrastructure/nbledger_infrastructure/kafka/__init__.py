@@ -1,0 +1,1 @@
+"""Kafka: clients, CloudEvents, commands, and the relay that publishes what the store holds."""

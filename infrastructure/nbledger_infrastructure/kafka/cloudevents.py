@@ -1,0 +1,105 @@
+"""CloudEvents 1.0 in the binary mode of the Kafka protocol binding: attributes as headers."""
+
+from datetime import datetime
+from functools import lru_cache
+from uuid import UUID
+
+from nbledger_domain.vocabulary.addresses import project_path
+from nbledger_infrastructure.postgres.event_store import Metadata, RecordedEvent
+
+Headers = list[tuple[str, bytes]]
+
+EXECUTE = "nbledger.command.execute.v1"
+CANCEL = "nbledger.command.cancel.v1"
+
+_TYPE_PREFIX = "nbledger."
+_OWN_SUBJECTS = {"dataset", "library"}
+_CONSTANT = (("ce_specversion", b"1.0"), ("content-type", b"application/json"))
+
+
+def subject_kind(event_type: str) -> str:
+    """What an event of this type concerns: a notebook, with its executions, or something else."""
+    kind = event_type.partition(".")[0]
+    return kind if kind in _OWN_SUBJECTS else "notebook"
+
+
+def event_headers(recorded: RecordedEvent, *, dataref: str | None = None) -> Headers:
+    """The headers of a published event.
+
+    ``ce_id`` is the event's id, ``ce_position`` its place in the store, ``ce_subject`` its
+    stream and ``ce_streamversion`` its place there. ``dataref`` says where the data can be
+    read when the message does not carry it.
+    """
+    headers = [
+        *_CONSTANT,
+        ("ce_id", str(recorded.event_id).encode()),
+        ("ce_type", (_TYPE_PREFIX + recorded.stored_type).encode()),
+        ("ce_time", _time(recorded.occurred_at).encode()),
+        ("ce_subject", str(recorded.stream_id).encode()),
+        ("ce_position", b"%d" % recorded.position),
+        ("ce_streamversion", b"%d" % recorded.version),
+        *_place(
+            recorded.tenant_id,
+            recorded.project_id,
+            recorded.subject_id,
+            subject_kind(recorded.type),
+        ),
+        *_causes(recorded.metadata),
+    ]
+    if dataref is not None:
+        headers.append(("ce_dataref", dataref.encode()))
+    if recorded.data is None:
+        headers.append(("ce_erased", b"true"))
+    return headers
+
+
+def command_headers(
+    command_type: str, *, command_id: UUID, execution_id: UUID, at: datetime
+) -> Headers:
+    """The headers of a command to the workers."""
+    return [
+        *_CONSTANT,
+        ("ce_id", str(command_id).encode()),
+        ("ce_source", b"/nbledger"),
+        ("ce_type", command_type.encode()),
+        ("ce_time", _time(at).encode()),
+        ("ce_subject", str(execution_id).encode()),
+    ]
+
+
+def attributes(headers: tuple[tuple[str, bytes], ...] | Headers) -> dict[str, str]:
+    """The CloudEvents attributes in a message's headers, without their ``ce_``."""
+    return {
+        name.removeprefix("ce_"): value.decode("utf-8", "replace")
+        for name, value in headers
+        if name.startswith("ce_")
+    }
+
+
+@lru_cache(maxsize=4096)
+def _place(
+    tenant_id: UUID, project_id: UUID, subject_id: UUID, kind: str
+) -> tuple[tuple[str, bytes], ...]:
+    """Whose event it is; the same for all events of a notebook, dataset or library."""
+    return (
+        ("ce_source", project_path(tenant_id, project_id, kind, subject_id).encode()),
+        ("ce_tenantid", str(tenant_id).encode()),
+        ("ce_projectid", str(project_id).encode()),
+        (f"ce_{kind}id", str(subject_id).encode()),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _causes(metadata: Metadata) -> tuple[tuple[str, bytes], ...]:
+    """Who and what caused it; the same for all events of a request."""
+    causes = {
+        "actor": metadata.actor,
+        "correlationid": metadata.correlation_id,
+        "causationid": metadata.causation_id,
+        "traceparent": metadata.traceparent,
+    }
+    return tuple((f"ce_{name}", value.encode()) for name, value in causes.items() if value)
+
+
+def _time(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,503 @@
+"""The relay: publishes every event, and the commands that follow from some, to Kafka.
+
+One relay at a time is at work; others stand by. Its position moves after the broker has
+acknowledged everything before it: at least once, and in order for each stream.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache, partial
+from uuid import UUID
+
+import msgspec
+import structlog
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import murmur2
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from nbledger_domain.execution import Execution, Priority
+from nbledger_domain.vocabulary.addresses import project_path
+from nbledger_infrastructure.kafka import cloudevents
+from nbledger_infrastructure.kafka.aiokafka_internals import leave_out
+from nbledger_infrastructure.kafka.clients import (
+    BrokerUnavailableError,
+    TopicRefusedError,
+    command_topic,
+    consumer,
+    control_topic,
+    ensure_topics,
+    events_topic,
+    producer,
+)
+from nbledger_infrastructure.kafka.cloudevents import Headers
+from nbledger_infrastructure.kafka.commands import Command
+from nbledger_infrastructure.kafka.event_topic import (
+    REPEATED_EVENTS,
+    Acknowledged,
+    BrokerForgotError,
+    EventTopic,
+)
+from nbledger_infrastructure.postgres import checkpoints
+from nbledger_infrastructure.postgres.checkpoints import Checkpoint, CheckpointMovedError
+from nbledger_infrastructure.postgres.database import (
+    UNAVAILABLE,
+    DatabaseUnavailableError,
+    Pool,
+    PooledConnection,
+    acquire,
+    close_pool,
+    connect_pool,
+)
+from nbledger_infrastructure.postgres.event_store import EventTail, RecordedEvent
+from nbledger_infrastructure.settings import Kafka, Settings
+
+log = structlog.get_logger(__name__)
+
+NAME = "relay"
+"""Under this name the relay keeps its position."""
+
+BATCH_EVENTS = 200
+"""So many events at a time, after a pause too: a larger batch would need memory that is needed at
+no other time, and that a process does not give back."""
+
+MAX_DATA_BYTES = 512 * 1024
+"""Larger data is not carried: the message says where it can be read."""
+
+ACK_TIMEOUT = 8.0
+"""Seconds for the broker to take a batch. Less than aiokafka's own limit for a message, so that
+the producer is given up before it drops a message and goes on to the next one of its stream."""
+
+FORGOTTEN_SECONDS = 1.0
+"""After this time without an acknowledgement, missing topics are made again."""
+
+CHECK_SECONDS = 2.0
+"""How often the broker is asked whether it still has the topic of events."""
+
+STANDBY_SECONDS = 1.0
+"""How often a relay that stands by looks whether it is needed."""
+
+
+_DELAYS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+
+# Any constant does, as long as nothing else in the database locks on it.
+_LOCK = 0x6E626C_72656C
+
+
+_FAILURES = (
+    BrokerForgotError,
+    BrokerUnavailableError,
+    KafkaError,
+    CheckpointMovedError,
+    DatabaseUnavailableError,
+    *UNAVAILABLE,
+)
+
+
+class Message(msgspec.Struct, frozen=True):
+    """What is published."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+class _Options(msgspec.Struct, frozen=True):
+    priority: Priority
+
+
+class Route(msgspec.Struct, frozen=True, rename="camel"):
+    """The part of a request that says which topic its command goes to."""
+
+    kernel_type: str
+    options: _Options
+
+    def topic(self, kafka: Kafka) -> str:
+        """That topic."""
+        return command_topic(kafka, self.kernel_type, self.options.priority)
+
+
+class _Restart(msgspec.Struct, frozen=True):
+    """The part of a lost attempt that its command needs."""
+
+    restart: bool
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_route = msgspec.json.Decoder(Route).decode
+_decode_restart = msgspec.json.Decoder(_Restart).decode
+
+
+async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
+    """Publish until ``stop`` is set; ``on_ready`` is called once at work, or standing by.
+
+    While the broker or the database is away it is tried again and again. Raises
+    ``DatabaseUnavailableError`` when the database is away at the start.
+    """
+    pool = await connect_pool(settings.postgres.dsn, max_size=3, application_name="nbledger-relay")
+    try:
+        await _Relay(pool, settings, stop, on_ready).run()
+    finally:
+        await close_pool(pool)
+
+
+def event_message(recorded: RecordedEvent, kafka: Kafka) -> Message:
+    """The message that publishes an event."""
+    data, dataref = recorded.data, None
+    if data is not None and len(data) > MAX_DATA_BYTES:
+        data, dataref = None, _history_path(recorded)
+    return Message(
+        events_topic(kafka),
+        str(recorded.stream_id).encode(),
+        data,
+        cloudevents.event_headers(recorded, dataref=dataref),
+    )
+
+
+def command_message(recorded: RecordedEvent, kafka: Kafka, route: Route | None) -> Message:
+    """The message that tells workers what ``recorded`` asks of them.
+
+    With a route, to execute; without, to cancel. It has no key: whichever worker has room may
+    take it.
+    """
+    kind = cloudevents.CANCEL if route is None else cloudevents.EXECUTE
+    command = Command(
+        recorded.stream_id, recorded.subject_id, recorded.tenant_id, recorded.project_id
+    )
+    return Message(
+        control_topic(kafka) if route is None else route.topic(kafka),
+        None,
+        _encode(command),
+        cloudevents.command_headers(
+            kind,
+            command_id=recorded.event_id,
+            execution_id=recorded.stream_id,
+            at=recorded.occurred_at,
+        ),
+    )
+
+
+def _history_path(recorded: RecordedEvent) -> str:
+    project = project_path(recorded.tenant_id, recorded.project_id)
+    kind = cloudevents.subject_kind(recorded.type)
+    if kind != "notebook":
+        return f"{project}/{kind}/{recorded.stream_id}"  # which tells all that its events do
+    path = f"{project}/notebook/{recorded.subject_id}"
+    if recorded.stream_id != recorded.subject_id:
+        path += f"/execution/{recorded.stream_id}"
+    return f"{path}/history?after={recorded.position - 1}&limit=1"
+
+
+class _Relay:
+    def __init__(
+        self, pool: Pool, settings: Settings, stop: asyncio.Event, on_ready: Callable[[], None]
+    ) -> None:
+        self._pool = pool
+        self._kafka = settings.kafka
+        self._kernel_types = set(settings.worker.kernels)
+        self._refused: set[str] = set()
+        self._stop = stop
+        self._on_ready = on_ready
+        self._ready = False
+        self._failures = 0
+
+    async def run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                async with acquire(self._pool) as connection:
+                    if await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
+                        await self._lead(connection)
+                    else:
+                        self._report_ready()
+                        await self._pause(STANDBY_SECONDS)
+            except _FAILURES as error:
+                log.warning("relay interrupted", error=repr(error), failures=self._failures + 1)
+                await self._back_off()
+            except Exception:
+                log.exception("relay stopped", failures=self._failures + 1)
+                await self._back_off()
+
+    async def _lead(self, connection: PooledConnection) -> None:
+        """Publish, with a producer of its own, until told to stop; the lock ends with it."""
+        checkpoint = await checkpoints.ensure(connection, NAME)
+        offsets, topic = _Offsets(self._kafka), EventTopic(self._kafka)
+        # Whatever the broker has forgotten is made again.
+        await ensure_topics(self._kafka, sorted(self._kernel_types))
+        async with (
+            producer(self._kafka, client_id="nbledger-relay") as client,
+            EventTail(self._pool, checkpoint.position, BATCH_EVENTS) as tail,
+        ):
+            log.info("relay at work", position=checkpoint.position)
+            self._report_ready()
+            if await topic.compare(connection, client):
+                await self._repeat(connection, client, topic, checkpoint.position)
+            async for batch in self._batches(tail, partial(topic.check, client)):
+                messages = await self._messages(connection, batch)
+                acknowledged = await self._publish(client, messages, topic)
+                await offsets.check(acknowledged)
+                try:
+                    topic.took(acknowledged)
+                except BrokerForgotError:
+                    await topic.forget(connection)
+                    raise
+                checkpoint = await _move(connection, checkpoint, batch[-1].position, topic)
+                self._failures = 0
+
+    async def _repeat(
+        self,
+        connection: PooledConnection,
+        client: AIOKafkaProducer,
+        topic: EventTopic,
+        position: int,
+    ) -> None:
+        """Publish the last events up to ``position`` once more: somebody may not have had them."""
+        first = max(position - REPEATED_EVENTS, 0)
+        # A broker whose offsets are made to go on is known to forget: at each start it is empty.
+        tell = log.info if self._kafka.keep_offsets else log.warning
+        tell("the broker has forgotten the topic of events", told_again=position - first)
+        async with EventTail(self._pool, first, BATCH_EVENTS) as earlier:
+            while earlier.after_position < position:
+                messages = [
+                    event_message(recorded, self._kafka)
+                    for recorded in await earlier.next_batch()
+                    if recorded.position <= position
+                ]
+                topic.took(await self._publish(client, messages, topic))
+        await topic.note(connection)
+
+    async def _batches(
+        self, tail: EventTail, check: Callable[[], Awaitable[None]]
+    ) -> AsyncIterator[Sequence[RecordedEvent]]:
+        """Batches until told to stop; the next one is read while one is being published.
+
+        ``check`` is called at intervals, whether there are batches or not: who has not read the
+        last events of a broker that was started anew is not to wait for the next one.
+        """
+        stopping = asyncio.create_task(self._stop.wait())
+        reading = asyncio.create_task(tail.next_batch())
+        loop = asyncio.get_running_loop()
+        due = loop.time() + CHECK_SECONDS
+        try:
+            while not self._stop.is_set():
+                await asyncio.wait(
+                    (stopping, reading),
+                    timeout=max(due - loop.time(), 0.0),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if loop.time() >= due:
+                    await check()
+                    due = loop.time() + CHECK_SECONDS
+                if reading.done():
+                    batch = reading.result()
+                    reading = asyncio.create_task(tail.next_batch())
+                    yield batch
+        finally:
+            stopping.cancel()
+            reading.cancel()
+            await asyncio.gather(stopping, reading, return_exceptions=True)
+
+    async def _messages(
+        self, connection: PooledConnection, batch: Sequence[RecordedEvent]
+    ) -> list[Message]:
+        """What ``batch`` has published, in order."""
+        messages: list[Message] = []
+        for recorded in batch:
+            messages.append(event_message(recorded, self._kafka))
+            if recorded.data is None:
+                continue
+            if recorded.type == Execution.Requested.TYPE:
+                route = _decode_route(recorded.data)
+            elif recorded.type == Execution.AttemptLost.TYPE:
+                if not _decode_restart(recorded.data).restart:
+                    continue
+                restarted = await _requested_route(connection, recorded.stream_id)
+                if restarted is None:
+                    continue
+                route = restarted
+            elif recorded.type == Execution.CancelRequested.TYPE:
+                messages.append(command_message(recorded, self._kafka, None))
+                continue
+            else:
+                continue
+            if route.kernel_type not in self._kernel_types and not await self._made_topics(
+                route.kernel_type
+            ):
+                continue
+            messages.append(command_message(recorded, self._kafka, route))
+        return messages
+
+    async def _made_topics(self, kernel_type: str) -> bool:
+        """Make the topics of a kernel type that an upload has brought.
+
+        Its name is the uploader's: where the broker does not take it, nobody else may be held up.
+        Workers find what waits in the store, too.
+        """
+        if kernel_type in self._refused:
+            return False
+        try:
+            await ensure_topics(self._kafka, [kernel_type])
+        except TopicRefusedError as error:
+            log.warning("no topics for a kernel type", kernel_type=kernel_type, error=str(error))
+            self._refused.add(kernel_type)
+            return False
+        self._kernel_types.add(kernel_type)
+        return True
+
+    async def _publish(
+        self, client: AIOKafkaProducer, messages: Sequence[Message], topic: EventTopic
+    ) -> list[Acknowledged]:
+        gaps = {(topic.name, partition): gap for partition, gap in topic.gaps.items()}
+        sending = asyncio.create_task(publish(client, messages, gaps))
+        try:
+            async with asyncio.timeout(ACK_TIMEOUT):
+                while not (await asyncio.wait((sending,), timeout=FORGOTTEN_SECONDS))[0]:
+                    # Perhaps the broker was started anew and waits for a topic it has forgotten.
+                    with suppress(BrokerUnavailableError):
+                        await ensure_topics(self._kafka, sorted(self._kernel_types))
+                return await sending
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+
+    def _report_ready(self) -> None:
+        if not self._ready:
+            self._ready = True
+            self._on_ready()
+
+    async def _back_off(self) -> None:
+        await self._pause(_DELAYS[min(self._failures, len(_DELAYS) - 1)])
+        self._failures += 1
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+
+
+class _Offsets:
+    """Notices a broker that was started anew and has forgotten its topics.
+
+    To one that keeps everything in memory a producer may reconnect without noticing, and what it
+    then sends to a topic that is no more is acknowledged and lost. But its offset begins anew.
+    """
+
+    def __init__(self, kafka: Kafka) -> None:
+        self._kafka = kafka
+        self._last: dict[TopicPartition, int] = {}
+
+    async def check(self, acknowledged: Sequence[Acknowledged]) -> None:
+        """Raise :class:`BrokerForgotError` unless the broker still has what it acknowledged."""
+        new: dict[TopicPartition, int] = {}
+        for each in acknowledged:
+            if each.offset < 0:
+                continue  # an idempotent producer's repetition: it does not tell where
+            partition = TopicPartition(each.topic, each.partition)
+            if partition not in self._last:
+                new.setdefault(partition, each.offset)
+            elif each.offset <= self._last[partition]:
+                raise BrokerForgotError
+            self._last[partition] = each.offset
+        if new:
+            # Nothing to compare with: ask, once for each partition.
+            async with (
+                asyncio.timeout(ACK_TIMEOUT),
+                consumer(self._kafka, client_id="nbledger-relay") as client,
+            ):
+                ends = await client.end_offsets(list(new))
+            if any(ends[partition] <= offset for partition, offset in new.items()):
+                raise BrokerForgotError
+
+
+async def publish(
+    client: AIOKafkaProducer,
+    messages: Sequence[Message],
+    gaps: Mapping[tuple[str, int], int] | None = None,
+) -> list[Acknowledged]:
+    """Send all of ``messages`` and wait until the broker has them; raises what any of them met.
+
+    Returns where it has put each batch, those of a partition in order. The first message of a
+    partition leaves out as many offsets as ``gaps`` says, as in a log that was compacted.
+
+    They are laid into batches here, with one acknowledgement each to wait for: sent one by one
+    they cost the producer several times as much. The order within a partition is kept.
+    """
+    lanes: dict[tuple[str, int], list[BatchBuilder]] = {}
+    partitions: dict[str, list[int]] = {}
+    for message in messages:
+        topic = message.topic
+        if topic not in partitions:
+            partitions[topic] = sorted(await client.partitions_for(topic))
+        place = (topic, _partition(message.key, partitions[topic]))
+        lane = lanes.setdefault(place, [])
+        if not lane or not _add(lane[-1], message):
+            lane.append(client.create_batch())
+            if gaps and len(lane) == 1:
+                leave_out(lane[-1], gaps.get(place, 0))
+            _add(lane[-1], message)
+    sending = [
+        asyncio.create_task(_send(client, topic, partition, batches))
+        for (topic, partition), batches in lanes.items()
+    ]
+    try:
+        acknowledged = await asyncio.gather(*sending)
+    finally:
+        for task in sending:
+            task.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
+    return [each for lane in acknowledged for each in lane]
+
+
+def _add(batch: BatchBuilder, message: Message) -> bool:
+    """Whether there was room; in an empty batch there is for any message."""
+    added = batch.append(
+        timestamp=None, key=message.key, value=message.value, headers=message.headers
+    )
+    return added is not None
+
+
+async def _send(
+    client: AIOKafkaProducer, topic: str, partition: int, batches: Sequence[BatchBuilder]
+) -> list[Acknowledged]:
+    acknowledged: list[Acknowledged] = []
+    for batch in batches:
+        batch.close()
+        told = await (await client.send_batch(batch, topic, partition=partition))
+        following = told.offset + batch.record_count() if told.offset >= 0 else -1
+        acknowledged.append(Acknowledged(topic, partition, told.offset, following))
+    return acknowledged
+
+
+def _partition(key: bytes | None, partitions: Sequence[int]) -> int:
+    """Where Kafka's own clients would put it; anywhere without a key."""
+    if key is None:
+        return random.choice(partitions)  # noqa: S311 (no secret)
+    return partitions[_hash(key) % len(partitions)]
+
+
+@lru_cache(maxsize=2_048)
+def _hash(key: bytes) -> int:
+    # Dear in Python, and a stream has many events.
+    hashed: int = murmur2(key)
+    return hashed & 0x7FFF_FFFF
+
+
+async def _requested_route(connection: PooledConnection, execution_id: UUID) -> Route | None:
+    """Where the execution's commands go; None when it has been erased."""
+    # Taken apart here: PostgreSQL's JSON operators refuse data with \u0000 anywhere in it.
+    data: str | None = await connection.fetchval(
+        "SELECT data FROM event WHERE stream_id = $1 AND version = 1", execution_id
+    )
+    return None if data is None else _decode_route(data)
+
+
+async def _move(
+    connection: PooledConnection, expected: Checkpoint, position: int, topic: EventTopic
+) -> Checkpoint:
+    async with connection.transaction():
+        await checkpoints.lock_at(connection, NAME, expected)
+        await checkpoints.move(connection, NAME, position)
+        await topic.note(connection)
+    return Checkpoint(position, expected.generation)

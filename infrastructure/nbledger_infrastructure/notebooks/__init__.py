@@ -1,0 +1,1 @@
+"""Notebook files: read, repaired, upgraded, bundled."""

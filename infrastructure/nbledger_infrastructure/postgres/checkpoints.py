@@ -1,0 +1,79 @@
+"""How far a consumer of the events has come, kept in the database."""
+
+from typing import NamedTuple
+
+from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
+
+CHANNEL = "nbledger_projection"
+"""Where ``name:position`` is notified when a checkpoint moves."""
+
+
+class Checkpoint(NamedTuple):
+    """``position`` of the last event handled; ``generation`` counts rebuilds."""
+
+    position: int
+    generation: int
+
+
+class CheckpointMovedError(Exception):
+    """Another process has moved this checkpoint: it does the same work."""
+
+
+async def ensure(connection: PooledConnection, name: str) -> Checkpoint:
+    """The checkpoint of ``name``, made at position 0 if it is new."""
+    await connection.execute(
+        "INSERT INTO projection_checkpoint (name) VALUES ($1) ON CONFLICT DO NOTHING", name
+    )
+    row = await connection.fetchrow(
+        "SELECT position, generation FROM projection_checkpoint WHERE name = $1", name
+    )
+    assert row is not None  # noqa: S101 (it has just been made)
+    return Checkpoint(row["position"], row["generation"])
+
+
+async def lock(connection: PooledConnection, name: str) -> Checkpoint:
+    """The checkpoint of ``name``, held until the transaction ends."""
+    row = await connection.fetchrow(
+        "SELECT position, generation FROM projection_checkpoint WHERE name = $1 FOR UPDATE", name
+    )
+    assert row is not None  # noqa: S101 (whoever locks has ensured that it exists)
+    return Checkpoint(row["position"], row["generation"])
+
+
+async def lock_at(connection: PooledConnection, name: str, expected: Checkpoint) -> None:
+    """Hold the checkpoint until the transaction ends, if it is where it is expected.
+
+    Raises :class:`CheckpointMovedError`.
+    """
+    if await lock(connection, name) != expected:
+        raise CheckpointMovedError(name)
+
+
+async def move(
+    connection: PooledConnection, name: str, position: int, *, new_generation: bool = False
+) -> None:
+    """Set the checkpoint and, when the transaction commits, say so."""
+    await connection.execute(
+        """
+        WITH moved AS (
+            UPDATE projection_checkpoint
+            SET position = $2, generation = generation + $3, updated_at = clock_timestamp()
+            WHERE name = $1
+        )
+        SELECT pg_notify($4, $5)
+        """,
+        name,
+        position,
+        int(new_generation),
+        CHANNEL,
+        f"{name}:{position}",
+    )
+
+
+async def checkpoint(pool: Pool, name: str) -> int:
+    """The position that ``name`` has come to, 0 when it has never run."""
+    async with acquire(pool) as connection:
+        position: int | None = await connection.fetchval(
+            "SELECT position FROM projection_checkpoint WHERE name = $1", name
+        )
+    return position or 0

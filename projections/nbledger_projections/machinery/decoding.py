@@ -1,0 +1,72 @@
+"""Taking recorded events apart for the folds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+from uuid import UUID
+
+from nbledger_domain.events import EVENT_TYPES, DomainEvent, UnknownEventTypeError
+from nbledger_domain.execution import Execution
+from nbledger_domain.notebook import Notebook
+from nbledger_infrastructure.aggregates import decode
+from nbledger_infrastructure.postgres.database import PooledConnection
+from nbledger_infrastructure.postgres.event_store import RecordedEvent
+
+State = TypeVar("State")
+Event = TypeVar("Event", bound=DomainEvent)
+
+CREATED = Notebook.Created.TYPE
+DELETED = Notebook.Deleted.TYPE
+REQUESTED = Execution.Requested.TYPE
+
+
+def check_known(recorded: RecordedEvent) -> None:
+    """Raise :class:`UnknownEventTypeError` for a type that this software does not know."""
+    if recorded.type not in EVENT_TYPES.classes:
+        raise UnknownEventTypeError(f"{recorded.type} at position {recorded.position}")
+
+
+def decode_as(kind: type[Event], recorded: RecordedEvent) -> Event:
+    """The event, whose type the caller has looked at."""
+    event = decode(recorded)
+    assert isinstance(event, kind)  # noqa: S101 (the registry maps the type so)
+    return event
+
+
+def apply(
+    handlers: Mapping[str, Callable[[State, RecordedEvent, Any], None]],
+    state: State,
+    recorded: RecordedEvent,
+) -> None:
+    """Let the handler of the event's type change the state, where there is one."""
+    handler = handlers.get(recorded.type)
+    if handler is not None:
+        handler(state, recorded, decode(recorded))
+
+
+def is_execution(recorded: RecordedEvent) -> bool:
+    """Whether the event is of an execution, not of the notebook itself."""
+    return recorded.stream_id != recorded.subject_id
+
+
+async def deleted_notebooks(
+    connection: PooledConnection, events: Sequence[RecordedEvent]
+) -> set[UUID]:
+    """Of the notebooks that ``events`` ask to execute, those that are deleted by now.
+
+    An execution may be asked for at the very moment of the deletion, and be recorded after it.
+    """
+    asked = {recorded.subject_id for recorded in events if recorded.type == REQUESTED}
+    if not asked:
+        return set()
+    rows = await connection.fetch(
+        """
+        SELECT asked.id FROM unnest($1::uuid[]) AS asked (id)
+        CROSS JOIN LATERAL (
+            SELECT type FROM event WHERE stream_id = asked.id ORDER BY version DESC LIMIT 1
+        ) AS last
+        WHERE last.type = ANY($2)
+        """,
+        sorted(asked),
+        EVENT_TYPES.stored_names(DELETED),
+    )
+    return {row[0] for row in rows}

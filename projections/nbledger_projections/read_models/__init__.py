@@ -1,0 +1,1 @@
+"""The read models: what each folds, stores and answers."""

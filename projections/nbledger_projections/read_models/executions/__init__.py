@@ -1,0 +1,1 @@
+"""Executions as the API shows them: their status, their results."""

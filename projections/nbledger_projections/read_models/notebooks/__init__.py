@@ -1,0 +1,1 @@
+"""Notebooks as the API shows them: one by one, and in lists."""

@@ -1,0 +1,241 @@
+"""The queue of executions: written with each append, exact at every moment."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from support.event_store import (
+    METADATA,
+    commits_held,
+    new_event,
+    new_stream,
+    open_pool,
+    open_store,
+    wait_for_blocked,
+)
+from support.stories import RESOURCES, Story, begin, record, request, step
+
+from nbledger_application import queue, repository
+from nbledger_domain.execution import Execution, Phase
+from nbledger_infrastructure.postgres import database
+from nbledger_infrastructure.postgres.database import Pool, acquire
+from nbledger_infrastructure.postgres.event_store import (
+    EventStore,
+    QueueChange,
+    RecordConflictError,
+    RecordedEvent,
+)
+
+BEGINNING = (datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
+SETTLED = (Execution.Requested.TYPE, Execution.Claimed.TYPE, Execution.AttemptLost.TYPE)
+
+
+@pytest.fixture
+async def pool(database_dsn: str) -> AsyncIterator[Pool]:
+    async with open_pool(database_dsn) as opened:
+        yield opened
+
+
+async def rows(pool: Pool) -> dict[UUID, tuple[Any, ...]]:
+    async with acquire(pool) as connection:
+        found = await connection.fetch("SELECT * FROM execution_queue")
+    return {row["execution_id"]: tuple(row)[1:] for row in found}
+
+
+async def as_folded(store: EventStore, stories: Sequence[Story]) -> dict[UUID, tuple[Any, ...]]:
+    """The rows that the events of the executions add up to."""
+    found: dict[UUID, tuple[Any, ...]] = {}
+    for story in stories:
+        for execution in story.executions:
+            history = await store.read_stream(execution.id)
+            if history and not execution.ended:
+                found[execution.id] = _row(execution, history)
+    return found
+
+
+def _row(execution: Execution, history: Sequence[RecordedEvent]) -> tuple[Any, ...]:
+    asked = history[0]
+    last = [recorded for recorded in history if recorded.type in SETTLED][-1]
+    # An append has one time of recording, and may hold more events.
+    together = [each for each in history if each.recorded_at == last.recorded_at]
+    return (
+        asked.subject_id,
+        asked.tenant_id,
+        asked.project_id,
+        execution.kernel_type,
+        execution.options.priority,
+        asked.recorded_at,
+        "waiting" if execution.phase is Phase.QUEUED else "claimed",
+        together[-1].position,
+        last.recorded_at,
+    )
+
+
+async def test_the_queue_is_what_the_events_add_up_to(pool: Pool) -> None:
+    dice = random.Random(7)
+    stories = [begin(dice) for _ in range(4)]
+    async with open_store(pool) as store:
+        for _ in range(60):
+            for story in stories:
+                step(story, dice)
+            # Together: they share batches, and some appends hold several events.
+            await asyncio.gather(*(record(store, story) for story in stories))
+            assert await rows(pool) == await as_folded(store, stories)
+        states = {row[6] for row in (await rows(pool)).values()}
+        assert states == {"waiting", "claimed"}
+        assert any(execution.ended for story in stories for execution in story.executions)
+
+
+async def test_the_queue_as_it_was_filled_is_what_it_would_be(pool: Pool) -> None:
+    """Executions of before the table are entered by the migration."""
+    dice = random.Random(8)
+    stories = [begin(dice) for _ in range(4)]
+    async with open_store(pool) as store:
+        for _ in range(40):
+            for story in stories:
+                step(story, dice)
+            await record(store, *stories)
+        expected = await rows(pool)
+    assert len(expected) > 2
+    script = Path(database.__file__).with_name("migrations") / "0013_execution_queue.sql"
+    text = script.read_text()
+    fill = text[text.index("INSERT INTO execution_queue") : text.index("-- The function that")]
+    async with acquire(pool) as connection:
+        await connection.execute("DELETE FROM execution_queue")
+        await connection.execute(fill)
+    filled = await rows(pool)
+    position = 7
+    assert {key: row[:position] + row[position + 1 :] for key, row in filled.items()} == {
+        key: row[:position] + row[position + 1 :] for key, row in expected.items()
+    }
+    # It takes that of the event itself, which others of its append may follow.
+    assert all(row[position] <= expected[key][position] for key, row in filled.items())
+
+
+async def test_a_refused_append_changes_no_queue(database_dsn: str, pool: Pool) -> None:
+    entered, refused = new_stream(), new_stream()
+    entering = QueueChange("waiting", "python3", "Normal")
+    async with open_store(pool) as store:
+        await store.append(refused, [new_event()], expected_version=0, metadata=METADATA)
+        async with commits_held(database_dsn):
+            # One is under way, so that the next ones make a batch.
+            first = asyncio.create_task(
+                store.append(new_stream(), [new_event()], expected_version=0, metadata=METADATA)
+            )
+            await wait_for_blocked(database_dsn)
+            both = [
+                asyncio.create_task(
+                    store.append(
+                        stream,
+                        [new_event(), new_event()],
+                        expected_version=0,
+                        metadata=METADATA,
+                        queue=entering,
+                    )
+                )
+                for stream in (refused, entered)
+            ]
+            await asyncio.sleep(0)
+        await first
+        outcomes = await asyncio.gather(*both, return_exceptions=True)
+        assert isinstance(outcomes[0], RecordConflictError)
+        assert not isinstance(outcomes[1], BaseException)
+        found = await rows(pool)
+        assert list(found) == [entered.stream_id]
+        assert found[entered.stream_id][7] == outcomes[1].position
+        # Nor does one that would end it.
+        with pytest.raises(RecordConflictError):
+            await store.append(
+                entered,
+                [new_event()],
+                expected_version=1,
+                metadata=METADATA,
+                queue=QueueChange("ended"),
+            )
+        assert await rows(pool) == found
+
+
+async def test_what_is_erased_waits_no_more(pool: Pool) -> None:
+    dice = random.Random(9)
+    gone, kept = begin(dice), begin(dice)
+    for story in (gone, kept):
+        story.executions.append(request(story, dice))
+    async with open_store(pool) as store:
+        await record(store, gone, kept)
+        await store.erase_subject(gone.notebook.id)
+    assert list(await rows(pool)) == [kept.executions[0].id]
+
+
+async def test_what_waits_is_found_by_class_and_age(pool: Pool) -> None:
+    dice = random.Random(10)
+    story = begin(dice)
+    async with open_store(pool) as store:
+        for _ in range(12):
+            story.executions.append(request(story, dice))
+            await record(store, story)
+        taken = story.executions[0]
+        taken.claim("worker-1", at=story.at)
+        await record(store, story)
+        head = await store.head_position()
+    kernel_type = story.notebook.kernel_type
+    found = await queue.waiting(pool, [kernel_type], older_than=0, limit=100)
+    for priority, waits in found.items():
+        expected = [
+            execution.id
+            for execution in story.executions[1:]
+            if execution.options.priority == priority
+        ]
+        assert [each.execution_id for each in waits] == expected
+        pages = await queue.waiting_after(
+            pool, kernel_type, priority, BEGINNING, through=head, limit=2
+        )
+        assert pages == waits[:2]
+        last = (pages[-1].requested_at, pages[-1].execution_id)
+        assert (
+            await queue.waiting_after(pool, kernel_type, priority, last, through=head) == waits[2:]
+        )
+        assert not await queue.waiting_after(pool, kernel_type, priority, BEGINNING, through=0)
+        assert await queue.waits_since(pool, kernel_type, priority, waits[-1].requested_at) is (
+            len(waits) > 1
+        )
+    assert not any((await queue.waiting(pool, ["other"], older_than=0, limit=9)).values())
+    assert not any((await queue.waiting(pool, [kernel_type], older_than=60, limit=9)).values())
+    assert await queue.unleased(pool, silent_seconds=0) == [taken.id]
+    assert await queue.unleased(pool, silent_seconds=60) == []
+    assert await queue.late(pool, seconds=0) == [each.id for each in story.executions[1:]]
+    assert await queue.late(pool, seconds=60) == []
+
+
+def test_what_an_append_changes_is_told_by_its_last_step() -> None:
+    dice = random.Random(11)
+    story = begin(dice)
+    execution = request(story, dice)
+    changes = [queue.change_of(repository.collect(execution))]
+    epoch = execution.claim("worker-1", at=story.at)
+    changes.append(queue.change_of(repository.collect(execution)))
+    execution.start(epoch, language="python", language_version="3", at=story.at)
+    changes.append(queue.change_of(repository.collect(execution)))
+    execution.request_cancel(requested_by="user", at=story.at)
+    changes.append(queue.change_of(repository.collect(execution)))
+    execution.cancel(epoch, resources=RESOURCES, at=story.at)
+    changes.append(queue.change_of(repository.collect(execution)))
+
+    options = execution.options
+    assert changes == [
+        QueueChange("waiting", execution.kernel_type, options.priority),
+        QueueChange("claimed"),
+        None,
+        None,
+        QueueChange("ended"),
+    ]
+    # One that no worker has is cancelled at once, in one append.
+    waiting = request(story, dice)
+    waiting.request_cancel(requested_by="user", at=story.at)
+    assert queue.change_of(repository.collect(waiting)) == QueueChange("ended")

@@ -1,0 +1,157 @@
+"""Apache Kafka with TLS, passwords and ACLs: each role and subscriber has its rights alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
+from support.roles import ROLES, check_roles_work, database_users
+from support.secured_kafka import RELAY, WORKER, SecuredKafka, secured_kafka
+from support.services import kafka_name
+
+from nbledger_infrastructure.kafka.clients import BrokerUnavailableError, ensure_topics
+
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.skipif(kafka_name() != "apache", reason="the embedded broker knows no users"),
+    pytest.mark.timeout(300),
+]
+
+SUBSCRIBER = "billing"
+STRANGER = "stranger"
+EVENTS = "nbledger.events"
+COMMANDS = "nbledger.commands.python3.normal"
+
+
+async def test_roles_and_subscribers_have_their_rights_alone(
+    database_dsn: str, tmp_path: Path
+) -> None:
+    """One broker for all that is to be seen, since starting it takes longer than looking."""
+    async with (
+        secured_kafka(tmp_path, subscribers=[SUBSCRIBER], strangers=[STRANGER]) as kafka,
+        database_users(database_dsn) as dsns,
+    ):
+        brokers = {"relay": kafka.environment(RELAY), "worker": kafka.environment(WORKER)}
+        environments = {
+            name: {**brokers.get(name, {}), "NBLEDGER_POSTGRES_DSN": dsns[name]} for name in ROLES
+        }
+
+        await check_roles_work(database_dsn, environments, tmp_path)
+
+        await _check_subscriber_reads(kafka)
+        assert await _refusals(kafka) == {
+            (WORKER, "read events"),
+            (WORKER, "publish an event"),
+            (WORKER, "publish a command"),
+            (SUBSCRIBER, "publish an event"),
+            (SUBSCRIBER, "publish a command"),
+            (SUBSCRIBER, "read commands"),
+            (SUBSCRIBER, "join the workers"),
+            (STRANGER, "read events"),
+            (STRANGER, "publish an event"),
+            (STRANGER, "publish a command"),
+            (STRANGER, "read commands"),
+            (STRANGER, "join the workers"),
+            (RELAY, "read events"),
+            (RELAY, "read commands"),
+            (RELAY, "join the workers"),
+        }
+        await _check_nobody_else_gets_in(kafka)
+
+
+async def _check_subscriber_reads(kafka: SecuredKafka) -> None:
+    seen = []
+    async with _consumer(kafka, SUBSCRIBER, EVENTS, group_id=f"{SUBSCRIBER}.invoices") as consumer:
+        async for message in consumer:
+            seen.append(dict(message.headers)["ce_type"].decode())
+            if seen[-1].startswith("nbledger.notebook.deleted"):
+                break
+    assert any(each.startswith("nbledger.execution.completed") for each in seen), seen
+
+
+async def _refusals(kafka: SecuredKafka) -> set[tuple[str, str]]:
+    tries: dict[str, Callable[[str], Awaitable[None]]] = {
+        "read events": lambda user: _read(kafka, user, EVENTS),
+        "read commands": lambda user: _read(kafka, user, COMMANDS),
+        "publish an event": lambda user: _publish(kafka, user, EVENTS),
+        "publish a command": lambda user: _publish(kafka, user, COMMANDS),
+        "join the workers": lambda user: _join(kafka, user),
+    }
+    refused = set()
+    for user in (RELAY, WORKER, SUBSCRIBER, STRANGER):
+        for what, attempt in tries.items():
+            try:
+                await attempt(user)
+            except (TopicAuthorizationFailedError, GroupAuthorizationFailedError):
+                refused.add((user, what))
+    return refused
+
+
+async def _read(kafka: SecuredKafka, user: str, topic: str) -> None:
+    async with _consumer(kafka, user, topic) as consumer:
+        await consumer.getmany(timeout_ms=2000)
+
+
+async def _join(kafka: SecuredKafka, user: str) -> None:
+    topic = EVENTS if user == SUBSCRIBER else COMMANDS
+    async with _consumer(kafka, user, topic, group_id="nbledger.workers") as consumer:
+        await consumer.getmany(timeout_ms=2000)
+
+
+async def _publish(kafka: SecuredKafka, user: str, topic: str) -> None:
+    producer = AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap_servers, **kafka.security.client(user)
+    )
+    try:
+        await producer.start()
+        # A key of its own, and a value that is no command: whoever may send it does no harm.
+        await producer.send_and_wait(topic, b"x", key=b"x")
+    finally:
+        await producer.stop()
+
+
+async def _check_nobody_else_gets_in(kafka: SecuredKafka) -> None:
+    wrong: list[dict[str, Any]] = [
+        {},
+        {**kafka.security.client(RELAY), "sasl_plain_password": "guessed"},
+        {**kafka.security.client(RELAY), "security_protocol": "SASL_PLAINTEXT"},
+    ]
+    for options in wrong:
+        consumer = AIOKafkaConsumer(
+            EVENTS, bootstrap_servers=kafka.bootstrap_servers, request_timeout_ms=3000, **options
+        )
+        try:
+            with pytest.raises(KafkaError):
+                await consumer.start()
+        finally:
+            await consumer.stop()
+    with pytest.raises(BrokerUnavailableError):
+        await ensure_topics(kafka.settings(STRANGER), [])
+
+
+@asynccontextmanager
+async def _consumer(
+    kafka: SecuredKafka, user: str, topic: str, **options: Any
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """A started consumer that reads from the beginning."""
+    consumer = AIOKafkaConsumer(
+        topic,
+        bootstrap_servers=kafka.bootstrap_servers,
+        auto_offset_reset="earliest",
+        **kafka.security.client(user),
+        **options,
+    )
+    try:
+        await consumer.start()
+        yield consumer
+    finally:
+        await consumer.stop()

@@ -1,0 +1,198 @@
+"""Whoever changes history behind the store's back is found, and the place is named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+from support.event_store import METADATA, new_event, new_stream, open_pool, open_store
+
+from nbledger_infrastructure.postgres.database import Pool
+from nbledger_infrastructure.postgres.event_store import RecordedEvent
+from nbledger_infrastructure.postgres.event_store.audit import Anchor, Fault, verify
+
+CHANGES = {
+    "position": ("position = 1000", "no event has this position", False),
+    "stream_id": ("stream_id = gen_random_uuid()", "version 1 of the stream is missing", True),
+    "version": ("version = 1000", "version 999 of the stream is missing", True),
+    "event_id": ("event_id = gen_random_uuid()", "the event does not match its chain", True),
+    "type": ("type = 'another.v1'", "the event does not match its chain", True),
+    "subject_id": ("subject_id = gen_random_uuid()", "the event does not match its chain", True),
+    "tenant_id": ("tenant_id = gen_random_uuid()", "the event does not match its chain", True),
+    "project_id": ("project_id = gen_random_uuid()", "the event does not match its chain", True),
+    "data": ("data = '{\"a\":  1}'", "the data does not match its digest", True),
+    "metadata": ('metadata = \'{"actor":"another"}\'', "the event does not match its chain", True),
+    "occurred_at": (
+        "occurred_at = occurred_at - interval '1 microsecond'",
+        "the event does not match its chain",
+        True,
+    ),
+    "recorded_at": (
+        "recorded_at = recorded_at + interval '1 microsecond'",
+        "the event does not match its chain",
+        True,
+    ),
+    "digest": ("digest = sha256('x')", "the data does not match its digest", True),
+    "chain": ("chain = sha256('x')", "the event does not match its chain", True),
+}
+
+
+@pytest.fixture
+async def pool(database_dsn: str) -> AsyncIterator[Pool]:
+    """A store with three streams of three events, written in turns, the second one's last."""
+    async with open_pool(database_dsn) as pool:
+        async with open_store(pool) as store:
+            streams = [new_stream() for _ in range(3)]
+            for version in range(3):
+                for stream in streams:
+                    await store.append(
+                        stream, [new_event()], expected_version=version, metadata=METADATA
+                    )
+        yield pool
+
+
+async def fault_after(pool: Pool, *statements: str) -> Fault | None:
+    assert (await verify(pool)).intact
+    for statement in statements:
+        await pool.execute(statement)
+    return (await verify(pool)).fault
+
+
+def test_every_column_has_a_change() -> None:
+    assert set(CHANGES) == set(RecordedEvent.__struct_fields__)
+
+
+@pytest.mark.guarantee("G4")
+async def test_a_change_of_any_column(pool: Pool) -> None:
+    await pool.execute("CREATE TABLE original AS TABLE event")
+    for column, (change, what, row_is_named) in CHANGES.items():
+        fault = await fault_after(pool, f"UPDATE event SET {change} WHERE position = 5")
+        assert fault is not None, column
+        assert (fault.position, fault.what) == (5, what), column
+        if row_is_named:
+            row = await pool.fetchrow("SELECT stream_id, version FROM event WHERE position = 5")
+            assert row is not None
+            assert (fault.stream_id, fault.version) == tuple(row)
+        await pool.execute("TRUNCATE event")
+        await pool.execute("INSERT INTO event SELECT * FROM original")
+
+
+@pytest.mark.guarantee("G4")
+async def test_data_that_is_gone_without_an_erasure(pool: Pool) -> None:
+    fault = await fault_after(pool, "UPDATE event SET data = NULL WHERE position = 5")
+    assert fault is not None
+    assert (fault.position, fault.what) == (
+        5,
+        "the data is missing, but its subject was not erased",
+    )
+
+
+async def test_data_and_digest_changed_together(pool: Pool) -> None:
+    fault = await fault_after(
+        pool, "UPDATE event SET data = '{}', digest = sha256('{}') WHERE position = 5"
+    )
+    assert fault is not None
+    assert (fault.position, fault.what) == (5, "the event does not match its chain")
+
+
+@pytest.mark.guarantee("G4")
+async def test_a_deleted_row(pool: Pool) -> None:
+    for position in (8, 5, 1):  # the first fault is the one that is named
+        await pool.execute("DELETE FROM event WHERE position = $1", position)
+        fault = (await verify(pool)).fault
+        assert fault == Fault(position, None, None, "no event has this position")
+
+
+async def test_a_deleted_row_with_the_gap_closed(pool: Pool) -> None:
+    fault = await fault_after(
+        pool,
+        "DELETE FROM event WHERE position = 5",
+        *(f"UPDATE event SET position = {p - 1} WHERE position = {p}" for p in range(6, 10)),
+    )
+    assert fault is not None
+    assert (fault.position, fault.version) == (5, 2)
+    assert fault.what == "the event does not match its chain"
+
+
+@pytest.mark.guarantee("G4")
+@pytest.mark.parametrize(
+    ("column", "first", "second", "what"),
+    [
+        ("position", 4, 5, "the event does not match its chain"),
+        ("position", 2, 5, "stands before version 1 of the stream"),
+        ("version", 5, 8, "stands before version 2 of the stream"),
+        ("data", 4, 8, "the data does not match its digest"),
+        ("event_id", 4, 5, "the event does not match its chain"),
+    ],
+)
+async def test_swapped_rows(pool: Pool, column: str, first: int, second: int, what: str) -> None:
+    if column == "data":
+        # Equal data could be swapped without a difference.
+        async with open_store(pool) as store:
+            for text in (b'{"x": 1}', b'{"x": 2}'):
+                await store.append(
+                    new_stream(), [new_event(text)], expected_version=0, metadata=METADATA
+                )
+        first, second = 10, 11
+    key = "event_id" if column == "position" else "position"
+    rows = await pool.fetch(
+        f"SELECT {key}::text, {column}::text FROM event WHERE position IN ($1, $2) "
+        "ORDER BY position",
+        first,
+        second,
+    )
+    (key_1, value_1), (key_2, value_2) = rows
+    free = {"position": "1000", "version": "1000", "data": "{}"}.get(column, "0" * 32)
+    fault = await fault_after(
+        pool,
+        f"UPDATE event SET {column} = '{free}' WHERE {key} = '{key_1}'",
+        f"UPDATE event SET {column} = '{value_1}' WHERE {key} = '{key_2}'",
+        f"UPDATE event SET {column} = '{value_2}' WHERE {key} = '{key_1}'",
+    )
+    assert fault is not None
+    assert (fault.position, fault.what) == (first, what)
+
+
+@pytest.mark.guarantee("G4")
+async def test_an_anchor_finds_a_cut_off_end(pool: Pool) -> None:
+    report = await verify(pool)
+    anchor = Anchor(report.position, report.fingerprint)
+    assert (await verify(pool, anchor=anchor)).intact
+    async with open_store(pool) as store:
+        await store.append(new_stream(), [new_event()], expected_version=0, metadata=METADATA)
+    assert (await verify(pool, anchor=anchor)).intact
+    await pool.execute("DELETE FROM event WHERE position > 7")
+    assert (await verify(pool)).intact  # nothing in the table tells
+    cut = await verify(pool, anchor=anchor)
+    assert cut.fault == Fault(8, None, None, "events are missing from the end")
+
+
+@pytest.mark.guarantee("G4")
+async def test_an_anchor_finds_a_history_written_anew(pool: Pool) -> None:
+    report = await verify(pool)
+    await pool.execute("TRUNCATE event")
+    async with open_store(pool) as store:
+        for _ in range(9):
+            await store.append(new_stream(), [new_event()], expected_version=0, metadata=METADATA)
+    assert (await verify(pool)).intact
+    again = await verify(pool, anchor=Anchor(report.position, report.fingerprint))
+    assert again.fault is not None
+    assert (again.fault.position, again.fault.what) == (
+        9,
+        "history up to here differs from the earlier audit",
+    )
+
+
+async def test_the_report(pool: Pool) -> None:
+    reached: list[int] = []
+    report = await verify(pool, progress=reached.append)
+    assert (report.events, report.streams, report.erased, report.position) == (9, 3, 0, 9)
+    assert re.fullmatch(r"[0-9a-f]{64}", report.fingerprint)
+    assert reached == [9]
+
+
+async def test_an_empty_store_is_intact(database_dsn: str) -> None:
+    async with open_pool(database_dsn) as pool:
+        report = await verify(pool)
+    assert (report.intact, report.events, report.position) == (True, 0, 0)

@@ -1,0 +1,258 @@
+"""Rebuilding a read model beside the one in use."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+import pytest
+from support.event_store import connect, open_pool, open_store
+from support.read_models import all_contents, assert_holds, catch_up, running, until_reached
+from support.stories import Story, begin, record, step
+
+from nbledger import roles
+from nbledger_infrastructure import settings
+from nbledger_infrastructure.postgres.database import Pool, acquire
+from nbledger_infrastructure.postgres.event_store import EventStore
+from nbledger_projections.machinery.runner import PoisonedEventError
+from nbledger_projections.read_models.executions import status as execution_status
+from nbledger_projections.read_models.notebooks import details as notebook_details
+from nbledger_projections.read_models.notebooks import listing as notebook_list
+from nbledger_projections.rebuild import (
+    ALL,
+    RebuildRunningError,
+    UnknownProjectionError,
+    rebuild,
+    rebuild_projection,
+    remove_leftovers,
+)
+from nbledger_projections.registry import PROJECTIONS
+
+PROJECT = UUID(int=1)
+
+
+def make_settings(dsn: str, folder: Path) -> settings.Settings:
+    return settings.Settings(
+        postgres=settings.Postgres(dsn=dsn),
+        artifacts=settings.Artifacts(url=(folder / "artifacts").as_uri()),
+    )
+
+
+async def tell(store: EventStore, dice: random.Random, stories: list[Story], steps: int) -> int:
+    """Let things happen to ``stories`` and to new ones; returns the last position."""
+    position = 0
+    for _ in range(steps):
+        if not stories or dice.random() < 0.2:
+            stories.append(begin(dice, tenant_id=PROJECT, project_id=PROJECT))
+            position = await record(store, stories[-1])
+        story = dice.choice(stories)
+        step(story, dice)
+        position = max(position, await record(store, story))
+    return position
+
+
+async def leftovers(pool: Pool) -> list[str]:
+    async with acquire(pool) as connection:
+        rows = await connection.fetch(
+            "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'rebuild%'"
+        )
+    return [row[0] for row in rows]
+
+
+@pytest.mark.guarantee("G21")
+async def test_a_rebuild_gives_the_same_rows(database_dsn: str, tmp_path: Path) -> None:
+    dice = random.Random(1)
+    async with open_pool(database_dsn) as pool, open_store(pool) as store:
+        await tell(store, dice, [], 150)
+        await catch_up(pool, batch=17)
+        before = await all_contents(pool)
+        async with acquire(pool) as connection:
+            indexes = await connection.fetch(
+                "SELECT tablename, indexname, indexdef FROM pg_indexes ORDER BY 1, 2"
+            )
+            # Whatever is wrong in the tables is gone afterwards.
+            await connection.execute("UPDATE notebook_list SET item = '{}', status = 'Error'")
+            await connection.execute("DELETE FROM execution_status")
+        steps: list[str] = []
+        await rebuild(make_settings(database_dsn, tmp_path), ALL, steps.append)
+        assert await all_contents(pool) == before
+        for name in PROJECTIONS:
+            assert any(step.startswith(f"{name}: rebuilt") for step in steps)
+        async with acquire(pool) as connection:
+            assert indexes == await connection.fetch(
+                "SELECT tablename, indexname, indexdef FROM pg_indexes ORDER BY 1, 2"
+            )
+        assert await leftovers(pool) == []
+
+
+@pytest.mark.guarantee("G21")
+@pytest.mark.stalls("the swap waits for readers in bounds of the clock")
+async def test_rebuilding_under_load(database_dsn: str, tmp_path: Path) -> None:
+    """Writers write, readers read, the projector projects: nobody notices, nothing is lost."""
+    dice = random.Random(2)
+    stories: list[Story] = []
+    config = make_settings(database_dsn, tmp_path)
+    done = asyncio.Event()
+
+    async with open_pool(database_dsn, max_size=8) as pool, open_store(pool) as store:
+        await tell(store, dice, stories, 100)
+        known = stories[0].notebook.id
+        reads = 0
+
+        async def write() -> None:
+            while not done.is_set():
+                await tell(store, dice, stories, 5)
+
+        async def read() -> None:
+            nonlocal reads
+            while not done.is_set():
+                view = await notebook_details.get(pool, PROJECT, PROJECT, known)
+                assert view is not None
+                page = await notebook_list.page(pool, PROJECT, PROJECT, page=1, page_size=100)
+                assert page.total_count >= 1
+                assert len(page.items) == min(page.total_count, 100)
+                await execution_status.for_notebook(
+                    pool, PROJECT, PROJECT, known, page=1, page_size=5
+                )
+                reads += 1
+
+        async with running(roles.projector, config), asyncio.TaskGroup() as group:
+            await until_reached(pool, await store.head_position())
+            group.create_task(write())
+            group.create_task(read())
+            for _ in range(2):
+                await rebuild(config, ALL, lambda _: None)
+            done.set()
+        assert reads > 10
+
+        async with running(roles.projector, config):
+            head = await tell(store, dice, stories, 10)
+            await until_reached(pool, head)
+            events = await store.read_all(after_position=0, limit=100_000)
+            for name in PROJECTIONS:
+                await assert_holds(pool, name, events)
+        live = await all_contents(pool)
+        await rebuild(config, ALL, lambda _: None)
+        assert await all_contents(pool) == live
+        async with acquire(pool) as connection:
+            generations = await connection.fetch(
+                "SELECT generation FROM projection_checkpoint WHERE name = ANY($1)",
+                list(PROJECTIONS),
+            )
+        assert [row[0] for row in generations] == [3] * len(PROJECTIONS)
+
+
+async def test_a_live_projector_takes_the_new_tables_as_they_are(database_dsn: str) -> None:
+    """What it has in memory may not be what the rebuild has written: a fold may have changed."""
+    dice = random.Random(3)
+    async with open_pool(database_dsn) as pool, open_store(pool) as store:
+        stories: list[Story] = []
+        await tell(store, dice, stories, 30)
+        await catch_up(pool, "notebook_details")
+        async with acquire(pool) as connection:
+            generation = await connection.fetchval(
+                "SELECT generation FROM projection_checkpoint WHERE name = 'notebook_details'"
+            )
+        await rebuild_projection(pool, "notebook_details")
+        async with acquire(pool) as connection:
+            row = await connection.fetchrow(
+                "SELECT * FROM projection_checkpoint WHERE name = 'notebook_details'"
+            )
+        assert row is not None
+        assert row["generation"] == generation + 1
+        assert row["position"] == await store.head_position()
+
+
+async def test_the_swap_waits_for_a_long_reader_and_lets_others_pass(database_dsn: str) -> None:
+    dice = random.Random(4)
+    async with open_pool(database_dsn) as pool, open_store(pool) as store:
+        await tell(store, dice, [], 20)
+        async with connect(database_dsn) as reader:
+            transaction = reader.transaction()
+            await transaction.start()
+            await reader.fetch("SELECT * FROM notebook_list")
+            steps: list[str] = []
+            waited = asyncio.Event()
+
+            def progress(text: str) -> None:
+                steps.append(text)
+                if "busy" in text:
+                    waited.set()
+
+            task = asyncio.create_task(rebuild_projection(pool, "notebook_list", progress))
+            async with asyncio.timeout(20):
+                await waited.wait()
+            await tell(store, dice, [], 3)  # events that come while it waits
+            await transaction.rollback()
+            async with asyncio.timeout(20):
+                await task
+        events = await store.read_all(after_position=0, limit=1000)
+        await assert_holds(pool, "notebook_list", events)
+
+
+async def test_one_rebuild_of_a_read_model_at_a_time(database_dsn: str) -> None:
+    async with open_pool(database_dsn) as pool, connect(database_dsn) as other:
+        from nbledger_projections.rebuild import _LOCK
+
+        assert await other.fetchval("SELECT pg_try_advisory_lock($1, 1)", _LOCK)
+        with pytest.raises(RebuildRunningError):
+            await rebuild_projection(pool, "notebook_list")
+        await rebuild_projection(pool, "notebook_details")
+
+
+async def test_what_an_interrupted_rebuild_leaves_is_removed(database_dsn: str) -> None:
+    async with open_pool(database_dsn) as pool:
+        async with acquire(pool) as connection:
+            for name in ("notebook_list", "notebook_details"):
+                await connection.execute(
+                    f"CREATE SCHEMA rebuild_{name}; CREATE TABLE rebuild_{name}.{name} (x int)"
+                )
+        await rebuild_projection(pool, "notebook_list")
+        assert await leftovers(pool) == ["rebuild_notebook_details"]
+        await remove_leftovers(pool)
+        assert await leftovers(pool) == []
+
+
+async def test_a_rebuild_that_fails_changes_nothing(database_dsn: str) -> None:
+    dice = random.Random(5)
+    async with open_pool(database_dsn) as pool, open_store(pool) as store:
+        await tell(store, dice, [], 20)
+        await catch_up(pool)
+        before = await all_contents(pool)
+        async with acquire(pool) as connection:
+            await connection.execute("UPDATE event SET type = 'x.painted.v1' WHERE position = 7")
+        with pytest.raises(PoisonedEventError):
+            await rebuild_projection(pool, "execution_results")
+        assert await all_contents(pool) == before
+        assert await leftovers(pool) == []
+
+
+async def test_an_unknown_read_model_is_named(database_dsn: str, tmp_path: Path) -> None:
+    with pytest.raises(UnknownProjectionError, match="notebook_list"):
+        await rebuild(make_settings(database_dsn, tmp_path), "nonsense", lambda _: None)
+
+
+async def test_an_erased_notebook_does_not_shift_the_others(database_dsn: str) -> None:
+    """Deleted ones keep their number in the project, so that a rebuild counts alike."""
+    dice = random.Random(6)
+    async with open_pool(database_dsn) as pool, open_store(pool) as store:
+        stories = [begin(dice, tenant_id=PROJECT, project_id=PROJECT) for _ in range(40)]
+        for story in stories:
+            await record(store, story)
+        for story in stories[::3]:
+            story.notebook.delete(at=story.at)
+            await record(store, story)
+        await catch_up(pool)
+        before = await all_contents(pool)
+        for story in stories[::3]:
+            await store.erase_subject(story.notebook.id)
+        for name in PROJECTIONS:
+            await rebuild_projection(pool, name)
+        assert await all_contents(pool) == before
+        page = await notebook_list.page(pool, PROJECT, PROJECT, page=2, page_size=20)
+        living = [story.notebook for story in stories if not story.notebook.deleted]
+        expected = [str(notebook.id) for notebook in reversed(living)]
+        assert [msgspec.json.decode(item)["notebookId"] for item in page.items] == expected[20:40]

@@ -1,0 +1,301 @@
+"""Parts of the HTTP layer that need no server."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nbledger_domain.cells import Cell
+from nbledger_domain.errors import Fault, InvalidInputError
+from nbledger_domain.execution import Representation
+from nbledger_http.replies import archives
+from nbledger_http.replies.file_names import (
+    content_disposition,
+    output_file_name,
+    safe_file_name,
+    unique_names,
+)
+from nbledger_http.replies.responses import with_members
+from nbledger_http.representations.conditional import if_match
+from nbledger_http.requests import validation as checking
+from nbledger_http.requests.cells import new_cells
+from nbledger_http.security.links import Link, LinkSigner
+from nbledger_infrastructure.artifacts.store import Scope
+
+
+def query_of(path: str) -> dict[str, str]:
+    from urllib.parse import parse_qsl
+
+    return dict(parse_qsl(path.partition("?")[2]))
+
+
+def parts_of(path: str) -> dict[str, str]:
+    names = ("tenant_id", "project_id", "notebook_id", "digest", "file_name")
+    return dict(zip(names, path.partition("?")[0].split("/")[2:], strict=True))
+
+
+def test_links_expire_and_are_the_same_for_a_while() -> None:
+    time = 1_000_000.0
+    signer = LinkSigner(b"key", lifetime_seconds=3600, clock=lambda: time)
+    link = Link(Scope(uuid4(), uuid4(), uuid4()), "ab" * 32, "a.txt", "text/plain")
+    path = signer.path(link)
+    assert signer.check(parts_of(path), query_of(path)) == link
+    generation = signer.generation()
+    time += 3600
+    assert signer.check(parts_of(path), query_of(path)) == link, "it works for a lifetime"
+    assert signer.generation() != generation
+    time += 151
+    assert signer.check(parts_of(path), query_of(path)) is None
+    other = LinkSigner(b"other", lifetime_seconds=3600, clock=lambda: time)
+    fresh = signer.path(link)
+    assert other.check(parts_of(fresh), query_of(fresh)) is None
+
+
+@given(st.text(), st.text(), st.text())
+def test_no_made_up_link_is_taken_and_none_breaks_the_check(a: str, b: str, c: str) -> None:
+    signer = LinkSigner(b"key", lifetime_seconds=1)
+    path = {"tenant_id": str(uuid4()), "project_id": str(uuid4()), "notebook_id": str(uuid4())}
+    query = {"contentType": b, "expires": c, "signature": a}
+    assert signer.check({**path, "digest": a, "file_name": b}, query) is None
+    assert signer.check({}, query) is None
+
+
+async def test_archives_can_be_read_and_hold_the_first_of_two_names() -> None:
+    async def once(content: bytes) -> AsyncGenerator[bytes, None]:
+        yield content
+
+    async def entries() -> AsyncGenerator[archives.Entry, None]:
+        yield archives.Entry("a/b.txt", once(b"first" * 1000))
+        yield archives.Entry("a/b.txt", once(b"second"))
+        yield archives.Entry("c", once(b""))
+
+    at = datetime(2024, 1, 20, 10, 30, tzinfo=UTC)
+    content = b"".join([piece async for piece in archives.zip_stream(entries(), at=at)])
+    archive = zipfile.ZipFile(io.BytesIO(content))
+    assert archive.testzip() is None
+    assert archive.namelist() == ["a/b.txt", "c"]
+    assert archive.read("a/b.txt") == b"first" * 1000
+
+
+@pytest.mark.parametrize(
+    ("header", "holds"),
+    [
+        (None, True),
+        ("*", True),
+        ('"v3"', True),
+        ('"v3.p99"', True),
+        ('"v2", "v3.p1"', True),
+        ('W/"v3"', False),
+        ('"v4"', False),
+        ('"3"', False),
+        ("v3", False),
+        ("", False),
+    ],
+)
+def test_preconditions(header: str | None, holds: bool) -> None:  # noqa: FBT001
+    assert if_match(header).holds(3) is holds
+
+
+def test_faults_point_into_the_body() -> None:
+    faults: list[Fault] = []
+    body = {"a/b": {"x~": 1}, "list": [1, "ok", None], "n": [{}, 2]}
+    members = checking.Members(body, "/top", faults)
+    inner = members.inner("a/b")
+    assert inner is not None
+    assert inner.take("x~", str, "default") == "default"
+    assert members.items("list", str, limit=5) == ["ok"]
+    assert members.require("missing", int, 7) == 7
+    assert [fault.pointer for fault in faults] == [
+        "/top/a~1b/x~0",
+        "/top/list/0",
+        "/top/list/2",
+        "/top/missing",
+    ]
+    warnings: list[str] = []
+    members.warn_of_unknown(warnings)
+    assert warnings == ["/top/n: unknown member, ignored"]
+
+
+def test_an_unknown_member_is_told_with_the_known_one_that_was_meant() -> None:
+    body = {"cell_range": {}, "Timeout": 1, "x": 1, "a/b": 2}
+    faults: list[Fault] = []
+    members = checking.Members(body, "/top", faults)
+    assert members.inner("cellRange") is None
+    assert members.take("timeout", int) is None
+    warnings: list[str] = []
+    members.warn_of_unknown(warnings)
+    assert warnings == [
+        "/top/cell_range: unknown member, ignored; did you mean cellRange?",
+        "/top/Timeout: unknown member, ignored; did you mean timeout?",
+        "/top/x: unknown member, ignored",
+        "/top/a~1b: unknown member, ignored",
+    ]
+    members.refuse_unknown()
+    assert faults == [
+        Fault("/top/cell_range", "is an unknown member; did you mean cellRange?"),
+        Fault("/top/Timeout", "is an unknown member; did you mean timeout?"),
+        Fault("/top/x", "is an unknown member; there are cellRange, timeout"),
+        Fault("/top/a~1b", "is an unknown member; there are cellRange, timeout"),
+    ]
+
+
+def test_of_unknown_members_no_more_are_told_than_anybody_reads() -> None:
+    body: dict[str, object] = {f"{number}timeout": 1 for number in range(100_000)}
+    faults: list[Fault] = []
+    members = checking.Members(body, "", faults)
+    members.take("timeout", int)
+    members.refuse_unknown()
+    assert len(faults) == checking.MAX_TOLD
+    warnings: list[str] = []
+    members.warn_of_unknown(warnings)
+    assert len(warnings) == checking.MAX_TOLD
+
+
+HALF = "contains half of a surrogate pair, which is no character"
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "reason"),
+    [
+        (rb'{"a": {"b": ["ok", "\ud800"]}}', "/a/b/1", HALF),
+        (rb'{"a": "\uDC00x"}', "/a", HALF),
+        (rb'{"a": {"\ud83d": 1}}', "/a", f"has a member whose name {HALF}"),
+        (b'{"a": "\xed\xa0\x80"}', "/a", HALF),
+        (rb'{"a": "\ud800"', "", "is not JSON"),
+        (
+            b'{"parameters": {"x": NaN}}',
+            "/parameters/x",
+            "is NaN, which is no JSON (line 1, column 22, byte 21); send null or text",
+        ),
+        (
+            '{"é": "NaN",\n "b": [1, -Infinity]}'.encode(),
+            "/b/1",
+            "is -Infinity, which is no JSON (line 2, column 11, byte 24)",
+        ),
+        (b'{"a/b": 1e999}', "/a~1b", "is a number larger than any double"),
+        (b'{"a": 1' + b"0" * 5000 + b"}", "/a", "is a number of more than 4,000 digits"),
+        (b'{"a": NaN, "a": 1}', "", "is not JSON: NaN is no JSON, at line 1, column 7 (byte 6)"),
+        (b'{"a":\n True}', "", "is not JSON: True is no JSON, at line 2, column 2 (byte 7)"),
+        (b'{"a": 1,}', "", "is not JSON: trailing comma in object at line 1, column 9 (byte 8)"),
+        (rb'{"a": "\ud83d\ude00", "b"', "", "is not JSON: it ends too early"),
+        (b'{"a": "\xff"}', "", "is not UTF-8: byte 7 cannot be read"),
+        (b" ", "", "is empty"),
+    ],
+)
+def test_a_body_that_cannot_be_read_is_told_where_and_why(
+    body: bytes, pointer: str, reason: str
+) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        checking.decode_object(body)
+    (fault,) = refused.value.faults
+    assert fault.pointer == pointer
+    assert fault.reason.startswith(reason)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(st.text(), JSON, max_size=4))
+def test_what_decodes_can_be_stored_and_comes_back(value: dict[str, object]) -> None:
+    try:
+        body = msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return  # half of a surrogate pair, which no JSON text in UTF-8 can hold
+    try:
+        found = checking.decode_object(body)
+    except InvalidInputError:
+        assert "\\u0000" in body.decode()
+    else:
+        assert found == msgspec.json.decode(body)
+        assert "\\u0000" not in body.decode().replace("\\\\", "")
+
+
+@given(st.lists(st.sampled_from([None, "cell-002", "x", "cell-001"]), max_size=6))
+def test_new_cells_never_share_an_id(ids: list[str | None]) -> None:
+    faults: list[Fault] = []
+    entries = [{"cellType": "code", "content": "", "cellId": cell_id} for cell_id in ids]
+    members = checking.Members({"cells": entries}, "", faults)
+    before = [Cell(cell_id="cell-001", cell_type="raw", source="")]
+    cells = new_cells(members, "cells", before=before, warnings=[])
+    given_ids = [cell_id for cell_id in ids if cell_id is not None]
+    clash = "cell-001" in given_ids or len(set(given_ids)) < len(given_ids)
+    assert bool(faults) is clash
+    if not clash:
+        found = [cell.cell_id for cell in [*before, *cells]]
+        assert len(set(found)) == len(ids) + 1
+
+
+def test_names_of_files_are_safe() -> None:
+    for name, expected in (
+        ("../../etc/päss wd\r\n", "etc-päss wd-"),
+        (" a b ", "a b"),
+        ("a?b", "a-b"),
+        (".h", ".h"),
+        ("..", "x"),
+        ("/", "x"),
+        ("", "x"),
+        ("Q3. ", "Q3"),
+        ("nul.csv", "nul-.csv"),
+        ("null.csv", "null.csv"),
+        ("业务 ①.csv", "业务 ①.csv"),
+        ("cod\u202excel.exe", "cod-xcel.exe"),
+        ("e\u0301.csv", "é.csv"),
+        ("n" * 200 + ".tar.gz", "n" * 200 + ".tar.gz"),
+        ("é" * 200 + ".tar.gz", "é" * 116 + ".tar.gz"),
+        ("n" * 300, "n" * 240),
+    ):
+        assert safe_file_name(name, default="x") == expected
+    form = Representation("text/html", "", 0)
+    assert output_file_name("cell-002", 1, "bb0e8400", form) == "cell-002-bb0e8400.html"
+    assert output_file_name("c", 2, "b", Representation("x/y", "", 0)) == "c-2-b.bin"
+
+
+@given(st.text() | st.text(alphabet='aé./\\ "\ud800\u202e', max_size=300))
+def test_a_safe_name_is_one_for_every_system(name: str) -> None:
+    safe = safe_file_name(name)
+    assert safe == safe_file_name(safe)
+    assert 0 < len(safe.encode()) <= 240
+    assert not set(safe) & set('/\\:*?"<>|\r\n\0')
+    assert safe.strip(" ").rstrip(".") == safe
+    header = content_disposition(safe)
+    assert header.isascii()
+    assert header.count('"') == 2
+
+
+def test_a_name_is_never_given_twice_and_goes_to_whom_it_belongs() -> None:
+    taken = {"manifest.json"}
+    wanted = [("a-b", False), ("a-b", True), ("A-B", True), (".h", True), (".h", False)]
+    assert unique_names(wanted, taken) == ["a-b-3", "a-b", "A-B-2", ".h", ".h-2"]
+    more = [("d/a.tar.gz", True), ("d/a.tar.gz", True), ("manifest.json", True)]
+    assert unique_names(more, taken) == ["d/a.tar.gz", "d/a-2.tar.gz", "manifest-2.json"]
+
+
+def test_no_name_is_that_of_a_folder_of_another() -> None:
+    # "a?" and "b?/x" once they are cleaned, beside "a-/x" and "b-".
+    wanted = [("f/a-", False), ("f/a-/x", True), ("f/b-/x", False), ("f/B-", True)]
+    assert unique_names(wanted, set()) == ["f/a--2", "f/a-/x", "f/b--x", "f/B-"]
+
+
+def test_a_name_that_is_not_ascii_has_another_beside_it() -> None:
+    assert content_disposition("a b.csv") == 'attachment; filename="a b.csv"'
+    assert content_disposition("业.csv", inline=True) == (
+        "inline; filename=\"file.csv\"; filename*=UTF-8''%E4%B8%9A.csv"
+    )
+
+
+def test_members_are_added_at_the_end() -> None:
+    assert with_members(b'{"a":1}', b=[2]) == b'{"a":1,"b":[2]}'
+    assert with_members(b"{}", b=2) == b'{"b":2}'

@@ -1,0 +1,79 @@
+"""When a cell is over, by what its kernel says and what the cell itself may have said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nbledger_workers.kernel.supervising.cell_end import CellEnd
+
+
+def marked(mark: object, **more: Any) -> dict[str, Any]:
+    return {"status": "ok", **more, "nbledger": {"unfinished": [], "end": mark}}
+
+
+def test_a_mark_ends_a_cell_in_either_order() -> None:
+    first, last = CellEnd(marks=True), CellEnd(marks=True)
+    for end in (first, last):
+        # By the cell itself.
+        end.take_idle({"execution_state": "idle"}, "9999")
+        end.take_idle({"nbledger": "forged"}, "9999")
+        end.take_idle({"nbledger": ["m"]}, "9999")
+    first.take_reply(marked("m"), "1000")
+    assert (first.over, first.doubtful) == (False, False)
+    assert first.reply is not None
+    first.take_idle({"nbledger": "m"}, "1000")
+    last.take_idle({"nbledger": "m"}, "1000")
+    assert not last.over
+    last.take_reply(marked("m"), "1000")
+    assert first.over
+    assert last.over
+
+
+def test_a_reply_without_its_mark_is_none_until_the_kernel_has_answered() -> None:
+    end = CellEnd(marks=True)
+    end.take_reply({"status": "ok"}, "1000")
+    end.take_idle({}, "2000")
+    assert (end.reply, end.over, end.doubtful) == (None, False, True)
+    # The true one comes after all.
+    end.take_reply(marked("m") | {"status": "error"}, "3000")
+    end.take_reply({"status": "ok"}, "4000")
+    assert end.reply is not None
+    assert (end.reply["status"], end.over, end.doubtful, end.replies) == ("error", False, False, 3)
+    lost = CellEnd(marks=True)
+    lost.take_reply({"status": "ok"}, "1000")
+    lost.take_answer()
+    assert lost.over
+    assert lost.reply == {"status": "ok", "execution_count": None, "payload": []}
+
+
+def test_of_other_kernels_the_later_idle_counts_or_an_answer() -> None:
+    later, earlier, odd = (CellEnd(marks=False) for _ in range(3))
+    for end, date in ((later, "2000"), (earlier, "0999"), (odd, None)):
+        end.take_reply({"status": "ok"}, "1000")
+        assert end.reply is not None
+        assert (end.over, end.doubtful) == (False, False)
+        end.take_idle({}, date)
+    assert [end.over for end in (later, earlier, odd)] == [True, False, False]
+    assert [end.doubtful for end in (later, earlier, odd)] == [False, True, True]
+    earlier.take_idle({}, "1001")
+    odd.take_answer()
+    assert earlier.over
+    assert odd.over
+    # What comes then changes nothing.
+    odd.take_reply({"status": "error"}, "5000")
+    assert odd.reply is not None
+    assert odd.reply["status"] == "ok"
+
+
+def test_of_a_reply_only_what_makes_sense_is_told() -> None:
+    end = CellEnd(marks=False)
+    for content in (
+        {"execution_count": 1 << 70, "payload": {"a": 1}, "nbledger": 3},
+        {"execution_count": True, "payload": [1, {"source": "page"}], "nbledger": {"end": 5}},
+    ):
+        end.take_reply(content, None)
+    assert end.reply == {
+        "execution_count": None,
+        "payload": [{"source": "page"}],
+        "nbledger": {"unfinished": [], "end": None},
+    }

@@ -1,0 +1,1 @@
+"""What the settings keep kernels from: folders, ports, users."""

@@ -1,0 +1,1 @@
+"""What a worker takes: commands from Kafka, what waits in the store, by priority and capacity."""

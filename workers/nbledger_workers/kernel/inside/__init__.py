@@ -1,0 +1,1 @@
+"""What the service adds to an IPython kernel; runs inside the kernel."""

@@ -1,0 +1,1 @@
+"""Outputs of a cell, gathered in bounded memory."""

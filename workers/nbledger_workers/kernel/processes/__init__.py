@@ -1,0 +1,1 @@
+"""Processes of a run: forked, kept apart, found and ended."""

@@ -1,0 +1,1 @@
+"""The supervising child: starts a kernel, runs its cells, reports each."""

@@ -1,0 +1,356 @@
+"""nbclient, one cell at a time on a started kernel, with outputs gathered in bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Final
+from uuid import uuid4
+
+import nbformat
+from jupyter_client.asynchronous.client import AsyncKernelClient
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+from traitlets.config import Config
+
+from nbledger_domain.vocabulary.outputs import OUTPUT_TYPES
+from nbledger_workers.kernel.outputs.collector import OutputCollector
+from nbledger_workers.kernel.outputs.widgets import WidgetStates
+from nbledger_workers.kernel.supervising.cell_end import CellEnd
+from nbledger_workers.kernel.supervising.incoming import Incoming, Received
+from nbledger_workers.kernel.supervising.reception import Reception
+
+# After the reply, so long twice without any message: what says that the cell is over is lost.
+_SILENCE_SECONDS: Final = 5.0
+_MESSAGES_BETWEEN_OTHERS: Final = 50
+
+_DISPLAYS: Final = frozenset({"update_display_data", "display_data", "execute_result"})
+
+
+class CellClient(NotebookClient):
+    """An nbclient that gathers what cells put out in bounded collectors.
+
+    nbclient's own way with outputs keeps them all in memory, reads on however far behind their
+    reader is, and drops what comes from a thread that has outlived its cell.
+
+    Output belongs to the cell that its message names as its cause. Output that a thread puts out
+    which has outlived its cell is kept with the cell that runs when it comes, or that ran last.
+    What belongs to no cell, such as remarks of the kernel's own at its start, is not kept.
+
+    A cell has the kernel's key and its sockets, so that no message is believed as it stands: what
+    a cell can bring about by messages is that its run is flagged, or that its own outputs look odd.
+
+    `changed` are earlier cells whose outputs were changed. `executing` and `idle` tell that the
+    kernel has begun with the cell, and that it says that it is done with it; `reply` is the
+    content of its reply, once that is there. The state of widgets goes to `widgets`, where they are
+    kept, and with it what is put out into a widget that shows outputs. `marks` says whether the
+    kernel marks the end of cells (`inside`).
+    """
+
+    def __init__(self, client: AsyncKernelClient, *, marks: bool) -> None:
+        super().__init__(
+            # Its one place is that of the cell at hand.
+            _node({"cells": [None]}),
+            config=Config(),
+            allow_errors=True,
+            record_timing=False,
+            coalesce_streams=False,
+        )
+        client.allow_stdin = False
+        self.kc: Any = client
+        self.collectors: dict[int, OutputCollector] = {}
+        self.changed: set[int] = set()
+        self.executing = asyncio.Event()
+        self.idle = asyncio.Event()
+        self.asked_for_input: asyncio.Future[dict[str, Any]]
+        self.asked_for_input = asyncio.get_running_loop().create_future()
+        self.reception = Reception()
+        self.widgets: WidgetStates | None = None
+        #: Replies to cells that were over; there are none unless a cell has made one itself.
+        self.late_replies = 0
+        self._marks = marks
+        self._index = self._before = -1
+        self._on_output: Callable[[], Awaitable[None]]
+        self._iopub = Incoming(client.iopub_channel)
+        self._shell = Incoming(client.shell_channel)
+        # Cells by the ids of their requests.
+        self._cells: dict[str, int] = {}
+        self._end = CellEnd(marks=marks)
+        self._begun = False
+        self._question: str | None = None
+        self._answered = asyncio.Event()
+
+    def begin(self, index: int, collector: OutputCollector) -> None:
+        """Make the cell at `index` the one that runs; call it before `run_cell`."""
+        self._before, self._index = self._index, index
+        self.collectors[index] = collector
+        self.executing.clear()
+        self.idle.clear()
+        self.late_replies = 0
+        self.reception.begin()
+        self._end = CellEnd(marks=self._marks)
+        self._begun = False
+        self._question = None
+        self._answered.clear()
+        self._renew_ids()
+        if self.asked_for_input.done():
+            self.asked_for_input = asyncio.get_running_loop().create_future()
+
+    def conclude(self) -> None:
+        """Forget the outputs of the cell before this one, unless a later cell can change them."""
+        before = self.collectors.get(self._before)
+        if before is not None and not before.has_displays and self._before != self._index:
+            del self.collectors[self._before]
+
+    async def run_cell(self, source: str, *, on_output: Callable[[], Awaitable[None]]) -> None:
+        """Run a cell to its end: its `reply` is there, and all output of it was taken.
+
+        `on_output` is awaited after every output. `loss` says where the kernel has replied and is
+        not known to be done.
+        """
+        self._on_output = on_output
+        await self.async_execute_cell(
+            _node({"cell_type": "code", "metadata": {}, "source": source}), 0
+        )
+
+    @property
+    def reply(self) -> dict[str, Any] | None:
+        """The content of the kernel's reply to the cell, once that is there."""
+        return self._end.reply
+
+    @property
+    def replies(self) -> int:
+        """How many replies came to the cell."""
+        return self._end.replies
+
+    @property
+    def loss(self) -> str | None:
+        """What of the cell's output may be missing, in words, once it is over; None: nothing."""
+        if self._end.reply is not None and not self._end.over:
+            return "the kernel has not told that the cell was over"
+        return self.reception.loss
+
+    async def is_free(self, seconds: float) -> bool:
+        """Whether the kernel is done with the running cell: it answers something else in time."""
+        self._ask()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._answered.wait()
+        return self._answered.is_set()
+
+    async def take_late(self, *, seconds: float) -> str | None:
+        """Take what has come since the last cell was over, as a part of it, which `changed` tells.
+
+        It ends when so many seconds pass without a message. Returns what may be missing, in words.
+        """
+        if self._index not in self.collectors:
+            return None
+        self.reception.begin()
+        self.late_replies = 0
+        while (received := await self._iopub.within(seconds)) is not None:
+            if self._sort(received):
+                self.changed.add(self._index)
+        while (received := await self._shell.within(0)) is not None:
+            self._take_reply(received, None)
+        if self.reception.loss is not None:
+            self.collectors[self._index].note_loss()
+            self.changed.add(self._index)
+        return self.reception.loss
+
+    async def _async_poll_for_reply(
+        self,
+        msg_id: str,
+        cell: NotebookNode,  # noqa: ARG002 - the signature is nbclient's
+        timeout: int | None,  # noqa: ARG002
+        task_poll_output_msg: asyncio.Future[Any],
+        task_poll_kernel_alive: asyncio.Future[Any],
+    ) -> dict[str, Any]:
+        """Wait for the reply and then for all output."""
+        polling = task_poll_output_msg
+        try:
+            while not self._take_reply(await self._shell.next(), msg_id):
+                pass
+            if not self._end.over:
+                await self._until_over(msg_id, polling)
+        finally:
+            task_poll_kernel_alive.cancel()
+            if self._end.over and not self._iopub.waits:
+                # It comes to its end by itself. What it sends must not be cut.
+                await asyncio.wait((polling,))
+            polling.cancel()
+            await asyncio.gather(polling, return_exceptions=True)
+        return {"content": self._end.reply or {}}
+
+    async def _until_over(self, msg_id: str, polling: asyncio.Future[Any]) -> None:
+        """Wait until messages end, by what the kernel tells or by its silence."""
+        replying = asyncio.create_task(self._take_replies(msg_id))
+        try:
+            self._ask_if_doubtful()
+            silent = 0
+            while silent < 2:
+                before = self.reception.count
+                done, _ = await asyncio.wait(
+                    {polling, replying},
+                    timeout=_SILENCE_SECONDS,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if done:
+                    done.pop().result()
+                    return
+                # Once may be while this process was held: then all that came meanwhile is read
+                # first. A kernel that is yet to reply may be silent.
+                quiet = self._iopub.waits and self.reception.count == before
+                silent = silent + 1 if quiet and self._end.reply is not None else 0
+        finally:
+            replying.cancel()
+            await asyncio.gather(replying, return_exceptions=True)
+
+    async def _take_replies(self, msg_id: str) -> None:
+        """Take further replies until the cell is over."""
+        while not self._end.over:
+            self._take_reply(await self._shell.next(), msg_id)
+
+    def _take_reply(self, received: Received, msg_id: str | None) -> bool:
+        """Take a message of the shell channel; whether it is a reply to the request."""
+        message = received.message
+        if message is None or message["msg_type"] != "execute_reply":
+            return False
+        with suppress(TypeError):  # of an id that is no text
+            parent = message["parent_header"].get("msg_id")
+            if parent == msg_id:
+                self._end.take_reply(message["content"], message["header"].get("date"))
+                self._ask_if_doubtful()
+                return True
+            self.late_replies += parent in self._cells
+        return False
+
+    def _ask_if_doubtful(self) -> None:
+        if self._end.doubtful:
+            self._ask()
+
+    def _ask(self) -> None:
+        """Ask the kernel something that it answers when it is done with the cell; once."""
+        if self._question is None:
+            self._renew_ids()
+            self._question = self.kc.kernel_info()
+
+    def _renew_ids(self) -> None:
+        """Give the next requests ids that no cell can guess: they would be numbered else."""
+        self.kc.session.session = uuid4().hex
+
+    async def _async_poll_kernel_alive(self) -> None:
+        """Leave it to the supervisor, which knows of the kernel's end at once."""
+
+    async def _async_poll_output_msg(
+        self,
+        parent_msg_id: str,
+        cell: NotebookNode,  # noqa: ARG002 - the signature is nbclient's
+        cell_index: int,  # noqa: ARG002
+    ) -> None:
+        """Take messages until the cell is over."""
+        self._cells[parent_msg_id] = self._index
+        count = 0
+        while not self._end.over:
+            if self._sort(await self._iopub.next()):
+                await self._on_output()
+            count += 1
+            if count % _MESSAGES_BETWEEN_OTHERS == 0:
+                # Messages that wait are received without giving way to anything else.
+                await asyncio.sleep(0)
+
+    def _sort(self, received: Received) -> bool:
+        """Take a message by what it is; whether it was output. What makes no sense is noted."""
+        message = received.message
+        self.reception.note(received.identities, readable=message is not None)
+        if message is None:
+            return False
+        try:
+            parent = message["parent_header"].get("msg_id")
+            if message["msg_type"] == "status":
+                self._take_status(parent, message)
+                return False
+            return self._take(message["msg_type"], parent, message)
+        except Exception:  # noqa: BLE001 - a cell can publish anything
+            self.reception.note_unreadable()
+            return False
+
+    def _take_status(self, parent: object, message: dict[str, Any]) -> None:
+        if parent is None:
+            return
+        if parent == self._question:
+            self._end.take_answer()
+            self._answered.set()
+        elif self._cells.get(parent) == self._index:  # type: ignore[call-overload]
+            self._begun = True
+            if message["content"].get("execution_state") == "idle":
+                self.idle.set()
+                self._end.take_idle(message["content"], message["header"].get("date"))
+                self._ask_if_doubtful()
+
+    async def watch_stdin(self) -> None:
+        """Note when the kernel asks for input although it was told that there is none."""
+        incoming = Incoming(self.kc.stdin_channel)
+        while True:
+            message = (await incoming.next()).message
+            if (
+                message is not None
+                and message["msg_type"] == "input_request"
+                and not self.asked_for_input.done()
+            ):
+                self.asked_for_input.set_result(message)
+
+    def answer_nothing(self) -> None:
+        """Answer the question with empty text, so that the kernel wakes up."""
+        question = self.asked_for_input.result()
+        self.kc.stdin_channel.send(
+            self.kc.session.msg("input_reply", {"value": ""}, parent=question)
+        )
+
+    def _take(self, kind: str, parent: str | None, message: dict[str, Any]) -> bool:
+        if self.widgets is not None and kind in ("comm_open", "comm_msg"):
+            self.widgets.take(message)
+            return False
+        index = None if parent is None else self._cells.get(parent)
+        if index is None:
+            return False
+        if index == self._index:
+            self._begun = True
+            if kind == "execute_input":
+                self.executing.set()
+        if self.widgets is not None and self.widgets.captures(message):
+            return False
+        return self._put(kind, index, message)
+
+    def _put(self, kind: str, index: int, message: dict[str, Any]) -> bool:
+        """Put what a cell shows where it belongs; whether it shows something."""
+        collector = self._collector_of(index)
+        content = message["content"]
+        if kind in OUTPUT_TYPES:
+            collector.add(message)
+        elif kind == "clear_output":
+            # Not by what has outlived its cell: it would take what another cell has put out.
+            if index == self._index:
+                collector.clear(wait=bool(content.get("wait")))
+        elif kind != "update_display_data":
+            return False
+        if kind in _DISPLAYS and (content.get("transient") or {}).get("display_id"):
+            for other, each in self.collectors.items():
+                if each.update(message) and other != self._index:
+                    self.changed.add(other)
+        return True
+
+    def _collector_of(self, index: int) -> OutputCollector:
+        """What takes the output of a cell.
+
+        Before the kernel has begun with the running cell, the one before has not really ended.
+        """
+        if index == self._before and not self._begun and index in self.collectors:
+            self.changed.add(index)
+            return self.collectors[index]
+        return self.collectors[self._index]
+
+
+def _node(content: dict[str, Any]) -> NotebookNode:
+    node: NotebookNode = nbformat.from_dict(content)  # type: ignore[no-untyped-call]
+    return node

@@ -1,0 +1,1 @@
+"""Kernels of languages other than Python."""

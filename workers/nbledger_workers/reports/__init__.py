@@ -1,0 +1,1 @@
+"""The report of a run: HTML that loads nothing, and PDF."""

@@ -1,0 +1,1 @@
+"""What a notebook leaves: results that it handed back, tables, files."""

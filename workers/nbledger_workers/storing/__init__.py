@@ -1,0 +1,1 @@
+"""Writing while the artifact store or the database is away."""

@@ -1,0 +1,1 @@
+"""The sweeper: runs that nobody runs any more, and commands that nobody has received."""

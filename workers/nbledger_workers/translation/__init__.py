@@ -1,0 +1,1 @@
+"""Between events of an execution and the kernel's protocol: plans one way, steps the other."""
