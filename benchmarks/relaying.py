@@ -17,7 +17,7 @@ from benchmarks.history import histories
 from benchmarks.peer import Peer
 from nbledger.embedded.tansu import start_tansu
 from nbledger_infrastructure.identifiers import new_id
-from nbledger_infrastructure.kafka import relay
+from nbledger_infrastructure.kafka import messages, relay
 from nbledger_infrastructure.kafka.clients import ensure_topics, events_topic
 from nbledger_infrastructure.postgres import checkpoints
 from nbledger_infrastructure.postgres.database import acquire, connect_pool
@@ -123,6 +123,6 @@ def _write_records(events: Sequence[RecordedEvent], kafka: Kafka, path: Path) ->
 
     with path.open("w", encoding="ascii") as file:
         for event in events:
-            message = relay.event_message(event, kafka)
+            message = messages.event_message(event, kafka)
             headers = [(name, text(value)) for name, value in message.headers]
             file.write(json.dumps([text(message.key), text(message.value), headers]) + "\n")

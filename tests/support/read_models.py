@@ -19,7 +19,7 @@ from nbledger_projections.machinery import runner
 from nbledger_projections.machinery.documents import Documents, State
 from nbledger_projections.machinery.runner import Projection
 from nbledger_projections.read_models import dataset_details, library_details
-from nbledger_projections.read_models.executions import estimates, result_folding
+from nbledger_projections.read_models.executions import estimates, result_folding, state
 from nbledger_projections.read_models.executions import folding as execution_folding
 from nbledger_projections.read_models.executions import results as execution_results
 from nbledger_projections.read_models.executions import status as execution_status
@@ -122,7 +122,7 @@ def naive_list(events: Sequence[RecordedEvent]) -> list[notebook_list_items.Item
 
 def naive_status(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
     """The executions' documents."""
-    states: dict[UUID, execution_folding.ExecutionState] = {}
+    states: dict[UUID, state.ExecutionState] = {}
     durations: dict[UUID, dict[str, list[float]]] = {}
     for recorded in events:
         stream, subject = recorded.stream_id, recorded.subject_id

@@ -45,7 +45,8 @@ from nbledger_workers.kernel.resources.limits import process_limits
 from nbledger_workers.kernel.specs import offered_kernels
 from nbledger_workers.running.environments import Provider
 from nbledger_workers.running.lease_keeper import LeaseKeeper
-from nbledger_workers.running.run import Run, Services
+from nbledger_workers.running.run import Run
+from nbledger_workers.running.services import Services
 from nbledger_workers.storing.patience import Patience
 
 log = structlog.get_logger(__name__)

@@ -8,7 +8,7 @@ from nbledger_domain.cells import Cell, select_range
 from nbledger_domain.errors import InvalidInputError
 from nbledger_domain.notebook import Notebook
 from nbledger_domain.parameters import Language
-from nbledger_http.requests import bodies as requests
+from nbledger_http.requests import run_bodies
 from nbledger_http.requests.parameter_advice import advice, as_warnings
 from nbledger_infrastructure import settings
 
@@ -24,7 +24,7 @@ def run_request(
     def decide(notebook: Notebook, kernel: KernelLanguage) -> RunRequest:
         # What nobody can tell is taken for Python.
         language = kernel.language if kernel.known else "python"
-        run = requests.run(body, language=language, limits=limits)
+        run = run_bodies.run(body, language=language, limits=limits)
         cell_range = run.cell_range(notebook.cells)
         cells = (
             notebook.cells
@@ -38,7 +38,7 @@ def run_request(
 
 
 def _of_parameters(
-    notebook: Notebook, run: requests.Run, cells: Sequence[Cell], language: Language | None
+    notebook: Notebook, run: run_bodies.Run, cells: Sequence[Cell], language: Language | None
 ) -> list[str]:
     """Warnings of parameters that the notebook does not take; they refuse a strict run."""
     if not notebook.cells:

@@ -18,28 +18,22 @@ from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from nbledger_domain.execution import Execution, Priority
-from nbledger_domain.vocabulary.addresses import project_path
-from nbledger_infrastructure.kafka import cloudevents
+from nbledger_domain.execution import Execution
 from nbledger_infrastructure.kafka.aiokafka_internals import leave_out
 from nbledger_infrastructure.kafka.clients import (
     BrokerUnavailableError,
     TopicRefusedError,
-    command_topic,
     consumer,
-    control_topic,
     ensure_topics,
-    events_topic,
     producer,
 )
-from nbledger_infrastructure.kafka.cloudevents import Headers
-from nbledger_infrastructure.kafka.commands import Command
 from nbledger_infrastructure.kafka.event_topic import (
     REPEATED_EVENTS,
     Acknowledged,
     BrokerForgotError,
     EventTopic,
 )
+from nbledger_infrastructure.kafka.messages import Message, Route, command_message, event_message
 from nbledger_infrastructure.postgres import checkpoints
 from nbledger_infrastructure.postgres.checkpoints import Checkpoint, CheckpointMovedError
 from nbledger_infrastructure.postgres.database import (
@@ -63,8 +57,6 @@ BATCH_EVENTS = 200
 """So many events at a time, after a pause too: a larger batch would need memory that is needed at
 no other time, and that a process does not give back."""
 
-MAX_DATA_BYTES = 512 * 1024
-"""Larger data is not carried: the message says where it can be read."""
 
 ACK_TIMEOUT = 8.0
 """Seconds for the broker to take a batch. Less than aiokafka's own limit for a message, so that
@@ -96,37 +88,12 @@ _FAILURES = (
 )
 
 
-class Message(msgspec.Struct, frozen=True):
-    """What is published."""
-
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-
-
-class _Options(msgspec.Struct, frozen=True):
-    priority: Priority
-
-
-class Route(msgspec.Struct, frozen=True, rename="camel"):
-    """The part of a request that says which topic its command goes to."""
-
-    kernel_type: str
-    options: _Options
-
-    def topic(self, kafka: Kafka) -> str:
-        """That topic."""
-        return command_topic(kafka, self.kernel_type, self.options.priority)
-
-
 class _Restart(msgspec.Struct, frozen=True):
     """The part of a lost attempt that its command needs."""
 
     restart: bool
 
 
-_encode = msgspec.json.Encoder().encode
 _decode_route = msgspec.json.Decoder(Route).decode
 _decode_restart = msgspec.json.Decoder(_Restart).decode
 
@@ -142,53 +109,6 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
         await _Relay(pool, settings, stop, on_ready).run()
     finally:
         await close_pool(pool)
-
-
-def event_message(recorded: RecordedEvent, kafka: Kafka) -> Message:
-    """The message that publishes an event."""
-    data, dataref = recorded.data, None
-    if data is not None and len(data) > MAX_DATA_BYTES:
-        data, dataref = None, _history_path(recorded)
-    return Message(
-        events_topic(kafka),
-        str(recorded.stream_id).encode(),
-        data,
-        cloudevents.event_headers(recorded, dataref=dataref),
-    )
-
-
-def command_message(recorded: RecordedEvent, kafka: Kafka, route: Route | None) -> Message:
-    """The message that tells workers what ``recorded`` asks of them.
-
-    With a route, to execute; without, to cancel. It has no key: whichever worker has room may
-    take it.
-    """
-    kind = cloudevents.CANCEL if route is None else cloudevents.EXECUTE
-    command = Command(
-        recorded.stream_id, recorded.subject_id, recorded.tenant_id, recorded.project_id
-    )
-    return Message(
-        control_topic(kafka) if route is None else route.topic(kafka),
-        None,
-        _encode(command),
-        cloudevents.command_headers(
-            kind,
-            command_id=recorded.event_id,
-            execution_id=recorded.stream_id,
-            at=recorded.occurred_at,
-        ),
-    )
-
-
-def _history_path(recorded: RecordedEvent) -> str:
-    project = project_path(recorded.tenant_id, recorded.project_id)
-    kind = cloudevents.subject_kind(recorded.type)
-    if kind != "notebook":
-        return f"{project}/{kind}/{recorded.stream_id}"  # which tells all that its events do
-    path = f"{project}/notebook/{recorded.subject_id}"
-    if recorded.stream_id != recorded.subject_id:
-        path += f"/execution/{recorded.stream_id}"
-    return f"{path}/history?after={recorded.position - 1}&limit=1"
 
 
 class _Relay:

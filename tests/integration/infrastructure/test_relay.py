@@ -28,7 +28,7 @@ from nbledger_domain.notebook import NotebookChanges
 from nbledger_infrastructure import settings
 from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.kafka import clients as brokers
-from nbledger_infrastructure.kafka import relay
+from nbledger_infrastructure.kafka import messages, relay
 from nbledger_infrastructure.kafka.cloudevents import attributes
 from nbledger_infrastructure.postgres.database import Pool
 from nbledger_infrastructure.postgres.event_store import EventStore, NewEvent, RecordedEvent
@@ -233,7 +233,7 @@ async def test_large_and_erased_data_is_not_carried(
     dice = random.Random(4)
     large, erased = begin(dice), begin(dice)
     await record(store, large, erased)
-    cells = [Cell(cell_id="cell-001", cell_type="code", source="x" * relay.MAX_DATA_BYTES)]
+    cells = [Cell(cell_id="cell-001", cell_type="code", source="x" * messages.MAX_DATA_BYTES)]
     large.notebook.update(NotebookChanges(cells=cells), at=large.at)
     await record(store, large)
     await store.erase_subject(erased.notebook.id)

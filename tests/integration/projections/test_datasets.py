@@ -19,7 +19,7 @@ from nbledger_domain.vocabulary.media_types import PARQUET
 from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope
 from nbledger_infrastructure.artifacts.store import open_store as open_artifacts
 from nbledger_infrastructure.clock import now
-from nbledger_infrastructure.kafka import relay
+from nbledger_infrastructure.kafka import messages
 from nbledger_infrastructure.kafka.cloudevents import attributes
 from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, Stream
 from nbledger_infrastructure.settings import Kafka
@@ -145,7 +145,7 @@ async def test_the_relay_passes_its_events_on(database_dsn: str) -> None:
         add_version(dataset, 3)
         await repository.save(store, dataset, stream_of(dataset.id), METADATA)
         for recorded in await store.read_stream(dataset.id):
-            message = relay.event_message(recorded, Kafka())
+            message = messages.event_message(recorded, Kafka())
             told = attributes(message.headers)
             assert message.key == str(dataset.id).encode()
             assert message.value == recorded.data

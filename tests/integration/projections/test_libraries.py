@@ -12,7 +12,7 @@ from nbledger_application import repository
 from nbledger_domain.execution import Representation
 from nbledger_domain.library import Library
 from nbledger_infrastructure.clock import now
-from nbledger_infrastructure.kafka import relay
+from nbledger_infrastructure.kafka import messages
 from nbledger_infrastructure.kafka.cloudevents import attributes
 from nbledger_infrastructure.packages.wheels import WHEEL
 from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, Stream
@@ -79,7 +79,7 @@ async def test_the_relay_passes_its_events_on(database_dsn: str) -> None:
     async with open_pool(database_dsn) as pool, open_store(pool) as store:
         library = await upload(store, "1.0")
         (recorded,) = await store.read_stream(library.id)
-        message = relay.event_message(recorded, Kafka())
+        message = messages.event_message(recorded, Kafka())
         told = attributes(message.headers)
         assert message.key == str(library.id).encode()
         assert message.value == recorded.data

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from nbledger_domain.execution import Output, Representation
 from nbledger_domain.output_digest import outputs_digest
+from nbledger_workers.kernel.outputs.budget import Budget
 from nbledger_workers.kernel.outputs.collector import (
     MAX_CHANGES,
     MAX_OUTPUTS,
     PART_BYTES,
-    Budget,
     OutputCollector,
-    error_text,
 )
+from nbledger_workers.kernel.outputs.errors import error_text
 from nbledger_workers.kernel.outputs.forms import forms, plain
 
 

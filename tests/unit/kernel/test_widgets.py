@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from nbledger_workers.kernel.outputs.collector import Budget
+from nbledger_workers.kernel.outputs.budget import Budget
 from nbledger_workers.kernel.outputs.widgets import WidgetStates
 
 

@@ -27,7 +27,7 @@ from nbledger_domain.execution import (
 from nbledger_domain.notebook import NotebookChanges
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
 from nbledger_projections.read_models.executions import folding as execution_folding
-from nbledger_projections.read_models.executions import result_folding
+from nbledger_projections.read_models.executions import result_folding, state
 from nbledger_projections.read_models.notebooks import documents as notebook_documents
 from nbledger_projections.read_models.notebooks import folding as notebook_folding
 from nbledger_projections.read_models.notebooks import list_items as notebook_list_items
@@ -52,7 +52,7 @@ class Folded:
         self.position = 0
         self.details: notebook_documents.NotebookState | None = None
         self.listed: notebook_list_items.ListState | None = None
-        self.status: dict[uuid.UUID, execution_folding.ExecutionState | None] = {}
+        self.status: dict[uuid.UUID, state.ExecutionState | None] = {}
         self.results: dict[uuid.UUID, result_folding.ResultsState | None] = {}
 
     def fold(self, recorded: RecordedEvent) -> None:

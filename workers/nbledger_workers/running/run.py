@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from enum import Enum
 from functools import partial
@@ -21,38 +21,31 @@ from nbledger_domain.notebook import Notebook
 from nbledger_domain.vocabulary.units import MB
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.artifacts.store import (
-    ArtifactStore,
     ArtifactStoreUnavailableError,
     Scope,
 )
 from nbledger_infrastructure.datasets import DatasetHead
 from nbledger_infrastructure.packages import EnvironmentFailedError
-from nbledger_infrastructure.postgres.database import UNAVAILABLE, DatabaseUnavailableError, Pool
-from nbledger_infrastructure.postgres.event_store import EventStore, StoreUnavailableError
-from nbledger_infrastructure.postgres.worker_registry import WorkerOffer
-from nbledger_infrastructure.settings import Settings
+from nbledger_infrastructure.postgres.database import UNAVAILABLE, DatabaseUnavailableError
+from nbledger_infrastructure.postgres.event_store import StoreUnavailableError
 from nbledger_workers.confinement import levels as confinement
 from nbledger_workers.kernel.driving.driver import KernelRun, Report
-from nbledger_workers.kernel.driving.pool import KernelPool
 from nbledger_workers.kernel.protocol import (
     CellFinished,
     CellStarted,
     Heartbeat,
     KernelStarted,
     Outcome,
-    OutputPart,
-    OutputsSoFar,
-    OutputsUpdated,
     RunFinished,
     RunNotebook,
-    WidgetsLeft,
 )
 from nbledger_workers.reports import browser, report
 from nbledger_workers.results.collector import Collector
-from nbledger_workers.running.environments import Provider, Provision
-from nbledger_workers.running.lease_keeper import LeaseKeeper
+from nbledger_workers.running.environments import Provision
 from nbledger_workers.running.pending import PendingSteps
+from nbledger_workers.running.report_queue import ReportQueue
 from nbledger_workers.running.run_context import RunContext
+from nbledger_workers.running.services import Services
 from nbledger_workers.storing.patience import Patience
 from nbledger_workers.storing.spool import Spool
 from nbledger_workers.translation.planning import Plan, PlanError, plan
@@ -74,24 +67,6 @@ _SOON_SECONDS: Final = 0.02
 _GATHER_SECONDS: Final = 0.05
 """For how long the reports of many short cells gather before they are recorded."""
 _REPORTED: Final = (Outcome.COMPLETED, Outcome.CELL_ERROR)
-_BATCH_REPORTS: Final = 64
-_BATCH_BYTES: Final = 32 * 1024 * 1024
-
-
-class Services(msgspec.Struct, frozen=True):
-    """What every run of a worker uses."""
-
-    settings: Settings
-    worker_id: str
-    pool: Pool
-    store: EventStore
-    artifacts: ArtifactStore
-    keeper: LeaseKeeper
-    kernels: KernelPool
-    environments: Provider
-    offers: Mapping[str, WorkerOffer]
-    on_language: Callable[[str, str], None]
-    """Called with kernel type and version of its language when a kernel has told."""
 
 
 class Halt(Enum):
@@ -141,7 +116,7 @@ class Run:
         """Whether it is recorded how the attempt has ended."""
         self.over = asyncio.Event()
         """Set when nothing of it is left."""
-        self._reports = _Reports()
+        self._reports = ReportQueue()
 
     def cancel(self) -> None:
         """Stop because somebody asked for it."""
@@ -715,72 +690,6 @@ async def _start_renderer() -> report.Renderer | None:
     except OSError as error:
         log.warning("report not made", error=repr(error))
         return None
-
-
-class _Reports:
-    """Reports between the kernel and the store: bounded, so that a slow store slows the kernel."""
-
-    def __init__(self) -> None:
-        self._waiting: list[Report] = []
-        self._bytes = 0
-        self._closed = asyncio.Event()
-        self._wake = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
-
-    async def put(self, message: Report) -> None:
-        """Add a report; waits while too many wait."""
-        await self._room.wait()
-        self._waiting.append(message)
-        self._bytes += _size(message)
-        if len(self._waiting) >= _BATCH_REPORTS or self._bytes >= _BATCH_BYTES:
-            self._room.clear()
-        self._wake.set()
-
-    def close(self) -> None:
-        """There will be no more."""
-        self._closed.set()
-        self._wake.set()
-
-    async def take(self, *, within: float | None = None) -> list[Report]:
-        """All that wait, at least one; none when there will be no more, or not ``within`` s."""
-        try:
-            async with asyncio.timeout(within):
-                await self._wake.wait()
-        except TimeoutError:
-            return []
-        return self.waiting()
-
-    def waiting(self) -> list[Report]:
-        """All that wait now."""
-        batch, self._waiting = self._waiting, []
-        self._bytes = 0
-        self._room.set()
-        if not self._closed.is_set():
-            self._wake.clear()
-        return batch
-
-    async def gather(self, *, within: float) -> list[Report]:
-        """All that come in so many seconds, or until there will be no more."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within):
-                await self._closed.wait()
-        return self.waiting()
-
-    async def ends(self, *, within: float) -> bool:
-        """Whether there will be no more, as far as it can be told in so many seconds."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within):
-                await self._wake.wait()
-        return self._closed.is_set() and not self._waiting
-
-
-def _size(message: Report) -> int:
-    if isinstance(message, CellFinished | OutputsSoFar | OutputsUpdated):
-        return sum(map(len, message.outputs))
-    if isinstance(message, WidgetsLeft):
-        return len(message.state or b"")
-    return len(message.data) if isinstance(message, OutputPart) else 0
 
 
 def _unkept(error: ArtifactStoreUnavailableError) -> str:

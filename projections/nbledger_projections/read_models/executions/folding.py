@@ -1,11 +1,8 @@
 """The status of an execution as a function of its events."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Any
-from uuid import UUID
 
-import msgspec
 from msgspec import UNSET
 
 from nbledger_domain.execution import (
@@ -34,39 +31,13 @@ from nbledger_projections.read_models.executions.documents import (
 from nbledger_projections.read_models.executions.estimates import Runs, span
 from nbledger_projections.read_models.executions.resources import added_up, resources_document
 from nbledger_projections.read_models.executions.service_reports import is_print
+from nbledger_projections.read_models.executions.state import ExecutionState
 from nbledger_projections.read_models.humanize import timestamp
 from nbledger_projections.read_models.media_types import OutputKind, kind_of
 from nbledger_projections.read_models.notebooks.folding import interrupted
 
 _DONE = frozenset({CellStatus.SUCCESS, CellStatus.ERROR, CellStatus.TIMED_OUT, CellStatus.SKIPPED})
 _FAILED = frozenset({CellStatus.ERROR, CellStatus.TIMED_OUT})
-
-
-class ExecutionState(msgspec.Struct):
-    """A row: the document, and what folding on needs besides.
-
-    ``silent`` holds the cells that go to no kernel: they succeed in passing. ``request_warnings``
-    are those that the request was recorded with, which hold for every attempt.
-    """
-
-    execution_id: UUID
-    notebook_id: UUID
-    tenant_id: UUID
-    project_id: UUID
-    position: int
-    version: int
-    requested_position: int
-    requested_at: datetime
-    updated_at: datetime
-    started_at: datetime
-    document: ExecutionDocument
-    silent: list[str]
-    request_warnings: list[str] = []
-
-    @property
-    def ended(self) -> bool:
-        """Whether the terminal event has happened."""
-        return self.document.status != ExecutionStatus.RUNNING
 
 
 def fold(

@@ -26,8 +26,9 @@ from nbledger_projections.machinery.documents import Page
 from nbledger_projections.machinery.rows import Rows
 from nbledger_projections.read_models.executions.documents import ExecutionDocument
 from nbledger_projections.read_models.executions.estimates import Runs, remember, span
-from nbledger_projections.read_models.executions.folding import ExecutionState, duration, fold
+from nbledger_projections.read_models.executions.folding import duration, fold
 from nbledger_projections.read_models.executions.resources import resources_document
+from nbledger_projections.read_models.executions.state import ExecutionState
 
 NAME = "execution_status"
 

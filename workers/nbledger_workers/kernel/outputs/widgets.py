@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from nbledger_domain.vocabulary.outputs import OUTPUT_TYPES
-from nbledger_workers.kernel.outputs.collector import Budget, error_text, to_json
+from nbledger_workers.kernel.outputs.budget import Budget
+from nbledger_workers.kernel.outputs.collector import to_json
+from nbledger_workers.kernel.outputs.errors import error_text
 
 _OUTPUT_MODEL: Final = ("@jupyter-widgets/output", "OutputModel")
 

@@ -14,14 +14,9 @@ import msgspec
 
 from nbledger_domain.words import counted
 from nbledger_workers.kernel.inside import ipython as inside
-from nbledger_workers.kernel.outputs.collector import (
-    MAX_CHANGES,
-    Budget,
-    ErrorText,
-    OutputCollector,
-    clean,
-    error_text,
-)
+from nbledger_workers.kernel.outputs.budget import Budget
+from nbledger_workers.kernel.outputs.collector import MAX_CHANGES, OutputCollector
+from nbledger_workers.kernel.outputs.errors import ErrorText, clean, error_text
 from nbledger_workers.kernel.outputs.widgets import WidgetStates
 from nbledger_workers.kernel.protocol import (
     CellFinished,

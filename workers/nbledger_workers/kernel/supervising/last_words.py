@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from nbledger_workers.kernel.outputs.collector import clean
+from nbledger_workers.kernel.outputs.errors import clean
 
 _MAX_CHARACTERS: Final = 2000
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from nbledger_domain.words import counted
-from nbledger_workers.kernel.outputs.collector import clean
+from nbledger_workers.kernel.outputs.errors import clean
 from nbledger_workers.kernel.processes.environment import run_file
 from nbledger_workers.kernel.protocol import (
     START_SECONDS,

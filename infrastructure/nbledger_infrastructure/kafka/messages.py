@@ -1,0 +1,94 @@
+"""What the relay publishes for an event: the event itself, and commands that follow from it."""
+
+import msgspec
+
+from nbledger_domain.vocabulary.addresses import project_path
+from nbledger_domain.vocabulary.priorities import Priority
+from nbledger_infrastructure.kafka import cloudevents
+from nbledger_infrastructure.kafka.clients import (
+    command_topic,
+    control_topic,
+    events_topic,
+)
+from nbledger_infrastructure.kafka.cloudevents import Headers
+from nbledger_infrastructure.kafka.commands import Command
+from nbledger_infrastructure.postgres.event_store import RecordedEvent
+from nbledger_infrastructure.settings import Kafka
+
+
+class _Options(msgspec.Struct, frozen=True):
+    priority: Priority
+
+
+MAX_DATA_BYTES = 512 * 1024
+"""Larger data is not carried: the message says where it can be read."""
+
+
+class Message(msgspec.Struct, frozen=True):
+    """What is published."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+class Route(msgspec.Struct, frozen=True, rename="camel"):
+    """The part of a request that says which topic its command goes to."""
+
+    kernel_type: str
+    options: _Options
+
+    def topic(self, kafka: Kafka) -> str:
+        """That topic."""
+        return command_topic(kafka, self.kernel_type, self.options.priority)
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def event_message(recorded: RecordedEvent, kafka: Kafka) -> Message:
+    """The message that publishes an event."""
+    data, dataref = recorded.data, None
+    if data is not None and len(data) > MAX_DATA_BYTES:
+        data, dataref = None, _history_path(recorded)
+    return Message(
+        events_topic(kafka),
+        str(recorded.stream_id).encode(),
+        data,
+        cloudevents.event_headers(recorded, dataref=dataref),
+    )
+
+
+def command_message(recorded: RecordedEvent, kafka: Kafka, route: Route | None) -> Message:
+    """The message that tells workers what ``recorded`` asks of them.
+
+    With a route, to execute; without, to cancel. It has no key: whichever worker has room may
+    take it.
+    """
+    kind = cloudevents.CANCEL if route is None else cloudevents.EXECUTE
+    command = Command(
+        recorded.stream_id, recorded.subject_id, recorded.tenant_id, recorded.project_id
+    )
+    return Message(
+        control_topic(kafka) if route is None else route.topic(kafka),
+        None,
+        _encode(command),
+        cloudevents.command_headers(
+            kind,
+            command_id=recorded.event_id,
+            execution_id=recorded.stream_id,
+            at=recorded.occurred_at,
+        ),
+    )
+
+
+def _history_path(recorded: RecordedEvent) -> str:
+    project = project_path(recorded.tenant_id, recorded.project_id)
+    kind = cloudevents.subject_kind(recorded.type)
+    if kind != "notebook":
+        return f"{project}/{kind}/{recorded.stream_id}"  # which tells all that its events do
+    path = f"{project}/notebook/{recorded.subject_id}"
+    if recorded.stream_id != recorded.subject_id:
+        path += f"/execution/{recorded.stream_id}"
+    return f"{path}/history?after={recorded.position - 1}&limit=1"
