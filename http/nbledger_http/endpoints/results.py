@@ -29,13 +29,12 @@ from nbledger_http.replies.file_names import content_disposition, safe_file_name
 from nbledger_http.replies.problems import Code, Problem
 from nbledger_http.replies.responses import Reply, empty_reply, header_list
 from nbledger_http.representations import resources as reading
-from nbledger_http.representations import result_archive, result_bodies
+from nbledger_http.representations import result_archive, result_bodies, result_selection
 from nbledger_http.representations.conditional import document_reply, none_match
 from nbledger_http.representations.result_bodies import Linker
+from nbledger_http.representations.result_selection import OUTPUT_TYPES, Place
 from nbledger_http.representations.streaming import LiveReply
-from nbledger_http.requests import result_selection
 from nbledger_http.requests.queries import Query
-from nbledger_http.requests.result_selection import OUTPUT_TYPES, Place
 from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, execution_id_of, notebook_id_of
 from nbledger_http.security.links import base_url

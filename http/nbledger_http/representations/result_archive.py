@@ -13,7 +13,7 @@ from nbledger_domain.input_files import InputFile
 from nbledger_http.replies import archives
 from nbledger_http.replies.archives import Entry, worth_compressing
 from nbledger_http.replies.file_names import output_file_name, safe_file_name, unique_names
-from nbledger_http.requests.result_selection import Place, alternatives
+from nbledger_http.representations.result_selection import Place, alternatives
 from nbledger_infrastructure.artifacts.store import ArtifactMissingError, ArtifactStore, Scope
 from nbledger_projections.read_models.executions.result_folding import Artifact
 from nbledger_projections.read_models.executions.results import ResultsView

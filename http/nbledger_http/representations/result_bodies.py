@@ -19,7 +19,7 @@ from nbledger_http.description.schemas import (
     ResultColumn,
 )
 from nbledger_http.replies.file_names import output_file_name, safe_file_name
-from nbledger_http.requests.result_selection import Place, alternatives, in_order
+from nbledger_http.representations.result_selection import Place, alternatives, in_order
 from nbledger_http.security.links import Link, LinkSigner
 from nbledger_infrastructure.artifacts.store import Scope
 from nbledger_projections.read_models.executions.result_folding import Artifact, CellOutputs

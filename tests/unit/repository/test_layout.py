@@ -205,18 +205,16 @@ MOST_LINES = 400
 LONGER: dict[str, int] = {
     "http/nbledger_http/endpoints/datasets.py": 437,
     "http/nbledger_http/endpoints/notebooks.py": 500,
-    "http/nbledger_http/requests/bodies.py": 412,
-    "infrastructure/nbledger_infrastructure/kafka/relay.py": 503,
+    "infrastructure/nbledger_infrastructure/kafka/relay.py": 423,
     "infrastructure/nbledger_infrastructure/settings.py": 401,
-    "projections/nbledger_projections/read_models/executions/folding.py": 412,
     "workers/nbledger_workers/kernel/inside/ipython.py": 457,
-    "workers/nbledger_workers/kernel/outputs/collector.py": 510,
+    "workers/nbledger_workers/kernel/outputs/collector.py": 454,
     "workers/nbledger_workers/kernel/processes/fork_server.py": 549,
     "workers/nbledger_workers/kernel/processes/isolation.py": 614,
-    "workers/nbledger_workers/kernel/supervising/cells.py": 540,
+    "workers/nbledger_workers/kernel/supervising/cells.py": 535,
     "workers/nbledger_workers/kernel/supervising/startup.py": 406,
     "workers/nbledger_workers/results/collector.py": 473,
-    "workers/nbledger_workers/running/run.py": 794,
+    "workers/nbledger_workers/running/run.py": 703,
 }
 """Modules that are longer all the same, each with the most lines that it may have."""
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from nbledger_domain.execution import Representation
-from nbledger_http.requests import result_selection
+from nbledger_http.representations import result_selection
 from nbledger_projections.read_models.executions.result_folding import Artifact
 from nbledger_workers.results import descriptions as results
 
