@@ -13,11 +13,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from support.paths import ROOT
-
-MODULE = ROOT / "workers" / "nbledger_workers" / "kernel" / "isolation.py"
+# Its own: this file is also a program, which finds no other module of the tests.
+_ROOT = Path(__file__).resolve().parents[2]
+MODULE = _ROOT / "workers" / "nbledger_workers" / "kernel" / "processes" / "isolation.py"
 
 
 def run(

@@ -183,7 +183,7 @@ class Pair:
                     sys.executable,
                     "-P",
                     "-m",
-                    "nbledger_workers.kernel",
+                    "nbledger_workers.kernel.supervising",
                     str(os.getpid()),
                     stdin=theirs.fileno(),
                     stdout=theirs.fileno(),

@@ -1,4 +1,4 @@
-"""The supervising child: forked from a launcher, or `python -m nbledger_workers.kernel WORKER_PID`.
+"""The supervising child: forked from a launcher, or run as a program with the worker's process id.
 
 Frames come in on stdin and go out on stdout. When stdin ends, the worker is gone: the kernel and
 everything it started are killed and the child ends at once, from a thread of its own, so that a
