@@ -60,7 +60,8 @@ async def fault_after(pool: Pool, *statements: str) -> Fault | None:
 
 
 def test_every_column_has_a_change() -> None:
-    assert set(CHANGES) == set(RecordedEvent.__struct_fields__)
+    # What is read as `type` and as `stored_type` is one column.
+    assert set(CHANGES) == set(RecordedEvent.__struct_fields__) - {"stored_type"}
 
 
 @pytest.mark.guarantee("G4")

@@ -177,7 +177,7 @@ async def test_whoever_goes_takes_everything_along(launcher: Launcher, who: str)
 
 SHARING = """
 import gc, os, signal, sys
-from nbledger_workers.kernel import launchers
+from nbledger_workers.kernel.processes import fork_client as launchers
 first = launchers.shared(sys.executable, {})
 assert launchers.shared(sys.executable, {}) is first
 os.kill(first.pid, signal.SIGKILL)

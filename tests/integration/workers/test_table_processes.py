@@ -73,7 +73,7 @@ async def test_a_small_file_does_not_become_a_huge_one(tmp_path: Path) -> None:
 
 
 def test_memory_is_bounded() -> None:
-    source = "from nbledger_workers import table_limits; table_limits.hold(); bytearray(5 * 10**9)"
+    source = "from nbledger_workers.results.table_limits import hold; hold(); bytearray(5 * 10**9)"
     ended = subprocess.run(
         [sys.executable, "-c", source], capture_output=True, text=True, check=False, timeout=60
     )

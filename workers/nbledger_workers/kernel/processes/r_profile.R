@@ -59,6 +59,6 @@ setHook(packageEvent("IRkernel", "onLoad"), function(...) {
 # package, or, in a checkout, beside the folder of it.
 local({
     here <- dirname(Sys.getenv("R_PROFILE_USER"))
-    places <- file.path(here, c("../../mindzie_sdk", "../../../sdk/mindzie_sdk"), "mindzie_sdk.R")
+    places <- file.path(here, c("../../../mindzie_sdk", "../../../../sdk/mindzie_sdk"), "mindzie_sdk.R")
     for (place in places[file.exists(places)][1]) if (!is.na(place)) source(place, local = TRUE)
 })
