@@ -8,15 +8,15 @@ from contextlib import suppress
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 import structlog
 
-from nbledger_application import claims, leases
+from nbledger_application import claims
 from nbledger_application.claims import Claim
 from nbledger_application.recording import FencedError, Recorder
-from nbledger_domain.execution import Execution, Representation, Resources, TerminationCode
+from nbledger_domain.execution import Execution, Resources, TerminationCode
 from nbledger_domain.notebook import Notebook
 from nbledger_domain.vocabulary.units import MB
 from nbledger_infrastructure import clock
@@ -24,9 +24,8 @@ from nbledger_infrastructure.artifacts.store import (
     ArtifactStoreUnavailableError,
     Scope,
 )
-from nbledger_infrastructure.datasets import DatasetHead
 from nbledger_infrastructure.packages import EnvironmentFailedError
-from nbledger_infrastructure.postgres.database import UNAVAILABLE, DatabaseUnavailableError
+from nbledger_infrastructure.postgres.database import DatabaseUnavailableError
 from nbledger_infrastructure.postgres.event_store import StoreUnavailableError
 from nbledger_workers.confinement import levels as confinement
 from nbledger_workers.kernel.driving.driver import KernelRun, Report
@@ -39,12 +38,13 @@ from nbledger_workers.kernel.protocol import (
     RunFinished,
     RunNotebook,
 )
-from nbledger_workers.reports import browser, report
 from nbledger_workers.results.collector import Collector
 from nbledger_workers.running.environments import Provision
 from nbledger_workers.running.pending import PendingSteps
 from nbledger_workers.running.report_queue import ReportQueue
 from nbledger_workers.running.run_context import RunContext
+from nbledger_workers.running.run_lease import RunLease
+from nbledger_workers.running.run_report import RunReport
 from nbledger_workers.running.services import Services
 from nbledger_workers.storing.patience import Patience
 from nbledger_workers.storing.spool import Spool
@@ -54,7 +54,6 @@ from nbledger_workers.translation.steps import Step, Translator, last_step, reso
 log = structlog.get_logger(__name__)
 
 _LAST_WORD_SECONDS: Final = 5.0
-_LEASE_AGAIN_SECONDS: Final = 0.2
 _LEAST_SECONDS: Final = 0.1
 _COLLECT_SECONDS: Final = 60.0
 """For how long beyond the run's own time, or a cancel, it is collected what a notebook leaves."""
@@ -149,8 +148,12 @@ class Run:
     async def run(self) -> None:
         """Run to the terminal event, or until this attempt may not or need not go on."""
         self._work = asyncio.create_task(self._run_notebook())
-        # Beside the work: who holds the execution is decided already, by the claim.
-        leasing = asyncio.create_task(self._take_lease())
+        lease = RunLease(
+            self._services,
+            self._claim,
+            on_lost=lambda: self._halt(Halt.LEASE_LOST),
+            on_cancel=self.cancel,
+        )
         try:
             try:
                 await asyncio.wait({self._work})
@@ -159,43 +162,8 @@ class Run:
                 await asyncio.gather(self._work, return_exceptions=True)
             await self._conclude(self._work)
         finally:
-            await self._end_lease(leasing)
+            await lease.end(lost=self._halted is Halt.LEASE_LOST)
             self.over.set()
-
-    async def _take_lease(self) -> None:
-        """Write the lease down and have it renewed; gives the run up where that fails."""
-        services, claim = self._services, self._claim
-        seconds = services.settings.worker.lease_seconds
-        taken = False
-        while not taken and time.monotonic() < claim.taken_at + self._away_seconds:
-            try:
-                taken = await leases.take(
-                    services.pool, claim.lease, services.worker_id, seconds=seconds
-                )
-                break
-            except (DatabaseUnavailableError, *UNAVAILABLE):
-                log.warning("lease not taken yet")
-                await asyncio.sleep(_LEASE_AGAIN_SECONDS)
-        if not taken:
-            self._halt(Halt.LEASE_LOST)
-            return
-        services.keeper.hold(
-            claim.lease,
-            taken_at=claim.taken_at,
-            on_lost=lambda: self._halt(Halt.LEASE_LOST),
-            on_cancel=self.cancel,
-        )
-
-    async def _end_lease(self, leasing: asyncio.Task[None]) -> None:
-        await asyncio.wait({leasing}, timeout=_LAST_WORD_SECONDS)
-        leasing.cancel()
-        await asyncio.gather(leasing, return_exceptions=True)
-        self._services.keeper.drop(self._claim.lease)
-        if self._halted is not Halt.LEASE_LOST:
-            try:
-                await leases.release(self._services.pool, self._claim.lease)
-            except (DatabaseUnavailableError, *UNAVAILABLE):
-                log.warning("lease not released, it will run out")
 
     async def _conclude(self, work: asyncio.Task[None]) -> None:
         """Say what is to be said when the work ended otherwise than by a terminal event."""
@@ -401,15 +369,13 @@ class Run:
             scope,
             warn=self._collector.warning,
         )
-        page: report.Page | None = None
-        if execution.options.output_options.generate_report:
-            page = report.Page(planned, execution, notebook)
+        report = self._report_of(execution, notebook, planned)
 
         async def on_message(message: Report) -> None:
             if isinstance(message, KernelStarted):
                 self._services.on_language(execution.kernel_type, message.language_version)
-            if page is not None:
-                page.put(message)
+            if report is not None:
+                report.put(message)
             await self._reports.put(message)
 
         self._kernel = KernelRun(
@@ -424,8 +390,8 @@ class Run:
             self.cancel()
         running = asyncio.create_task(self._kernel.run())
         writing = asyncio.create_task(self._write(translator, planned))
-        rendering = None if page is None else asyncio.create_task(_start_renderer())
-        renderer: report.Renderer | None = None
+        if report is not None:
+            report.start()
         try:
             await self._until_finished(running, writing)
             finished = await running
@@ -435,16 +401,15 @@ class Run:
             if finished.outcome is Outcome.COMPLETED:
                 steps += translator.skipped()
             steps = await self._with(steps, self._collect(finished, context))
-            if rendering is not None:
-                renderer = await rendering
-            if page is not None and renderer is not None and finished.outcome in _REPORTED:
-                steps = await self._with(steps, self._report(renderer, page, context.bound))
+            if report is not None and finished.outcome in _REPORTED:
+                make = partial(report.make, context.bound)
+                steps = await self._with(steps, self._in_time(make, _NOT_ALL_REPORTED))
         finally:
             for task in (running, writing):
                 task.cancel()
             await asyncio.gather(running, writing, return_exceptions=True)
-            if rendering is not None:
-                await _close_renderer(rendering)
+            if report is not None:
+                await report.close()
         steps.append(await self._end(finished, translator))
         await self._pending.put(steps)
         await self._pending.flush()
@@ -612,84 +577,25 @@ class Run:
             self._collecting = None
         return steps
 
-    async def _report(
-        self, renderer: report.Renderer, page: report.Page, bound: DatasetHead | None
-    ) -> list[Step]:
-        """Render and store the report; a failure costs the report and not the run."""
-        if bound is not None:
-            page.dataset = f"{bound.name}, version {bound.version} ({bound.dataset_id})"
-        return await self._in_time(partial(self._make_report, renderer, page), _NOT_ALL_REPORTED)
-
-    async def _make_report(
-        self, renderer: report.Renderer, page: report.Page, steps: list[Step]
-    ) -> None:
+    def _report_of(
+        self, execution: Execution, notebook: Notebook, planned: Plan
+    ) -> RunReport | None:
+        if not execution.options.output_options.generate_report:
+            return None
         assert self._collector is not None  # noqa: S101 - there since the run began
-        try:
-            content, notes = await renderer.render(page)
-        except Exception as error:  # noqa: BLE001 - a report is an extra, whatever went wrong
-            log.warning("report not made", error=repr(error))
-            why = f": {error}" if isinstance(error, report.ReportError) else ""
-            steps += self._collector.warning(f"The report could not be made{why}.")
-            return
-        for note in report.warnings(notes):
-            steps += self._collector.warning(note)
-        steps.append(await self._keep_report(page, "html", content))
-        program = browser.find(self._services.settings.worker.report_browser)
-        if program is None:
-            return
-        try:
-            printed = await browser.print_pdf(program, content)
-        except (browser.PrintError, OSError) as error:
-            log.warning("report not printed", error=str(error))
-            steps += self._collector.warning(f"The report could not be made as PDF: {error}.")
-        else:
-            steps.append(await self._keep_report(page, "pdf", printed))
-
-    async def _keep_report(
-        self, page: report.Page, form: Literal["html", "pdf"], content: bytes
-    ) -> Step:
-        stream = self._claim.stream
-        scope = Scope(stream.tenant_id, stream.project_id, stream.subject_id)
-        digest = await self._spool.put(scope, content)
-        stored = Representation(report.MEDIA_TYPES[form], digest, len(content))
-        at = clock.now()
-
-        def step(execution: Execution) -> None:
-            if self._spool.is_lost(digest):
-                return
-            execution.store_artifact(
-                self._claim.epoch,
-                kind="report",
-                name=page.title,
-                file_name=report.file_name(page.title, form),
-                content=stored,
-                attributes={"format": form, "code": "hidden" if page.hides_code else "shown"},
-                at=at,
-            )
-
-        return step
+        return RunReport(
+            execution,
+            notebook,
+            planned,
+            claim=self._claim,
+            spool=self._spool,
+            warn=self._collector.warning,
+            browser_setting=self._services.settings.worker.report_browser,
+        )
 
 
 def _is_last(message: Report, planned: Plan) -> bool:
     return isinstance(message, CellFinished) and message.index == planned.last
-
-
-async def _close_renderer(starting: asyncio.Task[report.Renderer | None]) -> None:
-    """End it also when it is just being started."""
-    renderer = await starting
-    if renderer is not None:
-        await renderer.close()
-
-
-async def _start_renderer() -> report.Renderer | None:
-    if not report.available():
-        log.warning("report not made", error="nbconvert is not installed")
-        return None
-    try:
-        return await report.Renderer.start()
-    except OSError as error:
-        log.warning("report not made", error=repr(error))
-        return None
 
 
 def _unkept(error: ArtifactStoreUnavailableError) -> str:
