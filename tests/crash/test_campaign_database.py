@@ -43,7 +43,7 @@ pytestmark = [
 
 PAUSES = times(small=1, ci=4, full=50)
 RESTARTS = times(small=1, ci=4, full=50)
-LANES = times(small=1, ci=2, full=4)
+LANES = times(small=1, ci=2, full=2)
 NOTEBOOKS = times(small=4, ci=20, full=20)
 """Running at once in each lane."""
 SHORTEST = 5.0
@@ -100,10 +100,12 @@ class Lane:
             )
         return count
 
-    async def until_running(self) -> None:
-        """Wait until notebooks are in the hands of the worker."""
+    async def until_running(self, feeding: asyncio.Task[None]) -> None:
+        """Wait until notebooks are in the hands of the worker; raises what has ended `feeding`."""
         async with asyncio.timeout(_PATIENCE):
-            while await self.leases() < NOTEBOOKS // 2:  # noqa: ASYNC110
+            while await self.leases() < NOTEBOOKS // 2:
+                if feeding.done():
+                    feeding.result()
                 await asyncio.sleep(0.1)
 
     async def until_back(self) -> None:
@@ -206,7 +208,7 @@ async def test_no_run_is_lost_to_a_database_that_pauses_or_restarts(
         async with lane_of(folder, kafka, data, tally, prefix) as lane:
             feeding = asyncio.create_task(lane.keep_running())
             for fault in left:
-                await lane.until_running()
+                await lane.until_running(feeding)
                 await asyncio.sleep(tally.random.uniform(0, 2))
                 await (lane.pause() if fault == "pause" else lane.restart())
                 begun = time.monotonic()
