@@ -95,7 +95,7 @@ def _deeper(depth: int, brackets: int) -> int:
     return depth + brackets
 
 
-def literal(value: JSON, depth: int) -> str:
+def literal(value: JSON, depth: int) -> str:  # noqa: C901 - one case for each type
     """``value`` as a literal, inside ``depth`` brackets. Raises `UnrenderableValueError`."""
     if value is None:
         return "NULL"

@@ -225,15 +225,19 @@ def from_exception(error: Exception) -> Problem:
     if isinstance(error, RecursionError):
         return _invalid("is nested too deeply")
     if isinstance(error, HTTPException) and error.status_code < 500:
-        code = _LITESTAR_CODES.get(error.status_code)
-        if code is None:
-            return _invalid(str(error.detail))
-        if code is Code.METHOD_NOT_ALLOWED:
-            methods = (error.headers or {}).get("allow", "")
-            return not_allowed(re.findall(r"[A-Z]+", methods))
-        return Problem(code)
+        return _from_litestar(error)
     log.error("request failed", exc_info=error)
     return Problem(Code.INTERNAL_ERROR, "The failure has been logged under this request id.")
+
+
+def _from_litestar(error: HTTPException) -> Problem:
+    code = _LITESTAR_CODES.get(error.status_code)
+    if code is None:
+        return _invalid(str(error.detail))
+    if code is Code.METHOD_NOT_ALLOWED:
+        methods = (error.headers or {}).get("allow", "")
+        return not_allowed(re.findall(r"[A-Z]+", methods))
+    return Problem(code)
 
 
 def render(problem: Problem, request_id: str) -> Reply:

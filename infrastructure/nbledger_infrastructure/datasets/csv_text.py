@@ -5,7 +5,7 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,6 +49,16 @@ def detect(path: Path) -> Dialect:
         raise InvalidCsvError("the file is empty")
     delimiter = _delimiter(sample) if declared is None else declared[1].decode()
     header = next((record for record in csv.reader(io.StringIO(sample), delimiter=delimiter)), [])
+    names, nameless = _names(header)
+    dialect = Dialect(encoding, delimiter, names, declared is not None, nameless)
+    header_line = beginning[: _first_end(beginning)]
+    if b'"' in header_line and (fault := find_fault(Piece(1, header_line), dialect)) is not None:
+        raise fault
+    return dialect
+
+
+def _names(header: Sequence[str]) -> tuple[list[str], tuple[int, ...]]:
+    """Names of the columns, and the places of those that the header leaves without one."""
     names = [name.strip() for name in header]
     if len(names) > MAX_COLUMNS:
         raise InvalidCsvError(f"there are more than {MAX_COLUMNS:,} columns", row=1)
@@ -68,11 +78,7 @@ def detect(path: Path) -> Dialect:
     for place in nameless:
         names[place] = _made_up_name(place, seen)
         seen.add(names[place])
-    dialect = Dialect(encoding, delimiter, names, declared is not None, nameless)
-    header_line = beginning[: _first_end(beginning)]
-    if b'"' in header_line and (fault := find_fault(Piece(1, header_line), dialect)) is not None:
-        raise fault
-    return dialect
+    return names, nameless
 
 
 def _made_up_name(place: int, taken: Container[str]) -> str:
@@ -103,7 +109,9 @@ def rows_of(path: Path, size: int, *, most_parts: int) -> int:
     return max(fewest, total // most_parts)
 
 
-def pieces(path: Path, dialect: Dialect, *, counted: bool = False) -> Iterator[Piece]:
+def pieces(  # noqa: C901 - a reader that is read best as one
+    path: Path, dialect: Dialect, *, counted: bool = False
+) -> Iterator[Piece]:
     """The records after the header. Raises :class:`InvalidCsvError` where one does not end.
 
     Counting records takes its time where there are quotes: without ``counted`` rows are wrong.
@@ -158,7 +166,9 @@ def is_even(content: bytes, dialect: Dialect) -> bool:
     return all(len(record) == width for record in reader if record)
 
 
-def find_fault(piece: Piece, dialect: Dialect) -> InvalidCsvError | None:
+def find_fault(  # noqa: C901 - a state machine is read best as one
+    piece: Piece, dialect: Dialect
+) -> InvalidCsvError | None:
     """The first record of ``piece`` that is not as it should be, and why."""
     width, delimiter = len(dialect.names), dialect.delimiter
     row, field, quoted, begin = piece.row, 0, False, True

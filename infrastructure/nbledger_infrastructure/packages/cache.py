@@ -357,7 +357,11 @@ class EnvironmentCache:
             if self._remove(key):
                 total -= size
                 log.info("environment removed", environment=key, bytes=size)
-        # What a killed worker left: longer than this nobody fetches.
+        self._prune_beside()
+
+    def _prune_beside(self) -> None:
+        """Remove what a killed worker left, and answers that no longer hold."""
+        # Nobody fetches for longer than this.
         dead = time.time() - 2 * self._build_seconds
         for folder in self._fetching.iterdir():
             if folder.lstat().st_mtime < dead:

@@ -245,7 +245,14 @@ class Collector:
         epoch, at = self._claim.epoch, clock.now()
         return [lambda execution: execution.warn(epoch, text, at=at)]
 
-    async def _take(
+    def _take_metric(self, metric: Metric, cell_id: str | None, metrics: _Metrics) -> list[Step]:
+        if metric.name not in self._metrics and len(self._metrics) >= _MOST_METRICS:
+            return self.warning(f"The metric {metric.name!r} is not kept: there are too many.")
+        self._metrics.add(metric.name)
+        metrics.setdefault(cell_id, {})[metric.name] = metric.attributes.value
+        return []
+
+    async def _take(  # noqa: C901 - one result, step by step
         self, place: int, handed: _Handed, metrics: _Metrics, private: Path
     ) -> list[Step]:
         name, cell_id, until = handed.name, handed.cell_id, handed.until_ns
@@ -257,11 +264,7 @@ class Collector:
         except (RefusedError, InvalidResultError) as error:
             return self.warning(f"A result that was handed back ({name}) is not kept: {error}.")
         if isinstance(result, Metric):
-            if result.name not in self._metrics and len(self._metrics) >= _MOST_METRICS:
-                return self.warning(f"The metric {result.name!r} is not kept: there are too many.")
-            self._metrics.add(result.name)
-            metrics.setdefault(cell_id, {})[result.name] = result.attributes.value
-            return []
+            return self._take_metric(result, cell_id, metrics)
         what = f"{result.__struct_config__.tag} {result.name!r}".replace("_", " ")
         first, *others = results.in_order(result)
         main = private / "main"

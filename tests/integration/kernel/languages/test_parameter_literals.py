@@ -67,7 +67,7 @@ LINE = {
 NAN_BITS = 0x7FF8000000000000
 
 
-def expected(language: Language, value: Any) -> str:
+def expected(language: Language, value: Any) -> str:  # noqa: C901 - one case for each type
     """The line that shows `value`."""
 
     def show(value: Any) -> str:
