@@ -3,22 +3,20 @@
 import codecs
 import csv
 import io
-import itertools
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from nbledger_domain.errors import InvalidCsvError
 from nbledger_infrastructure.datasets.csv_dialect import (
     DELIMITERS,
-    MAX_COLUMNS,
-    MAX_NAME,
     MAX_RECORD_BYTES,
     PIECE_BYTES,
     Dialect,
     Piece,
 )
+from nbledger_infrastructure.datasets.csv_header import names
 
 _SAMPLE_RECORDS = 200
 _BLANK = re.compile(rb"^\r?\n", re.MULTILINE)
@@ -49,43 +47,12 @@ def detect(path: Path) -> Dialect:
         raise InvalidCsvError("the file is empty")
     delimiter = _delimiter(sample) if declared is None else declared[1].decode()
     header = next((record for record in csv.reader(io.StringIO(sample), delimiter=delimiter)), [])
-    names, nameless = _names(header)
+    names, nameless = names(header)
     dialect = Dialect(encoding, delimiter, names, declared is not None, nameless)
     header_line = beginning[: _first_end(beginning)]
     if b'"' in header_line and (fault := find_fault(Piece(1, header_line), dialect)) is not None:
         raise fault
     return dialect
-
-
-def _names(header: Sequence[str]) -> tuple[list[str], tuple[int, ...]]:
-    """Names of the columns, and the places of those that the header leaves without one."""
-    names = [name.strip() for name in header]
-    if len(names) > MAX_COLUMNS:
-        raise InvalidCsvError(f"there are more than {MAX_COLUMNS:,} columns", row=1)
-    seen: set[str] = set()
-    nameless = tuple(place for place, name in enumerate(names) if not name)
-    for number, name in enumerate(names, 1):
-        if not name:
-            continue
-        if len(name) > MAX_NAME:
-            reason = f"the header has a name of more than {MAX_NAME} characters"
-            raise InvalidCsvError(reason, row=1, column=str(number))
-        if name in seen:
-            raise InvalidCsvError("the header names this column twice", row=1, column=name)
-        seen.add(name)
-    if not names:
-        raise InvalidCsvError("the first line is blank; it has to name the columns", row=1)
-    for place in nameless:
-        names[place] = _made_up_name(place, seen)
-        seen.add(names[place])
-    return names, nameless
-
-
-def _made_up_name(place: int, taken: Container[str]) -> str:
-    """What pandas calls a column without a name, such as the index that it writes itself."""
-    name = f"Unnamed: {place}"
-    others = (f"{name}.{number}" for number in itertools.count(1))
-    return name if name not in taken else next(each for each in others if each not in taken)
 
 
 def rows_of(path: Path, size: int, *, most_parts: int) -> int:

@@ -360,8 +360,7 @@ class EnvironmentCache:
         self._prune_beside()
 
     def _prune_beside(self) -> None:
-        """Remove what a killed worker left, and answers that no longer hold."""
-        # Nobody fetches for longer than this.
+        """Remove what a killed worker left, which fetches no longer, and stale answers."""
         dead = time.time() - 2 * self._build_seconds
         for folder in self._fetching.iterdir():
             if folder.lstat().st_mtime < dead:
