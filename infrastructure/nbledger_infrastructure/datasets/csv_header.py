@@ -10,7 +10,7 @@ from nbledger_infrastructure.datasets.csv_dialect import (
 )
 
 
-def names(header: Sequence[str]) -> tuple[list[str], tuple[int, ...]]:
+def named_columns(header: Sequence[str]) -> tuple[list[str], tuple[int, ...]]:
     """Names of the columns, and the places of those that the header leaves without one."""
     names = [name.strip() for name in header]
     if len(names) > MAX_COLUMNS:

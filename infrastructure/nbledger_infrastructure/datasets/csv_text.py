@@ -16,7 +16,7 @@ from nbledger_infrastructure.datasets.csv_dialect import (
     Dialect,
     Piece,
 )
-from nbledger_infrastructure.datasets.csv_header import names
+from nbledger_infrastructure.datasets.csv_header import named_columns
 
 _SAMPLE_RECORDS = 200
 _BLANK = re.compile(rb"^\r?\n", re.MULTILINE)
@@ -47,7 +47,7 @@ def detect(path: Path) -> Dialect:
         raise InvalidCsvError("the file is empty")
     delimiter = _delimiter(sample) if declared is None else declared[1].decode()
     header = next((record for record in csv.reader(io.StringIO(sample), delimiter=delimiter)), [])
-    names, nameless = names(header)
+    names, nameless = named_columns(header)
     dialect = Dialect(encoding, delimiter, names, declared is not None, nameless)
     header_line = beginning[: _first_end(beginning)]
     if b'"' in header_line and (fault := find_fault(Piece(1, header_line), dialect)) is not None:
