@@ -147,6 +147,8 @@ class Cells:
         if client is None:
             return []
         loss = await client.take_late(seconds=_LATE_SECONDS if ended else 0, cut=cut)
+        if ended:
+            client.add_late(self._kernel.written())
         await self._report_changed()
         warnings = []
         if loss is not None:

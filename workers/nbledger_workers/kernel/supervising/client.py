@@ -186,6 +186,14 @@ class CellClient(NotebookClient):
             self.changed.add(self._index)
         return loss
 
+    def add_late(self, written: dict[str, str]) -> None:
+        """Take text by stream, which came otherwise than by messages, for the last cell."""
+        for name, text in written.items():
+            if self._index in self.collectors:
+                message = {"msg_type": "stream", "content": {"name": name, "text": text}}
+                self.collectors[self._index].add(message)
+                self.changed.add(self._index)
+
     def _begin_late(self) -> None:
         self.reception.begin()
         self.late_replies = 0
