@@ -300,10 +300,13 @@ class Kernel:
         """How many processes of each name outlived it and had to be ended; known after `end`."""
         return {} if self._forked is None else self._forked.left
 
-    async def shut_down(self, *, thread_seconds: float) -> None:
-        """Ask it to end by itself. An IPython kernel gives its threads so many seconds."""
+    async def shut_down(self, *, thread_seconds: float, farewell: str) -> None:
+        """Ask it to end by itself.
+
+        An IPython kernel gives its threads so many seconds, and publishes `farewell` at last.
+        """
         with contextlib.suppress(Exception):
-            await self._ask_to_shut_down(self.manager, thread_seconds)
+            await self._ask_to_shut_down(self.manager, thread_seconds, farewell)
 
     async def end(self, *, politely: bool) -> None:
         """End the kernel, politely for its exit hooks and then by force; nothing of it is left."""
@@ -328,13 +331,19 @@ class Kernel:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
 
-    async def _ask_to_shut_down(self, manager: AsyncKernelManager, thread_seconds: float) -> None:
+    async def _ask_to_shut_down(
+        self, manager: AsyncKernelManager, thread_seconds: float, farewell: str | None = None
+    ) -> None:
         client = self.client
         if client is not None and self._is_ipython:
             # On the control channel ipykernel's closing main thread and its control thread wait
             # for each other about once in ten times, for ten seconds; on the shell channel one
             # thread does it all.
-            content = {"restart": False, inside.THREAD_SECONDS_MEMBER: thread_seconds}
+            content = {
+                "restart": False,
+                inside.THREAD_SECONDS_MEMBER: thread_seconds,
+                inside.FAREWELL_MEMBER: farewell,
+            }
             client.shell_channel.send(client.session.msg("shutdown_request", content))
         else:
             await manager.request_shutdown()
