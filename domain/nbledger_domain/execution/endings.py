@@ -161,3 +161,9 @@ class ExecutionEndings(ExecutionState):
             output_bytes=output_bytes,
             kept_bytes=kept_bytes,
         )
+        self.trigger_event(
+            events.Warned,
+            timestamp=at,
+            epoch=epoch,
+            warning=f"Output of cell {self.running_cell} may be lost: nobody has seen its end.",
+        )

@@ -253,6 +253,8 @@ def test_of_a_cell_whose_end_nobody_has_seen_output_may_be_lost(end: str) -> Non
     assert [(each.cell_id, each.output_bytes, each.kept_bytes) for each in flagged] == [
         ("cell-003", 7, 3)
     ]
+    warned = [each.warning for each in events if isinstance(each, Execution.Warned)]
+    assert warned == ["Output of cell cell-003 may be lost: nobody has seen its end."]
 
 
 def test_a_cancel_that_was_asked_for_wins_over_a_lost_worker() -> None:

@@ -1,6 +1,6 @@
 """The status of an execution as a function of its events."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import UNSET
@@ -9,7 +9,6 @@ from nbledger_domain.execution import (
     CellStatus,
     Execution,
     ExecutionStatus,
-    Output,
     Phase,
     Resources,
     TerminationCode,
@@ -201,16 +200,13 @@ def _cell_executed(state: ExecutionState, _: RecordedEvent, event: Execution.Cel
     if cell is None:
         return
     cell.execution_time = words.duration(event.duration)
-    cell.has_output = event.output_count > 0
-    if event.outputs:
-        cell.output_type = event.outputs[0].output_type
     if event.error is not None:
         cell.error_type = event.error.error_type
         cell.error_message = event.error.error_message
     if event.resources is not None:
         cell.resources = resources_document(event.resources)
     _finish(state, cell, event.status)
-    _count(state, cell, event.outputs)
+    _show(state, cell, event)
 
 
 def _outputs_changed(
@@ -220,12 +216,18 @@ def _outputs_changed(
 ) -> None:
     cell = _find(state, event.cell_id)
     if cell is not None:
-        _count(state, cell, event.outputs)
+        _show(state, cell, event)
 
 
-def _count(state: ExecutionState, cell: CellResultDocument, outputs: Sequence[Output]) -> None:
-    """Count what the cell shows now, in place of what it showed before."""
-    kinds = [kind_of(output) for output in outputs]
+def _show(
+    state: ExecutionState,
+    cell: CellResultDocument,
+    event: Execution.CellExecuted | Execution.OutputsSaved | Execution.OutputsUpdated,
+) -> None:
+    """What the cell shows now, in place of what it showed before."""
+    cell.has_output = event.output_count > 0
+    cell.output_type = event.outputs[0].output_type if event.outputs else UNSET
+    kinds = [kind_of(output) for output in event.outputs]
     tables, plots = kinds.count(OutputKind.TABLE), sum(kind.is_plot for kind in kinds)
     totals = state.document.outputs
     totals.data_frames += tables - (cell.data_frames or 0)

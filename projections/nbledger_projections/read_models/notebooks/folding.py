@@ -224,6 +224,16 @@ def _cell_executed(
             cell.execution_count = event.execution_count
 
 
+def _outputs_changed(
+    state: NotebookState,
+    _: RecordedEvent,
+    event: Execution.OutputsSaved | Execution.OutputsUpdated,
+) -> None:
+    cell = _code_cell(state, event.cell_id)
+    if cell is not None:
+        cell.has_output = event.output_count > 0
+
+
 def _ended(state: NotebookState, recorded: RecordedEvent, _: object) -> None:
     cell_id = state.activity.running.pop(str(recorded.stream_id), None)
     state.activity.outcome = OUTCOMES[recorded.type]
@@ -265,5 +275,7 @@ _HANDLERS: dict[str, _Handler] = {
     Execution.Started.TYPE: _started,
     Execution.CellStarted.TYPE: _cell_started,
     Execution.CellExecuted.TYPE: _cell_executed,
+    Execution.OutputsSaved.TYPE: _outputs_changed,
+    Execution.OutputsUpdated.TYPE: _outputs_changed,
     **{event.TYPE: _ended for event in TERMINAL_EVENTS},
 }
