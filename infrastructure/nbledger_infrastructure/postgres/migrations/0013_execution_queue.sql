@@ -24,38 +24,58 @@ CREATE INDEX ON execution_queue (kernel_type, priority, requested_at, execution_
 CREATE INDEX ON execution_queue (requested_at, execution_id) WHERE state = 'waiting';
 CREATE INDEX ON execution_queue (execution_id) WHERE state = 'claimed';
 
--- Nothing is appended from here to the commit: it would be in no queue.
-SELECT pg_advisory_xact_lock(8242543731);
-
-INSERT INTO execution_queue (
-    execution_id, notebook_id, tenant_id, project_id, kernel_type, priority, requested_at, state,
-    position, since
-)
-SELECT
-    asked.stream_id, asked.subject_id, asked.tenant_id, asked.project_id,
-    request.data ->> 'kernelType', coalesce(request.data -> 'options' ->> 'priority', 'Normal'),
-    asked.recorded_at,
-    CASE last.type WHEN 'execution.claimed.v1' THEN 'claimed' ELSE 'waiting' END,
-    last.position, last.recorded_at
-FROM event AS asked
-CROSS JOIN LATERAL (
-    -- Nothing can be read from JSON that holds an escaped NUL; a backslash before it is its own.
-    SELECT regexp_replace(asked.data::text, '(?<!\\)((?:\\\\)*)\\u0000', '\1', 'g')::json AS data
-) AS request
-CROSS JOIN LATERAL (
-    SELECT e.type, e.position, e.recorded_at FROM event AS e
-    WHERE e.stream_id = asked.stream_id AND e.type IN (
-        'execution.requested.v1', 'execution.claimed.v1', 'execution.attempt-lost.v1'
-    )
-    ORDER BY e.version DESC LIMIT 1
-) AS last
-WHERE asked.type = 'execution.requested.v1' AND asked.data IS NOT NULL AND NOT EXISTS (
-    SELECT FROM event AS ended
-    WHERE ended.stream_id = asked.stream_id AND ended.type IN (
-        'execution.completed.v1', 'execution.failed.v1', 'execution.timed-out.v1',
-        'execution.kernel-died.v1', 'execution.cancelled.v1'
-    )
-);
+-- Filled in two passes: first from all events while appends go on, then, with appends held from
+-- there to the commit, once more for the streams that have got events meanwhile.
+DO $$
+DECLARE
+    through bigint;
+    news uuid[];  -- NULL: every stream
+BEGIN
+    FOR pass IN 1..2 LOOP
+        IF pass = 2 THEN
+            PERFORM pg_advisory_xact_lock(8242543731);
+            news := ARRAY(SELECT DISTINCT e.stream_id FROM event AS e WHERE e.position > through);
+            DELETE FROM execution_queue WHERE execution_id = ANY (news);
+        END IF;
+        -- Events commit in the order of positions: each later statement sees all up to this one.
+        SELECT coalesce(max(e.position), 0) INTO through FROM event AS e;
+        INSERT INTO execution_queue (
+            execution_id, notebook_id, tenant_id, project_id, kernel_type, priority,
+            requested_at, state, position, since
+        )
+        SELECT
+            asked.stream_id, asked.subject_id, asked.tenant_id, asked.project_id,
+            request.data ->> 'kernelType',
+            coalesce(request.data -> 'options' ->> 'priority', 'Normal'), asked.recorded_at,
+            CASE last.type WHEN 'execution.claimed.v1' THEN 'claimed' ELSE 'waiting' END,
+            last.position, last.recorded_at
+        FROM event AS asked
+        CROSS JOIN LATERAL (
+            -- Nothing can be read from JSON that holds an escaped NUL; a backslash before it is
+            -- its own.
+            SELECT regexp_replace(
+                asked.data::text, '(?<!\\)((?:\\\\)*)\\u0000', '\1', 'g'
+            )::json AS data
+        ) AS request
+        CROSS JOIN LATERAL (
+            SELECT e.type, e.position, e.recorded_at FROM event AS e
+            WHERE e.stream_id = asked.stream_id AND e.type IN (
+                'execution.requested.v1', 'execution.claimed.v1', 'execution.attempt-lost.v1'
+            )
+            ORDER BY e.version DESC LIMIT 1
+        ) AS last
+        WHERE asked.type = 'execution.requested.v1' AND asked.data IS NOT NULL
+            AND (news IS NULL OR asked.stream_id = ANY (news))
+            AND NOT EXISTS (
+                SELECT FROM event AS ended
+                WHERE ended.stream_id = asked.stream_id AND ended.type IN (
+                    'execution.completed.v1', 'execution.failed.v1', 'execution.timed-out.v1',
+                    'execution.kernel-died.v1', 'execution.cancelled.v1'
+                )
+            );
+    END LOOP;
+END
+$$;
 
 -- The function that appends, with the queue. An element per append: the state that it brings its
 -- execution to (`waiting`, `claimed`, `ended`; NULL: none), and of one that comes in anew the
