@@ -9,8 +9,9 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from support.event_store import (
     METADATA,
@@ -22,9 +23,11 @@ from support.event_store import (
     open_store,
     wait_for_blocked,
 )
+from support.executions import make_settings
 from support.stories import RESOURCES, Story, begin, record, request, step
 
 from nbledger_application import queue, repository
+from nbledger_application.reactions.sweep import Sweep
 from nbledger_domain.execution import Execution, Phase, TerminationCode
 from nbledger_infrastructure.postgres import database
 from nbledger_infrastructure.postgres.database import Pool, acquire
@@ -222,6 +225,63 @@ async def test_a_refused_append_changes_no_queue(database_dsn: str, pool: Pool) 
                 queue=QueueChange("ended"),
             )
         assert await rows(pool) == found
+
+
+async def test_who_does_not_know_the_queue_appends_nothing(database_dsn: str) -> None:
+    """As processes of before the queue: what they append would be in none, or stay in it."""
+    async with connect(database_dsn) as connection:
+        with pytest.raises(asyncpg.UndefinedFunctionError):
+            await connection.execute(
+                "SELECT append_events($1, $1, $1, $1, $2, $3, NULL, NULL, $1, $3, $3, $4)",
+                [uuid4()],
+                [0],
+                ["{}"],
+                [datetime.now(UTC)],
+            )
+        assert await connection.fetchval("SELECT count(*) FROM event") == 0
+
+
+async def test_the_sweep_brings_stale_rows_back_in_line(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of runs that have ended, or were claimed or lost, by appends that told no queue."""
+    monkeypatch.setattr(queue, "_REPAIR_PAGE", 2)
+    dice = random.Random(13)
+    story = begin(dice)
+    for _ in range(8):
+        story.executions.append(request(story, dice))
+    ended_waiting, ended_claimed, taken, lost, erased, *exact = story.executions
+    async with open_store(pool) as store:
+        await record(store, story)
+        for execution in (ended_claimed, lost, exact[0]):
+            execution.claim("worker-1", at=story.at)
+        await record(store, story)
+        before = await rows(pool)
+        ended_waiting.request_cancel(requested_by="user", at=story.at)
+        ended_claimed.request_cancel(requested_by="user", at=story.at)
+        ended_claimed.cancel(1, resources=RESOURCES, at=story.at)
+        taken.claim("worker-1", at=story.at)
+        lost.lose_attempt(1, "Lost.", at=story.at)
+        with monkeypatch.context() as old:
+            old.setattr(queue, "change_of", lambda _: None)
+            await record(store, story)
+        async with acquire(pool) as connection:
+            await connection.execute("UPDATE event SET data = NULL WHERE stream_id = $1", erased.id)
+        assert await rows(pool) == before
+        config = make_settings("", "", "", tmp_path)
+        await Sweep(config, pool, store).once()
+        found = await rows(pool)
+        assert {key: row[6] for key, row in found.items()} == {
+            taken.id: "claimed",
+            lost.id: "waiting",
+            **{each.id: before[each.id][6] for each in exact},
+        }
+        assert {each.id: found[each.id] for each in exact} == {
+            each.id: before[each.id] for each in exact
+        }
+        story.executions.remove(erased)
+        assert found == await as_folded(store, [story])
+        assert await queue.repair(pool) == 0
 
 
 async def test_what_is_erased_waits_no_more(pool: Pool) -> None:

@@ -80,14 +80,13 @@ $$;
 -- The function that appends, with the queue. An element per append: the state that it brings its
 -- execution to (`waiting`, `claimed`, `ended`; NULL: none), and of one that comes in anew the
 -- kernel type and the priority. All three are NULL for a batch that changes no queue, which then
--- costs what it did before.
+-- costs what it did before. They have no default: who does not know the queue appends nothing.
 DROP FUNCTION append_events;
 CREATE FUNCTION append_events(
     streams uuid[], subjects uuid[], tenants uuid[], projects uuid[],
     expected integer[], metadatas text[], unchanged_since bigint,
     owners integer[], event_ids uuid[], types text[], datas text[], occurred timestamptz[],
-    queue_states text[] DEFAULT NULL, kernel_types text[] DEFAULT NULL,
-    priorities text[] DEFAULT NULL,
+    queue_states text[], kernel_types text[], priorities text[],
     OUT base bigint, OUT refused integer[], OUT actual integer[], OUT known boolean[]
 )
 LANGUAGE plpgsql VOLATILE
@@ -246,6 +245,68 @@ BEGIN
 
     -- A hint for readers; they poll as well.
     PERFORM pg_notify('event', '');
+END
+$$;
+
+-- Brings rows that are not as the events say back in line: those of ended executions go, as do
+-- those whose request is erased. Each type of event that `types` names brings its execution to the
+-- state of the same place in `states`. Looks at the `most` rows after `beyond`; `last` is NULL when
+-- there are no more.
+CREATE FUNCTION repair_queue(
+    types text[], states text[], beyond uuid, most integer, OUT last uuid, OUT repaired integer
+)
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    looked uuid[] := ARRAY(
+        SELECT q.execution_id FROM execution_queue AS q
+        WHERE q.execution_id > beyond ORDER BY q.execution_id LIMIT most
+    );
+    stale uuid[] := ARRAY(
+        SELECT q.execution_id FROM execution_queue AS q
+        CROSS JOIN LATERAL (
+            SELECT e.position, told.state
+            FROM event AS e JOIN unnest(types, states) AS told (type, state) USING (type)
+            WHERE e.stream_id = q.execution_id ORDER BY e.version DESC LIMIT 1
+        ) AS settled
+        WHERE q.execution_id = ANY (looked) AND (
+            settled.position > q.position OR settled.state = 'ended' OR EXISTS (
+                SELECT FROM event AS e
+                WHERE e.stream_id = q.execution_id AND e.version = 1 AND e.data IS NULL
+            )
+        )
+    );
+    changed integer;
+BEGIN
+    IF cardinality(looked) = most THEN
+        last := looked[most];
+    END IF;
+    repaired := 0;
+    IF cardinality(stale) = 0 THEN
+        RETURN;
+    END IF;
+    -- Hardly ever: nothing is appended while they are looked at again.
+    PERFORM pg_advisory_xact_lock(8242543731);
+    DELETE FROM execution_queue AS q
+    WHERE q.execution_id = ANY (stale) AND EXISTS (
+        SELECT FROM event AS e LEFT JOIN unnest(types, states) AS told (type, state) USING (type)
+        WHERE e.stream_id = q.execution_id
+            AND (told.state = 'ended' OR (e.version = 1 AND e.data IS NULL))
+    );
+    GET DIAGNOSTICS repaired = ROW_COUNT;
+    UPDATE execution_queue AS q
+    SET state = settled.state, position = settled.position, since = settled.recorded_at
+    FROM unnest(stale) AS found (id)
+    CROSS JOIN LATERAL (
+        SELECT e.position, e.recorded_at, told.state
+        FROM event AS e JOIN unnest(types, states) AS told (type, state) USING (type)
+        WHERE e.stream_id = found.id ORDER BY e.version DESC LIMIT 1
+    ) AS settled
+    WHERE q.execution_id = found.id AND settled.position > q.position;
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    repaired := repaired + changed;
 END
 $$;
 
