@@ -13,7 +13,7 @@ import msgspec
 
 from nbledger_domain.events import EVENT_TYPES, DomainEvent
 from nbledger_domain.execution import PRIORITIES, TERMINAL_EVENTS, Execution, Priority
-from nbledger_infrastructure.kafka.commands import Command
+from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import QueueChange
 
