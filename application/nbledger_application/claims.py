@@ -15,7 +15,7 @@ from nbledger_domain.execution import Execution, Phase, Resources, TerminationCo
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.aggregates import stream_of
-from nbledger_infrastructure.kafka.commands import Command
+from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.postgres.event_store import (
     EventStore,
     Metadata,

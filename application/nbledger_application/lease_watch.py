@@ -91,6 +91,9 @@ class LeaseWatch:
                     await self.sign()
             except (DatabaseUnavailableError, *UNAVAILABLE) as error:
                 log.debug("sign of life not left", error=repr(error))
+            except Exception:
+                # Whatever it is, such as a deadlock: without signs no lost worker is recovered.
+                log.exception("sign of life not left")
             await asyncio.sleep(self._every_seconds)
 
     async def sign(self) -> None:

@@ -11,14 +11,16 @@ from uuid import UUID
 
 import msgspec
 
-from nbledger_domain.events import DomainEvent
+from nbledger_domain.events import EVENT_TYPES, DomainEvent
 from nbledger_domain.execution import PRIORITIES, TERMINAL_EVENTS, Execution, Priority
-from nbledger_infrastructure.kafka.commands import Command
+from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import QueueChange
 
 PAGE: Final = 500
 """At most so many executions are found at a time."""
+
+_REPAIR_PAGE: Final = 5000
 
 _WAITING: Final = """
 SELECT found.priority, found.execution_id, found.notebook_id, found.tenant_id, found.project_id,
@@ -80,6 +82,18 @@ _STATES: Final = {
     Execution.Claimed: QueueChange("claimed"),
     Execution.AttemptLost: QueueChange("waiting"),
     **dict.fromkeys(TERMINAL_EVENTS, QueueChange("ended")),
+}
+
+# SQL compares the types as they are stored.
+_SETTLING: Final = {
+    name: state
+    for state, events in (
+        ("waiting", (Execution.Requested, Execution.AttemptLost)),
+        ("claimed", (Execution.Claimed,)),
+        ("ended", TERMINAL_EVENTS),
+    )
+    for event in events
+    for name in EVENT_TYPES.stored_names(event.TYPE)
 }
 
 
@@ -161,6 +175,28 @@ async def unleased(pool: Pool, *, silent_seconds: float) -> list[UUID]:
 async def late(pool: Pool, *, seconds: float) -> list[UUID]:
     """Executions that have waited for longer than ``seconds``, those requested first first."""
     return await _found(pool, _LATE, seconds)
+
+
+async def repair(pool: Pool) -> int:
+    """Bring rows that are not as the events say back in line; returns how many there were.
+
+    Appends keep them right. This is for what slipped in around an update or an erasure.
+    """
+    repaired = 0
+    beyond: UUID | None = UUID(int=0)
+    while beyond is not None:
+        async with acquire(pool) as connection:
+            row = await connection.fetchrow(
+                "SELECT last, repaired FROM repair_queue($1, $2, $3, $4)",
+                list(_SETTLING),
+                list(_SETTLING.values()),
+                beyond,
+                _REPAIR_PAGE,
+            )
+        assert row is not None  # noqa: S101 (a function gives one row)
+        repaired += row["repaired"]
+        beyond = row["last"]
+    return repaired
 
 
 async def _found(pool: Pool, query: str, seconds: float) -> list[UUID]:

@@ -48,6 +48,9 @@ ALTER FUNCTION append_events SECURITY DEFINER;
 ALTER FUNCTION append_events SET search_path = public, pg_temp;
 ALTER FUNCTION erase_subject SECURITY DEFINER;
 ALTER FUNCTION erase_subject SET search_path = public, pg_temp;
+-- The queue is written by them, and brought back in line with the events by this one.
+ALTER FUNCTION repair_queue SECURITY DEFINER;
+ALTER FUNCTION repair_queue SET search_path = public, pg_temp;
 GRANT EXECUTE ON FUNCTION append_events
     TO nbledger_api, nbledger_relay, nbledger_projector, nbledger_worker;
 GRANT EXECUTE ON FUNCTION erase_subject TO nbledger_projector;
@@ -69,6 +72,7 @@ GRANT SELECT, INSERT ON secret_key TO nbledger_api;
 GRANT SELECT, INSERT, UPDATE ON projection_checkpoint, command_topic, event_topic
     TO nbledger_relay;
 GRANT SELECT ON execution_queue TO nbledger_relay;
+GRANT EXECUTE ON FUNCTION repair_queue TO nbledger_relay;
 GRANT SELECT, UPDATE, DELETE ON execution_lease TO nbledger_relay;
 GRANT SELECT, DELETE ON worker TO nbledger_relay;
 GRANT SELECT, INSERT, UPDATE ON lease_watch TO nbledger_relay;

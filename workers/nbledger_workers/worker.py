@@ -19,7 +19,7 @@ from nbledger_application.claims import claim
 from nbledger_infrastructure.artifacts.health import ArtifactHealth
 from nbledger_infrastructure.artifacts.store import ArtifactStore, open_store
 from nbledger_infrastructure.backoff import Backoff
-from nbledger_infrastructure.kafka.commands import Command
+from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.postgres import worker_registry
 from nbledger_infrastructure.postgres.database import (
     UNAVAILABLE,

@@ -24,7 +24,7 @@ from nbledger_infrastructure.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-_FORGET_EVERY_SECONDS: Final = 600.0
+_TIDY_EVERY_SECONDS: Final = 600.0
 
 
 class Sweep:
@@ -34,7 +34,7 @@ class Sweep:
         self._settings = settings
         self._pool = pool
         self._store = store
-        self._forget_at = 0.0
+        self._tidy_at = 0.0
         self.watch = LeaseWatch(
             pool,
             lease_seconds=settings.worker.lease_seconds,
@@ -57,9 +57,11 @@ class Sweep:
         if (limit := self._settings.limits.queue_seconds) > 0:
             for execution_id in await queue.late(self._pool, seconds=limit):
                 await self._expire(execution_id)
-        if time.monotonic() > self._forget_at:
+        if time.monotonic() > self._tidy_at:
             await worker_registry.forget_dead(self._pool)
-            self._forget_at = time.monotonic() + _FORGET_EVERY_SECONDS
+            if repaired := await queue.repair(self._pool):
+                log.warning("rows of the queue were not as the events say", repaired=repaired)
+            self._tidy_at = time.monotonic() + _TIDY_EVERY_SECONDS
 
     async def _recover(self, lease: Lease, reason: str) -> None:
         """Record the loss of an attempt, unless it is over, and remove its lease."""

@@ -4,6 +4,7 @@ import msgspec
 
 from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_domain.vocabulary.priorities import Priority
+from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.kafka import cloudevents
 from nbledger_infrastructure.kafka.clients import (
     command_topic,
@@ -11,7 +12,6 @@ from nbledger_infrastructure.kafka.clients import (
     events_topic,
 )
 from nbledger_infrastructure.kafka.cloudevents import Headers
-from nbledger_infrastructure.kafka.commands import Command
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
 from nbledger_infrastructure.settings import Kafka
 

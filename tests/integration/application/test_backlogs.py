@@ -25,9 +25,9 @@ from support.waiting_runs import fill
 
 from nbledger_application import queue
 from nbledger_domain.execution import PRIORITIES
+from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.kafka import clients as brokers
 from nbledger_infrastructure.kafka import relay
-from nbledger_infrastructure.kafka.commands import Command
 from nbledger_infrastructure.kafka.topic_ids import topic_ids
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.settings import Settings

@@ -5,25 +5,30 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from support.event_store import (
     METADATA,
     commits_held,
+    connect,
     new_event,
     new_stream,
     open_pool,
     open_store,
     wait_for_blocked,
 )
+from support.executions import make_settings
 from support.stories import RESOURCES, Story, begin, record, request, step
 
 from nbledger_application import queue, repository
-from nbledger_domain.execution import Execution, Phase
+from nbledger_application.reactions.sweep import Sweep
+from nbledger_domain.execution import Execution, Phase, TerminationCode
 from nbledger_infrastructure.postgres import database
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import (
@@ -104,13 +109,73 @@ async def test_the_queue_as_it_was_filled_is_what_it_would_be(pool: Pool) -> Non
             await record(store, *stories)
         expected = await rows(pool)
     assert len(expected) > 2
-    script = Path(database.__file__).with_name("migrations") / "0013_execution_queue.sql"
-    text = script.read_text()
-    fill = text[text.index("INSERT INTO execution_queue") : text.index("-- The function that")]
     async with acquire(pool) as connection:
         await connection.execute("DELETE FROM execution_queue")
-        await connection.execute(fill)
-    filled = await rows(pool)
+        await connection.execute(filling())
+    assert_filled(await rows(pool), expected)
+
+
+async def test_the_queue_is_filled_before_appends_are_held(database_dsn: str) -> None:
+    """They are held while it is filled with what is new since."""
+    dice = random.Random(12)
+    story = begin(dice)
+    waits, runs, claimed, ended = story.executions = [request(story, dice) for _ in range(4)]
+    for execution in (runs, ended):
+        execution.claim("worker-1", at=story.at)
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(database_dsn, max_size=12))
+        stores = [await stack.enter_async_context(open_store(pool)) for _ in range(3)]
+        await record(stores[0], story)
+        async with acquire(pool) as connection:
+            await connection.execute("DELETE FROM execution_queue")
+        claimed.claim("worker-2", at=story.at)
+        ended.fail(1, TerminationCode.WORKER_LOST, detail="Lost.", resources=RESOURCES, at=story.at)
+        new = request(story, dice)
+        story.executions.append(new)
+        migrating = await stack.enter_async_context(connect(database_dsn))
+        async with commits_held(database_dsn):
+            # Whoever asks for the lock first has it first.
+            recording = [
+                asyncio.create_task(
+                    repository.append(
+                        store, story.execution_stream(each), repository.collect(each), METADATA
+                    )
+                )
+                for store, each in zip(stores, (claimed, ended, new), strict=True)
+            ]
+            await wait_for_blocked(database_dsn, 3)
+            filled = asyncio.create_task(migrating.execute(filling()))
+            blocked = await wait_for_blocked(database_dsn, 4)
+            filler = migrating.get_server_pid()
+            assert filler in blocked
+            async with acquire(pool) as connection:
+                has_read = await connection.fetchval(
+                    "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = $1 AND granted "
+                    "AND relation = 'event'::regclass)",
+                    filler,
+                )
+            assert has_read, "events are read before the lock is asked for"
+        await asyncio.gather(*recording, filled)
+        found = await rows(pool)
+        assert_filled(found, await as_folded(stores[0], [story]))
+    assert {key: row[6] for key, row in found.items()} == {
+        waits.id: "waiting",
+        new.id: "waiting",
+        runs.id: "claimed",
+        claimed.id: "claimed",
+    }
+
+
+def filling() -> str:
+    """The statements of the migration that fill the queue."""
+    script = Path(database.__file__).with_name("migrations") / "0013_execution_queue.sql"
+    text = script.read_text()
+    return text[text.index("-- Filled in two passes") : text.index("-- The function that appends")]
+
+
+def assert_filled(
+    filled: dict[UUID, tuple[Any, ...]], expected: dict[UUID, tuple[Any, ...]]
+) -> None:
     position = 7
     assert {key: row[:position] + row[position + 1 :] for key, row in filled.items()} == {
         key: row[:position] + row[position + 1 :] for key, row in expected.items()
@@ -160,6 +225,63 @@ async def test_a_refused_append_changes_no_queue(database_dsn: str, pool: Pool) 
                 queue=QueueChange("ended"),
             )
         assert await rows(pool) == found
+
+
+async def test_who_does_not_know_the_queue_appends_nothing(database_dsn: str) -> None:
+    """As processes of before the queue: what they append would be in none, or stay in it."""
+    async with connect(database_dsn) as connection:
+        with pytest.raises(asyncpg.UndefinedFunctionError):
+            await connection.execute(
+                "SELECT append_events($1, $1, $1, $1, $2, $3, NULL, NULL, $1, $3, $3, $4)",
+                [uuid4()],
+                [0],
+                ["{}"],
+                [datetime.now(UTC)],
+            )
+        assert await connection.fetchval("SELECT count(*) FROM event") == 0
+
+
+async def test_the_sweep_brings_stale_rows_back_in_line(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of runs that have ended, or were claimed or lost, by appends that told no queue."""
+    monkeypatch.setattr(queue, "_REPAIR_PAGE", 2)
+    dice = random.Random(13)
+    story = begin(dice)
+    for _ in range(8):
+        story.executions.append(request(story, dice))
+    ended_waiting, ended_claimed, taken, lost, erased, *exact = story.executions
+    async with open_store(pool) as store:
+        await record(store, story)
+        for execution in (ended_claimed, lost, exact[0]):
+            execution.claim("worker-1", at=story.at)
+        await record(store, story)
+        before = await rows(pool)
+        ended_waiting.request_cancel(requested_by="user", at=story.at)
+        ended_claimed.request_cancel(requested_by="user", at=story.at)
+        ended_claimed.cancel(1, resources=RESOURCES, at=story.at)
+        taken.claim("worker-1", at=story.at)
+        lost.lose_attempt(1, "Lost.", at=story.at)
+        with monkeypatch.context() as old:
+            old.setattr(queue, "change_of", lambda _: None)
+            await record(store, story)
+        async with acquire(pool) as connection:
+            await connection.execute("UPDATE event SET data = NULL WHERE stream_id = $1", erased.id)
+        assert await rows(pool) == before
+        config = make_settings("", "", "", tmp_path)
+        await Sweep(config, pool, store).once()
+        found = await rows(pool)
+        assert {key: row[6] for key, row in found.items()} == {
+            taken.id: "claimed",
+            lost.id: "waiting",
+            **{each.id: before[each.id][6] for each in exact},
+        }
+        assert {each.id: found[each.id] for each in exact} == {
+            each.id: before[each.id] for each in exact
+        }
+        story.executions.remove(erased)
+        assert found == await as_folded(store, [story])
+        assert await queue.repair(pool) == 0
 
 
 async def test_what_is_erased_waits_no_more(pool: Pool) -> None:

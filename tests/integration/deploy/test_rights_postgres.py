@@ -82,6 +82,14 @@ async def test_only_the_projector_erases(users: dict[str, str]) -> None:
     assert allowed == ["projector"]
 
 
+async def test_only_the_relay_repairs_the_queue(users: dict[str, str]) -> None:
+    repair = "SELECT repair_queue('{}', '{}', gen_random_uuid(), 1)"
+
+    allowed = [role for role in users if not await refused(users[role], repair)]
+
+    assert allowed == ["relay"]
+
+
 async def test_every_table_and_function_is_decided_on(database_dsn: str) -> None:
     """One that is new must be given to somebody, or left out on purpose, in the file."""
     connection = await asyncpg.connect(database_dsn, timeout=10)

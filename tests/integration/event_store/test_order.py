@@ -18,7 +18,10 @@ from support.event_store import (
     wait_for_blocked,
 )
 
-_APPEND = "SELECT * FROM append_events($1, $1, $1, $1, $2, $3, NULL, $4, $5, $6, $7, $8)"
+_APPEND = (
+    "SELECT * FROM append_events($1, $1, $1, $1, $2, $3, NULL, $4, $5, $6, $7, $8, "
+    "NULL, NULL, NULL)"
+)
 
 
 async def append_one(connection: asyncpg.Connection[asyncpg.Record]) -> None:

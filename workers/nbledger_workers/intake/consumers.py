@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from nbledger_domain.execution import PRIORITIES, Priority
+from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.kafka import cloudevents
 from nbledger_infrastructure.kafka.clients import (
     BrokerUnavailableError,
@@ -22,7 +23,6 @@ from nbledger_infrastructure.kafka.clients import (
     ensure_topics,
     worker_group,
 )
-from nbledger_infrastructure.kafka.commands import Command
 from nbledger_infrastructure.kafka.topic_ids import topic_ids
 from nbledger_infrastructure.settings import Kafka
 from nbledger_workers.intake.backlog import Backlog, Record

@@ -10,7 +10,7 @@ import structlog
 from nbledger_application import queue
 from nbledger_application.queue import Waiting
 from nbledger_domain.execution import Priority
-from nbledger_infrastructure.kafka.commands import Command
+from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.postgres.database import UNAVAILABLE, DatabaseUnavailableError, Pool
 from nbledger_workers.intake.capacity import Slots
 from nbledger_workers.intake.consumers import Doorbell

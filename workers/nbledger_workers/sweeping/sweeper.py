@@ -58,13 +58,11 @@ class _Sweeper:
         self._sweep = Sweep(settings, pool, store)
 
     async def sweep_until(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
-        # Beside the sweeps: one may take long, as when the broker is away.
-        watching = asyncio.create_task(self._sweep.watch.run(), name="lease watch")
-        try:
+        # Beside the sweeps: one may take long, as when the broker is away. Neither goes on alone.
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(self._sweep.watch.run(), name="lease watch")
             await self._sweep_until(stop, on_ready)
-        finally:
             watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
 
     async def _sweep_until(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
         ready = away = False

@@ -24,50 +24,69 @@ CREATE INDEX ON execution_queue (kernel_type, priority, requested_at, execution_
 CREATE INDEX ON execution_queue (requested_at, execution_id) WHERE state = 'waiting';
 CREATE INDEX ON execution_queue (execution_id) WHERE state = 'claimed';
 
--- Nothing is appended from here to the commit: it would be in no queue.
-SELECT pg_advisory_xact_lock(8242543731);
-
-INSERT INTO execution_queue (
-    execution_id, notebook_id, tenant_id, project_id, kernel_type, priority, requested_at, state,
-    position, since
-)
-SELECT
-    asked.stream_id, asked.subject_id, asked.tenant_id, asked.project_id,
-    request.data ->> 'kernelType', coalesce(request.data -> 'options' ->> 'priority', 'Normal'),
-    asked.recorded_at,
-    CASE last.type WHEN 'execution.claimed.v1' THEN 'claimed' ELSE 'waiting' END,
-    last.position, last.recorded_at
-FROM event AS asked
-CROSS JOIN LATERAL (
-    -- Nothing can be read from JSON that holds an escaped NUL; a backslash before it is its own.
-    SELECT regexp_replace(asked.data::text, '(?<!\\)((?:\\\\)*)\\u0000', '\1', 'g')::json AS data
-) AS request
-CROSS JOIN LATERAL (
-    SELECT e.type, e.position, e.recorded_at FROM event AS e
-    WHERE e.stream_id = asked.stream_id AND e.type IN (
-        'execution.requested.v1', 'execution.claimed.v1', 'execution.attempt-lost.v1'
-    )
-    ORDER BY e.version DESC LIMIT 1
-) AS last
-WHERE asked.type = 'execution.requested.v1' AND asked.data IS NOT NULL AND NOT EXISTS (
-    SELECT FROM event AS ended
-    WHERE ended.stream_id = asked.stream_id AND ended.type IN (
-        'execution.completed.v1', 'execution.failed.v1', 'execution.timed-out.v1',
-        'execution.kernel-died.v1', 'execution.cancelled.v1'
-    )
-);
+-- Filled in two passes: first from all events while appends go on, then, with appends held from
+-- there to the commit, once more for the streams that have got events meanwhile.
+DO $$
+DECLARE
+    through bigint;
+    news uuid[];  -- NULL: every stream
+BEGIN
+    FOR pass IN 1..2 LOOP
+        IF pass = 2 THEN
+            PERFORM pg_advisory_xact_lock(8242543731);
+            news := ARRAY(SELECT DISTINCT e.stream_id FROM event AS e WHERE e.position > through);
+            DELETE FROM execution_queue WHERE execution_id = ANY (news);
+        END IF;
+        -- Events commit in the order of positions: each later statement sees all up to this one.
+        SELECT coalesce(max(e.position), 0) INTO through FROM event AS e;
+        INSERT INTO execution_queue (
+            execution_id, notebook_id, tenant_id, project_id, kernel_type, priority,
+            requested_at, state, position, since
+        )
+        SELECT
+            asked.stream_id, asked.subject_id, asked.tenant_id, asked.project_id,
+            request.data ->> 'kernelType',
+            coalesce(request.data -> 'options' ->> 'priority', 'Normal'), asked.recorded_at,
+            CASE last.type WHEN 'execution.claimed.v1' THEN 'claimed' ELSE 'waiting' END,
+            last.position, last.recorded_at
+        FROM event AS asked
+        CROSS JOIN LATERAL (
+            -- Nothing can be read from JSON that holds an escaped NUL; a backslash before it is
+            -- its own.
+            SELECT regexp_replace(
+                asked.data::text, '(?<!\\)((?:\\\\)*)\\u0000', '\1', 'g'
+            )::json AS data
+        ) AS request
+        CROSS JOIN LATERAL (
+            SELECT e.type, e.position, e.recorded_at FROM event AS e
+            WHERE e.stream_id = asked.stream_id AND e.type IN (
+                'execution.requested.v1', 'execution.claimed.v1', 'execution.attempt-lost.v1'
+            )
+            ORDER BY e.version DESC LIMIT 1
+        ) AS last
+        WHERE asked.type = 'execution.requested.v1' AND asked.data IS NOT NULL
+            AND (news IS NULL OR asked.stream_id = ANY (news))
+            AND NOT EXISTS (
+                SELECT FROM event AS ended
+                WHERE ended.stream_id = asked.stream_id AND ended.type IN (
+                    'execution.completed.v1', 'execution.failed.v1', 'execution.timed-out.v1',
+                    'execution.kernel-died.v1', 'execution.cancelled.v1'
+                )
+            );
+    END LOOP;
+END
+$$;
 
 -- The function that appends, with the queue. An element per append: the state that it brings its
 -- execution to (`waiting`, `claimed`, `ended`; NULL: none), and of one that comes in anew the
 -- kernel type and the priority. All three are NULL for a batch that changes no queue, which then
--- costs what it did before.
+-- costs what it did before. They have no default: who does not know the queue appends nothing.
 DROP FUNCTION append_events;
 CREATE FUNCTION append_events(
     streams uuid[], subjects uuid[], tenants uuid[], projects uuid[],
     expected integer[], metadatas text[], unchanged_since bigint,
     owners integer[], event_ids uuid[], types text[], datas text[], occurred timestamptz[],
-    queue_states text[] DEFAULT NULL, kernel_types text[] DEFAULT NULL,
-    priorities text[] DEFAULT NULL,
+    queue_states text[], kernel_types text[], priorities text[],
     OUT base bigint, OUT refused integer[], OUT actual integer[], OUT known boolean[]
 )
 LANGUAGE plpgsql VOLATILE
@@ -226,6 +245,68 @@ BEGIN
 
     -- A hint for readers; they poll as well.
     PERFORM pg_notify('event', '');
+END
+$$;
+
+-- Brings rows that are not as the events say back in line: those of ended executions go, as do
+-- those whose request is erased. Each type of event that `types` names brings its execution to the
+-- state of the same place in `states`. Looks at the `most` rows after `beyond`; `last` is NULL when
+-- there are no more.
+CREATE FUNCTION repair_queue(
+    types text[], states text[], beyond uuid, most integer, OUT last uuid, OUT repaired integer
+)
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    looked uuid[] := ARRAY(
+        SELECT q.execution_id FROM execution_queue AS q
+        WHERE q.execution_id > beyond ORDER BY q.execution_id LIMIT most
+    );
+    stale uuid[] := ARRAY(
+        SELECT q.execution_id FROM execution_queue AS q
+        CROSS JOIN LATERAL (
+            SELECT e.position, told.state
+            FROM event AS e JOIN unnest(types, states) AS told (type, state) USING (type)
+            WHERE e.stream_id = q.execution_id ORDER BY e.version DESC LIMIT 1
+        ) AS settled
+        WHERE q.execution_id = ANY (looked) AND (
+            settled.position > q.position OR settled.state = 'ended' OR EXISTS (
+                SELECT FROM event AS e
+                WHERE e.stream_id = q.execution_id AND e.version = 1 AND e.data IS NULL
+            )
+        )
+    );
+    changed integer;
+BEGIN
+    IF cardinality(looked) = most THEN
+        last := looked[most];
+    END IF;
+    repaired := 0;
+    IF cardinality(stale) = 0 THEN
+        RETURN;
+    END IF;
+    -- Hardly ever: nothing is appended while they are looked at again.
+    PERFORM pg_advisory_xact_lock(8242543731);
+    DELETE FROM execution_queue AS q
+    WHERE q.execution_id = ANY (stale) AND EXISTS (
+        SELECT FROM event AS e LEFT JOIN unnest(types, states) AS told (type, state) USING (type)
+        WHERE e.stream_id = q.execution_id
+            AND (told.state = 'ended' OR (e.version = 1 AND e.data IS NULL))
+    );
+    GET DIAGNOSTICS repaired = ROW_COUNT;
+    UPDATE execution_queue AS q
+    SET state = settled.state, position = settled.position, since = settled.recorded_at
+    FROM unnest(stale) AS found (id)
+    CROSS JOIN LATERAL (
+        SELECT e.position, e.recorded_at, told.state
+        FROM event AS e JOIN unnest(types, states) AS told (type, state) USING (type)
+        WHERE e.stream_id = found.id ORDER BY e.version DESC LIMIT 1
+    ) AS settled
+    WHERE q.execution_id = found.id AND settled.position > q.position;
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    repaired := repaired + changed;
 END
 $$;
 
