@@ -8,7 +8,7 @@ standard library only, and nothing here may fail where IPython or ipykernel are 
 - Nothing that a cell does to its standard streams or descriptors leaves it without a reply; a
   kernel whose own descriptors are gone ends itself, since nobody hears it any more.
 - Each reply tells what the kernel's orderly end would still have to do, and has a mark that is in
-  the `idle` which follows: a cell that publishes `idle` itself does not know it.
+  the `idle` which follows. It is made with a key: what a cell sends in the kernel's name has none.
 - The orderly end does not wait for ever for threads, writes out what is still buffered, and tells
   when all output has been sent.
 """
@@ -24,6 +24,7 @@ import contextlib
 import ctypes
 import fcntl
 import gc
+import hmac
 import inspect
 import io
 import os
@@ -158,9 +159,11 @@ class _Guard:
 class _Prepared:
     """One kernel, prepared."""
 
-    def __init__(self, shell: Any) -> None:
+    def __init__(self, shell: Any, key: str) -> None:
         self._shell = shell
         self._kernel = shell.kernel
+        # Not kept as text, which a cell would find among the kernel's objects at once.
+        self._sign = hmac.new(key.encode(), digestmod="sha256").copy
         self._pid = os.getpid()
         self._folder = os.path.join(os.getcwd(), "")  # noqa: PTH109, PTH118
         self._own: dict[str, Any] = {"stdout": sys.stdout, "stderr": sys.stderr}
@@ -224,9 +227,19 @@ class _Prepared:
         kernel.do_shutdown = do_shutdown
         kernel._progressively_terminate_all_children = leave_children
         self._mark_idle()
+        self._make_pipe_of_publisher()
         # Run after those that notebooks register.
         atexit.register(self._let_go)
         self._hooks = atexit._ncallbacks()
+
+    def _make_pipe_of_publisher(self) -> None:
+        """Have the thread that publishes make what it would make at its first output.
+
+        Then a cell that takes all descriptors there are can still tell of it.
+        """
+        with contextlib.suppress(Exception):
+            thread = self._kernel.iopub_socket.io_thread
+            thread.io_loop.add_callback(lambda: thread._event_pipe)
 
     # The end of a cell
 
@@ -257,6 +270,15 @@ class _Prepared:
         kernel._publish_status = _publish_status
         self._marks = True
 
+    def _mark(self) -> str | None:
+        """The mark of the reply to the request under way: nobody without the key can make it."""
+        with contextlib.suppress(Exception):
+            request = self._kernel.get_parent("shell")["header"]["msg_id"]
+            signing = self._sign()
+            signing.update(request.encode())
+            return str(signing.hexdigest())
+        return None
+
     def _settled(self, content: dict[str, Any]) -> dict[str, Any]:
         """What is replied, when all that the cell has written is published."""
         if os.getpid() != self._pid:
@@ -269,7 +291,7 @@ class _Prepared:
                 content = self._failed(content, error)
             with _no_interrupt():
                 self._publish()
-                self._end = os.urandom(8).hex() if self._marks else None
+                self._end = self._mark() if self._marks else None
                 content[REPLY_MEMBER] = {"unfinished": self._unfinished(), END_MEMBER: self._end}
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
             content = self._failed(content, error)
@@ -512,4 +534,4 @@ def _write_out() -> None:
 
 
 if __name__ == "nbledger_inside":
-    _Prepared(globals()["shell"]).install()
+    _Prepared(globals()["shell"], globals()["key"]).install()

@@ -104,7 +104,7 @@ class Cells:
     def attach(self) -> None:
         """Read the notebook and take the kernel's channels; call when the kernel has started."""
         self._cells = msgspec.json.decode(self._request.notebook)["cells"]
-        client = self._client = CellClient(self._kernel.client, marks=self._kernel.is_ipython)
+        client = self._client = CellClient(self._kernel.client, mark_key=self._kernel.mark_key)
         if self._request.capture_outputs:
             client.widgets = WidgetStates(self._request.max_output_bytes, self._budget)
         self._background = [

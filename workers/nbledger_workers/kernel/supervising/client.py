@@ -18,7 +18,7 @@ from nbledger_domain.vocabulary.outputs import OUTPUT_TYPES
 from nbledger_workers.kernel.inside.ipython import REPLY_MEMBER
 from nbledger_workers.kernel.outputs.collector import OutputCollector
 from nbledger_workers.kernel.outputs.widgets import WidgetStates
-from nbledger_workers.kernel.supervising.cell_end import CellEnd
+from nbledger_workers.kernel.supervising.cell_end import CellEnd, mark_of
 from nbledger_workers.kernel.supervising.incoming import Incoming, Received
 from nbledger_workers.kernel.supervising.reception import Reception
 
@@ -46,11 +46,11 @@ class CellClient(NotebookClient):
     `changed` are earlier cells whose outputs were changed. `executing` and `idle` tell that the
     kernel has begun with the cell, and that it says that it is done with it; `reply` is the
     content of its reply, once that is there. The state of widgets goes to `widgets`, where they are
-    kept, and with it what is put out into a widget that shows outputs. `marks` says whether the
-    kernel marks the end of cells (`inside`).
+    kept, and with it what is put out into a widget that shows outputs. `mark_key` is what the
+    kernel marks the end of cells with (`inside`), None of one that does not.
     """
 
-    def __init__(self, client: AsyncKernelClient, *, marks: bool) -> None:
+    def __init__(self, client: AsyncKernelClient, *, mark_key: str | None) -> None:
         super().__init__(
             # Its one place is that of the cell at hand.
             _node({"cells": [None]}),
@@ -71,14 +71,14 @@ class CellClient(NotebookClient):
         self.widgets: WidgetStates | None = None
         #: Replies to cells that were over; there are none unless a cell has made one itself.
         self.late_replies = 0
-        self._marks = marks
+        self._mark_key = mark_key
         self._index = self._before = -1
         self._on_output: Callable[[], Awaitable[None]]
         self._iopub = Incoming(client.iopub_channel)
         self._shell = Incoming(client.shell_channel)
         # Cells by the ids of their requests.
         self._cells: dict[str, int] = {}
-        self._end = CellEnd(marks=marks)
+        self._end = CellEnd(marks=mark_key is not None)
         self._begun = False
         self._question: str | None = None
         self._answered = asyncio.Event()
@@ -94,7 +94,7 @@ class CellClient(NotebookClient):
         self.idle.clear()
         self.late_replies = 0
         self.reception.begin()
-        self._end = CellEnd(marks=self._marks)
+        self._end = CellEnd(marks=self._mark_key is not None)
         self._begun = False
         self._question = None
         self._answered.clear()
@@ -151,7 +151,7 @@ class CellClient(NotebookClient):
         """
         self._begin_late()
         self._ending = True
-        self._farewell = farewell if self._marks else None
+        self._farewell = farewell if self._mark_key is not None else None
 
     async def take_ending(self) -> None:
         """Take what the kernel puts out while it ends; goes on until it is cancelled."""
@@ -212,6 +212,8 @@ class CellClient(NotebookClient):
     ) -> dict[str, Any]:
         """Wait for the reply and then for all output."""
         polling = task_poll_output_msg
+        if self._mark_key is not None:
+            self._end.expect(mark_of(self._mark_key, msg_id))
         try:
             while not self._take_reply(await self._shell.next(), msg_id):
                 pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -40,7 +41,7 @@ _NICENESS: Final = 5
 
 # Not an expression of its own: what it shows would become the user's last result. After a clean
 # SystemExit nobody is to be told how else a person would leave IPython.
-_WARM_UP: Final = preparation() + (
+_WARM_UP: Final = (
     "\nget_ipython().display_formatter.format(0); print(end='');"
     " __import__('warnings').filterwarnings('ignore', 'To exit: use ')"
 )
@@ -78,6 +79,7 @@ class Kernel:
         self._stdout_pipe: int | None = None
         self._written = {"stdout": b"", "stderr": b""}
         self._is_ipython = False
+        self._mark_key = secrets.token_hex(16)
         self._writes_past = False
 
     @property
@@ -152,7 +154,7 @@ class Kernel:
         self.client.start_channels(hb=False)
         started = self._kernel_started(await _ready(self.client))
         if self._is_ipython:
-            await _warm_up(self.client)
+            await _warm_up(self.client, self._mark_key)
         return started
 
     def _make_manager(self) -> AsyncKernelManager:
@@ -296,6 +298,11 @@ class Kernel:
         return self._is_ipython
 
     @property
+    def mark_key(self) -> str | None:
+        """What it marks the ends of cells with; None of a kernel that does not."""
+        return self._mark_key if self._is_ipython else None
+
+    @property
     def left_processes(self) -> dict[str, int]:
         """How many processes of each name outlived it and had to be ended; known after `end`."""
         return {} if self._forked is None else self._forked.left
@@ -386,9 +393,10 @@ async def _ready(client: Any) -> dict[str, Any]:
     return info
 
 
-async def _warm_up(client: Any) -> None:
+async def _warm_up(client: Any, key: str) -> None:
     """Have the kernel do once, unseen, what it does for every cell: the first time costs most."""
-    request = client.execute(_WARM_UP, silent=True, store_history=False, allow_stdin=False)
+    code = preparation(key) + _WARM_UP
+    request = client.execute(code, silent=True, store_history=False, allow_stdin=False)
     for channel, kind in (
         (client.shell_channel, "execute_reply"),
         (client.iopub_channel, "status"),
