@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support.kernels import Recorded, recorded
+from support.kernels import Recorded, recorded, request
 
-from nbledger_workers.kernel.protocol import CellStatus, Outcome
+from nbledger_workers.kernel.protocol import CellStatus, Heartbeat, Limits, Outcome
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -273,3 +276,70 @@ print('result')
     )
     assert run.statuses == [OK, OK, OK]
     assert [run.text(index) for index in range(3)] == ["", "result\n", "after\n"]
+
+
+_JUNK = """
+import threading, time
+k = get_ipython().kernel
+ident = k._shell_parent_ident.get()
+ident = ident[0] if isinstance(ident, list) else ident
+# Whole messages: they take longer to read than to send.
+frames = k.session.serialize(k.session.msg('junk', {}), ident=[ident])
+def flood(socket):
+    while True: socket.send_multipart(frames)
+def hog():
+    time.sleep(1); held = []
+    while True: held.append(bytearray(8_000_000)); time.sleep(0.05)
+"""
+_SHELL_JUNK = _JUNK + "flood(getattr(k.shell_stream, 'socket', k.shell_stream))"
+_STDIN_JUNK = _JUNK + "flood(k.stdin_socket)"
+_MEMORY = _JUNK + "threading.Thread(target=hog, daemon=True).start(); flood(k.stdin_socket)"
+# By the thread that publishes, which has nothing else to do then.
+_IOPUB_FLOOD = """
+k = get_ipython().kernel
+busy = k.session.msg('status', {'execution_state': 'busy'})
+frames = k.session.serialize(busy, ident=[b'status'])
+thread = k.iopub_thread
+def flood():
+    for _ in range(2_000): thread.socket.send_multipart(frames)
+    thread.io_loop.add_callback(flood)
+thread.io_loop.add_callback(flood)
+"""
+
+
+@pytest.mark.stalls("its runs are stopped by the clock, in steps of seconds")
+@pytest.mark.guarantee("G12")
+@pytest.mark.parametrize(
+    ("flood", "limits", "outcome"),
+    [
+        (_SHELL_JUNK, {"cell_timeout": 3.0}, Outcome.CELL_TIMED_OUT),
+        (_IOPUB_FLOOD, {"timeout": 10.0}, Outcome.TIMED_OUT),
+        (_STDIN_JUNK, {}, Outcome.CANCELLED),
+        (_MEMORY, {"limits": Limits(memory_bytes=500_000_000)}, Outcome.MEMORY_LIMIT),
+    ],
+    ids=["cell timeout", "run timeout", "cancel", "memory"],
+)
+async def test_a_kernel_that_floods_its_channels_holds_up_no_limit(
+    tmp_path: Path, flood: str, limits: dict[str, Any], outcome: Outcome
+) -> None:
+    beats: list[Heartbeat] = []
+
+    def on_usage(beat: Heartbeat) -> None:
+        beats.append(beat)
+        if outcome is Outcome.CANCELLED and len(beats) == 3:
+            run.run.cancel("enough")
+
+    options = {"timeout": 100.0, "grace": 1.0, **limits}
+    run = Recorded(
+        request(tmp_path, "1", flood, "__import__('time').sleep(100)", "4", **options),
+        on_usage=on_usage,
+    )
+    begun = time.monotonic()
+    async with asyncio.timeout(60):
+        finished = await run.result()
+    assert finished.outcome is outcome
+    assert run.statuses[0] is OK
+    # That of a cell that has ended itself and floods from the background is behind the flood.
+    assert run.statuses[-1] is CellStatus.SKIPPED
+    assert run.ended - begun < 50.0
+    assert len(beats) >= 2

@@ -76,3 +76,12 @@ def test_what_cannot_be_read_is_told() -> None:
     assert reception.loss == "of the kernel's messages 2 could not be read"
     reception.begin()
     assert reception.loss is None
+
+
+def test_what_is_no_longer_read_is_told() -> None:
+    reception = Reception()
+    reception.note([b"#1"])
+    reception.note_cut()
+    assert reception.loss == "the kernel went on sending, and not all of that was waited for"
+    reception.begin()
+    assert reception.loss is None

@@ -82,15 +82,17 @@ class CellEnd:
         if self._reply is None:
             return False
         if self._mark is not None:
-            return self._mark in self._idle_marks
+            return self._answered or self._mark in self._idle_marks
         return self._answered or (not self._marks and _is_after(self._idle_at, self._replied_at))
 
     @property
     def doubtful(self) -> bool:
         """Whether only the kernel's answer to a question can tell that the cell is over."""
-        if self._reply is None or self._mark is not None or self.over:
+        if self._reply is None or self.over:
             return False
-        return self._marks or self._idle
+        # An `idle` that has not the mark may be the cell's own, as may be those that have pushed
+        # the kernel's own one out of what is kept; or the mark may be none of the kernel's.
+        return self._idle or (self._marks and self._mark is None)
 
 
 def _is_after(one: object, other: object) -> bool:

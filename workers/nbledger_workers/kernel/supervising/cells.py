@@ -387,10 +387,14 @@ class Cells:
                     saving[:] = [asyncio.create_task(self._save(index, collector))]
 
     async def _drain(self, task: asyncio.Task[None]) -> None:
-        """Take what a kernel that has ended, or a cell that has to, still sent."""
+        """Take what a kernel that has ended, or a cell that has to, still sent.
+
+        It takes no longer than a stop may: what a kernel sends may have no end.
+        """
         reception = self._client.reception
         ended = self._kernel.died.is_set() or self._client.reply is not None
-        while ended and not task.done():
+        until = time.monotonic() + self._request.grace
+        while ended and not task.done() and time.monotonic() < until:
             before = reception.count
             await asyncio.wait({task}, timeout=_DRAIN_SECONDS)
             if reception.count == before:

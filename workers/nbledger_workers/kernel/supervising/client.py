@@ -24,7 +24,10 @@ from nbledger_workers.kernel.supervising.reception import Reception
 
 # After the reply, so long twice without any message: what says that the cell is over is lost.
 _SILENCE_SECONDS: Final = 5.0
-_MESSAGES_BETWEEN_OTHERS: Final = 50
+# A kernel that goes on sending is not read for longer after its last cell, nor one that has ended,
+# of which only so much is left as has arrived.
+_MOST_LATE_SECONDS: Final = 1.0
+_MOST_LATE_SECONDS_ENDED: Final = 5.0
 
 _DISPLAYS: Final = frozenset({"update_display_data", "display_data", "execute_result"})
 
@@ -155,27 +158,32 @@ class CellClient(NotebookClient):
 
     async def take_ending(self) -> None:
         """Take what the kernel puts out while it ends; goes on until it is cancelled."""
-        count = 0
         while True:
             self._take_late(await self._iopub.next())
-            count += 1
-            if count % _MESSAGES_BETWEEN_OTHERS == 0:
-                await asyncio.sleep(0)
 
     async def take_late(self, *, seconds: float, cut: bool) -> str | None:
         """Take what has come since the last cell was over, as a part of it, which `changed` tells.
 
-        It ends when so many seconds pass without a message. `cut` says that the kernel had begun
-        to end and was killed. Returns what may be missing, in words.
+        It ends when so many seconds pass without a message, or when it has taken too long: then
+        what comes later is missing. `cut` says that the kernel had begun to end and was killed.
+        Returns what may be missing, in words.
         """
         if self._index not in self.collectors:
             return None
         if not self._ending:
             self._begin_late()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + (_MOST_LATE_SECONDS_ENDED if seconds else _MOST_LATE_SECONDS)
         while (received := await self._iopub.within(seconds)) is not None:
             self._take_late(received)
+            if loop.time() >= until:
+                self.reception.note_cut()
+                break
         while (received := await self._shell.within(0)) is not None:
             self._take_reply(received, None)
+            if loop.time() >= until:
+                self.reception.note_cut()
+                break
         loss = self.reception.loss
         if loss is None and cut:
             loss = "the kernel was ended before it had sent all of it"
@@ -258,13 +266,16 @@ class CellClient(NotebookClient):
             self._take_reply(await self._shell.next(), msg_id)
 
     def _take_reply(self, received: Received, msg_id: str | None) -> bool:
-        """Take a message of the shell channel; whether it is a reply to the request."""
+        """Take a message of the shell channel; whether it is a reply to the request.
+
+        Without a request, of which None stands for none, every reply is to a cell that is over.
+        """
         message = received.message
         if message is None or message["msg_type"] != "execute_reply":
             return False
         with suppress(TypeError):  # of an id that is no text
             parent = message["parent_header"].get("msg_id")
-            if parent == msg_id:
+            if msg_id is not None and parent == msg_id:
                 self._end.take_reply(message["content"], message["header"].get("date"))
                 self._ask_if_doubtful()
                 return True
@@ -296,14 +307,9 @@ class CellClient(NotebookClient):
     ) -> None:
         """Take messages until the cell is over."""
         self._cells[parent_msg_id] = self._index
-        count = 0
         while not self._end.over:
             if self._sort(await self._iopub.next()):
                 await self._on_output()
-            count += 1
-            if count % _MESSAGES_BETWEEN_OTHERS == 0:
-                # Messages that wait are received without giving way to anything else.
-                await asyncio.sleep(0)
 
     def _sort(self, received: Received) -> bool:
         """Take a message by what it is; whether it was output. What makes no sense is noted."""

@@ -7,10 +7,15 @@ told and passed over.
 from __future__ import annotations
 
 import asyncio
+import time
 from hmac import compare_digest
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from jupyter_client.adapter import adapt
+
+# So much of what waits is taken at once: timers and other channels have their turn in between.
+_MOST_AT_ONCE: Final = 50
+_MOST_SECONDS_AT_ONCE: Final = 0.02
 
 
 class Received(NamedTuple):
@@ -27,8 +32,10 @@ class Incoming:
         self._channel = channel
         # Kept while nobody waits: a cancelled receive could take a message along.
         self._coming: asyncio.Future[list[bytes]] | None = None
-        #: Whether somebody waits for a message that has not come.
+        #: Whether somebody waits for a message, or lets others have their turn before it is taken.
         self.waits = False
+        self._taken = 0
+        self._turn_ends = 0.0
 
     async def next(self) -> Received:
         """The next message, whenever it comes."""
@@ -38,6 +45,9 @@ class Incoming:
 
     async def within(self, seconds: float | None) -> Received | None:
         """The next message, or None where none comes in so many seconds."""
+        self._taken += 1
+        if self._taken >= _MOST_AT_ONCE or time.monotonic() >= self._turn_ends:
+            await self._give_way()
         coming = self._coming
         if coming is None:
             coming = self._coming = self._channel.socket.recv_multipart()
@@ -47,10 +57,26 @@ class Incoming:
                 await asyncio.wait((coming,), timeout=seconds)
             finally:
                 self.waits = False
+                self._begin_turn()
             if not coming.done():
                 return None
         self._coming = None
         return _read(self._channel.session, coming.result())
+
+    async def _give_way(self) -> None:
+        """Let others have their turn: a message that is there is taken without waiting.
+
+        A kernel that sends faster than it is read would else hold up all that this process does.
+        """
+        self.waits = True
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self.waits = False
+            self._begin_turn()
+
+    def _begin_turn(self) -> None:
+        self._taken, self._turn_ends = 0, time.monotonic() + _MOST_SECONDS_AT_ONCE
 
 
 def _read(session: Any, frames: list[bytes]) -> Received:

@@ -33,6 +33,7 @@ class Reception:
         self.doubtful = False
         self._disordered = False
         self._unreadable = 0
+        self._cut = False
         self._clock = clock
         self._numbers: bool | None = None
         self._last = 0
@@ -41,7 +42,7 @@ class Reception:
     def begin(self) -> None:
         """Tell only of what comes from now on: nothing waits any more when a cell begins."""
         self.missing, self.doubtful = 0, False
-        self._disordered, self._unreadable = False, 0
+        self._disordered, self._unreadable, self._cut = False, 0, False
         self._arrivals.clear()
 
     def note(self, identities: Sequence[bytes], *, readable: bool = True) -> None:
@@ -67,6 +68,10 @@ class Reception:
         """The message that came last is none that can be understood."""
         self._unreadable += 1
 
+    def note_cut(self) -> None:
+        """What comes from now on is not read."""
+        self._cut = True
+
     @property
     def loss(self) -> str | None:
         """What is missing, in words; None where all was received."""
@@ -78,6 +83,8 @@ class Reception:
             return "messages of the kernel came with numbers that were not in order"
         if self._unreadable:
             return f"of the kernel's messages {self._unreadable:,} could not be read"
+        if self._cut:
+            return "the kernel went on sending, and not all of that was waited for"
         if self.doubtful:
             return (
                 "the kernel put out much at once, and kernels of this kind drop what is not read "
