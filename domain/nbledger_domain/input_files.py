@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -31,7 +31,7 @@ _BLANK: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 _SEEN: Final = frozenset(
     "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
 )
-_JOINERS: Final = "\u200c\u200d"
+JOINERS: Final = "\u200c\u200d"
 """Persian, scripts of India and emoji need them, between two characters that are seen."""
 
 _JOINED_FROM: Final = "\u0590"
@@ -88,13 +88,14 @@ def checked_path(text: str) -> str:
     return path
 
 
-def relative_path(text: str) -> str:
+def relative_path(text: str, *, wrapping: str = "") -> str:
     """``text`` as a path that leads down from a folder to a file, in composed form (NFC).
 
-    Raises :class:`InvalidPathError`.
+    Where it begins with the path ``wrapping``, in that form, characters in that may be invisible:
+    a folder whose name is cut off. Raises :class:`InvalidPathError`.
     """
     path = unicodedata.normalize("NFC", text)
-    reason = _fault(path)
+    reason = _fault(path, len(wrapping) if path.startswith(wrapping) else 0)
     if reason is not None:
         raise InvalidPathError(f"{shown(text)} {reason}")
     return path
@@ -138,13 +139,21 @@ def shown(text: str) -> str:
     return repr("".join("�" if _is_unseen(each) else each for each in cut))
 
 
-def _fault(path: str) -> str | None:
+def all_seen(text: str, instead: str) -> str:
+    """``text`` with ``instead`` in the place of each character that no path may have."""
+    if text.isascii() and text.isprintable():
+        return text
+    unseen = set(_unseen_places(text))
+    return "".join(instead if place in unseen else each for place, each in enumerate(text))
+
+
+def _fault(path: str, seen_from: int) -> str | None:
     """What is wrong with a path, in words that follow it."""
     if not path.strip():
         return "names no file"
-    unseen = _unseen(path)
-    if unseen is not None:
-        return f"has {_named(unseen)}, which cannot be seen"
+    place = next(_unseen_places(path[seen_from:]), None)
+    if place is not None:
+        return f"has {_named(path[seen_from + place])}, which cannot be seen"
     if "\\" in path:
         return "has a backslash; folders are separated by /"
     if path.startswith("/") or _DRIVE.match(path):
@@ -181,20 +190,19 @@ def _place_fault(segments: list[str]) -> str | None:
     return None
 
 
-def _unseen(path: str) -> str | None:
-    """The first character that cannot be seen where it stands."""
+def _unseen_places(path: str) -> Iterator[int]:
+    """Where the characters are that cannot be seen where they stand."""
     for place, character in enumerate(path):
-        if character in _JOINERS:
-            before, after = path[place - 1 : place], path[place + 1 : place + 2]
+        if character in JOINERS:
+            before, after = path[max(place - 1, 0) : place], path[place + 1 : place + 2]
             if not (_may_be_joined(before) and _may_be_joined(after)):
-                return character
+                yield place
         elif _is_unseen(character):
-            return character
-    return None
+            yield place
 
 
 def _is_unseen(character: str) -> bool:
-    if character in _JOINERS or character in _SEEN:
+    if character in JOINERS or character in _SEEN:
         return False
     return character in _BLANK or unicodedata.category(character) in _UNSEEN_CATEGORIES
 

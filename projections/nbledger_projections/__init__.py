@@ -1,1 +1,1 @@
-"""Read models folded from events, their queries, and the relay of events to Kafka."""
+"""The read side: read models folded from events, with their queries."""

@@ -8,18 +8,15 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from nbledger_domain.execution import Representation
+from nbledger_domain.input_files import JOINERS, all_seen
 from nbledger_domain.vocabulary import media_types
 
 MAX_BYTES = 240
 """Of a name in UTF-8; file systems take 255, and some of ours get a few letters more."""
 
 _MAX_ENDING = 16
-# What is a path or a pattern on one system or another, and what cannot be seen: directions of
-# writing, for one, that make one ending look like another.
-_UNSAFE = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\"*/:<>?\\|\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"
-    r"\ud800-\udfff\ufffe\uffff]+"
-)
+# What is a path or a pattern on one system or another, and NUL.
+_UNSAFE = re.compile(r"[\x00\"*/:<>?\\|]+")
 _UP = re.compile(r"\A(?:\.{0,2}[/\\]+)+")
 _DEVICE = re.compile(r"\A(con|prn|aux|nul|com\d|lpt\d)(?=\.|\Z)", re.ASCII | re.IGNORECASE)
 _ENDING = re.compile(r"(?<=[^.])(?:\.tar|\.error)?\.[^. ]+\Z")
@@ -40,17 +37,19 @@ _EXTENSIONS = {
 def safe_file_name(name: str, *, default: str = "file") -> str:
     """``name`` with nothing in it that no system takes, or that means something to a header.
 
-    Letters of any script stay, as do blanks and the dot before a hidden file; and an ending does,
-    however long the name.
+    Nor has it characters that cannot be seen, by the rule that uploads go by: directions of
+    writing, for one, make one ending look like another. Letters of any script stay, as do blanks
+    and the dot before a hidden file; and an ending does, however long the name.
     """
-    safe = _UNSAFE.sub("-", _UP.sub("", unicodedata.normalize("NFC", name)))
+    seen = all_seen(_UP.sub("", unicodedata.normalize("NFC", name)), "\0")
+    safe = _UNSAFE.sub("-", seen)
     safe = safe.lstrip(" ").rstrip(". ")
     safe = _DEVICE.sub(r"\1-", safe)
     if len(safe.encode()) > MAX_BYTES:
         stem, ending = _parts(safe)
         if len(ending.encode()) > _MAX_ENDING:
             stem, ending = safe, ""
-        safe = _cut(stem, MAX_BYTES - len(ending.encode())).rstrip(". ") + ending
+        safe = _cut(stem, MAX_BYTES - len(ending.encode())).rstrip(f". {JOINERS}") + ending
     return safe if safe.strip("-") else default
 
 

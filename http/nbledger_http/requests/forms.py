@@ -203,7 +203,10 @@ def _boundary(request: Request[Any, Any, Any]) -> str:
         raise Problem(Code.UNSUPPORTED_MEDIA_TYPE, "Send the form without a content encoding.")
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind.lower() != "multipart/form-data":
-        raise Problem(Code.UNSUPPORTED_MEDIA_TYPE, "Send multipart/form-data.")
+        raise Problem(
+            Code.UNSUPPORTED_MEDIA_TYPE,
+            "Send multipart/form-data, with the content in a part named file.",
+        )
     boundary: str = options.get("boundary", "")
     if not boundary or len(boundary) > 200 or not boundary.isascii():
         raise _unreadable("the content type names no boundary")

@@ -58,16 +58,26 @@ class Connections:
         finally:
             _owner.reset(token)
 
-    async def connect(self, *arguments: Any, **options: Any) -> AIOKafkaConnection:
-        """As aiokafka connects. ``TimeoutError`` or ``KafkaConnectionError`` when all is cut."""
+    def _must_not_be_cut(self) -> None:
         if self._cut:
             raise KafkaConnectionError("given up")
+
+    async def connect(self, *arguments: Any, **options: Any) -> AIOKafkaConnection:
+        """As aiokafka connects. ``TimeoutError`` or ``KafkaConnectionError`` when all is cut."""
+        self._must_not_be_cut()
         async with asyncio.timeout(None) as until_cut:
             self._connecting.add(until_cut)
             try:
                 made: Any = await create_conn(*arguments, **options)
             finally:
                 self._connecting.discard(until_cut)
+        try:
+            self._must_not_be_cut()
+        except KafkaConnectionError:
+            # It was made in the very moment of the cut.
+            made.close()
+            made._writer.transport.abort()
+            raise
         self._open = [each for each in self._open if not each[0]._closed_fut.done()]
         self._open.append((made, made._writer.transport))
         return made

@@ -6,8 +6,8 @@ acknowledged everything before it: at least once, and in order for each stream.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from functools import lru_cache, partial
 from uuid import UUID
 
@@ -154,17 +154,18 @@ class _Relay:
             self._report_ready()
             if await topic.compare(connection, client):
                 await self._repeat(connection, client, topic, checkpoint.position)
-            async for batch in self._batches(tail, partial(topic.check, client)):
-                messages = await self._messages(connection, batch)
-                acknowledged = await self._publish(client, messages, topic)
-                await offsets.check(acknowledged)
-                try:
-                    topic.took(acknowledged)
-                except BrokerForgotError:
-                    await topic.forget(connection)
-                    raise
-                checkpoint = await _move(connection, checkpoint, batch[-1].position, topic)
-                self._failures = 0
+            async with aclosing(self._batches(tail, partial(topic.check, client))) as batches:
+                async for batch in batches:
+                    messages = await self._messages(connection, batch)
+                    acknowledged = await self._publish(client, messages, topic)
+                    await offsets.check(acknowledged)
+                    try:
+                        topic.took(acknowledged)
+                    except BrokerForgotError:
+                        await topic.forget(connection)
+                        raise
+                    checkpoint = await _move(connection, checkpoint, batch[-1].position, topic)
+                    self._failures = 0
 
     async def _repeat(
         self,
@@ -190,7 +191,7 @@ class _Relay:
 
     async def _batches(
         self, tail: EventTail, check: Callable[[], Awaitable[None]]
-    ) -> AsyncIterator[Sequence[RecordedEvent]]:
+    ) -> AsyncGenerator[Sequence[RecordedEvent], None]:
         """Batches until told to stop; the next one is read while one is being published.
 
         ``check`` is called at intervals, whether there are batches or not: who has not read the

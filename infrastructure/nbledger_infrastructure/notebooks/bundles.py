@@ -11,6 +11,7 @@ from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import Final, NamedTuple
+from unicodedata import normalize
 
 import msgspec
 
@@ -112,19 +113,20 @@ def arrange(
 ) -> Arrangement:
     """Tell the notebook from the files beside it, by their paths.
 
-    What tools put into folders is left out, and so is what earlier runs left in ``outputs/``, each
-    with a warning. Raises ``error`` with every fault.
+    The folder that the notebook lies in is cut off, whatever its name. What tools put into folders
+    is left out, and so is what earlier runs left in ``outputs/``, each with a warning. Raises
+    ``error`` with every fault.
     """
     warnings: list[str] = []
     faults: list[str] = []
     paths: dict[int, str] = {}
-    left_out: list[str] = []
+    left_out = [name for name in names if _is_left_out(name)]
+    wrapping = _wrapping(name for name in names if not _is_left_out(name))
     for place, name in enumerate(names):
-        if not _LEFT_OUT.isdisjoint(name.casefold().split("/")):
-            left_out.append(name)
+        if _is_left_out(name):
             continue
         try:
-            paths[place] = relative_path(name)
+            paths[place] = relative_path(name, wrapping=wrapping)
         except InvalidPathError as invalid:
             faults.append(str(invalid))
     if left_out:
@@ -274,9 +276,7 @@ def _about_empty(folders: Iterable[str], names: Iterable[str]) -> list[str]:
     empty = [
         name
         for name, following in zip(every, [*every[1:], ""], strict=True)
-        if name.endswith("/")
-        and not following.startswith(name)
-        and _LEFT_OUT.isdisjoint(name.casefold().split("/"))
+        if name.endswith("/") and not following.startswith(name) and not _is_left_out(name)
     ]
     if not empty:
         return []
@@ -327,6 +327,16 @@ def _beside(
             f"leave behind, left out: {_listed(results)}"
         )
     return found
+
+
+def _is_left_out(name: str) -> bool:
+    return not _LEFT_OUT.isdisjoint(name.casefold().split("/"))
+
+
+def _wrapping(names: Iterable[str]) -> str:
+    """The folder of the one notebook with its slash, in composed form; else no text."""
+    notebooks = [path for name in names if _is_notebook(path := normalize("NFC", name))]
+    return notebooks[0][: notebooks[0].rfind("/") + 1] if len(notebooks) == 1 else ""
 
 
 def _is_notebook(path: str) -> bool:

@@ -5,16 +5,24 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.kernels import Recorded, recorded, request
 
 from nbledger_workers.kernel.driving.driver import Report
 from nbledger_workers.kernel.processes import family as processes
-from nbledger_workers.kernel.protocol import CellStarted, CellStatus, Outcome, RunFinished
+from nbledger_workers.kernel.protocol import (
+    CellStarted,
+    CellStatus,
+    Outcome,
+    OutputsUpdated,
+    RunFinished,
+)
 
 pytestmark = pytest.mark.stalls("its runs are stopped by the clock, in steps of seconds")
 
 OK = CellStatus.SUCCESS
+MAY_LACK = "The output of the last cell may not be whole: {}."
 
 
 async def finished(run: Recorded) -> tuple[RunFinished, dict[str, str], bool]:
@@ -115,11 +123,12 @@ async def test_the_orderly_end_has_a_bound_and_what_it_cuts_is_told(tmp_path: Pa
     hanging = "import atexit, time; atexit.register(time.sleep, 600); x = 1"
     end, _, _ = await finished(Recorded(request(tmp_path, hanging, exit_seconds=0.5)))
     assert end.outcome is Outcome.COMPLETED
-    (warning,) = end.warnings
+    warning, lacks = end.warnings
     assert warning == (
         "The notebook's exit hooks, threads and open files were not waited for to the end:"
         " it took longer than 0.5 seconds (exit hooks)."
     )
+    assert lacks == MAY_LACK.format("the kernel was ended before it had sent all of it")
 
 
 async def test_a_cancelled_run_writes_out_what_it_has(tmp_path: Path) -> None:
@@ -149,7 +158,7 @@ async def test_a_stop_cuts_the_orderly_end(tmp_path: Path) -> None:
     run = Recorded(request(tmp_path, hanging, exit_seconds=60.0, timeout=8.0), see)
     end = await run.result()
     assert end.outcome is Outcome.COMPLETED
-    (warning,) = end.warnings
+    warning, _ = end.warnings
     assert "the run took longer than 8 seconds (exit hooks)" in warning
     assert run.statuses == [OK]
 
@@ -164,3 +173,95 @@ async def test_a_fork_that_falls_out_of_its_cell_ends(tmp_path: Path) -> None:
     )
     assert run.statuses == [OK, OK, OK]
     assert [run.text(index) for index in (1, 2)] == ["0\n", "alone\n"]
+
+
+def updates(run: Recorded) -> list[OutputsUpdated]:
+    return [each for each in run.reports if isinstance(each, OutputsUpdated)]
+
+
+def late_text(run: Recorded) -> dict[str, str]:
+    """Text by stream of the last cell, as the one report after its end has it."""
+    (report,) = updates(run)
+    text = {"stdout": "", "stderr": ""}
+    for output in map(msgspec.json.decode, report.outputs):
+        text[output["name"]] += output["text"]
+    return text
+
+
+PUTS_OUT_LATE = """
+import atexit, os, subprocess, sys, threading, weakref
+class Kept: pass
+kept = sys.modules['kept'] = Kept()
+weakref.finalize(kept, print, 'finalized')
+atexit.register(lambda: os.write(1, b'by descriptor'))
+atexit.register(lambda: subprocess.run(['sh', '-c', 'echo by a child >&2']))
+atexit.register(lambda: 1 / 0)
+atexit.register(lambda: print('hook'))
+release = threading.Event()
+def late(flush):
+    release.wait()
+    threading.Event().wait(0.3)
+    print('flushed' if flush else 'buffered', flush=flush)
+    raise RuntimeError('boom')
+threads = [threading.Thread(target=late, args=(flush,)) for flush in (True, False)]
+for thread in threads: thread.start()
+print('now')
+# --
+release.set()
+"""
+
+
+@pytest.mark.guarantee("G15")
+async def test_what_is_put_out_while_the_kernel_ends_stays_with_the_last_cell(
+    tmp_path: Path,
+) -> None:
+    run = await recorded(tmp_path, *PUTS_OUT_LATE.split("# --\n"))
+    assert run.finished is not None
+    assert (run.finished.outcome, run.finished.warnings) == (Outcome.COMPLETED, [])
+    assert (run.text(0), run.text(1)) == ("now\n", "")
+    (report,) = updates(run)
+    assert (report.index, report.truncated) == (1, False)
+    text = late_text(run)
+    written = ["buffered", "by descriptor", "finalized", "flushed", "hook"]
+    assert sorted(text["stdout"].replace("by descriptor", "by descriptor\n").split("\n")) == [
+        "",
+        *written,
+    ]
+    assert text["stderr"].count("RuntimeError: boom\n") == 2
+    assert text["stderr"].count("ZeroDivisionError: division by zero\n") == 1
+    assert text["stderr"].count("by a child\n") == 1
+
+
+@pytest.mark.guarantee("G15")
+async def test_much_is_put_out_while_the_kernel_ends(tmp_path: Path) -> None:
+    much = (
+        "import atexit; atexit.register(lambda: print(('x' * 99 + '\\n') * 150_000, end='')); None"
+    )
+    run = await recorded(tmp_path, much, max_output_bytes=20_000_000)
+    assert run.finished is not None
+    (report,) = updates(run)
+    assert (run.finished.warnings, report.truncated) == ([], False)
+    assert report.output_bytes == 15_000_000
+    assert len(late_text(run)["stdout"]) == 15_000_000
+
+
+@pytest.mark.guarantee("G15")
+@pytest.mark.parametrize(
+    ("ends", "why"),
+    [
+        # It ends the process, with text in its buffers.
+        ("os._exit(0)", "the kernel ended and had not told that all of it was sent"),
+        ("os.kill(os.getpid(), 9)", "the kernel ended and had not told that all of it was sent"),
+        ("time.sleep(600)", "the kernel was ended before it had sent all of it"),
+    ],
+)
+async def test_output_that_a_kernel_may_not_have_sent_at_its_end_is_flagged(
+    tmp_path: Path, ends: str, why: str
+) -> None:
+    source = f"import atexit, os, time; atexit.register(lambda: (print('bye'), {ends}))"
+    run = await recorded(tmp_path, source, exit_seconds=2.0)
+    assert run.finished is not None
+    assert run.finished.outcome is Outcome.COMPLETED
+    assert run.finished.warnings[-1] == MAY_LACK.format(why)
+    report = updates(run)[-1]
+    assert (report.index, report.truncated) == (0, True)

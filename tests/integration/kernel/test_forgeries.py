@@ -232,3 +232,44 @@ async def test_no_cell_can_reply_for_a_later_one_or_clear_what_it_shows(tmp_path
     assert run.statuses == [OK, ERROR, OK]
     assert run.cell(1).error_value == "honest"
     assert run.text(2) == "kept\n"
+
+
+_AGREEING = (
+    _FORGE + "print('before')\n"
+    "told = {'status': 'ok', 'execution_count': 7, 'payload': [], 'user_expressions': {}}\n"
+    "reply({**told, 'nbledger': {'end': 'x', 'unfinished': []}})\n"
+    "idle(nbledger='x')\n"
+    "for n in range(5): print('late', n, flush=True); time.sleep(0.2)\n"
+)
+
+
+@pytest.mark.guarantee("G16")
+@pytest.mark.parametrize(("end", "status"), [("raise ValueError", ERROR), ("os._exit(0)", ERROR)])
+async def test_a_reply_and_an_idle_that_agree_end_no_cell(
+    tmp_path: Path, end: str, status: CellStatus
+) -> None:
+    run = await recorded(tmp_path, f"{_AGREEING}{end}", "print('next')", timeout=100.0)
+    assert run.statuses[0] == status
+    assert run.text(0).split() == ["before", *(f"{x}" for n in range(5) for x in ("late", n))]
+    assert run.finished is not None
+    assert run.finished.outcome is not Outcome.COMPLETED
+
+
+@pytest.mark.guarantee("G15")
+async def test_a_cell_that_takes_all_descriptors_can_still_tell_of_it(tmp_path: Path) -> None:
+    taking = """
+fs = []
+try:
+    while True: fs.append(open('/dev/null'))
+except OSError: pass
+print('result')
+"""
+    run = await recorded(
+        tmp_path,
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))",
+        taking,
+        "fs.clear(); print('after')",
+        timeout=100.0,
+    )
+    assert run.statuses == [OK, OK, OK]
+    assert [run.text(index) for index in range(3)] == ["", "result\n", "after\n"]

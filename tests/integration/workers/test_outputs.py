@@ -210,3 +210,50 @@ async def test_outputs_are_kept_whole_and_can_be_verified(scene: Stage) -> None:
         (30_000_001, 20_000_000),
         (2894, 2890),
     ]
+
+
+_LATE = """
+import atexit, threading, time
+def late():
+    time.sleep(0.3); print('late'); raise RuntimeError('boom')
+atexit.register(lambda: print('bye'))
+threading.Thread(target=late).start(); print('now')
+"""
+_CUT = "import atexit, os; atexit.register(lambda: (print('bye'), os._exit(0))); print('now')"
+
+
+async def test_what_is_put_out_while_the_kernel_ends_is_kept_or_the_cell_is_flagged(
+    scene: Stage,
+) -> None:
+    late, cut = await scene.request(_LATE), await scene.request(_CUT)
+    async with scene.worker():
+        await scene.command(late, cut)
+        ends = [await scene.until(each, seconds=60.0) for each in (late, cut)]
+    assert [end.status for end in ends] == [ExecutionStatus.COMPLETED] * 2
+
+    (cell,) = (await results(scene, late)).cells
+    assert_complete(cell)
+    assert await text_by_stream(scene, late, cell) == {
+        "stdout": "now\nlate\nbye\n",
+        "stderr": "RuntimeError: boom\n",
+    }
+    assert await scene.events(late, Execution.Warned) == []
+
+    (cell,) = (await results(scene, cut)).cells
+    assert cell.truncated
+    assert len(await scene.events(cut, Execution.OutputTruncated)) == 1
+    (warning,) = await scene.events(cut, Execution.Warned)
+    assert warning.warning == (
+        "The output of the last cell may not be whole: the kernel ended and had not told that all "
+        "of it was sent."
+    )
+
+
+async def text_by_stream(scene: Stage, execution_id: UUID, cell: CellOutputs) -> dict[str, str]:
+    """The text of a cell; of a traceback its last line."""
+    found = {"stdout": "", "stderr": ""}
+    for output in cell.outputs:
+        text = (await content(scene, execution_id, output)).decode()
+        found[output.stream or ""] += text
+    found["stderr"] = found["stderr"].splitlines(keepends=True)[-1]
+    return found

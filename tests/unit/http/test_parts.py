@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import io
+import tempfile
 import zipfile
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nbledger_domain.cells import Cell
-from nbledger_domain.errors import Fault, InvalidInputError
+from nbledger_domain.errors import Fault, InvalidArchiveError, InvalidInputError
 from nbledger_domain.execution import Representation
+from nbledger_domain.input_files import FileLimits
 from nbledger_http.replies import archives
 from nbledger_http.replies.file_names import (
     content_disposition,
@@ -25,10 +28,12 @@ from nbledger_http.replies.file_names import (
 )
 from nbledger_http.replies.responses import with_members
 from nbledger_http.representations.conditional import if_match
+from nbledger_http.requests import bodies
 from nbledger_http.requests import validation as checking
 from nbledger_http.requests.cells import new_cells
 from nbledger_http.security.links import Link, LinkSigner
 from nbledger_infrastructure.artifacts.store import Scope
+from nbledger_infrastructure.notebooks.bundles import ArchiveLimits, Bundle, read_archive
 
 
 def query_of(path: str) -> dict[str, str]:
@@ -238,6 +243,55 @@ def test_new_cells_never_share_an_id(ids: list[str | None]) -> None:
         assert len(set(found)) == len(ids) + 1
 
 
+UNSEEN = "\u00ad\ue000\u3164\u2800\u115f\u0378\U000e0001\u200d\u200b\x00\x7f\u2028\ud800"
+LIMITS = ArchiveLimits(
+    notebook_bytes=100, file_bytes=100, files=FileLimits(count=10, total_bytes=100)
+)
+
+
+def unpacked(files: dict[str, bytes]) -> Bundle:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, each in files.items():
+            archive.writestr(name, each)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bundle.zip"
+        path.write_bytes(content.getvalue())
+        return read_archive(path, Path(folder), LIMITS)
+
+
+@given(
+    st.text(st.sampled_from([*UNSEEN, *"\u200c.-/ :é\u0301क👩"]) | st.characters(), max_size=200)
+)
+@example("क\u200d" * 100)
+@example("n" * 199 + "\ufb2c")
+def test_the_bundle_of_a_notebook_of_whatever_name_uploads_again(name: str) -> None:
+    file_name = f"{safe_file_name(name, default='notebook')}.ipynb"
+    again = unpacked({file_name: b"{}", "data/input.csv": b"1"})
+    assert again.file_name == file_name
+    assert [file.path for file in again.files] == ["data/input.csv"]
+    assert again.warnings == []
+    creation, _ = bodies.upload({}, file_name=again.file_name, kernel_types=["python3"])
+    assert file_name.startswith(creation.name)
+
+
+@pytest.mark.parametrize("folder", ["a\u00adb", "\u3164", "x/a\u200db", "e\u0301\u00ad"])
+def test_a_wrapping_folder_may_have_what_cannot_be_seen_in_its_name(folder: str) -> None:
+    files = {f"{folder}/n.ipynb": b"{}", f"{folder}/data/input.csv": b"1"}
+    found = unpacked(files)
+    assert (found.file_name, [file.path for file in found.files]) == ("n.ipynb", ["data/input.csv"])
+
+    for path, reason in (
+        (f"{folder}/in\u00adput.csv", "U+00AD (SOFT HYPHEN), which cannot be seen"),
+        ("other\u00ad/input.csv", "U+00AD (SOFT HYPHEN), which cannot be seen"),
+        ("input.csv", "lies outside of the notebook's folder"),
+    ):
+        with pytest.raises(InvalidArchiveError) as refused:
+            unpacked({**files, path: b"2"})
+        (fault,) = refused.value.faults
+        assert reason in fault.reason
+
+
 def test_names_of_files_are_safe() -> None:
     for name, expected in (
         ("../../etc/päss wd\r\n", "etc-päss wd-"),
@@ -256,6 +310,13 @@ def test_names_of_files_are_safe() -> None:
         ("n" * 200 + ".tar.gz", "n" * 200 + ".tar.gz"),
         ("é" * 200 + ".tar.gz", "é" * 116 + ".tar.gz"),
         ("n" * 300, "n" * 240),
+        # What cannot be seen where it stands, and what can.
+        *((f"a{each}b", "a-b") for each in UNSEEN),
+        ("a\u200d", "a-"),
+        ("\u3164\u2800", "x"),
+        ("क\u094d\u200dष", "क\u094d\u200dष"),
+        ("👩\u200d💻", "👩\u200d💻"),
+        ("क\u200d" * 100, "क\u200d" * 39 + "क"),
     ):
         assert safe_file_name(name, default="x") == expected
     form = Representation("text/html", "", 0)

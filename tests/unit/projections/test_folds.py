@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -104,7 +105,7 @@ def test_folds_agree_with_the_aggregates(seed: int) -> None:
             results = folded.results[execution.id]
             assert results is not None
             assert results.status == execution.status
-            assert results.results.run_warnings == _warnings(execution)
+            assert _told(results.results.run_warnings, execution) == _warnings(execution)
             assert [cell.cell_id for cell in results.results.cells] == [
                 cell.cell_id for cell in execution.cells if cell.cell_type == "code"
             ]
@@ -141,6 +142,14 @@ def _warnings(execution: Execution) -> list[str]:
     return [*execution.warnings, *of_attempt]
 
 
+def _told(warnings: list[str], execution: Execution) -> list[str]:
+    """All but the one of a cell whose end nobody has seen, which comes with the end of a run."""
+    if warnings and re.fullmatch(r"Output of cell \S+ may be lost: .+", warnings[-1]):
+        assert execution.ended
+        return warnings[:-1]
+    return warnings
+
+
 def _check_execution(document: dict[str, Any], execution: Execution) -> None:
     assert document["status"] == execution.status
     assert document.get("phase") == execution.phase
@@ -148,7 +157,7 @@ def _check_execution(document: dict[str, Any], execution: Execution) -> None:
     if execution.termination_code is not None:
         assert document["terminationCategory"] == execution.termination_code.category
     assert document["attempts"] == execution.epoch
-    assert document.get("runWarnings", []) == _warnings(execution)
+    assert _told(document.get("runWarnings", []), execution) == _warnings(execution)
     assert ("error" in document) == (execution.status == "Error")
     assert document["cancelRequested"] == (execution.cancel_reason is not None)
     statuses = {cell["cellId"]: cell["status"] for cell in document["cellResults"]}

@@ -25,6 +25,16 @@ PAGES = sorted(
         check=True,
     ).stdout.splitlines()
 )
+SOURCE_ROOTS = (
+    "application",
+    "cli",
+    "domain",
+    "http",
+    "infrastructure",
+    "projections",
+    "sdk",
+    "workers",
+)
 page = pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 # Told by `up` itself, to a notebook, or to tests; not by a section of the settings.
 OTHER_VARIABLES = {
@@ -49,6 +59,15 @@ def test_links_lead_to_headings(path: Path) -> None:
         page_of = (path.parent / target) if target else path
         headings = re.findall(r"(?m)^#+ (.+)$", page_of.read_text())
         assert heading in {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
+
+
+@page
+def test_paths_exist(path: Path) -> None:
+    roots = "|".join(("tests", "docs", "deploy", "benchmarks", *SOURCE_ROOTS))
+    named = set(re.findall(rf"`((?:{roots})/[\w./-]+)`", path.read_text()))
+    # Media types look like paths.
+    named -= {each for each in named if each.startswith("application/") and "nbledger" not in each}
+    assert {each for each in named if not (ROOT / each).exists()} == set()
 
 
 def test_the_times_of_stopping_are_those_of_the_program() -> None:

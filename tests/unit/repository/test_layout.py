@@ -205,7 +205,7 @@ MOST_LINES = 400
 LONGER: dict[str, int] = {
     "http/nbledger_http/endpoints/datasets.py": 437,
     "http/nbledger_http/endpoints/notebooks.py": 500,
-    "infrastructure/nbledger_infrastructure/kafka/relay.py": 423,
+    "infrastructure/nbledger_infrastructure/kafka/relay.py": 424,
     "infrastructure/nbledger_infrastructure/settings.py": 401,
     "workers/nbledger_workers/kernel/inside/ipython.py": 457,
     "workers/nbledger_workers/kernel/outputs/collector.py": 454,

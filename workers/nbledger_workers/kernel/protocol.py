@@ -241,9 +241,10 @@ class OutputsSoFar(UpMessage, frozen=True, kw_only=True):
 
 
 class OutputsUpdated(UpMessage, frozen=True, kw_only=True):
-    """A later cell changed a display of this finished one; `outputs` replaces the earlier list.
+    """Outputs of a finished cell have changed; `outputs` replaces the earlier list.
 
-    Sent before the later cell's `CellFinished`.
+    Where a later cell changed a display of it, this is sent before that cell's `CellFinished`. What
+    is put out after the last cell, also while the kernel ends, is told before `RunFinished`.
     """
 
     index: int

@@ -1,4 +1,4 @@
-"""ReportQueue of a kernel that wait to be recorded."""
+"""Reports of a kernel that wait to be recorded."""
 
 import asyncio
 from contextlib import suppress

@@ -450,6 +450,20 @@ async def uploaded(client: httpx.AsyncClient, archive: bytes) -> httpx.Response:
     return await client.post("/notebook/upload", files={"file": ("project.zip", archive)})
 
 
+async def test_the_archive_of_a_notebook_with_an_odd_name_can_be_uploaded(api: Api) -> None:
+    client = await api.client(Role.EDITOR)
+    made = await client.post(
+        "/notebook/upload",
+        data={"notebookName": "a\u00adb\u200d/\u3164c"},
+        files={"file": ("a\u00adb.ipynb", notebook_file("1"))},
+    )
+    path = f"/notebook/{made.json()['notebookId']}"
+    bundle = await client.get(f"{path}/download", params={"format": "zip"})
+    again = await uploaded(client, bundle.content)
+    assert again.status_code == 201, again.text
+    assert again.json()["notebookName"] == "a-b-c"
+
+
 async def test_a_notebook_comes_and_goes_with_the_files_beside_it(api: Api) -> None:
     client = await api.client(Role.EDITOR)
     files = {

@@ -253,7 +253,9 @@ async def test_r_ends_in_order_and_what_it_writes_past_the_kernel_is_in_its_cell
         tmp_path,
         "connection <- file('outputs/open.txt', 'w'); cat('open', file = connection)",
         "kept <- new.env()\n"
-        "finish <- function(kept) writeLines('finalized', 'outputs/finalized.txt')\n"
+        "finish <- function(kept) {\n"
+        "    writeLines('finalized', 'outputs/finalized.txt'); cat('bye\\n'); message('late')\n"
+        "}\n"
         "invisible(reg.finalizer(kept, finish, onexit = TRUE))",
         "system('echo child; echo worse >&2'); cat('by R\\n')",
         "cat(system('cat', intern = TRUE), readLines('stdin'), '.')",
@@ -269,3 +271,5 @@ async def test_r_ends_in_order_and_what_it_writes_past_the_kernel_is_in_its_cell
     assert files == {"open.txt": "open", "finalized.txt": "finalized\n"}
     assert [run.text(index).strip() for index in range(4)] == ["", "", "by R\nchild", "."]
     assert run.text(2, "stderr") == "worse\n"
+    late = {output["name"]: output["text"] for output in run.updated(3)[-2:]}
+    assert late == {"stdout": "bye\n", "stderr": "late\n"}

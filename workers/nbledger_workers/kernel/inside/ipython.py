@@ -8,8 +8,9 @@ standard library only, and nothing here may fail where IPython or ipykernel are 
 - Nothing that a cell does to its standard streams or descriptors leaves it without a reply; a
   kernel whose own descriptors are gone ends itself, since nobody hears it any more.
 - Each reply tells what the kernel's orderly end would still have to do, and has a mark that is in
-  the `idle` which follows: a cell that publishes `idle` itself does not know it.
-- The orderly end does not wait for ever for threads, and writes out what is still buffered.
+  the `idle` which follows. It is made with a key: what a cell sends in the kernel's name has none.
+- The orderly end does not wait for ever for threads, writes out what is still buffered, and tells
+  when all output has been sent.
 """
 
 # Kernels have no public way to any of this.
@@ -23,6 +24,7 @@ import contextlib
 import ctypes
 import fcntl
 import gc
+import hmac
 import inspect
 import io
 import os
@@ -45,6 +47,8 @@ REPLY_MEMBER = "nbledger"
 END_MEMBER = "end"
 #: Member of a request to shut down: seconds that threads have to end.
 THREAD_SECONDS_MEMBER = "threadSeconds"
+#: Member of that: what the kernel publishes as `REPLY_MEMBER` of a last status, after all output.
+FAREWELL_MEMBER = "farewell"
 
 _NAMES = {0: "standard input", 1: "standard output", 2: "standard error"}
 _CHUNK = 65536
@@ -155,9 +159,11 @@ class _Guard:
 class _Prepared:
     """One kernel, prepared."""
 
-    def __init__(self, shell: Any) -> None:
+    def __init__(self, shell: Any, key: str) -> None:
         self._shell = shell
         self._kernel = shell.kernel
+        # Not kept as text, which a cell would find among the kernel's objects at once.
+        self._sign = hmac.new(key.encode(), digestmod="sha256").copy
         self._pid = os.getpid()
         self._folder = os.path.join(os.getcwd(), "")  # noqa: PTH109, PTH118
         self._own: dict[str, Any] = {"stdout": sys.stdout, "stderr": sys.stderr}
@@ -173,8 +179,10 @@ class _Prepared:
         # Of the cell whose reply is made, until the kernel says that it is idle.
         self._end: str | None = None
         self._marks = False
+        # What whoever asked for the orderly end is to be told at last.
+        self._farewell: str | None = None
         self._hooks = atexit._ncallbacks()
-        self._finalizers = _finalizers()
+        self._finalizers = {info.index for _, info in _finalizers()}
         self._thread_hooks = _thread_hooks()
         self._libc: Any = None
         with contextlib.suppress(Exception):
@@ -200,7 +208,7 @@ class _Prepared:
             return self._settled(content or {})
 
         async def do_shutdown(*arguments: Any, **options: Any) -> Any:
-            self._bound_threads()
+            self._begin_end()
             content = shut_down(*arguments, **options)
             return await content if inspect.isawaitable(content) else content
 
@@ -219,9 +227,19 @@ class _Prepared:
         kernel.do_shutdown = do_shutdown
         kernel._progressively_terminate_all_children = leave_children
         self._mark_idle()
+        self._make_pipe_of_publisher()
         # Run after those that notebooks register.
         atexit.register(self._let_go)
         self._hooks = atexit._ncallbacks()
+
+    def _make_pipe_of_publisher(self) -> None:
+        """Have the thread that publishes make what it would make at its first output.
+
+        Then a cell that takes all descriptors there are can still tell of it.
+        """
+        with contextlib.suppress(Exception):
+            thread = self._kernel.iopub_socket.io_thread
+            thread.io_loop.add_callback(lambda: thread._event_pipe)
 
     # The end of a cell
 
@@ -252,6 +270,15 @@ class _Prepared:
         kernel._publish_status = _publish_status
         self._marks = True
 
+    def _mark(self) -> str | None:
+        """The mark of the reply to the request under way: nobody without the key can make it."""
+        with contextlib.suppress(Exception):
+            request = self._kernel.get_parent("shell")["header"]["msg_id"]
+            signing = self._sign()
+            signing.update(request.encode())
+            return str(signing.hexdigest())
+        return None
+
     def _settled(self, content: dict[str, Any]) -> dict[str, Any]:
         """What is replied, when all that the cell has written is published."""
         if os.getpid() != self._pid:
@@ -264,7 +291,7 @@ class _Prepared:
                 content = self._failed(content, error)
             with _no_interrupt():
                 self._publish()
-                self._end = os.urandom(8).hex() if self._marks else None
+                self._end = self._mark() if self._marks else None
                 content[REPLY_MEMBER] = {"unfinished": self._unfinished(), END_MEMBER: self._end}
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
             content = self._failed(content, error)
@@ -343,7 +370,7 @@ class _Prepared:
         ]
         if (
             atexit._ncallbacks() > self._hooks
-            or _finalizers() > self._finalizers
+            or self._new_finalizers()
             or _thread_hooks() > self._thread_hooks
         ):
             found.append("exit hooks")
@@ -354,22 +381,29 @@ class _Prepared:
             found.append("objects with finalizers")
         return found[:_MOST_TOLD]
 
-    def _bound_threads(self) -> None:
-        """Threads that go on for ever must not keep exit hooks from running."""
-        try:
+    def _new_finalizers(self) -> list[Any]:
+        """Those that the notebook has made, the last one first."""
+        new = [pair for pair in _finalizers() if pair[1].index not in self._finalizers]
+        return [each for each, _ in sorted(new, key=lambda pair: -pair[1].index)]
+
+    def _begin_end(self) -> None:
+        """Take what the request to shut down asks for."""
+        with contextlib.suppress(Exception):
             content = self._kernel.get_parent("shell")["content"]
-            seconds = float(content.get(THREAD_SECONDS_MEMBER) or 0)
-            if seconds > 0:
-                signal.signal(signal.SIGALRM, _stop_waiting)
-                signal.setitimer(signal.ITIMER_REAL, seconds)
-                atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
-        except Exception:  # noqa: BLE001 - then they are waited for until the kernel is killed
-            return
+            farewell = content.get(FAREWELL_MEMBER)
+            self._farewell = farewell if isinstance(farewell, str) else None
+            _bound_threads(float(content.get(THREAD_SECONDS_MEMBER) or 0))
 
     def _let_go(self) -> None:
         """As an interpreter's end does: finalize what the notebook made, write out buffers."""
         if os.getpid() != self._pid:
             return
+        for finalizer in self._new_finalizers():
+            # Their own exit hook may be older than ipykernel's, which closes what they print to.
+            try:
+                finalizer()
+            except Exception:  # noqa: BLE001 - as that hook does
+                sys.excepthook(*sys.exc_info())
         # Before what is garbage goes, whose files close in any order.
         _write_out()
         with contextlib.suppress(Exception):
@@ -381,10 +415,55 @@ class _Prepared:
         _write_out()
         if self._libc is not None:
             self._libc.fflush(None)
+        if self._farewell is not None:
+            # Whoever does not hear it takes it that output is missing.
+            with contextlib.suppress(Exception):
+                self._say_farewell(self._farewell)
+
+    def _say_farewell(self, farewell: str) -> None:
+        """Publish all output that is still buffered, and then that this was all."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        self._publish()
+        for own in self._own.values():
+            own.flush()
+        kernel = self._kernel
+        publisher = kernel.iopub_socket.io_thread
+        # ipykernel drops what its reader has not taken a second later.
+        publisher.schedule(lambda: setattr(publisher.socket, "linger", -1))
+        kernel.session.send(
+            kernel.iopub_socket,
+            "status",
+            {"execution_state": "dead", REPLY_MEMBER: farewell},
+            ident=kernel._topic("status"),
+        )
+        # It comes back when the thread that publishes has sent what was before.
+        self._own["stdout"].flush()
+
+
+class _ThreadsLateError(TimeoutError):
+    """Threads of the notebook have not ended in time."""
+
+
+def _bound_threads(seconds: float) -> None:
+    """Threads that go on for ever must not keep exit hooks from running."""
+    if seconds <= 0:
+        return
+    show = sys.unraisablehook
+
+    def unraisablehook(told: Any) -> None:
+        if not isinstance(told.exc_value, _ThreadsLateError):
+            show(told)
+
+    sys.unraisablehook = unraisablehook
+    signal.signal(signal.SIGALRM, _stop_waiting)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
 
 
 def _stop_waiting(*_: object) -> NoReturn:
-    raise TimeoutError("threads of the notebook have not ended in time")
+    raise _ThreadsLateError
 
 
 def _leave_fork(content: dict[str, Any]) -> NoReturn:
@@ -431,9 +510,10 @@ def _files() -> dict[int, str]:
     return found
 
 
-def _finalizers() -> int:
+def _finalizers() -> list[tuple[Any, Any]]:
+    """What runs at exit by `weakref.finalize`, each with what the registry has of it."""
     registry = getattr(weakref.finalize, "_registry", {})
-    return sum(1 for info in list(registry.values()) if info.atexit)
+    return [(each, info) for each, info in list(registry.items()) if info.atexit]
 
 
 def _thread_hooks() -> int:
@@ -454,4 +534,4 @@ def _write_out() -> None:
 
 
 if __name__ == "nbledger_inside":
-    _Prepared(globals()["shell"]).install()
+    _Prepared(globals()["shell"], globals()["key"]).install()

@@ -1,4 +1,4 @@
-"""Programs that `!` starts in an IPython kernel; runs inside it, as `inside` does.
+"""Programs that `!` starts in an IPython kernel; runs inside it, as `ipython` does.
 
 They find the end of their standard input, and no terminal to ask.
 """

@@ -1,11 +1,11 @@
 """A fork server: imports modules once, then forks a process per request from what it holds.
 
 It stands alone: only the standard library, run by its path under any Python interpreter, so that
-another environment's Python can be forked too. `launchers` is the side that asks.
+another environment's Python can be forked too. `fork_client` is the side that asks.
 
-`python launcher.py CONTROL_FD OPTIONS` is given one end of a socket pair and, as JSON, `preload`:
-modules, or `module:function` to call, where `.module` is one beside this file; `parent`: the
-process whose end is the launcher's too, unless it is 0; `preparation`: what
+`python fork_server.py CONTROL_FD OPTIONS` is given one end of a socket pair and, as JSON,
+`preload`: modules, or `module:function` to call, where `.module` is one beside this file;
+`parent`: the process whose end is the launcher's too, unless it is 0; `preparation`: what
 `isolation.Preparation.from_json` reads, or nothing. Every message on the control socket hands over
 a channel. For each channel a guardian is forked, which reads one request from it with the
 descriptors of the new process (its 0, 1, 2 and so on), forks the process and watches over it:

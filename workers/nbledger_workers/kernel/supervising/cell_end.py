@@ -5,7 +5,8 @@ Either may arrive first. A cell can publish `idle` itself, and can reply to itse
 is believed as it stands:
 
 - A kernel with `inside` puts a mark into its reply, made when the cell has ended, and the same
-  mark into the `idle` that follows.
+  mark into the `idle` that follows. It is the request's id under a key that the kernel was given
+  at its start (HMAC, RFC 2104): a reply with another mark counts as one without.
 - Of another kernel an `idle` counts that was made after the reply, by the kernel's own times.
 - Where that does not tell, the kernel is asked something: it answers when it is done with the cell,
   after all that it has published until then.
@@ -13,6 +14,7 @@ is believed as it stands:
 
 from __future__ import annotations
 
+import hmac
 from collections import deque
 from typing import Any, Final
 
@@ -34,8 +36,13 @@ class CellEnd:
         self._idle = False
         self._idle_marks: deque[str] = deque(maxlen=_MOST_MARKS)
         self._answered = False
+        self._expected: str | None = None
         #: Replies that came to this cell; one, of a kernel that nobody meddles with.
         self.replies = 0
+
+    def expect(self, mark: str) -> None:
+        """Believe no mark but this one."""
+        self._expected = mark
 
     def take_reply(self, content: dict[str, Any], date: object) -> None:
         """Take a reply, made at this time; the last one counts, unless only an earlier has a mark.
@@ -45,6 +52,8 @@ class CellEnd:
         self.replies += 1
         content = _sound(content)
         mark = content.get(REPLY_MEMBER, {}).get(END_MEMBER)
+        if self._expected is not None and mark != self._expected:
+            mark = None
         if self.over or (self._mark is not None and mark is None):
             return
         self._reply, self._mark, self._replied_at = content, mark, date
@@ -109,3 +118,8 @@ def _sound(content: dict[str, Any]) -> dict[str, Any]:
             END_MEMBER: mark if isinstance(mark, str) else None,
         }
     return sound
+
+
+def mark_of(key: str, request_id: str) -> str:
+    """The mark of a reply to the request, as `inside` makes it."""
+    return hmac.new(key.encode(), request_id.encode(), "sha256").hexdigest()

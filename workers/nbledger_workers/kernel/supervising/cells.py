@@ -7,7 +7,7 @@ import contextlib
 import datetime as dt
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 import msgspec
@@ -104,7 +104,7 @@ class Cells:
     def attach(self) -> None:
         """Read the notebook and take the kernel's channels; call when the kernel has started."""
         self._cells = msgspec.json.decode(self._request.notebook)["cells"]
-        client = self._client = CellClient(self._kernel.client, marks=self._kernel.is_ipython)
+        client = self._client = CellClient(self._kernel.client, mark_key=self._kernel.mark_key)
         if self._request.capture_outputs:
             client.widgets = WidgetStates(self._request.max_output_bytes, self._budget)
         self._background = [
@@ -125,15 +125,30 @@ class Cells:
         if state is not None or widgets.dropped:
             await self._send(WidgetsLeft(state=state))
 
-    async def report_late(self, *, ended: bool) -> list[str]:
+    def begin_end(self, farewell: str) -> Coroutine[Any, Any, None]:
+        """Make what the kernel puts out from now on a part of the last cell.
+
+        Call it before the kernel is asked to end; what it returns takes the output until it is
+        cancelled. A kernel that tells when all is sent publishes `farewell` then.
+        """
+        if self._client is None:
+            return asyncio.sleep(0)
+        self._client.begin_end(farewell)
+        taking: Coroutine[Any, Any, None] = self._client.take_ending()
+        return taking
+
+    async def report_late(self, *, ended: bool, cut: bool = False) -> list[str]:
         """Report what came after the last cell, as a part of that; warnings of the run.
 
-        `ended` says that the kernel has ended: then all that it has sent is waited for.
+        `ended` says that the kernel has ended: then all that it has sent is waited for. `cut` says
+        that it was killed while it ended in order.
         """
         client = self._client
         if client is None:
             return []
-        loss = await client.take_late(seconds=_LATE_SECONDS if ended else 0)
+        loss = await client.take_late(seconds=_LATE_SECONDS if ended else 0, cut=cut)
+        if ended:
+            client.add_late(self._kernel.written())
         await self._report_changed()
         warnings = []
         if loss is not None:

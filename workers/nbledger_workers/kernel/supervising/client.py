@@ -15,9 +15,10 @@ from nbformat import NotebookNode
 from traitlets.config import Config
 
 from nbledger_domain.vocabulary.outputs import OUTPUT_TYPES
+from nbledger_workers.kernel.inside.ipython import REPLY_MEMBER
 from nbledger_workers.kernel.outputs.collector import OutputCollector
 from nbledger_workers.kernel.outputs.widgets import WidgetStates
-from nbledger_workers.kernel.supervising.cell_end import CellEnd
+from nbledger_workers.kernel.supervising.cell_end import CellEnd, mark_of
 from nbledger_workers.kernel.supervising.incoming import Incoming, Received
 from nbledger_workers.kernel.supervising.reception import Reception
 
@@ -36,7 +37,8 @@ class CellClient(NotebookClient):
 
     Output belongs to the cell that its message names as its cause. Output that a thread puts out
     which has outlived its cell is kept with the cell that runs when it comes, or that ran last.
-    What belongs to no cell, such as remarks of the kernel's own at its start, is not kept.
+    So is all that the kernel puts out while it ends in order. What else belongs to no cell, such as
+    remarks of the kernel's own at its start, is not kept.
 
     A cell has the kernel's key and its sockets, so that no message is believed as it stands: what
     a cell can bring about by messages is that its run is flagged, or that its own outputs look odd.
@@ -44,11 +46,11 @@ class CellClient(NotebookClient):
     `changed` are earlier cells whose outputs were changed. `executing` and `idle` tell that the
     kernel has begun with the cell, and that it says that it is done with it; `reply` is the
     content of its reply, once that is there. The state of widgets goes to `widgets`, where they are
-    kept, and with it what is put out into a widget that shows outputs. `marks` says whether the
-    kernel marks the end of cells (`inside`).
+    kept, and with it what is put out into a widget that shows outputs. `mark_key` is what the
+    kernel marks the end of cells with (`inside`), None of one that does not.
     """
 
-    def __init__(self, client: AsyncKernelClient, *, marks: bool) -> None:
+    def __init__(self, client: AsyncKernelClient, *, mark_key: str | None) -> None:
         super().__init__(
             # Its one place is that of the cell at hand.
             _node({"cells": [None]}),
@@ -69,17 +71,20 @@ class CellClient(NotebookClient):
         self.widgets: WidgetStates | None = None
         #: Replies to cells that were over; there are none unless a cell has made one itself.
         self.late_replies = 0
-        self._marks = marks
+        self._mark_key = mark_key
         self._index = self._before = -1
         self._on_output: Callable[[], Awaitable[None]]
         self._iopub = Incoming(client.iopub_channel)
         self._shell = Incoming(client.shell_channel)
         # Cells by the ids of their requests.
         self._cells: dict[str, int] = {}
-        self._end = CellEnd(marks=marks)
+        self._end = CellEnd(marks=mark_key is not None)
         self._begun = False
         self._question: str | None = None
         self._answered = asyncio.Event()
+        self._ending = False
+        # What the kernel publishes when it ends in order, after all output; None when it has.
+        self._farewell: str | None = None
 
     def begin(self, index: int, collector: OutputCollector) -> None:
         """Make the cell at `index` the one that runs; call it before `run_cell`."""
@@ -89,7 +94,7 @@ class CellClient(NotebookClient):
         self.idle.clear()
         self.late_replies = 0
         self.reception.begin()
-        self._end = CellEnd(marks=self._marks)
+        self._end = CellEnd(marks=self._mark_key is not None)
         self._begun = False
         self._question = None
         self._answered.clear()
@@ -139,24 +144,63 @@ class CellClient(NotebookClient):
                 await self._answered.wait()
         return self._answered.is_set()
 
-    async def take_late(self, *, seconds: float) -> str | None:
+    def begin_end(self, farewell: str) -> None:
+        """From now on all output is of the last cell; call it before the kernel is asked to end.
+
+        A kernel with `marks` publishes `farewell` after all output.
+        """
+        self._begin_late()
+        self._ending = True
+        self._farewell = farewell if self._mark_key is not None else None
+
+    async def take_ending(self) -> None:
+        """Take what the kernel puts out while it ends; goes on until it is cancelled."""
+        count = 0
+        while True:
+            self._take_late(await self._iopub.next())
+            count += 1
+            if count % _MESSAGES_BETWEEN_OTHERS == 0:
+                await asyncio.sleep(0)
+
+    async def take_late(self, *, seconds: float, cut: bool) -> str | None:
         """Take what has come since the last cell was over, as a part of it, which `changed` tells.
 
-        It ends when so many seconds pass without a message. Returns what may be missing, in words.
+        It ends when so many seconds pass without a message. `cut` says that the kernel had begun
+        to end and was killed. Returns what may be missing, in words.
         """
         if self._index not in self.collectors:
             return None
-        self.reception.begin()
-        self.late_replies = 0
+        if not self._ending:
+            self._begin_late()
         while (received := await self._iopub.within(seconds)) is not None:
-            if self._sort(received):
-                self.changed.add(self._index)
+            self._take_late(received)
         while (received := await self._shell.within(0)) is not None:
             self._take_reply(received, None)
-        if self.reception.loss is not None:
+        loss = self.reception.loss
+        if loss is None and cut:
+            loss = "the kernel was ended before it had sent all of it"
+        elif loss is None and self._farewell is not None:
+            loss = "the kernel ended and had not told that all of it was sent"
+        if loss is not None:
             self.collectors[self._index].note_loss()
             self.changed.add(self._index)
-        return self.reception.loss
+        return loss
+
+    def add_late(self, written: dict[str, str]) -> None:
+        """Take text by stream, which came otherwise than by messages, for the last cell."""
+        for name, text in written.items():
+            if self._index in self.collectors:
+                message = {"msg_type": "stream", "content": {"name": name, "text": text}}
+                self.collectors[self._index].add(message)
+                self.changed.add(self._index)
+
+    def _begin_late(self) -> None:
+        self.reception.begin()
+        self.late_replies = 0
+
+    def _take_late(self, received: Received) -> None:
+        if self._sort(received):
+            self.changed.add(self._index)
 
     async def _async_poll_for_reply(
         self,
@@ -168,6 +212,8 @@ class CellClient(NotebookClient):
     ) -> dict[str, Any]:
         """Wait for the reply and then for all output."""
         polling = task_poll_output_msg
+        if self._mark_key is not None:
+            self._end.expect(mark_of(self._mark_key, msg_id))
         try:
             while not self._take_reply(await self._shell.next(), msg_id):
                 pass
@@ -276,6 +322,8 @@ class CellClient(NotebookClient):
             return False
 
     def _take_status(self, parent: object, message: dict[str, Any]) -> None:
+        if self._farewell is not None and message["content"].get(REPLY_MEMBER) == self._farewell:
+            self._farewell = None
         if parent is None:
             return
         if parent == self._question:
@@ -312,6 +360,9 @@ class CellClient(NotebookClient):
             self.widgets.take(message)
             return False
         index = None if parent is None else self._cells.get(parent)
+        if index is None and self._ending and self._index in self.collectors:
+            # What exit hooks and threads put out now has the request to end for its cause.
+            index = self._index
         if index is None:
             return False
         if index == self._index:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import TYPE_CHECKING, Final
+from uuid import uuid4
 
 from nbledger_domain.words import MOST_LISTED, counted
+from nbledger_workers.kernel.supervising.cells import Cells
 from nbledger_workers.kernel.supervising.startup import Kernel
 from nbledger_workers.kernel.supervising.stop import Stop
 
@@ -20,26 +22,26 @@ if TYPE_CHECKING:
 _THREADS_SHARE: Final = 0.7
 
 
-async def end_in_order(
-    kernel: Kernel, unfinished: list[str], stop: Stop, *, seconds: float
-) -> list[str]:
+async def end_in_order(kernel: Kernel, cells: Cells, stop: Stop, *, seconds: float) -> list[str]:
     """Ask the kernel to end and wait for that; returns warnings of what was cut.
 
-    `unfinished` says in words what it has to finish, as far as that is known. A stop that comes
-    meanwhile cuts it. What is left of the kernel then is for its `end`.
+    What it puts out meanwhile is taken for the last of the cells. A stop that comes meanwhile cuts
+    it. What is left of the kernel then is for its `end`.
     """
+    unfinished, farewell = cells.unfinished or [], uuid4().hex
     begun = time.monotonic()
     threads = _THREADS_SHARE * seconds
-    asking = asyncio.create_task(kernel.shut_down(thread_seconds=threads))
+    taking = asyncio.create_task(cells.begin_end(farewell))
+    asking = asyncio.create_task(kernel.shut_down(thread_seconds=threads, farewell=farewell))
     waiting: set[asyncio.Task[object]] = {asyncio.create_task(kernel.died.wait())}
     if stop.outcome is None:
         waiting.add(asyncio.create_task(stop.event.wait()))
     try:
         await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (asking, *waiting):
+        for task in (taking, asking, *waiting):
             task.cancel()
-        await asyncio.gather(asking, *waiting, return_exceptions=True)
+        await asyncio.gather(taking, asking, *waiting, return_exceptions=True)
     took = time.monotonic() - begun
     left = f" ({', '.join(unfinished)})" if unfinished else ""
     if not kernel.died.is_set():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -40,7 +41,7 @@ _NICENESS: Final = 5
 
 # Not an expression of its own: what it shows would become the user's last result. After a clean
 # SystemExit nobody is to be told how else a person would leave IPython.
-_WARM_UP: Final = preparation() + (
+_WARM_UP: Final = (
     "\nget_ipython().display_formatter.format(0); print(end='');"
     " __import__('warnings').filterwarnings('ignore', 'To exit: use ')"
 )
@@ -78,6 +79,7 @@ class Kernel:
         self._stdout_pipe: int | None = None
         self._written = {"stdout": b"", "stderr": b""}
         self._is_ipython = False
+        self._mark_key = secrets.token_hex(16)
         self._writes_past = False
 
     @property
@@ -152,7 +154,7 @@ class Kernel:
         self.client.start_channels(hb=False)
         started = self._kernel_started(await _ready(self.client))
         if self._is_ipython:
-            await _warm_up(self.client)
+            await _warm_up(self.client, self._mark_key)
         return started
 
     def _make_manager(self) -> AsyncKernelManager:
@@ -296,14 +298,22 @@ class Kernel:
         return self._is_ipython
 
     @property
+    def mark_key(self) -> str | None:
+        """What it marks the ends of cells with; None of a kernel that does not."""
+        return self._mark_key if self._is_ipython else None
+
+    @property
     def left_processes(self) -> dict[str, int]:
         """How many processes of each name outlived it and had to be ended; known after `end`."""
         return {} if self._forked is None else self._forked.left
 
-    async def shut_down(self, *, thread_seconds: float) -> None:
-        """Ask it to end by itself. An IPython kernel gives its threads so many seconds."""
+    async def shut_down(self, *, thread_seconds: float, farewell: str) -> None:
+        """Ask it to end by itself.
+
+        An IPython kernel gives its threads so many seconds, and publishes `farewell` at last.
+        """
         with contextlib.suppress(Exception):
-            await self._ask_to_shut_down(self.manager, thread_seconds)
+            await self._ask_to_shut_down(self.manager, thread_seconds, farewell)
 
     async def end(self, *, politely: bool) -> None:
         """End the kernel, politely for its exit hooks and then by force; nothing of it is left."""
@@ -328,13 +338,19 @@ class Kernel:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
 
-    async def _ask_to_shut_down(self, manager: AsyncKernelManager, thread_seconds: float) -> None:
+    async def _ask_to_shut_down(
+        self, manager: AsyncKernelManager, thread_seconds: float, farewell: str | None = None
+    ) -> None:
         client = self.client
         if client is not None and self._is_ipython:
             # On the control channel ipykernel's closing main thread and its control thread wait
             # for each other about once in ten times, for ten seconds; on the shell channel one
             # thread does it all.
-            content = {"restart": False, inside.THREAD_SECONDS_MEMBER: thread_seconds}
+            content = {
+                "restart": False,
+                inside.THREAD_SECONDS_MEMBER: thread_seconds,
+                inside.FAREWELL_MEMBER: farewell,
+            }
             client.shell_channel.send(client.session.msg("shutdown_request", content))
         else:
             await manager.request_shutdown()
@@ -377,9 +393,10 @@ async def _ready(client: Any) -> dict[str, Any]:
     return info
 
 
-async def _warm_up(client: Any) -> None:
+async def _warm_up(client: Any, key: str) -> None:
     """Have the kernel do once, unseen, what it does for every cell: the first time costs most."""
-    request = client.execute(_WARM_UP, silent=True, store_history=False, allow_stdin=False)
+    code = preparation(key) + _WARM_UP
+    request = client.execute(code, silent=True, store_history=False, allow_stdin=False)
     for channel, kind in (
         (client.shell_channel, "execute_reply"),
         (client.iopub_channel, "status"),

@@ -52,6 +52,8 @@ class Supervisor:
         self._sampling: asyncio.Task[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._closed = False
+        # Whether the kernel had begun to end in order and had to be killed.
+        self._cut = False
 
     def begin(self, request: RunNotebook) -> None:
         """Run this; its time counts from here."""
@@ -121,7 +123,7 @@ class Supervisor:
         used.sample()
         warnings = await self._end_kernel(outcome, used)
         if cells is not None:
-            warnings += await cells.report_late(ended=self._died())
+            warnings += await cells.report_late(ended=self._died(), cut=self._cut)
         await used.measure_disk()
         return RunFinished(
             outcome=outcome,
@@ -146,9 +148,8 @@ class Supervisor:
                 seconds = min(_STOPPED_SECONDS, request.exit_seconds)
         warnings: list[str] = []
         if cells is not None and seconds > 0:
-            warnings = await end_in_order(
-                self._kernel, cells.unfinished or [], self._stop, seconds=seconds
-            )
+            warnings = await end_in_order(self._kernel, cells, self._stop, seconds=seconds)
+            self._cut = not self._died()
         await self.close(politely=False)
         return warnings + cut_processes(self._kernel.left_processes)
 
