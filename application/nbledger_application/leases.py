@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 
+from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution import Execution, Resources
 from nbledger_infrastructure.postgres.database import Connection, Pool, acquire
 
@@ -75,14 +76,14 @@ async def renew(
         WHERE l.execution_id = mine.execution_id AND l.epoch = mine.epoch
           AND l.worker_id = $1
         RETURNING l.execution_id, EXISTS (
-            SELECT FROM event AS e WHERE e.stream_id = l.execution_id AND e.type = $5
+            SELECT FROM event AS e WHERE e.stream_id = l.execution_id AND e.type = ANY($5)
         ) AS cancel_requested
         """,
         worker_id,
         [lease.execution_id for lease in leases],
         [lease.epoch for lease in leases],
         seconds,
-        Execution.CancelRequested.TYPE,
+        EVENT_TYPES.stored_names(Execution.CancelRequested.TYPE),
         [
             msgspec.json.encode(told[lease.execution_id]).decode()
             if lease.execution_id in told

@@ -12,6 +12,7 @@ import structlog
 
 from nbledger_application import repository
 from nbledger_domain.errors import ExecutionEndedError
+from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution import TERMINAL_EVENTS, Execution, TerminationCode
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure.clock import now
@@ -31,6 +32,14 @@ NAME = "deletions"
 ACTOR = "nbledger"
 
 _TERMINAL = [event.TYPE for event in TERMINAL_EVENTS]
+# SQL compares the types as they are stored.
+_STORED_REQUESTED = EVENT_TYPES.stored_names(Execution.Requested.TYPE)
+_STORED_TERMINAL = [name for each in _TERMINAL for name in EVENT_TYPES.stored_names(each)]
+_STORED_DELETED = [
+    name
+    for each in (Notebook.DeletionRequested, Notebook.Deleted)
+    for name in EVENT_TYPES.stored_names(each.TYPE)
+]
 _OF_INTEREST = {Notebook.DeletionRequested.TYPE, Execution.Requested.TYPE, *_TERMINAL}
 
 
@@ -59,7 +68,7 @@ async def activity(pool: Pool, notebook_id: UUID) -> Activity:
                 (SELECT coalesce(max(position), 0) FROM event WHERE subject_id = $1) AS position,
                 array(
                     SELECT asked.stream_id FROM event AS asked
-                    WHERE asked.subject_id = $1 AND asked.type = $2 AND NOT EXISTS (
+                    WHERE asked.subject_id = $1 AND asked.type = ANY($2) AND NOT EXISTS (
                         SELECT FROM event AS ended
                         WHERE ended.stream_id = asked.stream_id AND ended.type = ANY($3)
                     )
@@ -67,8 +76,8 @@ async def activity(pool: Pool, notebook_id: UUID) -> Activity:
                 ) AS running
             """,
             notebook_id,
-            Execution.Requested.TYPE,
-            _TERMINAL,
+            _STORED_REQUESTED,
+            _STORED_TERMINAL,
         )
     assert row is not None  # noqa: S101 (a SELECT without FROM gives one row)
     return Activity(row["position"], row["running"])
@@ -100,7 +109,7 @@ async def _going(pool: Pool, notebook_ids: set[UUID]) -> set[UUID]:
             WHERE stream_id = ANY($1) AND type = ANY($2)
             """,
             sorted(notebook_ids),
-            [Notebook.DeletionRequested.TYPE, Notebook.Deleted.TYPE],
+            _STORED_DELETED,
         )
     return {row[0] for row in rows}
 

@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from structlog.testing import capture_logs
 from support.event_store import open_pool, open_store
 from support.executions import make_settings
 from support.read_models import running, until_reached
@@ -25,6 +26,7 @@ from support.waiting_runs import fill
 
 from nbledger_application import queue
 from nbledger_domain.execution import PRIORITIES
+from nbledger_infrastructure import clock
 from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.kafka import clients as brokers
 from nbledger_infrastructure.kafka import relay
@@ -159,16 +161,21 @@ async def test_a_command_is_published_again_only_where_the_broker_has_forgotten(
         assert await commands(config, topics) == dict.fromkeys(waits, 1)
 
 
-async def cut(config: Settings, topic: str) -> None:
-    """Delete all records of a topic, which keeps its id; Tansu does not have this."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=config.kafka.bootstrap_servers)
+async def log_ends(config: Settings, topic: str) -> dict[TopicPartition, int]:
+    """Where each partition of a topic ends."""
     async with (
         asyncio.timeout(30),
         brokers.consumer(config.kafka, topic, client_id="test") as client,
     ):
+        return dict(await client.end_offsets(list(client.assignment())))
+
+
+async def cut(config: Settings, topic: str, ends: Mapping[TopicPartition, int]) -> None:
+    """Delete records of a topic, which keeps its id; Tansu does not have this."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=config.kafka.bootstrap_servers)
+    async with asyncio.timeout(30):
         await admin.start()
         try:
-            ends = await client.end_offsets(list(client.assignment()))
             await admin.delete_records({at: RecordsToDelete(end) for at, end in ends.items()})
         finally:
             await admin.close()
@@ -196,11 +203,74 @@ async def test_a_log_that_was_cut_is_found_by_its_offsets(
         await looks.more(4)
         assert await commands(config, topics) == dict.fromkeys(waits, 1)
         for topic in topics:
-            await cut(config, topic)
+            await cut(config, topic, await log_ends(config, topic))
         await looks.more(4)
         await until_published(pool, all_done)
         await looks.more(4)
         assert await commands(config, topics) == dict.fromkeys(waits, 1)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.skipif(kafka_name() != "apache", reason="Tansu deletes no records")
+async def test_what_has_been_taken_is_no_loss_when_the_broker_deletes_it(
+    config: Settings, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does after the retention; what was published later is there, and waits."""
+    monkeypatch.setattr(command_offsets, "ASK_SECONDS", 0.0)
+    looks = Looks(monkeypatch)
+    dice = random.Random(1)
+    story = begin(dice)
+    while story.notebook.kernel_type != "python3":
+        story = begin(dice)
+    topics = [brokers.command_topic(config.kafka, "python3", each) for each in PRIORITIES]
+    with capture_logs() as told:
+        async with open_store(pool) as store, sweeping(config):
+            await until_published(pool, all_done)
+            async with running(relay.run, config):
+                story.executions += [request(story, dice) for _ in range(RUNS)]
+                taken = list(story.executions)
+                await record(store, story)
+                await until_reached(pool, await store.head_position(), relay.NAME)
+                for execution in taken:
+                    execution.claim("worker-1", at=story.at)
+                await record(store, story)
+                await looks.more(2)
+                ends = {topic: await log_ends(config, topic) for topic in topics}
+                story.executions += [request(story, dice) for _ in range(RUNS)]
+                waits = {execution.id for execution in story.executions[RUNS:]}
+                await record(store, story)
+                await until_reached(pool, await store.head_position(), relay.NAME)
+            await looks.more(4)
+            for topic in topics:
+                await cut(config, topic, ends[topic])
+            await looks.more(4)
+            assert await commands(config, topics) == dict.fromkeys(waits, 1)
+    assert not [entry for entry in told if entry["event"] == "topic of commands has lost messages"]
+
+
+@pytest.mark.skipif(kafka_name() != "apache", reason="Tansu answers with the last message")
+async def test_what_a_log_has_lost_is_told_by_its_first_message(
+    config: Settings, topic_prefix: str
+) -> None:
+    topic = f"{topic_prefix}.commands.python3.normal"
+    await brokers.ensure_topics(config.kafka, ["python3"])
+    async with (
+        brokers.producer(config.kafka, client_id="test") as producer,
+        brokers.consumer(config.kafka, client_id="test") as client,
+    ):
+        seen = clock.now()
+        assert await command_offsets.lost_before(client, topic, {0: seen}) == seen, "it is empty"
+        published = seen - timedelta(hours=1)
+        for at in (published, seen):
+            await producer.send_and_wait(
+                topic, b"{}", partition=0, timestamp_ms=round(at.timestamp() * 1000)
+            )
+        first = await command_offsets.lost_before(client, topic, {0: seen})
+        assert abs(first - published) < timedelta(milliseconds=1)
+        before = published - timedelta(hours=1)
+        assert await command_offsets.lost_before(client, topic, {0: before}) == before
+        assert await command_offsets.lost_before(client, topic, {0: before, 1: seen}) == seen
+        assert await command_offsets.lost_before(client, topic, {}) >= seen
 
 
 def test_a_log_that_begins_later_or_ends_earlier_has_lost_messages() -> None:
@@ -209,10 +279,21 @@ def test_a_log_that_begins_later_or_ends_earlier_has_lost_messages() -> None:
     before = {(one, 0): (0, 9), (one, 1): (3, 3), (other, 0): (0, 5)}
     assert not offsets.shortened(before), "nothing is known yet"
     offsets.saw(before)
+    seen = clock.now()
     assert not offsets.shortened({**before, (one, 0): (0, 12), (new, 0): (7, 7)})
-    assert offsets.shortened({**before, (one, 0): (1, 9)}) == {one}
-    assert offsets.shortened({**before, (other, 0): (0, 4)}) == {other}
-    assert offsets.shortened({**before, (other, 0): (0, 4)}) == {other}, "until it is seen to"
+    later = offsets.shortened({**before, (one, 0): (1, 9)})
+    assert list(later) == [one]
+    assert later[one][0] <= seen
+    assert offsets.shortened({**before, (one, 0): (1, 9), (one, 1): (1, 1)}) == {one: {}}
+    assert offsets.shortened({**before, (other, 0): (0, 4)}) == {other: {}}
+    assert offsets.shortened({**before, (other, 0): (0, 4)}) == {other: {}}, "until it is seen to"
+    # What came later had been published later.
+    for end in range(10, 2000):
+        offsets.saw({**before, (one, 0): (0, end)})
+    assert len(offsets._ends[one, 0]) <= command_offsets._ENDS_KEPT
+    assert offsets.shortened({(one, 0): (9, 1999)})[one][0] >= later[one][0]
+    assert offsets.shortened({(one, 0): (12, 1999)})[one][0] > seen
+    assert offsets.shortened({(one, 0): (5000, 6000)})[one][0] > seen
 
 
 @pytest.mark.timeout(180)

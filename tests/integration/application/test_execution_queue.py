@@ -155,7 +155,8 @@ async def test_the_queue_is_filled_before_appends_are_held(database_dsn: str) ->
                     filler,
                 )
             assert has_read, "events are read before the lock is asked for"
-        await asyncio.gather(*recording, filled)
+        await asyncio.gather(*recording)
+        await filled
         found = await rows(pool)
         assert_filled(found, await as_folded(stores[0], [story]))
     assert {key: row[6] for key, row in found.items()} == {

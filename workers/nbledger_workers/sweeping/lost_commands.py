@@ -40,7 +40,7 @@ from nbledger_infrastructure.postgres.database import (
     acquire,
 )
 from nbledger_infrastructure.settings import Settings
-from nbledger_workers.sweeping.command_offsets import CommandOffsets, Extents
+from nbledger_workers.sweeping.command_offsets import CommandOffsets, Extents, lost_before
 
 log = structlog.get_logger(__name__)
 
@@ -143,7 +143,7 @@ class LostCommands:
             found = known.get(topic)
             if found is None or found.topic_id != ids[topic]:
                 log.info("topic of commands is new", topic=topic)
-            elif ids[topic] in shortened:
+            elif await self._has_lost(topic, route, shortened.get(ids[topic])):
                 log.warning("topic of commands has lost messages", topic=topic)
             elif not (found.old and await queue.waits_since(self._pool, *route, kept_since)):
                 continue
@@ -158,6 +158,15 @@ class LostCommands:
         for topic, each in known.items():
             if not each.done:
                 await self._publish(each, routes[topic], stop, lock)
+
+    async def _has_lost(
+        self, topic: str, route: tuple[str, Priority], published: Mapping[int, datetime] | None
+    ) -> bool:
+        """Whether a run waits whose command may be among what this topic has no more."""
+        if published is None:
+            return False
+        moment = await self._broker.lost_before(topic, published)
+        return await queue.waits_since(self._pool, *route, moment)
 
     async def _publish(
         self,
@@ -233,11 +242,12 @@ class _Broker:
     async def extents(self, offsets: CommandOffsets, ids: Mapping[str, UUID]) -> Extents:
         """Where the logs of these topics begin and end."""
         async with self._connected() as client:
-            if self._consumer is None:
-                self._consumer = await self._stack.enter_async_context(
-                    consumer(self._kafka, client_id="nbledger-sweeper")
-                )
-            return await offsets.ask(client, self._consumer, ids)
+            return await offsets.ask(client, await self._reading(), ids)
+
+    async def lost_before(self, topic: str, published: Mapping[int, datetime]) -> datetime:
+        """The moment before which messages of these partitions were deleted."""
+        async with self._connected():
+            return await lost_before(await self._reading(), topic, published)
 
     async def send(self, topic: str, waiting: Sequence[Waiting]) -> None:
         """Publish and wait until the broker has them all."""
@@ -258,6 +268,13 @@ class _Broker:
                 for each in waiting
             ]
             await asyncio.gather(*sent)
+
+    async def _reading(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            self._consumer = await self._stack.enter_async_context(
+                consumer(self._kafka, client_id="nbledger-sweeper")
+            )
+        return self._consumer
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[AIOKafkaProducer]:
