@@ -9,6 +9,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 import nbformat
+import zmq
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from nbclient import NotebookClient
 from nbformat import NotebookNode
@@ -24,6 +25,10 @@ from nbledger_workers.kernel.supervising.reception import Reception
 
 # After the reply, so long twice without any message: what says that the cell is over is lost.
 _SILENCE_SECONDS: Final = 5.0
+# A kernel that has ended may have sent more than has arrived, on a busy machine.
+_FAREWELL_SECONDS: Final = 1.0
+# Messages that may wait to be taken while a kernel ends.
+_MOST_WAITING: Final = 100_000
 _MESSAGES_BETWEEN_OTHERS: Final = 50
 
 _DISPLAYS: Final = frozenset({"update_display_data", "display_data", "execute_result"})
@@ -152,6 +157,8 @@ class CellClient(NotebookClient):
         self._begin_late()
         self._ending = True
         self._farewell = farewell if self._mark_key is not None else None
+        # A socket that is full when its peer goes loses what the peer had sent and it had not read.
+        self.kc.iopub_channel.socket.setsockopt(zmq.RCVHWM, _MOST_WAITING)
 
     async def take_ending(self) -> None:
         """Take what the kernel puts out while it ends; goes on until it is cancelled."""
@@ -172,7 +179,7 @@ class CellClient(NotebookClient):
             return None
         if not self._ending:
             self._begin_late()
-        while (received := await self._iopub.within(seconds)) is not None:
+        while (received := await self._iopub.within(self._patience(seconds))) is not None:
             self._take_late(received)
         while (received := await self._shell.within(0)) is not None:
             self._take_reply(received, None)
@@ -185,6 +192,10 @@ class CellClient(NotebookClient):
             self.collectors[self._index].note_loss()
             self.changed.add(self._index)
         return loss
+
+    def _patience(self, seconds: float) -> float:
+        """Seconds to wait for a message: for one that a kernel sends that ends in order, longer."""
+        return seconds if self._farewell is None else max(seconds, _FAREWELL_SECONDS)
 
     def add_late(self, written: dict[str, str]) -> None:
         """Take text by stream, which came otherwise than by messages, for the last cell."""
