@@ -54,9 +54,6 @@ _NAMES = {0: "standard input", 1: "standard output", 2: "standard error"}
 _CHUNK = 65536
 _MOST_TOLD = 5
 _FIRST_OWN = 64
-# A ZeroMQ socket that is closed loses what it had taken to write next, 8 KiB at most, where its
-# reader is behind: that must be nothing that matters.
-_PADDING_BYTES, _PADDINGS = 4096, 8
 
 
 class _Redirected:
@@ -435,14 +432,12 @@ class _Prepared:
         publisher = kernel.iopub_socket.io_thread
         # ipykernel drops what its reader has not taken a second later.
         publisher.schedule(lambda: setattr(publisher.socket, "linger", -1))
-        padding = [{"padding": " " * _PADDING_BYTES}] * _PADDINGS
-        for told in ({REPLY_MEMBER: farewell}, *padding):
-            kernel.session.send(
-                kernel.iopub_socket,
-                "status",
-                {"execution_state": "dead", **told},
-                ident=kernel._topic("status"),
-            )
+        kernel.session.send(
+            kernel.iopub_socket,
+            "status",
+            {"execution_state": "dead", REPLY_MEMBER: farewell},
+            ident=kernel._topic("status"),
+        )
         # It comes back when the thread that publishes has sent what was before.
         self._own["stdout"].flush()
 
