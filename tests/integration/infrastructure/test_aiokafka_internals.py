@@ -15,13 +15,13 @@ from typing import Any
 import aiokafka.client
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBatch
 from aiokafka.producer.sender import Sender
-from support.services import kafka_name
+from support.services import service_address
 
 from nbledger_infrastructure.kafka import aiokafka_internals as internals
 from nbledger_infrastructure.kafka.topic_ids import topic_ids
@@ -47,7 +47,19 @@ def takes(function: Callable[..., object], *arguments: object, **options: object
         pytest.fail(f"{NAME}: {function.__qualname__} cannot be called as before: {error}")
 
 
+async def create_topic(servers: str, name: str) -> None:
+    """Make the topic: not every broker makes one that is asked for."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    async with asyncio.timeout(LIMIT):
+        await admin.start()
+        try:
+            await admin.create_topics([NewTopic(name, 1, 1)])
+        finally:
+            await admin.close()
+
+
 async def test_members_are_there_and_of_their_kind(kafka: str, topic_prefix: str) -> None:
+    await create_topic(kafka, topic_prefix)
     producer = AIOKafkaProducer(bootstrap_servers=kafka, enable_idempotence=False, linger_ms=2_000)
     consumer = AIOKafkaConsumer(topic_prefix, bootstrap_servers=kafka)
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
@@ -112,8 +124,9 @@ async def test_what_a_client_connects_is_seen_and_can_be_cut(kafka: str) -> None
             await client.close()
 
 
-@pytest.mark.skipif(kafka_name() != "tansu", reason="Apache Kafka takes no gap")
-async def test_offsets_can_be_left_out(kafka: str, topic_prefix: str) -> None:
+async def test_offsets_can_be_left_out(topic_prefix: str) -> None:
+    # On the broker of `nbledger up` alone: it is done for that one, and Apache Kafka takes no gap.
+    kafka = service_address("tansu")
     partition = TopicPartition(f"{topic_prefix}.gap", 0)
     async with (
         asyncio.timeout(LIMIT),
@@ -136,6 +149,7 @@ async def test_offsets_can_be_left_out(kafka: str, topic_prefix: str) -> None:
 async def test_what_was_not_sent_fails_when_a_producer_is_given_up(
     kafka: str, topic_prefix: str
 ) -> None:
+    await create_topic(kafka, topic_prefix)
     connections = internals.Connections()
     producer = AIOKafkaProducer(bootstrap_servers=kafka, enable_idempotence=False, linger_ms=60_000)
     async with asyncio.timeout(LIMIT):

@@ -9,6 +9,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 import nbformat
+import zmq
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from nbclient import NotebookClient
 from nbformat import NotebookNode
@@ -28,6 +29,10 @@ _SILENCE_SECONDS: Final = 5.0
 # of which only so much is left as has arrived.
 _MOST_LATE_SECONDS: Final = 1.0
 _MOST_LATE_SECONDS_ENDED: Final = 5.0
+# A kernel that has ended may have sent more than has arrived, on a busy machine.
+_FAREWELL_SECONDS: Final = 1.0
+# Messages that may wait to be taken while a kernel ends.
+_MOST_WAITING: Final = 100_000
 
 _DISPLAYS: Final = frozenset({"update_display_data", "display_data", "execute_result"})
 
@@ -155,6 +160,8 @@ class CellClient(NotebookClient):
         self._begin_late()
         self._ending = True
         self._farewell = farewell if self._mark_key is not None else None
+        # A socket that is full when its peer goes loses what the peer had sent and it had not read.
+        self.kc.iopub_channel.socket.setsockopt(zmq.RCVHWM, _MOST_WAITING)
 
     async def take_ending(self) -> None:
         """Take what the kernel puts out while it ends; goes on until it is cancelled."""
@@ -174,7 +181,7 @@ class CellClient(NotebookClient):
             self._begin_late()
         loop = asyncio.get_running_loop()
         until = loop.time() + (_MOST_LATE_SECONDS_ENDED if seconds else _MOST_LATE_SECONDS)
-        while (received := await self._iopub.within(seconds)) is not None:
+        while (received := await self._iopub.within(self._patience(seconds))) is not None:
             self._take_late(received)
             if loop.time() >= until:
                 self.reception.note_cut()
@@ -193,6 +200,10 @@ class CellClient(NotebookClient):
             self.collectors[self._index].note_loss()
             self.changed.add(self._index)
         return loss
+
+    def _patience(self, seconds: float) -> float:
+        """Seconds to wait for a message: for one that a kernel sends that ends in order, longer."""
+        return seconds if self._farewell is None else max(seconds, _FAREWELL_SECONDS)
 
     def add_late(self, written: dict[str, str]) -> None:
         """Take text by stream, which came otherwise than by messages, for the last cell."""
