@@ -193,22 +193,22 @@ PUTS_OUT_LATE = """
 import atexit, os, subprocess, sys, threading, weakref
 class Kept: pass
 kept = sys.modules['kept'] = Kept()
-weakref.finalize(kept, print, 'finalized')
-atexit.register(lambda: os.write(1, b'by descriptor'))
+weakref.finalize(kept, sys.stdout.write, 'finalized\\n')
+atexit.register(lambda: os.write(1, b'by descriptor\\n'))
 atexit.register(lambda: subprocess.run(['sh', '-c', 'echo by a child >&2']))
 atexit.register(lambda: 1 / 0)
 atexit.register(lambda: print('hook'))
-release = threading.Event()
-def late(flush):
-    release.wait()
-    threading.Event().wait(0.3)
+def late(before, flush):
+    before.join()
     print('flushed' if flush else 'buffered', flush=flush)
     raise RuntimeError('boom')
-threads = [threading.Thread(target=late, args=(flush,)) for flush in (True, False)]
-for thread in threads: thread.start()
+# The main thread has ended when the kernel ends in order, and not before.
+one = threading.Thread(target=late, args=(threading.main_thread(), True))
+two = threading.Thread(target=late, args=(one, False))
+one.start(); two.start()
 print('now')
 # --
-release.set()
+x = 1
 """
 
 
@@ -224,10 +224,7 @@ async def test_what_is_put_out_while_the_kernel_ends_stays_with_the_last_cell(
     assert (report.index, report.truncated) == (1, False)
     text = late_text(run)
     written = ["buffered", "by descriptor", "finalized", "flushed", "hook"]
-    assert sorted(text["stdout"].replace("by descriptor", "by descriptor\n").split("\n")) == [
-        "",
-        *written,
-    ]
+    assert sorted(text["stdout"].splitlines()) == written
     assert text["stderr"].count("RuntimeError: boom\n") == 2
     assert text["stderr"].count("ZeroDivisionError: division by zero\n") == 1
     assert text["stderr"].count("by a child\n") == 1

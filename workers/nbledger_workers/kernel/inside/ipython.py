@@ -402,8 +402,8 @@ class _Prepared:
             # Their own exit hook may be older than ipykernel's, which closes what they print to.
             try:
                 finalizer()
-            except Exception:  # noqa: BLE001 - as that hook does
-                sys.excepthook(*sys.exc_info())
+            except Exception as error:  # noqa: BLE001 - as that hook does
+                sys.excepthook(type(error), error, error.__traceback__)
         # Before what is garbage goes, whose files close in any order.
         _write_out()
         with contextlib.suppress(Exception):
