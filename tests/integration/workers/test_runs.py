@@ -267,7 +267,7 @@ async def test_a_stale_worker_is_fenced(scene: Stage, tmp_path: Path) -> None:
         lost.touch()
         await scene.until_released()
     # What the running cell has put out since may be lost.
-    assert before[-3:] == ["output-truncated", "attempt-lost", "failed"]
+    assert before[-4:] == ["output-truncated", "warned", "attempt-lost", "failed"]
     assert await scene.types(execution_id) == before
 
 

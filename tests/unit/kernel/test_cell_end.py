@@ -42,7 +42,8 @@ def test_marks_that_push_out_the_true_one_do_not_keep_a_cell_from_its_end() -> N
         end.take_idle({"nbledger": mark}, "1000")
     end.take_reply(marked("m"), "1000")
     assert (end.over, end.doubtful) == (False, True)
-    end.take_answer()
+    end.take_answer("iopub")
+    end.take_answer("shell")
     assert (end.over, end.doubtful) == (True, False)
 
 
@@ -58,7 +59,8 @@ def test_a_reply_without_its_mark_is_none_until_the_kernel_has_answered() -> Non
     assert (end.reply["status"], end.over, end.doubtful, end.replies) == ("error", False, True, 3)
     lost = CellEnd(marks=True)
     lost.take_reply({"status": "ok"}, "1000")
-    lost.take_answer()
+    lost.take_answer("iopub")
+    lost.take_answer("shell")
     assert lost.over
     assert lost.reply == {"status": "ok", "execution_count": None, "payload": []}
 
@@ -73,7 +75,8 @@ def test_of_other_kernels_the_later_idle_counts_or_an_answer() -> None:
     assert [end.over for end in (later, earlier, odd)] == [True, False, False]
     assert [end.doubtful for end in (later, earlier, odd)] == [False, True, True]
     earlier.take_idle({}, "1001")
-    odd.take_answer()
+    odd.take_answer("iopub")
+    odd.take_answer("shell")
     assert earlier.over
     assert odd.over
     # What comes then changes nothing.

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hmac
 from collections import deque
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from nbledger_workers.kernel.inside.ipython import END_MEMBER, REPLY_MEMBER
 
@@ -35,7 +35,7 @@ class CellEnd:
         self._idle_at: object = None
         self._idle = False
         self._idle_marks: deque[str] = deque(maxlen=_MOST_MARKS)
-        self._answered = False
+        self._answers: set[str] = set()
         self._expected: str | None = None
         #: Replies that came to this cell; one, of a kernel that nobody meddles with.
         self.replies = 0
@@ -65,9 +65,16 @@ class CellEnd:
         if isinstance(mark, str):
             self._idle_marks.append(mark)
 
-    def take_answer(self) -> None:
-        """The kernel has answered what it was asked after the cell."""
-        self._answered = True
+    def take_answer(self, channel: Literal["iopub", "shell"]) -> None:
+        """The kernel has answered on this channel what it was asked after the cell.
+
+        All that it has sent before on the same channel has come then, and on no other.
+        """
+        self._answers.add(channel)
+
+    @property
+    def _answered(self) -> bool:
+        return len(self._answers) == 2
 
     @property
     def reply(self) -> dict[str, Any] | None:

@@ -272,7 +272,7 @@ class CellClient(NotebookClient):
             await asyncio.gather(replying, return_exceptions=True)
 
     async def _take_replies(self, msg_id: str) -> None:
-        """Take further replies until the cell is over."""
+        """Take further replies, and an answer, until the cell is over."""
         while not self._end.over:
             self._take_reply(await self._shell.next(), msg_id)
 
@@ -282,7 +282,16 @@ class CellClient(NotebookClient):
         Without a request, of which None stands for none, every reply is to a cell that is over.
         """
         message = received.message
-        if message is None or message["msg_type"] != "execute_reply":
+        if message is None:
+            return False
+        if message["msg_type"] == "kernel_info_reply":
+            if (
+                self._question is not None
+                and message["parent_header"].get("msg_id") == self._question
+            ):
+                self._end.take_answer("shell")
+            return False
+        if message["msg_type"] != "execute_reply":
             return False
         with suppress(TypeError):  # of an id that is no text
             parent = message["parent_header"].get("msg_id")
@@ -344,7 +353,7 @@ class CellClient(NotebookClient):
         if parent is None:
             return
         if parent == self._question:
-            self._end.take_answer()
+            self._end.take_answer("iopub")
             self._answered.set()
         elif self._cells.get(parent) == self._index:  # type: ignore[call-overload]
             self._begun = True
