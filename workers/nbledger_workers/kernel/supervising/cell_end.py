@@ -62,7 +62,7 @@ class CellEnd:
         """Take a status that says that the kernel is idle, made at this time."""
         self._idle, self._idle_at = True, date
         mark = content.get(REPLY_MEMBER)
-        if isinstance(mark, str):
+        if isinstance(mark, str) and self._expected in (None, mark):
             self._idle_marks.append(mark)
 
     def take_answer(self, channel: Literal["iopub", "shell"]) -> None:
