@@ -212,7 +212,7 @@ LONGER: dict[str, int] = {
     "workers/nbledger_workers/kernel/processes/fork_server.py": 549,
     "workers/nbledger_workers/kernel/processes/isolation.py": 614,
     "workers/nbledger_workers/kernel/supervising/cells.py": 554,
-    "workers/nbledger_workers/kernel/supervising/client.py": 433,
+    "workers/nbledger_workers/kernel/supervising/client.py": 435,
     "workers/nbledger_workers/kernel/supervising/startup.py": 423,
     "workers/nbledger_workers/results/collector.py": 476,
     "workers/nbledger_workers/running/run.py": 609,

@@ -231,6 +231,7 @@ class CellClient(NotebookClient):
     ) -> dict[str, Any]:
         """Wait for the reply and then for all output."""
         polling = task_poll_output_msg
+        self._shell.look_again()
         if self._mark_key is not None:
             self._end.expect(mark_of(self._mark_key, msg_id))
         try:
@@ -311,6 +312,7 @@ class CellClient(NotebookClient):
         if self._question is None:
             self._renew_ids()
             self._question = self.kc.kernel_info()
+            self._shell.look_again()
 
     def _renew_ids(self) -> None:
         """Give the next requests ids that no cell can guess: they would be numbered else."""

@@ -48,20 +48,32 @@ class Incoming:
         self._taken += 1
         if self._taken >= _MOST_AT_ONCE or time.monotonic() >= self._turn_ends:
             await self._give_way()
-        coming = self._coming
-        if coming is None:
-            coming = self._coming = self._channel.socket.recv_multipart()
-        if not coming.done():
-            self.waits = True
-            try:
-                await asyncio.wait((coming,), timeout=seconds)
-            finally:
-                self.waits = False
-                self._begin_turn()
+        while True:
+            coming = self._coming
+            if coming is None or coming.cancelled():
+                coming = self._coming = self._channel.socket.recv_multipart()
             if not coming.done():
-                return None
+                self.waits = True
+                try:
+                    await asyncio.wait((coming,), timeout=seconds)
+                finally:
+                    self.waits = False
+                    self._begin_turn()
+                if not coming.done():
+                    return None
+            if not coming.cancelled():
+                break
         self._coming = None
         return _read(self._channel.session, coming.result())
+
+    def look_again(self) -> None:
+        """Begin to receive anew; call it after each send on the channel.
+
+        ZeroMQ tells once that something has come, and a send takes that away from a receive that
+        waits already: it would wait for ever. A receive that is cancelled takes no message.
+        """
+        if self._coming is not None and not self._coming.done():
+            self._coming.cancel()
 
     async def _give_way(self) -> None:
         """Let others have their turn: a message that is there is taken without waiting.
