@@ -4,7 +4,7 @@ import re
 from typing import get_args
 
 import pytest
-from support.paths import ROOT
+from support.paths import ROOT, SOURCE_ROOTS
 
 from mindzie_sdk import client
 from nbledger_domain.vocabulary import languages, media_types
@@ -12,7 +12,6 @@ from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_domain.vocabulary.cell_ids import CELL_ID, CELL_ID_PATTERN
 from nbledger_domain.vocabulary.priorities import PRIORITIES, Priority
 
-ROOTS = ("domain", "infrastructure", "projections", "workers", "http", "cli", "sdk")
 VOCABULARY = "domain/nbledger_domain/vocabulary"
 EXAMPLES = "http/nbledger_http/description/execution_examples.py"
 
@@ -43,7 +42,7 @@ EXAMPLES = "http/nbledger_http/description/execution_examples.py"
 def test_a_word_is_written_in_one_place(word: str, besides: set[str]) -> None:
     found = {
         str(path.relative_to(ROOT))
-        for root in ROOTS
+        for root in SOURCE_ROOTS
         for path in (ROOT / root).rglob("*.py")
         if re.search(word, path.read_text())
     }

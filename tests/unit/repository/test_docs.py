@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 import pytest
-from support.paths import ROOT
+from support.paths import ROOT, SOURCE_ROOTS
 
 from nbledger.main import main
 from nbledger_domain import dataset, events, execution, library, notebook
@@ -24,16 +24,6 @@ PAGES = sorted(
         text=True,
         check=True,
     ).stdout.splitlines()
-)
-SOURCE_ROOTS = (
-    "application",
-    "cli",
-    "domain",
-    "http",
-    "infrastructure",
-    "projections",
-    "sdk",
-    "workers",
 )
 page = pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 # Told by `up` itself, to a notebook, or to tests; not by a section of the settings.

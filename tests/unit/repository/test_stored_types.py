@@ -3,9 +3,8 @@
 import ast
 from collections.abc import Iterator
 
-from support.paths import ROOT
+from support.paths import ROOT, SOURCE_ROOTS
 
-ROOMS = ("infrastructure", "application", "projections", "workers", "http", "cli")
 EXCEPT = {
     "infrastructure/nbledger_infrastructure/packages/uploads.py": (
         "its index is of that type alone, and looks into the data: both change with a version"
@@ -46,7 +45,7 @@ def faults(tree: ast.Module) -> Iterator[int]:
 def test_queries_name_stored_types() -> None:
     found = {
         str(path.relative_to(ROOT)): lines
-        for room in ROOMS
+        for room in SOURCE_ROOTS
         for path in sorted((ROOT / room).rglob("*.py"))
         if (lines := list(faults(ast.parse(path.read_text()))))
     }

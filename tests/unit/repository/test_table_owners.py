@@ -5,10 +5,9 @@ import re
 from collections.abc import Iterator, Mapping
 
 import pytest
-from support.paths import ROOT
+from support.paths import ROOT, SOURCE_ROOTS
 
 MIGRATIONS = ROOT / "infrastructure/nbledger_infrastructure/postgres/migrations"
-ROOMS = ("domain", "infrastructure", "application", "projections", "workers", "http", "cli")
 
 OWNERS: Mapping[str, str] = {
     "api_token": "infrastructure",
@@ -63,7 +62,7 @@ def touched(text: str) -> Iterator[tuple[str, bool]]:
 
 def statements() -> Iterator[tuple[str, str, str]]:
     """All texts in the code that may be SQL: room, place, text."""
-    for room in ROOMS:
+    for room in SOURCE_ROOTS:
         for path in sorted((ROOT / room).rglob("*.py")):
             place = str(path.relative_to(ROOT))
             for node in ast.walk(ast.parse(path.read_text())):

@@ -3,9 +3,7 @@
 import ast
 from collections.abc import Iterator
 
-from support.paths import ROOT
-
-ROOMS = ("domain", "infrastructure", "application", "projections", "workers", "http", "cli")
+from support.paths import ROOT, SOURCE_ROOTS
 
 
 def appends(call: ast.Call) -> bool:
@@ -22,7 +20,7 @@ def erases(call: ast.Call) -> bool:
 
 
 def calls() -> Iterator[tuple[str, ast.Call]]:
-    for room in ROOMS:
+    for room in SOURCE_ROOTS:
         for path in sorted((ROOT / room).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call):
