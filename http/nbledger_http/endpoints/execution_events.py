@@ -16,7 +16,7 @@ from nbledger_http.description.documentation import Answer, Operation, Parameter
 from nbledger_http.endpoints.executions import TAG, TERMINAL
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, empty_reply, header_list
-from nbledger_http.representations import resources as reading
+from nbledger_http.representations import resources
 from nbledger_http.representations.streaming import LiveReply
 from nbledger_http.requests.queries import MAX_POSITION, Query, position
 from nbledger_http.requests.services import Services, services_of
@@ -88,7 +88,7 @@ async def follow_execution(request: Request[Any, Any, Any]) -> Reply:
     services, access = services_of(request), access_of(request)
     notebook_id, execution_id = notebook_id_of(request), execution_id_of(request)
     name, after = _after(request)
-    view = await reading.execution(services.pool, access, notebook_id, execution_id)
+    view = await resources.execution(services.pool, access, notebook_id, execution_id)
     if after >= view.position and view.ended:
         return empty_reply(204)
     if after > view.position:

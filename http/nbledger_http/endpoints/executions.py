@@ -33,7 +33,7 @@ from nbledger_http.description.documentation import (
 from nbledger_http.description.schemas import ExecuteNotebook
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, json_reply, with_members
-from nbledger_http.representations import resources as reading
+from nbledger_http.representations import resources
 from nbledger_http.representations.conditional import document_reply, last_modified, none_match
 from nbledger_http.representations.documents import page_reply
 from nbledger_http.requests.concurrency import turn_of
@@ -116,7 +116,7 @@ async def execute(request: Request[Any, Any, Any]) -> Reply:
         run_request(body, limits),
         queue_without_worker=limits.queue_without_worker,
     )
-    view = await reading.execution(services.pool, access, notebook_id, execution_id)
+    view = await resources.execution(services.pool, access, notebook_id, execution_id)
     location = project_path(
         *(access.tenant_id, access.project_id),
         *("notebook", notebook_id, "execution", execution_id),
@@ -141,7 +141,7 @@ def _said_of_estimate(view: ExecutionView) -> dict[str, Any]:
 def state_headers(view: ExecutionView) -> dict[str, str]:
     """What the answer to a command says of the execution's state."""
     return {
-        "ETag": reading.execution_etag(view),
+        "ETag": resources.execution_etag(view),
         "Last-Modified": last_modified(view.modified_at),
         "Nbledger-Position": str(view.position),
     }
@@ -175,14 +175,14 @@ async def get_execution(request: Request[Any, Any, Any]) -> Reply:
     services, access = services_of(request), access_of(request)
     notebook_id, execution_id = notebook_id_of(request), execution_id_of(request)
     wait = preferred_wait(request)
-    view = await reading.execution(services.pool, access, notebook_id, execution_id)
+    view = await resources.execution(services.pool, access, notebook_id, execution_id)
     if wait and not _is_news(request, view):
         turn_of(request.scope).give_back()
         view = await _news(request, services, view, wait)
     return document_reply(
         request,
         view.document,
-        etag=reading.execution_etag(view),
+        etag=resources.execution_etag(view),
         modified_at=view.modified_at,
         headers=wait_applied(wait),
     )
@@ -192,7 +192,7 @@ def _is_news(request: Request[Any, Any, Any], view: ExecutionView) -> bool:
     """Whether a client that would wait has nothing to wait for."""
     if view.ended:
         return True
-    etag = reading.execution_etag(view)
+    etag = resources.execution_etag(view)
     return "if-none-match" in request.headers and not none_match(request, etag)
 
 
@@ -207,7 +207,7 @@ async def _news(
     with watch.follow(view.execution_id, types) as follower:
         while True:
             async with watch.reads:
-                view = await reading.execution(
+                view = await resources.execution(
                     services.pool, access, view.notebook_id, view.execution_id
                 )
             left = deadline - time.monotonic()
@@ -245,7 +245,7 @@ async def list_executions(request: Request[Any, Any, Any]) -> Reply:
     notebook_id = notebook_id_of(request)
 
     async def read(page: int, size: int) -> Page:
-        await reading.notebook(pool, access, notebook_id)
+        await resources.notebook(pool, access, notebook_id)
         return await execution_status.for_notebook(
             pool, access.tenant_id, access.project_id, notebook_id, page=page, page_size=size
         )
@@ -279,7 +279,7 @@ async def cancel(request: Request[Any, Any, Any]) -> Reply:
     services, access = services_of(request), access_of(request)
     notebook_id, execution_id = notebook_id_of(request), execution_id_of(request)
     await cancel_execution(services.store, access, notebook_id, execution_id)
-    view = await reading.execution(services.pool, access, notebook_id, execution_id)
+    view = await resources.execution(services.pool, access, notebook_id, execution_id)
     return json_reply(view.document, status=202, headers=state_headers(view))
 
 

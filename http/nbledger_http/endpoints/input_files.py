@@ -32,7 +32,7 @@ from nbledger_http.endpoints.input_file_operations import (
     FilesChanged,
 )
 from nbledger_http.replies.responses import Reply, empty_reply, json_reply
-from nbledger_http.representations import resources as reading
+from nbledger_http.representations import resources
 from nbledger_http.representations.conditional import document_reply, if_match, if_none_match
 from nbledger_http.representations.stored_files import file_reply
 from nbledger_http.requests.bodies import boolean
@@ -183,7 +183,7 @@ async def remove(request: Request[Any, Any, Any]) -> Reply:
         _known(_path_of(request)),
         precondition=if_match(request.headers.get("if-match")),
     )
-    view = await reading.notebook(services.pool, access, notebook_id)
+    view = await resources.notebook(services.pool, access, notebook_id)
     return empty_reply(204, {"Nbledger-Position": str(view.position)})
 
 
@@ -210,7 +210,7 @@ async def _put(
     except InvalidFilesError as invalid:
         faults = [Fault(asked.pointer, fault.reason) for fault in invalid.faults]
         raise InvalidFilesError(faults) from None
-    view = await reading.notebook(services.pool, access, notebook_id)
+    view = await resources.notebook(services.pool, access, notebook_id)
     paths = [file.path for file in asked.files]
     warnings = [*asked.warnings, *windows_warnings(paths)]
     return _changed(access, view, paths, warnings, new=bool(new))
@@ -225,7 +225,7 @@ def _changed(
     changed = FilesChanged(
         files=told,
         notebook_version=held.notebook_version,
-        notebook_etag=reading.notebook_etag(view),
+        notebook_etag=resources.notebook_etag(view),
         warnings=warnings,
     )
     headers = {"Nbledger-Position": str(view.position)}
@@ -293,7 +293,7 @@ async def _notebook(request: Request[Any, Any, Any], query: Query) -> Notebook:
 async def _version_of(
     services: Services, access: Caller, request: Request[Any, Any, Any], execution_id: str
 ) -> int:
-    results = await reading.results(
+    results = await resources.results(
         services.pool, access, notebook_id_of(request), execution_id_in(execution_id)
     )
     return results.notebook_stream_version

@@ -46,7 +46,7 @@ from nbledger_http.replies.responses import (
     json_reply,
     with_members,
 )
-from nbledger_http.representations import resources as reading
+from nbledger_http.representations import resources
 from nbledger_http.representations.conditional import document_reply, if_match, last_modified
 from nbledger_http.representations.documents import (
     LIST_HEADERS,
@@ -122,11 +122,11 @@ class NotebookListDocument(msgspec.Struct, rename="camel"):
 )
 async def get_notebook(request: Request[Any, Any, Any]) -> Reply:
     """The notebook."""
-    view = await reading.notebook(
+    view = await resources.notebook(
         services_of(request).pool, access_of(request), notebook_id_of(request)
     )
     return document_reply(
-        request, view.document, etag=reading.notebook_etag(view), modified_at=view.modified_at
+        request, view.document, etag=resources.notebook_etag(view), modified_at=view.modified_at
     )
 
 
@@ -272,7 +272,7 @@ async def create(request: Request[Any, Any, Any]) -> Reply:
         ),
     ]
     notebook_id, _ = await create_notebook(services.store, access, creation)
-    view = await reading.notebook(services.pool, access, notebook_id)
+    view = await resources.notebook(services.pool, access, notebook_id)
     return await created_reply(
         request, services.pool, view, creation.kernel_type, warnings=warnings
     )
@@ -308,7 +308,7 @@ async def created_reply(
 def state_headers(view: NotebookView) -> dict[str, str]:
     """What the answer to a change says of the notebook's state."""
     return {
-        "ETag": reading.notebook_etag(view),
+        "ETag": resources.notebook_etag(view),
         "Last-Modified": last_modified(view.modified_at),
         "Nbledger-Position": str(view.position),
     }
@@ -366,7 +366,7 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
             services.store, access, changed.new_libraries, services.settings.environments
         ),
     ]
-    view = await reading.notebook(services.pool, access, notebook_id)
+    view = await resources.notebook(services.pool, access, notebook_id)
     return json_reply(with_members(view.document, warnings=warnings), headers=state_headers(view))
 
 
@@ -472,7 +472,7 @@ async def download(request: Request[Any, Any, Any]) -> Reply:
         content = await notebook_file(services, access, notebook)
         name = notebook.name
     else:
-        results = await reading.results(
+        results = await resources.results(
             services.pool, access, notebook_id, execution_id_in(execution_id)
         )
         notebook = (

@@ -28,8 +28,7 @@ from nbledger_http.endpoints.notebook_files import notebook_file
 from nbledger_http.replies.file_names import content_disposition, safe_file_name
 from nbledger_http.replies.problems import Code, Problem
 from nbledger_http.replies.responses import Reply, empty_reply, header_list
-from nbledger_http.representations import resources as reading
-from nbledger_http.representations import result_archive, result_bodies, result_selection
+from nbledger_http.representations import resources, result_archive, result_bodies, result_selection
 from nbledger_http.representations.conditional import document_reply, none_match
 from nbledger_http.representations.result_bodies import Linker
 from nbledger_http.representations.result_selection import OUTPUT_TYPES, Place
@@ -123,7 +122,7 @@ async def get_results(request: Request[Any, Any, Any]) -> Reply:
     page = query.integer("page", 1, low=1, high=1_000_000_000)
     page_size = query.integer("pageSize", PAGE_SIZE, low=1, high=MAX_PAGE_SIZE)
     query.check()
-    view = await reading.results(
+    view = await resources.results(
         services.pool, access, notebook_id, execution_id, recent=services.recent_results
     )
     if cell_id is not None and not any(cell.cell_id == cell_id for cell in view.cells):
@@ -181,7 +180,7 @@ async def _require_cell(
     services: Services, access: Caller, view: ResultsView, cell_id: str
 ) -> None:
     """Raise :class:`Problem` (404) unless the execution covers the cell: it may put out nothing."""
-    status = await reading.execution(services.pool, access, view.notebook_id, view.execution_id)
+    status = await resources.execution(services.pool, access, view.notebook_id, view.execution_id)
     document = msgspec.json.decode(status.document)
     known = {cell["cellId"] for cell in document["cellResults"]}
     if CELL_ID.match(cell_id) is None or cell_id not in known:

@@ -25,7 +25,7 @@ from nbledger_http.description.schemas import CellCounts, Parsing
 from nbledger_http.endpoints.notebooks import TAG, NewNotebook, created_reply
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply
-from nbledger_http.representations import resources as reading
+from nbledger_http.representations import resources
 from nbledger_http.requests import bodies as requests
 from nbledger_http.requests.bindings import binding_warnings
 from nbledger_http.requests.bodies import Creation
@@ -135,7 +135,7 @@ async def _upload(request: Request[Any, Any, Any], bundle: ReceivedBundle) -> Re
         parsed=parsed,
         side_files=bundle.files,
     )
-    view = await reading.notebook(services.pool, access, notebook_id)
+    view = await resources.notebook(services.pool, access, notebook_id)
     return await created_reply(
         request,
         services.pool,
