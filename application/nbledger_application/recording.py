@@ -1,9 +1,7 @@
 """Recording the steps of a run: through the cached aggregate, under its epoch."""
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
 from uuid import UUID
 
 import structlog
@@ -12,6 +10,7 @@ from nbledger_application import repository
 from nbledger_application.claims import Claim
 from nbledger_domain.errors import ExecutionEndedError, StaleEpochError
 from nbledger_domain.execution import Execution
+from nbledger_infrastructure.backoff import Backoff
 from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.postgres.event_store import (
     DuplicateEventError,
@@ -22,8 +21,6 @@ from nbledger_infrastructure.postgres.event_store import (
 )
 
 log = structlog.get_logger(__name__)
-
-_DELAYS: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
 
 
 class FencedError(Exception):
@@ -66,7 +63,7 @@ class Recorder:
         """
         ids: list[UUID] = []
         give_up_at = time.monotonic() + self._away_seconds
-        failures = 0
+        backoff = Backoff(0.05, 1.0)
         while True:
             try:
                 if self._execution is None and await self._reload(ids):
@@ -78,10 +75,9 @@ class Recorder:
                 self._execution = None
                 if time.monotonic() > give_up_at:
                     raise
-                if not failures:
+                if not backoff.failures:
                     log.warning("store is away, step waits")
-                await asyncio.sleep(_DELAYS[min(failures, len(_DELAYS) - 1)])
-                failures += 1
+                await backoff.wait()
             except (StaleEpochError, ExecutionEndedError) as error:
                 self._execution = None
                 raise FencedError(str(error)) from error

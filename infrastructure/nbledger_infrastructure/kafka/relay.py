@@ -19,6 +19,7 @@ from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from nbledger_domain.execution import Execution
+from nbledger_infrastructure.backoff import Backoff
 from nbledger_infrastructure.kafka.aiokafka_internals import leave_out
 from nbledger_infrastructure.kafka.clients import (
     BrokerUnavailableError,
@@ -72,8 +73,6 @@ STANDBY_SECONDS = 1.0
 """How often a relay that stands by looks whether it is needed."""
 
 
-_DELAYS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
-
 # Any constant does, as long as nothing else in the database locks on it.
 _LOCK = 0x6E626C_72656C
 
@@ -122,7 +121,7 @@ class _Relay:
         self._stop = stop
         self._on_ready = on_ready
         self._ready = False
-        self._failures = 0
+        self._backoff = Backoff(0.1, 5.0)
 
     async def run(self) -> None:
         while not self._stop.is_set():
@@ -134,11 +133,13 @@ class _Relay:
                         self._report_ready()
                         await self._pause(STANDBY_SECONDS)
             except _FAILURES as error:
-                log.warning("relay interrupted", error=repr(error), failures=self._failures + 1)
-                await self._back_off()
+                log.warning(
+                    "relay interrupted", error=repr(error), failures=self._backoff.failures + 1
+                )
+                await self._pause(self._backoff.fail())
             except Exception:
-                log.exception("relay stopped", failures=self._failures + 1)
-                await self._back_off()
+                log.exception("relay stopped", failures=self._backoff.failures + 1)
+                await self._pause(self._backoff.fail())
 
     async def _lead(self, connection: PooledConnection) -> None:
         """Publish, with a producer of its own, until told to stop; the lock ends with it."""
@@ -165,7 +166,7 @@ class _Relay:
                         await topic.forget(connection)
                         raise
                     checkpoint = await _move(connection, checkpoint, batch[-1].position, topic)
-                    self._failures = 0
+                    self._backoff.reset()
 
     async def _repeat(
         self,
@@ -287,10 +288,6 @@ class _Relay:
         if not self._ready:
             self._ready = True
             self._on_ready()
-
-    async def _back_off(self) -> None:
-        await self._pause(_DELAYS[min(self._failures, len(_DELAYS) - 1)])
-        self._failures += 1
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):

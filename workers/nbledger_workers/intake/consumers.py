@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from nbledger_domain.execution import PRIORITIES, Priority
+from nbledger_infrastructure.backoff import Backoff
 from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.kafka import cloudevents
 from nbledger_infrastructure.kafka.clients import (
@@ -41,7 +42,6 @@ _POLL_SECONDS: Final = 0.5
 _BATCH: Final = 100
 _ANSWER_SECONDS: Final = 10.0
 _LAST_COMMIT_SECONDS: Final = 1.0
-_DELAYS: Final = (0.1, 0.25, 0.5, 1.0, 2.0)
 
 _Connection = AbstractAsyncContextManager[AIOKafkaConsumer]
 
@@ -240,21 +240,19 @@ async def _for_ever(
     serve: Callable[[AIOKafkaConsumer, "_Probe"], Awaitable[None]],
     on_ready: Callable[[], None],
 ) -> None:
-    failures = 0
+    backoff = Backoff(0.1, 2.0)
     while True:
         try:
             async with connect() as client:
-                if failures:
+                if backoff.failures:
                     log.info("consumer is back", consumer=what)
-                failures = 0
+                backoff.reset()
                 on_ready()
                 await serve(client, _Probe())
         except (BrokerUnavailableError, BrokerForgotError, KafkaError, OSError) as error:
-            if not failures:
+            if not backoff.failures:
                 log.warning("consumer is made anew", consumer=what, error=repr(error))
-        delay = _DELAYS[min(failures, len(_DELAYS) - 1)]
-        failures += 1
-        await asyncio.sleep(delay)
+        await backoff.wait()
 
 
 async def _poll(

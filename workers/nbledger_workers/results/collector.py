@@ -26,7 +26,7 @@ from nbledger_workers.kernel import run_folder
 from nbledger_workers.kernel.processes.environment import outputs_folder, results_folder
 from nbledger_workers.kernel.protocol import Described
 from nbledger_workers.kernel.run_folder import Copied, Mark, RefusedError
-from nbledger_workers.kernel.supervising.handed_back import PATTERN
+from nbledger_workers.kernel.supervising.handed_back import MOST_RESULTS, PATTERN
 from nbledger_workers.results import datasets
 from nbledger_workers.results import descriptions as results
 from nbledger_workers.results.datasets import InvalidTableError, TableReader
@@ -44,8 +44,6 @@ from nbledger_workers.translation.steps import Step
 log = structlog.get_logger(__name__)
 
 _UNLIMITED: Final = 1 << 62
-_MOST_RESULTS: Final = 10_000
-"""Descriptions that are read of one run."""
 _MOST_METRICS: Final = 1000
 _MOST_NAMES: Final = 100_000
 """Names that are looked at in a folder."""
@@ -177,8 +175,8 @@ class Collector:
             for each in handed:
                 self._seen[each.name] = each.mark
                 self._read += 1
-                if self._read > _MOST_RESULTS:
-                    if self._read == _MOST_RESULTS + 1:
+                if self._read > MOST_RESULTS:
+                    if self._read == MOST_RESULTS + 1:
                         steps += self.warning("Of too many results the later are not kept.")
                     break
                 try:

@@ -41,7 +41,7 @@ class RunLease:
         seconds = services.settings.worker.lease_seconds
         until = claim.taken_at + services.settings.worker.database_away_seconds
         taken = False
-        while not taken and time.monotonic() < until:
+        while time.monotonic() < until:
             try:
                 taken = await leases.take(
                     services.pool, claim.lease, services.worker_id, seconds=seconds

@@ -18,7 +18,7 @@ PATTERN: Final = re.compile(r"\d{6}\.json")
 """Names of descriptions among the results."""
 
 _MOST_NAMES: Final = 20_000
-_MOST_TOLD: Final = 10_000
+MOST_RESULTS: Final = 10_000
 """Of one run: so many are read at most."""
 
 
@@ -44,7 +44,7 @@ class HandedBack:
         except OSError:
             return []
         new = [(name, mark) for name, mark in found if self._seen.get(name) != mark]
-        del new[max(_MOST_TOLD - self._told, 0) :]
+        del new[max(MOST_RESULTS - self._told, 0) :]
         self._told += len(new)
         self._seen.update(new)
         return [Described(name, mark.inode, mark.changed_ns) for name, mark in new]
