@@ -17,6 +17,7 @@ MAX_BYTES = 240
 _MAX_ENDING = 16
 # What is a path or a pattern on one system or another, and NUL.
 _UNSAFE = re.compile(r"[\x00\"*/:<>?\\|]+")
+_TRAILING = re.compile(r"[.\s]+\Z")
 _UP = re.compile(r"\A(?:\.{0,2}[/\\]+)+")
 _DEVICE = re.compile(r"\A(con|prn|aux|nul|com\d|lpt\d)(?=\.|\Z)", re.ASCII | re.IGNORECASE)
 _ENDING = re.compile(r"(?<=[^.])(?:\.tar|\.error)?\.[^. ]+\Z")
@@ -42,8 +43,7 @@ def safe_file_name(name: str, *, default: str = "file") -> str:
     and the dot before a hidden file; and an ending does, however long the name.
     """
     seen = all_seen(_UP.sub("", unicodedata.normalize("NFC", name)), "\0")
-    safe = _UNSAFE.sub("-", seen)
-    safe = safe.lstrip(" ").rstrip(". ")
+    safe = _TRAILING.sub("", _UNSAFE.sub("-", seen).lstrip())
     safe = _DEVICE.sub(r"\1-", safe)
     if len(safe.encode()) > MAX_BYTES:
         stem, ending = _parts(safe)

@@ -265,6 +265,8 @@ def unpacked(files: dict[str, bytes]) -> Bundle:
 )
 @example("क\u200d" * 100)
 @example("n" * 199 + "\ufb2c")
+@example("\xa0")
+@example("n \u2003.\xa0")
 def test_the_bundle_of_a_notebook_of_whatever_name_uploads_again(name: str) -> None:
     file_name = f"{safe_file_name(name, default='notebook')}.ipynb"
     again = unpacked({file_name: b"{}", "data/input.csv": b"1"})
