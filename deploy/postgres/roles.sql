@@ -67,6 +67,8 @@ GRANT SELECT ON
     projection_checkpoint, execution_usage, worker, api_token
     TO nbledger_api;
 GRANT SELECT, INSERT ON secret_key TO nbledger_api;
+-- Keys of requests come in by the function that appends; the api looks for those it gets.
+GRANT SELECT ON idempotency_key TO nbledger_api;
 
 -- relay: keeps its position and what the broker has, and recovers what workers have lost.
 GRANT SELECT, INSERT, UPDATE ON projection_checkpoint, command_topic, event_topic
@@ -76,6 +78,8 @@ GRANT EXECUTE ON FUNCTION repair_queue TO nbledger_relay;
 GRANT SELECT, UPDATE, DELETE ON execution_lease TO nbledger_relay;
 GRANT SELECT, DELETE ON worker TO nbledger_relay;
 GRANT SELECT, INSERT, UPDATE ON lease_watch TO nbledger_relay;
+-- Its sweep forgets keys once they are old.
+GRANT SELECT, DELETE ON idempotency_key TO nbledger_relay;
 
 -- projector: owns the contents of the read models.
 GRANT SELECT, INSERT, UPDATE, DELETE ON

@@ -226,6 +226,29 @@ class FileRuledOutError(DomainError):
         self.path = path
 
 
+class KeyReusedError(DomainError):
+    """The idempotency key has come with another request."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Idempotency-Key: it came with another request before; a new request takes a new key."
+        )
+
+
+class ResultGoneError(DomainError):
+    """What the first request with the idempotency key has made is deleted."""
+
+    code = "idempotency_result_gone"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Idempotency-Key: what the first request with it has made is deleted; "
+            "nothing is made again."
+        )
+
+
 class StaleEpochError(DomainError):
     """The worker no longer holds this execution: another attempt has taken it over."""
 

@@ -201,9 +201,7 @@ MOST_MODULES = 15
 MOST_LINES = 400
 LONGER: dict[str, int] = {
     "http/nbledger_http/endpoints/datasets.py": 437,
-    "http/nbledger_http/endpoints/notebooks.py": 500,
     "infrastructure/nbledger_infrastructure/kafka/relay.py": 421,
-    "infrastructure/nbledger_infrastructure/settings.py": 401,
     "workers/nbledger_workers/kernel/inside/ipython.py": 537,
     "workers/nbledger_workers/kernel/outputs/collector.py": 454,
     "workers/nbledger_workers/kernel/processes/fork_server.py": 549,

@@ -21,6 +21,7 @@ OWNERS: Mapping[str, str] = {
     "execution_results": "projections",
     "execution_status": "projections",
     "execution_usage": "application",
+    "idempotency_key": "application",
     "lease_watch": "application",
     "library_details": "projections",
     "notebook_details": "projections",

@@ -17,7 +17,9 @@ from nbledger_infrastructure.postgres.database import CONNECT_TIMEOUT, give_back
 from nbledger_infrastructure.postgres.event_store.types import (
     AppendResult,
     DuplicateEventError,
+    IdempotencyKey,
     InvalidEventError,
+    KeyUsedError,
     NewEvent,
     QueueChange,
     RecordConflictError,
@@ -51,7 +53,7 @@ _UNSTORABLE = (
     ValueError,
 )
 
-_APPEND = f"SELECT * FROM append_events({', '.join(f'${number}' for number in range(1, 16))})"  # noqa: S608
+_APPEND = f"SELECT * FROM append_events({', '.join(f'${number}' for number in range(1, 21))})"  # noqa: S608
 
 
 class Append:
@@ -61,6 +63,7 @@ class Append:
         "events",
         "expected",
         "future",
+        "key",
         "metadata",
         "queue",
         "size",
@@ -77,6 +80,7 @@ class Append:
         unchanged_since: int | None,
         *,
         queue: QueueChange | None = None,
+        key: IdempotencyKey | None = None,
     ) -> None:
         self.stream = stream
         self.events = events
@@ -84,6 +88,7 @@ class Append:
         self.metadata = metadata
         self.unchanged_since = unchanged_since
         self.queue = queue
+        self.key = key
         self.size = 0
         for event in events:
             self.size += len(event.data)
@@ -156,10 +161,11 @@ class GroupCommit:
             await self._disconnect()
 
     def _next_batch(self) -> list[Append]:
-        """Take what may go together: each stream once, a guarded append on its own."""
+        """Take what may go together: each stream and key once, a guarded append on its own."""
         batch: list[Append] = []
         later: list[Append] = []
         streams: set[UUID] = set()
+        keys: set[bytes] = set()
         size = 0
         waiting = self._waiting
         while waiting and len(batch) < MAX_BATCH_APPENDS and size < MAX_BATCH_BYTES:
@@ -171,10 +177,14 @@ class GroupCommit:
                     later.append(append)
                     break
                 return [append]
-            if append.stream.stream_id in streams:
+            # A digest that two principals share costs nothing but a batch.
+            digest = None if append.key is None else append.key.key_digest
+            if append.stream.stream_id in streams or digest in keys:
                 later.append(append)
                 continue
             streams.add(append.stream.stream_id)
+            if digest is not None:
+                keys.add(digest)
             batch.append(append)
             size += append.size
         waiting.extendleft(reversed(later))
@@ -289,6 +299,7 @@ def _arguments(batch: list[Append]) -> tuple[object, ...]:
         [event.data.decode() for event in events],
         [event.occurred_at for event in events],
         *_queue_arguments([append.queue for append in batch]),
+        *_key_arguments([append.key for append in batch]),
     )
 
 
@@ -304,6 +315,13 @@ def _queue_arguments(
     )
 
 
+def _key_arguments(keys: Sequence[IdempotencyKey | None]) -> tuple[list[object] | None, ...]:
+    if not any(keys):
+        return (None,) * 5
+    fields = ("principal_id", "operation", "key_digest", "fingerprint", "answer")
+    return tuple([None if key is None else getattr(key, field) for key in keys] for field in fields)
+
+
 def _answer(batch: list[Append], row: asyncpg.Record | None) -> None:
     """Tell each caller what the function did; accepted appends have consecutive positions."""
     if row is None:
@@ -312,13 +330,17 @@ def _answer(batch: list[Append], row: asyncpg.Record | None) -> None:
     refused = {number: how for number, *how in zip(*(each or () for each in lists), strict=True)}
     for number, append in enumerate(batch, 1):
         if number in refused:
-            actual, known = refused[number]
-            append.fail(
-                DuplicateEventError(append.stream.stream_id)
-                if known
-                else RecordConflictError(append.stream.stream_id, append.expected, actual)
-            )
+            append.fail(_refusal(append, *refused[number]))
         else:
             count = len(append.events)
             position += count
             append.succeed(AppendResult(position, append.expected + count))
+
+
+def _refusal(append: Append, actual: int | None, known: bool) -> Exception:  # noqa: FBT001
+    stream_id = append.stream.stream_id
+    if known:
+        return DuplicateEventError(stream_id)
+    if actual is None:
+        return KeyUsedError(stream_id)
+    return RecordConflictError(stream_id, append.expected, actual)
