@@ -73,6 +73,7 @@ class Execution(ExecutionEndings):
         at: datetime,
         cell_range: CellRange | None = None,
         warnings: Sequence[str] = (),
+        tags: Sequence[str] = (),
     ) -> "Execution":
         """A new execution, waiting for a worker.
 
@@ -93,6 +94,7 @@ class Execution(ExecutionEndings):
             options=options,
             requested_by=requested_by,
             warnings=list(warnings) or UNSET,
+            tags=list(tags) or UNSET,
         )
 
     def claim(self, worker_id: str, *, at: datetime) -> int:

@@ -34,7 +34,8 @@ class Event(DomainEvent, frozen=True, kw_only=True):
 class Requested(Event, CanInitAggregate[UUID], frozen=True, kw_only=True):
     """Somebody asked for a run; it waits for a worker.
 
-    ``warnings`` say what the request asks for that the run does otherwise; absent without any.
+    ``warnings`` say what the request asks for that the run does otherwise, ``tags`` are marks of
+    the client's choice; both are absent without any.
     """
 
     TYPE: ClassVar[str] = "execution.requested.v1"
@@ -49,6 +50,7 @@ class Requested(Event, CanInitAggregate[UUID], frozen=True, kw_only=True):
     options: RunOptions
     requested_by: str
     warnings: list[str] | UnsetType = UNSET
+    tags: list[str] | UnsetType = UNSET
 
 
 class Claimed(Event, frozen=True, kw_only=True):

@@ -38,8 +38,10 @@ class ExecutionState(BaseAggregate[UUID]):
         options: RunOptions,
         requested_by: str,
         warnings: list[str] | UnsetType = UNSET,
+        tags: list[str] | UnsetType = UNSET,
     ) -> None:
         self.warnings = list(warnings or ())
+        self.tags = list(tags or ())
         self.notebook_id = notebook_id
         self.notebook_version = notebook_version
         self.notebook_stream_version = notebook_stream_version

@@ -83,6 +83,18 @@ IF_MATCH = Parameter(
     "done (412). What executions of a notebook recorded meanwhile does not count.",
     schema={"type": "string"},
 )
+IDEMPOTENCY_KEY = Parameter(
+    name="Idempotency-Key",
+    place="header",
+    description="A key of the client's choice for this request, such as a UUID in quotes. A "
+    "repetition with the same key is answered with what the first one has made and "
+    "`Idempotency-Replayed: true`, and makes nothing.",
+    schema={"type": "string", "minLength": 1, "maxLength": 512},
+)
+REPLAYED = {
+    "Idempotency-Replayed": "true: the request is a repetition, and has made nothing itself."
+}
+IDEMPOTENCY_PROBLEMS = (Code.IDEMPOTENCY_KEY_REUSED, Code.IDEMPOTENCY_RESULT_GONE)
 PAGE = Parameter(
     name="page",
     description="Page number, from 1.",

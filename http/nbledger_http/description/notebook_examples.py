@@ -159,6 +159,33 @@ DELETION: dict[str, Any] = {
     "detail": "Its executions have been told to end; the notebook is deleted with the last one.",
 }
 
+PARAMETERS: dict[str, Any] = {
+    "notebookId": NOTEBOOK_ID,
+    "notebookVersion": "1.3.2",
+    "kernelType": "python3",
+    "language": "python",
+    "cellId": "cell-002",
+    "parameters": [
+        {
+            "name": "analysis_period",
+            "types": ["string"],
+            "declaredType": None,
+            "required": False,
+            "default": "2024-01",
+            "defaultSource": '"2024-01"',
+            "help": "year and month",
+        },
+        {
+            "name": "limit",
+            "types": ["integer", "null"],
+            "declaredType": "int | None",
+            "required": True,
+            "defaultSource": None,
+            "help": None,
+        },
+    ],
+}
+
 TEMPLATES: dict[str, Any] = {
     "templates": [
         {

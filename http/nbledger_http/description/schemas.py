@@ -117,10 +117,11 @@ class ExecuteNotebook(msgspec.Struct, rename="camel", kw_only=True):
 
     Timeouts are in seconds: `timeout` bounds each attempt, `cellTimeout` each cell. Waiting runs
     of priority High come before Normal, and those before Low; the lower ones get a share, so
-    that they are not starved. Parameters that the cell tagged `parameters` does not set are told
-    in `warnings`; with `strictParameters` they are refused. With `continueOnError` the cells
-    after a failed one are run, too, and the run ends as Completed. Without a `retryPolicy` a run
-    whose cells have begun never begins anew.
+    that they are not starved. Parameters that the cell tagged `parameters` does not set, or not
+    with such a value, are told in `warnings`; with `strictParameters` they are refused. With
+    `continueOnError` the cells after a failed one are run, too, and the run ends as Completed.
+    Without a `retryPolicy` a run whose cells have begun never begins anew. `tags` are marks of the
+    client's choice. With `dryRun` the request is checked in full, and nothing runs.
     """
 
     execution_mode: Literal["all", "range"] | None = None
@@ -133,6 +134,14 @@ class ExecuteNotebook(msgspec.Struct, rename="camel", kw_only=True):
     priority: Priority | None = "Normal"
     continue_on_error: bool | None = False
     retry_policy: RetryPolicyBody | None = None
+    tags: (
+        Annotated[
+            list[Annotated[str, Meta(min_length=1, max_length=64, pattern=r"\S")]],
+            Meta(max_length=20),
+        ]
+        | None
+    ) = None
+    dry_run: bool | None = False
 
 
 class Session(msgspec.Struct, rename="camel", kw_only=True):

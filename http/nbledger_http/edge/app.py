@@ -19,9 +19,10 @@ from nbledger_http.endpoints import (
     input_files,
     kernels,
     libraries,
+    notebook_creation,
+    notebook_parameters,
     notebooks,
     results,
-    templates,
     uploads,
 )
 from nbledger_http.replies import problems
@@ -37,12 +38,13 @@ def create_app(services: Services) -> Edge:
         project_path("{tenant_id:str}", "{project_id:str}"),
         route_handlers=[
             *notebooks.HANDLERS,
+            *notebook_creation.HANDLERS,
             *executions.HANDLERS,
             *execution_events.HANDLERS,
             *results.HANDLERS,
             *history.HANDLERS,
             *kernels.HANDLERS,
-            *templates.HANDLERS,
+            *notebook_parameters.HANDLERS,
             *datasets.HANDLERS,
             *libraries.HANDLERS,
             *uploads.HANDLERS,

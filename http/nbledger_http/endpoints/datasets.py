@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -17,18 +18,23 @@ from nbledger_application.commands.dataset_versions import (
     delete_dataset,
 )
 from nbledger_application.commands.loading import load_dataset
+from nbledger_application.idempotency import RequestKey
 from nbledger_domain.errors import DatasetNotFoundError, Fault, InvalidInputError
 from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_domain.vocabulary.units import MIB
 from nbledger_http.description import examples
+from nbledger_http.description.dataset_forms import FORM, MAX_NAME, UPLOAD_NOTES, VERSION_FORM
 from nbledger_http.description.documentation import (
     ETAG,
+    IDEMPOTENCY_KEY,
+    IDEMPOTENCY_PROBLEMS,
     IF_MATCH,
     IF_MODIFIED_SINCE,
     IF_NONE_MATCH,
     LOCATION,
     NOT_MODIFIED,
     POSITION,
+    REPLAYED,
     Answer,
     Body,
     Operation,
@@ -53,6 +59,7 @@ from nbledger_http.representations.documents import (
     page_reply,
     state_headers,
 )
+from nbledger_http.representations.idempotency import New, file_digests, once
 from nbledger_http.representations.stored_files import ANSWERS, RANGE_PARAMETERS, file_reply
 from nbledger_http.representations.streaming import LiveReply
 from nbledger_http.requests.forms import Form, received, scratch_folder
@@ -70,38 +77,8 @@ from nbledger_projections.read_models import dataset_details
 from nbledger_projections.read_models.dataset_details import DatasetDocument, ItemDocument
 
 TAG = "Datasets"
+CREATE = "createDataset"
 FORMATS = ("csv", "parquet")
-MAX_NAME = 200
-
-FORM = {
-    "type": "object",
-    "properties": {
-        "file": {
-            "type": "string",
-            "contentMediaType": "text/csv",
-            "description": "The table; its first row names the columns.",
-        },
-        "datasetName": {
-            "type": "string",
-            "maxLength": MAX_NAME,
-            "description": "By default the name of the file.",
-        },
-    },
-    "required": ["file"],
-}
-VERSION_FORM = {
-    "type": "object",
-    "properties": {"file": FORM["properties"]["file"]},  # type: ignore[index]
-    "required": ["file"],
-}
-UPLOAD_NOTES = (
-    "Commas, semicolons, tabs and bars are known as delimiters; UTF-8, UTF-16 (with a byte order "
-    "mark) and Windows-1252 as encodings; which it is, is found out. So are the types of the "
-    "columns, from all rows. The file may be packed by gzip; a workbook, an archive, an HTML page "
-    "and other files that are no CSV are refused with what they are. A column that the header does "
-    "not name is called `Unnamed: 0` after its place, counted from 0, and `warnings` tells it. "
-    "A file that is no good table is refused with row, column and reason."
-)
 
 
 class ChangedDataset(DatasetDocument, rename="camel", kw_only=True):
@@ -125,10 +102,11 @@ class DatasetList(msgspec.Struct, rename="camel"):
     "/dataset/csv",
     right=Right.WRITE,
     operation=Operation(
-        id="createDataset",
+        id=CREATE,
         tag=TAG,
         summary="Upload a dataset as CSV",
         description=UPLOAD_NOTES,
+        parameters=(IDEMPOTENCY_KEY,),
         body=Body(schema=FORM, media_type="multipart/form-data"),
         answers={
             201: Answer(
@@ -136,7 +114,7 @@ class DatasetList(msgspec.Struct, rename="camel"):
                 schema=ChangedDataset,
                 opens="datasetId",
                 example=examples.NEW_DATASET,
-                headers={**LOCATION, **ETAG, **POSITION},
+                headers={**LOCATION, **ETAG, **POSITION, **REPLAYED},
             )
         },
         problems=(
@@ -145,6 +123,7 @@ class DatasetList(msgspec.Struct, rename="camel"):
             Code.UNSUPPORTED_MEDIA_TYPE,
             Code.VALIDATION_FAILED,
             Code.INVALID_CSV,
+            *IDEMPOTENCY_PROBLEMS,
         ),
     ),
 )
@@ -154,18 +133,32 @@ async def create(request: Request[Any, Any, Any]) -> Reply:
     async with received(request, limit_mb=services.settings.http.max_dataset_mb) as form:
         fields = Members(form.fields, "", [])
         name = _name(fields, form.file_name)
-        ingested = await _ingested(services, form)
-        dataset_id = await create_dataset(
-            services.store,
-            services.artifacts,
-            access,
-            TableFile(ingested.path, ingested.rows, ingested.columns),
-            name=name,
-            file_name=form.file_name,
-        )
-    view = await _view(services.pool, access, dataset_id)
+        asked = [name, form.file_name, *await file_digests(request, [form.path])]
+
+        async def make(key: RequestKey | None) -> New:
+            ingested = await _ingested(services, form)
+            told = _told_of(ingested, fields)
+            dataset_id = await create_dataset(
+                services.store,
+                services.artifacts,
+                access,
+                TableFile(ingested.path, ingested.rows, ingested.columns),
+                name=name,
+                file_name=form.file_name,
+                key=None if key is None else key.answering(told),
+            )
+            return New(dataset_id, told)
+
+        return await once(request, CREATE, lambda: asked, make, partial(_created, request))
+
+
+async def _created(
+    request: Request[Any, Any, Any], dataset_id: UUID, told: Mapping[str, Any]
+) -> Reply:
+    access = access_of(request)
+    view = await _view(services_of(request).pool, access, dataset_id)
     location = project_path(access.tenant_id, access.project_id, "dataset", dataset_id)
-    return _changed_reply(view, ingested, fields, status=201, headers={"Location": location})
+    return _changed_reply(view, told, status=201, headers={"Location": location})
 
 
 @put(
@@ -216,7 +209,7 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
             file_name=form.file_name,
         )
     view = await _view(services.pool, access, dataset_id)
-    return _changed_reply(view, ingested, Members(form.fields, "", []))
+    return _changed_reply(view, _told_of(ingested, Members(form.fields, "", [])))
 
 
 @get(
@@ -412,14 +405,8 @@ async def _view(pool: Pool, access: Caller, dataset_id: UUID) -> View:
     return view
 
 
-def _changed_reply(
-    view: View,
-    ingested: Ingested,
-    fields: Members,
-    *,
-    status: int = 200,
-    headers: dict[str, str] | None = None,
-) -> Reply:
+def _told_of(ingested: Ingested, fields: Members) -> dict[str, Any]:
+    """What the answer tells of an upload, beside the dataset."""
     parsing = CsvParsing(
         encoding=ingested.encoding,
         delimiter=ingested.delimiter,
@@ -427,8 +414,18 @@ def _changed_reply(
     )
     warnings = list(ingested.warnings)
     fields.warn_of_unknown(warnings)
+    return {"parsing": parsing, "warnings": warnings}
+
+
+def _changed_reply(
+    view: View,
+    told: Mapping[str, Any],
+    *,
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+) -> Reply:
     return json_reply(
-        with_members(view.document, parsing=parsing, warnings=warnings),
+        with_members(view.document, **told),
         status=status,
         headers={**state_headers(view), **(headers or {})},
     )

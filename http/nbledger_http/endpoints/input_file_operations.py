@@ -5,12 +5,15 @@ import msgspec
 from nbledger_http.description import notebook_examples
 from nbledger_http.description.documentation import (
     ETAG,
+    IDEMPOTENCY_KEY,
+    IDEMPOTENCY_PROBLEMS,
     IF_NONE_MATCH,
     LOCATION,
     NOT_MODIFIED,
     PAGE,
     PAGE_SIZE,
     POSITION,
+    REPLAYED,
     Answer,
     Body,
     Operation,
@@ -99,7 +102,7 @@ ADD = Operation(
     "content at the same path changes nothing; another one is refused unless `replace` is "
     "true. Of several files all are kept or none. A change raises the minor part of "
     "notebookVersion. `warnings` name paths that Windows cannot hold.",
-    parameters=(IF_MATCH_EITHER,),
+    parameters=(IF_MATCH_EITHER, IDEMPOTENCY_KEY),
     body=Body(schema=FORM, media_type="multipart/form-data"),
     answers={
         201: Answer(
@@ -107,17 +110,17 @@ ADD = Operation(
             schema=FilesChanged,
             opens="files/0/path",
             example=notebook_examples.FILES_CHANGED,
-            headers={**LOCATION, **_CHANGE_HEADERS},
+            headers={**LOCATION, **_CHANGE_HEADERS, **REPLAYED},
         ),
         200: Answer(
             description="The files; all were there already, or have been replaced.",
             schema=FilesChanged,
             opens="files/0/path",
             example=notebook_examples.FILES_CHANGED,
-            headers={**LOCATION, **_CHANGE_HEADERS},
+            headers={**LOCATION, **_CHANGE_HEADERS, **REPLAYED},
         ),
     },
-    problems=(*_CHANGE_PROBLEMS, Code.FILE_EXISTS),
+    problems=(*_CHANGE_PROBLEMS, Code.FILE_EXISTS, *IDEMPOTENCY_PROBLEMS),
 )
 
 PUT_ONE = Operation(

@@ -1,19 +1,16 @@
-"""Notebooks: create, read, list, change, delete, download."""
+"""Notebooks: read, list, change, delete, download."""
 
 from functools import partial
 from typing import Any
 
 import msgspec
-from litestar import Request, delete, get, post, put
-from msgspec import UNSET, UnsetType
+from litestar import Request, delete, get, put
 
 from nbledger_application.caller import Caller, Right
-from nbledger_application.commands.create_notebook import create_notebook, template_cells
 from nbledger_application.commands.delete_notebook import delete_notebook
 from nbledger_application.commands.loading import load_notebook
 from nbledger_application.commands.update_notebook import update_notebook
 from nbledger_domain.errors import Fault, InvalidInputError
-from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_domain.vocabulary.languages import KERNEL_TYPE
 from nbledger_http.description import notebook_examples
 from nbledger_http.description.documentation import (
@@ -21,7 +18,6 @@ from nbledger_http.description.documentation import (
     IF_MATCH,
     IF_MODIFIED_SINCE,
     IF_NONE_MATCH,
-    LOCATION,
     NOT_MODIFIED,
     POSITION,
     Answer,
@@ -29,14 +25,7 @@ from nbledger_http.description.documentation import (
     Operation,
     Parameter,
 )
-from nbledger_http.description.schemas import (
-    CreateNotebook,
-    DeletionUnderWay,
-    Parsing,
-    Session,
-    UpdateNotebook,
-)
-from nbledger_http.endpoints.notebook_files import notebook_file
+from nbledger_http.description.schemas import DeletionUnderWay, UpdateNotebook
 from nbledger_http.replies.file_names import content_disposition, safe_file_name
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import (
@@ -55,15 +44,13 @@ from nbledger_http.representations.documents import (
     page_reply,
 )
 from nbledger_http.representations.notebook_bundle import bundle_reply
+from nbledger_http.representations.notebook_files import notebook_file
 from nbledger_http.requests import bodies as requests
 from nbledger_http.requests.bindings import binding_warnings, library_warnings
 from nbledger_http.requests.queries import Query, position
 from nbledger_http.requests.reading import json_object
 from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, execution_id_in, notebook_id_of
-from nbledger_infrastructure.notebooks import templates
-from nbledger_infrastructure.postgres import worker_registry
-from nbledger_infrastructure.postgres.database import Pool
 from nbledger_projections.machinery.documents import Page
 from nbledger_projections.read_models.notebooks import listing as notebook_list
 from nbledger_projections.read_models.notebooks.activity import NotebookStatus
@@ -80,13 +67,6 @@ class ChangedNotebook(NotebookDocument, rename="camel", kw_only=True):
     """The whole notebook, and what is to be said of the request that has made it so."""
 
     warnings: list[str]
-
-
-class NewNotebook(ChangedNotebook, rename="camel", kw_only=True):
-    """The whole notebook, with what would run it and, for an upload, what the file held."""
-
-    session: Session | UnsetType = UNSET
-    parsing: Parsing | UnsetType = UNSET
 
 
 class NotebookListDocument(msgspec.Struct, rename="camel"):
@@ -223,86 +203,6 @@ async def _fault_of_kernel_type(
             return None
     told = f"must be one of {', '.join(usual)}, or the kernel type of a notebook here"
     return Fault("?kernelType", told)
-
-
-@post(
-    "/notebook",
-    right=Right.WRITE,
-    operation=Operation(
-        id="createNotebook",
-        tag=TAG,
-        summary="Create a notebook",
-        body=Body(schema=CreateNotebook, example=notebook_examples.CREATE_NOTEBOOK),
-        answers={
-            201: Answer(
-                description="The notebook as created.",
-                schema=NewNotebook,
-                opens="notebookId",
-                example=notebook_examples.NEW_NOTEBOOK,
-                headers={**LOCATION, **ETAG, **POSITION},
-            )
-        },
-        problems=(
-            Code.PROJECT_NOT_FOUND,
-            Code.BODY_TOO_LARGE,
-            Code.UNSUPPORTED_MEDIA_TYPE,
-            Code.VALIDATION_FAILED,
-        ),
-    ),
-)
-async def create(request: Request[Any, Any, Any]) -> Reply:
-    """A new notebook."""
-    services, access = services_of(request), access_of(request)
-    creation = requests.creation(
-        await json_object(request),
-        kernel_types=services.settings.worker.kernels,
-        templates=templates.names(),
-        template_cells=template_cells,
-        environments=services.settings.environments,
-    )
-    binding = creation.integration.dataset_binding
-    warnings = [
-        *creation.warnings,
-        *await binding_warnings(services.pool, access, binding),
-        *await library_warnings(
-            services.store,
-            access,
-            creation.environment.custom_libraries,
-            services.settings.environments,
-        ),
-    ]
-    notebook_id, _ = await create_notebook(services.store, access, creation)
-    view = await resources.notebook(services.pool, access, notebook_id)
-    return await created_reply(
-        request, services.pool, view, creation.kernel_type, warnings=warnings
-    )
-
-
-async def created_reply(
-    request: Request[Any, Any, Any],
-    pool: Pool,
-    view: NotebookView,
-    kernel_type: str,
-    **members: Any,
-) -> Reply:
-    """201 with the whole notebook and ``members``."""
-    offer = (await worker_registry.offers(pool)).get(kernel_type)
-    if offer is None:
-        unoffered = f"kernelType: no live worker offers {kernel_type!r} now"
-        members["warnings"] = [*members.get("warnings", []), unoffered]
-    session = Session(
-        kernel_type=kernel_type,
-        offered=offer is not None,
-        language=None if offer is None else offer.language,
-        language_version=None if offer is None else offer.language_version,
-    )
-    access = access_of(request)
-    location = project_path(access.tenant_id, access.project_id, "notebook", view.notebook_id)
-    return json_reply(
-        with_members(view.document, session=session, **members),
-        status=201,
-        headers={"Location": location, **state_headers(view)},
-    )
 
 
 def state_headers(view: NotebookView) -> dict[str, str]:
@@ -497,4 +397,4 @@ async def download(request: Request[Any, Any, Any]) -> Reply:
     return Reply(200, header_list(headers), content)
 
 
-HANDLERS: list[Any] = [get_notebook, list_notebooks, create, update, delete_, download]
+HANDLERS: list[Any] = [get_notebook, list_notebooks, update, delete_, download]

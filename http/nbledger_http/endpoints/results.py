@@ -24,12 +24,12 @@ from nbledger_http.description.documentation import (
     Parameter,
 )
 from nbledger_http.description.schemas import ExecutionResults, OutputResult
-from nbledger_http.endpoints.notebook_files import notebook_file
 from nbledger_http.replies.file_names import content_disposition, safe_file_name
 from nbledger_http.replies.problems import Code, Problem
 from nbledger_http.replies.responses import Reply, empty_reply, header_list
 from nbledger_http.representations import resources, result_archive, result_bodies, result_selection
 from nbledger_http.representations.conditional import document_reply, none_match
+from nbledger_http.representations.notebook_files import notebook_file
 from nbledger_http.representations.result_bodies import Linker
 from nbledger_http.representations.result_selection import OUTPUT_TYPES, Place
 from nbledger_http.representations.streaming import LiveReply

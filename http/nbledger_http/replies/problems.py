@@ -78,6 +78,8 @@ class Code(StrEnum):
     INVALID_WHEEL = "invalid_wheel"
     INVALID_ARCHIVE = "invalid_archive"
     INVALID_FILES = "invalid_files"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
+    IDEMPOTENCY_RESULT_GONE = "idempotency_result_gone"
     VALIDATION_FAILED = "validation_failed"
     RATE_LIMITED = "rate_limited"
     INTERNAL_ERROR = "internal_error"
@@ -124,6 +126,10 @@ KINDS: dict[Code, Kind] = {
     Code.INVALID_WHEEL: Kind(422, "The file is not a wheel that can be kept."),
     Code.INVALID_ARCHIVE: Kind(422, "The archive cannot be taken."),
     Code.INVALID_FILES: Kind(422, "The input files cannot be kept as they are named."),
+    Code.IDEMPOTENCY_KEY_REUSED: Kind(422, "The idempotency key came with another request."),
+    Code.IDEMPOTENCY_RESULT_GONE: Kind(
+        410, "What the first request with the idempotency key has made is deleted."
+    ),
     Code.VALIDATION_FAILED: Kind(422, "The request is not valid."),
     Code.RATE_LIMITED: Kind(429, "Too many requests."),
     Code.INTERNAL_ERROR: Kind(500, "Something went wrong on our side."),

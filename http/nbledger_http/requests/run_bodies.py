@@ -32,12 +32,16 @@ MIN_TIMEOUT = 1.0
 """Seconds; stopping a cell that does not heed it takes longer than that."""
 
 MAX_REASONS = 10
+MAX_TAGS = 20
+MAX_TAG = 64
+Tag = Annotated[str, Meta(min_length=1, max_length=MAX_TAG, pattern=r"\S")]
 
 
 class Run(msgspec.Struct, frozen=True):
     """A checked request to execute; what of it depends on the notebook is checked later.
 
-    A ``strict`` one takes no parameters that the notebook does not take.
+    A ``strict`` one takes no parameters that the notebook does not take, a ``dry`` one runs
+    nothing.
     """
 
     whole: bool
@@ -47,6 +51,8 @@ class Run(msgspec.Struct, frozen=True):
     strict: bool
     options: RunOptions
     warnings: list[str]
+    tags: list[str]
+    dry: bool
 
     def cell_range(self, cells: Sequence[Cell]) -> CellRange | None:
         """The range to run of ``cells``; an end that was left open is that of the notebook."""
@@ -94,18 +100,33 @@ def run(
     strict: bool = members.take("strictParameters", bool, False)
     timeout = _timeout(members, "timeout", limits)
     options = RunOptions(
-        timeout=timeout or min(limits.default_timeout, limits.max_timeout),
+        timeout=timeout or default_timeout(limits),
         cell_timeout=_timeout(members, "cellTimeout", limits),
         priority=members.take("priority", Priority, "Normal"),
         continue_on_error=members.take("continueOnError", bool, False),
         retry_policy=_retry_policy(members.inner("retryPolicy")),
         output_options=_output_options(members.inner("outputOptions")),
     )
+    tags = _tags(members)
+    dry: bool = members.take("dryRun", bool, False)
     # What is mistyped must not run otherwise than it was meant.
     members.refuse_unknown()
     if faults:
         raise InvalidInputError(faults)
-    return Run(mode == "all", start_cell, end_cell, parameters, strict, options, warnings)
+    return Run(
+        mode == "all", start_cell, end_cell, parameters, strict, options, warnings, tags, dry
+    )
+
+
+def _tags(members: Members) -> list[str]:
+    """The tags, each of them once."""
+    tags = members.items("tags", Tag, limit=MAX_TAGS) or []
+    return list(dict.fromkeys(tag.strip() for tag in tags))
+
+
+def default_timeout(limits: settings.Execution) -> float:
+    """Seconds that a run may take where the request says nothing."""
+    return min(limits.default_timeout, limits.max_timeout)
 
 
 def _retry_policy(members: Members | None) -> RetryPolicy | None:

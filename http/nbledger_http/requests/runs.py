@@ -3,14 +3,42 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from nbledger_application.commands.execute_notebook import KernelLanguage, RunRequest
 from nbledger_domain.cells import Cell, select_range
 from nbledger_domain.errors import InvalidInputError
+from nbledger_domain.execution import RunOptions
 from nbledger_domain.notebook import Notebook
 from nbledger_domain.parameters import Language
 from nbledger_http.requests import run_bodies
 from nbledger_http.requests.parameter_advice import advice, as_warnings
 from nbledger_infrastructure import settings
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What a body asks for, whatever notebook it is for."""
+
+    parameters: dict[str, Any]
+    options: RunOptions
+    cells: tuple[str | None, str | None] | None = None
+    strict: bool = False
+    tags: list[str] = []
+
+
+def asked_of(body: dict[str, Any], limits: settings.Execution) -> Asked:
+    """What ``body`` asks for; raises :class:`InvalidInputError`.
+
+    Parameters are taken as they are: what is wrong with them depends on the notebook.
+    """
+    parameters = body.get("parameters") or {}
+    run = run_bodies.run({**body, "parameters": {}}, language=None, limits=limits)
+    options = run.options
+    if options.timeout == run_bodies.default_timeout(limits):
+        # Whatever it is at the moment: the same request stays the same.
+        options = msgspec.structs.replace(options, timeout=0.0)
+    cells = None if run.whole else (run.start_cell, run.end_cell)
+    return Asked(parameters, options, cells, run.strict, run.tags)
 
 
 def run_request(
@@ -32,7 +60,7 @@ def run_request(
             else select_range(notebook.cells, cell_range.start_cell, cell_range.end_cell)
         )
         warnings = [*run.warnings, *_of_parameters(notebook, run, cells, kernel.language)]
-        return RunRequest(cell_range, run.parameters, run.options, warnings)
+        return RunRequest(cell_range, run.parameters, run.options, warnings, run.tags)
 
     return decide
 
@@ -40,7 +68,7 @@ def run_request(
 def _of_parameters(
     notebook: Notebook, run: run_bodies.Run, cells: Sequence[Cell], language: Language | None
 ) -> list[str]:
-    """Warnings of parameters that the notebook does not take; they refuse a strict run."""
+    """Warnings of parameters that the notebook does not take so; they refuse a strict run."""
     if not notebook.cells:
         return []
     told = advice(notebook.cells, cells, run.parameters, language)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.replaying import assert_replays, stored_and_read
 
+from nbledger_domain import events
 from nbledger_domain.errors import (
     DomainError,
     ExecutionEndedError,
@@ -42,7 +43,7 @@ OUTPUT = Output(output_type="stream", representations=[Representation("text/plai
 ENDINGS = ["complete", "fail", "time_out", "kernel_died", "cancel"]
 
 
-def request(cells: list[PlannedCell] = CELLS) -> Execution:
+def request(cells: list[PlannedCell] = CELLS, tags: tuple[str, ...] = ()) -> Execution:
     return Execution.request(
         uuid4(),
         notebook_id=uuid4(),
@@ -54,6 +55,7 @@ def request(cells: list[PlannedCell] = CELLS) -> Execution:
         options=RunOptions(timeout=1800),
         requested_by="user123",
         at=AT,
+        tags=tags,
     )
 
 
@@ -263,3 +265,13 @@ def test_a_cancel_that_was_asked_for_wins_over_a_lost_worker() -> None:
     execution.request_cancel(requested_by="user123", at=AT)
     execution.lose_attempt(epoch, "lease expired", at=AT)
     assert execution.status is ExecutionStatus.CANCELLED
+
+
+@pytest.mark.parametrize("tags", [(), ("nightly", "a b")])
+def test_tags_are_in_the_request_where_there_are_any(tags: tuple[str, ...]) -> None:
+    (requested,) = stored_and_read(request(tags=tags))
+    assert isinstance(requested, Execution.Requested)
+    assert (requested.tags or []) == list(tags)
+    assert (b'"tags"' in events.encode(requested)) is bool(tags)
+    live: Any = requested.mutate(None)
+    assert_replays(live, [requested])

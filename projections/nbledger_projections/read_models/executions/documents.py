@@ -130,6 +130,7 @@ class ExecutionDocument(msgspec.Struct, kw_only=True, rename="camel"):
     attempts: int
     attempt_history: list[AttemptDocument]
     requested_by: str
+    tags: list[str] | UnsetType = UNSET
     priority: str
     timeout: int | float
     cell_timeout: int | float | UnsetType = UNSET

@@ -107,6 +107,7 @@ def _requested(recorded: RecordedEvent, earlier: Runs) -> ExecutionState:
             attempts=0,
             attempt_history=[],
             requested_by=event.requested_by,
+            tags=event.tags or UNSET,
             priority=event.options.priority,
             timeout=_plain(event.options.timeout),
             cell_timeout=(
