@@ -46,6 +46,7 @@ async def test_no_role_writes_the_history(users: dict[str, str], role: str) -> N
         "INSERT INTO erasure VALUES (gen_random_uuid(), 1)",
         "UPDATE execution_queue SET priority = 'High'",
         "DELETE FROM execution_queue",
+        "UPDATE idempotency_key SET answer = NULL",
         "ALTER TABLE event DISABLE TRIGGER ALL",
         "DROP TABLE event",
         "CREATE TABLE own (one integer)",
