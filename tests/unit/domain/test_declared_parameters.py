@@ -101,14 +101,109 @@ def test_python_is_read_by_its_grammar() -> None:
     ]
 
 
-def test_the_same_as_papermill_infers() -> None:
-    """What papermill 2.7.0 tells of this cell, by `papermill --help-notebook`."""
-    source = PAPERMILL[0]
+# Cells, and what `papermill.inspect_notebook` 2.7.0 tells of them: type, default, help.
+PAPERMILL: dict[str, tuple[str, dict[str, tuple[str, str, str]]]] = {
+    "plain": (
+        """alpha = 1
+beta = 0.5
+name = "text"
+flag = True
+nothing = None
+items = [1, 2, 3]
+table = {"a": 1, "b": [2]}
+""",
+        {
+            "alpha": ("None", "1", ""),
+            "beta": ("None", "0.5", ""),
+            "name": ("None", '"text"', ""),
+            "flag": ("None", "True", ""),
+            "nothing": ("None", "None", ""),
+            "items": ("None", "[1, 2, 3]", ""),
+            "table": ("None", '{"a": 1, "b": [2]}', ""),
+        },
+    ),
+    "annotated": (
+        """alpha: int = 1
+ratio: float = -0.5
+maybe: Optional[int] = None
+items: List[str] = ["a"]
+quoted: "str" = "x"
+""",
+        {
+            "alpha": ("int", "1", ""),
+            "ratio": ("float", "-0.5", ""),
+            "maybe": ("Optional[int]", "None", ""),
+            "items": ("List[str]", '["a"]', ""),
+            "quoted": ("str", '"x"', ""),
+        },
+    ),
+    "comments": (
+        """alpha = 1  # the rate
+beta = 2  # type: int
+gamma = 3  # type: float how much of it
+delta: int = 4  # both
+name = "x"  # type: str who? really
+""",
+        {
+            "alpha": ("None", "1", "the rate"),
+            "beta": ("int", "2", ""),
+            "gamma": ("float", "3", "how much of it"),
+            "delta": ("int", "4", "both"),
+            "name": ("str", '"x"', "who? really"),
+        },
+    ),
+    "lines": (
+        """# Parameters
+items = [
+    1,
+    2,
+]
+table = {
+    "a": 1,
+}
+# a comment between
+
+last = 60 * 60  # seconds
+""",
+        {
+            "items": ("None", "[1,2,]", ""),
+            "table": ("None", '{"a": 1,}', ""),
+            "last": ("None", "60 * 60", "seconds"),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAPERMILL)
+def test_papermill_infers_the_same(name: str) -> None:
+    source, inferred = PAPERMILL[name]
     found = {
-        each.name: (each.declared_type or "None", each.default_source, each.help or "")
+        each.name: (each.declared_type or "None", each.default_source or "", each.help or "")
         for each in declared_in(source, "python")
     }
-    assert found == PAPERMILL[1]
+
+    def packed(of: dict[str, tuple[str, str, str]]) -> dict[str, tuple[str, str, str]]:
+        # It joins lines, without what indents them.
+        return {
+            name: (kind, "".join(default.split()), text)
+            for name, (kind, default, text) in of.items()
+        }
+
+    assert packed(found) == packed(inferred)
+
+
+def test_papermill_reads_less() -> None:
+    """What its pattern of a line does not match it passes over, or refuses."""
+    source = (
+        "path = make('x', y=1)  # where\na, b = 1, 2\nbare: int\nlist_of: list[dict[str, int]] = []"
+    )
+    assert [each.name for each in declared_in(source, "python")] == [
+        "path",
+        "a",
+        "b",
+        "bare",
+        "list_of",
+    ]
 
 
 R = """# Parameters
@@ -317,6 +412,3 @@ def test_a_value_that_does_not_fit_is_told() -> None:
     ]
     assert parameters_cell([cell]) is cell
     assert parameters_cell([]) is None
-
-
-PAPERMILL: tuple[str, dict[str, tuple[str, str, str]]] = ("", {})
