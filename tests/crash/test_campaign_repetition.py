@@ -41,6 +41,7 @@ class KilledApi:
     def __init__(self, dsn: str, folder: Path) -> None:
         self._arguments = (dsn, str(folder))
         self._process: Process | None = None
+        self._reading: asyncio.Task[None]
         self.url = ""
         self.up = asyncio.Event()
 
@@ -56,14 +57,10 @@ class KilledApi:
             stdout=PIPE,
             stderr=asyncio.subprocess.DEVNULL,
         )
-        assert self._process.stdout is not None
-        async for line in self._process.stdout:
-            text = line.decode().strip()
-            if text.startswith("http://"):
-                self.url = text
-                self.up.set()
-                return
-        raise AssertionError("the API has not come up")
+        url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._reading = asyncio.create_task(_read(self._process, url))
+        self.url = await url
+        self.up.set()
 
     async def kill(self) -> None:
         """SIGKILL: nothing of it is orderly."""
@@ -72,6 +69,18 @@ class KilledApi:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGKILL)
         await self._process.wait()
+        await self._reading
+
+
+async def _read(process: Process, url: asyncio.Future[str]) -> None:
+    """Tell of the address, and read on: a full pipe would hold the API up."""
+    assert process.stdout is not None
+    async for line in process.stdout:
+        text = line.decode().strip()
+        if text.startswith("http://") and not url.done():
+            url.set_result(text)
+    if not url.done():
+        url.set_exception(AssertionError("the API has not come up"))
 
 
 async def _token(pool: Pool) -> tuple[str, str]:

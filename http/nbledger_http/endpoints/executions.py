@@ -155,6 +155,7 @@ async def execute(request: Request[Any, Any, Any]) -> Reply:
         lambda: [notebook_id, beyond_defaults(asked_of(body, limits))],
         make,
         partial(_requested, request, notebook_id),
+        look_first=False,
     )
 
 

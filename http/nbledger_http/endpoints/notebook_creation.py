@@ -124,7 +124,12 @@ async def create(request: Request[Any, Any, Any]) -> Reply:
         return New(notebook_id, told)
 
     return await once(
-        request, OPERATION, partial(asked_of, creation), make, partial(created_reply, request)
+        request,
+        OPERATION,
+        partial(asked_of, creation),
+        make,
+        partial(created_reply, request),
+        look_first=False,
     )
 
 

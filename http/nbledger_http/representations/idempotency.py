@@ -21,6 +21,7 @@ from nbledger_application import idempotency
 from nbledger_application.idempotency import Made, RequestKey
 from nbledger_domain.errors import (
     DatasetNotFoundError,
+    DomainError,
     ExecutionNotFoundError,
     Fault,
     InvalidInputError,
@@ -85,11 +86,14 @@ async def once(
     asked: Callable[[], Any],
     make: Callable[[RequestKey | None], Awaitable[New]],
     tell: Callable[[UUID, Mapping[str, Any]], Awaitable[Reply]],
+    *,
+    look_first: bool = True,
 ) -> Reply:
     """Make what the request asks for, unless one with the same key has, and tell of it.
 
     ``asked`` gives what the request asks for, as plain data; ``make`` gets the key to record,
-    ``None`` without one; ``tell`` gets the id and the answer of what was made.
+    ``None`` without one; ``tell`` gets the id and the answer of what was made. Where making is
+    cheap, first requests are the faster for not looking first: the append refuses repetitions.
 
     Raises :class:`InvalidInputError` for a bad key, :class:`KeyReusedError`,
     :class:`ResultGoneError`, and what ``make`` and ``tell`` raise.
@@ -98,26 +102,41 @@ async def once(
     if key is None:
         new = await make(None)
         return await tell(new.stream_id, new.answer)
-    made = await _made_before(request, key)
+    made = await _made_before(request, key) if look_first else None
     if made is None:
-        try:
-            new = await make(key)
-        except KeyUsedError:
-            # Another one was quicker. Its row has gone only where it was a day old and erased.
-            made = await _made_before(request, key)
-            if made is None:
-                raise Problem(Code.CONFLICT, "Send the request again.") from None
-        else:
-            # What another one has just made is there already: it may have been its first.
-            made = None if new.recorded else await _made_before(request, key)
-            if made is None:
-                return await tell(new.stream_id, new.answer)
+        new_or_made = await _made_now(request, key, make)
+        if isinstance(new_or_made, New):
+            return await tell(new_or_made.stream_id, new_or_made.answer)
+        made = new_or_made
     try:
         reply = await tell(made.stream_id, made.answer)
     except _GONE:
         raise ResultGoneError from None
     reply.headers.append((b"idempotency-replayed", b"true"))
     return reply
+
+
+async def _made_now(
+    request: Request[Any, Any, Any],
+    key: RequestKey,
+    make: Callable[[RequestKey | None], Awaitable[New]],
+) -> New | Made:
+    """What the request makes, or what another one with its key has made before."""
+    try:
+        new = await make(key)
+    except KeyUsedError:
+        # Its row has gone only where it was a day old, and swept in this moment.
+        refusal: Exception = Problem(Code.CONFLICT, "Send the request again.")
+    except (DomainError, Problem) as error:
+        # What is refused now may have been good when it came first.
+        refusal = error
+    else:
+        # What is there already may be what the same request has just made.
+        return new if new.recorded else await _made_before(request, key) or new
+    made = await _made_before(request, key)
+    if made is None:
+        raise refusal
+    return made
 
 
 def beyond_defaults(value: Any) -> Any:
