@@ -17,8 +17,14 @@ from support.shared_api import ServerThread, api, api_server
 from support.wheels import make_wheel
 
 from nbledger_application import idempotency
+from nbledger_application.caller import Caller
+from nbledger_application.commands.execute_notebook import execute_notebook
 from nbledger_application.reactions import eraser
+from nbledger_application.reactions.sweep import Sweep
+from nbledger_http.representations.idempotency import beyond_defaults
+from nbledger_http.requests.runs import asked_of, run_request
 from nbledger_infrastructure.artifacts.store import ArtifactStore, open_store
+from nbledger_infrastructure.postgres import tokens
 from nbledger_infrastructure.postgres.tokens import Role
 
 __all__ = ["api", "api_server"]
@@ -114,6 +120,46 @@ async def test_concurrent_repetitions_make_one_thing_each(api: Api) -> None:
     assert {each for each, _ in made} == set(await executions_of(api, notebook))
     first = [answer for answer in answers if "idempotency-replayed" not in answer.headers]
     assert len(first) == 10
+
+
+async def test_what_was_recorded_and_never_answered_is_told(
+    api: Api, api_server: ServerThread
+) -> None:
+    """As after a kill between the append and the answer: the row is there, whoever wrote it."""
+    secret, token = await tokens.create(
+        api.pool, name="t", tenant_id=api.tenant_id, project_ids=None, roles=[Role.EDITOR]
+    )
+    client = api.anonymous(base=api.base, headers={"Authorization": f"Bearer {secret}"})
+    notebook = UUID((await new_notebook(client, "x"))["notebookId"])
+    body, limits = {"priority": "High"}, api_server.settings.execution
+    caller = Caller(
+        "t",
+        frozenset(token.roles),
+        api.tenant_id,
+        api.project_id,
+        "request",
+        principal_id=token.token_id,
+    )
+    key = idempotency.RequestKey(
+        token.token_id,
+        "executeNotebook",
+        "k",
+        lambda: [api.project_id, [notebook, beyond_defaults(asked_of(body, limits))]],
+    )
+    execution_id, _, warnings = await execute_notebook(
+        api.store,
+        api.pool,
+        caller,
+        notebook,
+        run_request(body, limits),
+        queue_without_worker=True,
+        key=key,
+    )
+    answer = await client.post(f"/notebook/{notebook}/execute", json=body, headers=keyed("k"))
+    assert (answer.status_code, answer.headers["idempotency-replayed"]) == (202, "true")
+    assert answer.json()["executionId"] == str(execution_id)
+    assert answer.json()["warnings"] == warnings
+    assert await executions_of(api, str(notebook)) == [str(execution_id)]
 
 
 async def test_a_key_is_good_for_one_tenant_token_and_operation(api: Api) -> None:
@@ -293,7 +339,7 @@ async def test_what_was_made_and_deleted_is_not_made_again(
     assert await streams_made(api) == 2
 
 
-async def test_keys_are_forgotten_in_their_time(api: Api) -> None:
+async def test_the_sweep_forgets_keys_in_their_time(api: Api, api_server: ServerThread) -> None:
     client, day = await api.client(Role.EDITOR), 24 * 3600.0
     body = {"notebookName": "N"}
     for key in ("old", "young"):
@@ -306,7 +352,7 @@ async def test_keys_are_forgotten_in_their_time(api: Api) -> None:
         api.tenant_id,
         young.digest,
     )
-    assert await idempotency.forget(api.pool, older_than=day) >= 1
+    await Sweep(api_server.settings, api.pool, api.store).once()
     kept = await client.post("/notebook", json=body, headers=keyed("young"))
     assert kept.headers["idempotency-replayed"] == "true"
     anew = await client.post("/notebook", json=body, headers=keyed("old"))
