@@ -28,8 +28,8 @@ _ASSIGNMENT = re.compile(
 _NUMBER = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]{1,15}|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)L?\Z")
 _STRING = re.compile(r"""(["'])((?:[^"'\\\n]|\n|(?!\1)["']|\\.)*)\1\Z""", re.DOTALL)
 _ESCAPE = re.compile(
-    r"""\\(?:([nrtabfv0\\"'`\n])|x([0-9a-fA-F]{1,2})|u\{?([0-9a-fA-F]{1,4})\}?"""
-    r"""|U\{?([0-9a-fA-F]{1,8})\}?|(.))""",
+    r"""\\(?:([nrtabfv0\\"'`\n])|x([0-9a-fA-F]{1,2})|u\{([0-9a-fA-F]{1,4})\}|u([0-9a-fA-F]{1,4})"""
+    r"""|U\{([0-9a-fA-F]{1,8})\}|U([0-9a-fA-F]{1,8})|(.))""",
     re.DOTALL,
 )
 _PLAIN: Final = dict(zip("nrtabfv\\\"'`\n", "\n\r\t\a\b\f\v\\\"'`\n", strict=True))
