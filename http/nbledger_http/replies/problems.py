@@ -14,15 +14,16 @@ from msgspec import UNSET, UnsetType
 from nbledger_domain.errors import (
     DomainError,
     Fault,
-    FileRuledOutError,
     InvalidCsvError,
     InvalidFilesError,
     InvalidInputError,
     InvalidWheelError,
     KernelUnavailableError,
     PreconditionFailedError,
+    RuledOutError,
     StaleVersionError,
 )
+from nbledger_domain.unseen import all_seen
 from nbledger_http.replies.responses import Reply, json_reply
 from nbledger_infrastructure.artifacts.store import (
     ArtifactMissingError,
@@ -115,7 +116,7 @@ KINDS: dict[Code, Kind] = {
     Code.FILE_EXISTS: Kind(409, "The notebook has another file at this path."),
     Code.STALE_VERSION: Kind(409, "The notebook has been changed since it was read."),
     Code.CONFLICT: Kind(409, "Too many others are changing the same thing."),
-    Code.PRECONDITION_FAILED: Kind(412, "It has been changed since it was read."),
+    Code.PRECONDITION_FAILED: Kind(412, "A precondition of the request does not hold."),
     Code.BODY_TOO_LARGE: Kind(413, "The request body is too large."),
     Code.FILES_TOO_LARGE: Kind(413, "The notebook's input files would be too many or too large."),
     Code.UNSUPPORTED_MEDIA_TYPE: Kind(415, "The request body is not of a supported type."),
@@ -285,9 +286,8 @@ def _from_domain(error: DomainError) -> Problem:
         return _of_file(error, Place(error.reason, error.row, error.column))
     if isinstance(error, InvalidWheelError):
         return _of_file(error, Place(error.reason))
-    if isinstance(error, FileRuledOutError):
-        detail = f"There is a file at {error.path!r}, which If-None-Match rules out."
-        return Problem(Code(error.code), detail)
+    if isinstance(error, RuledOutError):
+        return Problem(Code(error.code), f"If-None-Match rules out {error.what}.")
     if isinstance(error, PreconditionFailedError):
         detail = f"Read the {error.what} again and send the ETag that comes with it."
         return Problem(Code(error.code), detail)
@@ -324,7 +324,7 @@ def _first_reason(faults: list[Fault]) -> str:
 
 
 def _first(faults: list[Fault]) -> str:
-    first = f"{faults[0].pointer or 'the body'}: {faults[0].reason}"
+    first = f"{all_seen(faults[0].pointer, '�') or 'the body'}: {faults[0].reason}"
     return first if len(faults) == 1 else f"{first} (and {len(faults) - 1} more)"
 
 

@@ -23,8 +23,8 @@ from nbledger_domain.vocabulary.units import MIB
 from nbledger_domain.words import listed
 from nbledger_http.replies.problems import Code, Problem
 from nbledger_http.requests.concurrency import turn_of
+from nbledger_http.requests.json_bodies import MAX_TOLD, escaped, unstorable
 from nbledger_http.requests.services import services_of
-from nbledger_http.requests.validation import MAX_TOLD, escaped, unstorable
 
 log = structlog.get_logger(__name__)
 

@@ -113,6 +113,18 @@ async def test_every_fault_is_told_at_once(api: Api) -> None:
     assert "process_mining_starter" in template["reason"]
 
 
+async def test_a_member_by_another_name_is_told_with_what_was_meant(api: Api) -> None:
+    client = await api.client(Role.EDITOR)
+    answer = await client.post("/notebook", json={"name": "x", "description": "y"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("/notebookName: is required; 'name' is sent")
+    assert {each["pointer"]: each["reason"] for each in answer.json()["errors"]} == {
+        "/notebookName": "is required; 'name' is sent, which is no member",
+        "/name": "is an unknown member; did you mean notebookName?",
+        "/description": "is an unknown member; did you mean notebookDescription?",
+    }
+
+
 async def test_media_types(api: Api) -> None:
     client = await api.client(Role.EDITOR)
     body = b'{"notebookName": "a"}'

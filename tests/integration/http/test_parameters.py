@@ -36,7 +36,7 @@ async def execute(client: httpx.AsyncClient, path: str, **body: Any) -> tuple[in
     run = f"{path.removesuffix('/execute')}/execution/{told['executionId']}"
     results = (await client.get(f"{run}/results")).json()
     for document in (told, (await client.get(run)).json()):
-        assert document.get("runWarnings", []) == results["runWarnings"] == warnings
+        assert document["runWarnings"] == results["runWarnings"] == warnings
     return answer.status_code, warnings
 
 
