@@ -49,7 +49,3 @@ class Precondition(msgspec.Struct, frozen=True):
             raise PreconditionFailedError("notebook or the file")
         if self.ruled_out.name_file(digest):
             raise RuledOutError(f"the file that is at {path!r}")
-
-
-ANY = Precondition()
-"""Accepts every state."""

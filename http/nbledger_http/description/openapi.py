@@ -166,14 +166,17 @@ def _by_status(method: str, operation: Operation, right: Right | None) -> dict[s
     return found
 
 
+def _headers(told: dict[str, str]) -> dict[str, Any]:
+    return {
+        name: {"description": text, "schema": {"type": "string"}} for name, text in told.items()
+    }
+
+
 def _answer(answer: Answer, schemas: dict[Any, Any]) -> dict[str, Any]:
     headers = {**answer.headers, "X-Request-Id": "Names the request in the logs."}
     described: dict[str, Any] = {
         "description": answer.description,
-        "headers": {
-            name: {"description": text, "schema": {"type": "string"}}
-            for name, text in headers.items()
-        },
+        "headers": _headers(headers),
     }
     content: dict[str, Any] = {}
     for media_type in answer.media_types:
@@ -199,10 +202,7 @@ def _problem(status: int, codes: list[Code], schemas: dict[Any, Any]) -> dict[st
         headers["Retry-After"] = "Seconds to wait."
     return {
         "description": " ".join(KINDS[code].title for code in codes),
-        "headers": {
-            name: {"description": text, "schema": {"type": "string"}}
-            for name, text in headers.items()
-        },
+        "headers": _headers(headers),
         "content": {
             MEDIA_TYPE: {
                 "schema": schemas[ProblemBody],

@@ -9,6 +9,15 @@ from nbledger_projections.read_models.history import HistoryEntry
 from nbledger_projections.read_models.media_types import OutputKind
 
 
+class PageBody(msgspec.Struct, rename="camel", kw_only=True):
+    """What every page of a list says of itself and of the whole list."""
+
+    total_count: int
+    page: int
+    page_size: int
+    has_next_page: bool
+
+
 class Session(msgspec.Struct, rename="camel", kw_only=True):
     """What would run the notebook now; `offered` is false while no live worker does."""
 

@@ -34,7 +34,7 @@ from nbledger_http.description.documentation import (
     FilePart,
     Operation,
 )
-from nbledger_http.description.schemas import CsvParsing
+from nbledger_http.description.schemas import CsvParsing, PageBody
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, empty_reply, json_reply, with_members
 from nbledger_http.representations.conditional import document_reply, precondition_of
@@ -90,14 +90,10 @@ class ChangedDataset(DatasetDocument, rename="camel", kw_only=True):
     warnings: list[str]
 
 
-class DatasetList(msgspec.Struct, rename="camel"):
+class DatasetList(PageBody, rename="camel", kw_only=True):
     """A page of the project's datasets, newest first."""
 
     datasets: list[ItemDocument]
-    total_count: int
-    page: int
-    page_size: int
-    has_next_page: bool
 
 
 @post(

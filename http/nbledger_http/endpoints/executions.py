@@ -26,6 +26,7 @@ from nbledger_http.description.documentation import (
     Body,
     Operation,
 )
+from nbledger_http.description.schemas import PageBody
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, json_reply, with_members
 from nbledger_http.representations import resources
@@ -55,14 +56,10 @@ class NewExecution(ExecutionDocument, rename="camel", kw_only=True):
     warnings: list[str]
 
 
-class ExecutionListDocument(msgspec.Struct, rename="camel"):
+class ExecutionListDocument(PageBody, rename="camel", kw_only=True):
     """A page of a notebook's executions, newest first; without what each cell did."""
 
     executions: list[dict[str, Any]]
-    total_count: int
-    page: int
-    page_size: int
-    has_next_page: bool
 
 
 @post(

@@ -5,7 +5,6 @@ from collections.abc import Awaitable
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from litestar import Request, delete, get, post
 
 from nbledger_application.caller import Caller, Right
@@ -27,6 +26,7 @@ from nbledger_http.description.documentation import (
     FilePart,
     Operation,
 )
+from nbledger_http.description.schemas import PageBody
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, empty_reply, json_reply
 from nbledger_http.representations.conditional import document_reply, precondition_of
@@ -54,14 +54,10 @@ from nbledger_projections.read_models.library_details import ItemDocument, Libra
 TAG = "Libraries"
 
 
-class LibraryList(msgspec.Struct, rename="camel"):
+class LibraryList(PageBody, rename="camel", kw_only=True):
     """A page of the project's libraries, newest upload first."""
 
     libraries: list[ItemDocument]
-    total_count: int
-    page: int
-    page_size: int
-    has_next_page: bool
 
 
 @post(

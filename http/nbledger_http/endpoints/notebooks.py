@@ -26,7 +26,7 @@ from nbledger_http.description.documentation import (
     Body,
     Operation,
 )
-from nbledger_http.description.schemas import DeletionUnderWay, Parsing, Session
+from nbledger_http.description.schemas import DeletionUnderWay, PageBody, Parsing, Session
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, empty_reply, json_reply, with_members
 from nbledger_http.representations import resources
@@ -92,14 +92,10 @@ class NewNotebook(ChangedNotebook, rename="camel", kw_only=True):
     parsing: Parsing | UnsetType = UNSET
 
 
-class NotebookListDocument(msgspec.Struct, rename="camel"):
+class NotebookListDocument(PageBody, rename="camel", kw_only=True):
     """A page of the project's notebooks, newest first."""
 
     notebooks: list[ItemDocument]
-    total_count: int
-    page: int
-    page_size: int
-    has_next_page: bool
 
 
 @get(

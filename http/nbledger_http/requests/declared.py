@@ -16,7 +16,7 @@ import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import UnionType
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -29,7 +29,7 @@ from nbledger_http.requests.json_bodies import MAX_TOLD, escaped
 
 S = TypeVar("S", bound=Struct)
 
-_INTEGER = re.compile(r"[+-]?\d{1,18}\Z", re.ASCII)
+_INTEGER = re.compile(r"[+-]?\d{1,19}\Z", re.ASCII)
 _AT = re.compile(r" - at `(?:key in )?\$?(.*)`\Z", re.DOTALL)
 _STEP = re.compile(r"\[(\d+|\.\.\.)\]|\.([^.\[]+)")
 _EXPECTED = re.compile(r"Expected `([^`]+)`(.*)\Z", re.DOTALL)
@@ -127,13 +127,51 @@ def boolean(text: str) -> bool | None:
     return {"true": True, "false": False, "1": True, "0": False}.get(text.strip().lower())
 
 
+class _Kind(NamedTuple):
+    """What one value is to be: ``whole`` is its annotation, ``core`` that without ``Meta``."""
+
+    whole: Any
+    core: Any
+    is_struct: bool
+    inner: "_Kind | None"
+    bounds: dict[str, Any]
+    extra: dict[str, Any]
+
+    def stand_in(self) -> Any:
+        """A value of this kind, for one that is missing or wrong."""
+        if get_origin(self.core) is Literal:
+            return get_args(self.core)[0]
+        if self.is_struct:
+            return self.core(**{each.name: each.default() for each in _declared(self.core)})
+        return (get_origin(self.core) or self.core)()
+
+
 class _Member(NamedTuple):
     name: str
     key: str
-    kind: Any
+    kind: _Kind
     nullable: bool
     required: bool
     default: Callable[[], Any]
+
+
+def _kind(whole: Any) -> _Kind:
+    core = get_args(whole)[0] if get_origin(whole) is Annotated else whole
+    metas: tuple[Meta, ...] = getattr(whole, "__metadata__", ())
+    names = ("ge", "le", "max_length")
+    return _Kind(
+        whole,
+        core,
+        isinstance(core, type) and issubclass(core, Struct),
+        _kind(get_args(core)[0]) if get_origin(core) is list else None,
+        {
+            name: bound
+            for meta in metas
+            for name in names
+            if (bound := getattr(meta, name)) is not None
+        },
+        {key: value for meta in metas for key, value in (meta.extra or {}).items()},
+    )
 
 
 @functools.cache
@@ -142,32 +180,22 @@ def _declared(kind: type[Struct]) -> tuple[_Member, ...]:
 
 
 def _member(field: msgspec.structs.FieldInfo) -> _Member:
-    core = _core(field.type)
+    annotated = get_origin(field.type) is Annotated
+    core = get_args(field.type)[0] if annotated else field.type
     options = get_args(core) if get_origin(core) in (Union, UnionType) else (core,)
     kinds = [each for each in options if each not in (type(None), UnsetType)]
-    kind: Any = functools.reduce(operator.or_, kinds)
-    if metas := _metas(field.type):
-        kind = Annotated[kind, *metas]
+    whole: Any = functools.reduce(operator.or_, kinds)
+    kind = _kind(Annotated[whole, *field.type.__metadata__] if annotated else whole)
     if field.default is not msgspec.NODEFAULT:
         value = field.default
         default: Callable[[], Any] = lambda: value  # noqa: E731
     elif field.default_factory is not msgspec.NODEFAULT:
         default = field.default_factory
     else:
-        default = lambda: _stand_in(kind)  # noqa: E731
+        default = kind.stand_in
     return _Member(
         field.name, field.encode_name, kind, type(None) in options, field.required, default
     )
-
-
-def _stand_in(kind: Any) -> Any:
-    """A value of this kind, for one that is missing or wrong."""
-    core = _core(kind)
-    if get_origin(core) is Literal:
-        return get_args(core)[0]
-    if _is_struct(core):
-        return core(**{member.name: member.default() for member in _declared(core)})
-    return (get_origin(core) or core)()
 
 
 class _Reading:
@@ -197,33 +225,34 @@ class _Reading:
             _unknown(kind, value, prefix, self._report)
         return kind(**found)
 
-    def _value(self, kind: Any, value: Any, pointer: str, fallback: Any) -> Any:
-        core = _core(kind)
-        if _is_struct(core) and isinstance(value, dict):
-            base = fallback if isinstance(fallback, core) else None
-            return self.object(core, value, f"{pointer}/", base)
-        if get_origin(core) is list and isinstance(value, list):
-            return self._items(kind, value, pointer)
+    def _value(self, kind: _Kind, value: Any, pointer: str, fallback: Any) -> Any:
+        if kind.is_struct and isinstance(value, dict):
+            base = fallback if isinstance(fallback, kind.core) else None
+            return self.object(kind.core, value, f"{pointer}/", base)
+        if kind.inner is not None and isinstance(value, list):
+            return self._items(kind, kind.inner, value, pointer)
         try:
-            found = msgspec.convert(_from_text(core, value) if self._text else value, kind)
+            found = msgspec.convert(
+                _from_text(kind.core, value) if self._text else value, kind.whole
+            )
         except msgspec.ValidationError as error:
             self._report.fault(*_told(kind, value, pointer, str(error)))
             return fallback
-        if (reason := _refused(kind, found)) is not None:
+        if kind.extra and (reason := _refused(kind, found)) is not None:
             self._report.fault(pointer, reason)
         return found
 
-    def _items(self, kind: Any, value: list[Any], pointer: str) -> list[Any]:
-        limit = _bound(kind, "max_length")
+    def _items(self, kind: _Kind, inner: _Kind, value: list[Any], pointer: str) -> list[Any]:
+        limit = kind.bounds.get("max_length")
         if limit is not None and len(value) > limit:
             self._report.fault(pointer, f"must have at most {limit:,} items")
             return []
-        (inner,) = get_args(_core(kind))
         # What is no object at all is stood in for, so that the others keep their places.
+        stand_in = inner.stand_in()
         return [
-            self.object(_core(inner), item, f"{pointer}/{index}/", None)
-            if _is_struct(_core(inner)) and isinstance(item, dict)
-            else self._value(inner, item, f"{pointer}/{index}", _stand_in(inner))
+            self.object(inner.core, item, f"{pointer}/{index}/", None)
+            if inner.is_struct and isinstance(item, dict)
+            else self._value(inner, item, f"{pointer}/{index}", stand_in)
             for index, item in enumerate(value)
         ]
 
@@ -249,7 +278,7 @@ def _written_for_it(kind: type[Struct], value: Iterable[str], key: str) -> str:
     return "" if instead is None else f"; {shown(instead)} is sent, which is no member"
 
 
-def _told(kind: Any, value: Any, pointer: str, message: str) -> tuple[str, str]:
+def _told(kind: _Kind, value: Any, pointer: str, message: str) -> tuple[str, str]:
     """Where and why msgspec refuses a value, in words that are not Python's."""
     match = _AT.search(message)
     if match is not None:
@@ -259,21 +288,19 @@ def _told(kind: Any, value: Any, pointer: str, message: str) -> tuple[str, str]:
     return pointer, _reason(kind, value, message)
 
 
-def _reason(kind: Any, value: Any, message: str) -> str:
-    core, extra = _core(kind), _extra(kind)
-    if "reason" in extra:
-        return str(extra["reason"])
-    if get_origin(core) is Literal:
-        return f"must be one of {', '.join(get_args(core))}"
-    if value == "" and core is str:
+def _reason(kind: _Kind, value: Any, message: str) -> str:
+    if "reason" in kind.extra:
+        return str(kind.extra["reason"])
+    if get_origin(kind.core) is Literal:
+        return f"must be one of {', '.join(get_args(kind.core))}"
+    if value == "" and kind.core is str:
         return "must not be empty"
-    if "pattern" in extra and "matching regex" in message:
-        return str(extra["pattern"])
-    low, high = _bound(kind, "ge"), _bound(kind, "le")
-    if core is int and low is not None and high is not None:
-        return f"must be a whole number from {low} to {high}"
+    if "pattern" in kind.extra and "matching regex" in message:
+        return str(kind.extra["pattern"])
+    if kind.core is int and {"ge", "le"} <= kind.bounds.keys():
+        return f"must be a whole number from {kind.bounds['ge']} to {kind.bounds['le']}"
     if "of length <=" in message:
-        return f"must have at most {_bound(kind, 'max_length')} characters"
+        return f"must have at most {kind.bounds['max_length']:,} characters"
     expected = _EXPECTED.match(message)
     if expected is None:
         return message[:1].lower() + message[1:]
@@ -281,14 +308,14 @@ def _reason(kind: Any, value: Any, message: str) -> str:
     return f"must be {wanted}{expected[2].split(', got')[0]}"
 
 
-def _refused(kind: Any, value: Any) -> str | None:
+def _refused(kind: _Kind, value: Any) -> str | None:
     """Why a value that is of this kind is none that may be sent."""
-    extra = _extra(kind)
-    if "one_of" in extra and value not in extra["one_of"]:
-        return f"must be one of {', '.join(extra['one_of'])}"
-    if "check" in extra:
+    allowed, check = kind.extra.get("one_of"), kind.extra.get("check")
+    if allowed is not None and value not in allowed:
+        return f"must be one of {', '.join(allowed)}"
+    if check is not None:
         try:
-            extra["check"](value)
+            check(value)
         except ValueError as error:
             return f"{shown(str(value))} {error}"
     return None
@@ -300,25 +327,3 @@ def _from_text(core: Any, text: str) -> Any:
         return int(text)
     found = boolean(text) if core is bool else None
     return (text or None) if found is None else found
-
-
-def _core(kind: Any) -> Any:
-    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
-
-
-def _metas(kind: Any) -> tuple[Meta, ...]:
-    return cast("tuple[Meta, ...]", getattr(kind, "__metadata__", ()))
-
-
-def _bound(kind: Any, name: str) -> Any:
-    """A constraint of the kind by its name in ``Meta``; ``None`` where it has none."""
-    bounds = (getattr(meta, name) for meta in _metas(kind))
-    return next((bound for bound in bounds if bound is not None), None)
-
-
-def _extra(kind: Any) -> dict[str, Any]:
-    return {key: value for meta in _metas(kind) for key, value in (meta.extra or {}).items()}
-
-
-def _is_struct(core: Any) -> bool:
-    return isinstance(core, type) and issubclass(core, Struct)

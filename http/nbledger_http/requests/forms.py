@@ -81,12 +81,16 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
 @asynccontextmanager
 async def received(request: Request[Any, Any, Any], *, limit_mb: int) -> AsyncIterator[Form]:
-    """The form that ``request`` carries; its file, and the folder that it is in, for the block.
+    """The form with one file that ``request`` carries; that is there for the block.
 
-    Raises what :func:`receive_form` does.
+    Raises what :func:`receive_files` does.
     """
+    bounds = Bounds(count=1, total_mb=limit_mb, each_mb=lambda _: limit_mb)
     async with upload_folder(request) as folder:
-        yield await receive_form(request, folder, limit_mb=limit_mb)
+        form = await receive_files(request, folder, bounds)
+        (file,) = form.files
+        name = file.name.replace("\\", "/").rpartition("/")[2][:255]
+        yield Form(form.fields, name, file.path)
 
 
 @asynccontextmanager
@@ -106,18 +110,6 @@ async def scratch_folder() -> AsyncIterator[Path]:
         yield Path(folder.name)
     finally:
         await asyncio.shield(asyncio.to_thread(folder.cleanup))
-
-
-async def receive_form(request: Request[Any, Any, Any], folder: Path, *, limit_mb: int) -> Form:
-    """The form that ``request`` carries, its part ``file`` in ``folder``.
-
-    Raises :class:`Problem` (413, 415; 503 when the disk is full) and :class:`InvalidInputError`.
-    """
-    bounds = Bounds(count=1, total_mb=limit_mb, each_mb=lambda _: limit_mb)
-    form = await receive_files(request, folder, bounds)
-    (file,) = form.files
-    name = file.name.replace("\\", "/").rpartition("/")[2][:255]
-    return Form(form.fields, name, file.path)
 
 
 async def receive_files(request: Request[Any, Any, Any], folder: Path, bounds: Bounds) -> FileForm:

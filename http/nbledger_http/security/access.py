@@ -1,6 +1,6 @@
 """Who a request is from: its token, project and right are checked before every handler."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
@@ -101,16 +101,6 @@ def id_of(request: Request[Any, Any, Any], name: str) -> UUID:
     return found
 
 
-def notebook_id_of(request: Request[Any, Any, Any]) -> UUID:
-    """The notebook that the path names. Raises :class:`Problem` (404)."""
-    return id_of(request, "notebook_id")
-
-
-def execution_id_of(request: Request[Any, Any, Any]) -> UUID:
-    """The execution that the path names. Raises :class:`Problem` (404)."""
-    return id_of(request, "execution_id")
-
-
 def execution_id_in(text: str) -> UUID:
     """The execution that a query names. Raises :class:`Problem` (404) for what is no GUID."""
     # Not by way of the path's parameters: those of a path are shared by all requests for it.
@@ -120,14 +110,10 @@ def execution_id_in(text: str) -> UUID:
     return found
 
 
-def dataset_id_of(request: Request[Any, Any, Any]) -> UUID:
-    """The dataset that the path names. Raises :class:`Problem` (404)."""
-    return id_of(request, "dataset_id")
-
-
-def library_id_of(request: Request[Any, Any, Any]) -> UUID:
-    """The library that the path names. Raises :class:`Problem` (404)."""
-    return id_of(request, "library_id")
+notebook_id_of = partial(id_of, name="notebook_id")
+execution_id_of = partial(id_of, name="execution_id")
+dataset_id_of = partial(id_of, name="dataset_id")
+library_id_of = partial(id_of, name="library_id")
 
 
 def _most_specific(parameters: dict[str, Any]) -> Code:
