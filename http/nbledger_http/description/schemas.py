@@ -53,7 +53,7 @@ class CsvParsing(msgspec.Struct, kw_only=True):
 
 
 class DeletionUnderWay(msgspec.Struct, rename="camel", kw_only=True):
-    """The notebook goes as soon as its executions, which have been told to end, have ended."""
+    """The notebook is deleted when its executions, which are being cancelled, have ended."""
 
     notebook_id: UUID
     status: Literal["Deleting"] = "Deleting"

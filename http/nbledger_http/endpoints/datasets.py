@@ -68,7 +68,7 @@ UPLOAD_NOTES = (
     "columns, from all rows. The file may be packed by gzip; a workbook, an archive, an HTML page "
     "and other files that are no CSV are refused with what they are. A column that the header does "
     "not name is called `Unnamed: 0` after its place, counted from 0, and `warnings` tells it. "
-    "A file that is no good table is refused with row, column and reason."
+    "A file that is not a table is refused with row, column and reason."
 )
 
 

@@ -322,7 +322,7 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
         tag=TAG,
         summary="Delete a notebook",
         description="Permanently, with its executions and everything they have put out. While "
-        "it executes, only with force=true: its executions are told to end, and it goes with "
+        "it executes, only with force=true: its executions are cancelled, and it goes with "
         "the last of them. From this moment on it is not found.",
         query=DeletionQuery,
         headers=PRECONDITIONS,
@@ -360,7 +360,7 @@ async def delete_(request: Request[Any, Any, Any]) -> Reply:
         return empty_reply(204)
     under_way = DeletionUnderWay(
         notebook_id=notebook_id,
-        detail="Its executions have been told to end; the notebook is deleted with the last one.",
+        detail="Its executions are being cancelled; the notebook is deleted with the last one.",
     )
     return json_reply(msgspec.json.encode(under_way), status=202)
 

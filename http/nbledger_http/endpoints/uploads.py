@@ -137,9 +137,9 @@ def _with_kernel_type(
     if given:
         if named is None:
             return creation, []
-        return creation, [f"the file was written for {named}; it is run as {creation.kernel_type}"]
+        return creation, [f"the file is for {named}; the notebook runs on {creation.kernel_type}"]
     if named is None:
-        return creation, [f"the file names no kernel; it is run as {creation.kernel_type}"]
+        return creation, [f"the file names no kernel; the notebook runs on {creation.kernel_type}"]
     return msgspec.structs.replace(creation, kernel_type=named), []
 
 

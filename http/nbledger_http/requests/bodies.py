@@ -166,7 +166,7 @@ def creation(
         before = template_cells(asked.template)
     elif asked.template is not None:
         known = ", ".join(sorted(templates)) or "none"
-        report.fault("/template", f"there is no such template; there are: {known}")
+        report.fault("/template", f"is not a template; the templates are: {known}")
     integration = _integration(asked.integration or IntegrationBody(), Integration(), report)
     environment = _environment(
         asked.environment or EnvironmentBody(), Environment(), report, environments
@@ -271,7 +271,7 @@ def _integration(asked: IntegrationBody, before: Integration, report: Report) ->
     form, schedule = found.output_format, found.schedule_execution
     if form is not None and form not in OUTPUT_FORMATS and form != before.output_format:
         known = ", ".join(OUTPUT_FORMATS)
-        report.warnings.append(f"outputFormat: kept, but {form!r} is unknown; known are {known}")
+        report.warnings.append(f"outputFormat: {form!r} is kept but unknown; known are {known}")
     if schedule is not None and schedule != before.schedule_execution:
         report.warnings.append("scheduleExecution: kept, but schedules are not run yet")
     if found.auto_execution and not before.auto_execution:
@@ -288,7 +288,7 @@ def _environment(
     found = Environment(packages=asked.packages, custom_libraries=asked.custom_libraries)
     if found.packages and found.packages != before.packages and not provided.provisioning:
         report.warnings.append(
-            "packages: nothing is provided here; only what kernels have already can be imported"
+            "packages: this service installs none; cells can import only what their kernel has"
         )
     return found
 

@@ -126,7 +126,7 @@ def _check_metadata(metadata: dict[str, Any], pointer: str, report: Report) -> N
     if not isinstance(tags, list) or not all(
         isinstance(tag, str) and tag and "," not in tag for tag in tags
     ):
-        report.fault(f"{pointer}/tags", "must be texts without commas")
+        report.fault(f"{pointer}/tags", "must be non-empty texts without commas")
     elif len(set(tags)) != len(tags):
         report.fault(f"{pointer}/tags", "must be different from one another")
     name = metadata.get("name", "x")

@@ -275,7 +275,7 @@ def _written_for_it(kind: type[Struct], value: Iterable[str], key: str) -> str:
     keys = [member.key for member in _declared(kind)]
     others = itertools.islice((name for name in value if name not in keys), MAX_TOLD)
     instead = next((name for name in others if nearest_member(name, keys) == key), None)
-    return "" if instead is None else f"; {shown(instead)} is sent, which is no member"
+    return "" if instead is None else f"; {shown(instead)} is not a known member"
 
 
 def _told(kind: _Kind, value: Any, pointer: str, message: str) -> tuple[str, str]:

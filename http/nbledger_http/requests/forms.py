@@ -235,7 +235,7 @@ class _Writing:
             if error.errno not in _NO_ROOM:
                 raise
             log.warning("no room for an upload", reason=error.strerror)
-            raise Problem(Code.UNAVAILABLE, "There is no room for the file.") from error
+            raise Problem(Code.UNAVAILABLE, "There is no disk space for the file.") from error
 
 
 class _Receiving:
@@ -281,7 +281,7 @@ class _Receiving:
         if name is None:
             raise InvalidInputError([Fault("/file", "must be sent with a file name")])
         if self._files and self._bounds.count == 1:
-            raise InvalidInputError([Fault("/file", "is there more than once; send one file")])
+            raise InvalidInputError([Fault("/file", "is given more than once; send one file")])
         if len(self._files) == self._bounds.count:
             detail = f"At most {self._bounds.count} files can be sent at once."
             raise Problem(Code.FILES_TOO_LARGE, detail)

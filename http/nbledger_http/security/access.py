@@ -63,7 +63,7 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     )
     if not caller.may(right):
         allowed = " or ".join(sorted(ROLES[right]))
-        raise Problem(Code.FORBIDDEN, f"This takes the role {allowed}.")
+        raise Problem(Code.FORBIDDEN, f"This requires the role {allowed}.")
     if connection.scope.get("method") == "PUT" and "content-range" in connection.headers:
         # RFC 9110, section 14.5: to take a part for the whole would destroy the rest.
         raise Problem(Code.PARTIAL_PUT, "Content-Range: send the whole content without it.")

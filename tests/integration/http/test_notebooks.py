@@ -74,7 +74,7 @@ async def test_an_output_format_that_nothing_writes_is_told(api: Api) -> None:
         assert told(await new_notebook(client, "a", integration={"outputFormat": known})) == []
     made = await new_notebook(client, "a", integration={"outputFormat": "excel"})
     expected = [
-        "outputFormat: kept, but 'excel' is unknown; known are enriched_dataframe, csv, parquet"
+        "outputFormat: 'excel' is kept but unknown; known are enriched_dataframe, csv, parquet"
     ]
     assert told(made) == expected
     path = f"/notebook/{made['notebookId']}"
@@ -384,7 +384,7 @@ async def test_a_kernel_type_is_what_the_file_says(api: Api) -> None:
     fields = {"kernelType": "python3"}
     other = await client.post("/notebook/upload", data=fields, files={"file": ("a", content)})
     assert other.json()["kernelType"] == "python3"
-    assert "the file was written for julia-1.9; it is run as python3" in other.json()["warnings"]
+    assert "the file is for julia-1.9; the notebook runs on python3" in other.json()["warnings"]
     # No projector runs here: the list does not know it yet, and says so only when it has waited.
     for headers in ({}, {"Nbledger-Position": "1", "Prefer": "wait=0"}):
         found = await client.get("/notebooks?kernelType=julia-1.9", headers=headers)

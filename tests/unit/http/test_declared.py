@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -9,6 +10,8 @@ import pytest
 from msgspec import UNSET, Meta, UnsetType
 
 from nbledger_domain.errors import Fault, InvalidInputError
+from nbledger_http.description import execution_examples, notebook_examples
+from nbledger_http.requests.bodies import CreateNotebook, UpdateNotebook
 from nbledger_http.requests.declared import (
     Report,
     one_of,
@@ -17,6 +20,7 @@ from nbledger_http.requests.declared import (
     read_query,
 )
 from nbledger_http.requests.json_bodies import MAX_TOLD
+from nbledger_http.requests.runs import ExecuteNotebook
 
 
 def _even(number: int) -> None:
@@ -152,7 +156,7 @@ def test_an_unknown_member_is_told_with_the_known_one_that_was_meant() -> None:
     ]
     # In a request that is refused they may be the cause.
     assert read({"name": "n", "x": 1})[1] == [
-        Fault("/outerName", "is required; 'name' is sent, which is no member"),
+        Fault("/outerName", "is required; 'name' is not a known member"),
         Fault("/name", "is an unknown member; did you mean outerName?"),
     ]
 
@@ -210,3 +214,52 @@ def test_an_empty_field_of_a_form_is_left_out() -> None:
     assert read_form(Texts, dict.fromkeys(names, ""), report) == Texts()
     assert report.faults == []
     assert report.warnings == ["/other: unknown member, ignored"]
+
+
+BROKEN: dict[str, Callable[[Any], Any]] = {
+    "maxLength": lambda most: "x" * (most + 1),
+    "pattern": lambda _: " ",
+    "enum": lambda _: "none of them",
+    "maximum": lambda most: most + 1,
+    "maxItems": lambda most: [1] * (most + 1),
+}
+"""For each constraint that a schema may have what breaks it."""
+
+
+def breaches(schema: dict[str, Any], components: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """For each constraint that ``schema`` describes a value that breaks it, and where."""
+    if "$ref" in schema:
+        schema = components[schema["$ref"]]
+    yield from (("", broken(schema[name])) for name, broken in BROKEN.items() if name in schema)
+    if schema.get("additionalProperties") is False:
+        yield "/unknown", {"unknown": 1}
+    for option in schema.get("anyOf", []):
+        yield from breaches(option, components)
+    for name, inner in schema.get("properties", {}).items():
+        yield from ((f"/{name}{at}", {name: value}) for at, value in breaches(inner, components))
+    if "items" in schema:
+        yield from ((f"/0{at}", [value]) for at, value in breaches(schema["items"], components))
+
+
+@pytest.mark.parametrize(
+    ("kind", "example"),
+    [
+        (CreateNotebook, notebook_examples.CREATE_NOTEBOOK),
+        (UpdateNotebook, notebook_examples.UPDATE_NOTEBOOK),
+        (ExecuteNotebook, execution_examples.EXECUTE_NOTEBOOK),
+    ],
+)
+def test_what_is_described_is_what_is_checked(
+    kind: type[msgspec.Struct], example: dict[str, Any]
+) -> None:
+    report = Report()
+    read_object(kind, example, report)
+    assert (report.faults, report.warnings) == ([], [])
+    (described,), components = msgspec.json.schema_components([kind], ref_template="{name}")
+    tried = 0
+    for pointer, part in breaches(described, components):
+        report = Report()
+        read_object(kind, {**example, **part}, report)
+        assert pointer in {fault.pointer for fault in report.faults}, (pointer, str(part)[:200])
+        tried += 1
+    assert tried >= 8
