@@ -117,7 +117,7 @@ async def test_a_member_by_another_name_is_told_with_what_was_meant(api: Api) ->
     client = await api.client(Role.EDITOR)
     answer = await client.post("/notebook", json={"name": "x", "description": "y"})
     assert answer.status_code == 422
-    assert answer.json()["detail"].startswith("/notebookName: is required; 'name' is sent")
+    assert answer.json()["detail"].startswith("/notebookName: is required; 'name' is not")
     assert {each["pointer"]: each["reason"] for each in answer.json()["errors"]} == {
         "/notebookName": "is required; 'name' is not a known member",
         "/name": "is an unknown member; did you mean notebookName?",
