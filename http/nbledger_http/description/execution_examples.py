@@ -103,6 +103,7 @@ NEW_EXECUTION: dict[str, Any] = {
     },
     "attempts": 0,
     "attemptHistory": [],
+    "runWarnings": [],
     "warnings": [],
 }
 
@@ -182,6 +183,7 @@ EXECUTION: dict[str, Any] = {
             "detail": "cell-002 raised KeyError",
         }
     ],
+    "runWarnings": [],
     "terminationCode": "cell_error",
     "terminationCategory": "user_error",
     "error": {"terminationCode": "cell_error", "detail": "cell-002 raised KeyError"},

@@ -14,12 +14,10 @@ from nbledger_application.caller import Caller, Right
 from nbledger_application.commands.change_files import FilesPut, put_files, remove_file
 from nbledger_application.commands.loading import load_notebook
 from nbledger_application.idempotency import RequestKey
-from nbledger_application.preconditions import NoneMatch
 from nbledger_domain.errors import (
     Fault,
     InputFileNotFoundError,
     InvalidFilesError,
-    InvalidInputError,
 )
 from nbledger_domain.input_files import MAX_PATH_BYTES, InvalidPathError, checked_path, total_size
 from nbledger_domain.notebook import Notebook
@@ -32,15 +30,19 @@ from nbledger_http.endpoints.input_file_operations import (
     PUT_ONE,
     REMOVE,
     FileList,
+    FileListQuery,
+    FileQuery,
     FilesChanged,
+    FilesForm,
 )
 from nbledger_http.replies.responses import Reply, empty_reply, json_reply
 from nbledger_http.representations import resources
-from nbledger_http.representations.conditional import document_reply, if_match, if_none_match
+from nbledger_http.representations.conditional import document_reply, precondition_of
 from nbledger_http.representations.idempotency import New, file_digests, once
 from nbledger_http.representations.stored_files import file_reply
-from nbledger_http.requests.bodies import boolean
+from nbledger_http.requests import queries
 from nbledger_http.requests.bundles import check_sizes, file_limits
+from nbledger_http.requests.declared import Report, read_form
 from nbledger_http.requests.forms import (
     Bounds,
     FileForm,
@@ -48,9 +50,8 @@ from nbledger_http.requests.forms import (
     receive_files,
     upload_folder,
 )
-from nbledger_http.requests.queries import Query
+from nbledger_http.requests.json_bodies import MAX_TOLD
 from nbledger_http.requests.services import Services, services_of
-from nbledger_http.requests.validation import MAX_TOLD, Members
 from nbledger_http.security.access import access_of, execution_id_in, notebook_id_of
 from nbledger_infrastructure.notebooks.bundles import SideFile
 from nbledger_projections.read_models.notebooks.documents import FileDocument
@@ -96,7 +97,7 @@ async def add(request: Request[Any, Any, Any]) -> Reply:
         digests = await file_digests(request, [file.location for file in asked.files])
 
         async def make(key: RequestKey | None) -> New:
-            return await _put(request, notebook_id, asked, if_none_match(None), key)
+            return await _put(request, notebook_id, asked, key)
 
         return await once(
             request,
@@ -127,8 +128,7 @@ async def put_one(request: Request[Any, Any, Any]) -> Reply:
         limit_mb = services.settings.http.max_input_file_mb
         file = await receive_body(request, folder, path, limit_mb=limit_mb)
         asked = _Asked([SideFile(path, file.path, file.size)], pointer="/path", replace=True)
-        none_match = if_none_match(request.headers.get("if-none-match"))
-        new = await _put(request, notebook_id, asked, none_match)
+        new = await _put(request, notebook_id, asked)
         return await _changed(request, new.stream_id, new.answer)
 
 
@@ -139,10 +139,9 @@ async def put_one(request: Request[Any, Any, Any]) -> Reply:
 )
 async def list_files(request: Request[Any, Any, Any]) -> Reply:
     """A page of the notebook's files."""
-    query = Query(request)
-    page = query.integer("page", 1, low=1, high=1_000_000_000)
-    size = query.integer("pageSize", 20, low=1, high=100)
-    notebook = await _notebook(request, query)
+    query = queries.checked(request, FileListQuery)
+    page, size = query.page, query.page_size
+    notebook = await _notebook(request, query.execution_id)
     paths = sorted(notebook.files)
     first = (page - 1) * size
     found = FileList(
@@ -171,7 +170,8 @@ async def list_files(request: Request[Any, Any, Any]) -> Reply:
 async def download(request: Request[Any, Any, Any]) -> Reply:
     """The file, or a part of it."""
     services, access = services_of(request), access_of(request)
-    notebook = await _notebook(request, Query(request))
+    query = queries.checked(request, FileQuery)
+    notebook = await _notebook(request, query.execution_id)
     path = _known(_path_of(request))
     file = notebook.files.get(path)
     if file is None:
@@ -200,7 +200,7 @@ async def remove(request: Request[Any, Any, Any]) -> Reply:
         access,
         notebook_id,
         _known(_path_of(request)),
-        precondition=if_match(request.headers.get("if-match")),
+        precondition=precondition_of(request),
     )
     view = await resources.notebook(services.pool, access, notebook_id)
     return empty_reply(204, {"Nbledger-Position": str(view.position)})
@@ -210,7 +210,6 @@ async def _put(
     request: Request[Any, Any, Any],
     notebook_id: UUID,
     asked: _Asked,
-    none_match: NoneMatch,
     key: RequestKey | None = None,
 ) -> New:
     services, access = services_of(request), access_of(request)
@@ -228,9 +227,8 @@ async def _put(
             notebook_id,
             asked.files,
             replace=asked.replace,
-            precondition=if_match(request.headers.get("if-match")),
+            precondition=precondition_of(request),
             limits=file_limits(services.settings.http),
-            none_match=none_match,
             key_of=None if key is None else lambda done: key.answering(told(done)),
         )
     except InvalidFilesError as invalid:
@@ -265,22 +263,16 @@ async def _changed(
 
 def _asked(form: FileForm) -> _Asked:
     """The files at the paths that were asked for."""
-    faults: list[Fault] = []
-    members = Members(dict(form.fields), "", faults)
-    path: str | None = members.take("path", str)
-    given: str | None = members.take("replace", str)
-    replace = None if not given else boolean(given)
-    if given and replace is None:
-        members.fault("replace", "must be true or false")
+    report = Report()
+    asked = read_form(FilesForm, form.fields, report)
+    path = asked.path
     if path is not None and len(form.files) > 1:
-        members.fault("path", "can be told of one file only; others go by their file names")
-    warnings: list[str] = []
-    members.warn_of_unknown(warnings)
-    if faults:
-        raise InvalidInputError(faults)
+        report.fault("/path", "can be told of one file only; others go by their file names")
+    report.check()
     told = [(each.name if path is None else path, each) for each in form.files]
     pointer = "/file" if path is None else "/path"
     files: list[SideFile] = []
+    faults: list[Fault] = []
     for name, each in told:
         try:
             files.append(SideFile(checked_path(name), each.path, each.size))
@@ -288,7 +280,7 @@ def _asked(form: FileForm) -> _Asked:
             faults.append(Fault(pointer, str(invalid)))
     if faults:
         raise InvalidFilesError(faults[:MAX_TOLD])
-    return _Asked(files, pointer, bool(replace), warnings)
+    return _Asked(files, pointer, asked.replace, report.warnings)
 
 
 def _known(text: str) -> str:
@@ -303,11 +295,9 @@ def _path_of(request: Request[Any, Any, Any]) -> str:
     return unquote_to_bytes(path).decode("utf-8", "surrogateescape")
 
 
-async def _notebook(request: Request[Any, Any, Any], query: Query) -> Notebook:
-    """The notebook as it is now, or as the execution had it that the query names."""
+async def _notebook(request: Request[Any, Any, Any], execution_id: str | None) -> Notebook:
+    """The notebook as it is now, or as the execution had it."""
     services, access = services_of(request), access_of(request)
-    execution_id = query.text("executionId")
-    query.check()
     version = None
     if execution_id is not None:
         version = await _version_of(services, access, request, execution_id)

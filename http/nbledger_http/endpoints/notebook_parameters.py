@@ -70,7 +70,7 @@ class ParametersDocument(msgspec.Struct, rename="camel", kw_only=True):
         description="Names, types, defaults and help, as its first cell tagged `parameters` "
         "declares them, without running anything. Notebooks in Python, R and Scala have such; of "
         "others, and of code that cannot be read, less is known.",
-        parameters=(IF_NONE_MATCH,),
+        headers=(IF_NONE_MATCH,),
         answers={
             200: Answer(
                 description="The parameters.",

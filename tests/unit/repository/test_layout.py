@@ -200,7 +200,6 @@ def test_every_make_target_is_documented() -> None:
 MOST_MODULES = 15
 MOST_LINES = 400
 LONGER: dict[str, int] = {
-    "http/nbledger_http/endpoints/datasets.py": 437,
     "infrastructure/nbledger_infrastructure/kafka/relay.py": 421,
     "workers/nbledger_workers/kernel/inside/ipython.py": 537,
     "workers/nbledger_workers/kernel/outputs/collector.py": 454,
