@@ -24,7 +24,7 @@ from nbledger_infrastructure.postgres.tokens import Role
 
 pytestmark = [
     pytest.mark.campaign,
-    pytest.mark.guarantee("G29"),
+    pytest.mark.guarantee("G31"),
     pytest.mark.timeout(times(small=300, ci=500, full=1200)),
 ]
 

@@ -53,7 +53,7 @@ async def make(
     )
 
 
-@pytest.mark.guarantee("G29")
+@pytest.mark.guarantee("G31")
 async def test_a_key_is_used_once_for_each_tenant_principal_and_operation(
     database_dsn: str,
 ) -> None:
@@ -81,7 +81,7 @@ async def test_a_key_is_used_once_for_each_tenant_principal_and_operation(
         )
 
 
-@pytest.mark.guarantee("G29")
+@pytest.mark.guarantee("G31")
 async def test_repetitions_of_one_batch_and_their_neighbours(database_dsn: str) -> None:
     async with open_pool(database_dsn) as pool, open_store(pool) as store:
         taken = new_stream()

@@ -29,7 +29,7 @@ from nbledger_infrastructure.postgres.tokens import Role
 
 __all__ = ["api", "api_server"]
 
-pytestmark = pytest.mark.guarantee("G29")
+pytestmark = pytest.mark.guarantee("G31")
 
 
 def keyed(key: str | None = None) -> dict[str, str]:
