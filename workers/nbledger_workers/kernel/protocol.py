@@ -99,7 +99,7 @@ class RunNotebook(DownMessage, frozen=True, kw_only=True):
     the kernel's orderly end.
 
     A cell of `held_cells` is reported as started and goes to the kernel only after `Confirm`;
-    one `Confirm` frees them all.
+    one `Confirm` frees them all. The time until then does not count for `timeout`.
     """
 
     notebook: bytes

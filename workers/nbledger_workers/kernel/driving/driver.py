@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import shutil
 import time
 from collections.abc import Awaitable, Callable
@@ -111,6 +112,9 @@ class KernelRun:
         self._clean = False
         self._reported: set[int] = set()
         self._started = False
+        self._confirmed = False
+        self._held_since: float | None = None
+        self._end_by = math.inf
 
     @property
     def token(self) -> str:
@@ -136,6 +140,10 @@ class KernelRun:
 
     def confirm(self) -> None:
         """Let the cells go that the request holds; call it after the report that one started."""
+        self._confirmed = True
+        if self._held_since is not None:
+            self._end_by += asyncio.get_running_loop().time() - self._held_since
+            self._held_since = None
         if self._pair is not None:
             self._pair.send_soon(Confirm())
 
@@ -261,15 +269,15 @@ class KernelRun:
         self._asked = True
         self._send_cancel()
         loop = asyncio.get_running_loop()
-        limit = request.timeout
         overtime = 2 * request.grace + request.exit_seconds + _OVERTIME_SECONDS
-        end = None if limit is None else loop.time() + limit + overtime
+        if request.timeout is not None:
+            self._end_by = loop.time() + request.timeout + overtime
         # A kernel that starts says nothing meanwhile.
         patience = SILENCE_SECONDS + (0 if pair.started else START_SECONDS)
         while True:
             silence = loop.time() + patience
             try:
-                async with asyncio.timeout_at(silence if end is None else min(end, silence)):
+                async with asyncio.timeout_at(min(self._end_at(), silence)):
                     message = await pair.receive()
             except TimeoutError:
                 raise SupervisorSilent("the supervisor did not report the end in time") from None
@@ -281,6 +289,10 @@ class KernelRun:
             elif self._on_usage is not None:
                 self._on_usage(message)
 
+    def _end_at(self) -> float:
+        """When the child must have reported the end; never, while a cell is held."""
+        return math.inf if self._held_since is not None else self._end_by
+
     async def _last(self, pair: Pair) -> RunFinished | None:
         """What a child said before it ended."""
         while (message := await pair.receive()) is not None:
@@ -291,6 +303,8 @@ class KernelRun:
     async def _report(self, message: Report) -> None:
         if isinstance(message, CellStarted):
             self._started = True
+            if message.index in self._request.held_cells and not self._confirmed:
+                self._held_since = asyncio.get_running_loop().time()
         elif isinstance(message, CellFinished):
             self._reported.add(message.index)
         await self._on_message(message)

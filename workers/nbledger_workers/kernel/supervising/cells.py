@@ -36,6 +36,7 @@ from nbledger_workers.kernel.supervising.client import CellClient
 from nbledger_workers.kernel.supervising.handed_back import HandedBack
 from nbledger_workers.kernel.supervising.startup import Kernel
 from nbledger_workers.kernel.supervising.stop import Stop
+from nbledger_workers.kernel.supervising.time_limit import TimeLimit
 
 _BEGIN_SECONDS: Final = 1.0
 _REPLY_SECONDS: Final = 0.5
@@ -80,6 +81,7 @@ class Cells:
         stop: Stop,
         send: Send,
         *,
+        limit: TimeLimit | None,
         handed_back: HandedBack,
     ) -> None:
         self.end: tuple[Outcome, str] | None = None
@@ -91,6 +93,7 @@ class Cells:
         self._used = used
         self._stop = stop
         self._send = send
+        self._limit = limit
         self._handed_back = handed_back
         self._confirmed = asyncio.Event()
         self._reply: dict[str, Any] = {}
@@ -301,13 +304,17 @@ class Cells:
         return warnings
 
     async def _released(self) -> bool:
-        """Wait until held cells may go; False when the run must stop before."""
+        """Wait until held cells may go; False when the run must stop before.
+
+        Its time stands still meanwhile: who confirms waits for a store, not for the notebook.
+        """
         if self._confirmed.is_set():
             return not self._stop.event.is_set()
         events = (self._confirmed, self._stop.event, self._kernel.died)
         waiting = [asyncio.create_task(event.wait()) for event in events]
         try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            with contextlib.nullcontext() if self._limit is None else self._limit.paused():
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for each in waiting:
                 each.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ from nbledger_workers.kernel.supervising.ending import cut_processes, end_in_ord
 from nbledger_workers.kernel.supervising.handed_back import HandedBack
 from nbledger_workers.kernel.supervising.startup import Kernel, StartError
 from nbledger_workers.kernel.supervising.stop import Stop
+from nbledger_workers.kernel.supervising.time_limit import TimeLimit
 
 # Outcomes after which the kernel is asked to end, so that its exit hooks run.
 _POLITE: Final = (Outcome.COMPLETED, Outcome.CELL_ERROR)
@@ -50,7 +52,7 @@ class Supervisor:
         self._used: UsageSampler | None = None
         self._cells: Cells | None = None
         self._sampling: asyncio.Task[None] | None = None
-        self._deadline: asyncio.TimerHandle | None = None
+        self._limit: TimeLimit | None = None
         self._closed = False
         # Whether the kernel had begun to end in order and had to be killed.
         self._cut = False
@@ -63,21 +65,24 @@ class Supervisor:
             request.limits,
             lambda exceeded: self._stop.set(exceeded.outcome, exceeded.detail),
         )
+        if request.timeout is not None:
+            self._limit = TimeLimit(
+                request.timeout,
+                partial(
+                    self._stop.set,
+                    Outcome.TIMED_OUT,
+                    f"the run took longer than {counted(request.timeout, 'second')}",
+                ),
+            )
         self._cells = Cells(
             request,
             self._kernel,
             self._used,
             self._stop,
             self._send,
+            limit=self._limit,
             handed_back=HandedBack(Path(self._launch.working_dir)),
         )
-        if request.timeout is not None:
-            self._deadline = asyncio.get_running_loop().call_later(
-                request.timeout,
-                self._stop.set,
-                Outcome.TIMED_OUT,
-                f"the run took longer than {counted(request.timeout, 'second')}",
-            )
         self._asked.set()
 
     def confirm(self) -> None:
@@ -158,8 +163,8 @@ class Supervisor:
         if self._closed:
             return
         self._closed = True
-        if self._deadline is not None:
-            self._deadline.cancel()
+        if self._limit is not None:
+            self._limit.cancel()
         if self._sampling is not None:
             self._sampling.cancel()
             await asyncio.gather(self._sampling, return_exceptions=True)
