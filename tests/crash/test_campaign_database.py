@@ -113,8 +113,14 @@ class Lane:
                 await asyncio.sleep(0.1)
 
     async def until_back(self) -> None:
-        """Wait until every run is told to be alive again."""
-        late = "expires_at < clock_timestamp() + interval '2 seconds'"
+        """Wait until every run is told to be alive again.
+
+        The lease of one that ended while nobody could release it runs out.
+        """
+        late = (
+            "expires_at < clock_timestamp() + interval '2 seconds'"
+            " AND execution_id IN (SELECT execution_id FROM execution_queue)"
+        )
         async with asyncio.timeout(_PATIENCE):
             while True:
                 with suppress(DatabaseUnavailableError, *UNAVAILABLE):
