@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
-from support.event_store import METADATA, connect, open_pool, open_store
+from support.event_store import METADATA, connect
 from support.read_models import running, until_reached
 from support.services import kafka_name
 from support.stories import Story, begin, record, request, step
@@ -55,18 +55,6 @@ def make_settings(
 def config(database_dsn: str, kafka: str, topic_prefix: str) -> settings.Settings:
     # Tansu knows no idempotent producers.
     return make_settings(database_dsn, kafka, topic_prefix, idempotent=kafka_name() == "apache")
-
-
-@pytest.fixture
-async def pool(database_dsn: str) -> AsyncIterator[Pool]:
-    async with open_pool(database_dsn) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def store(pool: Pool) -> AsyncIterator[EventStore]:
-    async with open_store(pool) as opened:
-        yield opened
 
 
 @asynccontextmanager
