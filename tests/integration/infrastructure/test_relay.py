@@ -91,9 +91,8 @@ async def until(found: Sequence[Record], count: int, *, seconds: float = 30.0) -
 async def until_all(found: Sequence[Record], config: settings.Settings, topic: str) -> None:
     """Wait until everything has come that ``topic`` has now."""
     async with brokers.consumer(config.kafka, topic, client_id="test-ends") as client:
-        ends = await client.end_offsets(
-            [TopicPartition(topic, each) for each in client.partitions_for_topic(topic)]
-        )
+        partitions = client.partitions_for_topic(topic) or ()
+        ends = await client.end_offsets([TopicPartition(topic, each) for each in partitions])
     missing = {each.partition: end for each, end in ends.items() if end > 0}
     async with asyncio.timeout(30):
         while missing:
