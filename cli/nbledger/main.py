@@ -65,7 +65,7 @@ def up() -> None:
 def demo() -> None:
     """Start everything, run a notebook from a template, show its results, and keep serving.
 
-    With DEMO_EXIT=1 in the environment it ends after the results.
+    With DEMO_EXIT=1 in the environment it exits after the results.
     """
     from nbledger.commands.demo import demonstrate
 
@@ -88,8 +88,7 @@ def worker() -> None:
 @click.option(
     "--rebuild",
     metavar="NAME",
-    help="Build this read model (or `all`) anew from the events, while the old one serves; "
-    "then end.",
+    help="Rebuild this read model (or `all`) from the events, while the old one serves; then exit.",
 )
 def projector(rebuild: str | None) -> None:
     """Keep the read models up to date with the events."""
@@ -105,7 +104,7 @@ def projector(rebuild: str | None) -> None:
 
 @main.command(short_help="Publish to Kafka, and recover lost work.")
 def relay() -> None:
-    """Publish events and commands to Kafka, and recover work that was lost."""
+    """Publish events and commands to Kafka, and recover lost work."""
     run_role("relay", roles.relay, *NEEDS["relay"])
 
 

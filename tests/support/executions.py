@@ -23,6 +23,7 @@ from nbledger_domain.execution import (
     TERMINAL_EVENTS,
     Execution,
     PlannedCell,
+    Representation,
     RunOptions,
 )
 from nbledger_domain.input_files import InputFile
@@ -57,6 +58,23 @@ class Stage:
         self.store = store
         self.tenant_id, self.project_id = uuid4(), uuid4()
         self._requests: dict[UUID, Execution] = {}
+
+    def apart(self) -> Stage:
+        """The same stage in a tenant of its own."""
+        return Stage(self.settings, self.pool, self.store)
+
+    @property
+    def artifacts(self) -> ArtifactStore:
+        """The artifact store of its workers."""
+        return ArtifactStore(open_store(self.settings.artifacts.url))
+
+    async def run(
+        self, *cells: str | Cell, seconds: float = 90.0, timeout: float = 60.0, **options: Any
+    ) -> Execution:
+        """Request these cells of a worker that is there; the execution once it has ended."""
+        execution_id = await self.request(*cells, timeout=timeout, **options)
+        await self.command(execution_id)
+        return await self.until(execution_id, seconds=seconds)
 
     async def request(
         self,
@@ -129,9 +147,8 @@ class Stage:
 
     async def keep(self, notebook_id: UUID, path: str, content: bytes) -> InputFile:
         """An input file for the notebook, its content in the artifact store."""
-        artifacts = ArtifactStore(open_store(self.settings.artifacts.url))
         scope = Scope(self.tenant_id, self.project_id, notebook_id)
-        digest = await artifacts.put(scope, content)
+        digest = await self.artifacts.put(scope, content)
         return InputFile(path=path, content_type="text/csv", digest=digest, size=len(content))
 
     async def again(self, execution_id: UUID) -> UUID:
@@ -249,6 +266,19 @@ class Stage:
         ]
         return [event for event in found if isinstance(event, kind)]
 
+    async def warnings(self, execution_id: UUID) -> list[str]:
+        """What it warns of."""
+        return [event.warning for event in await self.events(execution_id, Execution.Warned)]
+
+    async def scope(self, execution_id: UUID) -> Scope:
+        """Where its outputs and files are in the artifact store."""
+        (first, *_) = await self.history(execution_id)
+        return Scope(first.tenant_id, first.project_id, first.subject_id)
+
+    async def content(self, execution_id: UUID, form: Representation) -> bytes:
+        """An output or a file of it."""
+        return await self.artifacts.get(await self.scope(execution_id), form.digest)
+
     async def types(self, execution_id: UUID) -> list[str]:
         """The types of its events, short: ``claimed``, ``cell-started``, …"""
         history = await self.history(execution_id)
@@ -292,8 +322,13 @@ class Stage:
 
 SEES_FILES: Mapping[str, Any] = {"isolation": "process", "run_as": ""}
 """Worker settings with which kernels see the files of a test, and can make some there."""
-HELD: Mapping[str, Any] = {"kernels": {"python3": "held"}, **SEES_FILES}
-"""Settings of a worker whose kernels `hold_kernels` holds."""
+HELD: Mapping[str, Any] = {
+    "kernels": {"python3": "held"},
+    "pool_min": 0,
+    "pool_max": 0,
+    **SEES_FILES,
+}
+"""Settings of a worker whose kernels `hold_kernels` holds; it starts none but those it needs."""
 
 
 def hold_kernels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -362,6 +397,8 @@ def make_settings(
             lease_seconds=lease_seconds,
             renew_seconds=0.4,
             shutdown_grace_seconds=0.2,
+            # Most tests run one notebook: more kernels would wait in vain.
+            pool_max=1,
             work_folder=str(folder / "work"),
             report_browser="",
         ),

@@ -51,12 +51,6 @@ def config(database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path) -> 
     return msgspec.structs.replace(made, recovery=recovery)
 
 
-@pytest.fixture
-async def pool(database_dsn: str) -> AsyncIterator[Pool]:
-    async with open_pool(database_dsn) as opened:
-        yield opened
-
-
 class Looks:
     """Counts how often a sweeper has asked the broker for its topics."""
 

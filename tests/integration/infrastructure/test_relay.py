@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
-from support.event_store import METADATA, connect, open_pool, open_store
+from support.event_store import METADATA, connect
 from support.read_models import running, until_reached
 from support.services import kafka_name
 from support.stories import Story, begin, record, request, step
@@ -57,18 +57,6 @@ def config(database_dsn: str, kafka: str, topic_prefix: str) -> settings.Setting
     return make_settings(database_dsn, kafka, topic_prefix, idempotent=kafka_name() == "apache")
 
 
-@pytest.fixture
-async def pool(database_dsn: str) -> AsyncIterator[Pool]:
-    async with open_pool(database_dsn) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def store(pool: Pool) -> AsyncIterator[EventStore]:
-    async with open_store(pool) as opened:
-        yield opened
-
-
 @asynccontextmanager
 async def reading(config: settings.Settings, *topics: str) -> AsyncIterator[list[Record]]:
     """Collects whatever is, or comes to be, in the topics, of which there may be none yet."""
@@ -103,9 +91,8 @@ async def until(found: Sequence[Record], count: int, *, seconds: float = 30.0) -
 async def until_all(found: Sequence[Record], config: settings.Settings, topic: str) -> None:
     """Wait until everything has come that ``topic`` has now."""
     async with brokers.consumer(config.kafka, topic, client_id="test-ends") as client:
-        ends = await client.end_offsets(
-            [TopicPartition(topic, each) for each in client.partitions_for_topic(topic)]
-        )
+        partitions = client.partitions_for_topic(topic) or ()
+        ends = await client.end_offsets([TopicPartition(topic, each) for each in partitions])
     missing = {each.partition: end for each, end in ends.items() if end > 0}
     async with asyncio.timeout(30):
         while missing:

@@ -194,25 +194,22 @@ def test_rows_and_checkpoint_move_together(
 
 
 async def test_a_projector_that_lost_a_race_forgets_what_it_had_in_memory(
-    database_dsn: str,
+    pool: Pool, store: EventStore
 ) -> None:
     dice = random.Random(7)
-    async with open_pool(database_dsn) as pool, open_store(pool) as store:
-        story = begin_story(dice)
-        await record(store, story)
-        one, two = Projector("notebook_details"), Projector("notebook_details")
-        await one.step(pool, 10)
-        await two.step(pool, 10)  # begins where the first one has got to
-        for _ in range(5):
-            step(story, dice)
-        await record(store, story)
-        await one.step(pool, 100)
-        with pytest.raises(CheckpointMovedError):
-            await two.step(pool, 100)
+    story = begin_story(dice)
+    await record(store, story)
+    one, two = Projector("notebook_details"), Projector("notebook_details")
+    await one.step(pool, 10)
+    await two.step(pool, 10)  # begins where the first one has got to
+    for _ in range(5):
         step(story, dice)
-        await record(store, story)
-        two.checkpoint = None
+    await record(store, story)
+    await one.step(pool, 100)
+    with pytest.raises(CheckpointMovedError):
         await two.step(pool, 100)
-        await assert_holds(
-            pool, "notebook_details", await store.read_all(after_position=0, limit=1000)
-        )
+    step(story, dice)
+    await record(store, story)
+    two.checkpoint = None
+    await two.step(pool, 100)
+    await assert_holds(pool, "notebook_details", await store.read_all(after_position=0, limit=1000))

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID
 
 import msgspec
 import pytest
-from support.event_store import open_pool, open_store
 from support.read_models import all_contents, catch_up, naive_details, naive_results, naive_status
 from support.stories import Story, begin, complete, record, request, step
 
@@ -26,19 +24,6 @@ from nbledger_projections.read_models.executions import results as execution_res
 from nbledger_projections.read_models.executions import status as execution_status
 from nbledger_projections.read_models.notebooks import details as notebook_details
 from nbledger_projections.read_models.notebooks import listing as notebook_list
-
-
-@pytest.fixture
-async def pool(database_dsn: str) -> AsyncIterator[Pool]:
-    async with open_pool(database_dsn) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def store(pool: Pool) -> AsyncIterator[EventStore]:
-    async with open_store(pool) as opened:
-        yield opened
-
 
 Scoped = tuple[UUID, UUID, UUID]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+import pytest_asyncio
 from support.executions import AS_TESTER, Stage, make_settings, stage
 from support.languages import kernelspec
 
@@ -16,7 +17,7 @@ from nbledger_domain.execution import Execution, ExecutionStatus, TerminationCod
 from nbledger_domain.input_files import FileLimits
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure import clock
-from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope, open_store
+from nbledger_infrastructure.artifacts.store import Scope
 from nbledger_infrastructure.settings import Limits
 
 FILES = {
@@ -40,15 +41,7 @@ assert not [each for each in os.scandir("outputs")]
 """
 
 
-@pytest.fixture
-async def scene(
-    database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path
-) -> AsyncIterator[Stage]:
-    async with stage(make_settings(database_dsn, kafka, topic_prefix, tmp_path)) as made:
-        yield made
-
-
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def open_scene(
     database_dsn: str, kafka: str, topic_prefix: str, service_dir: Path
 ) -> AsyncIterator[Stage]:
@@ -124,7 +117,7 @@ async def test_input_files_do_not_count_as_disk_that_a_run_uses(scene: Stage) ->
 
 @pytest.mark.guarantee("G18")
 async def test_without_an_input_file_nothing_runs(scene: Stage) -> None:
-    artifacts = ArtifactStore(open_store(scene.settings.artifacts.url))
+    artifacts = scene.artifacts
     lost = await scene.request("1", files=FILES)
     notebook = await notebook_of(scene, lost)
     await artifacts.delete_all(Scope(scene.tenant_id, scene.project_id, notebook.id))

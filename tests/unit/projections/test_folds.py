@@ -215,11 +215,26 @@ def twelve_cells() -> Story:
     return story
 
 
-def test_the_status_of_a_run_has_the_form_of_the_contract() -> None:
+def requested() -> tuple[Story, Folded, Execution]:
+    """A run of such a notebook has been asked for."""
     story, folded = twelve_cells(), Folded()
     execution = request(story, random.Random(2))
     story.executions.append(execution)
     folded.tell(story)
+    return story, folded, execution
+
+
+def running_first_cell() -> tuple[Story, Folded, Execution]:
+    """Its first cell runs."""
+    story, folded, execution = requested()
+    execution.claim("worker-1", at=story.at)
+    execution.start(1, language="python", language_version="3.11.7", at=story.at)
+    execution.start_cell(1, "cell-001", at=story.at)
+    return story, folded, execution
+
+
+def test_the_status_of_a_run_has_the_form_of_the_contract() -> None:
+    story, folded, execution = requested()
     queued = folded.execution(execution)
     assert (queued["status"], queued["phase"]) == ("Running", "Queued")
     assert queued["currentCell"] == "cell-001"
@@ -318,12 +333,7 @@ def test_the_status_of_a_run_has_the_form_of_the_contract() -> None:
 
 
 def test_what_a_cell_shows_is_counted_as_it_is_now() -> None:
-    story, folded = twelve_cells(), Folded()
-    execution = request(story, random.Random(2))
-    story.executions.append(execution)
-    execution.claim("worker-1", at=story.at)
-    execution.start(1, language="python", language_version="3.11.7", at=story.at)
-    execution.start_cell(1, "cell-001", at=story.at)
+    story, folded, execution = running_first_cell()
     table, plot = output("text/html", dataFrame=True), output("application/vnd.plotly.v1+json")
 
     def counted() -> tuple[int, int]:
@@ -367,12 +377,7 @@ def test_what_a_cell_shows_is_counted_as_it_is_now() -> None:
 
 
 def test_a_cell_that_ran_when_the_kernel_died_says_so() -> None:
-    story, folded = twelve_cells(), Folded()
-    execution = request(story, random.Random(2))
-    story.executions.append(execution)
-    execution.claim("worker-1", at=story.at)
-    execution.start(1, language="python", language_version="3.11.7", at=story.at)
-    execution.start_cell(1, "cell-001", at=story.at)
+    story, folded, execution = running_first_cell()
     execution.kernel_died(1, detail="Out of memory.", resources=stories.RESOURCES, at=story.at)
     folded.tell(story)
     document = folded.execution(execution)

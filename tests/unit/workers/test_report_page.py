@@ -5,16 +5,14 @@ from __future__ import annotations
 import html
 import json
 import re
-from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import Any
-from uuid import uuid4
 
 import pytest
+from support.aggregates import a_notebook, an_execution
 
 from nbledger_domain.cells import Cell
-from nbledger_domain.execution import Execution, PlannedCell, RunOptions
-from nbledger_domain.notebook import Environment, Integration, Notebook
+from nbledger_domain.execution import PlannedCell
 from nbledger_workers.kernel.outputs.forms import forms
 from nbledger_workers.kernel.protocol import (
     CellFinished,
@@ -160,31 +158,10 @@ def test_what_is_not_closed_hides_the_rest_and_no_more() -> None:
 @pytest.fixture
 def gathered() -> report.Page:
     """A report of three cells, before any of them has run."""
-    at = datetime.now(UTC)
-    cells = [Cell(cell_id=each, cell_type="code", source="1") for each in "abc"]
-    notebook = Notebook.create(
-        uuid4(),
-        name="Loans",
-        description="",
-        kernel_type="python3",
-        integration=Integration(),
-        environment=Environment(),
-        cells=cells,
-        created_by="tester",
-        at=at,
+    notebook = a_notebook(
+        [Cell(cell_id=each, cell_type="code", source="1") for each in "abc"], name="Loans"
     )
-    execution = Execution.request(
-        uuid4(),
-        notebook_id=notebook.id,
-        notebook_version=notebook.notebook_version,
-        notebook_stream_version=notebook.version,
-        kernel_type="python3",
-        cells=[PlannedCell(each, "code") for each in "abc"],
-        parameters={},
-        options=RunOptions(timeout=60.0),
-        requested_by="tester",
-        at=at,
-    )
+    execution = an_execution(cells=[PlannedCell(each, "code") for each in "abc"], parameters={})
     return report.Page(plan(execution, notebook, "python"), execution, notebook)
 
 

@@ -238,7 +238,7 @@ class Collector:
         if self._warned > _MOST_WARNINGS:
             return []
         if self._warned == _MOST_WARNINGS:
-            text = "There were more warnings than are told."
+            text = "Further warnings were suppressed."
         log.info("run warned", warning=text)
         epoch, at = self._claim.epoch, clock.now()
         return [lambda execution: execution.warn(epoch, text, at=at)]

@@ -56,8 +56,8 @@ log = structlog.get_logger(__name__)
 _LAST_WORD_SECONDS: Final = 5.0
 _LEAST_SECONDS: Final = 0.1
 _COLLECT_SECONDS: Final = 60.0
-"""For how long beyond the run's own time, or a cancel, it is collected what a notebook leaves."""
-_NOT_ALL_KEPT: Final = "Not all that the notebook has left is kept: {why} while it was collected."
+"""Extra seconds, after the timeout or a cancel, for collecting what a notebook left."""
+_NOT_ALL_KEPT: Final = "Some results of the notebook were not saved: {why} while collecting them."
 _NOT_ALL_REPORTED: Final = "The report is not whole: {why} while it was made."
 _UNLIMITED_MB: Final = 1_000_000
 _UNLIMITED_COUNT: Final = 1_000_000_000
