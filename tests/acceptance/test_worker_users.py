@@ -19,7 +19,8 @@ from nbledger_domain.events import decode
 from nbledger_domain.execution import Execution, TerminationCode
 from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.settings import Settings
-from nbledger_workers.kernel.processes.isolation import Isolation, available
+from nbledger_workers.kernel.standalone.isolation import Isolation
+from nbledger_workers.kernel.standalone.isolation_probe import available
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -20,7 +20,8 @@ from nbledger_domain.events import decode
 from nbledger_domain.execution import Execution, ExecutionStatus, Phase, TerminationCode
 from nbledger_domain.notebook import Environment
 from nbledger_infrastructure.settings import Environments
-from nbledger_workers.kernel.processes.isolation import Isolation, available
+from nbledger_workers.kernel.standalone.isolation import Isolation
+from nbledger_workers.kernel.standalone.isolation_probe import available
 
 NAMESPACES = available(Isolation(level="namespaces")) is None
 

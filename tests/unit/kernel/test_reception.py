@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbledger_workers.kernel.supervising.reception import Reception
+from nbledger_workers.kernel.channels.reception import Reception
 
 
 def test_a_gap_in_the_numbers_is_a_loss_of_the_cell_at_hand() -> None:
