@@ -141,9 +141,12 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 async def open_passages(manager: Any, ip: Path) -> tuple[Any, dict[str, Passage]]:
     """A client whose channels are bounded, by passages with `ip` for the kernel's, and those.
 
-    `manager` has started a kernel whose sockets are files.
+    `manager` has started the kernel. Where its provisioner has given it other sockets than files,
+    there are no passages.
     """
     passages: dict[str, Passage] = {}
+    if manager.transport != "ipc":
+        return manager.client(context=manager.context), passages
     for name in _CHANNELS:
         port = getattr(manager, f"{name}_port")
         passages[name] = Passage(Path(f"{manager.ip}-{port}"))

@@ -45,7 +45,7 @@ class CellClient(NotebookClient):
     `idle` is set when the kernel says that it is done with the cell; `reply` is the content of its
     reply, once that is there, and `told` what a kernel with `inside` tells with it. `mark_key` is
     what the kernel marks the end of cells with (`inside`), None of one that does not. `passages`
-    are those of its channels by name.
+    are those of its channels by name, where they have any.
     """
 
     def __init__(
@@ -71,8 +71,8 @@ class CellClient(NotebookClient):
         self._mark_key = mark_key
         self._on_output: Callable[[], Awaitable[None]]
         self._passages = passages
-        self._iopub = Incoming(client.iopub_channel, passages["iopub"])
-        self._shell = Incoming(client.shell_channel, passages["shell"])
+        self._iopub = Incoming(client.iopub_channel, passages.get("iopub"))
+        self._shell = Incoming(client.shell_channel, passages.get("shell"))
         self._end = CellEnd(None)
         self._request: str | None = None
         self._question: str | None = None
@@ -319,8 +319,9 @@ class CellClient(NotebookClient):
         """Take a message by what it is; whether it was output. What makes no sense is noted."""
         message = received.message
         self.reception.note(received.identities, readable=message is not None)
-        if self._passages["iopub"].held:
-            self._passages["iopub"].held = False
+        passage = self._passages.get("iopub")
+        if passage is not None and passage.held:
+            passage.held = False
             self.reception.note_held()
         if message is None:
             return False
@@ -351,7 +352,7 @@ class CellClient(NotebookClient):
 
     async def watch_stdin(self) -> None:
         """Note when the kernel asks for input although it was told that there is none."""
-        incoming = Incoming(self.kc.stdin_channel, self._passages["stdin"])
+        incoming = Incoming(self.kc.stdin_channel, self._passages.get("stdin"))
         while True:
             message = (await incoming.next()).message
             if (
