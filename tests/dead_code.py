@@ -31,6 +31,7 @@ EXEMPT = {
         *("_pipe_uuid", "_progressively_terminate_all_children", "banner", "implementation*"),
         "language_info",
     },
+    "called in kernels, to which its text is sent": {"replace_system"},
     "set for multiprocessing and tempfile in a kernel": {"authkey", "tempdir"},
     "called by the HTML parser": {"handle_*"},
     "called by pickle": {"reducer_override"},

@@ -17,7 +17,8 @@ from support.workers import worker_process
 
 from nbledger_domain.execution import Execution, TerminationCode
 from nbledger_infrastructure.settings import Settings
-from nbledger_workers.kernel.processes.isolation import Isolation, available
+from nbledger_workers.kernel.standalone.isolation import Isolation
+from nbledger_workers.kernel.standalone.isolation_probe import available
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
-from support.kernels import launchers
+from support.kernels import fork_servers
 
 from nbledger_application import repository
 from nbledger_domain.cells import Cell
@@ -300,7 +300,7 @@ class Stage:
     async def worker(self, *, wait: bool = True, **options: Any) -> AsyncIterator[asyncio.Event]:
         """A worker in this process, ready (unless told not to wait), stopped at the end.
 
-        Its kernels are forked by the launchers of this process.
+        Its kernels are forked by the fork servers of this process.
         """
         async with _running(worker.run, self._with(options), wait=wait) as ready:
             yield ready
@@ -415,7 +415,7 @@ async def stage(config: settings.Settings) -> AsyncIterator[Stage]:
     await store.start()
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(worker, "Launchers", launchers)
+            patch.setattr(worker, "ForkServers", fork_servers)
             yield Stage(config, pool, store)
     finally:
         await store.close()

@@ -37,12 +37,12 @@ from nbledger_workers.intake import waiting
 from nbledger_workers.intake.capacity import Slots
 from nbledger_workers.intake.consumers import Doorbell
 from nbledger_workers.intake.turns import Turns
-from nbledger_workers.kernel.driving.pair import Launchers
+from nbledger_workers.kernel.driving.pair import ForkServers
 from nbledger_workers.kernel.driving.pool import KernelPool
 from nbledger_workers.kernel.processes.fork_client import can_fork
-from nbledger_workers.kernel.processes.isolation import Isolation
 from nbledger_workers.kernel.resources.limits import process_limits
 from nbledger_workers.kernel.specs import offered_kernels
+from nbledger_workers.kernel.standalone.isolation import Isolation
 from nbledger_workers.running.environments import Provider
 from nbledger_workers.running.lease_keeper import LeaseKeeper
 from nbledger_workers.running.run import Run
@@ -150,7 +150,7 @@ async def _open_pool(
     hidden: Sequence[Path],
 ) -> KernelPool:
     """Begin to start kernels, which do not see what is hidden; they end with the stack."""
-    launchers: Launchers | None = None
+    fork_servers: ForkServers | None = None
     confine: Callable[[Path, Path], Isolation] | None = None
     parent = Path(settings.worker.work_folder or tempfile.gettempdir())
     other_user = False
@@ -167,8 +167,8 @@ async def _open_pool(
         # That user has to pass through to the folder of the run, which is the user's own.
         folder.chmod(0o755)
     if confined is not None:
-        launchers = Launchers(preparation=confined.preparation)
-        stack.callback(launchers.close)
+        fork_servers = ForkServers(preparation=confined.preparation)
+        stack.callback(fork_servers.close)
     bounds = confinement.run_limits(settings.limits)
     kernels = KernelPool(
         folder,
@@ -176,7 +176,7 @@ async def _open_pool(
         {offer.kernelspec: offer.language == "python" for offer in offers.values()},
         minimum=settings.worker.pool_min,
         maximum=settings.worker.pool_max,
-        launchers=launchers,
+        fork_servers=fork_servers,
         process_limits=process_limits(bounds),
         confine=confine,
     )

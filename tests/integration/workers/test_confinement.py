@@ -17,7 +17,8 @@ from nbledger_domain.execution import CellStatus, Execution, TerminationCode
 from nbledger_infrastructure.postgres.database import acquire
 from nbledger_infrastructure.settings import Limits
 from nbledger_workers.confinement.levels import IsolationMissingError
-from nbledger_workers.kernel.processes.isolation import Isolation, available
+from nbledger_workers.kernel.standalone.isolation import Isolation
+from nbledger_workers.kernel.standalone.isolation_probe import available
 
 needs_namespaces = pytest.mark.skipif(
     available(Isolation(level="namespaces", network="none", read_only=True)) is not None,

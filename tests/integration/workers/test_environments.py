@@ -17,7 +17,8 @@ from support.wheels import make_wheel, only_from
 from nbledger_domain.execution import Execution, ExecutionStatus, Phase, TerminationCode
 from nbledger_domain.notebook import Environment
 from nbledger_infrastructure.settings import Environments
-from nbledger_workers.kernel.processes.isolation import Isolation, available
+from nbledger_workers.kernel.standalone.isolation import Isolation
+from nbledger_workers.kernel.standalone.isolation_probe import available
 
 NAMESPACES = available(Isolation(level="namespaces")) is None
 

@@ -204,13 +204,6 @@ LONGER: dict[str, int] = {
     "http/nbledger_http/endpoints/notebooks.py": 500,
     "infrastructure/nbledger_infrastructure/kafka/relay.py": 421,
     "infrastructure/nbledger_infrastructure/settings.py": 401,
-    "workers/nbledger_workers/kernel/inside/ipython.py": 537,
-    "workers/nbledger_workers/kernel/outputs/collector.py": 454,
-    "workers/nbledger_workers/kernel/processes/fork_server.py": 549,
-    "workers/nbledger_workers/kernel/processes/isolation.py": 614,
-    "workers/nbledger_workers/kernel/supervising/cells.py": 554,
-    "workers/nbledger_workers/kernel/supervising/client.py": 435,
-    "workers/nbledger_workers/kernel/supervising/startup.py": 423,
     "workers/nbledger_workers/results/collector.py": 474,
     "workers/nbledger_workers/running/run.py": 609,
 }

@@ -13,9 +13,10 @@ from nbledger_workers.confinement import levels as confinement
 from nbledger_workers.confinement import places
 from nbledger_workers.confinement.levels import Confinement, IsolationMissingError
 from nbledger_workers.confinement.run_users import NoUserLeft, RunUsers
-from nbledger_workers.kernel.processes.isolation import LEVELS, Isolation, available
 from nbledger_workers.kernel.protocol import Limits, Outcome
 from nbledger_workers.kernel.resources.limits import Used, check, process_limits
+from nbledger_workers.kernel.standalone.isolation import LEVELS, Isolation
+from nbledger_workers.kernel.standalone.isolation_probe import available
 
 _OFFERED = next(level for level in reversed(LEVELS) if available(Isolation(level=level)) is None)
 

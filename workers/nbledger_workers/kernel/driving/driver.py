@@ -15,13 +15,13 @@ import structlog
 
 from nbledger_infrastructure.packages import Environment
 from nbledger_workers.kernel.driving.pair import (
-    Launchers,
+    ForkServers,
     Pair,
     finish_even_if_cancelled,
     new_launch,
 )
 from nbledger_workers.kernel.driving.pool import KernelPool
-from nbledger_workers.kernel.processes.fork_client import LauncherLost
+from nbledger_workers.kernel.processes.fork_client import ForkServerLostError
 from nbledger_workers.kernel.protocol import (
     START_SECONDS,
     Cancel,
@@ -79,8 +79,8 @@ class KernelRun:
     """One run of a notebook; use once, and `close` it whatever happened.
 
     The kernel comes from `pool`; without one it is started for the run in the request's folder,
-    forked from `launchers` where there are any. A Python kernel is started in `environment`, where
-    there is one. `on_message` is awaited for each report, in order;
+    forked from `fork_servers` where there are any. A Python kernel is started in `environment`,
+    where there is one. `on_message` is awaited for each report, in order;
     while it runs nothing more is read, so that a slow store slows the run and fills no memory. Its
     errors end the run and reach the caller. `on_usage` is told about once a second what the run
     uses. `prepare` is given the kernel's folder before anything of the notebook runs; it returns
@@ -95,7 +95,7 @@ class KernelRun:
         on_usage: Callable[[Heartbeat], None] | None = None,
         prepare: Prepare | None = None,
         pool: KernelPool | None = None,
-        launchers: Launchers | None = None,
+        fork_servers: ForkServers | None = None,
         environment: Environment | None = None,
     ) -> None:
         self._environment = environment
@@ -104,7 +104,7 @@ class KernelRun:
         self._on_usage = on_usage
         self._prepare = prepare
         self._pool = pool
-        self._launchers = launchers
+        self._fork_servers = fork_servers
         self._pair: Pair | None = None
         self._cancel: Cancel | None = None
         self._cancelled = asyncio.Event()
@@ -154,7 +154,7 @@ class KernelRun:
         """
         try:
             finished = await self._run()
-        except (OSError, LauncherLost) as error:
+        except (OSError, ForkServerLostError) as error:
             finished = RunFinished(
                 outcome=Outcome.FAILED_TO_START, detail=f"no kernel can be started: {error}"
             )
@@ -223,7 +223,7 @@ class KernelRun:
             process_limits=process_limits(request.limits),
             environment=self._environment,
         )
-        return await Pair.start(launch, self._launchers)
+        return await Pair.start(launch, self._fork_servers)
 
     async def _prepared(self, pair: Pair) -> RunFinished | None:
         """Put into the folder what the notebook needs; the end, when there is no time for it."""

@@ -20,9 +20,10 @@ from nbledger_workers.kernel.protocol import (
     RunNotebook,
 )
 from nbledger_workers.kernel.resources.usage import UsageSampler
-from nbledger_workers.kernel.supervising.cells import Cells, Send
-from nbledger_workers.kernel.supervising.ending import cut_processes, end_in_order
+from nbledger_workers.kernel.supervising.cells import Cells
+from nbledger_workers.kernel.supervising.ending import cut_processes, cut_tasks, end_in_order
 from nbledger_workers.kernel.supervising.handed_back import HandedBack
+from nbledger_workers.kernel.supervising.output_reports import Send
 from nbledger_workers.kernel.supervising.startup import Kernel, StartError
 from nbledger_workers.kernel.supervising.stop import Stop
 from nbledger_workers.kernel.supervising.time_limit import TimeLimit
@@ -81,7 +82,7 @@ class Supervisor:
             self._stop,
             self._send,
             limit=self._limit,
-            handed_back=HandedBack(Path(self._launch.working_dir)),
+            handed_back=HandedBack(Path(self._launch.working_dir), self._used.mapped_files),
         )
         self._asked.set()
 
@@ -143,20 +144,25 @@ class Supervisor:
         """End the kernel, unless that writes nothing and can wait; warnings of what was cut."""
         cells, request = self._cells, self._request
         seconds = 0.0
-        if cells is not None and request is not None and not self._died():
-            unfinished = cells.unfinished
-            if outcome in _POLITE:
-                if unfinished == [] and self._kernel.is_ipython and not used.others:
-                    return []
-                seconds = request.exit_seconds
-            elif outcome in _STOPPED and unfinished is not None:
-                seconds = min(_STOPPED_SECONDS, request.exit_seconds)
         warnings: list[str] = []
+        if cells is not None and request is not None and not self._died():
+            told = cells.told
+            if outcome in _POLITE:
+                warnings = [] if told is None else cut_tasks(told)
+                if told is not None and not told.unfinished and self._needs_no_end(used):
+                    return warnings
+                seconds = request.exit_seconds
+            elif outcome in _STOPPED and told is not None:
+                seconds = min(_STOPPED_SECONDS, request.exit_seconds)
         if cells is not None and seconds > 0:
-            warnings = await end_in_order(self._kernel, cells, self._stop, seconds=seconds)
+            warnings += await end_in_order(self._kernel, cells, self._stop, seconds=seconds)
             self._cut = not self._died()
         await self.close(politely=False)
         return warnings + cut_processes(self._kernel.left_processes)
+
+    def _needs_no_end(self, used: UsageSampler) -> bool:
+        """Whether the kernel tells all that its end has to finish, and has started nothing."""
+        return self._kernel.is_ipython and not used.others
 
     async def close(self, *, politely: bool) -> None:
         """End the kernel: politely for its exit hooks, then by force."""
@@ -193,10 +199,12 @@ class Supervisor:
             elif starting.done():
                 raise StartError(clean(str(starting.exception())))
             elif kernel.died.is_set():
-                raise StartError(f"the kernel ended before it was ready{kernel.last_words()}")
+                raise StartError(
+                    f"the kernel ended before it was ready{kernel.output.last_words()}"
+                )
             else:
                 late = f"the kernel was not ready within {START_SECONDS:g} seconds"
-                raise StartError(late + kernel.last_words())
+                raise StartError(late + kernel.output.last_words())
         finally:
             for task in (starting, stopping, dying):
                 task.cancel()

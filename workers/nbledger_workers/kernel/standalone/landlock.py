@@ -1,7 +1,7 @@
 """Landlock: what the system lets a process take from itself and from all that it starts.
 
 Standard library only. `close_ports` refuses TCP connections to some ports and keeps signals and
-abstract sockets within; a launcher calls it once, and every fork has it at no cost.
+abstract sockets within; a fork server calls it once, and every fork has it at no cost.
 `restrict_files` is for one kernel: its own folders, and of the rest what may be read.
 """
 

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from support.processes import alive
 
-from nbledger_workers.kernel.processes.fork_client import Forked, Launcher, starts_alike
+from nbledger_workers.kernel.processes.fork_client import Forked, ForkServer, starts_alike
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux only")
 
@@ -52,10 +52,10 @@ def hold():
 
 
 @pytest.fixture
-def launcher(tmp_path: Path) -> Iterator[Launcher]:
+def fork_server(tmp_path: Path) -> Iterator[ForkServer]:
     (tmp_path / "forked_here.py").write_text(MODULE)
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), "SECRET_FREE": "yes"}
-    made = Launcher(["forked_here", "no_such_module"], environment=environment, tied=True)
+    made = ForkServer(["forked_here", "no_such_module"], environment=environment, tied=True)
     yield made
     made.close()
 
@@ -63,11 +63,11 @@ def launcher(tmp_path: Path) -> Iterator[Launcher]:
 class Child:
     """A forked process and what it prints."""
 
-    def __init__(self, launcher: Launcher, **request: Any) -> None:
-        self.forked = Forked(launcher.open())
+    def __init__(self, fork_server: ForkServer, **request: Any) -> None:
+        self.forked = Forked(fork_server.open())
         self.output, theirs = socket.socketpair()
         with theirs:
-            full = {"arguments": ["x"], "env": dict(launcher.environment), "cwd": "/", **request}
+            full = {"arguments": ["x"], "env": dict(fork_server.environment), "cwd": "/", **request}
             number = theirs.fileno()
             self.forked.start(full, [number, number, number])
 
@@ -98,16 +98,16 @@ async def gone(processes: list[psutil.Process], seconds: float) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_a_forked_process_is_one_of_its_own(launcher: Launcher, tmp_path: Path) -> None:
+async def test_a_forked_process_is_one_of_its_own(fork_server: ForkServer, tmp_path: Path) -> None:
     import json
 
-    told = await launcher.ready()
+    told = await fork_server.ready()
     assert told["failed"].keys() == {"no_such_module"}
     assert told["threads"] == 1
     numbers = set()
     for _ in range(2):
         child = Child(
-            launcher,
+            fork_server,
             target="forked_here:tell",
             arguments=["a", "b"],
             cwd=str(tmp_path),
@@ -132,28 +132,28 @@ async def test_a_forked_process_is_one_of_its_own(launcher: Launcher, tmp_path: 
     assert len(numbers) == 2
 
 
-async def test_programs_and_what_cannot_be_started(launcher: Launcher) -> None:
-    child = Child(launcher, argv=["sh", "-c", "echo $0 $VALUE; exit 7"], env={"VALUE": "v"})
+async def test_programs_and_what_cannot_be_started(fork_server: ForkServer) -> None:
+    child = Child(fork_server, argv=["sh", "-c", "echo $0 $VALUE; exit 7"], env={"VALUE": "v"})
     assert (await child.text()).strip() == "sh v"
     assert await child.forked.ended() == 7
     child.close()
-    missing = Child(launcher, argv=["/no/such/program"])
+    missing = Child(fork_server, argv=["/no/such/program"])
     assert "No such file" in await missing.text()
     assert await missing.forked.ended() != 0
     missing.close()
-    ended = Child(launcher, argv=["sleep", "99"])
+    ended = Child(fork_server, argv=["sleep", "99"])
     await ended.forked.started()
     ended.forked.signal(signal.SIGTERM)
     assert await ended.forked.ended() == -signal.SIGTERM
     ended.close()
 
 
-@pytest.mark.parametrize("who", ["asker", "guardian", "launcher", "control"])
-async def test_whoever_goes_takes_everything_along(launcher: Launcher, who: str) -> None:
-    child = Child(launcher, target="forked_here:hold")
+@pytest.mark.parametrize("who", ["asker", "guardian", "fork server", "control"])
+async def test_whoever_goes_takes_everything_along(fork_server: ForkServer, who: str) -> None:
+    child = Child(fork_server, target="forked_here:hold")
     await child.text(b"holding")
     kernel = await child.forked.started()
-    processes = [*family(launcher.pid)]
+    processes = [*family(fork_server.pid)]
     # Guardian, the process that holds the GIL, and three sleepers.
     assert len(processes) == 5
     guardian = psutil.Process(kernel).parent()
@@ -162,10 +162,10 @@ async def test_whoever_goes_takes_everything_along(launcher: Launcher, who: str)
         child.forked.close()
     elif who == "guardian":
         guardian.kill()
-    elif who == "launcher":
-        os.kill(launcher.pid, signal.SIGKILL)
+    elif who == "fork server":
+        os.kill(fork_server.pid, signal.SIGKILL)
     else:
-        launcher.close()
+        fork_server.close()
     try:
         await gone(processes, 15.0)
     finally:
@@ -177,12 +177,12 @@ async def test_whoever_goes_takes_everything_along(launcher: Launcher, who: str)
 
 SHARING = """
 import gc, os, signal, sys
-from nbledger_workers.kernel.processes import fork_client as launchers
-first = launchers.shared(sys.executable, {})
-assert launchers.shared(sys.executable, {}) is first
+from nbledger_workers.kernel.processes import fork_client
+first = fork_client.shared(sys.executable, {})
+assert fork_client.shared(sys.executable, {}) is first
 os.kill(first.pid, signal.SIGKILL)
 while first.alive: pass
-second = launchers.shared(sys.executable, {})
+second = fork_client.shared(sys.executable, {})
 assert second is not first
 del first
 gc.collect()
@@ -190,7 +190,7 @@ print(second.pid)
 """
 
 
-def test_a_program_that_ends_leaves_no_launcher_of_its_own() -> None:
+def test_a_program_that_ends_leaves_no_fork_server_of_its_own() -> None:
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-c", SHARING],
         capture_output=True,

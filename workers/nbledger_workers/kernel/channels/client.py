@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 from uuid import uuid4
 
 import nbformat
-import zmq
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 from traitlets.config import Config
 
-from nbledger_domain.vocabulary.outputs import OUTPUT_TYPES
-from nbledger_workers.kernel.inside.ipython import REPLY_MEMBER
+from nbledger_workers.kernel.channels.backpressure import Passage
+from nbledger_workers.kernel.channels.cell_end import CellEnd, Told, mark_of
+from nbledger_workers.kernel.channels.incoming import Incoming, Received
+from nbledger_workers.kernel.channels.reception import Reception
+from nbledger_workers.kernel.channels.routing import Routing
+from nbledger_workers.kernel.inside.members import REPLY_MEMBER
 from nbledger_workers.kernel.outputs.collector import OutputCollector
-from nbledger_workers.kernel.outputs.widgets import WidgetStates
-from nbledger_workers.kernel.supervising.cell_end import CellEnd, mark_of
-from nbledger_workers.kernel.supervising.incoming import Incoming, Received
-from nbledger_workers.kernel.supervising.reception import Reception
 
 # After the reply, so long twice without any message: what says that the cell is over is lost.
 _SILENCE_SECONDS: Final = 5.0
@@ -31,34 +30,27 @@ _MOST_LATE_SECONDS: Final = 1.0
 _MOST_LATE_SECONDS_ENDED: Final = 5.0
 # A kernel that has ended may have sent more than has arrived, on a busy machine.
 _FAREWELL_SECONDS: Final = 1.0
-# Messages that may wait to be taken while a kernel ends.
-_MOST_WAITING: Final = 100_000
-
-_DISPLAYS: Final = frozenset({"update_display_data", "display_data", "execute_result"})
 
 
 class CellClient(NotebookClient):
     """An nbclient that gathers what cells put out in bounded collectors.
 
     nbclient's own way with outputs keeps them all in memory, reads on however far behind their
-    reader is, and drops what comes from a thread that has outlived its cell.
-
-    Output belongs to the cell that its message names as its cause. Output that a thread puts out
-    which has outlived its cell is kept with the cell that runs when it comes, or that ran last.
-    So is all that the kernel puts out while it ends in order. What else belongs to no cell, such as
-    remarks of the kernel's own at its start, is not kept.
+    reader is, and drops what comes from a thread that has outlived its cell. Here `routing` puts
+    them where they belong.
 
     A cell has the kernel's key and its sockets, so that no message is believed as it stands: what
     a cell can bring about by messages is that its run is flagged, or that its own outputs look odd.
 
-    `changed` are earlier cells whose outputs were changed. `executing` and `idle` tell that the
-    kernel has begun with the cell, and that it says that it is done with it; `reply` is the
-    content of its reply, once that is there. The state of widgets goes to `widgets`, where they are
-    kept, and with it what is put out into a widget that shows outputs. `mark_key` is what the
-    kernel marks the end of cells with (`inside`), None of one that does not.
+    `idle` is set when the kernel says that it is done with the cell; `reply` is the content of its
+    reply, once that is there, and `told` what a kernel with `inside` tells with it. `mark_key` is
+    what the kernel marks the end of cells with (`inside`), None of one that does not. `passages`
+    are those of its channels by name, where they have any.
     """
 
-    def __init__(self, client: AsyncKernelClient, *, mark_key: str | None) -> None:
+    def __init__(
+        self, client: AsyncKernelClient, passages: Mapping[str, Passage], *, mark_key: str | None
+    ) -> None:
         super().__init__(
             # Its one place is that of the cell at hand.
             _node({"cells": [None]}),
@@ -69,52 +61,37 @@ class CellClient(NotebookClient):
         )
         client.allow_stdin = False
         self.kc: Any = client
-        self.collectors: dict[int, OutputCollector] = {}
-        self.changed: set[int] = set()
-        self.executing = asyncio.Event()
+        self.routing = Routing()
         self.idle = asyncio.Event()
         self.asked_for_input: asyncio.Future[dict[str, Any]]
         self.asked_for_input = asyncio.get_running_loop().create_future()
         self.reception = Reception()
-        self.widgets: WidgetStates | None = None
         #: Replies to cells that were over; there are none unless a cell has made one itself.
         self.late_replies = 0
         self._mark_key = mark_key
-        self._index = self._before = -1
         self._on_output: Callable[[], Awaitable[None]]
-        self._iopub = Incoming(client.iopub_channel)
-        self._shell = Incoming(client.shell_channel)
-        # Cells by the ids of their requests.
-        self._cells: dict[str, int] = {}
-        self._end = CellEnd(marks=mark_key is not None)
-        self._begun = False
+        self._passages = passages
+        self._iopub = Incoming(client.iopub_channel, passages.get("iopub"))
+        self._shell = Incoming(client.shell_channel, passages.get("shell"))
+        self._end = CellEnd(None)
+        self._request: str | None = None
         self._question: str | None = None
         self._answered = asyncio.Event()
-        self._ending = False
         # What the kernel publishes when it ends in order, after all output; None when it has.
         self._farewell: str | None = None
 
     def begin(self, index: int, collector: OutputCollector) -> None:
         """Make the cell at `index` the one that runs; call it before `run_cell`."""
-        self._before, self._index = self._index, index
-        self.collectors[index] = collector
-        self.executing.clear()
+        self.routing.begin(index, collector)
         self.idle.clear()
         self.late_replies = 0
         self.reception.begin()
-        self._end = CellEnd(marks=self._mark_key is not None)
-        self._begun = False
+        self._end, self._request = CellEnd(None), None
         self._question = None
         self._answered.clear()
         self._renew_ids()
         if self.asked_for_input.done():
             self.asked_for_input = asyncio.get_running_loop().create_future()
-
-    def conclude(self) -> None:
-        """Forget the outputs of the cell before this one, unless a later cell can change them."""
-        before = self.collectors.get(self._before)
-        if before is not None and not before.has_displays and self._before != self._index:
-            del self.collectors[self._before]
 
     async def run_cell(self, source: str, *, on_output: Callable[[], Awaitable[None]]) -> None:
         """Run a cell to its end: its `reply` is there, and all output of it was taken.
@@ -133,6 +110,11 @@ class CellClient(NotebookClient):
         return self._end.reply
 
     @property
+    def told(self) -> Told | None:
+        """What the kernel has told with that reply; None where it did not tell."""
+        return None if self._end.reply is None else self._end.told
+
+    @property
     def replies(self) -> int:
         """How many replies came to the cell."""
         return self._end.replies
@@ -142,6 +124,8 @@ class CellClient(NotebookClient):
         """What of the cell's output may be missing, in words, once it is over; None: nothing."""
         if self._end.reply is not None and not self._end.over:
             return "the kernel has not told that the cell was over"
+        if self._end.late and self.reception.loss is None:
+            return "the kernel gave up waiting until all of it was published"
         return self.reception.loss
 
     async def is_free(self, seconds: float) -> bool:
@@ -153,15 +137,13 @@ class CellClient(NotebookClient):
         return self._answered.is_set()
 
     def begin_end(self, farewell: str) -> None:
-        """From now on all output is of the last cell; call it before the kernel is asked to end.
+        """Keep all output from now on with the last cell; call it before the kernel is to end.
 
         A kernel with `marks` publishes `farewell` after all output.
         """
         self._begin_late()
-        self._ending = True
+        self.routing.begin_end()
         self._farewell = farewell if self._mark_key is not None else None
-        # A socket that is full when its peer goes loses what the peer had sent and it had not read.
-        self.kc.iopub_channel.socket.setsockopt(zmq.RCVHWM, _MOST_WAITING)
 
     async def take_ending(self) -> None:
         """Take what the kernel puts out while it ends; goes on until it is cancelled."""
@@ -169,15 +151,16 @@ class CellClient(NotebookClient):
             self._take_late(await self._iopub.next())
 
     async def take_late(self, *, seconds: float, cut: bool) -> str | None:
-        """Take what has come since the last cell was over, as a part of it, which `changed` tells.
+        """Take what has come since the last cell was over, as a part of it.
 
         It ends when so many seconds pass without a message, or when it has taken too long: then
         what comes later is missing. `cut` says that the kernel had begun to end and was killed.
         Returns what may be missing, in words.
         """
-        if self._index not in self.collectors:
+        last = self.routing.last
+        if last is None:
             return None
-        if not self._ending:
+        if not self.routing.ending:
             self._begin_late()
         loop = asyncio.get_running_loop()
         until = loop.time() + (_MOST_LATE_SECONDS_ENDED if seconds else _MOST_LATE_SECONDS)
@@ -197,21 +180,13 @@ class CellClient(NotebookClient):
         elif loss is None and self._farewell is not None:
             loss = "the kernel ended and had not told that all of it was sent"
         if loss is not None:
-            self.collectors[self._index].note_loss()
-            self.changed.add(self._index)
+            last.note_loss()
+            self.routing.note_changed()
         return loss
 
     def _patience(self, seconds: float) -> float:
         """Seconds to wait for a message: for one that a kernel sends that ends in order, longer."""
         return seconds if self._farewell is None else max(seconds, _FAREWELL_SECONDS)
-
-    def add_late(self, written: dict[str, str]) -> None:
-        """Take text by stream, which came otherwise than by messages, for the last cell."""
-        for name, text in written.items():
-            if self._index in self.collectors:
-                message = {"msg_type": "stream", "content": {"name": name, "text": text}}
-                self.collectors[self._index].add(message)
-                self.changed.add(self._index)
 
     def _begin_late(self) -> None:
         self.reception.begin()
@@ -219,7 +194,15 @@ class CellClient(NotebookClient):
 
     def _take_late(self, received: Received) -> None:
         if self._sort(received):
-            self.changed.add(self._index)
+            self.routing.note_changed()
+
+    def _begin_request(self, request_id: str) -> None:
+        """Note the running cell's request; whichever channel is read first does it."""
+        if self._request != request_id:
+            self._request = request_id
+            self.routing.add_request(request_id)
+            key = self._mark_key
+            self._end = CellEnd(None if key is None else mark_of(key, request_id))
 
     async def _async_poll_for_reply(
         self,
@@ -231,9 +214,8 @@ class CellClient(NotebookClient):
     ) -> dict[str, Any]:
         """Wait for the reply and then for all output."""
         polling = task_poll_output_msg
+        self._begin_request(msg_id)
         self._shell.look_again()
-        if self._mark_key is not None:
-            self._end.expect(mark_of(self._mark_key, msg_id))
         try:
             while not self._take_reply(await self._shell.next(), msg_id):
                 pass
@@ -300,7 +282,7 @@ class CellClient(NotebookClient):
                 self._end.take_reply(message["content"], message["header"].get("date"))
                 self._ask_if_doubtful()
                 return True
-            self.late_replies += parent in self._cells
+            self.late_replies += self.routing.is_of_cell(parent)
         return False
 
     def _ask_if_doubtful(self) -> None:
@@ -328,7 +310,7 @@ class CellClient(NotebookClient):
         cell_index: int,  # noqa: ARG002
     ) -> None:
         """Take messages until the cell is over."""
-        self._cells[parent_msg_id] = self._index
+        self._begin_request(parent_msg_id)
         while not self._end.over:
             if self._sort(await self._iopub.next()):
                 await self._on_output()
@@ -337,6 +319,10 @@ class CellClient(NotebookClient):
         """Take a message by what it is; whether it was output. What makes no sense is noted."""
         message = received.message
         self.reception.note(received.identities, readable=message is not None)
+        passage = self._passages.get("iopub")
+        if passage is not None and passage.held:
+            passage.held = False
+            self.reception.note_held()
         if message is None:
             return False
         try:
@@ -344,7 +330,7 @@ class CellClient(NotebookClient):
             if message["msg_type"] == "status":
                 self._take_status(parent, message)
                 return False
-            return self._take(message["msg_type"], parent, message)
+            return self.routing.take(message["msg_type"], parent, message)
         except Exception:  # noqa: BLE001 - a cell can publish anything
             self.reception.note_unreadable()
             return False
@@ -357,16 +343,16 @@ class CellClient(NotebookClient):
         if parent == self._question:
             self._end.take_answer("iopub")
             self._answered.set()
-        elif self._cells.get(parent) == self._index:  # type: ignore[call-overload]
-            self._begun = True
-            if message["content"].get("execution_state") == "idle":
-                self.idle.set()
-                self._end.take_idle(message["content"], message["header"].get("date"))
-                self._ask_if_doubtful()
+        elif (
+            self.routing.note_status(parent) and message["content"].get("execution_state") == "idle"
+        ):
+            self.idle.set()
+            self._end.take_idle(message["content"], message["header"].get("date"))
+            self._ask_if_doubtful()
 
     async def watch_stdin(self) -> None:
         """Note when the kernel asks for input although it was told that there is none."""
-        incoming = Incoming(self.kc.stdin_channel)
+        incoming = Incoming(self.kc.stdin_channel, self._passages.get("stdin"))
         while True:
             message = (await incoming.next()).message
             if (
@@ -382,52 +368,6 @@ class CellClient(NotebookClient):
         self.kc.stdin_channel.send(
             self.kc.session.msg("input_reply", {"value": ""}, parent=question)
         )
-
-    def _take(self, kind: str, parent: str | None, message: dict[str, Any]) -> bool:
-        if self.widgets is not None and kind in ("comm_open", "comm_msg"):
-            self.widgets.take(message)
-            return False
-        index = None if parent is None else self._cells.get(parent)
-        if index is None and self._ending and self._index in self.collectors:
-            # What exit hooks and threads put out now has the request to end for its cause.
-            index = self._index
-        if index is None:
-            return False
-        if index == self._index:
-            self._begun = True
-            if kind == "execute_input":
-                self.executing.set()
-        if self.widgets is not None and self.widgets.captures(message):
-            return False
-        return self._put(kind, index, message)
-
-    def _put(self, kind: str, index: int, message: dict[str, Any]) -> bool:
-        """Put what a cell shows where it belongs; whether it shows something."""
-        collector = self._collector_of(index)
-        content = message["content"]
-        if kind in OUTPUT_TYPES:
-            collector.add(message)
-        elif kind == "clear_output":
-            # Not by what has outlived its cell: it would take what another cell has put out.
-            if index == self._index:
-                collector.clear(wait=bool(content.get("wait")))
-        elif kind != "update_display_data":
-            return False
-        if kind in _DISPLAYS and (content.get("transient") or {}).get("display_id"):
-            for other, each in self.collectors.items():
-                if each.update(message) and other != self._index:
-                    self.changed.add(other)
-        return True
-
-    def _collector_of(self, index: int) -> OutputCollector:
-        """What takes the output of a cell.
-
-        Before the kernel has begun with the running cell, the one before has not really ended.
-        """
-        if index == self._before and not self._begun and index in self.collectors:
-            self.changed.add(index)
-            return self.collectors[index]
-        return self.collectors[self._index]
 
 
 def _node(content: dict[str, Any]) -> NotebookNode:

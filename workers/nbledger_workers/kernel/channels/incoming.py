@@ -13,6 +13,8 @@ from typing import Any, Final, NamedTuple
 
 from jupyter_client.adapter import adapt
 
+from nbledger_workers.kernel.channels.backpressure import Passage
+
 # So much of what waits is taken at once: timers and other channels have their turn in between.
 _MOST_AT_ONCE: Final = 50
 _MOST_SECONDS_AT_ONCE: Final = 0.02
@@ -26,10 +28,16 @@ class Received(NamedTuple):
 
 
 class Incoming:
-    """Receives from one channel. Whoever is cancelled meanwhile loses no message."""
+    """Receives from one channel. Whoever is cancelled meanwhile loses no message.
 
-    def __init__(self, channel: Any) -> None:
+    A `passage`, through which the channel's bytes come, is told what was taken.
+    """
+
+    def __init__(self, channel: Any, passage: Passage | None = None) -> None:
         self._channel = channel
+        self._passage = passage
+        if passage is not None:
+            passage.begin()
         # Kept while nobody waits: a cancelled receive could take a message along.
         self._coming: asyncio.Future[list[bytes]] | None = None
         #: Whether somebody waits for a message, or lets others have their turn before it is taken.
@@ -53,18 +61,26 @@ class Incoming:
             if coming is None or coming.cancelled():
                 coming = self._coming = self._channel.socket.recv_multipart()
             if not coming.done():
-                self.waits = True
+                self._set_waiting(waiting=True)
                 try:
                     await asyncio.wait((coming,), timeout=seconds)
                 finally:
-                    self.waits = False
+                    self._set_waiting(waiting=False)
                     self._begin_turn()
                 if not coming.done():
                     return None
             if not coming.cancelled():
                 break
         self._coming = None
-        return _read(self._channel.session, coming.result())
+        frames = coming.result()
+        if self._passage is not None:
+            self._passage.taken(frames)
+        return _read(self._channel.session, frames)
+
+    def _set_waiting(self, *, waiting: bool) -> None:
+        self.waits = waiting
+        if self._passage is not None:
+            self._passage.starving = waiting
 
     def look_again(self) -> None:
         """Begin to receive anew; call it after each send on the channel.

@@ -68,6 +68,10 @@ class Reception:
         """The message that came last is none that can be understood."""
         self._unreadable += 1
 
+    def note_held(self) -> None:
+        """The kernel could not send for a while: one that does not number may drop messages."""
+        self.doubtful |= not self._numbers
+
     def note_cut(self) -> None:
         """What comes from now on is not read."""
         self._cut = True

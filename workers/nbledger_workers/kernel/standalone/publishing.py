@@ -11,7 +11,7 @@ subscriber is slow. Where `guard` was called, a kernel of ipykernel
 
 The module stands alone: only the standard library, run by its path under any Python interpreter.
 `python publishing.py MODULE ARGUMENTS...` is `python -m MODULE ARGUMENTS...` with a guard. A
-launcher calls `guard` once, and what it forks has it.
+fork server calls `guard` once, and what it forks has it.
 """
 
 # ruff: noqa: SLF001 - ipykernel has no public way to any of it
