@@ -1,42 +1,51 @@
-"""What a caller demands of the state of what it changes."""
+"""What a caller demands of the state of what it changes (RFC 9110, section 13.1)."""
 
 import msgspec
 
-from nbledger_domain.errors import PreconditionFailedError
+from nbledger_domain.errors import PreconditionFailedError, RuledOutError
+
+
+class Tags(msgspec.Struct, frozen=True):
+    """States that a caller names: versions of a stream, digests of a file, or any (``every``)."""
+
+    versions: frozenset[int] = frozenset()
+    digests: frozenset[str] = frozenset()
+    every: bool = False
+
+    def name_version(self, version: int) -> bool:
+        """Whether a stream at this version is among them."""
+        return self.every or version in self.versions
+
+    def name_file(self, digest: str | None) -> bool:
+        """Whether a file with this digest is among them; ``None`` where none is."""
+        return digest is not None and (self.every or digest in self.digests)
 
 
 class Precondition(msgspec.Struct, frozen=True):
-    """The states that a caller accepts: versions of a stream, or digests of a file.
+    """The states that a caller accepts (``None``: any, or none at all), and those it rules out."""
 
-    ``versions`` of ``None`` accepts every state.
-    """
+    accepted: Tags | None = None
+    ruled_out: Tags = Tags()
 
-    versions: frozenset[int] | None = None
-    digests: frozenset[str] = frozenset()
+    def check(self, version: int, what: str) -> None:
+        """Raise unless the caller accepts the stream at this version; ``what`` is its kind.
 
-    def holds(self, stream_version: int) -> bool:
-        """Whether a stream at this version is accepted."""
-        return self.versions is None or stream_version in self.versions
-
-    def names(self, digest: str) -> bool:
-        """Whether a file with this digest is accepted."""
-        return digest in self.digests
-
-    def check(self, stream_version: int, what: str) -> None:
-        """Raise :class:`PreconditionFailedError` of ``what`` unless this version is accepted."""
-        if not self.holds(stream_version):
+        That is :class:`PreconditionFailedError` or :class:`RuledOutError`.
+        """
+        if self.accepted is not None and not self.accepted.name_version(version):
             raise PreconditionFailedError(what)
+        if self.ruled_out.name_version(version):
+            raise RuledOutError(f"the {what} as it is")
 
+    def check_file(self, notebook_version: int, path: str, digest: str | None) -> None:
+        """Likewise for a file of a notebook: either one's state may be accepted.
 
-class NoneMatch(msgspec.Struct, frozen=True):
-    """What a caller will not write over: files with these digests, or (``None``) any file."""
-
-    digests: frozenset[str] | None = frozenset()
-
-    def holds(self, digest: str | None) -> bool:
-        """Whether a file with this digest may be written over; ``None`` where none is."""
-        return digest is None or (self.digests is not None and digest not in self.digests)
-
-
-ANY = Precondition()
-"""Accepts every state."""
+        ``digest`` is ``None`` where no file is at ``path``.
+        """
+        accepted = self.accepted
+        if accepted is not None and not (
+            notebook_version in accepted.versions or accepted.name_file(digest)
+        ):
+            raise PreconditionFailedError("notebook or the file")
+        if self.ruled_out.name_file(digest):
+            raise RuledOutError(f"the file that is at {path!r}")

@@ -7,6 +7,8 @@ from uuid import UUID
 
 import msgspec
 
+from nbledger_domain.unseen import all_seen
+
 
 class Fault(msgspec.Struct, frozen=True):
     """One thing that is wrong with an input: where (a JSON pointer) and why."""
@@ -65,19 +67,28 @@ class DatasetNotFoundError(DomainError):
 class InvalidCsvError(DomainError):
     """The file is not a table that can be read.
 
-    ``row`` counts the records of the file from 1, which is the header; ``column`` is the name of a
-    column, or its number where it has none. Either is ``None`` where the fault has no such place.
+    ``row`` counts the records of the file from 1, which is the header; ``number`` counts its
+    columns from 1, and ``name`` is what the header calls the column. Each is ``None`` where the
+    fault has no such place.
     """
 
     code = "invalid_csv"
 
-    def __init__(self, reason: str, *, row: int | None = None, column: str | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        row: int | None = None,
+        number: int | None = None,
+        name: str | None = None,
+    ) -> None:
         places = [] if row is None else [f"row {row}"]
-        if column is not None:
-            places.append(f"column {column!r}")
+        if number is not None:
+            called = "" if name is None else f' ("{all_seen(name, "�")}")'
+            places.append(f"column {number}{called}")
         super().__init__(f"{', '.join(places)}: {reason}" if places else reason)
         self.row = row
-        self.column = column
+        self.column = name if number is None or name is not None else str(number)
         self.reason = reason
 
 
@@ -207,7 +218,7 @@ class StaleVersionError(DomainError):
 
 
 class PreconditionFailedError(DomainError):
-    """It has been changed since it was read."""
+    """It is in another state than the request demands, or not there."""
 
     code = "precondition_failed"
 
@@ -216,14 +227,14 @@ class PreconditionFailedError(DomainError):
         self.what = what
 
 
-class FileRuledOutError(DomainError):
-    """A file is there that the request will not write over."""
+class RuledOutError(DomainError):
+    """It is in a state that the request rules out."""
 
     code = "precondition_failed"
 
-    def __init__(self, path: str) -> None:
-        super().__init__(f"There is a file at {path!r}, which the request rules out.")
-        self.path = path
+    def __init__(self, what: str) -> None:
+        super().__init__(f"The request rules out {what}.")
+        self.what = what
 
 
 class StaleEpochError(DomainError):

@@ -2,12 +2,14 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
+
+from nbledger_domain.unseen import all_seen, named, odd_blank, unseen_places
 
 MAX_SEGMENT_BYTES: Final = 255
 """Of a file's or folder's name in UTF-8: no common file system takes more."""
@@ -23,26 +25,6 @@ NOTEBOOK_SUFFIX: Final = ".ipynb"
 
 _SHOWN: Final = 200
 _DRIVE: Final = re.compile(r"[A-Za-z]:")
-# Unassigned characters (Cn) are among them: NFC does not settle how they are written.
-_UNSEEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
-# Blank, although their category is that of letters, marks and symbols.
-_BLANK: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-# Category Cf, and seen: signs that stand before numbers.
-_SEEN: Final = frozenset(
-    "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
-)
-JOINERS: Final = "\u200c\u200d"
-"""Persian, scripts of India and emoji need them, between two characters that are seen."""
-
-_JOINED_FROM: Final = "\u0590"
-"""The alphabets before this one (Latin, Greek, Cyrillic) need no joiners."""
-
-_NO_NAMES: Final = {
-    "Cc": "a control character",
-    "Cn": "no character that Unicode knows",
-    "Co": "a character for private use",
-    "Cs": "half of a surrogate pair",
-}
 
 
 class InputFile(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -136,24 +118,20 @@ def total_size(files: Mapping[str, InputFile]) -> int:
 def shown(text: str) -> str:
     """``text`` for a message: quoted, without characters that cannot be seen, and not too long."""
     cut = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-    return repr("".join("�" if _is_unseen(each) else each for each in cut))
-
-
-def all_seen(text: str, instead: str) -> str:
-    """``text`` with ``instead`` in the place of each character that no path may have."""
-    if text.isascii() and text.isprintable():
-        return text
-    unseen = set(_unseen_places(text))
-    return "".join(instead if place in unseen else each for place, each in enumerate(text))
+    return repr(all_seen(cut, "�"))
 
 
 def _fault(path: str, seen_from: int) -> str | None:
     """What is wrong with a path, in words that follow it."""
     if not path.strip():
         return "names no file"
-    place = next(_unseen_places(path[seen_from:]), None)
+    seen = path[seen_from:]
+    place = next(unseen_places(seen), None)
     if place is not None:
-        return f"has {_named(path[seen_from + place])}, which cannot be seen"
+        return f"has {named(seen[place])}, which cannot be seen"
+    blank = next(filter(None, map(odd_blank, seen.split("/"))), None)
+    if blank is not None:
+        return f"has a name that begins or ends with {named(blank)}, which cannot be seen there"
     if "\\" in path:
         return "has a backslash; folders are separated by /"
     if path.startswith("/") or _DRIVE.match(path):
@@ -188,37 +166,6 @@ def _place_fault(segments: list[str]) -> str | None:
     if any(folded(segment).endswith(NOTEBOOK_SUFFIX) for segment in segments):
         return "lies in a folder that has the name of a notebook"
     return None
-
-
-def _unseen_places(path: str) -> Iterator[int]:
-    """Where the characters are that cannot be seen where they stand."""
-    for place, character in enumerate(path):
-        if character in JOINERS:
-            before, after = path[max(place - 1, 0) : place], path[place + 1 : place + 2]
-            if not (_may_be_joined(before) and _may_be_joined(after)):
-                yield place
-        elif _is_unseen(character):
-            yield place
-
-
-def _is_unseen(character: str) -> bool:
-    if character in JOINERS or character in _SEEN:
-        return False
-    return character in _BLANK or unicodedata.category(character) in _UNSEEN_CATEGORIES
-
-
-def _may_be_joined(character: str) -> bool:
-    """Letters, marks of letters, and symbols, among which emoji are."""
-    return (
-        character >= _JOINED_FROM
-        and unicodedata.category(character)[0] in "LMS"
-        and not _is_unseen(character)
-    )
-
-
-def _named(character: str) -> str:
-    name = unicodedata.name(character, "") or _NO_NAMES.get(unicodedata.category(character), "")
-    return f"U+{ord(character):04X}" + (f" ({name})" if name else "")
 
 
 def _folders(path: str) -> Iterable[str]:

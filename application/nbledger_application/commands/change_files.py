@@ -12,13 +12,8 @@ from nbledger_application import repository
 from nbledger_application.caller import Caller
 from nbledger_application.commands.keeping import remove_kept
 from nbledger_application.commands.loading import load_notebook
-from nbledger_application.preconditions import NoneMatch, Precondition
-from nbledger_domain.errors import (
-    FileRuledOutError,
-    InputFileNotFoundError,
-    NotebookNotFoundError,
-    PreconditionFailedError,
-)
+from nbledger_application.preconditions import Precondition
+from nbledger_domain.errors import InputFileNotFoundError, NotebookNotFoundError
 from nbledger_domain.input_files import FileLimits, InputFile
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope, file_digest
@@ -42,13 +37,12 @@ async def put_files(
     replace: bool,
     precondition: Precondition,
     limits: FileLimits,
-    none_match: NoneMatch,
 ) -> set[str]:
     """Keep the files, then record that they are beside the notebook.
 
     Returns the paths at which no file was before. Raises :class:`NotebookNotFoundError`,
     :class:`InvalidFilesError`, :class:`InputFileExistsError`, :class:`FilesTooLargeError`,
-    :class:`PreconditionFailedError`, :class:`FileRuledOutError`, and
+    :class:`PreconditionFailedError`, :class:`RuledOutError`, and
     :class:`RecordConflictError` after ten lost races. What is refused is refused before anything
     is kept; what was kept and then lost a race goes with the notebook.
     """
@@ -56,7 +50,6 @@ async def put_files(
 
     def put(notebook: Notebook) -> set[str]:
         _check(precondition, notebook, [file.path for file in told])
-        _check_none(none_match, notebook, [file.path for file in told])
         new = {file.path for file in told} - notebook.files.keys()
         notebook.put_files(told, replace=replace, limits=limits, at=now())
         return new
@@ -85,7 +78,8 @@ async def remove_file(
     """Take the file away; versions of the notebook that had it keep it.
 
     Raises :class:`NotebookNotFoundError`, :class:`InputFileNotFoundError`,
-    :class:`PreconditionFailedError`, and :class:`RecordConflictError` after ten lost races.
+    :class:`PreconditionFailedError`, :class:`RuledOutError`, and :class:`RecordConflictError`
+    after ten lost races.
     """
 
     def remove(notebook: Notebook) -> None:
@@ -117,20 +111,9 @@ def content_type_of(path: str) -> str:
 
 
 def _check(precondition: Precondition, notebook: Notebook, paths: Sequence[str]) -> None:
-    """The version of the notebook may be demanded, or the file's own entity tag."""
-    if precondition.holds(notebook.version):
-        return
-    held = [notebook.files.get(path) for path in paths]
-    if all(file is not None and precondition.names(file.digest) for file in held):
-        return
-    raise PreconditionFailedError("notebook or the file")
-
-
-def _check_none(none_match: NoneMatch, notebook: Notebook, paths: Sequence[str]) -> None:
     for path in paths:
         held = notebook.files.get(path)
-        if not none_match.holds(None if held is None else held.digest):
-            raise FileRuledOutError(path)
+        precondition.check_file(notebook.version, path, None if held is None else held.digest)
 
 
 async def _told(files: Sequence[SideFile]) -> list[InputFile]:

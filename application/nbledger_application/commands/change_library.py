@@ -77,8 +77,8 @@ async def delete_library(
 ) -> None:
     """Delete the library; its data is erased soon after.
 
-    Raises :class:`LibraryNotFoundError`, :class:`PreconditionFailedError`, and
-    :class:`RecordConflictError` after ten lost races.
+    Raises :class:`LibraryNotFoundError`, :class:`PreconditionFailedError`,
+    :class:`RuledOutError`, and :class:`RecordConflictError` after ten lost races.
     """
 
     def delete(library: Library) -> None:

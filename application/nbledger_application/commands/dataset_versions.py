@@ -66,8 +66,8 @@ async def add_version(
 ) -> None:
     """Keep the table, then record it as the newest version.
 
-    Raises :class:`DatasetNotFoundError`, :class:`PreconditionFailedError`, and
-    :class:`RecordConflictError` after ten lost races.
+    Raises :class:`DatasetNotFoundError`, :class:`PreconditionFailedError`,
+    :class:`RuledOutError`, and :class:`RecordConflictError` after ten lost races.
     """
 
     async def read() -> Loaded[Dataset]:
@@ -143,8 +143,8 @@ async def delete_dataset(
 ) -> None:
     """Delete the dataset; its data is erased soon after.
 
-    Raises :class:`DatasetNotFoundError`, :class:`PreconditionFailedError`, and
-    :class:`RecordConflictError` after ten lost races.
+    Raises :class:`DatasetNotFoundError`, :class:`PreconditionFailedError`,
+    :class:`RuledOutError`, and :class:`RecordConflictError` after ten lost races.
     """
 
     def delete(dataset: Dataset) -> None:

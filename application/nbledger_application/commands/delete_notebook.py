@@ -6,6 +6,7 @@ from uuid import UUID
 from nbledger_application import repository
 from nbledger_application.caller import Caller
 from nbledger_application.commands.loading import load_notebook
+from nbledger_application.preconditions import Precondition
 from nbledger_application.reactions import deletions
 from nbledger_domain.errors import NotebookExecutingError
 from nbledger_domain.notebook import Notebook
@@ -15,13 +16,20 @@ from nbledger_infrastructure.postgres.event_store import EventStore
 
 
 async def delete_notebook(
-    store: EventStore, pool: Pool, caller: Caller, notebook_id: UUID, *, force: bool
+    store: EventStore,
+    pool: Pool,
+    caller: Caller,
+    notebook_id: UUID,
+    *,
+    force: bool,
+    precondition: Precondition,
 ) -> bool:
     """Delete the notebook; with ``force`` even while it executes.
 
     Returns whether it is gone. If not, its executions have been asked to end, and it goes with
     the last of them. Raises :class:`NotebookNotFoundError`, :class:`NotebookExecutingError`
-    without ``force``, and :class:`RecordConflictError` after ten lost races.
+    without ``force``, :class:`PreconditionFailedError`, :class:`RuledOutError`, and
+    :class:`RecordConflictError` after ten lost races.
     """
     running: list[UUID] = []
 
@@ -32,6 +40,7 @@ async def delete_notebook(
         return None if running else activity.position
 
     def delete(notebook: Notebook) -> None:
+        precondition.check(notebook.version, "notebook")
         if running and not force:
             raise NotebookExecutingError(notebook_id, len(running))
         if running:

@@ -38,8 +38,8 @@ async def update_notebook(
     """Change what ``decide`` makes of the notebook as it is; returns what that was.
 
     Raises :class:`NotebookNotFoundError`, what ``decide`` raises, :class:`StaleVersionError` when
-    the caller's copy is older than the last change, :class:`PreconditionFailedError`, and
-    :class:`RecordConflictError` after ten lost races.
+    the caller's copy is older than the last change, :class:`PreconditionFailedError`,
+    :class:`RuledOutError`, and :class:`RecordConflictError` after ten lost races.
     """
 
     def change(notebook: Notebook) -> U:

@@ -9,6 +9,7 @@ import msgspec
 
 from nbledger_domain.parameters import python, r, scala
 from nbledger_domain.parameters.values import JSON, UnrenderableValueError
+from nbledger_domain.unseen import unseen_or_blank
 from nbledger_domain.vocabulary.languages import Language
 
 PARAMETERS_TAG: Final = "parameters"
@@ -32,7 +33,8 @@ def validate_names(
     check = _DIALECTS[language].check_name
     faults = []
     for name in parameters:
-        reason = check(name)
+        odd = unseen_or_blank(name)
+        reason = check(name) if odd is None else f"has {odd}, which no name of a variable may have"
         if reason is not None:
             faults.append(ParameterFault(name, reason))
     return faults

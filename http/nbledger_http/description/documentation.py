@@ -1,6 +1,6 @@
 """How a handler describes itself; the OpenAPI document is put together from this."""
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -9,24 +9,33 @@ from nbledger_http.replies.problems import Code
 JSON = "application/json"
 
 
-class Parameter(msgspec.Struct, frozen=True, kw_only=True):
-    """A query parameter or a header of a request; ``schema`` is a JSON Schema."""
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """A header of a request."""
 
     name: str
     description: str
-    schema: dict[str, Any]
-    place: Literal["query", "header"] = "query"
-    required: bool = False
+    type: str = "string"
+    minimum: int | None = None
+
+
+class FilePart(msgspec.Struct, frozen=True, kw_only=True):
+    """The part ``file`` of a form."""
+
+    media_type: str
+    description: str
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request carries: a type, or a JSON Schema where the body is a form."""
+    """What a request carries: a struct, or a JSON Schema.
+
+    With a ``file`` it is a form of that and of text fields, the struct's.
+    """
 
     schema: Any
     media_type: str = JSON
     required: bool = True
     example: Any = None
-    description: str = ""
+    file: FilePart | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,13 +54,18 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """One method of one path. ``problems`` are those beyond what every operation may answer."""
+    """One method of one path.
+
+    ``query`` is the struct of its query parameters. ``problems`` are those beyond what every
+    operation may answer.
+    """
 
     id: str
     tag: str
     summary: str
     description: str = ""
-    parameters: tuple[Parameter, ...] = ()
+    query: type[msgspec.Struct] | None = None
+    headers: tuple[Header, ...] = ()
     body: Body | None = None
     answers: dict[int, Answer]
     problems: tuple[Code, ...] = ()
@@ -64,52 +78,48 @@ POSITION = {
 }
 LOCATION = {"Location": "Where to read it."}
 
-IF_NONE_MATCH = Parameter(
+IF_NONE_MATCH = Header(
     name="If-None-Match",
-    place="header",
     description="Entity tags at hand: when one still holds, the answer is 304 without a body.",
-    schema={"type": "string"},
 )
-IF_MODIFIED_SINCE = Parameter(
+IF_MODIFIED_SINCE = Header(
     name="If-Modified-Since",
-    place="header",
     description="Like If-None-Match, by time; counts only without it.",
-    schema={"type": "string"},
 )
-IF_MATCH = Parameter(
+IF_MATCH = Header(
     name="If-Match",
-    place="header",
     description="The entity tag that was read: when it has changed since, nothing is "
     "done (412). What executions of a notebook recorded meanwhile does not count.",
-    schema={"type": "string"},
 )
-PAGE = Parameter(
-    name="page",
-    description="Page number, from 1.",
-    schema={"type": "integer", "minimum": 1, "maximum": 1_000_000_000, "default": 1},
+IF_MATCH_EITHER = Header(
+    name="If-Match",
+    description="The entity tag of the notebook, or of the file, that was read: when it has "
+    "changed since, nothing is done (412). *: only where a file is there.",
 )
-PAGE_SIZE = Parameter(
-    name="pageSize",
-    description="Items per page.",
-    schema={"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
+UNLESS_MATCH = Header(
+    name="If-None-Match",
+    description="*: nothing is done (412) where anything is there. Entity tags: nothing is done "
+    "where what is there has one of them.",
 )
-READ_POSITION = Parameter(
+PRECONDITIONS = (IF_MATCH, UNLESS_MATCH)
+"""Of a request that changes something."""
+
+FILE_PRECONDITIONS = (IF_MATCH_EITHER, UNLESS_MATCH)
+"""Of a request that changes input files."""
+
+READ_POSITION = Header(
     name="Nbledger-Position",
-    place="header",
     description="The list is to hold all changes up to this position; see Prefer.",
-    schema={"type": "integer", "minimum": 0},
+    type="integer",
+    minimum=0,
 )
-PREFER = Parameter(
+PREFER = Header(
     name="Prefer",
-    place="header",
     description="wait=N: wait up to N seconds (60 at most) for the position asked for.",
-    schema={"type": "string"},
 )
-PREFER_NEWS = Parameter(
+PREFER_NEWS = Header(
     name="Prefer",
-    place="header",
     description="wait=N: wait up to N seconds (60 at most) for news, then answer.",
-    schema={"type": "string"},
 )
 PREFERENCE_APPLIED = {"Preference-Applied": "wait=N: the seconds that were granted for a wait."}
 NOT_MODIFIED = Answer(description="The state is still the one that the client has.", headers=ETAG)

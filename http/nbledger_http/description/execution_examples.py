@@ -79,6 +79,7 @@ NEW_EXECUTION: dict[str, Any] = {
     },
     "attempts": 0,
     "attemptHistory": [],
+    "runWarnings": [],
     "warnings": [],
 }
 
@@ -158,6 +159,7 @@ EXECUTION: dict[str, Any] = {
             "detail": "cell-002 raised KeyError",
         }
     ],
+    "runWarnings": [],
     "terminationCode": "cell_error",
     "terminationCategory": "user_error",
     "error": {"terminationCode": "cell_error", "detail": "cell-002 raised KeyError"},

@@ -156,7 +156,7 @@ UPDATE_NOTEBOOK: dict[str, Any] = {
 DELETION: dict[str, Any] = {
     "notebookId": NOTEBOOK_ID,
     "status": "Deleting",
-    "detail": "Its executions have been told to end; the notebook is deleted with the last one.",
+    "detail": "Its executions are being cancelled; the notebook is deleted with the last one.",
 }
 
 TEMPLATES: dict[str, Any] = {

@@ -1,7 +1,5 @@
 """The OpenAPI document, put together from what the handlers say of themselves."""
 
-import html
-import json
 from collections.abc import Iterable
 from typing import Any, get_args, get_origin
 
@@ -10,26 +8,15 @@ from litestar import Litestar, Request, get
 from litestar.handlers import HTTPRouteHandler
 
 from nbledger_application.caller import ROLES, Right
-from nbledger_http.description.documentation import JSON, Answer, Operation, Parameter
+from nbledger_http.description.documentation import JSON, Answer, Body, Header, Operation
 from nbledger_http.description.links import add_links
+from nbledger_http.description.page import page
 from nbledger_http.replies.problems import KINDS, MEDIA_TYPE, Code, ProblemBody
 from nbledger_http.replies.responses import Reply, header_list
+from nbledger_http.security.access import PATH_PARAMETERS
 
 OPENAPI_VERSION = "3.1.0"
 REF = "#/components/schemas/{name}"
-
-_TEXT = {"type": "string"}
-PATH_PARAMETERS = {
-    "tenant_id": ("tenantId", "The tenant.", {"type": "string", "format": "uuid"}),
-    "project_id": ("projectId", "The project.", {"type": "string", "format": "uuid"}),
-    "notebook_id": ("notebookId", "The notebook.", {"type": "string", "format": "uuid"}),
-    "execution_id": ("executionId", "The execution.", {"type": "string", "format": "uuid"}),
-    "dataset_id": ("datasetId", "The dataset.", {"type": "string", "format": "uuid"}),
-    "library_id": ("libraryId", "The library.", {"type": "string", "format": "uuid"}),
-    "path": ("path", "The path of the input file, below the notebook's folder.", _TEXT),
-    "digest": ("digest", "The SHA-256 of the file.", {"type": "string"}),
-    "file_name": ("fileName", "The name of the file.", {"type": "string"}),
-}
 
 EVERYWHERE = (Code.INTERNAL_ERROR,)
 SECURED = (Code.UNAUTHENTICATED, Code.FORBIDDEN, Code.RATE_LIMITED, Code.UNAVAILABLE)
@@ -94,18 +81,23 @@ def _operations(app: Litestar) -> Iterable[tuple[str, str, Operation, Right | No
 def _schemas(operations: Iterable[Operation]) -> tuple[dict[Any, Any], dict[str, Any]]:
     """The JSON Schema of every type that operations name, and what those refer to."""
     types: list[Any] = [ProblemBody]
+    texts: list[Any] = []  # of queries and forms, which are described where they are used
     for operation in operations:
         named = [answer.schema for answer in operation.answers.values()]
+        texts.append(operation.query)
         if operation.body is not None:
-            named.append(operation.body.schema)
+            (named if operation.body.file is None else texts).append(operation.body.schema)
         types.extend(t for t in named if t is not None and not isinstance(t, dict))
-    unique = list(dict.fromkeys(types))
+    texts = [kind for kind in texts if kind is not None]
+    unique = list(dict.fromkeys([*types, *texts]))
     found, components = msgspec.json.schema_components(
         unique, ref_template=REF, schema_hook=_schema_hook
     )
     for kind in unique:
         _make_optional(kind, components)
-    return dict(zip(unique, found, strict=True)), dict(sorted(components.items()))
+    schemas = dict(zip(unique, found, strict=True))
+    schemas.update({kind: components.pop(kind.__name__) for kind in dict.fromkeys(texts)})
+    return schemas, dict(sorted(components.items()))
 
 
 def _make_optional(kind: Any, components: dict[str, Any]) -> None:
@@ -136,13 +128,16 @@ def _operation(
         notes.append(f"Roles: {', '.join(sorted(ROLES[right]))}.")
     if notes:
         described["description"] = "\n\n".join(notes)
-    parameters = [*_path_parameters(path), *map(_parameter, operation.parameters)]
+    parameters = [
+        *_path_parameters(path),
+        *_query_parameters({} if operation.query is None else schemas[operation.query]),
+        *map(_header, operation.headers),
+    ]
     if parameters:
         described["parameters"] = parameters
     if operation.body is not None:
         body = operation.body
-        schema = body.schema if isinstance(body.schema, dict) else schemas[body.schema]
-        content: dict[str, Any] = {"schema": schema}
+        content: dict[str, Any] = {"schema": _body(body, schemas)}
         if body.example is not None:
             content["example"] = body.example
         described["requestBody"] = {
@@ -171,14 +166,17 @@ def _by_status(method: str, operation: Operation, right: Right | None) -> dict[s
     return found
 
 
+def _headers(told: dict[str, str]) -> dict[str, Any]:
+    return {
+        name: {"description": text, "schema": {"type": "string"}} for name, text in told.items()
+    }
+
+
 def _answer(answer: Answer, schemas: dict[Any, Any]) -> dict[str, Any]:
     headers = {**answer.headers, "X-Request-Id": "Names the request in the logs."}
     described: dict[str, Any] = {
         "description": answer.description,
-        "headers": {
-            name: {"description": text, "schema": {"type": "string"}}
-            for name, text in headers.items()
-        },
+        "headers": _headers(headers),
     }
     content: dict[str, Any] = {}
     for media_type in answer.media_types:
@@ -204,10 +202,7 @@ def _problem(status: int, codes: list[Code], schemas: dict[Any, Any]) -> dict[st
         headers["Retry-After"] = "Seconds to wait."
     return {
         "description": " ".join(KINDS[code].title for code in codes),
-        "headers": {
-            name: {"description": text, "schema": {"type": "string"}}
-            for name, text in headers.items()
-        },
+        "headers": _headers(headers),
         "content": {
             MEDIA_TYPE: {
                 "schema": schemas[ProblemBody],
@@ -225,27 +220,72 @@ def _problem(status: int, codes: list[Code], schemas: dict[Any, Any]) -> dict[st
     }
 
 
+def _body(body: Body, schemas: dict[Any, Any]) -> dict[str, Any]:
+    schema: dict[str, Any] = body.schema if isinstance(body.schema, dict) else schemas[body.schema]
+    if body.file is None:
+        return schema
+    file = {
+        "type": "string",
+        "contentMediaType": body.file.media_type,
+        "description": body.file.description,
+    }
+    fields = {name: _not_null(each) for name, each in schema["properties"].items()}
+    return {"type": "object", "properties": {"file": file, **fields}, "required": ["file"]}
+
+
+def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of what a form or a query may leave out; neither can write a null."""
+    options = [each for each in schema.get("anyOf", []) if each != {"type": "null"}]
+    found = {**schema, **options[0]} if len(options) == 1 else {**schema}
+    if options:
+        del found["anyOf"]
+    if "enum" in found:
+        found["type"] = "string"
+    return {key: value for key, value in found.items() if value is not None}
+
+
 def _path_parameters(path: str) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "path", "required": True, "description": text, "schema": schema}
-        for key, (name, text, schema) in PATH_PARAMETERS.items()
+        {
+            "name": parameter.name,
+            "in": "path",
+            "required": True,
+            "description": parameter.description,
+            "schema": {"type": "string"} | ({"format": "uuid"} if parameter.unknown else {}),
+        }
+        for key, parameter in PATH_PARAMETERS.items()
         if f"{{{key}}}" in path
     ]
 
 
-def _parameter(parameter: Parameter) -> dict[str, Any]:
+def _query_parameters(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    found = {name: _not_null(each) for name, each in schema.get("properties", {}).items()}
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": name in schema["required"],
+            "description": each.pop("description"),
+            "schema": each,
+        }
+        for name, each in found.items()
+    ]
+
+
+def _header(header: Header) -> dict[str, Any]:
+    least = {} if header.minimum is None else {"minimum": header.minimum}
     return {
-        "name": parameter.name,
-        "in": parameter.place,
-        "required": parameter.required,
-        "description": parameter.description,
-        "schema": parameter.schema,
+        "name": header.name,
+        "in": "header",
+        "required": False,
+        "description": header.description,
+        "schema": {"type": header.type, **least},
     }
 
 
 def _template(path: str) -> str:
-    for key, (name, _, _) in PATH_PARAMETERS.items():
-        path = path.replace(f"{{{key}}}", f"{{{name}}}")
+    for key, parameter in PATH_PARAMETERS.items():
+        path = path.replace(f"{{{key}}}", f"{{{parameter.name}}}")
     return path
 
 
@@ -307,67 +347,5 @@ def install(app: Litestar, *, version: str) -> None:
     app.state.openapi_json = msgspec.json.encode(described)
     app.state.openapi_page = page(described).encode()
 
-
-def page(described: dict[str, Any]) -> str:
-    """The document as one plain page that loads nothing."""
-    parts = [
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
-        "<meta name='viewport' content='width=device-width'><title>nbledger API</title>",
-        f"<style>{_STYLE}</style></head><body><h1>nbledger API</h1>",
-        f"<p>{html.escape(described['info']['description'])}</p>",
-        "<p><a href='/schema/openapi.json'>openapi.json</a></p>",
-    ]
-    for path, methods in described["paths"].items():
-        for method, operation in methods.items():
-            parts.append(_section(path, method, operation))
-    parts.append("<h2>Schemas</h2>")
-    for name, schema in described["components"]["schemas"].items():
-        parts.append(
-            f"<details id='{html.escape(name)}'><summary>{html.escape(name)}</summary>"
-            f"{_pre(schema)}</details>"
-        )
-    return "".join([*parts, "</body></html>"])
-
-
-def _section(path: str, method: str, operation: dict[str, Any]) -> str:
-    rows = "".join(
-        f"<tr><td><code>{html.escape(p['name'])}</code></td><td>{p['in']}</td>"
-        f"<td>{html.escape(p['description'])}</td></tr>"
-        for p in operation.get("parameters", [])
-    )
-    answers = "".join(
-        f"<details><summary><b>{status}</b> {html.escape(answer['description'])}</summary>"
-        + "".join(
-            f"<p>{html.escape(media)}</p>{_pre(told.get('example', told.get('schema')))}"
-            for media, told in answer.get("content", {}).items()
-        )
-        + "</details>"
-        for status, answer in operation["responses"].items()
-    )
-    body = "".join(
-        f"<details><summary>Body: {html.escape(media)}</summary>"
-        f"{_pre(told.get('example', told['schema']))}</details>"
-        for media, told in operation.get("requestBody", {}).get("content", {}).items()
-    )
-    return (
-        f"<section id='{operation['operationId']}'><h2>{html.escape(operation['summary'])}</h2>"
-        f"<p><b>{method.upper()}</b> <code>{html.escape(path)}</code></p>"
-        f"<p>{html.escape(operation.get('description', ''))}</p>"
-        f"<table>{rows}</table>{body}{answers}</section>"
-    )
-
-
-def _pre(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"<pre>{html.escape(json.dumps(value, indent=2, ensure_ascii=False))}</pre>"
-
-
-_STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
-    "section{border-top:1px solid #8886;margin-top:2rem}td{padding:.1rem 1rem .1rem 0}"
-    "pre{background:#8881;padding:.7rem;overflow:auto}code,pre{font-size:.9em}"
-    ":root{color-scheme:light dark}"
-)
 
 HANDLERS: list[Any] = [schema_page, schema_json]

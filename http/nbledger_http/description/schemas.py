@@ -1,138 +1,21 @@
-"""The shapes of bodies that no other package defines: for the description, and for encoding."""
+"""The shapes of answers that no other package defines: for the description, and for encoding."""
 
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta
 
-from nbledger_domain.execution import RetryReason
-from nbledger_domain.vocabulary.cell_ids import CELL_ID_PATTERN
-from nbledger_domain.vocabulary.languages import DEFAULT_KERNEL_TYPE
-from nbledger_domain.vocabulary.priorities import Priority
 from nbledger_projections.read_models.history import HistoryEntry
 from nbledger_projections.read_models.media_types import OutputKind
 
 
-class IntegrationBody(msgspec.Struct, rename="camel", kw_only=True):
-    """How the notebook takes part in data enrichment."""
+class PageBody(msgspec.Struct, rename="camel", kw_only=True):
+    """What every page of a list says of itself and of the whole list."""
 
-    enrichment_mode: bool = False
-    dataset_binding: Annotated[str, Meta(max_length=200)] | None = None
-    output_format: Annotated[str, Meta(max_length=200)] | None = None
-    auto_execution: bool = False
-    schedule_execution: (
-        Annotated[str, Meta(description="A cron expression of five fields.")] | None
-    ) = None
-
-
-class EnvironmentBody(msgspec.Struct, rename="camel", kw_only=True):
-    """What the notebook's code expects to be able to import."""
-
-    packages: list[str] = []
-    custom_libraries: list[str] = []
-
-
-class NewCell(msgspec.Struct, rename="camel", kw_only=True):
-    """A cell to make; without a cellId it gets the next free one."""
-
-    cell_type: Literal["code", "markdown", "raw"]
-    content: str
-    cell_id: Annotated[str, Meta(pattern=CELL_ID_PATTERN)] | None = None
-    metadata: dict[str, Any] | None = None
-    tags: list[str] | None = None
-    attachments: dict[str, dict[str, Any]] | None = None
-
-
-class ChangedCell(msgspec.Struct, rename="camel", kw_only=True):
-    """A cell of the new list; what an entry with a known cellId leaves out stays as it is."""
-
-    cell_id: Annotated[str, Meta(pattern=CELL_ID_PATTERN)] | None = None
-    cell_type: Literal["code", "markdown", "raw"] | None = None
-    content: str | None = None
-    metadata: dict[str, Any] | None = None
-    tags: list[str] | None = None
-    attachments: dict[str, dict[str, Any]] | None = None
-
-
-class CreateNotebook(msgspec.Struct, rename="camel", kw_only=True):
-    """What to create. Cells of a template come before the initial cells."""
-
-    notebook_name: Annotated[str, Meta(min_length=1, max_length=200)]
-    notebook_description: Annotated[str, Meta(max_length=10_000)] | None = ""
-    kernel_type: str | None = DEFAULT_KERNEL_TYPE
-    template: str | None = None
-    integration: IntegrationBody | None = None
-    environment: EnvironmentBody | None = None
-    initial_cells: list[NewCell] | None = None
-
-
-class UpdateNotebook(msgspec.Struct, rename="camel", kw_only=True):
-    """What to change; a member left out stays. A notebook as read may be sent back whole.
-
-    `dateModified`, if given, guards the update like an entity tag: 409 when it is stale.
-    """
-
-    notebook_name: Annotated[str, Meta(min_length=1, max_length=200)] | msgspec.UnsetType = (
-        msgspec.UNSET
-    )
-    notebook_description: str | None = None
-    integration: IntegrationBody | None = None
-    environment: EnvironmentBody | None = None
-    cells: list[ChangedCell] | None = None
-    date_modified: datetime | None = None
-
-
-class CellRangeBody(msgspec.Struct, rename="camel", kw_only=True):
-    """From one cell to another, both included; an end left out is that of the notebook."""
-
-    start_cell: str | None = None
-    end_cell: str | None = None
-
-
-class OutputOptionsBody(msgspec.Struct, rename="camel", kw_only=True):
-    """What is kept of the run; with `reportCode` hide the report shows no code."""
-
-    capture_outputs: bool = True
-    save_intermediate_results: bool = True
-    generate_report: bool = False
-    report_code: Literal["show", "hide"] = "show"
-
-
-class RetryPolicyBody(msgspec.Struct, rename="camel", kw_only=True):
-    """When a run whose cells have begun may begin anew, from its first cell, in a new kernel.
-
-    `maxAttempts` counts the first one too. `retryOn` are the ends that allow another attempt.
-    """
-
-    max_attempts: Annotated[int, Meta(ge=1, le=10)] = 3
-    retry_on: list[RetryReason] = msgspec.field(
-        default_factory=lambda: ["worker_lost", "kernel_died"]
-    )
-
-
-class ExecuteNotebook(msgspec.Struct, rename="camel", kw_only=True):
-    """How to run; every member may be left out, and one that is not known is refused.
-
-    Timeouts are in seconds: `timeout` bounds each attempt, `cellTimeout` each cell. Waiting runs
-    of priority High come before Normal, and those before Low; the lower ones get a share, so
-    that they are not starved. Parameters that the cell tagged `parameters` does not set are told
-    in `warnings`; with `strictParameters` they are refused. With `continueOnError` the cells
-    after a failed one are run, too, and the run ends as Completed. Without a `retryPolicy` a run
-    whose cells have begun never begins anew.
-    """
-
-    execution_mode: Literal["all", "range"] | None = None
-    cell_range: CellRangeBody | None = None
-    parameters: dict[str, Any] | None = None
-    strict_parameters: bool | None = False
-    output_options: OutputOptionsBody | None = None
-    timeout: Annotated[float, Meta(ge=1)] | None = None
-    cell_timeout: Annotated[float, Meta(ge=1)] | None = None
-    priority: Priority | None = "Normal"
-    continue_on_error: bool | None = False
-    retry_policy: RetryPolicyBody | None = None
+    total_count: int
+    page: int
+    page_size: int
+    has_next_page: bool
 
 
 class Session(msgspec.Struct, rename="camel", kw_only=True):
@@ -170,7 +53,7 @@ class CsvParsing(msgspec.Struct, kw_only=True):
 
 
 class DeletionUnderWay(msgspec.Struct, rename="camel", kw_only=True):
-    """The notebook goes as soon as its executions, which have been told to end, have ended."""
+    """The notebook is deleted when its executions, which are being cancelled, have ended."""
 
     notebook_id: UUID
     status: Literal["Deleting"] = "Deleting"

@@ -28,8 +28,6 @@ from nbledger_http.replies import problems
 from nbledger_http.requests.services import Services
 from nbledger_http.security import access
 
-MAX_FORM_PARTS = 100
-
 
 def create_app(services: Services) -> Edge:
     """The API as an ASGI application. It neither opens nor closes ``services``."""
@@ -37,6 +35,7 @@ def create_app(services: Services) -> Edge:
         project_path("{tenant_id:str}", "{project_id:str}"),
         route_handlers=[
             *notebooks.HANDLERS,
+            *downloads.HANDLERS,
             *executions.HANDLERS,
             *execution_events.HANDLERS,
             *results.HANDLERS,
@@ -52,14 +51,13 @@ def create_app(services: Services) -> Edge:
     )
     without_token = Router(
         "/",
-        route_handlers=[*downloads.HANDLERS, *health.HANDLERS, *openapi.HANDLERS],
+        route_handlers=[*downloads.OPEN_HANDLERS, *health.HANDLERS, *openapi.HANDLERS],
         guards=[access.known_methods],
     )
     app = Litestar(
         route_handlers=[api, without_token],
         exception_handlers={Exception: problems.handle},
         request_max_body_size=services.settings.http.max_body_mb * MIB,
-        multipart_form_part_limit=MAX_FORM_PARTS,
         openapi_config=None,
         logging_config=None,
         state=State({"services": services}),

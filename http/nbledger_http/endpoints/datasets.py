@@ -1,13 +1,13 @@
-"""Datasets: upload, list, read, give a new version, download, delete."""
+"""Datasets: upload, list, read, give a new version, delete."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, Awaitable
-from typing import Any
+from collections.abc import Awaitable
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 from litestar import Request, delete, get, post, put
+from msgspec import Meta
 
 from nbledger_application.caller import Caller, Right
 from nbledger_application.commands.dataset_versions import (
@@ -17,52 +17,41 @@ from nbledger_application.commands.dataset_versions import (
     delete_dataset,
 )
 from nbledger_application.commands.loading import load_dataset
-from nbledger_domain.errors import DatasetNotFoundError, Fault, InvalidInputError
+from nbledger_domain.errors import DatasetNotFoundError
 from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_domain.vocabulary.units import MIB
 from nbledger_http.description import examples
 from nbledger_http.description.documentation import (
     ETAG,
-    IF_MATCH,
     IF_MODIFIED_SINCE,
     IF_NONE_MATCH,
     LOCATION,
     NOT_MODIFIED,
     POSITION,
+    PRECONDITIONS,
     Answer,
     Body,
+    FilePart,
     Operation,
-    Parameter,
 )
-from nbledger_http.description.schemas import CsvParsing
-from nbledger_http.replies.file_names import content_disposition, safe_file_name
-from nbledger_http.replies.problems import Code, Problem
-from nbledger_http.replies.responses import (
-    Reply,
-    empty_reply,
-    header_list,
-    json_reply,
-    with_members,
-)
-from nbledger_http.representations.conditional import document_reply, if_match
+from nbledger_http.description.schemas import CsvParsing, PageBody
+from nbledger_http.replies.problems import Code
+from nbledger_http.replies.responses import Reply, empty_reply, json_reply, with_members
+from nbledger_http.representations.conditional import document_reply, precondition_of
 from nbledger_http.representations.documents import (
     LIST_HEADERS,
     LIST_NOTES,
-    LIST_PARAMETERS,
+    READ_OWN_WRITES,
     etag,
     page_reply,
     state_headers,
 )
-from nbledger_http.representations.stored_files import ANSWERS, RANGE_PARAMETERS, file_reply
-from nbledger_http.representations.streaming import LiveReply
-from nbledger_http.requests.forms import Form, received, scratch_folder
-from nbledger_http.requests.queries import Query
+from nbledger_http.requests import queries
+from nbledger_http.requests.declared import NoFields, Report, read_form
+from nbledger_http.requests.forms import Form, received
+from nbledger_http.requests.queries import Paging
 from nbledger_http.requests.services import Services, services_of
-from nbledger_http.requests.validation import Members
 from nbledger_http.security.access import access_of, dataset_id_of
-from nbledger_infrastructure import datasets
-from nbledger_infrastructure.datasets import DatasetHead
-from nbledger_infrastructure.datasets.export import csv_stream
 from nbledger_infrastructure.datasets.ingest import Ingested, ingest_csv
 from nbledger_infrastructure.postgres.database import Pool
 from nbledger_projections.machinery.documents import Page, View
@@ -70,38 +59,28 @@ from nbledger_projections.read_models import dataset_details
 from nbledger_projections.read_models.dataset_details import DatasetDocument, ItemDocument
 
 TAG = "Datasets"
-FORMATS = ("csv", "parquet")
 MAX_NAME = 200
 
-FORM = {
-    "type": "object",
-    "properties": {
-        "file": {
-            "type": "string",
-            "contentMediaType": "text/csv",
-            "description": "The table; its first row names the columns.",
-        },
-        "datasetName": {
-            "type": "string",
-            "maxLength": MAX_NAME,
-            "description": "By default the name of the file.",
-        },
-    },
-    "required": ["file"],
-}
-VERSION_FORM = {
-    "type": "object",
-    "properties": {"file": FORM["properties"]["file"]},  # type: ignore[index]
-    "required": ["file"],
-}
+FILE = FilePart(media_type="text/csv", description="The table; its first row names the columns.")
 UPLOAD_NOTES = (
     "Commas, semicolons, tabs and bars are known as delimiters; UTF-8, UTF-16 (with a byte order "
     "mark) and Windows-1252 as encodings; which it is, is found out. So are the types of the "
     "columns, from all rows. The file may be packed by gzip; a workbook, an archive, an HTML page "
     "and other files that are no CSV are refused with what they are. A column that the header does "
     "not name is called `Unnamed: 0` after its place, counted from 0, and `warnings` tells it. "
-    "A file that is no good table is refused with row, column and reason."
+    "A file that is not a table is refused with row, column and reason."
 )
+
+
+DatasetName = Annotated[
+    str, Meta(max_length=MAX_NAME, description="By default the name of the file.")
+]
+
+
+class DatasetForm(msgspec.Struct, rename="camel"):
+    """What may be said of an uploaded table."""
+
+    dataset_name: DatasetName | None = None
 
 
 class ChangedDataset(DatasetDocument, rename="camel", kw_only=True):
@@ -111,14 +90,10 @@ class ChangedDataset(DatasetDocument, rename="camel", kw_only=True):
     warnings: list[str]
 
 
-class DatasetList(msgspec.Struct, rename="camel"):
+class DatasetList(PageBody, rename="camel", kw_only=True):
     """A page of the project's datasets, newest first."""
 
     datasets: list[ItemDocument]
-    total_count: int
-    page: int
-    page_size: int
-    has_next_page: bool
 
 
 @post(
@@ -129,7 +104,7 @@ class DatasetList(msgspec.Struct, rename="camel"):
         tag=TAG,
         summary="Upload a dataset as CSV",
         description=UPLOAD_NOTES,
-        body=Body(schema=FORM, media_type="multipart/form-data"),
+        body=Body(schema=DatasetForm, media_type="multipart/form-data", file=FILE),
         answers={
             201: Answer(
                 description="The dataset as created.",
@@ -152,20 +127,21 @@ async def create(request: Request[Any, Any, Any]) -> Reply:
     """A new dataset."""
     services, access = services_of(request), access_of(request)
     async with received(request, limit_mb=services.settings.http.max_dataset_mb) as form:
-        fields = Members(form.fields, "", [])
-        name = _name(fields, form.file_name)
+        report = Report()
+        asked = read_form(DatasetForm, form.fields, report)
+        report.check()
         ingested = await _ingested(services, form)
         dataset_id = await create_dataset(
             services.store,
             services.artifacts,
             access,
             TableFile(ingested.path, ingested.rows, ingested.columns),
-            name=name,
+            name=(asked.dataset_name or "").strip() or _default_name(form.file_name),
             file_name=form.file_name,
         )
     view = await _view(services.pool, access, dataset_id)
     location = project_path(access.tenant_id, access.project_id, "dataset", dataset_id)
-    return _changed_reply(view, ingested, fields, status=201, headers={"Location": location})
+    return _changed_reply(view, ingested, report, status=201, headers={"Location": location})
 
 
 @put(
@@ -176,8 +152,8 @@ async def create(request: Request[Any, Any, Any]) -> Reply:
         tag=TAG,
         summary="Upload a new version of a dataset as CSV",
         description="Earlier versions stay. " + UPLOAD_NOTES,
-        parameters=(IF_MATCH,),
-        body=Body(schema=VERSION_FORM, media_type="multipart/form-data"),
+        headers=PRECONDITIONS,
+        body=Body(schema=NoFields, media_type="multipart/form-data", file=FILE),
         answers={
             200: Answer(
                 description="The dataset as it is now.",
@@ -201,10 +177,12 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
     """The dataset with its new version."""
     services, access = services_of(request), access_of(request)
     dataset_id = dataset_id_of(request)
-    precondition = if_match(request.headers.get("if-match"))
+    precondition = precondition_of(request)
     loaded = await load_dataset(services.store, access, dataset_id)
     precondition.check(loaded.aggregate.version, "dataset")
+    report = Report()
     async with received(request, limit_mb=services.settings.http.max_dataset_mb) as form:
+        read_form(NoFields, form.fields, report)
         ingested = await _ingested(services, form)
         await add_version(
             services.store,
@@ -216,7 +194,7 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
             file_name=form.file_name,
         )
     view = await _view(services.pool, access, dataset_id)
-    return _changed_reply(view, ingested, Members(form.fields, "", []))
+    return _changed_reply(view, ingested, report)
 
 
 @get(
@@ -227,7 +205,8 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
         tag=TAG,
         summary="List datasets",
         description=LIST_NOTES,
-        parameters=LIST_PARAMETERS,
+        query=Paging,
+        headers=READ_OWN_WRITES,
         answers={
             200: Answer(
                 description="The datasets.",
@@ -248,7 +227,8 @@ async def list_datasets(request: Request[Any, Any, Any]) -> Reply:
             services.pool, access.tenant_id, access.project_id, page=page, page_size=size
         )
 
-    return await page_reply(request, Query(request), "datasets", dataset_details.NAME, read)
+    asked = queries.read(request, Paging)
+    return await page_reply(request, asked, "datasets", dataset_details.NAME, read)
 
 
 @get(
@@ -261,7 +241,7 @@ async def list_datasets(request: Request[Any, Any, Any]) -> Reply:
         description="Its columns with their types, its rows, and the newest 100 versions with "
         "where each came from, and its columns where they differ from those of the version after "
         "it. As of now: never behind what an earlier request has changed.",
-        parameters=(IF_NONE_MATCH, IF_MODIFIED_SINCE),
+        headers=(IF_NONE_MATCH, IF_MODIFIED_SINCE),
         answers={
             200: Answer(
                 description="The dataset.",
@@ -280,64 +260,6 @@ async def get_dataset(request: Request[Any, Any, Any]) -> Reply:
     return document_reply(request, view.document, etag=etag(view), modified_at=view.modified_at)
 
 
-@get(
-    "/dataset/{dataset_id:str}/download",
-    right=Right.READ,
-    operation=Operation(
-        id="downloadDataset",
-        tag=TAG,
-        summary="Download a dataset",
-        description="Parquet as it is kept, of which ranges can be asked for; or CSV in UTF-8.",
-        parameters=(
-            Parameter(
-                name="format",
-                description="What to make of it.",
-                schema={"type": "string", "enum": list(FORMATS), "default": "csv"},
-            ),
-            Parameter(
-                name="version",
-                description="By default the newest.",
-                schema={"type": "integer", "minimum": 1},
-            ),
-            *RANGE_PARAMETERS,
-        ),
-        answers=ANSWERS,
-        problems=(
-            Code.DATASET_NOT_FOUND,
-            Code.ARTIFACT_NOT_FOUND,
-            Code.RANGE_NOT_SATISFIABLE,
-            Code.VALIDATION_FAILED,
-        ),
-    ),
-)
-async def download(request: Request[Any, Any, Any]) -> Reply:
-    """The table of one version."""
-    services, access = services_of(request), access_of(request)
-    dataset_id = dataset_id_of(request)
-    query = Query(request)
-    wanted = query.choice("format", FORMATS) or "csv"
-    version = query.integer("version", 0, low=1, high=1_000_000_000) or None
-    query.check()
-    head = await _head(services, access, dataset_id, version)
-    file_name = f"{safe_file_name(head.name, default='dataset')}.{wanted}"
-    stored = await services.artifacts.find(head.scope, head.content.digest)
-    if wanted == "parquet":
-        return file_reply(
-            request,
-            services.artifacts,
-            stored,
-            content_type=head.content.content_type,
-            file_name=file_name,
-        )
-    headers = {
-        "Content-Type": "text/csv; charset=utf-8; header=present",
-        "Content-Disposition": content_disposition(file_name),
-        "X-Content-Type-Options": "nosniff",
-        "Cache-Control": "private, no-cache",
-    }
-    return LiveReply(200, header_list(headers), _csv(services, head))
-
-
 @delete(
     "/dataset/{dataset_id:str}",
     status_code=200,
@@ -347,7 +269,7 @@ async def download(request: Request[Any, Any, Any]) -> Reply:
         tag=TAG,
         summary="Delete a dataset",
         description="Permanently, with all its versions. Notebooks that are bound to it stay so.",
-        parameters=(IF_MATCH,),
+        headers=PRECONDITIONS,
         answers={204: Answer(description="The dataset is deleted.")},
         problems=(Code.DATASET_NOT_FOUND, Code.CONFLICT, Code.PRECONDITION_FAILED),
     ),
@@ -358,7 +280,7 @@ async def delete_(request: Request[Any, Any, Any]) -> Reply:
         services_of(request).store,
         access_of(request),
         dataset_id_of(request),
-        precondition=if_match(request.headers.get("if-match")),
+        precondition=precondition_of(request),
     )
     return empty_reply(204)
 
@@ -372,37 +294,9 @@ async def _ingested(services: Services, form: Form) -> Ingested:
     return ingested
 
 
-async def _head(
-    services: Services, access: Caller, dataset_id: UUID, version: int | None
-) -> DatasetHead:
-    project = (services.store, access.tenant_id, access.project_id)
-    if (head := await datasets.head(*project, dataset_id, version=version)) is not None:
-        return head
-    if (newest := await datasets.head(*project, dataset_id)) is None:
-        raise DatasetNotFoundError(dataset_id)
-    reason = f"The dataset has no version {version}; its newest is {newest.version}."
-    raise Problem(Code.ARTIFACT_NOT_FOUND, reason)
-
-
-async def _csv(services: Services, head: DatasetHead) -> AsyncGenerator[bytes]:
-    async with services.exports, scratch_folder() as folder:
-        path = folder / "dataset.parquet"
-        await datasets.materialise(services.artifacts, head, path)
-        async with contextlib.aclosing(csv_stream(path, head.rows)) as pieces:
-            async for piece in pieces:
-                yield piece
-
-
-def _name(fields: Members, file_name: str) -> str:
-    name = fields.take("datasetName", str, "").strip()
-    if not name:
-        plain = file_name[:-3] if file_name.lower().endswith(".gz") else file_name
-        name = plain.rpartition(".")[0].strip() or plain or "Untitled"
-        return name[:MAX_NAME]
-    if len(name) > MAX_NAME:
-        reason = f"must have at most {MAX_NAME} characters"
-        raise InvalidInputError([Fault("/datasetName", reason)])
-    return name
+def _default_name(file_name: str) -> str:
+    plain = file_name[:-3] if file_name.lower().endswith(".gz") else file_name
+    return (plain.rpartition(".")[0].strip() or plain or "Untitled")[:MAX_NAME]
 
 
 async def _view(pool: Pool, access: Caller, dataset_id: UUID) -> View:
@@ -415,7 +309,7 @@ async def _view(pool: Pool, access: Caller, dataset_id: UUID) -> View:
 def _changed_reply(
     view: View,
     ingested: Ingested,
-    fields: Members,
+    report: Report,
     *,
     status: int = 200,
     headers: dict[str, str] | None = None,
@@ -425,8 +319,7 @@ def _changed_reply(
         delimiter=ingested.delimiter,
         compression=ingested.compression or msgspec.UNSET,
     )
-    warnings = list(ingested.warnings)
-    fields.warn_of_unknown(warnings)
+    warnings = [*ingested.warnings, *report.warnings]
     return json_reply(
         with_members(view.document, parsing=parsing, warnings=warnings),
         status=status,
@@ -434,4 +327,4 @@ def _changed_reply(
     )
 
 
-HANDLERS: list[Any] = [list_datasets, get_dataset, download, delete_, create, update]
+HANDLERS: list[Any] = [list_datasets, get_dataset, delete_, create, update]

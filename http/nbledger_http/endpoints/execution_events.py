@@ -2,23 +2,25 @@
 
 import time
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 import structlog
 from litestar import Request, get
+from litestar.response import ServerSentEventMessage
+from msgspec import Meta
 
 from nbledger_application.caller import Caller, Right
 from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_http.description import execution_examples
-from nbledger_http.description.documentation import Answer, Operation, Parameter
+from nbledger_http.description.documentation import Answer, Header, Operation
 from nbledger_http.endpoints.executions import TAG, TERMINAL
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, empty_reply, header_list
 from nbledger_http.representations import resources
 from nbledger_http.representations.streaming import LiveReply
-from nbledger_http.requests.queries import MAX_POSITION, Query, position
+from nbledger_http.requests import queries
 from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, execution_id_of, notebook_id_of
 from nbledger_infrastructure.postgres.database import UNAVAILABLE, DatabaseUnavailableError
@@ -45,17 +47,26 @@ HEADERS = header_list(
     }
 )
 
-LAST_EVENT_ID = Parameter(
+LAST_EVENT_ID = Header(
     name="Last-Event-ID",
-    place="header",
     description="The id of the last event that was received: the stream goes on after it.",
-    schema={"type": "integer", "minimum": 0},
+    type="integer",
+    minimum=0,
 )
-AFTER = Parameter(
-    name="after",
-    description="The same, for clients that cannot set the header, which counts before it.",
-    schema={"type": "integer", "minimum": 0, "default": 0},
-)
+
+
+class FollowQuery(msgspec.Struct):
+    """Where a stream of events begins."""
+
+    after: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=queries.MAX_POSITION,
+            description="The same as Last-Event-ID, for clients that cannot set the header, which "
+            "counts before it.",
+        ),
+    ] = 0
 
 
 @get(
@@ -71,7 +82,8 @@ AFTER = Parameter(
         "event. Whoever comes back with the id of the last event gets what followed it, and 204 "
         "after the terminal one, which lets an EventSource stop. Comments keep a quiet stream "
         "alive.",
-        parameters=(LAST_EVENT_ID, AFTER),
+        query=FollowQuery,
+        headers=(LAST_EVENT_ID,),
         answers={
             200: Answer(
                 description="The events as they happen.",
@@ -101,14 +113,11 @@ def _after(request: Request[Any, Any, Any]) -> tuple[str, int]:
     """The position of the last event that the client has, and where it said so."""
     last_event_id = request.headers.get("last-event-id", "").strip()
     if last_event_id:
-        found = position(last_event_id)
+        found = queries.position(last_event_id)
         if found is None:
             raise _fault("Last-Event-ID", "must be the id of an event: a whole number")
         return "Last-Event-ID", found
-    query = Query(request)
-    after = query.integer("after", 0, low=0, high=MAX_POSITION)
-    query.check()
-    return "?after", after
+    return "?after", queries.checked(request, FollowQuery).after
 
 
 def _fault(name: str, reason: str) -> InvalidInputError:
@@ -176,9 +185,9 @@ class _Stream:
 
 def frame(entry: HistoryEntry) -> bytes:
     """The event as a stream tells it."""
-    # A line of its own for each line of the JSON; clients put them together again.
-    data = b"\ndata: ".join(msgspec.json.encode(entry).splitlines())
-    return b"id: %d\nevent: %b\ndata: %b\n\n" % (entry.position, entry.type.encode(), data)
+    data = msgspec.json.encode(entry)
+    message = ServerSentEventMessage(data=data, event=entry.type, id=entry.position, sep="\n")
+    return message.encode()
 
 
 HANDLERS: list[Any] = [follow_execution]

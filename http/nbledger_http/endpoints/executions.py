@@ -19,27 +19,24 @@ from nbledger_http.description.documentation import (
     IF_NONE_MATCH,
     LOCATION,
     NOT_MODIFIED,
-    PAGE,
-    PAGE_SIZE,
     POSITION,
-    PREFER,
     PREFER_NEWS,
     PREFERENCE_APPLIED,
-    READ_POSITION,
     Answer,
     Body,
     Operation,
 )
-from nbledger_http.description.schemas import ExecuteNotebook
+from nbledger_http.description.schemas import PageBody
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, json_reply, with_members
 from nbledger_http.representations import resources
 from nbledger_http.representations.conditional import document_reply, last_modified, none_match
-from nbledger_http.representations.documents import page_reply
+from nbledger_http.representations.documents import LIST_HEADERS, READ_OWN_WRITES, page_reply
+from nbledger_http.requests import queries
 from nbledger_http.requests.concurrency import turn_of
-from nbledger_http.requests.queries import Query, preferred_wait, wait_applied
-from nbledger_http.requests.reading import json_object
-from nbledger_http.requests.runs import run_request
+from nbledger_http.requests.json_bodies import json_object
+from nbledger_http.requests.queries import Paging, preferred_wait, wait_applied
+from nbledger_http.requests.runs import ExecuteNotebook, run_request
 from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, execution_id_of, notebook_id_of
 from nbledger_projections.machinery.documents import Page
@@ -59,14 +56,10 @@ class NewExecution(ExecutionDocument, rename="camel", kw_only=True):
     warnings: list[str]
 
 
-class ExecutionListDocument(msgspec.Struct, rename="camel"):
+class ExecutionListDocument(PageBody, rename="camel", kw_only=True):
     """A page of a notebook's executions, newest first; without what each cell did."""
 
     executions: list[dict[str, Any]]
-    total_count: int
-    page: int
-    page_size: int
-    has_next_page: bool
 
 
 @post(
@@ -157,7 +150,7 @@ def state_headers(view: ExecutionView) -> dict[str, str]:
         description="As of now, cell by cell. With `Prefer: wait=N` the answer comes when the "
         "execution has ended, or, with If-None-Match, as soon as its state is another one; "
         "after N seconds (60 at most) it tells what is then: 200, or 304 where nothing changed.",
-        parameters=(IF_NONE_MATCH, IF_MODIFIED_SINCE, PREFER_NEWS),
+        headers=(IF_NONE_MATCH, IF_MODIFIED_SINCE, PREFER_NEWS),
         answers={
             200: Answer(
                 description="The execution.",
@@ -224,16 +217,14 @@ async def _news(
         tag=TAG,
         summary="List a notebook's executions",
         description="Newest first. Follows changes within moments, like the list of notebooks.",
-        parameters=(PAGE, PAGE_SIZE, READ_POSITION, PREFER),
+        query=Paging,
+        headers=READ_OWN_WRITES,
         answers={
             200: Answer(
                 description="The executions.",
                 schema=ExecutionListDocument,
                 example=execution_examples.EXECUTION_LIST,
-                headers={
-                    "Nbledger-Position": "Up to where in the store the list knows.",
-                    **PREFERENCE_APPLIED,
-                },
+                headers=LIST_HEADERS,
             )
         },
         problems=(Code.NOTEBOOK_NOT_FOUND, Code.VALIDATION_FAILED),
@@ -250,7 +241,8 @@ async def list_executions(request: Request[Any, Any, Any]) -> Reply:
             pool, access.tenant_id, access.project_id, notebook_id, page=page, page_size=size
         )
 
-    return await page_reply(request, Query(request), "executions", execution_status.NAME, read)
+    asked = queries.read(request, Paging)
+    return await page_reply(request, asked, "executions", execution_status.NAME, read)
 
 
 @post(

@@ -2,11 +2,12 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
 from litestar import Request, get
+from msgspec import Meta
 
 from nbledger_application.caller import Right
 from nbledger_domain.errors import (
@@ -16,11 +17,11 @@ from nbledger_domain.errors import (
     NotebookNotFoundError,
 )
 from nbledger_http.description import execution_examples
-from nbledger_http.description.documentation import Answer, Operation, Parameter
+from nbledger_http.description.documentation import Answer, Operation
 from nbledger_http.description.schemas import History
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, json_reply
-from nbledger_http.requests.queries import MAX_POSITION, Query
+from nbledger_http.requests import queries
 from nbledger_http.requests.services import services_of
 from nbledger_http.security.access import (
     access_of,
@@ -35,23 +36,24 @@ from nbledger_projections.read_models.history import HistoryEntry
 TAG = "History"
 MAX_EVENTS = 1000
 
-PARAMETERS = (
-    Parameter(
-        name="after",
-        description="Only events after this position.",
-        schema={"type": "integer", "minimum": 0, "default": 0},
-    ),
-    Parameter(
-        name="limit",
-        description="How many events at most.",
-        schema={"type": "integer", "minimum": 1, "maximum": MAX_EVENTS, "default": 100},
-    ),
-)
-EXECUTIONS = Parameter(
-    name="executions",
-    description="The events of the notebook's executions as well.",
-    schema={"type": "boolean", "default": False},
-)
+
+class HistoryQuery(msgspec.Struct):
+    """Which events are told."""
+
+    after: Annotated[
+        int, Meta(ge=0, le=queries.MAX_POSITION, description="Only events after this position.")
+    ] = 0
+    limit: Annotated[int, Meta(ge=1, le=MAX_EVENTS, description="How many events at most.")] = 100
+
+
+class NotebookHistoryQuery(HistoryQuery):
+    """Which events are told of a notebook."""
+
+    executions: Annotated[
+        bool, Meta(description="The events of the notebook's executions as well.")
+    ] = False
+
+
 ANSWERS = {
     200: Answer(
         description="The events, in order.", schema=History, example=execution_examples.HISTORY
@@ -68,7 +70,7 @@ ANSWERS = {
         summary="Get the history of a notebook",
         description="Who changed what, and when. Of a deleted notebook the events are still "
         "told, without their data.",
-        parameters=(*PARAMETERS, EXECUTIONS),
+        query=NotebookHistoryQuery,
         answers=ANSWERS,
         problems=(Code.NOTEBOOK_NOT_FOUND, Code.VALIDATION_FAILED),
     ),
@@ -77,13 +79,10 @@ async def notebook_history(request: Request[Any, Any, Any]) -> Reply:
     """Events of the notebook."""
     pool, access = services_of(request).pool, access_of(request)
     notebook_id = notebook_id_of(request)
-    query = Query(request)
-    after, limit = _page(query)
-    executions = query.flag("executions") or False
-    query.check()
+    query = queries.checked(request, NotebookHistoryQuery)
     place = (pool, access.tenant_id, access.project_id, notebook_id)
-    read = partial(history.notebook_history, *place, include_executions=executions)
-    return await _reply(read, after, limit, NotebookNotFoundError(notebook_id))
+    read = partial(history.notebook_history, *place, include_executions=query.executions)
+    return await _reply(read, query, NotebookNotFoundError(notebook_id))
 
 
 @get(
@@ -95,7 +94,7 @@ async def notebook_history(request: Request[Any, Any, Any]) -> Reply:
         summary="Get the history of an execution",
         description="Who asked for it, with which parameters; which worker ran it; what each "
         "cell did, and how it ended.",
-        parameters=PARAMETERS,
+        query=HistoryQuery,
         answers=ANSWERS,
         problems=(Code.EXECUTION_NOT_FOUND, Code.VALIDATION_FAILED),
     ),
@@ -104,12 +103,10 @@ async def execution_history(request: Request[Any, Any, Any]) -> Reply:
     """Events of the execution."""
     pool, access = services_of(request).pool, access_of(request)
     notebook_id, execution_id = notebook_id_of(request), execution_id_of(request)
-    query = Query(request)
-    after, limit = _page(query)
-    query.check()
+    query = queries.checked(request, HistoryQuery)
     place = (pool, access.tenant_id, access.project_id, notebook_id, execution_id)
     read = partial(history.execution_history, *place)
-    return await _reply(read, after, limit, ExecutionNotFoundError(execution_id))
+    return await _reply(read, query, ExecutionNotFoundError(execution_id))
 
 
 @get(
@@ -121,7 +118,7 @@ async def execution_history(request: Request[Any, Any, Any]) -> Reply:
         summary="Get the history of a dataset",
         description="Who uploaded or made which version of it, out of what. Of a deleted dataset "
         "the events are still told, without their data.",
-        parameters=PARAMETERS,
+        query=HistoryQuery,
         answers=ANSWERS,
         problems=(Code.DATASET_NOT_FOUND, Code.VALIDATION_FAILED),
     ),
@@ -141,7 +138,7 @@ async def dataset_history(request: Request[Any, Any, Any]) -> Reply:
         summary="Get the history of a library",
         description="Who uploaded it, and who deleted it. Of a deleted library the events are "
         "still told, without their data.",
-        parameters=PARAMETERS,
+        query=HistoryQuery,
         answers=ANSWERS,
         problems=(Code.LIBRARY_NOT_FOUND, Code.VALIDATION_FAILED),
     ),
@@ -159,30 +156,23 @@ async def _document_history(
     not_found: Exception,
 ) -> Reply:
     pool, access = services_of(request).pool, access_of(request)
-    query = Query(request)
-    after, limit = _page(query)
-    query.check()
+    query = queries.checked(request, HistoryQuery)
     place = (pool, access.tenant_id, access.project_id, document_id)
     read = partial(history.document_history, *place, kind=kind)
-    return await _reply(read, after, limit, not_found)
-
-
-def _page(query: Query) -> tuple[int, int]:
-    after = query.integer("after", 0, low=0, high=MAX_POSITION)
-    return after, query.integer("limit", 100, low=1, high=MAX_EVENTS)
+    return await _reply(read, query, not_found)
 
 
 async def _reply(
     read: Callable[..., Awaitable[list[HistoryEntry]]],
-    after: int,
-    limit: int,
+    query: HistoryQuery,
     not_found: Exception,
 ) -> Reply:
-    """The first ``limit`` of the events that ``read`` finds, and how to ask for those after them.
+    """The events of ``read`` that ``query`` asks for, and how to ask for those after them.
 
     Raises ``not_found`` where there is no event at all.
     """
-    found = await read(after=after, limit=limit + 1)
+    limit = query.limit
+    found = await read(after=query.after, limit=limit + 1)
     if not found and not await read(limit=1):
         raise not_found
     shown = found[:limit]

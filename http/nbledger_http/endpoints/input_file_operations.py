@@ -1,62 +1,64 @@
 """How the operations on input files describe themselves."""
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from nbledger_http.description import notebook_examples
 from nbledger_http.description.documentation import (
     ETAG,
+    FILE_PRECONDITIONS,
     IF_NONE_MATCH,
     LOCATION,
     NOT_MODIFIED,
-    PAGE,
-    PAGE_SIZE,
     POSITION,
     Answer,
     Body,
+    FilePart,
     Operation,
-    Parameter,
 )
 from nbledger_http.replies.problems import Code
-from nbledger_http.representations.stored_files import ANSWERS, RANGE_PARAMETERS
+from nbledger_http.representations.stored_files import ANSWERS, RANGE_HEADERS
+from nbledger_http.requests.queries import Paging
 from nbledger_projections.read_models.notebooks.documents import FileDocument
 
 TAG = "Input files"
 
-FORM = {
-    "type": "object",
-    "properties": {
-        "file": {
-            "type": "string",
-            "contentMediaType": "application/octet-stream",
-            "description": "The file. Its name is its path below the notebook's folder, unless "
-            "`path` tells one. Several parts of this name are several files.",
-        },
-        "path": {
-            "type": "string",
-            "maxLength": 1000,
-            "description": "The path below the notebook's folder, such as data/input.csv; only "
+OfExecution = Annotated[
+    str, Meta(description="As this execution had it.", extra_json_schema={"format": "uuid"})
+]
+
+
+class FilesForm(msgspec.Struct):
+    """What may be said of files that are sent."""
+
+    path: Annotated[
+        str | None,
+        Meta(
+            description="The path below the notebook's folder, such as data/input.csv; only "
             "with one file.",
-        },
-        "replace": {
-            "type": "boolean",
-            "default": False,
-            "description": "Whether other files at the same paths are replaced, not refused.",
-        },
-    },
-    "required": ["file"],
-}
-IF_MATCH_EITHER = Parameter(
-    name="If-Match",
-    place="header",
-    description="The entity tag of the notebook, or of the file, that was read: when it has "
-    "changed since, nothing is done (412).",
-    schema={"type": "string"},
-)
-OF_EXECUTION = Parameter(
-    name="executionId",
-    description="As this execution had it.",
-    schema={"type": "string", "format": "uuid"},
-)
+            extra_json_schema={"maxLength": 1000},
+        ),
+    ] = None
+    replace: Annotated[
+        bool,
+        Meta(description="Whether other files at the same paths are replaced, not refused."),
+    ] = False
+
+
+class FileQuery(msgspec.Struct, rename="camel"):
+    """As what a notebook's file is downloaded."""
+
+    execution_id: OfExecution | None = None
+
+
+class FileListQuery(Paging, rename="camel", kw_only=True):
+    """Which of a notebook's files are listed."""
+
+    execution_id: OfExecution | None = None
+
+
 _CHANGE_PROBLEMS = (
     Code.NOTEBOOK_NOT_FOUND,
     Code.CONFLICT,
@@ -99,8 +101,16 @@ ADD = Operation(
     "content at the same path changes nothing; another one is refused unless `replace` is "
     "true. Of several files all are kept or none. A change raises the minor part of "
     "notebookVersion. `warnings` name paths that Windows cannot hold.",
-    parameters=(IF_MATCH_EITHER,),
-    body=Body(schema=FORM, media_type="multipart/form-data"),
+    headers=FILE_PRECONDITIONS,
+    body=Body(
+        schema=FilesForm,
+        media_type="multipart/form-data",
+        file=FilePart(
+            media_type="application/octet-stream",
+            description="The file. Its name is its path below the notebook's folder, unless "
+            "`path` tells one. Several parts of this name are several files.",
+        ),
+    ),
     answers={
         201: Answer(
             description="The files; at least one path is new.",
@@ -126,16 +136,7 @@ PUT_ONE = Operation(
     summary="Put one file beside a notebook, or replace it",
     description="The body is the file as it is. With `If-None-Match: *` nothing is replaced. "
     "`warnings` say where Windows cannot hold the path.",
-    parameters=(
-        IF_MATCH_EITHER,
-        Parameter(
-            name="If-None-Match",
-            place="header",
-            description="*: only where no file is there (412)."
-            " An entity tag: only where the file that is there has another one.",
-            schema={"type": "string"},
-        ),
-    ),
+    headers=FILE_PRECONDITIONS,
     body=Body(schema={"type": "string"}, media_type="application/octet-stream"),
     answers={
         201: Answer(
@@ -159,7 +160,8 @@ LIST = Operation(
     tag=TAG,
     summary="List the files beside a notebook",
     description="By path; as of now, or as an execution had them.",
-    parameters=(OF_EXECUTION, PAGE, PAGE_SIZE, IF_NONE_MATCH),
+    query=FileListQuery,
+    headers=(IF_NONE_MATCH,),
     answers={
         200: Answer(
             description="The files.",
@@ -181,7 +183,8 @@ DOWNLOAD = Operation(
     tag=TAG,
     summary="Download a file that lies beside a notebook",
     description="As of now, or as an execution had it.",
-    parameters=(OF_EXECUTION, *RANGE_PARAMETERS),
+    query=FileQuery,
+    headers=RANGE_HEADERS,
     answers=ANSWERS,
     problems=(
         Code.NOTEBOOK_NOT_FOUND,
@@ -199,7 +202,7 @@ REMOVE = Operation(
     summary="Remove a file from beside a notebook",
     description="Runs that were asked for before still find it. A change raises the minor "
     "part of notebookVersion.",
-    parameters=(IF_MATCH_EITHER,),
+    headers=FILE_PRECONDITIONS,
     answers={204: Answer(description="The file is removed.", headers=POSITION)},
     problems=(
         Code.NOTEBOOK_NOT_FOUND,

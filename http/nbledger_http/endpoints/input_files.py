@@ -11,12 +11,10 @@ from litestar import Request, delete, get, post, put
 from nbledger_application.caller import Caller, Right
 from nbledger_application.commands.change_files import put_files, remove_file
 from nbledger_application.commands.loading import load_notebook
-from nbledger_application.preconditions import NoneMatch
 from nbledger_domain.errors import (
     Fault,
     InputFileNotFoundError,
     InvalidFilesError,
-    InvalidInputError,
 )
 from nbledger_domain.input_files import MAX_PATH_BYTES, InvalidPathError, checked_path, total_size
 from nbledger_domain.notebook import Notebook
@@ -29,14 +27,18 @@ from nbledger_http.endpoints.input_file_operations import (
     PUT_ONE,
     REMOVE,
     FileList,
+    FileListQuery,
+    FileQuery,
     FilesChanged,
+    FilesForm,
 )
 from nbledger_http.replies.responses import Reply, empty_reply, json_reply
 from nbledger_http.representations import resources
-from nbledger_http.representations.conditional import document_reply, if_match, if_none_match
+from nbledger_http.representations.conditional import document_reply, precondition_of
 from nbledger_http.representations.stored_files import file_reply
-from nbledger_http.requests.bodies import boolean
+from nbledger_http.requests import queries
 from nbledger_http.requests.bundles import check_sizes, file_limits
+from nbledger_http.requests.declared import Report, read_form
 from nbledger_http.requests.forms import (
     Bounds,
     FileForm,
@@ -44,9 +46,8 @@ from nbledger_http.requests.forms import (
     receive_files,
     upload_folder,
 )
-from nbledger_http.requests.queries import Query
+from nbledger_http.requests.json_bodies import MAX_TOLD
 from nbledger_http.requests.services import Services, services_of
-from nbledger_http.requests.validation import MAX_TOLD, Members
 from nbledger_http.security.access import access_of, execution_id_in, notebook_id_of
 from nbledger_infrastructure.notebooks.bundles import SideFile
 from nbledger_projections.read_models.notebooks.details import NotebookView
@@ -86,7 +87,7 @@ async def add(request: Request[Any, Any, Any]) -> Reply:
     )
     async with upload_folder(request) as folder:
         form = await receive_files(request, folder, bounds)
-        return await _put(request, notebook_id, _asked(form), if_none_match(None))
+        return await _put(request, notebook_id, _asked(form))
 
 
 @put(
@@ -109,8 +110,7 @@ async def put_one(request: Request[Any, Any, Any]) -> Reply:
         limit_mb = services.settings.http.max_input_file_mb
         file = await receive_body(request, folder, path, limit_mb=limit_mb)
         asked = _Asked([SideFile(path, file.path, file.size)], pointer="/path", replace=True)
-        none_match = if_none_match(request.headers.get("if-none-match"))
-        return await _put(request, notebook_id, asked, none_match)
+        return await _put(request, notebook_id, asked)
 
 
 @get(
@@ -120,10 +120,9 @@ async def put_one(request: Request[Any, Any, Any]) -> Reply:
 )
 async def list_files(request: Request[Any, Any, Any]) -> Reply:
     """A page of the notebook's files."""
-    query = Query(request)
-    page = query.integer("page", 1, low=1, high=1_000_000_000)
-    size = query.integer("pageSize", 20, low=1, high=100)
-    notebook = await _notebook(request, query)
+    query = queries.checked(request, FileListQuery)
+    page, size = query.page, query.page_size
+    notebook = await _notebook(request, query.execution_id)
     paths = sorted(notebook.files)
     first = (page - 1) * size
     found = FileList(
@@ -152,7 +151,8 @@ async def list_files(request: Request[Any, Any, Any]) -> Reply:
 async def download(request: Request[Any, Any, Any]) -> Reply:
     """The file, or a part of it."""
     services, access = services_of(request), access_of(request)
-    notebook = await _notebook(request, Query(request))
+    query = queries.checked(request, FileQuery)
+    notebook = await _notebook(request, query.execution_id)
     path = _known(_path_of(request))
     file = notebook.files.get(path)
     if file is None:
@@ -181,18 +181,13 @@ async def remove(request: Request[Any, Any, Any]) -> Reply:
         access,
         notebook_id,
         _known(_path_of(request)),
-        precondition=if_match(request.headers.get("if-match")),
+        precondition=precondition_of(request),
     )
     view = await resources.notebook(services.pool, access, notebook_id)
     return empty_reply(204, {"Nbledger-Position": str(view.position)})
 
 
-async def _put(
-    request: Request[Any, Any, Any],
-    notebook_id: UUID,
-    asked: _Asked,
-    none_match: NoneMatch,
-) -> Reply:
+async def _put(request: Request[Any, Any, Any], notebook_id: UUID, asked: _Asked) -> Reply:
     services, access = services_of(request), access_of(request)
     check_sizes(asked.files, services.settings.http)
     try:
@@ -203,9 +198,8 @@ async def _put(
             notebook_id,
             asked.files,
             replace=asked.replace,
-            precondition=if_match(request.headers.get("if-match")),
+            precondition=precondition_of(request),
             limits=file_limits(services.settings.http),
-            none_match=none_match,
         )
     except InvalidFilesError as invalid:
         faults = [Fault(asked.pointer, fault.reason) for fault in invalid.faults]
@@ -238,22 +232,16 @@ def _changed(
 
 def _asked(form: FileForm) -> _Asked:
     """The files at the paths that were asked for."""
-    faults: list[Fault] = []
-    members = Members(dict(form.fields), "", faults)
-    path: str | None = members.take("path", str)
-    given: str | None = members.take("replace", str)
-    replace = None if not given else boolean(given)
-    if given and replace is None:
-        members.fault("replace", "must be true or false")
+    report = Report()
+    asked = read_form(FilesForm, form.fields, report)
+    path = asked.path
     if path is not None and len(form.files) > 1:
-        members.fault("path", "can be told of one file only; others go by their file names")
-    warnings: list[str] = []
-    members.warn_of_unknown(warnings)
-    if faults:
-        raise InvalidInputError(faults)
+        report.fault("/path", "can be told of one file only; others go by their file names")
+    report.check()
     told = [(each.name if path is None else path, each) for each in form.files]
     pointer = "/file" if path is None else "/path"
     files: list[SideFile] = []
+    faults: list[Fault] = []
     for name, each in told:
         try:
             files.append(SideFile(checked_path(name), each.path, each.size))
@@ -261,7 +249,7 @@ def _asked(form: FileForm) -> _Asked:
             faults.append(Fault(pointer, str(invalid)))
     if faults:
         raise InvalidFilesError(faults[:MAX_TOLD])
-    return _Asked(files, pointer, bool(replace), warnings)
+    return _Asked(files, pointer, asked.replace, report.warnings)
 
 
 def _known(text: str) -> str:
@@ -276,11 +264,9 @@ def _path_of(request: Request[Any, Any, Any]) -> str:
     return unquote_to_bytes(path).decode("utf-8", "surrogateescape")
 
 
-async def _notebook(request: Request[Any, Any, Any], query: Query) -> Notebook:
-    """The notebook as it is now, or as the execution had it that the query names."""
+async def _notebook(request: Request[Any, Any, Any], execution_id: str | None) -> Notebook:
+    """The notebook as it is now, or as the execution had it."""
     services, access = services_of(request), access_of(request)
-    execution_id = query.text("executionId")
-    query.check()
     version = None
     if execution_id is not None:
         version = await _version_of(services, access, request, execution_id)

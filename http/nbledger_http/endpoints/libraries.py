@@ -5,7 +5,6 @@ from collections.abc import Awaitable
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from litestar import Request, delete, get, post
 
 from nbledger_application.caller import Caller, Right
@@ -16,30 +15,34 @@ from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_http.description import examples
 from nbledger_http.description.documentation import (
     ETAG,
-    IF_MATCH,
     IF_MODIFIED_SINCE,
     IF_NONE_MATCH,
     LOCATION,
     NOT_MODIFIED,
     POSITION,
+    PRECONDITIONS,
     Answer,
     Body,
+    FilePart,
     Operation,
 )
+from nbledger_http.description.schemas import PageBody
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, empty_reply, json_reply
-from nbledger_http.representations.conditional import document_reply, if_match
+from nbledger_http.representations.conditional import document_reply, precondition_of
 from nbledger_http.representations.documents import (
     LIST_HEADERS,
     LIST_NOTES,
-    LIST_PARAMETERS,
+    READ_OWN_WRITES,
     etag,
     page_reply,
     state_headers,
 )
-from nbledger_http.representations.stored_files import ANSWERS, RANGE_PARAMETERS, file_reply
+from nbledger_http.representations.stored_files import ANSWERS, RANGE_HEADERS, file_reply
+from nbledger_http.requests import queries
+from nbledger_http.requests.declared import NoFields
 from nbledger_http.requests.forms import received
-from nbledger_http.requests.queries import Query
+from nbledger_http.requests.queries import Paging
 from nbledger_http.requests.services import services_of
 from nbledger_http.security.access import access_of, library_id_of
 from nbledger_infrastructure.packages.wheels import read_wheel
@@ -50,27 +53,11 @@ from nbledger_projections.read_models.library_details import ItemDocument, Libra
 
 TAG = "Libraries"
 
-FORM = {
-    "type": "object",
-    "properties": {
-        "file": {
-            "type": "string",
-            "contentMediaType": "application/zip",
-            "description": "The wheel, by its own file name.",
-        },
-    },
-    "required": ["file"],
-}
 
-
-class LibraryList(msgspec.Struct, rename="camel"):
+class LibraryList(PageBody, rename="camel", kw_only=True):
     """A page of the project's libraries, newest upload first."""
 
     libraries: list[ItemDocument]
-    total_count: int
-    page: int
-    page_size: int
-    has_next_page: bool
 
 
 @post(
@@ -83,7 +70,13 @@ class LibraryList(msgspec.Struct, rename="camel"):
         description="Notebooks of the project that name it in `customLibraries` get its newest "
         "version. A wheel never changes: the same once more is answered with the library that is "
         "there, another one of the same name and version is refused.",
-        body=Body(schema=FORM, media_type="multipart/form-data"),
+        body=Body(
+            schema=NoFields,
+            media_type="multipart/form-data",
+            file=FilePart(
+                media_type="application/zip", description="The wheel, by its own file name."
+            ),
+        ),
         answers={
             201: Answer(
                 description="The library as uploaded.",
@@ -144,7 +137,8 @@ async def upload(request: Request[Any, Any, Any]) -> Reply:
         tag=TAG,
         summary="List libraries",
         description=LIST_NOTES,
-        parameters=LIST_PARAMETERS,
+        query=Paging,
+        headers=READ_OWN_WRITES,
         answers={
             200: Answer(
                 description="The libraries.",
@@ -165,7 +159,8 @@ async def list_libraries(request: Request[Any, Any, Any]) -> Reply:
             services.pool, access.tenant_id, access.project_id, page=page, page_size=size
         )
 
-    return await page_reply(request, Query(request), "libraries", library_details.NAME, read)
+    asked = queries.read(request, Paging)
+    return await page_reply(request, asked, "libraries", library_details.NAME, read)
 
 
 @get(
@@ -176,7 +171,7 @@ async def list_libraries(request: Request[Any, Any, Any]) -> Reply:
         tag=TAG,
         summary="Get a library",
         description="As of now: never behind what an earlier request has changed.",
-        parameters=(IF_NONE_MATCH, IF_MODIFIED_SINCE),
+        headers=(IF_NONE_MATCH, IF_MODIFIED_SINCE),
         answers={
             200: Answer(
                 description="The library.",
@@ -202,7 +197,7 @@ async def get_library(request: Request[Any, Any, Any]) -> Reply:
         id="downloadLibrary",
         tag=TAG,
         summary="Download the wheel of a library",
-        parameters=RANGE_PARAMETERS,
+        headers=RANGE_HEADERS,
         answers=ANSWERS,
         problems=(Code.LIBRARY_NOT_FOUND, Code.ARTIFACT_NOT_FOUND, Code.RANGE_NOT_SATISFIABLE),
     ),
@@ -234,7 +229,7 @@ async def download(request: Request[Any, Any, Any]) -> Reply:
         summary="Delete a library",
         description="Permanently. Notebooks go on naming it, and get the newest version that is "
         "left, if there is one.",
-        parameters=(IF_MATCH,),
+        headers=PRECONDITIONS,
         answers={204: Answer(description="The library is deleted.")},
         problems=(Code.LIBRARY_NOT_FOUND, Code.CONFLICT, Code.PRECONDITION_FAILED),
     ),
@@ -245,7 +240,7 @@ async def delete_(request: Request[Any, Any, Any]) -> Reply:
         services_of(request).store,
         access_of(request),
         library_id_of(request),
-        precondition=if_match(request.headers.get("if-match")),
+        precondition=precondition_of(request),
     )
     return empty_reply(204)
 

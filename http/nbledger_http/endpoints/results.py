@@ -18,22 +18,20 @@ from nbledger_http.description.documentation import (
     ETAG,
     IF_NONE_MATCH,
     NOT_MODIFIED,
-    PAGE,
     Answer,
     Operation,
-    Parameter,
 )
 from nbledger_http.description.schemas import ExecutionResults, OutputResult
-from nbledger_http.endpoints.notebook_files import notebook_file
 from nbledger_http.replies.file_names import content_disposition, safe_file_name
 from nbledger_http.replies.problems import Code, Problem
 from nbledger_http.replies.responses import Reply, empty_reply, header_list
 from nbledger_http.representations import resources, result_archive, result_bodies, result_selection
 from nbledger_http.representations.conditional import document_reply, none_match
+from nbledger_http.representations.notebook_files import notebook_file
 from nbledger_http.representations.result_bodies import Linker
-from nbledger_http.representations.result_selection import OUTPUT_TYPES, Place
+from nbledger_http.representations.result_selection import Place, ResultsQuery
 from nbledger_http.representations.streaming import LiveReply
-from nbledger_http.requests.queries import Query
+from nbledger_http.requests import queries
 from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, execution_id_of, notebook_id_of
 from nbledger_http.security.links import base_url
@@ -42,9 +40,6 @@ from nbledger_projections.read_models.executions.result_folding import Artifact
 from nbledger_projections.read_models.executions.results import ResultsView
 
 TAG = "Results"
-FORMATS = ("summary", "detailed", "download")
-PAGE_SIZE = 50
-MAX_PAGE_SIZE = 1000
 MAX_INLINE_BYTES = 1024 * 1024
 """Larger outputs are not told inline, only where to get them."""
 
@@ -66,38 +61,8 @@ _TEXT = re.compile(r"text/|application/(javascript|xml)$")
         summary="Get execution results",
         description="What the execution has put out; of one that still runs, what there is so "
         "far. Every output and file has a link that works without a token until it expires.",
-        parameters=(
-            Parameter(
-                name="outputType",
-                description="Only results of this kind: data are tables, JSON and enriched "
-                "datasets; plots are pictures and charts. Combines with the other parameters.",
-                schema={"type": "string", "enum": list(OUTPUT_TYPES), "default": "all"},
-            ),
-            Parameter(
-                name="format",
-                description="detailed tells the content of text and JSON as well; download "
-                "answers with a ZIP archive: the executed notebook, all results that are asked "
-                "for, and a manifest with the SHA-256 of each.",
-                schema={"type": "string", "enum": list(FORMATS), "default": "summary"},
-            ),
-            Parameter(
-                name="cellId",
-                description="Only results of this cell. Files of `outputs/` are of no cell.",
-                schema={"type": "string"},
-            ),
-            PAGE,
-            Parameter(
-                name="pageSize",
-                description="Outputs per page; files are told on every page.",
-                schema={
-                    "type": "integer",
-                    "minimum": 1,
-                    "maximum": MAX_PAGE_SIZE,
-                    "default": PAGE_SIZE,
-                },
-            ),
-            IF_NONE_MATCH,
-        ),
+        query=ResultsQuery,
+        headers=(IF_NONE_MATCH,),
         answers={
             200: Answer(
                 description="The results.",
@@ -115,20 +80,16 @@ async def get_results(request: Request[Any, Any, Any]) -> Reply:
     """The results, or an archive of them."""
     services, access = services_of(request), access_of(request)
     notebook_id, execution_id = notebook_id_of(request), execution_id_of(request)
-    query = Query(request)
-    output_type = query.choice("outputType", OUTPUT_TYPES) or "all"
-    form = query.choice("format", FORMATS) or "summary"
-    cell_id = query.text("cellId")
-    page = query.integer("page", 1, low=1, high=1_000_000_000)
-    page_size = query.integer("pageSize", PAGE_SIZE, low=1, high=MAX_PAGE_SIZE)
-    query.check()
+    query = queries.checked(request, ResultsQuery)
+    cell_id, form = query.cell_id, query.format
+    page, page_size = query.page, query.page_size
     view = await resources.results(
         services.pool, access, notebook_id, execution_id, recent=services.recent_results
     )
     if cell_id is not None and not any(cell.cell_id == cell_id for cell in view.cells):
         await _require_cell(services, access, view, cell_id)
-    outputs = list(result_selection.outputs(view, output_type, cell_id))
-    artifacts = result_selection.artifacts(view, output_type, cell_id)
+    outputs = list(result_selection.outputs(view, query.output_type, cell_id))
+    artifacts = result_selection.artifacts(view, query.output_type, cell_id)
     if form == "download":
         metrics = result_selection.metrics(view, cell_id)
         return await _archive(request, access, view, outputs, artifacts, metrics=metrics)

@@ -19,54 +19,24 @@ from nbledger_http.description.documentation import (
     POSITION,
     Answer,
     Body,
+    FilePart,
     Operation,
 )
 from nbledger_http.description.schemas import CellCounts, Parsing
-from nbledger_http.endpoints.notebooks import TAG, NewNotebook, created_reply
+from nbledger_http.endpoints.notebooks import TAG, NewNotebook
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply
 from nbledger_http.representations import resources
+from nbledger_http.representations.changed_notebooks import created_reply
 from nbledger_http.requests import bodies as requests
 from nbledger_http.requests.bindings import binding_warnings
 from nbledger_http.requests.bodies import Creation
 from nbledger_http.requests.bundles import ReceivedBundle, received_bundle
+from nbledger_http.requests.json_bodies import unstorable
 from nbledger_http.requests.services import services_of
-from nbledger_http.requests.validation import unstorable
 from nbledger_http.security.access import access_of
 from nbledger_infrastructure.notebooks.files import ParsedNotebook, parse_ipynb
 from nbledger_infrastructure.notebooks.kernelspecs import kernel_type_of
-
-FORM_FIELDS: dict[str, dict[str, Any]] = {
-    "notebookName": {
-        "type": "string",
-        "maxLength": 200,
-        "description": "By default the name of the file.",
-    },
-    "notebookDescription": {"type": "string"},
-    "kernelType": {
-        "type": "string",
-        "description": "python3, r or scala; by default what the file says, whatever that is.",
-    },
-    "enrichmentMode": {"type": "boolean"},
-    "datasetBinding": {"type": "string"},
-    "outputFormat": {"type": "string"},
-    "autoExecution": {"type": "boolean"},
-    "scheduleExecution": {"type": "string"},
-}
-FORM = {
-    "type": "object",
-    "properties": {
-        "file": {
-            "type": "string",
-            "contentMediaType": "application/x-ipynb+json",
-            "description": "The notebook file, of nbformat 1 to 4; or a ZIP archive of it and the "
-            "files beside it. Of several parts of this name one is the notebook, and the others "
-            "are files beside it, each under the path that its file name tells.",
-        },
-        **FORM_FIELDS,
-    },
-    "required": ["file"],
-}
 
 
 @post(
@@ -84,7 +54,16 @@ FORM = {
         "from the notebook's folder. What systems and tools put into folders is left out, and so "
         "are empty folders and what lies in outputs/: `warnings` name it. Files that the archive "
         "marks as executable are programs for runs, too.",
-        body=Body(schema=FORM, media_type="multipart/form-data"),
+        body=Body(
+            schema=requests.UploadForm,
+            media_type="multipart/form-data",
+            file=FilePart(
+                media_type="application/x-ipynb+json",
+                description="The notebook file, of nbformat 1 to 4; or a ZIP archive of it and the "
+                "files beside it. Of several parts of this name one is the notebook, and the "
+                "others are files beside it, each under the path that its file name tells.",
+            ),
+        ),
         answers={
             201: Answer(
                 description="The notebook, and what reading the file found.",
@@ -158,9 +137,9 @@ def _with_kernel_type(
     if given:
         if named is None:
             return creation, []
-        return creation, [f"the file was written for {named}; it is run as {creation.kernel_type}"]
+        return creation, [f"the file is for {named}; the notebook runs on {creation.kernel_type}"]
     if named is None:
-        return creation, [f"the file names no kernel; it is run as {creation.kernel_type}"]
+        return creation, [f"the file names no kernel; the notebook runs on {creation.kernel_type}"]
     return msgspec.structs.replace(creation, kernel_type=named), []
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from nbledger_domain.execution import Representation
-from nbledger_domain.input_files import JOINERS, all_seen
+from nbledger_domain.unseen import all_seen
 from nbledger_domain.vocabulary import media_types
 
 MAX_BYTES = 240
@@ -36,20 +36,21 @@ _EXTENSIONS = {
 
 
 def safe_file_name(name: str, *, default: str = "file") -> str:
-    """``name`` with nothing in it that no system takes, or that means something to a header.
+    """``name`` as every file system takes it, and without meaning to a header.
 
-    Nor has it characters that cannot be seen, by the rule that uploads go by: directions of
-    writing, for one, make one ending look like another. Letters of any script stay, as do blanks
-    and the dot before a hidden file; and an ending does, however long the name.
+    Characters that cannot be seen where they stand become hyphens, by the rule of uploads:
+    directions of writing, for one, make one ending look like another. Letters of any script, blanks
+    inside the name, the dot of a hidden file and the ending of a long name stay.
     """
-    seen = all_seen(_UP.sub("", unicodedata.normalize("NFC", name)), "\0")
-    safe = _TRAILING.sub("", _UNSAFE.sub("-", seen).lstrip())
+    # What is unsafe goes first: a character may be seen only beside it.
+    known = _UNSAFE.sub("\0", _UP.sub("", unicodedata.normalize("NFC", name)))
+    safe = _TRAILING.sub("", _UNSAFE.sub("-", all_seen(known, "\0")).lstrip())
     safe = _DEVICE.sub(r"\1-", safe)
     if len(safe.encode()) > MAX_BYTES:
         stem, ending = _parts(safe)
         if len(ending.encode()) > _MAX_ENDING:
             stem, ending = safe, ""
-        safe = _cut(stem, MAX_BYTES - len(ending.encode())).rstrip(f". {JOINERS}") + ending
+        safe = _cut(stem, MAX_BYTES - len(ending.encode())) + ending
     return safe if safe.strip("-") else default
 
 
@@ -60,8 +61,11 @@ def _parts(name: str) -> tuple[str, str]:
 
 
 def _cut(text: str, size: int) -> str:
-    """As many characters from the start as ``size`` bytes hold."""
-    return text.encode()[:size].decode("utf-8", "ignore")
+    """As many characters from the start as ``size`` bytes hold, the last of them one to see."""
+    cut = text.encode()[:size].decode("utf-8", "ignore")
+    while cut.endswith(".") or cut[-1:].isspace() or all_seen(cut, "\0").endswith("\0"):
+        cut = cut[:-1]
+    return cut
 
 
 def output_file_name(cell_id: str, index: int, suffix: str, form: Representation) -> str:

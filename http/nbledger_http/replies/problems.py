@@ -14,15 +14,16 @@ from msgspec import UNSET, UnsetType
 from nbledger_domain.errors import (
     DomainError,
     Fault,
-    FileRuledOutError,
     InvalidCsvError,
     InvalidFilesError,
     InvalidInputError,
     InvalidWheelError,
     KernelUnavailableError,
     PreconditionFailedError,
+    RuledOutError,
     StaleVersionError,
 )
+from nbledger_domain.unseen import all_seen
 from nbledger_http.replies.responses import Reply, json_reply
 from nbledger_infrastructure.artifacts.store import (
     ArtifactMissingError,
@@ -107,28 +108,28 @@ KINDS: dict[Code, Kind] = {
     Code.CELL_NOT_FOUND: Kind(404, "There is no such cell in the execution."),
     Code.FILE_NOT_FOUND: Kind(404, "The notebook has no file at this path."),
     Code.ARTIFACT_NOT_FOUND: Kind(404, "There is no such file."),
-    Code.METHOD_NOT_ALLOWED: Kind(405, "This address does not answer that method."),
+    Code.METHOD_NOT_ALLOWED: Kind(405, "This address does not support the method."),
     Code.NOTEBOOK_EXECUTING: Kind(409, "The notebook is executing."),
     Code.EXECUTION_ENDED: Kind(409, "The execution has already ended."),
     Code.NOTHING_TO_EXECUTE: Kind(409, "The notebook has no cells to execute."),
     Code.LIBRARY_EXISTS: Kind(409, "The project has another wheel of this name and version."),
     Code.FILE_EXISTS: Kind(409, "The notebook has another file at this path."),
     Code.STALE_VERSION: Kind(409, "The notebook has been changed since it was read."),
-    Code.CONFLICT: Kind(409, "Too many others are changing the same thing."),
-    Code.PRECONDITION_FAILED: Kind(412, "It has been changed since it was read."),
+    Code.CONFLICT: Kind(409, "Too many requests change the same resource at once."),
+    Code.PRECONDITION_FAILED: Kind(412, "A precondition of the request does not hold."),
     Code.BODY_TOO_LARGE: Kind(413, "The request body is too large."),
     Code.FILES_TOO_LARGE: Kind(413, "The notebook's input files would be too many or too large."),
     Code.UNSUPPORTED_MEDIA_TYPE: Kind(415, "The request body is not of a supported type."),
     Code.RANGE_NOT_SATISFIABLE: Kind(416, "The file has no such range."),
     Code.INVALID_CSV: Kind(422, "The file is not a table that can be read."),
-    Code.INVALID_WHEEL: Kind(422, "The file is not a wheel that can be kept."),
-    Code.INVALID_ARCHIVE: Kind(422, "The archive cannot be taken."),
-    Code.INVALID_FILES: Kind(422, "The input files cannot be kept as they are named."),
+    Code.INVALID_WHEEL: Kind(422, "The file is not an acceptable wheel."),
+    Code.INVALID_ARCHIVE: Kind(422, "The archive is not acceptable."),
+    Code.INVALID_FILES: Kind(422, "The names of the input files are not acceptable."),
     Code.VALIDATION_FAILED: Kind(422, "The request is not valid."),
     Code.RATE_LIMITED: Kind(429, "Too many requests."),
-    Code.INTERNAL_ERROR: Kind(500, "Something went wrong on our side."),
+    Code.INTERNAL_ERROR: Kind(500, "The service failed."),
     Code.KERNEL_UNAVAILABLE: Kind(503, "No live worker offers the kernel type."),
-    Code.UNAVAILABLE: Kind(503, "The service cannot answer just now."),
+    Code.UNAVAILABLE: Kind(503, "The service is temporarily unavailable."),
     Code.OUTCOME_UNKNOWN: Kind(503, "It is not known whether the request has taken effect."),
 }
 
@@ -221,13 +222,13 @@ def from_exception(error: Exception) -> Problem:
     if isinstance(error, InvalidEventError):
         return _invalid("holds a value that cannot be stored")
     if isinstance(error, ArtifactMissingError):
-        return Problem(Code.ARTIFACT_NOT_FOUND, "The file is not kept any more.")
+        return Problem(Code.ARTIFACT_NOT_FOUND, "The file is no longer stored.")
     if isinstance(error, RecursionError):
         return _invalid("is nested too deeply")
     if isinstance(error, HTTPException) and error.status_code < 500:
         return _from_litestar(error)
     log.error("request failed", exc_info=error)
-    return Problem(Code.INTERNAL_ERROR, "The failure has been logged under this request id.")
+    return Problem(Code.INTERNAL_ERROR, "The log has the failure under this request id.")
 
 
 def _from_litestar(error: HTTPException) -> Problem:
@@ -285,9 +286,8 @@ def _from_domain(error: DomainError) -> Problem:
         return _of_file(error, Place(error.reason, error.row, error.column))
     if isinstance(error, InvalidWheelError):
         return _of_file(error, Place(error.reason))
-    if isinstance(error, FileRuledOutError):
-        detail = f"There is a file at {error.path!r}, which If-None-Match rules out."
-        return Problem(Code(error.code), detail)
+    if isinstance(error, RuledOutError):
+        return Problem(Code(error.code), f"If-None-Match rules out {error.what}.")
     if isinstance(error, PreconditionFailedError):
         detail = f"Read the {error.what} again and send the ETag that comes with it."
         return Problem(Code(error.code), detail)
@@ -309,7 +309,7 @@ def _from_outage(error: Exception) -> Problem | None:
         return _unavailable("The database cannot be reached.")
     if isinstance(error, ArtifactStoreUnavailableError):
         log.warning("artifact store not usable", reason=error.reason)
-        return _unavailable(f"The artifact store is not usable just now: {error.reason}.")
+        return _unavailable(f"The artifact store is temporarily unavailable: {error.reason}.")
     return None
 
 
@@ -324,7 +324,7 @@ def _first_reason(faults: list[Fault]) -> str:
 
 
 def _first(faults: list[Fault]) -> str:
-    first = f"{faults[0].pointer or 'the body'}: {faults[0].reason}"
+    first = f"{all_seen(faults[0].pointer, '�') or 'the body'}: {faults[0].reason}"
     return first if len(faults) == 1 else f"{first} (and {len(faults) - 1} more)"
 
 
@@ -347,5 +347,5 @@ def not_allowed(methods: Iterable[str]) -> Problem:
         return Problem(Code.METHOD_NOT_ALLOWED)
     known = ", ".join(sorted(names))
     return Problem(
-        Code.METHOD_NOT_ALLOWED, f"This address answers {known}.", headers={"Allow": known}
+        Code.METHOD_NOT_ALLOWED, f"This address supports {known}.", headers={"Allow": known}
     )

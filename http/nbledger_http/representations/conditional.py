@@ -8,7 +8,7 @@ from typing import Any
 
 from litestar import Request
 
-from nbledger_application.preconditions import ANY, NoneMatch, Precondition
+from nbledger_application.preconditions import Precondition, Tags
 from nbledger_http.replies.responses import Reply, empty_reply, json_reply
 
 SECOND = timedelta(seconds=1)
@@ -73,20 +73,25 @@ def _not_modified(request: Request[Any, Any, Any], etag: str, modified_at: datet
     return modified_at.replace(microsecond=0) <= moment
 
 
-def if_match(header: str | None) -> Precondition:
-    """What an ``If-Match`` header demands of the version of a stream, or of a file."""
-    if header is None or header.strip() == "*":
-        return ANY
-    # Strong comparison: a weak tag never matches. The position in a tag is not compared: an
-    # execution that was recorded meanwhile does not spoil an edit.
-    tags = frozenset(tag for weak, tag in _ETAG.findall(header) if not weak)
+def precondition_of(request: Request[Any, Any, Any]) -> Precondition:
+    """What ``If-Match`` and ``If-None-Match`` demand of the state of what ``request`` changes."""
+    return precondition(request.headers.get("if-match"), request.headers.get("if-none-match"))
+
+
+def precondition(match: str | None, none_match: str | None = None) -> Precondition:
+    """The same of the headers' values."""
+    return Precondition(
+        # Strong comparison for the one, by which a weak tag never matches; weak for the other.
+        accepted=None if match is None else _tags(match, weak=False),
+        ruled_out=_tags(none_match or "", weak=True),
+    )
+
+
+def _tags(header: str, *, weak: bool) -> Tags:
+    if header.strip() == "*":
+        return Tags(every=True)
+    tags = frozenset(tag for prefix, tag in _ETAG.findall(header) if weak or not prefix)
+    # The position in a tag is not compared: an execution that was recorded meanwhile does not
+    # spoil an edit.
     versions = [match for tag in tags if (match := _STREAM_VERSION.fullmatch(tag))]
-    return Precondition(frozenset(int(match[1]) for match in versions), tags)
-
-
-def if_none_match(header: str | None) -> NoneMatch:
-    """What an ``If-None-Match`` header rules out of what a write may replace."""
-    if header is not None and header.strip() == "*":
-        return NoneMatch(None)
-    # Weak comparison: a weak tag matches, too.
-    return NoneMatch(frozenset(tag for _, tag in _ETAG.findall(header or "")))
+    return Tags(frozenset(int(match[1]) for match in versions), tags)

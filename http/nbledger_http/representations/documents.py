@@ -5,16 +5,11 @@ from typing import Any
 
 from litestar import Request
 
-from nbledger_http.description.documentation import (
-    PAGE,
-    PAGE_SIZE,
-    PREFER,
-    PREFERENCE_APPLIED,
-    READ_POSITION,
-)
+from nbledger_http.description.documentation import PREFER, PREFERENCE_APPLIED, READ_POSITION
 from nbledger_http.replies.responses import Reply, json_reply
 from nbledger_http.representations.conditional import last_modified
-from nbledger_http.requests.queries import Query, awaited_position, wait_applied
+from nbledger_http.requests.declared import Report
+from nbledger_http.requests.queries import Paging, awaited_position, wait_applied
 from nbledger_http.requests.services import services_of
 from nbledger_projections.machinery.documents import Page, View
 
@@ -22,7 +17,7 @@ LIST_NOTES = (
     "The list follows changes within moments. To read your own change in it, send back the "
     "Nbledger-Position that the change was answered with, and how long you would wait."
 )
-LIST_PARAMETERS = (PAGE, PAGE_SIZE, READ_POSITION, PREFER)
+READ_OWN_WRITES = (READ_POSITION, PREFER)
 LIST_HEADERS = {
     "Nbledger-Position": "Up to where in the store the list knows.",
     **PREFERENCE_APPLIED,
@@ -45,20 +40,20 @@ def state_headers(view: View) -> dict[str, str]:
 
 async def page_reply(
     request: Request[Any, Any, Any],
-    query: Query,
+    asked: tuple[Paging, Report],
     member: str,
     projection: str,
     read: Callable[[int, int], Awaitable[Page]],
 ) -> Reply:
-    """The page that ``query`` asks for, its items in ``member``.
+    """The page that is asked for, its items in ``member``.
 
     ``read`` gets its number and size, once ``projection`` has reached the position that the
-    request names. Raises :class:`InvalidInputError` with every fault of the query.
+    request names. Raises :class:`InvalidInputError` with every fault of what is asked for.
     """
-    number = query.integer("page", 1, low=1, high=1_000_000_000)
-    size = query.integer("pageSize", 20, low=1, high=100)
-    awaited = awaited_position(request, query)
-    query.check()
+    query, report = asked
+    number, size = query.page, query.page_size
+    awaited = awaited_position(request, report)
+    report.check()
     if awaited is not None:
         await services_of(request).positions.reached(
             projection, awaited.position, awaited.seconds or 0

@@ -1,18 +1,48 @@
 """Which results are asked for."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 from nbledger_domain.execution import Output, Representation
+from nbledger_http.requests.queries import Paging
 from nbledger_projections.read_models.executions.result_folding import Artifact
 from nbledger_projections.read_models.executions.results import ResultsView
 from nbledger_projections.read_models.media_types import OutputKind, is_chart, kind_of
 
-OUTPUT_TYPES = ("all", "data", "plots", "models", "reports")
+OutputType = Literal["all", "data", "plots", "models", "reports"]
 _WITH_OUTPUTS = ("all", "data", "plots")
 _ARTIFACT_KINDS = {"data": "dataset", "models": "model", "reports": "report"}
+
+
+class ResultsQuery(Paging, rename="camel", kw_only=True):
+    """Which results are asked for, and in which form."""
+
+    output_type: Annotated[
+        OutputType,
+        Meta(
+            description="Only results of this kind: data are tables, JSON and enriched datasets; "
+            "plots are pictures and charts. Combines with the other parameters."
+        ),
+    ] = "all"
+    format: Annotated[
+        Literal["summary", "detailed", "download"],
+        Meta(
+            description="detailed tells the content of text and JSON as well; download answers "
+            "with a ZIP archive: the executed notebook, all results that are asked for, and a "
+            "manifest with the SHA-256 of each."
+        ),
+    ] = "summary"
+    cell_id: Annotated[
+        str | None,
+        Meta(description="Only results of this cell. Files of `outputs/` are of no cell."),
+    ] = None
+    page_size: Annotated[
+        int,
+        Meta(ge=1, le=1000, description="Outputs per page; files are told on every page."),
+    ] = 50
 
 
 class Place(NamedTuple):
@@ -43,8 +73,8 @@ class Alternative(msgspec.Struct, frozen=True, rename="camel"):
         return Representation(self.content_type, self.digest, self.size)
 
 
-def outputs(view: ResultsView, output_type: str, cell_id: str | None) -> Iterator[Place]:
-    """The outputs of this type (one of ``OUTPUT_TYPES``), of one cell or of all."""
+def outputs(view: ResultsView, output_type: OutputType, cell_id: str | None) -> Iterator[Place]:
+    """The outputs of this type, of one cell or of all."""
     if output_type not in _WITH_OUTPUTS:
         return
     for cell in view.cells:
@@ -55,7 +85,7 @@ def outputs(view: ResultsView, output_type: str, cell_id: str | None) -> Iterato
                 yield Place(cell.cell_id, number, output)
 
 
-def artifacts(view: ResultsView, output_type: str, cell_id: str | None) -> list[Artifact]:
+def artifacts(view: ResultsView, output_type: OutputType, cell_id: str | None) -> list[Artifact]:
     """The files of this type; with a cell those that say that they are of it."""
     kind = _ARTIFACT_KINDS.get(output_type)
     return [

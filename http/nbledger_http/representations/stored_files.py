@@ -5,7 +5,7 @@ from typing import Any
 
 from litestar import Request
 
-from nbledger_http.description.documentation import Answer, Parameter
+from nbledger_http.description.documentation import Answer, Header
 from nbledger_http.replies.file_names import content_disposition, safe_file_name
 from nbledger_http.replies.problems import Code, Problem
 from nbledger_http.replies.responses import Reply, empty_reply, header_list
@@ -23,24 +23,18 @@ SANDBOX = (
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*\Z")
 _RANGE = re.compile(r"bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*\Z", re.ASCII | re.IGNORECASE)
 
-RANGE_PARAMETERS = (
-    Parameter(
+RANGE_HEADERS = (
+    Header(
         name="Range",
-        place="header",
         description="bytes=from-to: only this part. Of several ranges the whole file is sent.",
-        schema={"type": "string"},
     ),
-    Parameter(
+    Header(
         name="If-Range",
-        place="header",
         description="An entity tag: the range counts only if it still holds.",
-        schema={"type": "string"},
     ),
-    Parameter(
+    Header(
         name="If-None-Match",
-        place="header",
         description="Entity tags at hand: when one holds, the answer is 304 without a body.",
-        schema={"type": "string"},
     ),
 )
 _HEADERS = {

@@ -21,8 +21,8 @@ async def binding_warnings(pool: Pool, access: Caller, binding: str | None) -> l
     ):
         return []
     warning = (
-        f"datasetBinding: no dataset {binding!r} is held here; the binding is kept as it is, "
-        "and loading it in a cell will raise an error"
+        f"datasetBinding: the project has no dataset {binding!r}; the binding is kept, "
+        "and loading it in a cell raises an error"
     )
     return [warning]
 
@@ -35,8 +35,8 @@ async def library_warnings(
     asked = [name for name in names if not known.is_known(name)]
     uploaded = await uploads.newest(store, access.tenant_id, access.project_id, asked)
     return [
-        f"customLibraries: no library {name!r} is known here; it is kept, and can be imported "
-        "only where a worker has it"
+        f"customLibraries: the project has no library {name!r}; the name is kept, and cells can "
+        "import it only where a worker has it"
         for name in asked
         if name not in uploaded
     ]

@@ -1,9 +1,9 @@
-"""What clients ask for, checked whole: every fault of a request is told at once."""
+"""What clients ask of notebooks: create one, upload one, change one."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -11,23 +11,22 @@ from msgspec import UNSET, Meta, UnsetType
 from nbledger_application.commands.create_notebook import NewNotebook
 from nbledger_application.commands.update_notebook import NotebookUpdate
 from nbledger_domain.cells import Cell
-from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_domain.notebook import Environment, Integration, Notebook, NotebookChanges
 from nbledger_domain.vocabulary.languages import DEFAULT_KERNEL_TYPE
 from nbledger_http.requests import cells as cell_inputs
-from nbledger_http.requests.validation import Members, escaped, unstorable
+from nbledger_http.requests.cells import ChangedCell, NewCell
+from nbledger_http.requests.declared import Report, read_form, read_object
 from nbledger_infrastructure import settings
 from nbledger_infrastructure.packages import parse_requirement
 
-Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
-Description = Annotated[str, Meta(max_length=10_000)]
-Text = Annotated[str, Meta(max_length=200)]
-Package = Annotated[str, Meta(min_length=1, max_length=200)]
-
+MAX_CELLS = 10_000
 MAX_PACKAGES = 1000
 OUTPUT_FORMATS = ("enriched_dataframe", "csv", "parquet")
 """What of enriched datasets is written: CSV with Parquet beside it, but for the last."""
-READ_ONLY = (
+
+_CRON_FIELD = re.compile(r"[0-9A-Za-z*/,\-?#L]+\Z")
+_FRACTION = re.compile(r"\.(\d+)")
+_READ_ONLY = (
     "notebookId",
     "projectId",
     "tenantId",
@@ -43,10 +42,94 @@ READ_ONLY = (
     "warnings",
     "parsing",
 )
-"""Members of a notebook that answers carry and an update may send back, unread."""
+"""Members of a notebook that answers carry and a request may send back, unread."""
 
-_CRON_FIELD = re.compile(r"[0-9A-Za-z*/,\-?#L]+\Z")
-_FRACTION = re.compile(r"\.(\d+)")
+
+def _check_cron(text: str) -> None:
+    fields = text.split()
+    if text and not (len(fields) == 5 and all(map(_CRON_FIELD.match, fields))):
+        raise ValueError("is no cron expression of five fields")
+
+
+Name = Annotated[
+    str,
+    Meta(min_length=1, max_length=200, pattern=r"\S", extra={"pattern": "must not be blank"}),
+]
+Description = Annotated[str, Meta(max_length=10_000)]
+Text = Annotated[str, Meta(max_length=200)]
+Cron = Annotated[
+    Text, Meta(description="A cron expression of five fields.", extra={"check": _check_cron})
+]
+Time = Annotated[
+    datetime, Meta(tz=True, extra={"reason": "must be a time such as 2024-01-20T10:30:00.000Z"})
+]
+Package = Annotated[str, Meta(min_length=1, max_length=200)]
+Requirement = Annotated[str, Meta(min_length=1, max_length=200, extra={"check": parse_requirement})]
+
+
+class IntegrationBody(msgspec.Struct, rename="camel", kw_only=True):
+    """How the notebook takes part in data enrichment."""
+
+    enrichment_mode: bool = False
+    dataset_binding: Text | None = None
+    output_format: Text | None = None
+    auto_execution: bool = False
+    schedule_execution: Cron | None = None
+
+
+class EnvironmentBody(msgspec.Struct, rename="camel", kw_only=True):
+    """What the notebook's code expects to be able to import."""
+
+    READ_ONLY: ClassVar = ("pythonVersion",)
+
+    packages: Annotated[list[Requirement], Meta(max_length=MAX_PACKAGES)] = []
+    custom_libraries: Annotated[list[Package], Meta(max_length=MAX_PACKAGES)] = []
+
+
+class CreateNotebook(msgspec.Struct, rename="camel", kw_only=True):
+    """What to create. Cells of a template come before the initial cells."""
+
+    READ_ONLY: ClassVar = _READ_ONLY
+
+    notebook_name: Name
+    notebook_description: Description | None = ""
+    kernel_type: str | None = DEFAULT_KERNEL_TYPE
+    template: str | None = None
+    integration: IntegrationBody | None = None
+    environment: EnvironmentBody | None = None
+    initial_cells: Annotated[list[NewCell], Meta(max_length=MAX_CELLS)] | None = None
+
+
+class UpdateNotebook(msgspec.Struct, rename="camel", kw_only=True):
+    """What to change; a member left out stays. A notebook as read may be sent back whole.
+
+    `dateModified`, if given, guards the update like an entity tag: 409 when it is stale.
+    """
+
+    READ_ONLY: ClassVar = _READ_ONLY
+
+    notebook_name: Name | UnsetType = UNSET
+    notebook_description: Description | UnsetType | None = UNSET
+    kernel_type: (
+        Annotated[str, Meta(description="As it was read: it cannot be changed.")] | None
+    ) = None
+    integration: IntegrationBody | None = None
+    environment: EnvironmentBody | None = None
+    cells: Annotated[list[ChangedCell], Meta(max_length=MAX_CELLS)] | None = None
+    date_modified: Time | None = None
+
+
+class UploadForm(IntegrationBody, rename="camel", kw_only=True):
+    """What may be said of an uploaded notebook file."""
+
+    notebook_name: Annotated[Name, Meta(description="By default the name of the file.")] | None = (
+        None
+    )
+    notebook_description: Description | None = None
+    kernel_type: Annotated[
+        str | None,
+        Meta(description="python3, r or scala; by default what the file says, whatever that is."),
+    ] = None
 
 
 class Creation(NewNotebook, frozen=True):
@@ -74,35 +157,31 @@ def creation(
 
     ``template_cells`` gives the cells of a template by its name.
     """
-    faults: list[Fault] = []
-    warnings: list[str] = []
-    members = Members(body, "", faults)
-    name = members.require("notebookName", Name, "")
-    description = members.take("notebookDescription", Description, "")
-    kernel_type = members.take("kernelType", str, DEFAULT_KERNEL_TYPE)
-    if kernel_type not in kernel_types:
-        members.fault("kernelType", f"must be one of {', '.join(sorted(kernel_types))}")
-    template: str | None = members.take("template", str)
-    cells: list[Cell] = []
-    if template is not None and template not in templates:
-        members.fault(
-            "template",
-            f"there is no such template; there are: {', '.join(sorted(templates)) or 'none'}",
-        )
-    elif template is not None:
-        cells = template_cells(template)
-    integration = _integration(members.inner("integration"), Integration(), warnings)
-    environment = _environment(members.inner("environment"), Environment(), warnings, environments)
-    cells = [
-        *cells,
-        *cell_inputs.new_cells(members, "initialCells", before=cells, warnings=warnings),
-    ]
-    members.ignore(*READ_ONLY)
-    members.warn_of_unknown(warnings)
-    if faults:
-        raise InvalidInputError(faults)
+    report = Report()
+    asked = read_object(CreateNotebook, body, report)
+    kernel_type = asked.kernel_type or DEFAULT_KERNEL_TYPE
+    _check_kernel_type(kernel_type, kernel_types, report)
+    before: list[Cell] = []
+    if asked.template in templates:
+        before = template_cells(asked.template)
+    elif asked.template is not None:
+        known = ", ".join(sorted(templates)) or "none"
+        report.fault("/template", f"is not a template; the templates are: {known}")
+    integration = _integration(asked.integration or IntegrationBody(), Integration(), report)
+    environment = _environment(
+        asked.environment or EnvironmentBody(), Environment(), report, environments
+    )
+    cells = cell_inputs.new_cells(asked.initial_cells or [], before=before, report=report)
+    report.check()
     return Creation(
-        name, description, kernel_type, template, integration, environment, cells, warnings
+        asked.notebook_name,
+        asked.notebook_description or "",
+        kernel_type,
+        asked.template,
+        integration,
+        environment,
+        [*before, *cells],
+        report.warnings,
     )
 
 
@@ -113,172 +192,114 @@ def upload(
 
     Raises :class:`InvalidInputError` with every fault.
     """
-    faults = [
-        Fault(f"/{escaped(key)}", reason.reason)
-        for key, value in fields.items()
-        for reason in unstorable(value)
-    ]
-    given = {key: value for key, value in fields.items() if value != ""}
-    body: dict[str, Any] = dict(given)
-    for flag in ("enrichmentMode", "autoExecution"):
-        if flag in given:
-            found = boolean(given[flag])
-            if found is None:
-                faults.append(Fault(f"/{flag}", "must be true or false"))
-            body[flag] = found
-    members = Members(body, "", faults)
+    report = Report()
+    asked = read_form(UploadForm, fields, report)
+    _check_kernel_type(asked.kernel_type, kernel_types, report)
+    integration = _integration(asked, Integration(), report)
+    report.check()
     default_name = file_name.removesuffix(".ipynb").strip()[:200] or "Untitled"
-    name = members.take("notebookName", Name, default_name)
-    description = members.take("notebookDescription", Description, "")
-    kernel_type: str | None = members.take("kernelType", str)
-    if kernel_type is not None and kernel_type not in kernel_types:
-        members.fault("kernelType", f"must be one of {', '.join(sorted(kernel_types))}")
-    warnings: list[str] = []
-    integration = _integration(members, Integration(), warnings)
-    if faults:
-        raise InvalidInputError(faults)
-    return (
-        Creation(
-            name,
-            description,
-            kernel_type or DEFAULT_KERNEL_TYPE,
-            None,
-            integration,
-            Environment(),
-            [],
-            warnings,
-        ),
-        kernel_type is not None,
+    found = Creation(
+        asked.notebook_name or default_name,
+        asked.notebook_description or "",
+        asked.kernel_type or DEFAULT_KERNEL_TYPE,
+        None,
+        integration,
+        Environment(),
+        [],
+        report.warnings,
     )
+    return found, asked.kernel_type is not None
 
 
 def update(
     body: dict[str, Any], notebook: Notebook, *, environments: settings.Environments
 ) -> Update:
     """Check the body of an update of ``notebook``. Raises :class:`InvalidInputError`."""
-    faults: list[Fault] = []
-    warnings: list[str] = []
-    members = Members(body, "", faults)
-    name: str | UnsetType = UNSET
-    if members.has("notebookName"):
-        name = members.require("notebookName", Name, "")
-    description: str | UnsetType = UNSET
-    if members.has("notebookDescription"):
-        description = members.take("notebookDescription", Description, "")
-    integration: Integration | UnsetType = UNSET
-    if (inner := members.inner("integration")) is not None:
-        integration = _integration(inner, notebook.integration, warnings)
-    environment: Environment | UnsetType = UNSET
-    new_libraries: list[str] = []
-    if (inner := members.inner("environment")) is not None:
-        before = notebook.environment
-        environment = _environment(inner, before, warnings, environments)
-        new_libraries = [
-            each for each in environment.custom_libraries if each not in before.custom_libraries
-        ]
-    cells: Sequence[Cell] | UnsetType = UNSET
-    if members.has("cells") and body["cells"] is not None:
-        cells = cell_inputs.changed_cells(
-            members, "cells", current=notebook.cells, warnings=warnings
-        )
-    members.ignore("cells")
-    kernel_type: str | None = members.take("kernelType", str)
-    if kernel_type is not None and kernel_type != notebook.kernel_type:
-        members.fault("kernelType", f"cannot be changed; it is {notebook.kernel_type!r}")
-    read_at = _date_modified(members)
-    members.ignore(*READ_ONLY)
-    members.warn_of_unknown(warnings)
-    if faults:
-        raise InvalidInputError(faults)
+    report = Report()
+    before = UpdateNotebook(
+        integration=IntegrationBody(**msgspec.structs.asdict(notebook.integration)),
+        environment=EnvironmentBody(**msgspec.structs.asdict(notebook.environment)),
+    )
+    asked = read_object(UpdateNotebook, body, report, before)
+    description = asked.notebook_description
     changes = NotebookChanges(
-        name=name,
-        description=description,
-        integration=integration,
-        environment=environment,
-        cells=cells,
+        name=asked.notebook_name,
+        description="" if description is None else description,
+        integration=(
+            UNSET
+            if asked.integration is None
+            else _integration(asked.integration, notebook.integration, report)
+        ),
+        environment=(
+            UNSET
+            if asked.environment is None
+            else _environment(asked.environment, notebook.environment, report, environments)
+        ),
+        cells=(
+            UNSET
+            if asked.cells is None
+            else cell_inputs.changed_cells(asked.cells, current=notebook.cells, report=report)
+        ),
     )
-    return Update(changes, read_at, new_libraries, warnings)
+    if asked.kernel_type not in (None, notebook.kernel_type):
+        report.fault("/kernelType", f"cannot be changed; it is {notebook.kernel_type!r}")
+    report.check()
+    libraries = (asked.environment or EnvironmentBody()).custom_libraries
+    known = notebook.environment.custom_libraries
+    return Update(
+        changes,
+        _end_of(asked.date_modified, body.get("dateModified")),
+        [each for each in libraries if each not in known],
+        report.warnings,
+    )
 
 
-def boolean(text: str) -> bool | None:
-    """``true`` or ``false`` as forms and queries write them."""
-    return {"true": True, "false": False, "1": True, "0": False}.get(text.strip().lower())
+def _check_kernel_type(asked: str | None, known: Collection[str], report: Report) -> None:
+    if asked is not None and asked not in known:
+        report.fault("/kernelType", f"must be one of {', '.join(sorted(known))}")
 
 
-def _integration(members: Members | None, before: Integration, warnings: list[str]) -> Integration:
-    """What ``members`` make of the settings ``before``; null takes a text away."""
-    if members is None:
-        return before
-    schedule = _text(members, "scheduleExecution", before.schedule_execution)
-    if schedule is not None and not _is_cron(schedule):
-        members.fault("scheduleExecution", "must be a cron expression of five fields")
+def _integration(asked: IntegrationBody, before: Integration, report: Report) -> Integration:
+    """The settings that are asked for in place of ``before``; an empty text is none."""
     found = Integration(
-        enrichment_mode=members.take("enrichmentMode", bool, before.enrichment_mode),
-        dataset_binding=_text(members, "datasetBinding", before.dataset_binding),
-        output_format=_text(members, "outputFormat", before.output_format),
-        auto_execution=members.take("autoExecution", bool, before.auto_execution),
-        schedule_execution=schedule,
+        enrichment_mode=asked.enrichment_mode,
+        dataset_binding=asked.dataset_binding or None,
+        output_format=asked.output_format or None,
+        auto_execution=asked.auto_execution,
+        schedule_execution=asked.schedule_execution or None,
     )
-    members.warn_of_unknown(warnings)
-    asked = found.output_format
-    if asked is not None and asked not in OUTPUT_FORMATS and asked != before.output_format:
+    form, schedule = found.output_format, found.schedule_execution
+    if form is not None and form not in OUTPUT_FORMATS and form != before.output_format:
         known = ", ".join(OUTPUT_FORMATS)
-        warnings.append(f"outputFormat: kept, but {asked!r} is unknown; known are {known}")
-    if found.schedule_execution is not None and schedule != before.schedule_execution:
-        warnings.append("scheduleExecution: kept, but schedules are not run yet")
+        report.warnings.append(f"outputFormat: {form!r} is kept but unknown; known are {known}")
+    if schedule is not None and schedule != before.schedule_execution:
+        report.warnings.append("scheduleExecution: kept, but schedules are not run yet")
     if found.auto_execution and not before.auto_execution:
-        warnings.append("autoExecution: kept, but nothing executes by itself yet")
+        report.warnings.append("autoExecution: kept, but nothing executes by itself yet")
     return found
 
 
-def _text(members: Members, name: str, before: str | None) -> str | None:
-    if not members.has(name):
-        return before
-    return members.take(name, Text, "") or None
-
-
 def _environment(
-    members: Members | None,
+    asked: EnvironmentBody,
     before: Environment,
-    warnings: list[str],
+    report: Report,
     provided: settings.Environments,
 ) -> Environment:
-    if members is None:
-        return before
-    packages = members.items("packages", Package, limit=MAX_PACKAGES, check=parse_requirement)
-    libraries = members.items("customLibraries", Package, limit=MAX_PACKAGES)
-    members.ignore("pythonVersion")
-    members.warn_of_unknown(warnings)
-    if packages and packages != before.packages and not provided.provisioning:
-        warnings.append(
-            "packages: nothing is provided here; only what kernels have already can be imported"
+    found = Environment(packages=asked.packages, custom_libraries=asked.custom_libraries)
+    if found.packages and found.packages != before.packages and not provided.provisioning:
+        report.warnings.append(
+            "packages: this service installs none; cells can import only what their kernel has"
         )
-    return Environment(
-        packages=before.packages if packages is None else packages,
-        custom_libraries=before.custom_libraries if libraries is None else libraries,
-    )
+    return found
 
 
-def _date_modified(members: Members) -> datetime | None:
+def _end_of(moment: datetime | None, text: str | None) -> datetime | None:
     """When the client's copy was last modified, to the end of what its text tells."""
-    text: str | None = members.take("dateModified", str)
-    if text is None:
+    if moment is None:
         return None
-    try:
-        moment = msgspec.convert(text, datetime)
-    except msgspec.ValidationError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        members.fault("dateModified", "must be a time such as 2024-01-20T10:30:00.000Z")
-        return None
-    digits = _FRACTION.search(text)
+    digits = _FRACTION.search(text or "")
     step = 10.0 ** -min(len(digits[1]), 6) if digits else 1.0
     try:
         return moment + timedelta(seconds=step)
     except OverflowError:
         return moment
-
-
-def _is_cron(text: str) -> bool:
-    fields = text.split()
-    return len(fields) == 5 and all(_CRON_FIELD.match(field) for field in fields)

@@ -14,8 +14,8 @@ from nbledger_domain.input_files import NOTEBOOK_SUFFIX, FileLimits
 from nbledger_domain.vocabulary.units import MIB
 from nbledger_http.replies.problems import Code, Problem
 from nbledger_http.requests.forms import Bounds, ReceivedFile, receive_files, upload_folder
+from nbledger_http.requests.json_bodies import unstorable
 from nbledger_http.requests.services import services_of
-from nbledger_http.requests.validation import unstorable
 from nbledger_infrastructure import settings
 from nbledger_infrastructure.notebooks.bundles import (
     ArchiveLimits,

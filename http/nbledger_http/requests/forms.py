@@ -23,8 +23,8 @@ from nbledger_domain.vocabulary.units import MIB
 from nbledger_domain.words import listed
 from nbledger_http.replies.problems import Code, Problem
 from nbledger_http.requests.concurrency import turn_of
+from nbledger_http.requests.json_bodies import MAX_TOLD, escaped, unstorable
 from nbledger_http.requests.services import services_of
-from nbledger_http.requests.validation import MAX_TOLD, escaped, unstorable
 
 log = structlog.get_logger(__name__)
 
@@ -81,12 +81,16 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
 @asynccontextmanager
 async def received(request: Request[Any, Any, Any], *, limit_mb: int) -> AsyncIterator[Form]:
-    """The form that ``request`` carries; its file, and the folder that it is in, for the block.
+    """The form with one file that ``request`` carries; that is there for the block.
 
-    Raises what :func:`receive_form` does.
+    Raises what :func:`receive_files` does.
     """
+    bounds = Bounds(count=1, total_mb=limit_mb, each_mb=lambda _: limit_mb)
     async with upload_folder(request) as folder:
-        yield await receive_form(request, folder, limit_mb=limit_mb)
+        form = await receive_files(request, folder, bounds)
+        (file,) = form.files
+        name = file.name.replace("\\", "/").rpartition("/")[2][:255]
+        yield Form(form.fields, name, file.path)
 
 
 @asynccontextmanager
@@ -106,18 +110,6 @@ async def scratch_folder() -> AsyncIterator[Path]:
         yield Path(folder.name)
     finally:
         await asyncio.shield(asyncio.to_thread(folder.cleanup))
-
-
-async def receive_form(request: Request[Any, Any, Any], folder: Path, *, limit_mb: int) -> Form:
-    """The form that ``request`` carries, its part ``file`` in ``folder``.
-
-    Raises :class:`Problem` (413, 415; 503 when the disk is full) and :class:`InvalidInputError`.
-    """
-    bounds = Bounds(count=1, total_mb=limit_mb, each_mb=lambda _: limit_mb)
-    form = await receive_files(request, folder, bounds)
-    (file,) = form.files
-    name = file.name.replace("\\", "/").rpartition("/")[2][:255]
-    return Form(form.fields, name, file.path)
 
 
 async def receive_files(request: Request[Any, Any, Any], folder: Path, bounds: Bounds) -> FileForm:
@@ -243,7 +235,7 @@ class _Writing:
             if error.errno not in _NO_ROOM:
                 raise
             log.warning("no room for an upload", reason=error.strerror)
-            raise Problem(Code.UNAVAILABLE, "There is no room for the file.") from error
+            raise Problem(Code.UNAVAILABLE, "There is no disk space for the file.") from error
 
 
 class _Receiving:
@@ -289,7 +281,7 @@ class _Receiving:
         if name is None:
             raise InvalidInputError([Fault("/file", "must be sent with a file name")])
         if self._files and self._bounds.count == 1:
-            raise InvalidInputError([Fault("/file", "is there more than once; send one file")])
+            raise InvalidInputError([Fault("/file", "is given more than once; send one file")])
         if len(self._files) == self._bounds.count:
             detail = f"At most {self._bounds.count} files can be sent at once."
             raise Problem(Code.FILES_TOO_LARGE, detail)

@@ -52,7 +52,7 @@ def repeated_members(body: bytes) -> list[Fault]:
             for key, item in each.pairs:
                 below = f"{pointer}/{_step(key)}"
                 if key in found:
-                    faults.append(Fault(below, "is there more than once"))
+                    faults.append(Fault(below, "is given more than once"))
                 found.add(key)
                 pending.append((below, item))
         elif isinstance(each, list):

@@ -9,7 +9,8 @@ from nbledger_domain.cells import Cell
 from nbledger_domain.errors import Fault
 from nbledger_domain.parameter_names import names_set
 from nbledger_domain.parameters import INJECTED_TAG, PARAMETERS_TAG, Language
-from nbledger_http.requests.validation import MAX_NAME, MAX_TOLD, escaped, nearest
+from nbledger_domain.words import MAX_NAME, nearest
+from nbledger_http.requests.json_bodies import MAX_TOLD, escaped
 
 _MAX_LISTED = 20
 _MAX_WARNED = 20

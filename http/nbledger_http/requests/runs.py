@@ -1,16 +1,112 @@
-"""What a request to execute asks of a notebook, in full."""
+"""What a request to execute asks of a notebook."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta
 
 from nbledger_application.commands.execute_notebook import KernelLanguage, RunRequest
+from nbledger_domain import parameters as notebook_parameters
 from nbledger_domain.cells import Cell, select_range
 from nbledger_domain.errors import InvalidInputError
+from nbledger_domain.execution import (
+    CellRange,
+    OutputOptions,
+    RetryPolicy,
+    RetryReason,
+    RunOptions,
+)
 from nbledger_domain.notebook import Notebook
-from nbledger_domain.parameters import Language
-from nbledger_http.requests import run_bodies
+from nbledger_domain.vocabulary.languages import Language
+from nbledger_domain.vocabulary.priorities import Priority
+from nbledger_domain.words import counted
+from nbledger_http.requests.cells import CellId
+from nbledger_http.requests.declared import Report, read_object
+from nbledger_http.requests.json_bodies import escaped
 from nbledger_http.requests.parameter_advice import advice, as_warnings
 from nbledger_infrastructure import settings
+
+MIN_TIMEOUT = 1.0
+"""Seconds; stopping a cell that does not heed it takes longer than that."""
+
+# The settings have the bounds.
+Seconds = Annotated[float, Meta(extra_json_schema={"minimum": 1})]
+
+
+class CellRangeBody(msgspec.Struct, rename="camel", kw_only=True, forbid_unknown_fields=True):
+    """From one cell to another, both included; an end left out is that of the notebook."""
+
+    start_cell: CellId | None = None
+    end_cell: CellId | None = None
+
+
+class OutputOptionsBody(msgspec.Struct, rename="camel", kw_only=True, forbid_unknown_fields=True):
+    """What is kept of the run; with `reportCode` hide the report shows no code."""
+
+    capture_outputs: bool = True
+    save_intermediate_results: bool = True
+    generate_report: bool = False
+    report_code: Literal["show", "hide"] = "show"
+
+
+class RetryPolicyBody(msgspec.Struct, rename="camel", kw_only=True, forbid_unknown_fields=True):
+    """When a run whose cells have begun may begin anew, from its first cell, in a new kernel.
+
+    `maxAttempts` counts the first one too. `retryOn` are the ends that allow another attempt.
+    """
+
+    max_attempts: Annotated[int, Meta(ge=1, le=10)] = 3
+    retry_on: Annotated[list[RetryReason], Meta(max_length=10)] = msgspec.field(
+        default_factory=lambda: ["worker_lost", "kernel_died"]
+    )
+
+
+class ExecuteNotebook(msgspec.Struct, rename="camel", kw_only=True, forbid_unknown_fields=True):
+    """How to run; every member may be left out, and one that is not known is refused.
+
+    Timeouts are in seconds: `timeout` bounds each attempt, `cellTimeout` each cell. Waiting runs
+    of priority High come before Normal, and those before Low; the lower ones get a share, so
+    that they are not starved. Parameters that the cell tagged `parameters` does not set are told
+    in `warnings`; with `strictParameters` they are refused. With `continueOnError` the cells
+    after a failed one are run, too, and the run ends as Completed. Without a `retryPolicy` a run
+    whose cells have begun never begins anew.
+    """
+
+    execution_mode: Literal["all", "range"] | None = None
+    cell_range: CellRangeBody | None = None
+    parameters: dict[str, Any] | None = None
+    strict_parameters: bool | None = False
+    output_options: OutputOptionsBody | None = None
+    timeout: Seconds | None = None
+    cell_timeout: Seconds | None = None
+    priority: Priority | None = "Normal"
+    continue_on_error: bool | None = False
+    retry_policy: RetryPolicyBody | None = None
+
+
+class Run(msgspec.Struct, frozen=True):
+    """A checked request to execute; what of it depends on the notebook is checked later.
+
+    A ``strict`` one takes no parameters that the notebook does not take.
+    """
+
+    whole: bool
+    start_cell: str | None
+    end_cell: str | None
+    parameters: dict[str, Any]
+    strict: bool
+    options: RunOptions
+    warnings: list[str]
+
+    def cell_range(self, cells: Sequence[Cell]) -> CellRange | None:
+        """The range to run of ``cells``; an end that was left open is that of the notebook."""
+        if self.whole or not cells:
+            return None
+        return CellRange(
+            self.start_cell or cells[0].cell_id,
+            self.end_cell or cells[-1].cell_id,
+        )
 
 
 def run_request(
@@ -24,26 +120,97 @@ def run_request(
     def decide(notebook: Notebook, kernel: KernelLanguage) -> RunRequest:
         # What nobody can tell is taken for Python.
         language = kernel.language if kernel.known else "python"
-        run = run_bodies.run(body, language=language, limits=limits)
-        cell_range = run.cell_range(notebook.cells)
+        asked = run(body, language=language, limits=limits)
+        cell_range = asked.cell_range(notebook.cells)
         cells = (
             notebook.cells
             if cell_range is None
             else select_range(notebook.cells, cell_range.start_cell, cell_range.end_cell)
         )
-        warnings = [*run.warnings, *_of_parameters(notebook, run, cells, kernel.language)]
-        return RunRequest(cell_range, run.parameters, run.options, warnings)
+        warnings = [*asked.warnings, *_of_parameters(notebook, asked, cells, kernel.language)]
+        return RunRequest(cell_range, asked.parameters, asked.options, warnings)
 
     return decide
 
 
+def run(body: dict[str, Any], *, language: Language | None, limits: settings.Execution) -> Run:
+    """Check the body of an execute. Raises :class:`InvalidInputError` with every fault.
+
+    ``language`` is that of the kernel; ``None`` is one that parameters cannot be written in.
+    """
+    report = Report()
+    asked = read_object(ExecuteNotebook, body, report)
+    cell_range = asked.cell_range or CellRangeBody()
+    mode = asked.execution_mode or ("all" if asked.cell_range is None else "range")
+    if asked.cell_range is not None and mode == "all":
+        report.warnings.append("/cellRange: ignored, as executionMode is 'all'")
+    elif asked.cell_range is None and mode == "range":
+        report.fault("/cellRange", "is required when executionMode is 'range'")
+    parameters = asked.parameters or {}
+    _check_parameters(parameters, language, report)
+    _check_timeout(asked.timeout, "/timeout", limits, report)
+    _check_timeout(asked.cell_timeout, "/cellTimeout", limits, report)
+    report.check()
+    options = RunOptions(
+        timeout=asked.timeout or min(limits.default_timeout, limits.max_timeout),
+        cell_timeout=asked.cell_timeout,
+        priority=asked.priority or "Normal",
+        continue_on_error=asked.continue_on_error or False,
+        retry_policy=_retry_policy(asked.retry_policy),
+        output_options=_output_options(asked.output_options or OutputOptionsBody()),
+    )
+    return Run(
+        mode == "all",
+        cell_range.start_cell,
+        cell_range.end_cell,
+        parameters,
+        asked.strict_parameters or False,
+        options,
+        report.warnings,
+    )
+
+
+def _check_parameters(
+    parameters: dict[str, Any], language: Language | None, report: Report
+) -> None:
+    for fault in notebook_parameters.validate(parameters, language or "python"):
+        report.fault(f"/parameters/{escaped(fault.name)}", fault.reason)
+    if parameters and language is None:
+        report.fault("/parameters", "can be given to notebooks in Python, R and Scala only")
+
+
+def _check_timeout(
+    seconds: float | None, pointer: str, limits: settings.Execution, report: Report
+) -> None:
+    lowest = min(MIN_TIMEOUT, limits.max_timeout)
+    if seconds is not None and seconds < lowest:
+        report.fault(pointer, f"must be at least {counted(lowest, 'second')}")
+    elif seconds is not None and seconds > limits.max_timeout:
+        report.fault(pointer, f"must be at most {counted(limits.max_timeout, 'second')}")
+
+
+def _output_options(asked: OutputOptionsBody) -> OutputOptions:
+    return OutputOptions(
+        capture_outputs=asked.capture_outputs,
+        save_intermediate_results=asked.save_intermediate_results,
+        generate_report=asked.generate_report,
+        report_code=UNSET if asked.report_code == "show" else asked.report_code,
+    )
+
+
+def _retry_policy(asked: RetryPolicyBody | None) -> RetryPolicy | None:
+    if asked is None:
+        return None
+    return RetryPolicy(max_attempts=asked.max_attempts, retry_on=tuple(asked.retry_on))
+
+
 def _of_parameters(
-    notebook: Notebook, run: run_bodies.Run, cells: Sequence[Cell], language: Language | None
+    notebook: Notebook, asked: Run, cells: Sequence[Cell], language: Language | None
 ) -> list[str]:
     """Warnings of parameters that the notebook does not take; they refuse a strict run."""
     if not notebook.cells:
         return []
-    told = advice(notebook.cells, cells, run.parameters, language)
-    if run.strict and told.faults:
+    told = advice(notebook.cells, cells, asked.parameters, language)
+    if asked.strict and told.faults:
         raise InvalidInputError(told.faults)
     return as_warnings(told)

@@ -1,7 +1,7 @@
 """Who a request is from: its token, project and right are checked before every handler."""
 
-from functools import lru_cache
-from typing import Any, cast
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from litestar import Request
@@ -10,6 +10,31 @@ from litestar.handlers import BaseRouteHandler
 
 from nbledger_application.caller import ROLES, Caller, Right
 from nbledger_http.replies.problems import Code, Problem, not_allowed
+
+
+class PathParameter(NamedTuple):
+    """A variable of paths, by its name on the wire.
+
+    Where it is an id, ``unknown`` is what is told of one that names nothing, or is no GUID.
+    """
+
+    name: str
+    description: str
+    unknown: Code | None = None
+
+
+PATH_PARAMETERS = {
+    "tenant_id": PathParameter("tenantId", "The tenant.", Code.PROJECT_NOT_FOUND),
+    "project_id": PathParameter("projectId", "The project.", Code.PROJECT_NOT_FOUND),
+    "notebook_id": PathParameter("notebookId", "The notebook.", Code.NOTEBOOK_NOT_FOUND),
+    "execution_id": PathParameter("executionId", "The execution.", Code.EXECUTION_NOT_FOUND),
+    "dataset_id": PathParameter("datasetId", "The dataset.", Code.DATASET_NOT_FOUND),
+    "library_id": PathParameter("libraryId", "The library.", Code.LIBRARY_NOT_FOUND),
+    "path": PathParameter("path", "The path of the input file, below the notebook's folder."),
+    "digest": PathParameter("digest", "The SHA-256 of the file."),
+    "file_name": PathParameter("fileName", "The name of the file."),
+}
+"""What paths have in them, the more general before the more specific."""
 
 
 async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
@@ -38,7 +63,7 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     )
     if not caller.may(right):
         allowed = " or ".join(sorted(ROLES[right]))
-        raise Problem(Code.FORBIDDEN, f"This takes the role {allowed}.")
+        raise Problem(Code.FORBIDDEN, f"This requires the role {allowed}.")
     if connection.scope.get("method") == "PUT" and "content-range" in connection.headers:
         # RFC 9110, section 14.5: to take a part for the whole would destroy the rest.
         raise Problem(Code.PARTIAL_PUT, "Content-Range: send the whole content without it.")
@@ -65,17 +90,15 @@ def access_of(request: Request[Any, Any, Any]) -> Caller:
     return cast("Caller", cast("dict[str, Any]", request.scope)["caller"])
 
 
-def notebook_id_of(request: Request[Any, Any, Any]) -> UUID:
-    """The notebook that the path names. Raises :class:`Problem` (404) for what is no GUID."""
-    notebook_id = guid(request.path_params["notebook_id"])
-    if notebook_id is None:
+def id_of(request: Request[Any, Any, Any], name: str) -> UUID:
+    """The id that the path has under ``name``, one of ``PATH_PARAMETERS``.
+
+    Raises :class:`Problem` (404) for what is no GUID, in words for the whole of what is named.
+    """
+    found = guid(request.path_params[name])
+    if found is None:
         raise Problem(_most_specific(request.path_params))
-    return notebook_id
-
-
-def execution_id_of(request: Request[Any, Any, Any]) -> UUID:
-    """The execution that the path names. Raises :class:`Problem` (404) for what is no GUID."""
-    return _id_of(request, "execution_id", Code.EXECUTION_NOT_FOUND)
+    return found
 
 
 def execution_id_in(text: str) -> UUID:
@@ -87,32 +110,16 @@ def execution_id_in(text: str) -> UUID:
     return found
 
 
-def dataset_id_of(request: Request[Any, Any, Any]) -> UUID:
-    """The dataset that the path names. Raises :class:`Problem` (404) for what is no GUID."""
-    return _id_of(request, "dataset_id", Code.DATASET_NOT_FOUND)
-
-
-def library_id_of(request: Request[Any, Any, Any]) -> UUID:
-    """The library that the path names. Raises :class:`Problem` (404) for what is no GUID."""
-    return _id_of(request, "library_id", Code.LIBRARY_NOT_FOUND)
-
-
-def _id_of(request: Request[Any, Any, Any], name: str, unknown: Code) -> UUID:
-    found = guid(request.path_params[name])
-    if found is None:
-        raise Problem(unknown)
-    return found
+notebook_id_of = partial(id_of, name="notebook_id")
+execution_id_of = partial(id_of, name="execution_id")
+dataset_id_of = partial(id_of, name="dataset_id")
+library_id_of = partial(id_of, name="library_id")
 
 
 def _most_specific(parameters: dict[str, Any]) -> Code:
     """The code for "unknown" that a caller of this path would get."""
-    if "execution_id" in parameters:
-        return Code.EXECUTION_NOT_FOUND
-    if "dataset_id" in parameters:
-        return Code.DATASET_NOT_FOUND
-    if "library_id" in parameters:
-        return Code.LIBRARY_NOT_FOUND
-    return Code.NOTEBOOK_NOT_FOUND if "notebook_id" in parameters else Code.PROJECT_NOT_FOUND
+    codes = [each.unknown for key, each in PATH_PARAMETERS.items() if key in parameters]
+    return [code for code in codes if code is not None][-1]
 
 
 @lru_cache(maxsize=4096)

@@ -22,9 +22,10 @@ def named_columns(header: Sequence[str]) -> tuple[list[str], tuple[int, ...]]:
             continue
         if len(name) > MAX_NAME:
             reason = f"the header has a name of more than {MAX_NAME} characters"
-            raise InvalidCsvError(reason, row=1, column=str(number))
+            raise InvalidCsvError(reason, row=1, number=number)
         if name in seen:
-            raise InvalidCsvError("the header names this column twice", row=1, column=name)
+            reason = "the header names this column twice"
+            raise InvalidCsvError(reason, row=1, number=number, name=name)
         seen.add(name)
     if not names:
         raise InvalidCsvError("the first line is blank; it has to name the columns", row=1)

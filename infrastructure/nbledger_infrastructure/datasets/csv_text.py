@@ -182,16 +182,13 @@ def _more_fields(text: str, delimiter: str) -> int:
 def _uneven(row: int, fields: int, dialect: Dialect) -> InvalidCsvError:
     width = len(dialect.names)
     have = f"has {fields} field{'s' if fields != 1 else ''}, the header has {width}"
-    if fields < width:
-        return InvalidCsvError(have, row=row, column=dialect.names[fields])
-    return InvalidCsvError(have, row=row, column=str(width + 1))
+    return _at(have, row, min(fields, width), dialect)
 
 
 def _at(reason: str, row: int, field: int, dialect: Dialect) -> InvalidCsvError:
-    names = dialect.names
-    return InvalidCsvError(
-        reason, row=row, column=names[field] if field < len(names) else str(field + 1)
-    )
+    """A fault of the column with the index ``field``; the header may name fewer."""
+    name = dialect.names[field] if field < len(dialect.names) else None
+    return InvalidCsvError(reason, row=row, number=field + 1, name=name)
 
 
 def _endless(content: bytes, row: int, dialect: Dialect) -> InvalidCsvError:

@@ -189,10 +189,11 @@ def _unpacked(archive: zipfile.ZipFile, folder: Path, limits: ArchiveLimits) -> 
     if len(archive.infolist()) > MAX_ENTRIES:
         raise _refusal(InvalidArchiveError, [f"It has more than {MAX_ENTRIES:,} entries"])
     infos = [info for info in archive.infolist() if not _is_folder(info)]
+    folders = [info for info in archive.infolist() if _is_folder(info)]
+    _check_folders(folders)
     names = [_name(info) for info in infos]
     arranged = arrange(names, error=InvalidArchiveError)
-    folders = [_name(info) for info in archive.infolist() if _is_folder(info)]
-    arranged.warnings.extend(_about_empty(folders, names))
+    arranged.warnings.extend(_about_empty(map(_name, folders), names))
     wanted = {arranged.notebook: names[arranged.notebook], **arranged.files}
     faults = [
         f"{shown(names[place])} {reason}"
@@ -263,6 +264,19 @@ def _entry_fault(info: zipfile.ZipInfo) -> str | None:
 
 def _is_folder(info: zipfile.ZipInfo) -> bool:
     return info.orig_filename.endswith("/")
+
+
+def _check_folders(infos: Iterable[zipfile.ZipInfo]) -> None:
+    """Refuse what has the name of a folder and the content of a file: it would be lost."""
+    faults = [
+        f"{shown(name)} has the name of a folder, and content as a file has"
+        for info in infos
+        # An empty entry that is deflated takes some bytes.
+        if (info.file_size or (info.compress_type == zipfile.ZIP_STORED and info.compress_size))
+        and not _is_left_out(name := _name(info))
+    ]
+    if faults:
+        raise _refusal(InvalidArchiveError, faults)
 
 
 def _is_executable(info: zipfile.ZipInfo) -> bool:

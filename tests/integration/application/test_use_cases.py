@@ -22,7 +22,7 @@ from nbledger_application.commands.execute_notebook import (
 )
 from nbledger_application.commands.loading import load_notebook
 from nbledger_application.commands.update_notebook import NotebookUpdate, update_notebook
-from nbledger_application.preconditions import ANY, Precondition
+from nbledger_application.preconditions import Precondition, Tags
 from nbledger_application.recording import Recorder
 from nbledger_domain.cells import Cell
 from nbledger_domain.errors import (
@@ -51,6 +51,9 @@ NEW = NewNotebook(
 )
 
 
+ANYTHING = Precondition()
+
+
 def renamed(name: str, _: Notebook) -> NotebookUpdate:
     return NotebookUpdate(NotebookChanges(name=name), None)
 
@@ -72,12 +75,12 @@ async def test_a_notebook_lives_without_anybody_else(store: EventStore, pool: Po
             CALLER,
             notebook_id,
             partial(renamed, "lost"),
-            Precondition(versions=frozenset({7})),
+            Precondition(Tags(versions=frozenset({7}))),
         )
     # Of several at once none is lost, whoever was quicker.
     await asyncio.gather(
         *(
-            update_notebook(store, CALLER, notebook_id, partial(renamed, f"n{n}"), ANY)
+            update_notebook(store, CALLER, notebook_id, partial(renamed, f"n{n}"), ANYTHING)
             for n in range(5)
         )
     )
@@ -97,7 +100,7 @@ async def test_a_notebook_lives_without_anybody_else(store: EventStore, pool: Po
         for _ in range(3)
     ]
     with pytest.raises(NotebookExecutingError):
-        await delete_notebook(store, pool, CALLER, notebook_id, force=False)
+        await delete_notebook(store, pool, CALLER, notebook_id, force=False, precondition=ANYTHING)
 
     await cancel_execution(store, CALLER, notebook_id, runs[0])
     (waits, *_) = (await queue.waiting(pool, ["python3"], older_than=0, limit=9))["Normal"]
@@ -110,7 +113,9 @@ async def test_a_notebook_lives_without_anybody_else(store: EventStore, pool: Po
     )
 
     # One runs and one waits: the notebook goes with the one that runs.
-    assert not await delete_notebook(store, pool, CALLER, notebook_id, force=True)
+    assert not await delete_notebook(
+        store, pool, CALLER, notebook_id, force=True, precondition=ANYTHING
+    )
     with pytest.raises(NotebookNotFoundError):
         await load_notebook(store, CALLER, notebook_id)
     await recorder.record(lambda run: run.cancel(held.epoch, resources=Resources(), at=clock.now()))

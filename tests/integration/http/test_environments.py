@@ -40,7 +40,7 @@ async def test_packages_are_kept_as_they_were_given(api: Api) -> None:
     made = await new_notebook(client, environment=asked)
     assert made["environment"] == asked
     (warning,) = [each for each in made["warnings"] if "kernelType" not in each]
-    assert warning.startswith("customLibraries: no library 'ml_models' is known here")
+    assert warning.startswith("customLibraries: the project has no library 'ml_models'")
     # What was said once is not said again.
     path = f"/notebook/{made['notebookId']}"
     again = await client.put(path, json={"environment": asked, "notebookName": "Other"})
@@ -63,7 +63,7 @@ async def test_a_folder_of_libraries_makes_them_known_and_provisioning_can_be_of
         made = await new_notebook(client, environment=asked)
         warnings = [each for each in made["warnings"] if "kernelType" not in each]
         assert warnings == [
-            "packages: nothing is provided here; only what kernels have already can be imported"
+            "packages: this service installs none; cells can import only what their kernel has"
         ]
 
 

@@ -113,6 +113,18 @@ async def test_every_fault_is_told_at_once(api: Api) -> None:
     assert "process_mining_starter" in template["reason"]
 
 
+async def test_a_member_by_another_name_is_told_with_what_was_meant(api: Api) -> None:
+    client = await api.client(Role.EDITOR)
+    answer = await client.post("/notebook", json={"name": "x", "description": "y"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("/notebookName: is required; 'name' is not")
+    assert {each["pointer"]: each["reason"] for each in answer.json()["errors"]} == {
+        "/notebookName": "is required; 'name' is not a known member",
+        "/name": "is an unknown member; did you mean notebookName?",
+        "/description": "is an unknown member; did you mean notebookDescription?",
+    }
+
+
 async def test_media_types(api: Api) -> None:
     client = await api.client(Role.EDITOR)
     body = b'{"notebookName": "a"}'
@@ -219,7 +231,7 @@ async def test_a_method_is_refused_with_those_that_the_address_takes(api: Api) -
             answer = await client.request(method, f"{api.url}{path}")
             assert answer.status_code == 405, (method, template, answer.text)
             assert answer.headers["allow"] == ", ".join(allowed), (method, template)
-            assert answer.json()["detail"] == f"This address answers {', '.join(allowed)}."
+            assert answer.json()["detail"] == f"This address supports {', '.join(allowed)}."
 
 
 async def test_a_put_of_a_part_is_refused(api: Api) -> None:
@@ -244,7 +256,7 @@ async def test_unknown_addresses_and_methods(api: Api) -> None:
     assert answer.status_code == 405
     allowed = set(answer.headers["allow"].split(", "))
     assert allowed == {"GET", "HEAD", "PUT", "DELETE"}
-    assert answer.json()["detail"] == "This address answers DELETE, GET, HEAD, PUT."
+    assert answer.json()["detail"] == "This address supports DELETE, GET, HEAD, PUT."
     answer = await client.options(f"{api.base}/notebook/{unknown_id()}")
     assert answer.status_code == 405
     assert set(answer.headers["allow"].split(", ")) == allowed

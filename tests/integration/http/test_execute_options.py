@@ -127,15 +127,15 @@ async def test_every_fault_of_an_execute_is_told_with_what_was_meant(api: Api) -
     assert told == {
         "/cell_range": "is an unknown member; did you mean cellRange?",
         "/timeout": "must be at least 1 second",
-        "/retryPolicy/maxAttempts": "must be a whole number <= 10",
+        "/retryPolicy/maxAttempts": "must be a whole number from 1 to 10",
         "/retryPolicy/retryOn/0": f"must be one of {reasons}",
         "/retryPolicy/retryOn/2": f"must be one of {reasons}",
         "/retryPolicy/retryon": "is an unknown member; did you mean retryOn?",
         "/outputOptions/generateReports": "is an unknown member; did you mean generateReport?",
         "/dry": (
-            "is an unknown member; there are cellRange, executionMode, parameters,"
-            " strictParameters, timeout, cellTimeout, priority, continueOnError, retryPolicy,"
-            " outputOptions"
+            "is an unknown member; there are executionMode, cellRange, parameters,"
+            " strictParameters, outputOptions, timeout, cellTimeout, priority, continueOnError,"
+            " retryPolicy"
         ),
     }
     listed = await client.get(f"/notebook/{notebook['notebookId']}/executions")

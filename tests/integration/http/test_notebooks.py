@@ -74,7 +74,7 @@ async def test_an_output_format_that_nothing_writes_is_told(api: Api) -> None:
         assert told(await new_notebook(client, "a", integration={"outputFormat": known})) == []
     made = await new_notebook(client, "a", integration={"outputFormat": "excel"})
     expected = [
-        "outputFormat: kept, but 'excel' is unknown; known are enriched_dataframe, csv, parquet"
+        "outputFormat: 'excel' is kept but unknown; known are enriched_dataframe, csv, parquet"
     ]
     assert told(made) == expected
     path = f"/notebook/{made['notebookId']}"
@@ -82,7 +82,7 @@ async def test_an_output_format_that_nothing_writes_is_told(api: Api) -> None:
     assert told(same.json()) == []
     other = await client.put(path, json={"integration": {"outputFormat": "xlsx"}})
     (warning,) = told(other.json())
-    assert "'xlsx' is unknown" in warning
+    assert "'xlsx' is kept but unknown" in warning
 
 
 async def test_update_is_partial_and_bumps_the_version(api: Api) -> None:
@@ -194,14 +194,14 @@ async def test_lists_are_filtered_paged_and_say_what_they_know(api: Api) -> None
         headers={"Nbledger-Position": "x"},
     )
     assert wrong.status_code == 422
-    assert [e["pointer"] for e in wrong.json()["errors"]] == [
+    assert {e["pointer"] for e in wrong.json()["errors"]} == {
         "?status",
         "?kernelType",
         "?enrichmentMode",
         "?page",
         "?pageSize",
         "Nbledger-Position",
-    ]
+    }
 
 
 async def test_upload_and_download_keep_every_cell(api: Api) -> None:
@@ -384,7 +384,7 @@ async def test_a_kernel_type_is_what_the_file_says(api: Api) -> None:
     fields = {"kernelType": "python3"}
     other = await client.post("/notebook/upload", data=fields, files={"file": ("a", content)})
     assert other.json()["kernelType"] == "python3"
-    assert "the file was written for julia-1.9; it is run as python3" in other.json()["warnings"]
+    assert "the file is for julia-1.9; the notebook runs on python3" in other.json()["warnings"]
     # No projector runs here: the list does not know it yet, and says so only when it has waited.
     for headers in ({}, {"Nbledger-Position": "1", "Prefer": "wait=0"}):
         found = await client.get("/notebooks?kernelType=julia-1.9", headers=headers)

@@ -36,7 +36,7 @@ async def execute(client: httpx.AsyncClient, path: str, **body: Any) -> tuple[in
     run = f"{path.removesuffix('/execute')}/execution/{told['executionId']}"
     results = (await client.get(f"{run}/results")).json()
     for document in (told, (await client.get(run)).json()):
-        assert document.get("runWarnings", []) == results["runWarnings"] == warnings
+        assert document["runWarnings"] == results["runWarnings"] == warnings
     return answer.status_code, warnings
 
 
@@ -111,8 +111,8 @@ async def test_a_parameter_that_is_there_twice_is_refused(api: Api) -> None:
     assert answer.status_code == 422
     faults = {(each["pointer"], each["reason"]) for each in answer.json()["errors"]}
     assert faults == {
-        ("/parameters/alpha", "is there more than once"),
-        ("/parameters/b/0/a~1b", "is there more than once"),
+        ("/parameters/alpha", "is given more than once"),
+        ("/parameters/b/0/a~1b", "is given more than once"),
     }
     # A mark of the byte order before it is no fault.
     once = await client.post(path, content=b'\xef\xbb\xbf{"timeout": 5}', headers=JSON)

@@ -82,5 +82,8 @@ TestDatasetMachine = DatasetMachine.TestCase
 
 def test_a_bad_file_is_told_with_its_place() -> None:
     assert InvalidCsvError("is empty").detail == "is empty"
-    error = InvalidCsvError("has 3 fields, the header has 4", row=7, column="cost")
-    assert error.detail == "row 7, column 'cost': has 3 fields, the header has 4"
+    error = InvalidCsvError("has 3 fields, the header has 4", row=7, number=4, name="cost")
+    assert error.detail == 'row 7, column 4 ("cost"): has 3 fields, the header has 4'
+    nameless = InvalidCsvError("has 5 fields, the header has 4", row=7, number=5)
+    assert nameless.detail == "row 7, column 5: has 5 fields, the header has 4"
+    assert (error.column, nameless.column) == ("cost", "5")

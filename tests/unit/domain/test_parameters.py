@@ -109,6 +109,21 @@ def test_every_bad_name_is_told(language: Any, names: list[str]) -> None:
         assignments(language, dict.fromkeys(names, 1))
 
 
+@pytest.mark.parametrize("language", ["python", "r", "scala"])
+def test_a_name_with_what_nobody_sees_is_told_by_its_code_point(language: Any) -> None:
+    for name, odd in (
+        ("a b", "U+0020 (SPACE)"),
+        (" a", "U+0020 (SPACE)"),
+        ("a\xa0", "U+00A0 (NO-BREAK SPACE)"),
+        ("a\u200b", "U+200B (ZERO WIDTH SPACE)"),
+        # An identifier of Python, and another one than "a".
+        ("a\ufe0f", "U+FE0F (VARIATION SELECTOR-16)"),
+        ("a\n", "U+000A (a control character)"),
+    ):
+        (fault,) = validate_names({name: 1}, language)
+        assert fault.reason == f"has {odd}, which no name of a variable may have"
+
+
 def test_names_that_only_look_reserved_pass() -> None:
     assert validate_names({"match": 1, "type": 1, "größe": 1, "_x": 1}) == []
     assert validate_names({".hidden": 1, "a.b": 1}, "r") == []

@@ -27,10 +27,10 @@ from nbledger_http.replies.file_names import (
     unique_names,
 )
 from nbledger_http.replies.responses import with_members
-from nbledger_http.representations.conditional import if_match
-from nbledger_http.requests import bodies
-from nbledger_http.requests import validation as checking
-from nbledger_http.requests.cells import new_cells
+from nbledger_http.representations.conditional import precondition
+from nbledger_http.requests import bodies, json_bodies
+from nbledger_http.requests.cells import NewCell, new_cells
+from nbledger_http.requests.declared import Report
 from nbledger_http.security.links import Link, LinkSigner
 from nbledger_infrastructure.artifacts.store import Scope
 from nbledger_infrastructure.notebooks.bundles import ArchiveLimits, Bundle, read_archive
@@ -106,62 +106,8 @@ async def test_archives_can_be_read_and_hold_the_first_of_two_names() -> None:
     ],
 )
 def test_preconditions(header: str | None, holds: bool) -> None:  # noqa: FBT001
-    assert if_match(header).holds(3) is holds
-
-
-def test_faults_point_into_the_body() -> None:
-    faults: list[Fault] = []
-    body = {"a/b": {"x~": 1}, "list": [1, "ok", None], "n": [{}, 2]}
-    members = checking.Members(body, "/top", faults)
-    inner = members.inner("a/b")
-    assert inner is not None
-    assert inner.take("x~", str, "default") == "default"
-    assert members.items("list", str, limit=5) == ["ok"]
-    assert members.require("missing", int, 7) == 7
-    assert [fault.pointer for fault in faults] == [
-        "/top/a~1b/x~0",
-        "/top/list/0",
-        "/top/list/2",
-        "/top/missing",
-    ]
-    warnings: list[str] = []
-    members.warn_of_unknown(warnings)
-    assert warnings == ["/top/n: unknown member, ignored"]
-
-
-def test_an_unknown_member_is_told_with_the_known_one_that_was_meant() -> None:
-    body = {"cell_range": {}, "Timeout": 1, "x": 1, "a/b": 2}
-    faults: list[Fault] = []
-    members = checking.Members(body, "/top", faults)
-    assert members.inner("cellRange") is None
-    assert members.take("timeout", int) is None
-    warnings: list[str] = []
-    members.warn_of_unknown(warnings)
-    assert warnings == [
-        "/top/cell_range: unknown member, ignored; did you mean cellRange?",
-        "/top/Timeout: unknown member, ignored; did you mean timeout?",
-        "/top/x: unknown member, ignored",
-        "/top/a~1b: unknown member, ignored",
-    ]
-    members.refuse_unknown()
-    assert faults == [
-        Fault("/top/cell_range", "is an unknown member; did you mean cellRange?"),
-        Fault("/top/Timeout", "is an unknown member; did you mean timeout?"),
-        Fault("/top/x", "is an unknown member; there are cellRange, timeout"),
-        Fault("/top/a~1b", "is an unknown member; there are cellRange, timeout"),
-    ]
-
-
-def test_of_unknown_members_no_more_are_told_than_anybody_reads() -> None:
-    body: dict[str, object] = {f"{number}timeout": 1 for number in range(100_000)}
-    faults: list[Fault] = []
-    members = checking.Members(body, "", faults)
-    members.take("timeout", int)
-    members.refuse_unknown()
-    assert len(faults) == checking.MAX_TOLD
-    warnings: list[str] = []
-    members.warn_of_unknown(warnings)
-    assert len(warnings) == checking.MAX_TOLD
+    demanded = precondition(header)
+    assert (demanded.accepted is None or demanded.accepted.name_version(3)) is holds
 
 
 HALF = "contains half of a surrogate pair, which is no character"
@@ -199,7 +145,7 @@ def test_a_body_that_cannot_be_read_is_told_where_and_why(
     body: bytes, pointer: str, reason: str
 ) -> None:
     with pytest.raises(InvalidInputError) as refused:
-        checking.decode_object(body)
+        json_bodies.decode_object(body)
     (fault,) = refused.value.faults
     assert fault.pointer == pointer
     assert fault.reason.startswith(reason)
@@ -220,7 +166,7 @@ def test_what_decodes_can_be_stored_and_comes_back(value: dict[str, object]) -> 
     except UnicodeEncodeError:
         return  # half of a surrogate pair, which no JSON text in UTF-8 can hold
     try:
-        found = checking.decode_object(body)
+        found = json_bodies.decode_object(body)
     except InvalidInputError:
         assert "\\u0000" in body.decode()
     else:
@@ -230,20 +176,22 @@ def test_what_decodes_can_be_stored_and_comes_back(value: dict[str, object]) -> 
 
 @given(st.lists(st.sampled_from([None, "cell-002", "x", "cell-001"]), max_size=6))
 def test_new_cells_never_share_an_id(ids: list[str | None]) -> None:
-    faults: list[Fault] = []
-    entries = [{"cellType": "code", "content": "", "cellId": cell_id} for cell_id in ids]
-    members = checking.Members({"cells": entries}, "", faults)
+    report = Report()
+    entries = [NewCell(cell_type="code", content="", cell_id=cell_id) for cell_id in ids]
     before = [Cell(cell_id="cell-001", cell_type="raw", source="")]
-    cells = new_cells(members, "cells", before=before, warnings=[])
+    cells = new_cells(entries, before=before, report=report)
     given_ids = [cell_id for cell_id in ids if cell_id is not None]
     clash = "cell-001" in given_ids or len(set(given_ids)) < len(given_ids)
-    assert bool(faults) is clash
+    assert bool(report.faults) is clash
     if not clash:
         found = [cell.cell_id for cell in [*before, *cells]]
         assert len(set(found)) == len(ids) + 1
 
 
-UNSEEN = "\u00ad\ue000\u3164\u2800\u115f\u0378\U000e0001\u200d\u200b\x00\x7f\u2028\ud800"
+UNSEEN = (
+    "\u00ad\ue000\u3164\u2800\u115f\u0378\U000e0001\u200d\u200b\x00\x7f\u2028\ud800\ufe0f"
+    "\U000e0100\u0600\u180b"
+)
 LIMITS = ArchiveLimits(
     notebook_bytes=100, file_bytes=100, files=FileLimits(count=10, total_bytes=100)
 )
@@ -261,11 +209,17 @@ def unpacked(files: dict[str, bytes]) -> Bundle:
 
 
 @given(
-    st.text(st.sampled_from([*UNSEEN, *"\u200c.-/ :é\u0301क👩"]) | st.characters(), max_size=200)
+    st.text(
+        st.sampled_from([*UNSEEN, *"\u200c.-/ :é\u0301क👩❤\u20e31*葛\u0661\xa0"]) | st.characters(),
+        max_size=200,
+    )
 )
 @example("क\u200d" * 100)
 @example("n" * 199 + "\ufb2c")
 @example("\xa0")
+@example("*\ufe0f\u20e3")
+@example("n" * 239 + "1\ufe0f\u20e3")
+@example("n" * 238 + "\u0600\u0661.a")
 @example("n \u2003.\xa0")
 def test_the_bundle_of_a_notebook_of_whatever_name_uploads_again(name: str) -> None:
     file_name = f"{safe_file_name(name, default='notebook')}.ipynb"
@@ -294,6 +248,18 @@ def test_a_wrapping_folder_may_have_what_cannot_be_seen_in_its_name(folder: str)
         assert reason in fault.reason
 
 
+def test_a_folder_with_content_is_refused_and_one_without_is_left_out() -> None:
+    files = {"n.ipynb": b"{}", "d/": b"content", "__MACOSX/": b"content"}
+    with pytest.raises(InvalidArchiveError) as refused:
+        unpacked(files)
+    (fault,) = refused.value.faults
+    assert fault == Fault("/file", "'d/' has the name of a folder, and content as a file has")
+    # Whether anything lies in it or not.
+    with pytest.raises(InvalidArchiveError):
+        unpacked({**files, "d/a.csv": b"1"})
+    assert unpacked({**files, "d/": b""}).warnings == ["1 empty folder left out: 'd/'"]
+
+
 def test_names_of_files_are_safe() -> None:
     for name, expected in (
         ("../../etc/päss wd\r\n", "etc-päss wd-"),
@@ -318,6 +284,8 @@ def test_names_of_files_are_safe() -> None:
         ("\u3164\u2800", "x"),
         ("क\u094d\u200dष", "क\u094d\u200dष"),
         ("👩\u200d💻", "👩\u200d💻"),
+        ("❤\ufe0f*\ufe0f\u20e3", "❤\ufe0f-\u20e3"),
+        ("n" * 239 + "1\ufe0f\u20e3", "n" * 239 + "1"),
         ("क\u200d" * 100, "क\u200d" * 39 + "क"),
     ):
         assert safe_file_name(name, default="x") == expected

@@ -157,7 +157,7 @@ def _check_execution(document: dict[str, Any], execution: Execution) -> None:
     if execution.termination_code is not None:
         assert document["terminationCategory"] == execution.termination_code.category
     assert document["attempts"] == execution.epoch
-    assert _told(document.get("runWarnings", []), execution) == _warnings(execution)
+    assert _told(document["runWarnings"], execution) == _warnings(execution)
     assert ("error" in document) == (execution.status == "Error")
     assert document["cancelRequested"] == (execution.cancel_reason is not None)
     statuses = {cell["cellId"]: cell["status"] for cell in document["cellResults"]}

@@ -140,5 +140,5 @@ class ExecutionDocument(msgspec.Struct, kw_only=True, rename="camel"):
     termination_category: str | UnsetType = UNSET
     error: ErrorDocument | UnsetType = UNSET
     environment: RunEnvironmentDocument | UnsetType = UNSET
-    run_warnings: list[str] | UnsetType = UNSET
+    run_warnings: list[str] = []
     metrics: dict[str, float] | UnsetType = UNSET

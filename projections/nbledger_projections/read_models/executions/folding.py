@@ -115,7 +115,7 @@ def _requested(recorded: RecordedEvent, earlier: Runs) -> ExecutionState:
             continue_on_error=event.options.continue_on_error,
             retry_policy=event.options.retry_policy or UNSET,
             cancel_requested=False,
-            run_warnings=list(warnings) or UNSET,
+            run_warnings=list(warnings),
         ),
     )
 
@@ -146,7 +146,7 @@ def _environment_progressed(
 
 
 def _warned(state: ExecutionState, _: RecordedEvent, event: Execution.Warned) -> None:
-    state.document.run_warnings = [*(state.document.run_warnings or []), event.warning]
+    state.document.run_warnings.append(event.warning)
 
 
 def _started(state: ExecutionState, _: RecordedEvent, __: object) -> None:
@@ -173,7 +173,7 @@ def _attempt_lost(
     document = state.document
     document.phase = Phase.QUEUED
     document.environment = UNSET
-    document.run_warnings = list(state.request_warnings) or UNSET
+    document.run_warnings = list(state.request_warnings)
     document.metrics = UNSET
     document.progress = ProgressDocument(total_cells=document.progress.total_cells)
     document.cell_results = [

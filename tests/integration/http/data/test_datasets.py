@@ -275,15 +275,15 @@ async def test_uploads_that_stall_take_nobodys_turn(
     """As many as there are turns would stop every other request."""
     client = await api.client(Role.EDITOR)
     begun: list[Path] = []
-    received = forms.receive_form
+    received = forms.receive_files
 
-    async def receive(request: Any, folder: Path, **options: Any) -> Any:
+    async def receive(request: Any, folder: Path, bounds: Any) -> Any:
         begun.append(folder)
         given.append(request.scope["turn"]._semaphore)
-        return await received(request, folder, **options)
+        return await received(request, folder, bounds)
 
     given: list[object] = []
-    monkeypatch.setattr(forms, "receive_form", receive)
+    monkeypatch.setattr(forms, "receive_files", receive)
     assert (await upload(client)).status_code == 201
     assert given == [None]
     assert not begun[0].exists()

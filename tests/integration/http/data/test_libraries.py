@@ -286,7 +286,7 @@ async def test_an_uploaded_library_is_known_at_once_until_it_is_deleted(
     asked = {"customLibraries": ["Our-Rules", "mindzie_sdk", "ml_models"]}
     made = await new_notebook(client, environment=asked)
     (warning,) = told(made)
-    assert warning.startswith("customLibraries: no library 'ml_models' is known here")
+    assert warning.startswith("customLibraries: the project has no library 'ml_models'")
     path = f"/notebook/{made['notebookId']}"
     changed = await client.put(
         path, json={"environment": {"customLibraries": ["our.rules", "ml_models", "others"]}}
