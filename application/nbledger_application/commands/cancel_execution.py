@@ -7,6 +7,7 @@ from nbledger_application.caller import Caller
 from nbledger_application.commands.loading import load_notebook
 from nbledger_domain.errors import ExecutionNotFoundError, NotebookNotFoundError
 from nbledger_domain.execution import Execution
+from nbledger_infrastructure import aggregates
 from nbledger_infrastructure.aggregates import Loaded
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.postgres.event_store import EventStore
@@ -26,7 +27,7 @@ async def cancel_execution(
         raise ExecutionNotFoundError(execution_id) from None
 
     async def read() -> Loaded[Execution]:
-        loaded = await repository.load(store, Execution, execution_id)
+        loaded = await aggregates.load(store, Execution, execution_id)
         if (
             loaded is None
             or not caller.owns(loaded.stream)

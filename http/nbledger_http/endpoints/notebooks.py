@@ -65,11 +65,11 @@ from nbledger_infrastructure.notebooks import templates
 from nbledger_infrastructure.postgres import worker_registry
 from nbledger_infrastructure.postgres.database import Pool
 from nbledger_projections.machinery.documents import Page
-from nbledger_projections.read_models.notebooks import listing as notebook_list
+from nbledger_projections.read_models.notebooks import listing
 from nbledger_projections.read_models.notebooks.activity import NotebookStatus
 from nbledger_projections.read_models.notebooks.details import NotebookView
 from nbledger_projections.read_models.notebooks.documents import NotebookDocument
-from nbledger_projections.read_models.notebooks.list_items import ItemDocument
+from nbledger_projections.read_models.notebooks.list_items import NotebookItemDocument
 
 TAG = "Notebooks"
 DOWNLOAD_FORMATS = ("ipynb", "zip")
@@ -92,7 +92,7 @@ class NewNotebook(ChangedNotebook, rename="camel", kw_only=True):
 class NotebookListDocument(msgspec.Struct, rename="camel"):
     """A page of the project's notebooks, newest first."""
 
-    notebooks: list[ItemDocument]
+    notebooks: list[NotebookItemDocument]
     total_count: int
     page: int
     page_size: int
@@ -186,7 +186,7 @@ async def list_notebooks(request: Request[Any, Any, Any]) -> Reply:
             late = await _fault_of_kernel_type(services, access, kernel_type)
             if late is not None:
                 raise InvalidInputError([late])
-        return await notebook_list.page(
+        return await listing.page(
             services.pool,
             access.tenant_id,
             access.project_id,
@@ -197,7 +197,7 @@ async def list_notebooks(request: Request[Any, Any, Any]) -> Reply:
             page_size=size,
         )
 
-    return await page_reply(request, query, "notebooks", notebook_list.NAME, read)
+    return await page_reply(request, query, "notebooks", listing.NAME, read)
 
 
 async def _fault_of_kernel_type(
@@ -211,7 +211,7 @@ async def _fault_of_kernel_type(
     if kernel_type is None or kernel_type in usual:
         return None
     if KERNEL_TYPE.match(kernel_type):
-        found = await notebook_list.page(
+        found = await listing.page(
             services.pool,
             access.tenant_id,
             access.project_id,

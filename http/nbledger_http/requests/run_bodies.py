@@ -62,7 +62,7 @@ def run(
     body: dict[str, Any],
     *,
     language: Language | None,
-    limits: settings.Execution,
+    limits: settings.Executions,
 ) -> Run:
     """Check the body of an execute. Raises :class:`InvalidInputError` with every fault.
 
@@ -136,7 +136,7 @@ def _output_options(members: Members | None) -> OutputOptions:
     return found
 
 
-def _timeout(members: Members, name: str, limits: settings.Execution) -> float | None:
+def _timeout(members: Members, name: str, limits: settings.Executions) -> float | None:
     value: float | None = members.take(name, float)
     lowest = min(MIN_TIMEOUT, limits.max_timeout)
     if value is not None and value < lowest:

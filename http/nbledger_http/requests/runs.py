@@ -14,7 +14,7 @@ from nbledger_infrastructure import settings
 
 
 def run_request(
-    body: dict[str, Any], limits: settings.Execution
+    body: dict[str, Any], limits: settings.Executions
 ) -> Callable[[Notebook, KernelLanguage], RunRequest]:
     """What ``body`` asks of a notebook, once that and its kernel's language are known.
 

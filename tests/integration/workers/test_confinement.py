@@ -16,7 +16,7 @@ from support.executions import Stage
 from nbledger_domain.execution import CellStatus, Execution, TerminationCode
 from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.postgres.database import acquire
-from nbledger_infrastructure.settings import Limits
+from nbledger_infrastructure.settings import RunLimits
 from nbledger_workers.confinement.levels import IsolationMissingError
 from nbledger_workers.kernel.processes.isolation import Isolation, available
 
@@ -76,7 +76,7 @@ async def test_a_notebook_sees_nothing_but_its_run(
     execution_id = await scene.request(_SPY % scene_file)
     try:
         async with scene.worker(
-            isolation="namespaces", network="none", limits=Limits(open_files=300)
+            isolation="namespaces", network="none", limits=RunLimits(open_files=300)
         ):
             await scene.command(execution_id)
             execution = await scene.until(execution_id)
@@ -147,18 +147,18 @@ time.sleep(20)
     ("limits", "source", "code"),
     [
         (
-            Limits(memory_mb=400),
+            RunLimits(memory_mb=400),
             _HOG,
             TerminationCode.MEMORY_LIMIT,
         ),
-        (Limits(cpu_seconds=2), "while True: pass", TerminationCode.CPU_LIMIT),
+        (RunLimits(cpu_seconds=2), "while True: pass", TerminationCode.CPU_LIMIT),
         (
-            Limits(processes=15),
+            RunLimits(processes=15),
             _BOMB,
             TerminationCode.PROCESS_LIMIT,
         ),
         (
-            Limits(disk_mb=30),
+            RunLimits(disk_mb=30),
             _FILL,
             TerminationCode.DISK_LIMIT,
         ),
@@ -167,7 +167,7 @@ time.sleep(20)
 )
 @needs_namespaces
 async def test_a_limit_ends_the_run_and_says_which(
-    scene: Stage, limits: Limits, source: str, code: TerminationCode
+    scene: Stage, limits: RunLimits, source: str, code: TerminationCode
 ) -> None:
     execution_id = await scene.request("print('kept')", source, "1")
     async with scene.worker(limits=limits):
@@ -192,7 +192,7 @@ names = ("NOFILE", "FSIZE", "CORE")
 print(json.dumps([resource.getrlimit(getattr(resource, f"RLIMIT_{name}")) for name in names]))
 """
     execution_id = await scene.request(bounds, "files = [open('/dev/null') for _ in range(500)]")
-    async with scene.worker(limits=Limits(open_files=300, disk_mb=20)):
+    async with scene.worker(limits=RunLimits(open_files=300, disk_mb=20)):
         await scene.command(execution_id)
         await scene.until(execution_id)
     assert await _printed(scene, execution_id) == [[300, 300], [20_000_000, 20_000_000], [0, 0]]
