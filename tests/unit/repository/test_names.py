@@ -34,7 +34,6 @@ NOT_ERROR = {
 ALIASES = {
     "artifacts": "of `artifacts.store`",
     "cell_inputs": "of `requests.cells`",
-    "checking": "of `requests.validation`",
     "inside": "of `kernel.inside.ipython`",
     "launchers": "of `kernel.processes.fork_client`",
     "processes": "of `kernel.processes.family`",
