@@ -15,8 +15,8 @@ from nbledger_infrastructure.postgres.event_store import EventStore
 
 async def cancel_execution(
     store: EventStore, caller: Caller, notebook_id: UUID, execution_id: UUID
-) -> int:
-    """Record that the run is to stop; returns the position of its last event.
+) -> None:
+    """Record that the run is to stop.
 
     Raises :class:`ExecutionNotFoundError`, :class:`ExecutionEndedError`, and
     :class:`RecordConflictError` after ten lost races.
@@ -39,5 +39,4 @@ async def cancel_execution(
     def request_cancel(execution: Execution) -> None:
         execution.request_cancel(requested_by=caller.actor, at=now())
 
-    cancelled, _ = await repository.update_loaded(store, read, request_cancel, caller.metadata())
-    return cancelled.position
+    await repository.update_loaded(store, read, request_cancel, caller.metadata())

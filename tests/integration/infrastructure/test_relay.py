@@ -29,9 +29,9 @@ from nbledger_infrastructure import settings
 from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.kafka import clients, messages, relay
 from nbledger_infrastructure.kafka.cloudevents import attributes
+from nbledger_infrastructure.postgres.checkpoints import checkpoint
 from nbledger_infrastructure.postgres.database import Pool
 from nbledger_infrastructure.postgres.event_store import EventStore, NewEvent, RecordedEvent
-from nbledger_projections.machinery.positions import checkpoint
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 

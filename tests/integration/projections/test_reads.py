@@ -16,10 +16,10 @@ from support.read_models import all_contents, catch_up, naive_details, naive_res
 from support.stories import Story, begin, complete, record, request, step
 
 from nbledger_domain.execution import CellRange
-from nbledger_infrastructure.postgres.checkpoints import move
+from nbledger_infrastructure.postgres.checkpoints import checkpoint, move
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore
-from nbledger_projections.machinery.positions import _READ, PositionWatch, checkpoint
+from nbledger_projections.machinery.positions import _READ, PositionWatch
 from nbledger_projections.read_models import history
 from nbledger_projections.read_models.executions import result_folding
 from nbledger_projections.read_models.executions import results as execution_results
