@@ -103,7 +103,7 @@ async def until_all(found: Sequence[Record], config: settings.Settings, topic: s
     """Wait until everything has come that ``topic`` has now."""
     async with clients.consumer(config.kafka, topic, client_id="test-ends") as client:
         ends = await client.end_offsets(
-            [TopicPartition(topic, each) for each in client.partitions_for_topic(topic)]
+            [TopicPartition(topic, each) for each in client.partitions_for_topic(topic) or ()]
         )
     missing = {each.partition: end for each, end in ends.items() if end > 0}
     async with asyncio.timeout(30):
