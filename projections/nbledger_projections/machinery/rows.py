@@ -9,7 +9,7 @@ from nbledger_projections.machinery.quantities import encode
 
 S = TypeVar("S")
 
-MAX_BYTES = 8_000_000
+MAX_BYTES = 4_000_000
 """About how much memory the rows of one projection take between batches."""
 
 _ROW_BYTES = 500

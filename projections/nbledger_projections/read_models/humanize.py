@@ -2,6 +2,7 @@
 
 import math
 from datetime import datetime
+from functools import lru_cache
 
 from nbledger_projections.machinery.quantities import Quantity
 
@@ -15,6 +16,7 @@ def timestamp(at: datetime) -> str:
     return at.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
+@lru_cache(maxsize=10_000)
 def duration(seconds: float) -> str:
     """A duration such as ``0.5 seconds``, ``17 minutes`` or ``4.2 hours``."""
     seconds = max(0.0, seconds)
@@ -28,6 +30,7 @@ def duration(seconds: float) -> str:
     return _counted(seconds / _HOUR, "hour")
 
 
+@lru_cache(maxsize=1_000)
 def size(count: int) -> str:
     """A number of bytes such as ``2.3 GB``, ``450 MB`` or ``12 bytes``; a KB is 1,000 bytes."""
     for factor, unit in _UNITS:
