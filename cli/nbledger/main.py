@@ -15,7 +15,8 @@ from nbledger.errors import DemoFailedError
 from nbledger.role import ARTIFACTS, load_settings, run, run_role, stop_on_signals
 from nbledger_infrastructure import logging
 from nbledger_infrastructure.postgres.database import MigrationChangedError
-from nbledger_infrastructure.settings import Settings, environment_names
+from nbledger_infrastructure.settings import Settings
+from nbledger_infrastructure.settings_loading import environment_names
 
 DATABASE = "postgres.dsn"
 BROKER = "kafka.bootstrap_servers"

@@ -28,11 +28,10 @@ from nbledger_domain.execution import (
 )
 from nbledger_domain.input_files import InputFile
 from nbledger_domain.notebook import Environment, Integration, Notebook
-from nbledger_infrastructure import clock, settings
+from nbledger_infrastructure import aggregates, clock, settings
 from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.identifiers import new_id
-from nbledger_infrastructure.kafka import clients as kafka
-from nbledger_infrastructure.kafka import cloudevents
+from nbledger_infrastructure.kafka import clients, cloudevents
 from nbledger_infrastructure.postgres.database import Pool, acquire, connect_pool
 from nbledger_infrastructure.postgres.event_store import (
     EventStore,
@@ -153,7 +152,7 @@ class Stage:
 
     async def again(self, execution_id: UUID) -> UUID:
         """A request to execute the same once more."""
-        loaded = await repository.load(self.store, Execution, execution_id)
+        loaded = await aggregates.load(self.store, Execution, execution_id)
         assert loaded is not None
         before = loaded.aggregate
         execution = Execution.request(
@@ -183,11 +182,11 @@ class Stage:
         """Publish the commands, as the relay does."""
         requests = [self._requests[execution_id] for execution_id in execution_ids]
         types = sorted({execution.kernel_type for execution in requests})
-        await kafka.ensure_topics(self.settings.kafka, types)
-        async with kafka.producer(self.settings.kafka, client_id="test") as producer:
+        await clients.ensure_topics(self.settings.kafka, types)
+        async with clients.producer(self.settings.kafka, client_id="test") as producer:
             for execution in requests:
                 await producer.send_and_wait(
-                    kafka.command_topic(
+                    clients.command_topic(
                         self.settings.kafka, execution.kernel_type, execution.options.priority
                     ),
                     self._body(execution.id),
@@ -211,9 +210,9 @@ class Stage:
         )
         if not tell:
             return
-        async with kafka.producer(self.settings.kafka, client_id="test") as producer:
+        async with clients.producer(self.settings.kafka, client_id="test") as producer:
             await producer.send_and_wait(
-                kafka.control_topic(self.settings.kafka),
+                clients.control_topic(self.settings.kafka),
                 self._body(execution_id),
                 headers=cloudevents.command_headers(
                     cloudevents.CANCEL,
@@ -244,7 +243,7 @@ class Stage:
         async with asyncio.timeout(seconds), EventTail(self.pool) as tail:
             while True:
                 await tail.next_batch()
-                loaded = await repository.load(self.store, Execution, execution_id)
+                loaded = await aggregates.load(self.store, Execution, execution_id)
                 if loaded is not None and condition(loaded.aggregate):
                     return loaded.aggregate
 

@@ -20,7 +20,7 @@ from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.postgres import worker_registry
 from nbledger_infrastructure.postgres.database import Pool
 from nbledger_infrastructure.postgres.event_store import AppendResult, EventStore
-from nbledger_infrastructure.postgres.worker_registry import KernelOffer
+from nbledger_infrastructure.postgres.worker_registry import OfferedKernel
 
 GUARDED_ATTEMPTS = 3
 
@@ -110,7 +110,7 @@ def _execution(
     )
 
 
-def _kernel(kernel_type: str, offers: Mapping[str, KernelOffer]) -> KernelLanguage:
+def _kernel(kernel_type: str, offers: Mapping[str, OfferedKernel]) -> KernelLanguage:
     if kernel_type in LANGUAGES:
         return KernelLanguage(known=True, language=LANGUAGES[kernel_type])
     if kernel_type in offers:
@@ -121,7 +121,7 @@ def _kernel(kernel_type: str, offers: Mapping[str, KernelOffer]) -> KernelLangua
 
 
 def _without_worker(
-    offers: Mapping[str, KernelOffer], kernel_type: str, *, queue: bool
+    offers: Mapping[str, OfferedKernel], kernel_type: str, *, queue: bool
 ) -> list[str]:
     """What to say where no worker could run it now; refuses it unless it is to ``queue``."""
     if kernel_type in offers:

@@ -110,7 +110,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 def run_request(
-    body: dict[str, Any], limits: settings.Execution
+    body: dict[str, Any], limits: settings.Executions
 ) -> Callable[[Notebook, KernelLanguage], RunRequest]:
     """What ``body`` asks of a notebook, once that and its kernel's language are known.
 
@@ -133,7 +133,7 @@ def run_request(
     return decide
 
 
-def run(body: dict[str, Any], *, language: Language | None, limits: settings.Execution) -> Run:
+def run(body: dict[str, Any], *, language: Language | None, limits: settings.Executions) -> Run:
     """Check the body of an execute. Raises :class:`InvalidInputError` with every fault.
 
     ``language`` is that of the kernel; ``None`` is one that parameters cannot be written in.
@@ -180,7 +180,7 @@ def _check_parameters(
 
 
 def _check_timeout(
-    seconds: float | None, pointer: str, limits: settings.Execution, report: Report
+    seconds: float | None, pointer: str, limits: settings.Executions, report: Report
 ) -> None:
     lowest = min(MIN_TIMEOUT, limits.max_timeout)
     if seconds is not None and seconds < lowest:

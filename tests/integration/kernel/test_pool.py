@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.kernels import code, fork_servers, request
 
-from nbledger_workers.confinement.run_users import NoUserLeft
+from nbledger_workers.confinement.run_users import NoUserLeftError
 from nbledger_workers.kernel.driving.driver import KernelRun, Report
 from nbledger_workers.kernel.driving.pool import IDLE_SECONDS, KernelPool, Sizing
 from nbledger_workers.kernel.processes import family
@@ -146,7 +146,7 @@ async def test_a_kernel_that_cannot_be_isolated_says_why_and_leaves_nothing(
     def confine(folder: Path, runtime_dir: Path) -> Isolation:
         assert folder.exists()
         assert runtime_dir.exists()
-        raise NoUserLeft("every user id is in use")
+        raise NoUserLeftError("every user id is in use")
 
     pool = KernelPool(work, {"python3": True}, minimum=1, confine=confine)
     current = KernelRun(request(Path(), code("1")), on_message=_nobody, pool=pool)

@@ -32,7 +32,7 @@ from nbledger_infrastructure.postgres.database import Pool
 from nbledger_infrastructure.postgres.event_store import EventStore
 from nbledger_projections.machinery import runner
 from nbledger_projections.machinery.decoding import DELETED
-from nbledger_projections.registry import PROJECTIONS
+from nbledger_projections.registry import READ_MODELS
 
 POINTS = ["load", "before save", "after save", "after commit"]
 
@@ -41,7 +41,7 @@ class Projector:
     """What a projector process knows: the rows in memory, and where it believes to be."""
 
     def __init__(self, name: str) -> None:
-        self.projection = Crashing(PROJECTIONS[name]())
+        self.projection = Crashing(READ_MODELS[name].projection())
         self.checkpoint: Checkpoint | None = None
 
     async def step(self, pool: Pool, batch: int) -> None:
@@ -72,7 +72,7 @@ class Checkpoints(RuleBasedStateMachine):
     def start(self, seed: int) -> None:
         async def empty() -> None:
             async with self.pool.acquire() as connection:
-                tables = ", ".join(PROJECTIONS[self.name].tables)
+                tables = ", ".join(READ_MODELS[self.name].tables)
                 await connection.execute(f"TRUNCATE event, projection_checkpoint, {tables}")
 
         self.run(empty())
@@ -157,7 +157,7 @@ def runner_() -> Iterator[asyncio.Runner]:
         yield loop
 
 
-@pytest.mark.parametrize("name", PROJECTIONS)
+@pytest.mark.parametrize("name", READ_MODELS)
 def test_rows_and_checkpoint_move_together(
     name: str, database_dsn: str, runner_: asyncio.Runner
 ) -> None:

@@ -26,7 +26,7 @@ from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore, EventTail, NewEvent
 from nbledger_projections.machinery.decoding import DELETED
 from nbledger_projections.read_models.notebooks import details as notebook_details
-from nbledger_projections.registry import PROJECTIONS
+from nbledger_projections.registry import READ_MODELS
 
 
 def make_settings(dsn: str, folder: Path) -> settings.Settings:
@@ -55,7 +55,7 @@ async def test_two_projectors_at_once(
             step(dice.choice(stories), dice)
         await until_reached(pool, head)
     events = await store.read_all(after_position=0, limit=10_000)
-    for name in PROJECTIONS:
+    for name in READ_MODELS:
         await assert_holds(pool, name, events)
 
 
@@ -89,7 +89,7 @@ async def test_an_event_that_cannot_be_folded_stops_its_projections_loudly(
     def listen(_: object, level: str, event: EventDict) -> EventDict:
         if level == "error" and event["event"] == "consumer stopped":
             told.append(event["consumer"])
-            if set(told) >= set(PROJECTIONS):
+            if set(told) >= set(READ_MODELS):
                 failed.set()
         raise structlog.DropEvent
 
@@ -112,7 +112,7 @@ async def test_an_event_that_cannot_be_folded_stops_its_projections_loudly(
             await until_reached(pool, last_good)
             # Reactors have nothing to do with it.
             await until_reached(pool, head, deletions.NAME, eraser.NAME)
-            for name in PROJECTIONS:
+            for name in READ_MODELS:
                 async with acquire(pool) as connection:
                     position = await connection.fetchval(
                         "SELECT position FROM projection_checkpoint WHERE name = $1", name
@@ -159,7 +159,7 @@ async def test_what_is_deleted_is_erased(
     async with running(roles.projector, config):
         deleted.notebook.delete(at=deleted.at)
         head = await record(store, deleted)
-        await until_reached(pool, head, eraser.NAME, *PROJECTIONS)
+        await until_reached(pool, head, eraser.NAME, *READ_MODELS)
         assert all(event.data is None for event in await store.read_subject(deleted.notebook.id))
         with pytest.raises(ArtifactMissingError):
             await artifacts.get(scope(deleted), digest)
@@ -174,7 +174,7 @@ async def test_what_is_deleted_is_erased(
         async with asyncio.timeout(20), EventTail(pool, head) as tail:
             while (ended := (await tail.next_batch())[-1]).type != Execution.Cancelled.TYPE:
                 pass
-        await until_reached(pool, ended.position, eraser.NAME, *PROJECTIONS)
+        await until_reached(pool, ended.position, eraser.NAME, *READ_MODELS)
         assert all(event.data is None for event in await store.read_subject(deleted.notebook.id))
         with pytest.raises(ArtifactMissingError):
             await artifacts.get(scope(deleted), late_digest)
@@ -207,5 +207,5 @@ async def test_a_deletion_that_was_forced_goes_through(
         async with asyncio.timeout(20), EventTail(pool, 0) as tail:
             while DELETED not in {event.type for event in await tail.next_batch()}:
                 pass
-        await until_reached(pool, await store.head_position(), eraser.NAME, *PROJECTIONS)
+        await until_reached(pool, await store.head_position(), eraser.NAME, *READ_MODELS)
     assert await mentions(database_dsn, story.notebook.id) == []

@@ -20,7 +20,7 @@ from nbledger_infrastructure.postgres.event_store import EventStore
 from nbledger_projections.machinery.runner import PoisonedEventError
 from nbledger_projections.read_models.executions import status as execution_status
 from nbledger_projections.read_models.notebooks import details as notebook_details
-from nbledger_projections.read_models.notebooks import listing as notebook_list
+from nbledger_projections.read_models.notebooks import listing
 from nbledger_projections.rebuild import (
     ALL,
     RebuildRunningError,
@@ -29,7 +29,7 @@ from nbledger_projections.rebuild import (
     rebuild_projection,
     remove_leftovers,
 )
-from nbledger_projections.registry import PROJECTIONS
+from nbledger_projections.registry import READ_MODELS
 
 PROJECT = UUID(int=1)
 
@@ -80,7 +80,7 @@ async def test_a_rebuild_gives_the_same_rows(
     steps: list[str] = []
     await rebuild(make_settings(database_dsn, tmp_path), ALL, steps.append)
     assert await all_contents(pool) == before
-    for name in PROJECTIONS:
+    for name in READ_MODELS:
         assert any(step.startswith(f"{name}: rebuilt") for step in steps)
     async with acquire(pool) as connection:
         assert indexes == await connection.fetch(
@@ -113,7 +113,7 @@ async def test_rebuilding_under_load(database_dsn: str, tmp_path: Path) -> None:
             while not done.is_set():
                 view = await notebook_details.get(pool, PROJECT, PROJECT, known)
                 assert view is not None
-                page = await notebook_list.page(pool, PROJECT, PROJECT, page=1, page_size=100)
+                page = await listing.page(pool, PROJECT, PROJECT, page=1, page_size=100)
                 assert page.total_count >= 1
                 assert len(page.items) == min(page.total_count, 100)
                 await execution_status.for_notebook(
@@ -135,7 +135,7 @@ async def test_rebuilding_under_load(database_dsn: str, tmp_path: Path) -> None:
             head = await tell(store, dice, stories, 10)
             await until_reached(pool, head)
             events = await store.read_all(after_position=0, limit=100_000)
-            for name in PROJECTIONS:
+            for name in READ_MODELS:
                 await assert_holds(pool, name, events)
         live = await all_contents(pool)
         await rebuild(config, ALL, lambda _: None)
@@ -143,9 +143,9 @@ async def test_rebuilding_under_load(database_dsn: str, tmp_path: Path) -> None:
         async with acquire(pool) as connection:
             generations = await connection.fetch(
                 "SELECT generation FROM projection_checkpoint WHERE name = ANY($1)",
-                list(PROJECTIONS),
+                list(READ_MODELS),
             )
-        assert [row[0] for row in generations] == [3] * len(PROJECTIONS)
+        assert [row[0] for row in generations] == [3] * len(READ_MODELS)
 
 
 async def test_a_live_projector_takes_the_new_tables_as_they_are(
@@ -252,10 +252,10 @@ async def test_an_erased_notebook_does_not_shift_the_others(pool: Pool, store: E
     before = await all_contents(pool)
     for story in stories[::3]:
         await store.erase_subject(story.notebook.id)
-    for name in PROJECTIONS:
+    for name in READ_MODELS:
         await rebuild_projection(pool, name)
     assert await all_contents(pool) == before
-    page = await notebook_list.page(pool, PROJECT, PROJECT, page=2, page_size=20)
+    page = await listing.page(pool, PROJECT, PROJECT, page=2, page_size=20)
     living = [story.notebook for story in stories if not story.notebook.deleted]
     expected = [str(notebook.id) for notebook in reversed(living)]
     assert [msgspec.json.decode(item)["notebookId"] for item in page.items] == expected[20:40]

@@ -15,7 +15,7 @@ from support.executions import Stage
 
 from nbledger_domain.execution import CellStatus, Execution, TerminationCode
 from nbledger_infrastructure.postgres.database import acquire
-from nbledger_infrastructure.settings import Limits
+from nbledger_infrastructure.settings import RunLimits
 from nbledger_workers.confinement.levels import IsolationMissingError
 from nbledger_workers.kernel.standalone.isolation import Isolation
 from nbledger_workers.kernel.standalone.isolation_probe import available
@@ -73,7 +73,7 @@ async def test_a_notebook_sees_nothing_but_its_run(
     execution_id = await scene.request(_SPY % scene_file)
     try:
         async with scene.worker(
-            isolation="namespaces", network="none", limits=Limits(open_files=300)
+            isolation="namespaces", network="none", limits=RunLimits(open_files=300)
         ):
             await scene.command(execution_id)
             execution = await scene.until(execution_id)
@@ -144,18 +144,18 @@ time.sleep(20)
     ("limits", "source", "code"),
     [
         (
-            Limits(memory_mb=400),
+            RunLimits(memory_mb=400),
             _HOG,
             TerminationCode.MEMORY_LIMIT,
         ),
-        (Limits(cpu_seconds=2), "while True: pass", TerminationCode.CPU_LIMIT),
+        (RunLimits(cpu_seconds=2), "while True: pass", TerminationCode.CPU_LIMIT),
         (
-            Limits(processes=15),
+            RunLimits(processes=15),
             _BOMB,
             TerminationCode.PROCESS_LIMIT,
         ),
         (
-            Limits(disk_mb=30),
+            RunLimits(disk_mb=30),
             _FILL,
             TerminationCode.DISK_LIMIT,
         ),
@@ -164,7 +164,7 @@ time.sleep(20)
 )
 @needs_namespaces
 async def test_a_limit_ends_the_run_and_says_which(
-    scene: Stage, limits: Limits, source: str, code: TerminationCode
+    scene: Stage, limits: RunLimits, source: str, code: TerminationCode
 ) -> None:
     async with scene.worker(limits=limits):
         execution = await scene.run("print('kept')", source, "1")
@@ -186,7 +186,7 @@ import json, resource
 names = ("NOFILE", "FSIZE", "CORE")
 print(json.dumps([resource.getrlimit(getattr(resource, f"RLIMIT_{name}")) for name in names]))
 """
-    async with scene.worker(limits=Limits(open_files=300, disk_mb=20)):
+    async with scene.worker(limits=RunLimits(open_files=300, disk_mb=20)):
         execution = await scene.run(bounds, "files = [open('/dev/null') for _ in range(500)]")
     assert await _printed(scene, execution.id) == [[300, 300], [20_000_000, 20_000_000], [0, 0]]
     error = (await scene.events(execution.id, Execution.CellExecuted))[1].error

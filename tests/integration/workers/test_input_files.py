@@ -16,9 +16,9 @@ from nbledger_application import repository
 from nbledger_domain.execution import Execution, ExecutionStatus, TerminationCode
 from nbledger_domain.input_files import FileLimits
 from nbledger_domain.notebook import Notebook
-from nbledger_infrastructure import clock
+from nbledger_infrastructure import aggregates, clock
 from nbledger_infrastructure.artifacts.store import Scope
-from nbledger_infrastructure.settings import Limits
+from nbledger_infrastructure.settings import RunLimits
 
 FILES = {
     "data/input.csv": b"order,amount\n0017,120\n",
@@ -66,7 +66,7 @@ async def completed(scene: Stage, execution_id: UUID) -> None:
 
 async def notebook_of(scene: Stage, execution_id: UUID) -> Notebook:
     (requested,) = await scene.events(execution_id, Execution.Requested)
-    loaded = await repository.load(scene.store, Notebook, requested.notebook_id)
+    loaded = await aggregates.load(scene.store, Notebook, requested.notebook_id)
     assert loaded is not None
     return loaded.aggregate
 
@@ -104,7 +104,7 @@ assert not os.access("plain", os.X_OK)
 async def test_input_files_do_not_count_as_disk_that_a_run_uses(scene: Stage) -> None:
     files = {"large.bin": bytes(3_000_000)}
     reads = "import os; assert os.path.getsize('large.bin') == 3_000_000; open('x', 'wb').write"
-    async with scene.worker(limits=Limits(disk_mb=2)):
+    async with scene.worker(limits=RunLimits(disk_mb=2)):
         little = await scene.request(f"{reads}(bytes(1_000_000))", files=files)
         await completed(scene, little)
         (end,) = await scene.events(little, Execution.Completed)

@@ -29,12 +29,13 @@ from nbledger_domain.execution import (
     TerminationCode,
 )
 from nbledger_domain.vocabulary.media_types import PARQUET
+from nbledger_infrastructure import aggregates
 from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope
 from nbledger_infrastructure.postgres.event_store import Stream
-from nbledger_infrastructure.settings import Limits
+from nbledger_infrastructure.settings import RunLimits
 from nbledger_workers.kernel import run_folder
 from nbledger_workers.kernel.driving.driver import KernelRun
-from nbledger_workers.running import run
+from nbledger_workers.running import leavings
 from nbledger_workers.running.environments import Provision
 
 _HAND_BACK = """
@@ -110,7 +111,7 @@ async def test_a_dataset_is_read_enriched_and_kept_with_its_lineage(
     assert attributes["sourceDatasetId"] == str(dataset_id)
     kept = await at_work.content(execution.id, stored.content)
 
-    loaded = await repository.load(at_work.store, Dataset, UUID(attributes["datasetId"]))
+    loaded = await aggregates.load(at_work.store, Dataset, UUID(attributes["datasetId"]))
     assert loaded is not None
     (version,) = loaded.aggregate.versions
     assert (version.number, version.rows) == (1, 3)
@@ -367,13 +368,13 @@ with open("outputs/a sparse one", "wb") as file: file.truncate(10**12)
 @pytest.mark.parametrize(
     ("limits", "kept", "told"),
     [
-        (Limits(artifacts_per_run=3, disk_mb=0), 3, "4 of 7 files in outputs/ are not kept"),
-        (Limits(artifact_mb_per_file=1, disk_mb=0), 5, "larger than the 1 MB"),
-        (Limits(artifact_mb_per_run=1, disk_mb=0), 2, "larger than the 0.2 MB"),
+        (RunLimits(artifacts_per_run=3, disk_mb=0), 3, "4 of 7 files in outputs/ are not kept"),
+        (RunLimits(artifact_mb_per_file=1, disk_mb=0), 5, "larger than the 1 MB"),
+        (RunLimits(artifact_mb_per_run=1, disk_mb=0), 2, "larger than the 0.2 MB"),
     ],
 )
 async def test_of_what_is_beyond_a_limit_a_warning_tells(
-    scene: Stage, limits: Limits, kept: int, told: str
+    scene: Stage, limits: RunLimits, kept: int, told: str
 ) -> None:
     execution_id = await scene.request(_HAND_BACK + _MANY)
     async with scene.worker(limits=limits):
@@ -406,7 +407,7 @@ async def test_disk_that_datasets_take_is_not_the_notebooks(scene: Stage, tmp_pa
     large = pl.DataFrame({"case_id": noise, "hours": [1.0] * 5_000})
     dataset_id = await add_dataset(scene, large, tmp_path)
     assert (tmp_path / "log.parquet").stat().st_size > 2_000_000
-    async with scene.worker(limits=Limits(disk_mb=2)):
+    async with scene.worker(limits=RunLimits(disk_mb=2)):
         execution = await scene.run(
             "import time; time.sleep(1.2)", parameters={"log": str(dataset_id)}
         )
@@ -433,7 +434,7 @@ async def test_runs_of_one_notebook_add_versions_to_one_dataset(at_work: Stage) 
     told = [(await left(at_work, each))["n"].attributes for each in (first, second)]
     assert [each["datasetVersion"] for each in told] == [1, 2]
     (dataset_id,) = {each["datasetId"] for each in told}
-    loaded = await repository.load(at_work.store, Dataset, UUID(dataset_id))
+    loaded = await aggregates.load(at_work.store, Dataset, UUID(dataset_id))
     assert loaded is not None
     assert loaded.aggregate.name == "Numbers"
     csv = (await left(at_work, second))["as csv"]
@@ -535,7 +536,7 @@ async def test_a_cancel_stops_collecting_and_what_was_taken_is_kept(
 async def test_collecting_ends_soon_after_the_time_of_the_run(
     at_work: Stage, monkeypatch: pytest.MonkeyPatch, *, intermediate: bool
 ) -> None:
-    monkeypatch.setattr(run, "_COLLECT_SECONDS", 0.1)
+    monkeypatch.setattr(leavings, "COLLECT_SECONDS", 0.1)
     hold_storing(monkeypatch)
     execution = await at_work.run(
         _HAND_BACK + _BAD_LAST,

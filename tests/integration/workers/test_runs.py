@@ -30,9 +30,9 @@ from nbledger_domain.execution import (
     TerminationCode,
 )
 from nbledger_domain.notebook import Notebook
-from nbledger_infrastructure import clock
+from nbledger_infrastructure import aggregates, clock
 from nbledger_infrastructure.postgres import worker_registry
-from nbledger_infrastructure.settings import Limits
+from nbledger_infrastructure.settings import RunLimits
 
 pytestmark = pytest.mark.stalls("its leases last a few seconds of the clock")
 
@@ -60,7 +60,7 @@ async def test_a_notebook_runs_from_command_to_results(scene: Stage, tmp_path: P
         parameters={"n": 41},
         output_options=OutputOptions(generate_report=True),
     )
-    async with scene.worker(limits=Limits(output_mb_per_cell=1)):
+    async with scene.worker(limits=RunLimits(output_mb_per_cell=1)):
         offers = await worker_registry.offers(scene.pool)
         assert offers["python3"].workers == 1
         assert offers["python3"].language_version == ".".join(map(str, sys.version_info[:3]))
@@ -208,7 +208,7 @@ async def test_cancelled_while_queued_never_runs(scene: Stage) -> None:
 
 async def test_a_deleted_notebook_is_not_run(scene: Stage) -> None:
     execution_id = await scene.request("1")
-    loaded = await repository.load(scene.store, Execution, execution_id)
+    loaded = await aggregates.load(scene.store, Execution, execution_id)
     assert loaded is not None
     await repository.update(
         scene.store,

@@ -27,11 +27,12 @@ from nbledger_domain.execution import (
 )
 from nbledger_domain.notebook import NotebookChanges
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
+from nbledger_projections.machinery import quantities
 from nbledger_projections.read_models.executions import folding as execution_folding
 from nbledger_projections.read_models.executions import result_folding, state
 from nbledger_projections.read_models.notebooks import documents as notebook_documents
 from nbledger_projections.read_models.notebooks import folding as notebook_folding
-from nbledger_projections.read_models.notebooks import list_items as notebook_list_items
+from nbledger_projections.read_models.notebooks import list_items
 
 WHOSE_DOING = {
     "success": {"success"},
@@ -52,14 +53,14 @@ class Folded:
     def __init__(self) -> None:
         self.position = 0
         self.details: notebook_documents.NotebookState | None = None
-        self.listed: notebook_list_items.ListState | None = None
-        self.status: dict[uuid.UUID, state.ExecutionState | None] = {}
+        self.listed: list_items.ListState | None = None
+        self.status: dict[uuid.UUID, state.ExecutionRow | None] = {}
         self.results: dict[uuid.UUID, result_folding.ResultsState | None] = {}
 
     def fold(self, recorded: RecordedEvent) -> None:
         self.position = recorded.position
         self.details = _stored(notebook_folding.fold(self.details, recorded))
-        self.listed = _stored(notebook_list_items.fold(self.listed, recorded, ordinal=0))
+        self.listed = _stored(list_items.fold(self.listed, recorded, ordinal=0))
         stream = recorded.stream_id
         if stream != recorded.subject_id:
             self.status[stream] = _stored(execution_folding.fold(self.status.get(stream), recorded))
@@ -81,12 +82,12 @@ class Folded:
 
 def _stored(state: Any) -> Any:
     return (
-        None if state is None else msgspec.json.decode(msgspec.json.encode(state), type=type(state))
+        None if state is None else quantities.decoder(type(state)).decode(quantities.encode(state))
     )
 
 
 def _json(document: Any) -> dict[str, Any]:
-    decoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(document))
+    decoded: dict[str, Any] = msgspec.json.decode(quantities.encode_in_words(document))
     return decoded
 
 
@@ -462,7 +463,7 @@ def test_an_erased_event_is_passed_over_and_the_deletion_removes_the_notebook() 
     told = tell(story)
     erased = [msgspec.structs.replace(recorded, data=None) for recorded in told]
     assert notebook_folding.fold(None, erased[0]) is None
-    assert notebook_list_items.fold(None, erased[0], ordinal=0) is None
+    assert list_items.fold(None, erased[0], ordinal=0) is None
     state = notebook_folding.fold(None, told[0])
     story.notebook.delete(at=story.at)
     deleted = msgspec.structs.replace(tell(story, 1)[0], data=None)
@@ -475,7 +476,7 @@ def test_an_unknown_event_is_an_error_in_every_fold() -> None:
     with pytest.raises(UnknownEventTypeError):
         notebook_folding.fold(None, unknown)
     with pytest.raises(UnknownEventTypeError):
-        notebook_list_items.fold(None, unknown)
+        list_items.fold(None, unknown)
     with pytest.raises(UnknownEventTypeError):
         execution_folding.fold(None, unknown)
     with pytest.raises(UnknownEventTypeError):

@@ -12,7 +12,7 @@ from support.paths import ROOT, SOURCE_ROOTS
 from nbledger.main import main
 from nbledger_domain import dataset, events, execution, library, notebook
 from nbledger_http.replies.problems import KINDS
-from nbledger_infrastructure.settings import environment_names
+from nbledger_infrastructure.settings_loading import environment_names
 from nbledger_workers.kernel.protocol import RunNotebook
 
 PAGES = sorted(

@@ -12,7 +12,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from nbledger_workers.translation import images as figures
+from nbledger_workers.translation import images
 from nbledger_workers.translation.tables import DATA_RESOURCE, Table, find_table
 
 FRAME = pd.DataFrame({"case": range(5), "activity": list("abcde")})
@@ -73,7 +73,7 @@ def test_html_made_to_take_long_does_not() -> None:
     # Of these only the beginning is looked at, but of as many as a cell puts out.
     for form in (("text/html", b"<caption " * 9_000), ("image/svg+xml", b"<title " * 9_000)):
         for _ in range(500):
-            assert figures.title([form], {}) is None
+            assert images.title([form], {}) is None
 
 
 def picture(kind: str, **metadata: str) -> bytes:
@@ -137,7 +137,7 @@ def test_figures(
 ) -> None:
     shown = content if isinstance(content, bytes) else content()
     forms = [(media_type, shown), ("text/plain", b"<Figure size 400x300>")]
-    assert figures.title(forms, {}) == title
-    assert figures.title(forms, {"title": " Said \n so "}) == "Said so"
-    assert figures.size(forms, {}) == size
-    assert figures.size(forms, {media_type: {"width": 40, "height": 30}}) == (40, 30)
+    assert images.title(forms, {}) == title
+    assert images.title(forms, {"title": " Said \n so "}) == "Said so"
+    assert images.size(forms, {}) == size
+    assert images.size(forms, {media_type: {"width": 40, "height": 30}}) == (40, 30)

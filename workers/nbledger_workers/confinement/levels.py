@@ -151,7 +151,7 @@ def for_run(every: Isolation, folder: Path, runtime_dir: Path) -> Isolation:
     )
 
 
-def run_limits(limits: settings.Limits) -> Limits:
+def run_limits(limits: settings.RunLimits) -> Limits:
     """The limits that end a run, as its supervisor takes them."""
     return Limits(
         memory_bytes=limits.memory_mb * MB,
