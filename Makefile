@@ -24,7 +24,7 @@ JOBS ?= 3
 # the tests anew, and they start by the hundred.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Fast tests first: work is handed out module by module in the order of collection.
+# Work is handed out module by module in the order that tests/conftest.py gives them.
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
 .PHONY: help

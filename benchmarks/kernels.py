@@ -24,8 +24,8 @@ _SPEC = {
 def kernels(bench: Bench) -> list[Figure]:
     """A kernel forked by our provisioner against one started by jupyter_client's own.
 
-    Both are used through jupyter_client's KernelManager. The launcher that forks is there already,
-    as it is in a worker.
+    Both are used through jupyter_client's KernelManager. The fork server is there already, as it
+    is in a worker.
     """
     specs = _specs(bench.scratch / "kernelspecs")
 

@@ -19,7 +19,7 @@ from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import Metadata, RecordedEvent
 from nbledger_projections.machinery.documents import Page
 from nbledger_projections.machinery.runner import project as run_batch
-from nbledger_projections.read_models.notebooks import listing as notebook_list
+from nbledger_projections.read_models.notebooks import listing
 
 SMALL, LARGE = 1_000, 1_000_000
 PAGE_SIZE = 20
@@ -98,7 +98,7 @@ def _project(bench: Bench, database: str, size: int) -> Project:
 
 
 async def _fill(project: Project, size: int) -> None:
-    projection = notebook_list.NotebookListProjection()
+    projection = listing.MODEL.projection()
     events = _events(project, size)
     async with acquire(project.pool) as connection:
         await connection.execute("SET synchronous_commit = off")
@@ -181,7 +181,7 @@ async def _page_number(project: Project, filters: dict[str, Any], place: str) ->
 
 
 async def _page(project: Project, filters: dict[str, Any], page: int) -> Page:
-    return await notebook_list.page(
+    return await listing.page(
         project.pool,
         project.tenant_id,
         project.project_id,

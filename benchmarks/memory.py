@@ -14,7 +14,7 @@ _LINE = 1000
 
 
 def memory(bench: Bench) -> list[Figure]:
-    """Memory of the worker, its launchers included, after many runs that each print 10 MB.
+    """Memory of the worker, its fork servers included, after many runs that each print 10 MB.
 
     The kernels and supervisors that wait are not counted, since their number changes.
     """

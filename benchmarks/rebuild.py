@@ -21,7 +21,7 @@ from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store import EventStore, RecordedEvent
 from nbledger_infrastructure.settings import Postgres, Settings
 from nbledger_projections.rebuild import ALL, rebuild
-from nbledger_projections.registry import PROJECTIONS
+from nbledger_projections.registry import READ_MODELS
 
 NOTEBOOKS = 1_000
 PEER_NOTEBOOKS = 50
@@ -57,7 +57,7 @@ def rebuilds(bench: Bench) -> list[Figure]:
             "start",
             env=eventsourcing_env(peer_dsn),
             events=str(events),
-            tables=[table for make in PROJECTIONS.values() for table in make().tables],
+            tables=[table for model in READ_MODELS.values() for table in model.tables],
         )
         rounds = bench.alternate(
             [
@@ -101,7 +101,7 @@ class _Statements:
 
 async def _write_events(events: Sequence[RecordedEvent], path: Path) -> None:
     """Write what the peer needs: each event with the statements that it calls for, alone."""
-    projections = [make() for make in PROJECTIONS.values()]
+    projections = [model.projection() for model in READ_MODELS.values()]
     with path.open("w", encoding="utf-8") as file:
         for recorded in events:
             statements = _Statements()

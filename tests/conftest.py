@@ -22,12 +22,15 @@ from support.services import (
     service_address,
 )
 
-# How long an example takes says how busy the machine is.
-hypothesis.settings.register_profile(
-    "any machine",
-    deadline=None,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow],
-)
+# How long an example takes says how busy the machine is. Each run draws others, so that few will
+# do; `--hypothesis-profile=thorough` draws many.
+for profile, examples in (("any machine", 50), ("thorough", 1000)):
+    hypothesis.settings.register_profile(
+        profile,
+        deadline=None,
+        max_examples=examples,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
 hypothesis.settings.load_profile("any machine")
 
 
@@ -38,7 +41,17 @@ def pytest_configure(config: pytest.Config) -> None:
     begin_run()
 
 
+# Fast ones first, then the longest modules: small ones at the end keep all processes busy to it.
+_ORDER = ("unit", "acceptance", "crash", "integration/kernel", "integration/workers", "integration")
+
+
+def _place(item: pytest.Item) -> int:
+    path = item.path.relative_to(Path(__file__).parent)
+    return next((at for at, room in enumerate(_ORDER) if path.is_relative_to(room)), len(_ORDER))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_place)
     for item in items:
         if "kafka" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.kafka)

@@ -31,6 +31,7 @@ EXEMPT = {
         *("_pipe_uuid", "_progressively_terminate_all_children", "banner", "implementation*"),
         "language_info",
     },
+    "called in kernels, to which its text is sent": {"replace_system"},
     "set for multiprocessing and tempfile in a kernel": {"authkey", "tempdir"},
     "called by the HTML parser": {"handle_*"},
     "called by pickle": {"reducer_override"},
@@ -42,6 +43,7 @@ EXEMPT = {
     "what an aggregate or the store knows, which tests and benchmarks ask": {
         *("head_position", "intact", "read_subject", "termination_code"),
     },
+    "columns that statements of lists name": {"created_position", "requested_position"},
     "the unused rest of a tuple": {"bucket", "inode", "of_cell"},
 }
 

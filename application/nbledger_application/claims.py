@@ -13,7 +13,7 @@ from nbledger_application.leases import Lease
 from nbledger_domain.errors import DomainError
 from nbledger_domain.execution import Execution, Phase, Resources, TerminationCode
 from nbledger_domain.notebook import Notebook
-from nbledger_infrastructure import clock
+from nbledger_infrastructure import aggregates, clock
 from nbledger_infrastructure.aggregates import stream_of
 from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.postgres.event_store import (
@@ -66,7 +66,7 @@ async def claim(
     history, notebook = await asyncio.gather(
         store.read_stream(execution_id), store.read_stream(command.notebook_id)
     )
-    execution = repository.replay(Execution, history)
+    execution = aggregates.replay(Execution, history)
     if (
         execution is None
         or execution.ended
@@ -112,7 +112,7 @@ def _pinned(history: Sequence[RecordedEvent], version: int) -> Notebook | None:
     gone = (Notebook.DeletionRequested.TYPE, Notebook.Deleted.TYPE)
     if any(recorded.type in gone for recorded in history):
         return None
-    return repository.replay(Notebook, history[:version])
+    return aggregates.replay(Notebook, history[:version])
 
 
 def give_up(

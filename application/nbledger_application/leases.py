@@ -32,7 +32,10 @@ class Expired(msgspec.Struct, frozen=True):
 
 
 async def take(pool: Pool, lease: Lease, worker_id: str, *, seconds: float) -> bool:
-    """Write the lease of a claim just made; False when a later attempt has one already."""
+    """Write the lease of a claim just made; False when a later attempt has one already.
+
+    May be called again where it is not known whether an earlier call has come through.
+    """
     async with acquire(pool) as connection:
         taken = await connection.fetchval(
             """
@@ -41,7 +44,9 @@ async def take(pool: Pool, lease: Lease, worker_id: str, *, seconds: float) -> b
             ON CONFLICT (execution_id) DO UPDATE
             SET epoch = excluded.epoch, worker_id = excluded.worker_id,
                 expires_at = excluded.expires_at, usage = NULL, used_at = NULL
-            WHERE execution_lease.epoch < excluded.epoch
+            WHERE (execution_lease.epoch, execution_lease.worker_id)
+                  = (excluded.epoch, excluded.worker_id)
+               OR execution_lease.epoch < excluded.epoch
             RETURNING true
             """,
             lease.execution_id,

@@ -10,6 +10,7 @@ from nbledger_application import repository
 from nbledger_application.claims import Claim
 from nbledger_domain.errors import ExecutionEndedError, StaleEpochError
 from nbledger_domain.execution import Execution
+from nbledger_infrastructure import aggregates
 from nbledger_infrastructure.backoff import Backoff
 from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.postgres.event_store import (
@@ -108,7 +109,7 @@ class Recorder:
     async def _reload(self, ids: list[UUID]) -> bool:
         """Read the stream again; True when it holds the events of this step already."""
         history = await self._store.read_stream(self._claim.stream.stream_id)
-        execution = repository.replay(Execution, history)
+        execution = aggregates.replay(Execution, history)
         recorded = bool(ids) and _holds(history, ids[0])
         if recorded:
             self._execution = execution

@@ -9,7 +9,7 @@ from eventsourcing.domain import BaseAggregate
 from nbledger_application import queue
 from nbledger_domain import events
 from nbledger_domain.events import DomainEvent
-from nbledger_infrastructure.aggregates import Loaded, load, replay
+from nbledger_infrastructure.aggregates import Loaded, load
 from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.postgres.event_store import (
     AppendResult,
@@ -20,19 +20,6 @@ from nbledger_infrastructure.postgres.event_store import (
     RecordConflictError,
     Stream,
 )
-
-__all__ = [
-    "ATTEMPTS",
-    "Loaded",
-    "append",
-    "collect",
-    "load",
-    "replay",
-    "save",
-    "until_saved",
-    "update",
-    "update_loaded",
-]
 
 A = TypeVar("A", bound=BaseAggregate[UUID])
 R = TypeVar("R")

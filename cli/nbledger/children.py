@@ -13,7 +13,7 @@ import psutil
 import structlog
 
 from nbledger import notify
-from nbledger.embedded.errors import EmbeddedError, ServiceFailed
+from nbledger.embedded.errors import EmbeddedError, ServiceFailedError
 from nbledger.embedded.processes import limit_log, spawn, terminate, wait
 
 log = structlog.get_logger(__name__)
@@ -49,7 +49,7 @@ class Child:
     async def start(self) -> None:
         """Start it and return once it is ready.
 
-        Raises :class:`ServiceFailed` when it ends before, or takes longer than a minute.
+        Raises :class:`ServiceFailedError` when it ends before, or takes longer than a minute.
         """
         limit_log(self._log_file)
         async with notify.listen(self._socket) as listener:
@@ -70,13 +70,13 @@ class Child:
                     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             except TimeoutError:
                 reason = f"was not ready within {READY_SECONDS:g} s"
-                raise ServiceFailed(self.name, reason, self._log_file) from None
+                raise ServiceFailedError(self.name, reason, self._log_file) from None
             finally:
                 if not ended.done():
                     ended.cancel()
             if not listener.ready.done():
                 reason = f"ended with status {process.poll()}"
-                raise ServiceFailed(self.name, reason, self._log_file)
+                raise ServiceFailedError(self.name, reason, self._log_file)
             self.details = listener.ready.result()
 
     def pin(self, variable: str, value: str) -> None:

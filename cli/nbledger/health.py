@@ -1,18 +1,18 @@
-"""Health answers for the roles that have no API: /health/live and /health/ready."""
+"""HealthServer answers for the roles that have no API: /health/live and /health/ready."""
 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from nbledger_infrastructure.settings import Health
+from nbledger_infrastructure.settings import HealthServer
 
 REQUEST_TIMEOUT = 5.0
 """Seconds a client has to send its request."""
 
 
 @asynccontextmanager
-async def serve(settings: Health, missing: Callable[[], list[str]]) -> AsyncIterator[None]:
+async def serve(settings: HealthServer, missing: Callable[[], list[str]]) -> AsyncIterator[None]:
     """Answer on the port of ``settings``, or nowhere when it is 0.
 
     ``missing`` tells what the role lacks to be ready.

@@ -15,7 +15,8 @@ from nbledger.errors import DemoFailedError
 from nbledger.role import ARTIFACTS, load_settings, run, run_role, stop_on_signals
 from nbledger_infrastructure import logging
 from nbledger_infrastructure.postgres.database import MigrationChangedError
-from nbledger_infrastructure.settings import Settings, environment_names
+from nbledger_infrastructure.settings import Settings
+from nbledger_infrastructure.settings_loading import environment_names
 
 DATABASE = "postgres.dsn"
 BROKER = "kafka.bootstrap_servers"
@@ -65,7 +66,7 @@ def up() -> None:
 def demo() -> None:
     """Start everything, run a notebook from a template, show its results, and keep serving.
 
-    With DEMO_EXIT=1 in the environment it ends after the results.
+    With DEMO_EXIT=1 in the environment it exits after the results.
     """
     from nbledger.commands.demo import demonstrate
 
@@ -88,8 +89,7 @@ def worker() -> None:
 @click.option(
     "--rebuild",
     metavar="NAME",
-    help="Build this read model (or `all`) anew from the events, while the old one serves; "
-    "then end.",
+    help="Rebuild this read model (or `all`) from the events, while the old one serves; then exit.",
 )
 def projector(rebuild: str | None) -> None:
     """Keep the read models up to date with the events."""
@@ -105,7 +105,7 @@ def projector(rebuild: str | None) -> None:
 
 @main.command(short_help="Publish to Kafka, and recover lost work.")
 def relay() -> None:
-    """Publish events and commands to Kafka, and recover work that was lost."""
+    """Publish events and commands to Kafka, and recover lost work."""
     run_role("relay", roles.relay, *NEEDS["relay"])
 
 

@@ -14,7 +14,8 @@ import structlog
 from nbledger import health
 from nbledger.notify import notify_ready
 from nbledger_infrastructure import logging
-from nbledger_infrastructure.settings import Settings, SettingsError, load, require
+from nbledger_infrastructure.settings import Settings
+from nbledger_infrastructure.settings_loading import SettingsError, load, require
 
 if TYPE_CHECKING:
     from nbledger_infrastructure.artifacts.health import ArtifactHealth

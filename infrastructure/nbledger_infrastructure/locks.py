@@ -9,7 +9,7 @@ from pathlib import Path
 _held: set[int] = set()
 
 
-class LockHeld(Exception):
+class LockHeldError(Exception):
     """Another process (or another part of this one) holds the lock; `pid` as it wrote it."""
 
     def __init__(self, path: Path, pid: int | None) -> None:
@@ -40,7 +40,7 @@ def acquire_lock(path: Path) -> FileLock:
     """Take the lock on `path` (created if missing) without waiting and write our pid into it.
 
     Raises:
-        LockHeld: somebody else has it.
+        LockHeldError: somebody else has it.
         OSError: the file cannot be opened.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -51,7 +51,7 @@ def acquire_lock(path: Path) -> FileLock:
     except BlockingIOError:
         held_by = os.pread(descriptor, 32, 0).strip()
         os.close(descriptor)
-        raise LockHeld(path, int(held_by) if held_by.isdigit() else None) from None
+        raise LockHeldError(path, int(held_by) if held_by.isdigit() else None) from None
     except BaseException:
         os.close(descriptor)
         raise

@@ -12,7 +12,7 @@ from nbledger_infrastructure.postgres.event_store import EventStore, RecordedEve
 from nbledger_infrastructure.settings import Settings
 from nbledger_projections import rebuild
 from nbledger_projections.machinery.runner import run_projection, run_reactor
-from nbledger_projections.registry import PROJECTIONS
+from nbledger_projections.registry import READ_MODELS
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +33,7 @@ async def run(
     away at the start; later it is waited for.
     """
     # Each consumer keeps a connection for reading, and takes another one to write.
-    consumers = len(PROJECTIONS) + len(reactors)
+    consumers = len(READ_MODELS) + len(reactors)
     pool = await connect_pool(
         settings.postgres.dsn, max_size=2 * consumers + 1, application_name="nbledger-projector"
     )
@@ -71,7 +71,10 @@ async def _run_all(
         return started
 
     consumers = [
-        *(run_projection(pool, make(), starts(name)) for name, make in PROJECTIONS.items()),
+        *(
+            run_projection(pool, model.projection(), starts(name))
+            for name, model in READ_MODELS.items()
+        ),
         *(
             run_reactor(pool, name, partial(react, store, pool, artifacts), starts(name))
             for name, react in reactors.items()

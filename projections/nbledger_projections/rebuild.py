@@ -25,7 +25,7 @@ from nbledger_infrastructure.postgres.event_store.store import READ_ALL
 from nbledger_infrastructure.postgres.event_store.types import recorded_event
 from nbledger_infrastructure.settings import Settings
 from nbledger_projections.machinery.runner import Projection, project
-from nbledger_projections.registry import PROJECTIONS
+from nbledger_projections.registry import READ_MODELS
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +52,7 @@ class UnknownProjectionError(Exception):
     """There is no projection of this name."""
 
     def __init__(self, name: str) -> None:
-        known = ", ".join(PROJECTIONS)
+        known = ", ".join(READ_MODELS)
         super().__init__(f"there is no read model {name!r}; there are {known}, and {ALL}")
 
 
@@ -71,13 +71,13 @@ async def rebuild(settings: Settings, name: str, progress: Callable[[str], None]
     :class:`PoisonedEventError` and ``DatabaseUnavailableError``; the read model in use is then
     as it was.
     """
-    if name != ALL and name not in PROJECTIONS:
+    if name != ALL and name not in READ_MODELS:
         raise UnknownProjectionError(name)
     pool = await connect_pool(
         settings.postgres.dsn, max_size=3, application_name="nbledger-rebuild"
     )
     try:
-        for each in PROJECTIONS if name == ALL else [name]:
+        for each in READ_MODELS if name == ALL else [name]:
             await rebuild_projection(pool, each, progress)
     finally:
         await close_pool(pool)
@@ -94,7 +94,7 @@ async def rebuild_projection(
 
     Takes two connections of the pool. Raises as :func:`rebuild` does.
     """
-    projection = PROJECTIONS[name]()
+    projection = READ_MODELS[name].projection()
     async with acquire(pool) as connection, _alone(connection, projection.name):
         live = await connection.fetchval("SELECT current_schema()")
         beside = _schema(projection.name)
@@ -119,7 +119,7 @@ async def rebuild_projection(
 async def remove_leftovers(pool: Pool) -> None:
     """Drop what rebuilds left behind that were killed."""
     async with acquire(pool) as connection:
-        for name in PROJECTIONS:
+        for name in READ_MODELS:
             if not await connection.fetchval(
                 "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", _schema(name)
             ):
@@ -139,7 +139,7 @@ def _schema(name: str) -> str:
 @asynccontextmanager
 async def _alone(connection: PooledConnection, name: str) -> AsyncIterator[None]:
     """Hold the right to rebuild ``name``, which ends with the connection at the latest."""
-    key = list(PROJECTIONS).index(name)
+    key = list(READ_MODELS).index(name)
     if not await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", _LOCK, key):
         raise RebuildRunningError(name)
     try:

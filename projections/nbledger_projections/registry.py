@@ -1,21 +1,13 @@
-"""Every projection there is."""
+"""Every read model there is."""
 
-from nbledger_projections.machinery.runner import Projection
-from nbledger_projections.read_models.dataset_details import DatasetDetailsProjection
-from nbledger_projections.read_models.executions.results import ExecutionResultsProjection
-from nbledger_projections.read_models.executions.status import ExecutionStatusProjection
-from nbledger_projections.read_models.library_details import LibraryDetailsProjection
-from nbledger_projections.read_models.notebooks.details import NotebookDetailsProjection
-from nbledger_projections.read_models.notebooks.listing import NotebookListProjection
+from typing import Any
 
-_ALL: tuple[type[Projection], ...] = (
-    NotebookDetailsProjection,
-    NotebookListProjection,
-    ExecutionStatusProjection,
-    ExecutionResultsProjection,
-    DatasetDetailsProjection,
-    LibraryDetailsProjection,
-)
+from nbledger_projections.machinery.read_model import ReadModel
+from nbledger_projections.read_models import dataset_details, library_details
+from nbledger_projections.read_models.executions import results, status
+from nbledger_projections.read_models.notebooks import details, listing
 
-PROJECTIONS = {projection.name: projection for projection in _ALL}
-"""By name; a new one has nothing in memory."""
+_MODULES = (details, listing, status, results, dataset_details, library_details)
+
+READ_MODELS: dict[str, ReadModel[Any]] = {module.MODEL.name: module.MODEL for module in _MODULES}
+"""By name."""

@@ -21,12 +21,8 @@ from support.wheels import make_wheel
 from support.workers import worker_process
 
 from nbledger_domain.execution import Execution, TerminationCode
-from nbledger_workers.kernel.processes.isolation import (
-    Isolation,
-    available,
-    can_close_ports,
-    keeps_signals,
-)
+from nbledger_workers.kernel.standalone.isolation import Isolation, can_close_ports, keeps_signals
+from nbledger_workers.kernel.standalone.isolation_probe import available
 
 pytestmark = pytest.mark.timeout(240)
 

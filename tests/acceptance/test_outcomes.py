@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pytest
 import requests
-from support.local_server import LocalServer, local_server
+from support.local_server import LocalServer
 
 SECONDS = 60.0
 pytestmark = [
@@ -41,7 +40,7 @@ BROKEN = ("Error", "cell_error", "user_error", "Error")
 SLEEP = "import time; time.sleep(600)"
 FILL = """
 import time
-for number in range(60):
+for number in range(120):
     open(f"{number}", "wb").write(bytes(1_000_000))
 time.sleep(600)
 """
@@ -53,7 +52,7 @@ CASES = [
         ["1", SLEEP, "2"],
         ["Success", "TimedOut", "Skipped"],
         *("Error", "run_timeout", "limit", "Error"),
-        options={"timeout": 12, "continueOnError": True},
+        options={"timeout": 8, "continueOnError": True},
         shown={"cell-002": "KeyboardInterrupt"},
         failed_cells=1,
     ),
@@ -149,8 +148,8 @@ CASES = [
         ["Success", "Error", "Skipped"],
         *("Error", "disk_limit", "limit", "Error"),
         options={"continueOnError": True},
-        errors=[("DiskLimitExceeded", "the limit is 40 MB")],
-        shown={"cell-002": "the limit is 40 MB"},
+        errors=[("DiskLimitExceeded", "the limit is 80 MB")],
+        shown={"cell-002": "the limit is 80 MB"},
         failed_cells=1,
     ),
 ]
@@ -199,11 +198,9 @@ class Client:
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    """Of a server whose runs may take little disk."""
-    settings = {"NBLEDGER_LIMITS_DISK_MB": "40", "NBLEDGER_WORKER_CONCURRENCY": "4"}
-    with local_server(settings) as server:
-        yield Client(server)
+def client(server: LocalServer) -> Client:
+    """Of the server, whose runs may take 80 MB of disk."""
+    return Client(server)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -5,28 +5,19 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
-from support.local_server import LocalServer, local_server
+from support.local_server import LocalServer
 from support.paths import ROOT
 from support.wheels import make_wheel
 
 DOCS = (ROOT / "docs" / "results.md").read_text()
 
 
-@pytest.fixture
-def offline() -> Iterator[LocalServer]:
-    """A server whose packages come from nowhere else."""
-    with local_server({"UV_OFFLINE": "1"}) as running:
-        yield running
-
-
 def test_the_documented_command_gives_a_library_to_runs(
-    offline: LocalServer, tmp_path: Path
+    server: LocalServer, tmp_path: Path
 ) -> None:
     (command,) = re.findall(r"```sh\n(curl [^`]*/library\"\n)```", DOCS)
     source = "def limit(amount):\n    return min(amount, 500)\n"
@@ -34,7 +25,7 @@ def test_the_documented_command_gives_a_library_to_runs(
     ended = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command.replace("curl -s", "curl -sf")],
         cwd=tmp_path,
-        env={**os.environ, "url": offline.base, "token": offline.info.token},
+        env={**os.environ, "url": server.base, "token": server.info.token},
         capture_output=True,
         text=True,
         timeout=60,
@@ -43,7 +34,7 @@ def test_the_documented_command_gives_a_library_to_runs(
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert '"name":"our-rules"' in ended.stdout
 
-    with httpx.Client(base_url=offline.base, headers=offline.headers, timeout=90) as client:
+    with httpx.Client(base_url=server.base, headers=server.headers, timeout=90) as client:
         cell = {"cellType": "code", "content": "import our_rules\nprint(our_rules.limit(990))"}
         answer = client.post(
             "/notebook",

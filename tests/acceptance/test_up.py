@@ -6,22 +6,15 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 from support.local_server import LocalServer, local_server
 from support.processes import alive
+from support.services import service_pid
 
 pytestmark = pytest.mark.stalls("an orderly end is bounded in seconds of the clock")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalServer]:
-    """A running ``nbledger up`` that nobody else uses."""
-    with local_server() as running:
-        yield running
 
 
 def test_server_json_tells_where_everything_is(server: LocalServer) -> None:
@@ -31,14 +24,13 @@ def test_server_json_tells_where_everything_is(server: LocalServer) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     answer = requests.get(f"{server.base}/notebooks", headers=server.headers, timeout=10)
     assert answer.status_code == 200
-    assert answer.json()["totalCount"] == 0
 
 
 def test_a_second_up_on_the_same_home_says_so_and_ends(server: LocalServer) -> None:
     second = server.command("up")
     printed, _ = second.communicate(timeout=30)
     assert second.returncode == 1
-    assert f"in use by process {server.process.pid}" in printed.decode()
+    assert f"in use by process {service_pid('up')}" in printed.decode()
     assert server.info.url in printed.decode()
     ready = requests.get(f"{server.info.url}/health/ready", timeout=10)
     assert ready.status_code == 200, "the first was disturbed"
@@ -61,6 +53,8 @@ def test_a_port_that_cannot_be_had_is_told_before_anything_starts(
 @pytest.mark.timeout(300)
 def test_ctrl_c_ends_every_process_within_ten_seconds_and_data_stays() -> None:
     with local_server() as server:
+        first = requests.get(f"{server.base}/notebooks", headers=server.headers, timeout=10)
+        assert first.json()["totalCount"] == 0
         created = requests.post(
             f"{server.base}/notebook",
             json={

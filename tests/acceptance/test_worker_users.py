@@ -15,11 +15,10 @@ from support.executions import Stage, make_settings, stage
 from support.ordinary import PROCESSES, needs_root
 from support.workers import worker_process
 
-from nbledger_domain.events import decode
 from nbledger_domain.execution import Execution, TerminationCode
-from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.settings import Settings
-from nbledger_workers.kernel.processes.isolation import Isolation, available
+from nbledger_workers.kernel.standalone.isolation import Isolation
+from nbledger_workers.kernel.standalone.isolation_probe import available
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -56,22 +55,10 @@ def with_worker(scene: Stage, **options: Any) -> Settings:
 
 async def told(scene: Stage, execution_id: UUID) -> Any:
     """What the first cell has printed, which is JSON."""
-    first, *others = await scene.history(execution_id)
-    for each in others:
-        event = decode(
-            each.type,
-            each.data or b"",
-            stream_id=each.stream_id,
-            version=each.version,
-            occurred_at=each.occurred_at,
-        )
-        if isinstance(event, Execution.CellExecuted):
-            assert event.error is None, event.error
-            scope = Scope(first.tenant_id, first.project_id, first.subject_id)
-            artifacts = ArtifactStore(open_store(scene.settings.artifacts.url))
-            (form,) = event.outputs[0].representations
-            return json.loads(await artifacts.get(scope, form.digest))
-    raise AssertionError("no cell has run")
+    (cell, *_) = await scene.events(execution_id, Execution.CellExecuted)
+    assert cell.error is None, cell.error
+    (form,) = cell.outputs[0].representations
+    return json.loads(await scene.content(execution_id, form))
 
 
 @needs_ordinary_user
@@ -115,12 +102,10 @@ async def test_without_what_it_must_have_it_does_not_start(
 async def test_root_runs_notebooks_as_another_user(scene: Stage, level: str) -> None:
     if available(Isolation(level=level)) is not None:
         pytest.skip("this machine offers no namespaces")
-    execution_id = await scene.request(TELL, parameters={"given": 1})
     async with scene.worker(isolation=level, run_as="65534"):
-        await scene.command(execution_id)
-        execution = await scene.until(execution_id, seconds=60)
+        execution = await scene.run(TELL, parameters={"given": 1})
     assert execution.termination_code is TerminationCode.SUCCESS
-    *who, processes = await told(scene, execution_id)
+    *who, processes = await told(scene, execution.id)
     assert who == [65534, [], {"given": 1}]
     shared = processes == PROCESSES
     assert shared == (level == "process")

@@ -25,7 +25,7 @@ from support.executions import Stage, make_settings, stage
 from support.workers import worker_process
 
 from nbledger.embedded.postgres import EmbeddedPostgres, start_postgres
-from nbledger_domain.execution import Execution, ExecutionStatus
+from nbledger_domain.execution import TERMINAL_EVENTS, ExecutionStatus
 from nbledger_infrastructure import settings
 from nbledger_infrastructure.postgres.database import (
     UNAVAILABLE,
@@ -53,6 +53,9 @@ BACK_SECONDS = 15.0
 
 _CELLS = 30
 _CELL_SECONDS = 0.4
+_TIMEOUT = 120.0
+"""Seconds for a run, which takes some 20 s, and more on a busy machine. A fault before its first
+cell does not count."""
 _PATIENCE = 180.0
 
 
@@ -77,12 +80,13 @@ class Lane:
 
     async def _ask(self) -> None:
         code = f"import time; time.sleep({_CELL_SECONDS})"
-        found = await self.scene.request(*[f"{code}; print({number})" for number in range(_CELLS)])
+        cells = [f"{code}; print({number})" for number in range(_CELLS)]
+        found = await self.scene.request(*cells, timeout=_TIMEOUT)
         self._asked.append(found)
         await self.scene.command(found)
 
     async def _running(self) -> int:
-        ended = [kind.TYPE for kind in (Execution.Completed, Execution.Failed)]
+        ended = [kind.TYPE for kind in TERMINAL_EVENTS]
         async with acquire(self.scene.pool) as connection:
             count: int = await connection.fetchval(
                 "SELECT count(*) FROM unnest($1::uuid[]) AS run WHERE NOT EXISTS ("
@@ -109,8 +113,14 @@ class Lane:
                 await asyncio.sleep(0.1)
 
     async def until_back(self) -> None:
-        """Wait until every run is told to be alive again."""
-        late = "expires_at < clock_timestamp() + interval '2 seconds'"
+        """Wait until every run is told to be alive again.
+
+        The lease of one that ended while nobody could release it runs out.
+        """
+        late = (
+            "expires_at < clock_timestamp() + interval '2 seconds'"
+            " AND execution_id IN (SELECT execution_id FROM execution_queue)"
+        )
         async with asyncio.timeout(_PATIENCE):
             while True:
                 with suppress(DatabaseUnavailableError, *UNAVAILABLE):

@@ -13,7 +13,8 @@ from support.executions import make_settings, stage
 from support.hostile_grounds import grounds, printed
 from support.workers import worker_process
 
-from nbledger_workers.kernel.processes.isolation import Isolation, available, can_close_ports
+from nbledger_workers.kernel.standalone.isolation import Isolation, can_close_ports
+from nbledger_workers.kernel.standalone.isolation_probe import available
 
 pytestmark = [
     pytest.mark.campaign,

@@ -15,17 +15,17 @@ import psutil
 import pytest
 from support.processes import alive
 
-from nbledger_workers.kernel.processes import family as processes
+from nbledger_workers.kernel.processes import family
 
 WORKER = """
 import asyncio, sys
 from pathlib import Path
-from support.kernels import Recorded, launchers, request
+from support.kernels import Recorded, fork_servers, request
 from nbledger_workers.kernel.protocol import CellStarted
 
 def hook(report, run):
     if isinstance(report, CellStarted) and report.index == 1:
-        print(run.run.token, run.run.child_pid, *launchers().pids, flush=True)
+        print(run.run.token, run.run.child_pid, *fork_servers().pids, flush=True)
 
 run = Recorded(request(Path(sys.argv[1]), sys.argv[2], sys.argv[3]), hook)
 asyncio.run(run.result())
@@ -66,9 +66,9 @@ def short_folder() -> Iterator[str]:
         ("worker", HOLD),
         ("worker", SLEEP),
         ("worker and supervisor", HOLD),
-        ("worker and launchers", HOLD),
-        ("launcher of kernels", HOLD),
-        ("launcher of supervisors", SLEEP),
+        ("worker and fork servers", HOLD),
+        ("fork server of kernels", HOLD),
+        ("fork server of supervisors", SLEEP),
     ],
 )
 async def test_nothing_outlives_whoever_is_killed(
@@ -95,15 +95,15 @@ async def test_nothing_outlives_whoever_is_killed(
         child, supervisors, kernels = map(int, told[1:])
         # The kernel and the three that it started: one that is just becoming `sleep` has no mark.
         async with asyncio.timeout(10):
-            while len(processes_of_run := processes.marked(token)) < 4:  # noqa: ASYNC110
+            while len(processes_of_run := family.marked(token)) < 4:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         everything = psutil.Process(worker.pid).children(recursive=True)
         victims = {
             "worker": [worker.pid],
             "worker and supervisor": [worker.pid, child],
-            "worker and launchers": [worker.pid, supervisors, kernels],
-            "launcher of kernels": [kernels],
-            "launcher of supervisors": [supervisors],
+            "worker and fork servers": [worker.pid, supervisors, kernels],
+            "fork server of kernels": [kernels],
+            "fork server of supervisors": [supervisors],
         }[killed]
         for pid in victims:
             os.kill(pid, signal.SIGKILL)
@@ -118,4 +118,4 @@ async def test_nothing_outlives_whoever_is_killed(
             worker.kill()
         await worker.wait()
         if token:
-            processes.kill_marked(token)
+            family.kill_marked(token)

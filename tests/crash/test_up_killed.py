@@ -48,7 +48,12 @@ def code(*sources: str) -> dict[str, Any]:
 
 @pytest.mark.guarantee("G8")
 def test_everything_is_still_there_and_nobody_is_left_over() -> None:
-    with local_server({"NBLEDGER_WORKER_CONCURRENCY": "1"}) as server:
+    settings = {
+        "NBLEDGER_WORKER_CONCURRENCY": "1",
+        "NBLEDGER_WORKER_LEASE_SECONDS": "6",
+        "NBLEDGER_WORKER_RENEW_SECONDS": "1.5",
+    }
+    with local_server(settings) as server:
         finished = post(server, "/notebook", code("print('kept')"))
         path = f"/notebook/{finished['notebookId']}"
         first = post(server, f"{path}/execute", {})

@@ -24,7 +24,7 @@ from nbledger_infrastructure.postgres import tokens
 from nbledger_infrastructure.postgres.database import Pool, connect_pool
 from nbledger_infrastructure.postgres.event_store import EventStore
 from nbledger_infrastructure.postgres.tokens import Role
-from nbledger_infrastructure.settings import Artifacts, Execution, Http, Postgres, Settings
+from nbledger_infrastructure.settings import Artifacts, Executions, Http, Postgres, Settings
 
 _NO_TLS = ssl.create_default_context()
 """Tests speak plain HTTP, yet each client would load all certificates, 30 ms, for itself."""
@@ -113,7 +113,7 @@ def settings_for(dsn: str, artifacts: Path, **http: Any) -> Settings:
         artifacts=Artifacts(url=artifacts.as_uri()),
         http=msgspec.structs.replace(Http(port=0), **http),
         # Most tests have no worker, and ask what is told of runs that wait.
-        execution=Execution(queue_without_worker=True),
+        execution=Executions(queue_without_worker=True),
     )
 
 

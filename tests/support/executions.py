@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
-from support.kernels import launchers
+from support.kernels import fork_servers
 
 from nbledger_application import repository
 from nbledger_domain.cells import Cell
@@ -23,15 +23,15 @@ from nbledger_domain.execution import (
     TERMINAL_EVENTS,
     Execution,
     PlannedCell,
+    Representation,
     RunOptions,
 )
 from nbledger_domain.input_files import InputFile
 from nbledger_domain.notebook import Environment, Integration, Notebook
-from nbledger_infrastructure import clock, settings
+from nbledger_infrastructure import aggregates, clock, settings
 from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.identifiers import new_id
-from nbledger_infrastructure.kafka import clients as kafka
-from nbledger_infrastructure.kafka import cloudevents
+from nbledger_infrastructure.kafka import clients, cloudevents
 from nbledger_infrastructure.postgres.database import Pool, acquire, connect_pool
 from nbledger_infrastructure.postgres.event_store import (
     EventStore,
@@ -57,6 +57,23 @@ class Stage:
         self.store = store
         self.tenant_id, self.project_id = uuid4(), uuid4()
         self._requests: dict[UUID, Execution] = {}
+
+    def apart(self) -> Stage:
+        """The same stage in a tenant of its own."""
+        return Stage(self.settings, self.pool, self.store)
+
+    @property
+    def artifacts(self) -> ArtifactStore:
+        """The artifact store of its workers."""
+        return ArtifactStore(open_store(self.settings.artifacts.url))
+
+    async def run(
+        self, *cells: str | Cell, seconds: float = 90.0, timeout: float = 60.0, **options: Any
+    ) -> Execution:
+        """Request these cells of a worker that is there; the execution once it has ended."""
+        execution_id = await self.request(*cells, timeout=timeout, **options)
+        await self.command(execution_id)
+        return await self.until(execution_id, seconds=seconds)
 
     async def request(
         self,
@@ -129,14 +146,13 @@ class Stage:
 
     async def keep(self, notebook_id: UUID, path: str, content: bytes) -> InputFile:
         """An input file for the notebook, its content in the artifact store."""
-        artifacts = ArtifactStore(open_store(self.settings.artifacts.url))
         scope = Scope(self.tenant_id, self.project_id, notebook_id)
-        digest = await artifacts.put(scope, content)
+        digest = await self.artifacts.put(scope, content)
         return InputFile(path=path, content_type="text/csv", digest=digest, size=len(content))
 
     async def again(self, execution_id: UUID) -> UUID:
         """A request to execute the same once more."""
-        loaded = await repository.load(self.store, Execution, execution_id)
+        loaded = await aggregates.load(self.store, Execution, execution_id)
         assert loaded is not None
         before = loaded.aggregate
         execution = Execution.request(
@@ -166,11 +182,11 @@ class Stage:
         """Publish the commands, as the relay does."""
         requests = [self._requests[execution_id] for execution_id in execution_ids]
         types = sorted({execution.kernel_type for execution in requests})
-        await kafka.ensure_topics(self.settings.kafka, types)
-        async with kafka.producer(self.settings.kafka, client_id="test") as producer:
+        await clients.ensure_topics(self.settings.kafka, types)
+        async with clients.producer(self.settings.kafka, client_id="test") as producer:
             for execution in requests:
                 await producer.send_and_wait(
-                    kafka.command_topic(
+                    clients.command_topic(
                         self.settings.kafka, execution.kernel_type, execution.options.priority
                     ),
                     self._body(execution.id),
@@ -194,9 +210,9 @@ class Stage:
         )
         if not tell:
             return
-        async with kafka.producer(self.settings.kafka, client_id="test") as producer:
+        async with clients.producer(self.settings.kafka, client_id="test") as producer:
             await producer.send_and_wait(
-                kafka.control_topic(self.settings.kafka),
+                clients.control_topic(self.settings.kafka),
                 self._body(execution_id),
                 headers=cloudevents.command_headers(
                     cloudevents.CANCEL,
@@ -227,7 +243,7 @@ class Stage:
         async with asyncio.timeout(seconds), EventTail(self.pool) as tail:
             while True:
                 await tail.next_batch()
-                loaded = await repository.load(self.store, Execution, execution_id)
+                loaded = await aggregates.load(self.store, Execution, execution_id)
                 if loaded is not None and condition(loaded.aggregate):
                     return loaded.aggregate
 
@@ -248,6 +264,19 @@ class Stage:
             for recorded in await self.history(execution_id)
         ]
         return [event for event in found if isinstance(event, kind)]
+
+    async def warnings(self, execution_id: UUID) -> list[str]:
+        """What it warns of."""
+        return [event.warning for event in await self.events(execution_id, Execution.Warned)]
+
+    async def scope(self, execution_id: UUID) -> Scope:
+        """Where its outputs and files are in the artifact store."""
+        (first, *_) = await self.history(execution_id)
+        return Scope(first.tenant_id, first.project_id, first.subject_id)
+
+    async def content(self, execution_id: UUID, form: Representation) -> bytes:
+        """An output or a file of it."""
+        return await self.artifacts.get(await self.scope(execution_id), form.digest)
 
     async def types(self, execution_id: UUID) -> list[str]:
         """The types of its events, short: ``claimed``, ``cell-started``, …"""
@@ -270,7 +299,7 @@ class Stage:
     async def worker(self, *, wait: bool = True, **options: Any) -> AsyncIterator[asyncio.Event]:
         """A worker in this process, ready (unless told not to wait), stopped at the end.
 
-        Its kernels are forked by the launchers of this process.
+        Its kernels are forked by the fork servers of this process.
         """
         async with _running(worker.run, self._with(options), wait=wait) as ready:
             yield ready
@@ -292,8 +321,13 @@ class Stage:
 
 SEES_FILES: Mapping[str, Any] = {"isolation": "process", "run_as": ""}
 """Worker settings with which kernels see the files of a test, and can make some there."""
-HELD: Mapping[str, Any] = {"kernels": {"python3": "held"}, **SEES_FILES}
-"""Settings of a worker whose kernels `hold_kernels` holds."""
+HELD: Mapping[str, Any] = {
+    "kernels": {"python3": "held"},
+    "pool_min": 0,
+    "pool_max": 0,
+    **SEES_FILES,
+}
+"""Settings of a worker whose kernels `hold_kernels` holds; it starts none but those it needs."""
 
 
 def hold_kernels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -362,6 +396,8 @@ def make_settings(
             lease_seconds=lease_seconds,
             renew_seconds=0.4,
             shutdown_grace_seconds=0.2,
+            # Most tests run one notebook: more kernels would wait in vain.
+            pool_max=1,
             work_folder=str(folder / "work"),
             report_browser="",
         ),
@@ -378,7 +414,7 @@ async def stage(config: settings.Settings) -> AsyncIterator[Stage]:
     await store.start()
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(worker, "Launchers", launchers)
+            patch.setattr(worker, "ForkServers", fork_servers)
             yield Stage(config, pool, store)
     finally:
         await store.close()

@@ -21,8 +21,8 @@ from support.executions import Stage
 import nbledger_workers
 from nbledger_domain.execution import Execution
 from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope, open_store
-from nbledger_infrastructure.kafka import clients as kafka
-from nbledger_infrastructure.settings import Health, Settings
+from nbledger_infrastructure.kafka import clients
+from nbledger_infrastructure.settings import HealthServer, Settings
 
 _CODE = Path(nbledger_workers.__file__).parent
 
@@ -40,7 +40,7 @@ class Grounds:
     def settings(self, base: Settings, **worker: Any) -> Settings:
         """Those of a worker on these grounds."""
         changed = msgspec.structs.replace(base.worker, hidden_folders=[str(self.home)], **worker)
-        return msgspec.structs.replace(base, worker=changed, health=Health(port=self.health))
+        return msgspec.structs.replace(base, worker=changed, health=HealthServer(port=self.health))
 
     def parameters(self, settings: Settings, *pids: int) -> dict[str, Any]:
         """What the notebook is told, who is to be spared nothing; `pids` are of the service."""
@@ -57,7 +57,7 @@ class Grounds:
             "namespace": str(Path("/proc/self/ns/pid").readlink()),
             "postgres": int(settings.postgres.dsn.rpartition(":")[2].partition("/")[0]),
             "broker": int(settings.kafka.bootstrap_servers.rpartition(":")[2]),
-            "topic": kafka.events_topic(settings.kafka),
+            "topic": clients.events_topic(settings.kafka),
             "health": self.health,
             "socket": self._service,
         }

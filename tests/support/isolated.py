@@ -1,15 +1,15 @@
 """Runs code in a process that `isolation` has forked and isolated, and tells what it printed.
 
-As a program: `isolated.py ISOLATION CODE PORTS`, with the isolation and the ports that its launcher
-closes as JSON. It plays the launcher:
+As a program: `isolated.py ISOLATION CODE PORTS`, with the isolation and the ports that its fork
+server closes as JSON. It plays the fork server:
 what it prints is one JSON object.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from typing import Any
 
 # Its own: this file is also a program, which finds no other module of the tests.
 _ROOT = Path(__file__).resolve().parents[2]
-MODULE = _ROOT / "workers" / "nbledger_workers" / "kernel" / "processes" / "isolation.py"
+STANDALONE = _ROOT / "workers" / "nbledger_workers" / "kernel" / "standalone"
 
 
 def run(
@@ -31,7 +31,7 @@ def run(
 ) -> dict[str, Any]:
     """What came of `code`: members `status`, `out`, `kernel` and `init` (process ids).
 
-    `user` is a user id to start the launcher as.
+    `user` is a user id to start the fork server as.
     """
     result = subprocess.run(
         [
@@ -59,13 +59,7 @@ def run(
 
 
 def _load() -> Any:
-    spec = importlib.util.spec_from_file_location("isolation", MODULE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["isolation"] = module
-    spec.loader.exec_module(module)
-    return module
+    return runpy.run_path(str(STANDALONE / "beside.py"))["beside"]("isolation")
 
 
 def _main() -> None:

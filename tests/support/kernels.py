@@ -14,10 +14,9 @@ from typing import Any
 import msgspec
 
 from nbledger_workers.kernel.driving.driver import KernelRun, Report
-from nbledger_workers.kernel.driving.pair import Launchers, python_environment
-from nbledger_workers.kernel.processes import family as processes
+from nbledger_workers.kernel.driving.pair import ForkServers, python_environment
+from nbledger_workers.kernel.processes import family
 from nbledger_workers.kernel.processes.fork_client import can_fork
-from nbledger_workers.kernel.processes.isolation import Preparation
 from nbledger_workers.kernel.protocol import (
     CellFinished,
     CellStarted,
@@ -28,12 +27,13 @@ from nbledger_workers.kernel.protocol import (
     RunFinished,
     RunNotebook,
 )
+from nbledger_workers.kernel.standalone.isolation import Preparation
 
 _GONE_SECONDS = 2.0
 
 
-class _Kept(Launchers):
-    """Launchers that stay when whoever used them closes them: to import takes them a second."""
+class _Kept(ForkServers):
+    """Fork servers that stay when whoever used them closes them: to import takes them a second."""
 
     def close(self) -> None:
         pass
@@ -42,13 +42,13 @@ class _Kept(Launchers):
         super().close()
 
 
-def launchers(*, preparation: Preparation | None = None) -> Launchers:
-    """The launchers of this process for kernels of its present environment; they end with it."""
+def fork_servers(*, preparation: Preparation | None = None) -> ForkServers:
+    """The fork servers of this process for kernels of its present environment; they end with it."""
     return _kept(preparation, frozenset(python_environment().items()))
 
 
 @functools.cache
-def _kept(preparation: Preparation | None, environment: frozenset[tuple[str, str]]) -> Launchers:
+def _kept(preparation: Preparation | None, environment: frozenset[tuple[str, str]]) -> ForkServers:
     del environment
     made = _Kept(preparation=preparation)
     atexit.register(made.end)
@@ -101,7 +101,7 @@ class Recorded:
             request,
             on_message=self._take,
             on_usage=on_usage or self.usages.append,
-            launchers=launchers() if can_fork() else None,
+            fork_servers=fork_servers() if can_fork() else None,
         )
 
     async def _take(self, report: Report) -> None:
@@ -119,7 +119,7 @@ class Recorded:
             await self.run.close()
         # The guardian of a kernel that was just being forked ends it, but nobody waits for that.
         async with asyncio.timeout(_GONE_SECONDS):
-            while processes.marked(self.run.token):  # noqa: ASYNC110
+            while family.marked(self.run.token):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         return self.finished
 

@@ -19,6 +19,7 @@ from nbledger_domain.execution import (
     Representation,
     Resources,
 )
+from nbledger_infrastructure import aggregates
 from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope
 from nbledger_infrastructure.postgres.event_store import Metadata
 
@@ -78,7 +79,7 @@ async def ended(
     assert answer.status_code == 202, answer.text
     execution_id = answer.json()["executionId"]
     scope = Scope(api.tenant_id, api.project_id, UUID(notebook["notebookId"]))
-    loaded = await repository.load(api.store, Execution, UUID(execution_id))
+    loaded = await aggregates.load(api.store, Execution, UUID(execution_id))
     assert loaded is not None
     run, at = loaded.aggregate, datetime.now(UTC)
     epoch = run.claim("w1", at=at)

@@ -9,13 +9,11 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-import msgspec
-
 from nbledger_infrastructure.postgres import checkpoints
 from nbledger_infrastructure.postgres.checkpoints import Checkpoint
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore, RecordedEvent
-from nbledger_projections.machinery import runner
+from nbledger_projections.machinery import quantities, runner
 from nbledger_projections.machinery.documents import Documents, State
 from nbledger_projections.machinery.runner import Projection
 from nbledger_projections.read_models import dataset_details, library_details
@@ -26,9 +24,8 @@ from nbledger_projections.read_models.executions import status as execution_stat
 from nbledger_projections.read_models.notebooks import details as notebook_details
 from nbledger_projections.read_models.notebooks import documents as notebook_documents
 from nbledger_projections.read_models.notebooks import folding as notebook_folding
-from nbledger_projections.read_models.notebooks import list_items as notebook_list_items
-from nbledger_projections.read_models.notebooks import listing as notebook_list
-from nbledger_projections.registry import PROJECTIONS
+from nbledger_projections.read_models.notebooks import list_items, listing
+from nbledger_projections.registry import READ_MODELS
 
 Rows = dict[str, list[tuple[Any, ...]]]
 
@@ -43,7 +40,7 @@ async def contents(pool: Pool, name: str) -> Rows:
     """Every row of a projection's tables."""
     found: Rows = {}
     async with acquire(pool) as connection:
-        for table in PROJECTIONS[name].tables:
+        for table in READ_MODELS[name].tables:
             rows = await connection.fetch(
                 f"SELECT * FROM {table} ORDER BY {_ORDER.get(table, '1')}"
             )
@@ -52,7 +49,7 @@ async def contents(pool: Pool, name: str) -> Rows:
 
 
 async def all_contents(pool: Pool) -> dict[str, Rows]:
-    return {name: await contents(pool, name) for name in PROJECTIONS}
+    return {name: await contents(pool, name) for name in READ_MODELS}
 
 
 async def catch_up(
@@ -60,8 +57,8 @@ async def catch_up(
 ) -> int:
     """Project everything there is, with new projections; returns the position of the last."""
     store, position = EventStore(pool), 0
-    for each in PROJECTIONS if name is None else [name]:
-        projection = PROJECTIONS[each]()
+    for each in READ_MODELS if name is None else [name]:
+        projection = READ_MODELS[each].projection()
         checkpoint = await begin(pool, each)
         while events := await store.read_all(after_position=checkpoint.position, limit=batch):
             events = [event for event in events if up_to is None or event.position <= up_to]
@@ -87,7 +84,7 @@ async def until_reached(pool: Pool, position: int, *names: str, seconds: float =
     async with asyncio.timeout(seconds), acquire(pool) as connection:
         await connection.add_listener(checkpoints.CHANNEL, wake)
         try:
-            for name in names or PROJECTIONS:
+            for name in names or READ_MODELS:
                 while True:
                     changed.clear()
                     if await checkpoints.checkpoint(pool, name) >= position:
@@ -104,25 +101,34 @@ def naive_details(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
         subject = recorded.subject_id
         states[subject] = notebook_folding.fold(states.get(subject), recorded)
     return {
-        key: msgspec.json.encode(state.document)
-        for key, state in states.items()
-        if state is not None
+        key: quantities.encode(state.document) for key, state in states.items() if state is not None
     }
 
 
-def naive_list(events: Sequence[RecordedEvent]) -> list[notebook_list_items.ItemDocument]:
+def naive_list(events: Sequence[RecordedEvent]) -> list[list_items.NotebookItemDocument]:
     """The items of all projects, newest first."""
-    states: dict[UUID, notebook_list_items.ListState | None] = {}
+    states: dict[UUID, list_items.ListState | None] = {}
     for ordinal, recorded in enumerate(events):
         subject = recorded.subject_id
-        states[subject] = notebook_list_items.fold(states.get(subject), recorded, ordinal=ordinal)
+        states[subject] = list_items.fold(states.get(subject), recorded, ordinal=ordinal)
     living = [state for state in states.values() if state is not None]
     return [state.item for state in sorted(living, key=lambda state: -state.ordinal)]
 
 
 def naive_status(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
-    """The executions' documents."""
-    states: dict[UUID, state.ExecutionState] = {}
+    """The executions' documents as they are stored."""
+    return {key: quantities.encode(each.document) for key, each in _statuses(events).items()}
+
+
+def told_status(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
+    """The executions' documents as they are answered."""
+    return {
+        key: quantities.encode_in_words(each.document) for key, each in _statuses(events).items()
+    }
+
+
+def _statuses(events: Sequence[RecordedEvent]) -> dict[UUID, state.ExecutionRow]:
+    states: dict[UUID, state.ExecutionRow] = {}
     durations: dict[UUID, dict[str, list[float]]] = {}
     for recorded in events:
         stream, subject = recorded.stream_id, recorded.subject_id
@@ -140,7 +146,7 @@ def naive_status(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
             covered = estimates.span(state.document.cell_range)
             seconds = execution_folding.duration(state, recorded)
             earlier[covered] = [*earlier.get(covered, []), seconds][-20:]
-    return {key: msgspec.json.encode(state.document) for key, state in states.items()}
+    return states
 
 
 def naive_results(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
@@ -157,7 +163,7 @@ def naive_results(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
         state = result_folding.fold(states.get(stream), recorded)
         assert state is not None
         states[stream] = state
-    return {key: msgspec.json.encode(state.results) for key, state in states.items()}
+    return {key: quantities.encode(state.results) for key, state in states.items()}
 
 
 def naive_documents(
@@ -169,14 +175,12 @@ def naive_documents(
         stream = recorded.stream_id
         states[stream] = documents.fold(states.get(stream), recorded)
     return {
-        key: msgspec.json.encode(state.document)
-        for key, state in states.items()
-        if state is not None
+        key: quantities.encode(state.document) for key, state in states.items() if state is not None
     }
 
 
-naive_datasets = partial(naive_documents, dataset_details.DOCUMENTS)
-naive_libraries = partial(naive_documents, library_details.DOCUMENTS)
+naive_datasets = partial(naive_documents, dataset_details.MODEL)
+naive_libraries = partial(naive_documents, library_details.MODEL)
 
 _NAIVE: dict[str, tuple[Callable[[Sequence[RecordedEvent]], dict[UUID, bytes]], str]] = {
     notebook_details.NAME: (
@@ -191,9 +195,9 @@ _NAIVE: dict[str, tuple[Callable[[Sequence[RecordedEvent]], dict[UUID, bytes]], 
         naive_results,
         "SELECT execution_id, results, notebook_id FROM execution_results",
     ),
-    notebook_list.NAME: (
+    listing.NAME: (
         lambda events: {
-            UUID(item.notebook_id): msgspec.json.encode(item) for item in naive_list(events)
+            UUID(item.notebook_id): quantities.encode(item) for item in naive_list(events)
         },
         "SELECT notebook_id, item, notebook_id FROM notebook_list",
     ),
@@ -221,7 +225,7 @@ async def assert_holds(
         rows = await connection.fetch(query)
     held = {row[0]: row[1].encode() for row in rows if row[2] not in doomed}
     assert held == naive([event for event in events if event.subject_id not in doomed])
-    if name == notebook_list.NAME:
+    if name == listing.NAME:
         await _assert_counts_hold(pool)
 
 

@@ -14,6 +14,7 @@ from nbledger_domain.execution import (
     Resources,
 )
 from nbledger_domain.vocabulary.media_types import WIDGET_STATE
+from nbledger_infrastructure import aggregates
 from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope
 from nbledger_infrastructure.postgres.event_store import EventStore, Metadata
 
@@ -31,7 +32,7 @@ async def run(
     widgets: bytes | None = None,
 ) -> None:
     """Claim, run every code cell with its outputs (type and forms, richest first), complete."""
-    loaded = await repository.load(store, Execution, execution_id)
+    loaded = await aggregates.load(store, Execution, execution_id)
     assert loaded is not None
     execution = loaded.aggregate
     at = datetime.now(UTC)

@@ -56,7 +56,13 @@ async def _up(folder: Path) -> Service:
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from support.local_server import LocalServer
 
-    server = LocalServer(folder / "up")
+    # What notebooks get in the tests comes from no index, and some of them fill the disk.
+    settings = {
+        "UV_OFFLINE": "1",
+        "NBLEDGER_LIMITS_DISK_MB": "80",
+        "NBLEDGER_WORKER_CONCURRENCY": "4",
+    }
+    server = LocalServer(folder / "up", settings)
     await asyncio.to_thread(server.start)
 
     async def stop() -> None:

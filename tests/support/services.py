@@ -89,6 +89,12 @@ def service_address(name: str) -> str:
         return address
 
 
+def service_pid(name: str) -> int:
+    """The process of a shared service that runs."""
+    pid: int = json.loads((run_folder() / f"{name}.json").read_text())["pid"]
+    return pid
+
+
 @contextlib.contextmanager
 def locked(name: str) -> Iterator[None]:
     """Let one process of this run at a time into the block."""

@@ -12,11 +12,12 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from nbledger_infrastructure.settings import Settings, environment_names
+from nbledger_infrastructure.settings import Settings
+from nbledger_infrastructure.settings_loading import environment_names
 
 _PROGRAM = """
 import asyncio
-from nbledger_infrastructure.settings import load
+from nbledger_infrastructure.settings_loading import load
 from nbledger_workers import worker
 asyncio.run(worker.run(load(), asyncio.Event(), lambda: print("ready", flush=True)))
 """

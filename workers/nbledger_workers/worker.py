@@ -29,24 +29,22 @@ from nbledger_infrastructure.postgres.database import (
 from nbledger_infrastructure.postgres.event_store import EventStore
 from nbledger_infrastructure.postgres.worker_registry import WorkerOffer
 from nbledger_infrastructure.settings import Settings
-from nbledger_workers.confinement import levels as confinement
-from nbledger_workers.confinement import places
+from nbledger_workers.confinement import levels, places
 from nbledger_workers.confinement.work_folder import work_folder
-from nbledger_workers.intake import consumers as intake
-from nbledger_workers.intake import waiting
+from nbledger_workers.intake import consumers, waiting
 from nbledger_workers.intake.capacity import Slots
 from nbledger_workers.intake.consumers import Doorbell
 from nbledger_workers.intake.turns import Turns
-from nbledger_workers.kernel.driving.pair import Launchers
+from nbledger_workers.kernel.driving.pair import ForkServers
 from nbledger_workers.kernel.driving.pool import KernelPool
 from nbledger_workers.kernel.processes.fork_client import can_fork
-from nbledger_workers.kernel.processes.isolation import Isolation
 from nbledger_workers.kernel.resources.limits import process_limits
 from nbledger_workers.kernel.specs import offered_kernels
+from nbledger_workers.kernel.standalone.isolation import Isolation
 from nbledger_workers.running.environments import Provider
 from nbledger_workers.running.lease_keeper import LeaseKeeper
 from nbledger_workers.running.run import Run
-from nbledger_workers.running.services import Services
+from nbledger_workers.running.services import RunServices
 from nbledger_workers.storing.patience import Patience
 
 log = structlog.get_logger(__name__)
@@ -114,7 +112,7 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
         await environments.start()
         kernels = await _open_pool(stack, settings, offers, environments.folders)
 
-        services = Services(
+        services = RunServices(
             settings=settings,
             worker_id=worker_id,
             pool=pool,
@@ -150,14 +148,14 @@ async def _open_pool(
     hidden: Sequence[Path],
 ) -> KernelPool:
     """Begin to start kernels, which do not see what is hidden; they end with the stack."""
-    launchers: Launchers | None = None
+    fork_servers: ForkServers | None = None
     confine: Callable[[Path, Path], Isolation] | None = None
     parent = Path(settings.worker.work_folder or tempfile.gettempdir())
     other_user = False
     confined = None
     if can_fork():
-        confined = await asyncio.to_thread(confinement.confinement, settings, hidden)
-        confinement.report(confined)
+        confined = await asyncio.to_thread(levels.confinement, settings, hidden)
+        levels.report(confined)
         confine, other_user = confined.for_runs(), confined.other_user
         if other_user and not confined.covers:
             parent = places.passable_folder(parent)
@@ -167,16 +165,16 @@ async def _open_pool(
         # That user has to pass through to the folder of the run, which is the user's own.
         folder.chmod(0o755)
     if confined is not None:
-        launchers = Launchers(preparation=confined.preparation)
-        stack.callback(launchers.close)
-    bounds = confinement.run_limits(settings.limits)
+        fork_servers = ForkServers(preparation=confined.preparation)
+        stack.callback(fork_servers.close)
+    bounds = levels.run_limits(settings.limits)
     kernels = KernelPool(
         folder,
         # Python kernels cost little; what others cost is spent only where they are used.
         {offer.kernelspec: offer.language == "python" for offer in offers.values()},
         minimum=settings.worker.pool_min,
         maximum=settings.worker.pool_max,
-        launchers=launchers,
+        fork_servers=fork_servers,
         process_limits=process_limits(bounds),
         confine=confine,
     )
@@ -193,7 +191,7 @@ def _with_waiting(offer: WorkerOffer, kernels: KernelPool) -> WorkerOffer:
 
 
 class _Worker:
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: RunServices) -> None:
         self._services = services
         capacity = services.settings.worker.concurrency or os.cpu_count() or 1
         self._slots = Slots(capacity)
@@ -217,7 +215,7 @@ class _Worker:
         await self._heartbeat()
         beating = asyncio.create_task(self._beat())
         taking = asyncio.create_task(
-            intake.commands(
+            consumers.commands(
                 kafka,
                 sorted(services.offers),
                 self._take,
@@ -239,7 +237,7 @@ class _Worker:
             )
         )
         listening = asyncio.create_task(
-            intake.cancels(kafka, self._cancel, client_id=services.worker_id)
+            consumers.cancels(kafka, self._cancel, client_id=services.worker_id)
         )
         stopping = asyncio.create_task(stop.wait())
         watched: set[asyncio.Task[Any]] = {beating, taking, looking, listening, stopping}

@@ -7,6 +7,7 @@ from nbledger_application.caller import Caller
 from nbledger_application.commands.loading import load_notebook
 from nbledger_domain.errors import ExecutionNotFoundError, NotebookNotFoundError
 from nbledger_domain.execution import Execution
+from nbledger_infrastructure import aggregates
 from nbledger_infrastructure.aggregates import Loaded
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.postgres.event_store import EventStore
@@ -14,8 +15,8 @@ from nbledger_infrastructure.postgres.event_store import EventStore
 
 async def cancel_execution(
     store: EventStore, caller: Caller, notebook_id: UUID, execution_id: UUID
-) -> int:
-    """Record that the run is to stop; returns the position of its last event.
+) -> None:
+    """Record that the run is to stop.
 
     Raises :class:`ExecutionNotFoundError`, :class:`ExecutionEndedError`, and
     :class:`RecordConflictError` after ten lost races.
@@ -26,7 +27,7 @@ async def cancel_execution(
         raise ExecutionNotFoundError(execution_id) from None
 
     async def read() -> Loaded[Execution]:
-        loaded = await repository.load(store, Execution, execution_id)
+        loaded = await aggregates.load(store, Execution, execution_id)
         if (
             loaded is None
             or not caller.owns(loaded.stream)
@@ -38,5 +39,4 @@ async def cancel_execution(
     def request_cancel(execution: Execution) -> None:
         execution.request_cancel(requested_by=caller.actor, at=now())
 
-    cancelled, _ = await repository.update_loaded(store, read, request_cancel, caller.metadata())
-    return cancelled.position
+    await repository.update_loaded(store, read, request_cancel, caller.metadata())

@@ -21,7 +21,7 @@ from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.postgres import worker_registry
 from nbledger_infrastructure.postgres.database import Pool
 from nbledger_infrastructure.postgres.event_store import AppendResult, EventStore
-from nbledger_infrastructure.postgres.worker_registry import KernelOffer
+from nbledger_infrastructure.postgres.worker_registry import OfferedKernel
 
 GUARDED_ATTEMPTS = 3
 
@@ -43,7 +43,7 @@ class RunRequest(msgspec.Struct, frozen=True):
     tags: list[str] = []
 
 
-class RunPlan(msgspec.Struct, frozen=True):
+class RunPreview(msgspec.Struct, frozen=True):
     """What a run would be: of which notebook, of which of its cells, on which kernel.
 
     ``warnings`` have those of the request, and of now. ``offer`` is ``None`` where no worker could
@@ -54,7 +54,7 @@ class RunPlan(msgspec.Struct, frozen=True):
     asked: RunRequest
     cells: Sequence[Cell]
     warnings: list[str]
-    offer: KernelOffer | None
+    offer: OfferedKernel | None
 
 
 async def execute_notebook(
@@ -113,7 +113,7 @@ async def plan_execution(
     decide: Callable[[Notebook, KernelLanguage], RunRequest],
     *,
     queue_without_worker: bool,
-) -> RunPlan:
+) -> RunPreview:
     """What :func:`execute_notebook` would record now; raises what it raises."""
     notebook = (await load_notebook(store, caller, notebook_id)).aggregate
     offers = await worker_registry.offers(pool)
@@ -124,12 +124,12 @@ async def plan_execution(
     cells: Sequence[Cell] = notebook.cells
     if asked.cell_range is not None:
         cells = select_range(cells, asked.cell_range.start_cell, asked.cell_range.end_cell)
-    return RunPlan(
+    return RunPreview(
         notebook, asked, cells, [*asked.warnings, *of_now], offers.get(notebook.kernel_type)
     )
 
 
-def _execution(execution_id: UUID, plan: RunPlan, caller: Caller) -> Execution:
+def _execution(execution_id: UUID, plan: RunPreview, caller: Caller) -> Execution:
     notebook, asked = plan.notebook, plan.asked
     return Execution.request(
         execution_id,
@@ -148,7 +148,7 @@ def _execution(execution_id: UUID, plan: RunPlan, caller: Caller) -> Execution:
     )
 
 
-def kernel_language(kernel_type: str, offers: Mapping[str, KernelOffer]) -> KernelLanguage:
+def kernel_language(kernel_type: str, offers: Mapping[str, OfferedKernel]) -> KernelLanguage:
     """What is known of the language of a kernel type, by itself or by who offers it."""
     if kernel_type in LANGUAGES:
         return KernelLanguage(known=True, language=LANGUAGES[kernel_type])
@@ -160,7 +160,7 @@ def kernel_language(kernel_type: str, offers: Mapping[str, KernelOffer]) -> Kern
 
 
 def _without_worker(
-    offers: Mapping[str, KernelOffer], kernel_type: str, *, queue: bool
+    offers: Mapping[str, OfferedKernel], kernel_type: str, *, queue: bool
 ) -> list[str]:
     """What to say where no worker could run it now; refuses it unless it is to ``queue``."""
     if kernel_type in offers:

@@ -15,6 +15,7 @@ from nbledger_domain.errors import ExecutionEndedError
 from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution import TERMINAL_EVENTS, Execution, TerminationCode
 from nbledger_domain.notebook import Notebook
+from nbledger_infrastructure import aggregates
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import (
@@ -123,7 +124,7 @@ async def advance(store: EventStore, pool: Pool, notebook_id: UUID, metadata: Me
     async def step() -> bool:
         # In this order: what happens in between is noticed at the append.
         found = await activity(pool, notebook_id)
-        loaded = await repository.load(store, Notebook, notebook_id)
+        loaded = await aggregates.load(store, Notebook, notebook_id)
         if loaded is None:
             # Erased. Whatever slipped in after the deletion is still to be ended.
             await _cancel_all(store, found.running, metadata)

@@ -41,14 +41,14 @@ def token() -> None:
 
 
 @token.command("create")
-@click.option("--name", required=True, help="Who acts with it, as history will show.")
+@click.option("--name", required=True, help="Who acts with it; history shows this name.")
 @click.option("--tenant", "tenant_id", type=click.UUID, required=True)
 @click.option(
     "--project",
     "project_ids",
     type=click.UUID,
     multiple=True,
-    help="A project it is good for; may be given more than once. Without it: all projects.",
+    help="A project that it is valid for; may be repeated. Without it: all projects.",
 )
 @click.option(
     "--role",
@@ -57,7 +57,7 @@ def token() -> None:
     multiple=True,
     default=["editor"],
     show_default=True,
-    help="What it allows; may be given more than once.",
+    help="A role that it grants; may be repeated.",
 )
 @click.option("--days", type=click.IntRange(1), help="Days until it expires. Without it: never.")
 def create_token(
@@ -87,7 +87,7 @@ def create_token(
 @token.command("list")
 @click.option("--tenant", "tenant_id", type=click.UUID, help="Only the tokens of this tenant.")
 def list_tokens(tenant_id: UUID | None) -> None:
-    """List the tokens; the secrets themselves are not known."""
+    """List the tokens, without their secrets, which are not stored."""
     settings = load_settings("postgres.dsn")
 
     async def show() -> None:
@@ -113,7 +113,7 @@ def list_tokens(tenant_id: UUID | None) -> None:
 @token.command("revoke")
 @click.argument("token_id", type=click.UUID)
 def revoke_token(token_id: UUID) -> None:
-    """End a token, by the id that `list` shows. It is refused from a few seconds later on."""
+    """Revoke a token, by the id that `list` shows. It is refused a few seconds later."""
     settings = load_settings("postgres.dsn")
 
     async def revoke() -> bool:
@@ -160,13 +160,13 @@ class _AnchorType(click.ParamType["Anchor"]):
     "--anchor",
     type=_AnchorType(),
     metavar="POSITION:FINGERPRINT",
-    help="What an earlier audit printed. With it, events cut off the end since then, or a history "
-    "rewritten as a whole, are found as well.",
+    help="The anchor that an earlier audit printed. With it the audit also finds events that were "
+    "cut off the end, and a history that was rewritten as a whole.",
 )
 def verify(anchor: "Anchor | None") -> None:
     """Recompute every digest and chain of the event store and name the first fault.
 
-    Ends with status 1 when there is one.
+    Exits with status 1 if there is one.
     """
     from nbledger_infrastructure.postgres.event_store.audit import verify as verify_store
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from nbledger_infrastructure.settings import Settings, SettingsError, load
+from nbledger_infrastructure.settings import Settings
+from nbledger_infrastructure.settings_loading import SettingsError, load
 
 if TYPE_CHECKING:
     from nbledger_workers.confinement.levels import Confinement
@@ -23,11 +24,11 @@ def lines() -> Iterator[str]:
 
 
 def _isolated(settings: Settings) -> Iterator[str]:
-    from nbledger_workers.confinement import levels as confinement
+    from nbledger_workers.confinement import levels
 
     try:
-        found = confinement.confinement(settings)
-    except confinement.IsolationMissingError as error:
+        found = levels.confinement(settings)
+    except levels.IsolationMissingError as error:
         yield f"A worker does not start here: {error}"
         return
     told = found.describe()

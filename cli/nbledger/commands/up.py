@@ -15,9 +15,9 @@ import msgspec
 from nbledger import notify
 from nbledger.children import Child, Service
 from nbledger.embedded.errors import (
-    ArtifactsNotUsable,
-    HomeNotUsable,
-    PortNotUsable,
+    ArtifactsNotUsableError,
+    HomeNotUsableError,
+    PortNotUsableError,
 )
 from nbledger.embedded.home import (
     Home,
@@ -94,7 +94,7 @@ async def running(settings: Settings, *, progress: Progress) -> AsyncIterator[Se
 def _free_port(settings: Settings) -> str:
     """The port of the API, found free before anything is started; 0 is any.
 
-    Raises :class:`PortNotUsable`.
+    Raises :class:`PortNotUsableError`.
     """
     port = os.environ.get("NBLEDGER_PORT") or str(settings.http.port)
     host = settings.http.host
@@ -102,9 +102,9 @@ def _free_port(settings: Settings) -> str:
     try:
         socket.create_server((host, int(port)), family=family).close()
     except (ValueError, OverflowError):
-        raise PortNotUsable(port, "it has to be a number from 0 to 65535") from None
+        raise PortNotUsableError(port, "it has to be a number from 0 to 65535") from None
     except OSError as error:
-        raise PortNotUsable(f"{port} of {host}", error.strerror or str(error)) from None
+        raise PortNotUsableError(f"{port} of {host}", error.strerror or str(error)) from None
     return port
 
 
@@ -176,11 +176,11 @@ async def _start_services(
 
 
 async def _check_artifacts(url: str) -> None:
-    """Raise :class:`ArtifactsNotUsable` when the store cannot be written, read and deleted."""
+    """Raise :class:`ArtifactsNotUsableError` when the store cannot be written, read and deleted."""
     try:
         await ArtifactStore(open_store(url)).check()
     except (ArtifactStoreUnavailableError, OSError) as error:
-        raise ArtifactsNotUsable(str(error)) from None
+        raise ArtifactsNotUsableError(str(error)) from None
 
 
 async def _keep(stack: AsyncExitStack, service: Service) -> None:
@@ -213,7 +213,7 @@ async def _prepare(home: Home, dsn: str) -> Credentials:
 def _credentials(path: Path) -> Credentials:
     """The home's credentials, made at the first start.
 
-    Raises :class:`HomeNotUsable` for a file that cannot be read: others would be a new tenant,
+    Raises :class:`HomeNotUsableError` for a file that cannot be read: others would be a new tenant,
     who sees none of the notebooks.
     """
     try:
@@ -221,7 +221,7 @@ def _credentials(path: Path) -> Credentials:
     except FileNotFoundError:
         credentials = Credentials(uuid4(), uuid4(), tokens.generate())
     except (OSError, msgspec.DecodeError) as error:
-        raise HomeNotUsable(path.parent, f"{path.name} cannot be read: {error}") from None
+        raise HomeNotUsableError(path.parent, f"{path.name} cannot be read: {error}") from None
     write_atomically(path, msgspec.json.encode(credentials))
     return credentials
 

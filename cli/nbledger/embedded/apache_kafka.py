@@ -27,7 +27,7 @@ import structlog
 from aiokafka.helpers import create_ssl_context
 
 from nbledger.embedded.broker import EmbeddedBroker, wait_until_ready
-from nbledger.embedded.errors import EmbeddedError, ServiceFailed
+from nbledger.embedded.errors import EmbeddedError, ServiceFailedError
 from nbledger.embedded.ports import LOOPBACK, free_port, start_on_port
 from nbledger.embedded.processes import spawn, terminate, wait
 
@@ -102,7 +102,7 @@ async def start_apache_kafka(
 
     Raises:
         EmbeddedError: Java or Maven is missing, or the jars cannot be fetched.
-        ServiceFailed: it ended early, did not answer in time, or the port is taken.
+        ServiceFailedError: it ended early, did not answer in time, or the port is taken.
     """
     work_dir = Path(os.path.abspath(work_dir))  # noqa: PTH100, ASYNC240 - looks at no disk
     await asyncio.to_thread(work_dir.mkdir, parents=True, exist_ok=True)
@@ -252,7 +252,7 @@ async def _run(argv: Sequence[str | Path], log_file: Path, limit: float) -> None
     """Run a program to its end.
 
     Raises:
-        ServiceFailed: it ended with another status than 0, or took longer than `limit` seconds.
+        ServiceFailedError: it ended with another status than 0, or took over `limit` seconds.
     """
     name = str(argv[0])
     process = spawn(argv, log_file=log_file, death_signal=signal.SIGKILL)
@@ -260,11 +260,11 @@ async def _run(argv: Sequence[str | Path], log_file: Path, limit: float) -> None
         async with asyncio.timeout(limit):
             status = await wait(process)
     except TimeoutError:
-        raise ServiceFailed(name, f"did not end within {limit:g} s", log_file) from None
+        raise ServiceFailedError(name, f"did not end within {limit:g} s", log_file) from None
     finally:
         await terminate(process, 0)
     if status != 0:
-        raise ServiceFailed(name, f"ended with status {status}", log_file)
+        raise ServiceFailedError(name, f"ended with status {status}", log_file)
 
 
 async def _foreground(work_dir: Path, port: int) -> int:
@@ -283,7 +283,7 @@ async def _foreground(work_dir: Path, port: int) -> int:
         await asyncio.gather(asked, ended, return_exceptions=True)
         if stop.is_set():
             return 0
-        raise ServiceFailed("kafka", "ended by itself", broker.log_file)
+        raise ServiceFailedError("kafka", "ended by itself", broker.log_file)
     finally:
         await broker.stop()
 

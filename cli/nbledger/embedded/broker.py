@@ -13,7 +13,7 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from nbledger.embedded.errors import ServiceFailed
+from nbledger.embedded.errors import ServiceFailedError
 from nbledger.embedded.ports import LOOPBACK
 from nbledger.embedded.processes import terminate
 
@@ -62,16 +62,18 @@ async def wait_until_ready(
     asks.
 
     Raises:
-        ServiceFailed: it ended, or did not answer within `limit` seconds.
+        ServiceFailedError: it ended, or did not answer within `limit` seconds.
     """
     try:
         async with asyncio.timeout(limit):
             while not await _answers(port, client or {}):
                 if process.poll() is not None:
-                    raise ServiceFailed(name, f"ended with status {process.returncode}", log_file)
+                    raise ServiceFailedError(
+                        name, f"ended with status {process.returncode}", log_file
+                    )
                 await asyncio.sleep(_PROBE_SECONDS)
     except TimeoutError:
-        raise ServiceFailed(name, f"did not answer within {limit:g} s", log_file) from None
+        raise ServiceFailedError(name, f"did not answer within {limit:g} s", log_file) from None
 
 
 async def _answers(port: int, options: Mapping[str, Any]) -> bool:

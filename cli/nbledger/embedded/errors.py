@@ -9,7 +9,7 @@ class EmbeddedError(RuntimeError):
     """Base of the errors raised by this package. `str(error)` is fit to be shown as it is."""
 
 
-class ServiceFailed(EmbeddedError):
+class ServiceFailedError(EmbeddedError):
     """A service ended, or did not become ready in time.
 
     Attributes:
@@ -23,7 +23,7 @@ class ServiceFailed(EmbeddedError):
         super().__init__(f"{service} {reason}{_tail(log_file)}")
 
 
-class DataFolderInUse(EmbeddedError):
+class DataFolderInUseError(EmbeddedError):
     """Another live process owns the data folder of a service."""
 
     def __init__(self, folder: Path, pid: int | None) -> None:
@@ -32,7 +32,7 @@ class DataFolderInUse(EmbeddedError):
         super().__init__(f"the data folder {folder} is in use by process {pid or 'unknown'}")
 
 
-class HomeInUse(EmbeddedError):
+class HomeInUseError(EmbeddedError):
     """Another `nbledger up` runs on the same home.
 
     Attributes:
@@ -49,7 +49,7 @@ class HomeInUse(EmbeddedError):
         super().__init__(f"{home} is in use by process {pid or 'unknown'}, {where}")
 
 
-class HomeNotUsable(EmbeddedError):
+class HomeNotUsableError(EmbeddedError):
     """The home folder cannot be created, entered or written by this user."""
 
     def __init__(self, home: Path, reason: str) -> None:
@@ -57,7 +57,7 @@ class HomeNotUsable(EmbeddedError):
         super().__init__(f"cannot use {home} as the home folder: {reason}")
 
 
-class PortNotUsable(EmbeddedError):
+class PortNotUsableError(EmbeddedError):
     """The API cannot listen where it should."""
 
     def __init__(self, port: str, reason: str) -> None:
@@ -67,14 +67,14 @@ class PortNotUsable(EmbeddedError):
         )
 
 
-class ArtifactsNotUsable(EmbeddedError):
+class ArtifactsNotUsableError(EmbeddedError):
     """The artifact store that the settings name cannot do its part."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"cannot use the artifact store of the settings: {reason}")
 
 
-class LeftoverProcesses(EmbeddedError):
+class LeftoverProcessesError(EmbeddedError):
     """Processes of an earlier run could not be ended.
 
     Attributes:

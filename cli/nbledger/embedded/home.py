@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from nbledger.embedded.errors import HomeInUse, HomeNotUsable
-from nbledger_infrastructure.locks import LockHeld, acquire_lock
+from nbledger.embedded.errors import HomeInUseError, HomeNotUsableError
+from nbledger_infrastructure.locks import LockHeldError, acquire_lock
 
 _LOCK = "up.lock"
 _INSTANCE = "instance"
@@ -64,24 +64,24 @@ def open_home(path: Path) -> Iterator[Home]:
     A `server.json` that a killed owner left is removed at once, ours at the end.
 
     Raises:
-        HomeInUse: another process owns it.
-        HomeNotUsable: it cannot be made or written.
+        HomeInUseError: another process owns it.
+        HomeNotUsableError: it cannot be made or written.
     """
     path = path.expanduser().absolute()
     try:
         _make_folder(path)
         lock = acquire_lock(path / _LOCK)
-    except LockHeld as held:
+    except LockHeldError as held:
         running = read_server_json(path)
-        raise HomeInUse(path, held.pid, running.url if running else None) from None
+        raise HomeInUseError(path, held.pid, running.url if running else None) from None
     except OSError as error:
-        raise HomeNotUsable(path, error.strerror or str(error)) from error
+        raise HomeNotUsableError(path, error.strerror or str(error)) from error
     try:
         try:
             remove_server_json(path)
             home = Home(path, _instance(path))
         except OSError as error:
-            raise HomeNotUsable(path, error.strerror or str(error)) from error
+            raise HomeNotUsableError(path, error.strerror or str(error)) from error
         try:
             yield home
         finally:
@@ -132,7 +132,7 @@ def _instance(path: Path) -> str:
         write_atomically(file, f"{instance}\n".encode())
         return instance
     except ValueError:
-        raise HomeNotUsable(path, f"{file} does not hold an id") from None
+        raise HomeNotUsableError(path, f"{file} does not hold an id") from None
 
 
 def write_atomically(target: Path, content: bytes) -> None:

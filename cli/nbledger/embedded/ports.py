@@ -6,7 +6,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from nbledger.embedded.errors import ServiceFailed
+from nbledger.embedded.errors import ServiceFailedError
 
 LOOPBACK = "127.0.0.1"
 _ATTEMPTS = 3
@@ -25,7 +25,7 @@ async def start_on_port(
         start: starts the service on a port; leaves nothing behind when it fails.
 
     Raises:
-        ServiceFailed: as `start` raised it, or the port is taken.
+        ServiceFailedError: as `start` raised it, or the port is taken.
     """
     chosen = port
     for _ in range(_ATTEMPTS):
@@ -34,10 +34,10 @@ async def start_on_port(
             continue
         try:
             return await start(chosen)
-        except ServiceFailed:
+        except ServiceFailedError:
             if not is_taken(chosen):
                 raise
-    raise ServiceFailed(name, f"cannot listen: port {chosen} is taken")
+    raise ServiceFailedError(name, f"cannot listen: port {chosen} is taken")
 
 
 def free_port() -> int:

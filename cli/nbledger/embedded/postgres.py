@@ -23,7 +23,7 @@ import asyncpg
 import psutil
 import structlog
 
-from nbledger.embedded.errors import DataFolderInUse, ServiceFailed
+from nbledger.embedded.errors import DataFolderInUseError, ServiceFailedError
 from nbledger.embedded.ports import LOOPBACK, start_on_port
 from nbledger.embedded.postgres_files import (
     data_location,
@@ -38,7 +38,7 @@ from nbledger.embedded.processes import (
     terminate,
     wait,
 )
-from nbledger_infrastructure.locks import FileLock, LockHeld, acquire_lock
+from nbledger_infrastructure.locks import FileLock, LockHeldError, acquire_lock
 from nbledger_infrastructure.passed_on import passed_on
 
 DATABASE = "nbledger"
@@ -125,8 +125,8 @@ async def start_postgres(
         instance: id of the home for NBLEDGER_INSTANCE; None keeps the inherited one.
 
     Raises:
-        DataFolderInUse: another process runs a server on this folder.
-        ServiceFailed: it ended early or did not answer in time; the message ends with its log.
+        DataFolderInUseError: another process runs a server on this folder.
+        ServiceFailedError: it ended early or did not answer in time; the message ends with its log.
     """
     data_dir = Path(os.path.abspath(data_dir))  # noqa: PTH100, ASYNC240 - looks at no disk
     run_as = database_user(data_dir)
@@ -135,8 +135,8 @@ async def start_postgres(
     log_file = _beside(data_dir, "log")
     try:
         lock = acquire_lock(_beside(data_dir, "lock"))
-    except LockHeld as held:
-        raise DataFolderInUse(data_dir, held.pid) from None
+    except LockHeldError as held:
+        raise DataFolderInUseError(data_dir, held.pid) from None
     try:
         limit_log(log_file)
         await _end_leftovers(location)
@@ -232,11 +232,11 @@ async def _initdb(start: _Start, folder: Path, password_file: Path) -> None:
         async with asyncio.timeout(_INIT_SECONDS):
             status = await wait(process)
     except TimeoutError:
-        raise ServiceFailed("initdb", "did not end in time", start.log_file) from None
+        raise ServiceFailedError("initdb", "did not end in time", start.log_file) from None
     finally:
         await terminate(process, 0)
     if status != 0:
-        raise ServiceFailed("initdb", f"ended with status {status}", start.log_file)
+        raise ServiceFailedError("initdb", f"ended with status {status}", start.log_file)
 
 
 async def _serve(start: _Start, port: int, password: str) -> subprocess.Popen[bytes]:
@@ -268,7 +268,7 @@ async def _ready(
         async with asyncio.timeout(_READY_SECONDS):
             while True:
                 if process.poll() is not None:
-                    raise ServiceFailed(
+                    raise ServiceFailedError(
                         "postgres", f"ended with status {process.returncode}", log_file
                     )
                 if not _says_ready(location):
@@ -293,9 +293,11 @@ async def _ready(
             finally:
                 await connection.close(timeout=_CONNECT_SECONDS)
     except TimeoutError:
-        raise ServiceFailed("postgres", "did not answer in time", log_file) from None
+        raise ServiceFailedError("postgres", "did not answer in time", log_file) from None
     except asyncpg.InvalidPasswordError:
-        raise ServiceFailed("postgres", "does not accept the password beside its data") from None
+        raise ServiceFailedError(
+            "postgres", "does not accept the password beside its data"
+        ) from None
 
 
 def _says_ready(location: Path) -> bool:
@@ -348,7 +350,9 @@ def _read_password(path: Path) -> str:
     try:
         return path.read_text().strip()
     except FileNotFoundError:
-        raise ServiceFailed("postgres", f"has data, but its password {path} is missing") from None
+        raise ServiceFailedError(
+            "postgres", f"has data, but its password {path} is missing"
+        ) from None
 
 
 def _beside(data_dir: Path, suffix: str) -> Path:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import structlog
 
-from nbledger.embedded.errors import EmbeddedError, ServiceFailed
+from nbledger.embedded.errors import EmbeddedError, ServiceFailedError
 from nbledger.embedded.processes import RunAs
 
 STATE_FOLDER = Path("/var/lib/nbledger")
@@ -40,7 +40,7 @@ def database_user(data_dir: Path) -> RunAs | None:
     that this machine has.
 
     Raises:
-        ServiceFailed: root, and no such user.
+        ServiceFailedError: root, and no such user.
     """
     if os.geteuid() != 0:
         return None
@@ -54,7 +54,9 @@ def database_user(data_dir: Path) -> RunAs | None:
         except KeyError:
             continue
         return RunAs(user.pw_uid, user.pw_gid)
-    raise ServiceFailed("postgres", f"cannot run as root and found no user of {', '.join(_USERS)}")
+    raise ServiceFailedError(
+        "postgres", f"cannot run as root and found no user of {', '.join(_USERS)}"
+    )
 
 
 def data_location(data_dir: Path, run_as: RunAs | None) -> Path:
@@ -64,19 +66,19 @@ def data_location(data_dir: Path, run_as: RunAs | None) -> Path:
     user can reach.
 
     Raises:
-        ServiceFailed: neither can be reached.
+        ServiceFailedError: neither can be reached.
     """
     data_dir.parent.mkdir(parents=True, exist_ok=True)
     real = data_dir.resolve()
     if run_as is None or _can_enter(real.parent, run_as):
         return real
     if real.exists():
-        raise ServiceFailed("postgres", f"runs as user {run_as.uid}, who cannot reach {real}")
+        raise ServiceFailedError("postgres", f"runs as user {run_as.uid}, who cannot reach {real}")
     home = _state_folder() / f"postgres-{uuid.uuid4().hex}"
     home.mkdir(mode=0o711)
     home.chmod(0o711)
     if not _can_enter(home, run_as):
-        raise ServiceFailed(
+        raise ServiceFailedError(
             "postgres", f"runs as user {run_as.uid}, who can reach neither {real.parent} nor {home}"
         )
     data_dir.unlink(missing_ok=True)

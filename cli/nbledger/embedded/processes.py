@@ -16,7 +16,7 @@ from typing import IO, NamedTuple
 import psutil
 import structlog
 
-from nbledger.embedded.errors import EmbeddedError, LeftoverProcesses
+from nbledger.embedded.errors import EmbeddedError, LeftoverProcessesError
 from nbledger_infrastructure.passed_on import INSTANCE_VARIABLE
 
 """Environment variable that every process of one `nbledger up` carries: the id of its home."""
@@ -148,7 +148,7 @@ async def sweep_instance(instance: str, *, grace: float = 5.0) -> list[SweptProc
         the processes ended.
 
     Raises:
-        LeftoverProcesses: some could not be ended (another user's, or stuck in the kernel).
+        LeftoverProcessesError: some could not be ended (another user's, or stuck in the kernel).
     """
     entry = f"{INSTANCE_VARIABLE}={instance}"
     swept: dict[psutil.Process, SweptProcess] = {}
@@ -173,14 +173,14 @@ async def end_processes(
     """End processes that are not our children: `stop_signal`, then SIGKILL, then wait, bounded.
 
     Raises:
-        LeftoverProcesses: some are still there afterwards.
+        LeftoverProcessesError: some are still there afterwards.
     """
     _signal_all(processes, stop_signal)
     alive = await _wait_gone(processes, grace)
     _signal_all(alive, signal.SIGKILL)
     alive = await _wait_gone(alive, grace)
     if alive:
-        raise LeftoverProcesses([process.pid for process in alive])
+        raise LeftoverProcessesError([process.pid for process in alive])
 
 
 def limit_log(path: Path) -> None:

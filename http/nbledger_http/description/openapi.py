@@ -14,6 +14,7 @@ from nbledger_http.description.page import page
 from nbledger_http.replies.problems import KINDS, MEDIA_TYPE, Code, ProblemBody
 from nbledger_http.replies.responses import Reply, header_list
 from nbledger_http.security.access import PATH_PARAMETERS
+from nbledger_projections.machinery.quantities import Quantity
 
 OPENAPI_VERSION = "3.1.0"
 REF = "#/components/schemas/{name}"
@@ -112,6 +113,8 @@ def _make_optional(kind: Any, components: dict[str, Any]) -> None:
 def _schema_hook(kind: Any) -> dict[str, Any]:
     if kind is msgspec.Raw or get_origin(kind) is msgspec.Raw:
         return {}
+    if isinstance(kind, type) and issubclass(kind, Quantity):
+        return {"type": "string"}
     raise NotImplementedError(kind)
 
 

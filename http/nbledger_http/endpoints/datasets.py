@@ -62,7 +62,7 @@ from nbledger_infrastructure.datasets.ingest import Ingested, ingest_csv
 from nbledger_infrastructure.postgres.database import Pool
 from nbledger_projections.machinery.documents import Page, View
 from nbledger_projections.read_models import dataset_details
-from nbledger_projections.read_models.dataset_details import DatasetDocument, ItemDocument
+from nbledger_projections.read_models.dataset_details import DatasetDocument, DatasetItemDocument
 
 TAG = "Datasets"
 CREATE = "createDataset"
@@ -100,7 +100,7 @@ class ChangedDataset(DatasetDocument, rename="camel", kw_only=True):
 class DatasetList(PageBody, rename="camel", kw_only=True):
     """A page of the project's datasets, newest first."""
 
-    datasets: list[ItemDocument]
+    datasets: list[DatasetItemDocument]
 
 
 @post(

@@ -12,8 +12,8 @@ from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, json_reply
 from nbledger_http.requests.services import services_of
 from nbledger_infrastructure.postgres import worker_registry
-from nbledger_infrastructure.postgres.worker_registry import KernelOffer
-from nbledger_projections.read_models import humanize as words
+from nbledger_infrastructure.postgres.worker_registry import OfferedKernel
+from nbledger_projections.read_models import humanize
 
 
 class KernelDocument(msgspec.Struct, rename="camel", kw_only=True):
@@ -64,10 +64,10 @@ async def list_kernels(request: Request[Any, Any, Any]) -> Reply:
     return json_reply(msgspec.json.encode(KernelListDocument(kernels)), headers=headers)
 
 
-def _document(offer: KernelOffer) -> KernelDocument:
+def _document(offer: OfferedKernel) -> KernelDocument:
     document = msgspec.convert(offer, KernelDocument, from_attributes=True)
     if document.memory_per_waiting_bytes is not None:
-        document.memory_per_waiting_kernel = words.size(document.memory_per_waiting_bytes)
+        document.memory_per_waiting_kernel = humanize.size(document.memory_per_waiting_bytes)
     return document
 
 

@@ -55,7 +55,7 @@ from nbledger_infrastructure.packages.wheels import read_wheel
 from nbledger_infrastructure.postgres.database import Pool
 from nbledger_projections.machinery.documents import Page, View
 from nbledger_projections.read_models import library_details
-from nbledger_projections.read_models.library_details import ItemDocument, LibraryDocument
+from nbledger_projections.read_models.library_details import LibraryDocument, LibraryItemDocument
 
 TAG = "Libraries"
 UPLOAD = "uploadLibrary"
@@ -64,7 +64,7 @@ UPLOAD = "uploadLibrary"
 class LibraryList(PageBody, rename="camel", kw_only=True):
     """A page of the project's libraries, newest upload first."""
 
-    libraries: list[ItemDocument]
+    libraries: list[LibraryItemDocument]
 
 
 @post(

@@ -57,10 +57,10 @@ from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, notebook_id_of
 from nbledger_infrastructure.notebooks import templates
 from nbledger_projections.machinery.documents import Page
-from nbledger_projections.read_models.notebooks import listing as notebook_list
+from nbledger_projections.read_models.notebooks import listing
 from nbledger_projections.read_models.notebooks.activity import NotebookStatus
 from nbledger_projections.read_models.notebooks.documents import NotebookDocument
-from nbledger_projections.read_models.notebooks.list_items import ItemDocument
+from nbledger_projections.read_models.notebooks.list_items import NotebookItemDocument
 
 TAG = "Notebooks"
 CREATE = "createNotebook"
@@ -106,7 +106,7 @@ class NewNotebook(ChangedNotebook, rename="camel", kw_only=True):
 class NotebookListDocument(PageBody, rename="camel", kw_only=True):
     """A page of the project's notebooks, newest first."""
 
-    notebooks: list[ItemDocument]
+    notebooks: list[NotebookItemDocument]
 
 
 @get(
@@ -177,7 +177,7 @@ async def list_notebooks(request: Request[Any, Any, Any]) -> Reply:
             late = await _fault_of_kernel_type(services, access, kernel_type)
             if late is not None:
                 raise InvalidInputError([Fault("?kernelType", late)])
-        return await notebook_list.page(
+        return await listing.page(
             services.pool,
             access.tenant_id,
             access.project_id,
@@ -188,7 +188,7 @@ async def list_notebooks(request: Request[Any, Any, Any]) -> Reply:
             page_size=size,
         )
 
-    return await page_reply(request, (query, report), "notebooks", notebook_list.NAME, read)
+    return await page_reply(request, (query, report), "notebooks", listing.NAME, read)
 
 
 async def _fault_of_kernel_type(
@@ -202,7 +202,7 @@ async def _fault_of_kernel_type(
     if kernel_type is None or kernel_type in usual:
         return None
     if KERNEL_TYPE.match(kernel_type):
-        found = await notebook_list.page(
+        found = await listing.page(
             services.pool,
             access.tenant_id,
             access.project_id,

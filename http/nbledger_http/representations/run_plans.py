@@ -6,13 +6,13 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from nbledger_application.commands.execute_notebook import RunPlan
+from nbledger_application.commands.execute_notebook import RunPreview
 from nbledger_domain.cells import CellType
 from nbledger_domain.execution import CellRange
 from nbledger_domain.vocabulary.priorities import Priority
 from nbledger_http.description.schemas import Session
 from nbledger_http.replies.responses import Reply, json_reply
-from nbledger_infrastructure.postgres.worker_registry import KernelOffer
+from nbledger_infrastructure.postgres.worker_registry import OfferedKernel
 
 
 class PlannedCellDocument(msgspec.Struct, rename="camel"):
@@ -40,7 +40,7 @@ class RunPlanDocument(msgspec.Struct, rename="camel", kw_only=True):
     warnings: list[str]
 
 
-def session_of(kernel_type: str, offer: KernelOffer | None) -> Session:
+def session_of(kernel_type: str, offer: OfferedKernel | None) -> Session:
     """What would run a notebook of this kernel type now."""
     return Session(
         kernel_type=kernel_type,
@@ -50,7 +50,7 @@ def session_of(kernel_type: str, offer: KernelOffer | None) -> Session:
     )
 
 
-def plan_reply(plan: RunPlan) -> Reply:
+def plan_reply(plan: RunPreview) -> Reply:
     """200 with what would run."""
     asked, options = plan.asked, plan.asked.options
     document = RunPlanDocument(

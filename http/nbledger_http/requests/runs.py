@@ -128,7 +128,7 @@ class Asked(msgspec.Struct, frozen=True):
     tags: list[str] = []
 
 
-def asked_of(body: dict[str, Any], limits: settings.Execution) -> Asked:
+def asked_of(body: dict[str, Any], limits: settings.Executions) -> Asked:
     """What ``body`` asks for; raises :class:`InvalidInputError`.
 
     Parameters are taken as they are: what is wrong with them depends on the notebook.
@@ -143,13 +143,13 @@ def asked_of(body: dict[str, Any], limits: settings.Execution) -> Asked:
     return Asked(parameters, options, cells, asked.strict, asked.tags)
 
 
-def _default_timeout(limits: settings.Execution) -> float:
+def _default_timeout(limits: settings.Executions) -> float:
     """Seconds that a run may take where the request says nothing."""
     return min(limits.default_timeout, limits.max_timeout)
 
 
 def run_request(
-    body: dict[str, Any], limits: settings.Execution
+    body: dict[str, Any], limits: settings.Executions
 ) -> Callable[[Notebook, KernelLanguage], RunRequest]:
     """What ``body`` asks of a notebook, once that and its kernel's language are known.
 
@@ -172,7 +172,7 @@ def run_request(
     return decide
 
 
-def run(body: dict[str, Any], *, language: Language | None, limits: settings.Execution) -> Run:
+def run(body: dict[str, Any], *, language: Language | None, limits: settings.Executions) -> Run:
     """Check the body of an execute. Raises :class:`InvalidInputError` with every fault.
 
     ``language`` is that of the kernel; ``None`` is one that parameters cannot be written in.
@@ -220,7 +220,7 @@ def _check_parameters(
 
 
 def _check_timeout(
-    seconds: float | None, pointer: str, limits: settings.Execution, report: Report
+    seconds: float | None, pointer: str, limits: settings.Executions, report: Report
 ) -> None:
     lowest = min(MIN_TIMEOUT, limits.max_timeout)
     if seconds is not None and seconds < lowest:

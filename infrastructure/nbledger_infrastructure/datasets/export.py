@@ -16,6 +16,7 @@ import polars as pl
 
 from nbledger_infrastructure.datasets.csv_values import csv_value
 from nbledger_infrastructure.passed_on import passed_on
+from nbledger_infrastructure.programs import Program
 
 PIECE_BYTES = 8 * 1024 * 1024
 """A piece of more than one row has at most some times as much."""
@@ -40,39 +41,26 @@ async def csv_stream(path: Path, rows: int) -> AsyncGenerator[bytes]:
 
     Raises :class:`ExportError`, also after some of it.
     """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",
-        __file__,
-        str(path),
-        str(rows),
-        str(MEMORY_BYTES),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+    program = await Program.start(
+        [sys.executable, "-P", __file__, str(path), str(rows), str(MEMORY_BYTES)],
         env={**passed_on(_PASSED_ON), "POLARS_MAX_THREADS": "1"},
-        limit=_READ_BYTES,
+        line_bytes=_READ_BYTES,
     )
-    assert process.stdout is not None  # noqa: S101 (a pipe was asked for)
-    try:
-        while piece := await _next(process.stdout):
-            yield piece
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            _, errors = await process.communicate()
-    except TimeoutError:
-        raise ExportError("it takes too long") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
-    if process.returncode:
-        lines = errors.decode("utf-8", "replace").strip().splitlines()
-        raise ExportError(lines[-1][:300] if lines else f"status {process.returncode}")
+    async with program:
+        try:
+            while piece := await _next(program):
+                yield piece
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                finished = await program.finish()
+        except TimeoutError:
+            raise ExportError("it takes too long") from None
+    if finished.status:
+        raise ExportError(finished.last_line[:300])
 
 
-async def _next(output: asyncio.StreamReader) -> bytes:
+async def _next(program: Program) -> bytes:
     async with asyncio.timeout(PATIENCE_SECONDS):
-        return await output.read(_READ_BYTES)
+        return await program.read(_READ_BYTES)
 
 
 def csv_pieces(path: Path, rows: int) -> Iterator[bytes]:

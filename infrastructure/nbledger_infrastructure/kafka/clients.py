@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 from aiokafka.helpers import create_ssl_context
 
 from nbledger_domain.execution import PRIORITIES, Priority
-from nbledger_infrastructure.kafka import aiokafka_internals as internals
+from nbledger_infrastructure.kafka import aiokafka_internals
 from nbledger_infrastructure.settings import Kafka
 
 log = structlog.get_logger(__name__)
@@ -82,7 +82,7 @@ async def ensure_topics(kafka: Kafka, kernel_types: Iterable[str], *, events: bo
         for priority in PRIORITIES
     }
     admin = AIOKafkaAdminClient(**_connection(kafka))
-    connections = internals.Connections()
+    connections = aiokafka_internals.Connections()
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             with connections.owned():
@@ -154,7 +154,7 @@ async def consumer(
 
 @asynccontextmanager
 async def _started(client: AIOKafkaProducer | AIOKafkaConsumer) -> AsyncIterator[None]:
-    connections = internals.Connections()
+    connections = aiokafka_internals.Connections()
     try:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
@@ -169,7 +169,7 @@ async def _started(client: AIOKafkaProducer | AIOKafkaConsumer) -> AsyncIterator
 
 async def _end(
     client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient,
-    connections: internals.Connections,
+    connections: aiokafka_internals.Connections,
 ) -> None:
     """End a client with all its connections and tasks, within bounds, also when cancelled."""
     ending = asyncio.create_task(_stop(client, connections))
@@ -187,7 +187,7 @@ async def _end(
 
 async def _stop(
     client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient,
-    connections: internals.Connections,
+    connections: aiokafka_internals.Connections,
 ) -> None:
     admin = isinstance(client, AIOKafkaAdminClient)
     stopping = asyncio.create_task(client.close() if admin else client.stop())
@@ -198,7 +198,7 @@ async def _stop(
         # It waits for the broker. With its connections gone there is nothing to wait for, and
         # it ends as it should.
         if isinstance(client, AIOKafkaProducer):
-            await internals.give_up_sending(client, STOP_TIMEOUT)
+            await aiokafka_internals.give_up_sending(client, STOP_TIMEOUT)
         await asyncio.wait({stopping}, timeout=STOP_TIMEOUT)
         stopping.cancel()
         await asyncio.wait({stopping}, timeout=STOP_TIMEOUT)
@@ -207,7 +207,7 @@ async def _stop(
         log.warning("kafka client did not stop in order", client=type(client).__name__)
     if failed:
         # It may have left out the last step.
-        closing = asyncio.create_task(internals.network(client).close())
+        closing = asyncio.create_task(aiokafka_internals.network(client).close())
         await asyncio.wait({closing}, timeout=STOP_TIMEOUT)
     await connections.wait_closed(STOP_TIMEOUT)
 

@@ -5,26 +5,21 @@ acknowledged everything before it: at least once, and in order for each stream.
 """
 
 import asyncio
-import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
-from functools import lru_cache, partial
+from functools import partial
 from uuid import UUID
 
 import msgspec
 import structlog
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from aiokafka.partitioner import murmur2
-from aiokafka.producer.message_accumulator import BatchBuilder
 
 from nbledger_domain.execution import Execution
 from nbledger_infrastructure.backoff import Backoff
-from nbledger_infrastructure.kafka.aiokafka_internals import leave_out
 from nbledger_infrastructure.kafka.clients import (
     BrokerUnavailableError,
     TopicRefusedError,
-    consumer,
     ensure_topics,
     producer,
 )
@@ -35,6 +30,8 @@ from nbledger_infrastructure.kafka.event_topic import (
     EventTopic,
 )
 from nbledger_infrastructure.kafka.messages import Message, Route, command_message, event_message
+from nbledger_infrastructure.kafka.offsets import Offsets
+from nbledger_infrastructure.kafka.publishing import publish
 from nbledger_infrastructure.postgres import checkpoints
 from nbledger_infrastructure.postgres.checkpoints import Checkpoint, CheckpointMovedError
 from nbledger_infrastructure.postgres.database import (
@@ -47,7 +44,7 @@ from nbledger_infrastructure.postgres.database import (
     connect_pool,
 )
 from nbledger_infrastructure.postgres.event_store import EventTail, RecordedEvent
-from nbledger_infrastructure.settings import Kafka, Settings
+from nbledger_infrastructure.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -144,7 +141,7 @@ class _Relay:
     async def _lead(self, connection: PooledConnection) -> None:
         """Publish, with a producer of its own, until told to stop; the lock ends with it."""
         checkpoint = await checkpoints.ensure(connection, NAME)
-        offsets, topic = _Offsets(self._kafka), EventTopic(self._kafka)
+        offsets, topic = Offsets(self._kafka), EventTopic(self._kafka)
         # Whatever the broker has forgotten is made again.
         await ensure_topics(self._kafka, sorted(self._kernel_types))
         async with (
@@ -293,113 +290,6 @@ class _Relay:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stop.wait()
-
-
-class _Offsets:
-    """Notices a broker that was started anew and has forgotten its topics.
-
-    To one that keeps everything in memory a producer may reconnect without noticing, and what it
-    then sends to a topic that is no more is acknowledged and lost. But its offset begins anew.
-    """
-
-    def __init__(self, kafka: Kafka) -> None:
-        self._kafka = kafka
-        self._last: dict[TopicPartition, int] = {}
-
-    async def check(self, acknowledged: Sequence[Acknowledged]) -> None:
-        """Raise :class:`BrokerForgotError` unless the broker still has what it acknowledged."""
-        new: dict[TopicPartition, int] = {}
-        for each in acknowledged:
-            if each.offset < 0:
-                continue  # an idempotent producer's repetition: it does not tell where
-            partition = TopicPartition(each.topic, each.partition)
-            if partition not in self._last:
-                new.setdefault(partition, each.offset)
-            elif each.offset <= self._last[partition]:
-                raise BrokerForgotError
-            self._last[partition] = each.offset
-        if new:
-            # Nothing to compare with: ask, once for each partition.
-            async with (
-                asyncio.timeout(ACK_TIMEOUT),
-                consumer(self._kafka, client_id="nbledger-relay") as client,
-            ):
-                ends = await client.end_offsets(list(new))
-            if any(ends[partition] <= offset for partition, offset in new.items()):
-                raise BrokerForgotError
-
-
-async def publish(
-    client: AIOKafkaProducer,
-    messages: Sequence[Message],
-    gaps: Mapping[tuple[str, int], int] | None = None,
-) -> list[Acknowledged]:
-    """Send all of ``messages`` and wait until the broker has them; raises what any of them met.
-
-    Returns where it has put each batch, those of a partition in order. The first message of a
-    partition leaves out as many offsets as ``gaps`` says, as in a log that was compacted.
-
-    They are laid into batches here, with one acknowledgement each to wait for: sent one by one
-    they cost the producer several times as much. The order within a partition is kept.
-    """
-    lanes: dict[tuple[str, int], list[BatchBuilder]] = {}
-    partitions: dict[str, list[int]] = {}
-    for message in messages:
-        topic = message.topic
-        if topic not in partitions:
-            partitions[topic] = sorted(await client.partitions_for(topic))
-        place = (topic, _partition(message.key, partitions[topic]))
-        lane = lanes.setdefault(place, [])
-        if not lane or not _add(lane[-1], message):
-            lane.append(client.create_batch())
-            if gaps and len(lane) == 1:
-                leave_out(lane[-1], gaps.get(place, 0))
-            _add(lane[-1], message)
-    sending = [
-        asyncio.create_task(_send(client, topic, partition, batches))
-        for (topic, partition), batches in lanes.items()
-    ]
-    try:
-        acknowledged = await asyncio.gather(*sending)
-    finally:
-        for task in sending:
-            task.cancel()
-        await asyncio.gather(*sending, return_exceptions=True)
-    return [each for lane in acknowledged for each in lane]
-
-
-def _add(batch: BatchBuilder, message: Message) -> bool:
-    """Whether there was room; in an empty batch there is for any message."""
-    added = batch.append(
-        timestamp=None, key=message.key, value=message.value, headers=message.headers
-    )
-    return added is not None
-
-
-async def _send(
-    client: AIOKafkaProducer, topic: str, partition: int, batches: Sequence[BatchBuilder]
-) -> list[Acknowledged]:
-    acknowledged: list[Acknowledged] = []
-    for batch in batches:
-        batch.close()
-        told = await (await client.send_batch(batch, topic, partition=partition))
-        following = told.offset + batch.record_count() if told.offset >= 0 else -1
-        acknowledged.append(Acknowledged(topic, partition, told.offset, following))
-    return acknowledged
-
-
-def _partition(key: bytes | None, partitions: Sequence[int]) -> int:
-    """Where Kafka's own clients would put it; anywhere without a key."""
-    if key is None:
-        return random.choice(partitions)  # noqa: S311 (no secret)
-    return partitions[_hash(key) % len(partitions)]
-
-
-@lru_cache(maxsize=2_048)
-def _hash(key: bytes) -> int:
-    # Dear in Python, and a stream has many events.
-    hashed: int = murmur2(key)
-    return hashed & 0x7FFF_FFFF
 
 
 async def _requested_route(connection: PooledConnection, execution_id: UUID) -> Route | None:

@@ -5,12 +5,8 @@ it keeps of them lies where we say, unless a variable says otherwise: what kerne
 would be in the next environment.
 """
 
-import asyncio
-import contextlib
 import os
 import re
-import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +15,7 @@ from typing import Final
 import msgspec
 
 from nbledger_infrastructure.passed_on import passed_on
+from nbledger_infrastructure.programs import Finished, Program
 
 _PASSED: Final = ("HOME", "LANG", "TMPDIR", "NETRC", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _PASSED_BEGINNINGS: Final = ("UV_", "XDG_", "LC_")
@@ -132,7 +129,7 @@ async def _run_uv(
     arguments: Sequence[str], *, cache: Path | None, cwd: Path, keep: Sequence[int] = ()
 ) -> bytes:
     cached = [] if cache is not None else ["--no-cache"]
-    status, output, errors = await _run(
+    finished = await _run(
         [program(), "--color=never", "--no-progress", *cached, *arguments],
         variables={
             **environment(os.environ),
@@ -141,34 +138,18 @@ async def _run_uv(
         cwd=cwd,
         keep=keep,
     )
-    if status != 0:
-        raise UvError(_reason(errors.decode("utf-8", "replace")))
-    return output
+    if finished.status != 0:
+        raise UvError(_reason(finished.errors.decode("utf-8", "replace")))
+    return finished.output
 
 
 async def _run(
     command: Sequence[str], *, variables: Mapping[str, str], cwd: Path, keep: Sequence[int]
-) -> tuple[int, bytes, bytes]:
-    """Run it to its end: its status, and what it printed. Nothing is left when cancelled."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=cwd,
-        env=variables,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        # A lock that it works under lasts until it ends, even where its caller is killed.
-        pass_fds=keep,
-    )
-    try:
-        output, errors = await process.communicate()
-    except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-        raise
-    return await process.wait(), output, errors
+) -> Finished:
+    """Run it to its end. Nothing is left when cancelled."""
+    # A lock that it works under lasts until it ends, even where its caller is killed.
+    async with await Program.start(command, env=variables, cwd=cwd, keep=keep) as started:
+        return await started.finish()
 
 
 def environment(source: Mapping[str, str]) -> dict[str, str]:

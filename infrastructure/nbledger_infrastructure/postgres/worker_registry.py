@@ -31,7 +31,7 @@ class WorkerOffer(msgspec.Struct, frozen=True, rename="camel"):
     memory_per_waiting_bytes: int | None = None
 
 
-class KernelOffer(msgspec.Struct, frozen=True, rename="camel"):
+class OfferedKernel(msgspec.Struct, frozen=True, rename="camel"):
     """A kernel type that can be run now, and how many live workers offer it.
 
     ``waiting`` kernels are started already; the memory is what one of them has for itself.
@@ -79,7 +79,7 @@ async def forget_dead(pool: Pool) -> None:
         )
 
 
-async def offers(pool: Pool) -> dict[str, KernelOffer]:
+async def offers(pool: Pool) -> dict[str, OfferedKernel]:
     """What live workers offer, by kernel type."""
     async with acquire(pool) as connection:
         rows = await connection.fetch(
@@ -90,12 +90,12 @@ async def offers(pool: Pool) -> dict[str, KernelOffer]:
             """,
             ALIVE_SECONDS,
         )
-    found: dict[str, KernelOffer] = {}
+    found: dict[str, OfferedKernel] = {}
     for row in rows:
         for offer in msgspec.json.decode(row["offers"], type=list[WorkerOffer]):
             known = found.get(offer.kernel_type)
             version = offer.language_version or (known.language_version if known else None)
-            found[offer.kernel_type] = KernelOffer(
+            found[offer.kernel_type] = OfferedKernel(
                 offer.kernel_type,
                 offer.kernelspec,
                 offer.language,

@@ -1,18 +1,13 @@
-"""Taking recorded events apart for the folds."""
+"""What projections have to know of recorded events."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
 from uuid import UUID
 
-from nbledger_domain.events import EVENT_TYPES, DomainEvent, UnknownEventTypeError
+from nbledger_domain.events import EVENT_TYPES, UnknownEventTypeError
 from nbledger_domain.execution import Execution
 from nbledger_domain.notebook import Notebook
-from nbledger_infrastructure.aggregates import decode
 from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
-
-State = TypeVar("State")
-Event = TypeVar("Event", bound=DomainEvent)
 
 CREATED = Notebook.Created.TYPE
 DELETED = Notebook.Deleted.TYPE
@@ -23,24 +18,6 @@ def check_known(recorded: RecordedEvent) -> None:
     """Raise :class:`UnknownEventTypeError` for a type that this software does not know."""
     if recorded.type not in EVENT_TYPES.classes:
         raise UnknownEventTypeError(f"{recorded.type} at position {recorded.position}")
-
-
-def decode_as(kind: type[Event], recorded: RecordedEvent) -> Event:
-    """The event, whose type the caller has looked at."""
-    event = decode(recorded)
-    assert isinstance(event, kind)  # noqa: S101 (the registry maps the type so)
-    return event
-
-
-def apply(
-    handlers: Mapping[str, Callable[[State, RecordedEvent, Any], None]],
-    state: State,
-    recorded: RecordedEvent,
-) -> None:
-    """Let the handler of the event's type change the state, where there is one."""
-    handler = handlers.get(recorded.type)
-    if handler is not None:
-        handler(state, recorded, decode(recorded))
 
 
 def is_execution(recorded: RecordedEvent) -> bool:

@@ -1,24 +1,22 @@
 """Read models with one JSON document for each stream: rows, fresh reads, lists."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, ClassVar, Generic, TypeVar
+from operator import attrgetter
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from nbledger_domain.events import DomainEvent
-from nbledger_infrastructure.aggregates import decode
-from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
+from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
-from nbledger_projections.machinery import fresh_reads as fresh
-from nbledger_projections.machinery.decoding import check_known
-from nbledger_projections.machinery.rows import Rows
+from nbledger_projections.machinery.folding import Change, Fold
+from nbledger_projections.machinery.fresh_reads import FreshRead
+from nbledger_projections.machinery.read_model import ReadModel
 
 D = TypeVar("D")
-
-_encode = msgspec.json.Encoder().encode
 
 
 class State(msgspec.Struct, Generic[D]):
@@ -60,12 +58,11 @@ class Page(msgspec.Struct, frozen=True):
     position: int
 
 
-class Documents(Generic[D]):
+class Documents(ReadModel[State[D]]):
     """The documents in table ``name``, folded from the events of one kind of aggregate.
 
-    ``key`` is the column of their ids. ``kind`` begins the types of their events, of which
-    ``created`` makes a document, ``deleted`` ends it and ``changed`` alter it. ``create`` makes the
-    document of the first event, ``change`` alters it; ``item`` is what a list shows of it.
+    ``key`` is the column of their ids. Of the events ``created`` makes a document, by ``create``,
+    ``deleted`` ends it, and ``changes`` alter it; ``item`` is what a list shows of it.
     """
 
     def __init__(
@@ -75,79 +72,12 @@ class Documents(Generic[D]):
         *,
         key: str,
         created: type[DomainEvent],
-        changed: Sequence[type[DomainEvent]] = (),
-        deleted: type[DomainEvent],
         create: Callable[[RecordedEvent, Any], D],
-        change: Callable[[D, RecordedEvent, Any], None] | None = None,
+        changes: Mapping[str, Change[D]] = MappingProxyType({}),
+        deleted: type[DomainEvent],
         item: Callable[[D], Any],
     ) -> None:
-        self.name = name
-        self._created = created.TYPE
-        self._deleted = deleted.TYPE
-        self.telling = {each.TYPE for each in (created, deleted, *changed)}
-        self._create = create
-        self._change = change
-        self._item = item
-        self._decode = msgspec.json.Decoder(document).decode
-        self._statements(key)
-
-    def _statements(self, key: str) -> None:
-        """All of constants of this package."""
-        kind = self._created.partition(".")[0]
-        row = (
-            f"{key}, tenant_id, project_id, created_position, position, version, modified_at, "
-            "document"
-        )
-        self._row = row
-        self._load = f"SELECT {row} FROM {self.name} WHERE {key} = ANY($1)"  # noqa: S608
-        self._save = f"""
-            INSERT INTO {self.name} ({row}, item)
-            SELECT * FROM unnest(
-                $1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::bigint[], $6::integer[],
-                $7::timestamptz[], $8::json[], $9::json[]
-            )
-            ON CONFLICT ({key}) DO UPDATE SET
-                position = excluded.position, version = excluded.version,
-                modified_at = excluded.modified_at, document = excluded.document,
-                item = excluded.item
-        """  # noqa: S608
-        self._delete = f"DELETE FROM {self.name} WHERE {key} = ANY($1)"  # noqa: S608
-        self._get = fresh.query(
-            row,
-            f"""(
-                SELECT {row} FROM {self.name}
-                WHERE {key} = $3 AND tenant_id = $1 AND project_id = $2
-            )""",  # noqa: S608
-            events=f"""
-                e.stream_id = $3 AND e.tenant_id = $1 AND e.project_id = $2
-                AND e.version > coalesce(d.version, 0) AND e.type LIKE '{kind}.%'
-            """,
-            order="version",
-            deleted=self._deleted,
-        )
-        here = f"FROM {self.name} WHERE tenant_id = $1 AND project_id = $2"
-        self._page = f"""
-            SELECT
-                (SELECT count(*) {here}) AS total,
-                ARRAY(
-                    SELECT item {here} ORDER BY created_position DESC OFFSET $3 LIMIT $4
-                ) AS items,
-                (SELECT position FROM projection_checkpoint WHERE name = $5) AS position
-        """  # noqa: S608
-
-    def fold(self, state: State[D] | None, recorded: RecordedEvent) -> State[D] | None:
-        """The state after ``recorded``; ``None`` when there is no such document (any more).
-
-        Takes ``state`` over: the caller must not use it afterwards. Raises
-        :class:`UnknownEventTypeError`.
-        """
-        check_known(recorded)
-        if recorded.type == self._deleted:
-            return None
-        if recorded.data is None or recorded.type not in self.telling:
-            return state  # where it is erased, the deletion follows
-        event = decode(recorded)
-        if recorded.type == self._created:
+        def state(recorded: RecordedEvent, event: Any) -> State[D]:
             return State(
                 stream_id=recorded.stream_id,
                 tenant_id=recorded.tenant_id,
@@ -156,43 +86,59 @@ class Documents(Generic[D]):
                 position=recorded.position,
                 version=recorded.version,
                 modified_at=recorded.recorded_at,
-                document=self._create(recorded, event),
+                document=create(recorded, event),
             )
-        if state is None:
-            return None
-        if self._change is not None:
-            self._change(state.document, recorded, event)
-        state.position = recorded.position
-        state.version = recorded.version
-        state.modified_at = recorded.recorded_at
-        return state
+
+        super().__init__(
+            name,
+            cast("type[State[D]]", State[document]),  # type: ignore[valid-type]
+            key=key,
+            key_of=attrgetter("stream_id"),
+            fold=Fold(
+                created,
+                state,
+                changes={kind: _of_document(change) for kind, change in changes.items()},
+                deleted=deleted,
+                always=_note,
+            ),
+            computed={"item": ("json", lambda state: item(state.document))},
+        )
+        self._get = FreshRead(
+            self,
+            f"""(
+                SELECT {self.table.columns} FROM {name}
+                WHERE {key} = $3 AND tenant_id = $1 AND project_id = $2
+            )""",  # noqa: S608 (constants of this package)
+            events=f"""
+                e.stream_id = $3 AND e.tenant_id = $1 AND e.project_id = $2
+                AND e.version > coalesce(d.version, 0)
+                AND e.type LIKE '{created.TYPE.partition(".")[0]}.%'
+            """,
+            order="version",
+        )
+        here = f"FROM {name} WHERE tenant_id = $1 AND project_id = $2"
+        self._page = f"""
+            SELECT
+                (SELECT count(*) {here}) AS total,
+                ARRAY(
+                    SELECT item {here} ORDER BY created_position DESC OFFSET $3 LIMIT $4
+                ) AS items,
+                (SELECT position FROM projection_checkpoint WHERE name = $5) AS position
+        """  # noqa: S608 (constants of this package)
 
     async def get(
         self, pool: Pool, tenant_id: UUID, project_id: UUID, stream_id: UUID
     ) -> View | None:
         """The document as of now; ``None`` when there is none in this tenant and project."""
-        async with acquire(pool) as connection:
-            found = await connection.fetch(self._get, tenant_id, project_id, stream_id)
-        row, news = fresh.split(self._row, found)
-        if row is not None and not news:
-            return View(
-                stream_id=stream_id,
-                document=row["document"].encode(),
-                position=row["position"],
-                version=row["version"],
-                modified_at=row["modified_at"],
-            )
-        state = None if row is None else self._state(row)
-        for recorded in news:
-            state = self.fold(state, recorded)
-        if state is None:
+        row = await self._get.get(pool, tenant_id, project_id, stream_id)
+        if row is None:
             return None
         return View(
             stream_id=stream_id,
-            document=_encode(state.document),
-            position=state.position,
-            version=state.version,
-            modified_at=state.modified_at,
+            document=row["document"].encode(),
+            position=row["position"],
+            version=row["version"],
+            modified_at=row["modified_at"],
         )
 
     async def page(
@@ -210,80 +156,15 @@ class Documents(Generic[D]):
             position=row["position"] or 0,
         )
 
-    async def load(
-        self, connection: PooledConnection, stream_ids: Sequence[UUID]
-    ) -> dict[UUID, State[D]]:
-        """The rows that are there of these."""
-        found = await connection.fetch(self._load, stream_ids) if stream_ids else []
-        return {row[0]: self._state(row) for row in found}
 
-    async def save(
-        self, connection: PooledConnection, written: Sequence[State[D]], deleted: Sequence[UUID]
-    ) -> None:
-        """Write rows, and remove others."""
-        if written:
-            await connection.execute(
-                self._save,
-                [state.stream_id for state in written],
-                [state.tenant_id for state in written],
-                [state.project_id for state in written],
-                [state.created_position for state in written],
-                [state.position for state in written],
-                [state.version for state in written],
-                [state.modified_at for state in written],
-                [_encode(state.document).decode() for state in written],
-                [_encode(self._item(state.document)).decode() for state in written],
-            )
-        if deleted:
-            await connection.execute(self._delete, deleted)
+def _of_document(change: Change[D]) -> Change[State[D]]:
+    def changed(state: State[D], recorded: RecordedEvent, event: Any) -> None:
+        change(state.document, recorded, event)
 
-    def _state(self, row: asyncpg.Record) -> State[D]:
-        return State(
-            stream_id=row[0],
-            tenant_id=row["tenant_id"],
-            project_id=row["project_id"],
-            created_position=row["created_position"],
-            position=row["position"],
-            version=row["version"],
-            modified_at=row["modified_at"],
-            document=self._decode(row["document"]),
-        )
+    return changed
 
 
-class DocumentsProjection:
-    """The projection that keeps the table of :attr:`documents`, which a subclass names."""
-
-    name: ClassVar[str]
-    tables: ClassVar[tuple[str, ...]]
-    documents: ClassVar[Documents[Any]]
-
-    def __init__(self) -> None:
-        self._rows: Rows[State[Any]] = Rows()
-
-    async def load(self, connection: PooledConnection, events: Sequence[RecordedEvent]) -> None:
-        """Bring the rows that ``events`` change into memory."""
-        telling = [recorded for recorded in events if recorded.type in self.documents.telling]
-        keys = self._rows.missing(recorded.stream_id for recorded in telling)
-        self._rows.fill(keys, await self.documents.load(connection, keys))
-
-    def apply(self, recorded: RecordedEvent) -> None:
-        """Fold one event."""
-        if recorded.type not in self.documents.telling:
-            check_known(recorded)
-            return
-        before = self._rows.get(recorded.stream_id)
-        after = self.documents.fold(before, recorded)
-        if after is not None or before is not None:
-            self._rows.put(recorded.stream_id, after)
-
-    async def save(self, connection: PooledConnection) -> None:
-        """Write what has changed."""
-        await self.documents.save(connection, *self._rows.changes())
-
-    def settle(self) -> None:
-        """What was saved is committed."""
-        self._rows.settle()
-
-    def reset(self) -> None:
-        """Forget what is in memory: it may not be what the database holds."""
-        self._rows.clear()
+def _note(state: State[Any], recorded: RecordedEvent) -> None:
+    state.position = recorded.position
+    state.version = recorded.version
+    state.modified_at = recorded.recorded_at

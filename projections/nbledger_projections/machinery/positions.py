@@ -16,8 +16,6 @@ from nbledger_infrastructure.postgres.database import (
     acquire,
 )
 
-__all__ = ["PositionWatch", "checkpoint"]
-
 log = structlog.get_logger(__name__)
 
 REFRESH_SECONDS = 1.0

@@ -5,18 +5,16 @@ from collections.abc import Iterable
 from typing import Generic, TypeVar
 from uuid import UUID
 
-import msgspec
+from nbledger_projections.machinery.quantities import encode
 
 S = TypeVar("S")
 
-MAX_BYTES = 8_000_000
+MAX_BYTES = 4_000_000
 """About how much memory the rows of one projection take between batches."""
 
 _ROW_BYTES = 500
 # Objects take more than their JSON: measured, 3 to 5 times as much.
 _PER_BYTE = 4
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Rows(Generic[S]):
@@ -115,7 +113,7 @@ class Rows(Generic[S]):
         state = self._states[key]
         weight = _ROW_BYTES
         if state is not None and key not in self._over:
-            weight += _PER_BYTE * len(_encode(state))
+            weight += _PER_BYTE * len(encode(state))
         self._bytes += weight - self._weights.get(key, 0)
         self._weights[key] = weight
         return weight

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import asyncpg
 import structlog
@@ -46,8 +46,8 @@ class Projection(Protocol):
     ``settle``. After any failure ``reset``.
     """
 
-    name: ClassVar[str]
-    tables: ClassVar[tuple[str, ...]]
+    name: str
+    tables: tuple[str, ...]
 
     async def load(self, connection: PooledConnection, events: Sequence[RecordedEvent]) -> None:
         """Bring the rows that ``events`` change, or depend on, into memory."""

@@ -1,6 +1,6 @@
 """The dataset as the API shows it: one row each, folded from its events."""
 
-from typing import Any, ClassVar
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from nbledger_domain.dataset import Column, Dataset, Source
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
-from nbledger_projections.machinery.documents import Documents, DocumentsProjection
+from nbledger_projections.machinery.documents import Documents
 from nbledger_projections.read_models.humanize import timestamp
 
 NAME = "dataset_details"
@@ -49,7 +49,7 @@ class VersionDocument(msgspec.Struct, rename="camel"):
     columns: list[Column] | UnsetType = UNSET
 
 
-class ItemDocument(msgspec.Struct, rename="camel"):
+class DatasetItemDocument(msgspec.Struct, rename="camel"):
     """A dataset in a list; rows and columns are those of its newest version."""
 
     dataset_id: UUID
@@ -135,9 +135,9 @@ def _lineage(source: Source) -> LineageDocument:
     )
 
 
-def item(document: DatasetDocument) -> ItemDocument:
+def item(document: DatasetDocument) -> DatasetItemDocument:
     """The dataset as a list shows it."""
-    return ItemDocument(
+    return DatasetItemDocument(
         dataset_id=document.dataset_id,
         dataset_name=document.dataset_name,
         version=document.version,
@@ -149,24 +149,15 @@ def item(document: DatasetDocument) -> ItemDocument:
     )
 
 
-DOCUMENTS = Documents(
+MODEL = Documents(
     NAME,
     DatasetDocument,
     key="dataset_id",
     created=Dataset.Created,
-    changed=[Dataset.VersionAdded],
-    deleted=Dataset.Deleted,
     create=_created,
-    change=_version_added,
+    changes={Dataset.VersionAdded.TYPE: _version_added},
+    deleted=Dataset.Deleted,
     item=item,
 )
-get = DOCUMENTS.get
-page = DOCUMENTS.page
-
-
-class DatasetDetailsProjection(DocumentsProjection):
-    """The projection that keeps table ``dataset_details``."""
-
-    name: ClassVar[str] = NAME
-    tables: ClassVar[tuple[str, ...]] = (NAME,)
-    documents: ClassVar[Documents[Any]] = DOCUMENTS
+get = MODEL.get
+page = MODEL.page

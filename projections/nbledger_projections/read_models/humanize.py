@@ -1,9 +1,10 @@
 """Times, durations and sizes in the words of the API."""
 
 import math
-import statistics
-from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
+
+from nbledger_projections.machinery.quantities import Quantity
 
 _MINUTE = 60.0
 _HOUR = 3600.0
@@ -15,6 +16,7 @@ def timestamp(at: datetime) -> str:
     return at.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
+@lru_cache(maxsize=10_000)
 def duration(seconds: float) -> str:
     """A duration such as ``0.5 seconds``, ``17 minutes`` or ``4.2 hours``."""
     seconds = max(0.0, seconds)
@@ -28,6 +30,7 @@ def duration(seconds: float) -> str:
     return _counted(seconds / _HOUR, "hour")
 
 
+@lru_cache(maxsize=1_000)
 def size(count: int) -> str:
     """A number of bytes such as ``2.3 GB``, ``450 MB`` or ``12 bytes``; a KB is 1,000 bytes."""
     for factor, unit in _UNITS:
@@ -38,17 +41,8 @@ def size(count: int) -> str:
     return _counted(count, "byte")
 
 
-def estimate(durations: Sequence[float]) -> str | None:
-    """How long a run may take, from ``durations`` of earlier ones in seconds.
-
-    A range such as ``15-20 minutes``; ``None`` when there were none. Of four or more it is the
-    middle half of them, so that a run which was held up once spoils no estimate.
-    """
-    if not durations:
-        return None
-    shortest, longest = min(durations), max(durations)
-    if len(durations) >= 4:
-        shortest, _, longest = statistics.quantiles(durations, n=4, method="inclusive")
+def estimate(shortest: float, longest: float) -> str:
+    """A range of durations in seconds, such as ``15-20 minutes``."""
     factor, unit = 1.0, "second"
     if longest > _HOUR:
         factor, unit = _HOUR, "hour"
@@ -66,3 +60,27 @@ def _counted(value: float, unit: str) -> str:
 
 def _plain(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
+
+
+class Duration(Quantity):
+    """Seconds; see :func:`duration`."""
+
+    def words(self) -> str:
+        """As the API answers it."""
+        return duration(self.value)
+
+
+class Size(Quantity):
+    """Bytes; see :func:`size`."""
+
+    def words(self) -> str:
+        """As the API answers it."""
+        return size(self.value)
+
+
+class Estimate(Quantity):
+    """The shortest and the longest duration that is likely, in seconds; see :func:`estimate`."""
+
+    def words(self) -> str:
+        """As the API answers it."""
+        return estimate(*self.value)

@@ -1,19 +1,18 @@
 """The uploaded library as the API shows it: one row each, folded from its events."""
 
-from typing import Any, ClassVar
 from uuid import UUID
 
 import msgspec
 
 from nbledger_domain.library import Library
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
-from nbledger_projections.machinery.documents import Documents, DocumentsProjection
+from nbledger_projections.machinery.documents import Documents
 from nbledger_projections.read_models.humanize import timestamp
 
 NAME = "library_details"
 
 
-class ItemDocument(msgspec.Struct, rename="camel"):
+class LibraryItemDocument(msgspec.Struct, rename="camel"):
     """A library in a list."""
 
     library_id: UUID
@@ -60,8 +59,8 @@ def _uploaded(recorded: RecordedEvent, event: Library.Uploaded) -> LibraryDocume
     )
 
 
-def _item(document: LibraryDocument) -> ItemDocument:
-    return ItemDocument(
+def _item(document: LibraryDocument) -> LibraryItemDocument:
+    return LibraryItemDocument(
         library_id=document.library_id,
         name=document.name,
         version=document.version,
@@ -71,22 +70,14 @@ def _item(document: LibraryDocument) -> ItemDocument:
     )
 
 
-DOCUMENTS = Documents(
+MODEL = Documents(
     NAME,
     LibraryDocument,
     key="library_id",
     created=Library.Uploaded,
-    deleted=Library.Deleted,
     create=_uploaded,
+    deleted=Library.Deleted,
     item=_item,
 )
-get = DOCUMENTS.get
-page = DOCUMENTS.page
-
-
-class LibraryDetailsProjection(DocumentsProjection):
-    """The projection that keeps table ``library_details``."""
-
-    name: ClassVar[str] = NAME
-    tables: ClassVar[tuple[str, ...]] = (NAME,)
-    documents: ClassVar[Documents[Any]] = DOCUMENTS
+get = MODEL.get
+page = MODEL.page

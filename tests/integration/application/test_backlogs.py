@@ -28,13 +28,12 @@ from nbledger_application import queue
 from nbledger_domain.execution import PRIORITIES
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.commands import Command
-from nbledger_infrastructure.kafka import clients as brokers
-from nbledger_infrastructure.kafka import relay
+from nbledger_infrastructure.kafka import clients, relay
+from nbledger_infrastructure.kafka.event_topic import BrokerForgotError
 from nbledger_infrastructure.kafka.topic_ids import topic_ids
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.settings import Settings
-from nbledger_workers.intake import consumers as intake
-from nbledger_workers.intake import waiting
+from nbledger_workers.intake import consumers, waiting
 from nbledger_workers.intake.capacity import Slots
 from nbledger_workers.intake.consumers import Doorbell
 from nbledger_workers.intake.turns import Turns
@@ -49,12 +48,6 @@ def config(database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path) -> 
     made = make_settings(database_dsn, kafka, topic_prefix, tmp_path)
     recovery = msgspec.structs.replace(made.recovery, sweep_seconds=0.05)
     return msgspec.structs.replace(made, recovery=recovery)
-
-
-@pytest.fixture
-async def pool(database_dsn: str) -> AsyncIterator[Pool]:
-    async with open_pool(database_dsn) as opened:
-        yield opened
 
 
 class Looks:
@@ -94,7 +87,7 @@ def all_done(rows: list[Any]) -> bool:
 async def commands(config: Settings, topics: Sequence[str]) -> Counter[UUID]:
     """How often the broker has a command of each run."""
     seen: Counter[UUID] = Counter()
-    async with brokers.consumer(config.kafka, *topics, client_id="test") as client:
+    async with clients.consumer(config.kafka, *topics, client_id="test") as client:
         while records := await client.getmany(timeout_ms=1500):
             for record_ in (each for records_ in records.values() for each in records_):
                 told = msgspec.json.decode(record_.value or b"")
@@ -144,7 +137,7 @@ async def test_a_command_is_published_again_only_where_the_broker_has_forgotten(
         # Nor is it by a sweeper that knows nothing of the one before.
         async with sweeping(config):
             await looks.more(4)
-        topics = [brokers.command_topic(config.kafka, "python3", each) for each in PRIORITIES]
+        topics = [clients.command_topic(config.kafka, "python3", each) for each in PRIORITIES]
         assert await commands(config, topics) == dict.fromkeys(waits, 1)
 
         await forget(config, *topics[1:])
@@ -165,7 +158,7 @@ async def log_ends(config: Settings, topic: str) -> dict[TopicPartition, int]:
     """Where each partition of a topic ends."""
     async with (
         asyncio.timeout(30),
-        brokers.consumer(config.kafka, topic, client_id="test") as client,
+        clients.consumer(config.kafka, topic, client_id="test") as client,
     ):
         return dict(await client.end_offsets(list(client.assignment())))
 
@@ -192,7 +185,7 @@ async def test_a_log_that_was_cut_is_found_by_its_offsets(
     story = begin(dice)
     while story.notebook.kernel_type != "python3":
         story = begin(dice)
-    topics = [brokers.command_topic(config.kafka, "python3", each) for each in PRIORITIES]
+    topics = [clients.command_topic(config.kafka, "python3", each) for each in PRIORITIES]
     async with open_store(pool) as store, sweeping(config):
         await until_published(pool, all_done)
         story.executions += [request(story, dice) for _ in range(RUNS)]
@@ -222,7 +215,7 @@ async def test_what_has_been_taken_is_no_loss_when_the_broker_deletes_it(
     story = begin(dice)
     while story.notebook.kernel_type != "python3":
         story = begin(dice)
-    topics = [brokers.command_topic(config.kafka, "python3", each) for each in PRIORITIES]
+    topics = [clients.command_topic(config.kafka, "python3", each) for each in PRIORITIES]
     with capture_logs() as told:
         async with open_store(pool) as store, sweeping(config):
             await until_published(pool, all_done)
@@ -253,10 +246,10 @@ async def test_what_a_log_has_lost_is_told_by_its_first_message(
     config: Settings, topic_prefix: str
 ) -> None:
     topic = f"{topic_prefix}.commands.python3.normal"
-    await brokers.ensure_topics(config.kafka, ["python3"])
+    await clients.ensure_topics(config.kafka, ["python3"])
     async with (
-        brokers.producer(config.kafka, client_id="test") as producer,
-        brokers.consumer(config.kafka, client_id="test") as client,
+        clients.producer(config.kafka, client_id="test") as producer,
+        clients.consumer(config.kafka, client_id="test") as client,
     ):
         seen = clock.now()
         assert await command_offsets.lost_before(client, topic, {0: seen}) == seen, "it is empty"
@@ -328,10 +321,10 @@ async def test_a_worker_does_not_take_a_batch_of_commands_for_a_loss(
 ) -> None:
     topic = f"{topic_prefix}.commands.python3.normal"
     here = TopicPartition(topic, 0)
-    await brokers.ensure_topics(config.kafka, ["python3"])
+    await clients.ensure_topics(config.kafka, ["python3"])
     async with (
-        brokers.producer(config.kafka, client_id="test") as producer,
-        brokers.consumer(config.kafka, client_id="test") as client,
+        clients.producer(config.kafka, client_id="test") as producer,
+        clients.consumer(config.kafka, client_id="test") as client,
     ):
         batch = producer.create_batch()
         for number in range(5):
@@ -342,15 +335,15 @@ async def test_a_worker_does_not_take_a_batch_of_commands_for_a_loss(
         async with asyncio.timeout(30):
             while await client.position(here) < 5:
                 await client.getone()
-        probe = intake._Probe()
+        probe = consumers._Probe()
         await probe.check(client)
         probe._due = 0.0
         await probe.check(client)
 
         await forget(config, topic)
-        await brokers.ensure_topics(config.kafka, ["python3"])
+        await clients.ensure_topics(config.kafka, ["python3"])
         probe._due = 0.0
-        with pytest.raises(intake.BrokerForgotError):
+        with pytest.raises(BrokerForgotError):
             await probe.check(client)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,12 +40,6 @@ from nbledger_infrastructure.postgres.event_store import (
 
 BEGINNING = (datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
 SETTLED = (Execution.Requested.TYPE, Execution.Claimed.TYPE, Execution.AttemptLost.TYPE)
-
-
-@pytest.fixture
-async def pool(database_dsn: str) -> AsyncIterator[Pool]:
-    async with open_pool(database_dsn) as opened:
-        yield opened
 
 
 async def rows(pool: Pool) -> dict[UUID, tuple[Any, ...]]:

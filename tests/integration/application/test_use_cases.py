@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from functools import partial
 from uuid import uuid4
 
 import msgspec
 import pytest
-from support.event_store import open_pool, open_store
 
 from nbledger_application import queue
 from nbledger_application.caller import Caller, Right
@@ -54,18 +52,6 @@ NEW = NewNotebook(
 
 
 ANYTHING = Precondition()
-
-
-@pytest.fixture
-async def pool(database_dsn: str) -> AsyncIterator[Pool]:
-    async with open_pool(database_dsn, max_size=6) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def store(pool: Pool) -> AsyncIterator[EventStore]:
-    async with open_store(pool) as opened:
-        yield opened
 
 
 def renamed(name: str, _: Notebook) -> NotebookUpdate:

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from support.services import kafka_name
 
-from nbledger.embedded.errors import ServiceFailed
+from nbledger.embedded.errors import ServiceFailedError
 from nbledger.embedded.processes import is_alive
 from nbledger.embedded.tansu import DEFAULT_PARTITIONS, start_tansu
 
@@ -99,7 +99,7 @@ async def test_tansu_starts_answers_and_stops(tmp_path: Path) -> None:
         listening = {connection.laddr.ip for connection in process.net_connections("tcp")}
         assert listening == {"127.0.0.1"}
         port = int(broker.bootstrap_servers.rpartition(":")[2])
-        with pytest.raises(ServiceFailed, match=f"port {port} is taken"):
+        with pytest.raises(ServiceFailedError, match=f"port {port} is taken"):
             await start_tansu(tmp_path / "other.log", port=port)
     finally:
         await broker.stop()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nbledger.embedded.errors import HomeInUse, HomeNotUsable
+from nbledger.embedded.errors import HomeInUseError, HomeNotUsableError
 from nbledger.embedded.home import (
     ServerInfo,
     open_home,
@@ -66,11 +66,11 @@ def test_server_json_is_private_whole_and_removed(tmp_path: Path) -> None:
 
 def test_a_second_owner_is_told_who_has_it(tmp_path: Path) -> None:
     with open_home(tmp_path) as home:
-        with pytest.raises(HomeInUse) as starting, open_home(tmp_path):
+        with pytest.raises(HomeInUseError) as starting, open_home(tmp_path):
             pass
         assert (starting.value.pid, starting.value.url) == (os.getpid(), None)
         write_server_json(home.path, INFO)
-        with pytest.raises(HomeInUse) as serving, open_home(tmp_path):
+        with pytest.raises(HomeInUseError) as serving, open_home(tmp_path):
             pass
         assert serving.value.url == INFO.url
         assert INFO.url in str(serving.value)
@@ -94,7 +94,7 @@ def test_a_killed_owner_leaves_no_lock_and_no_server_json(tmp_path: Path) -> Non
     ) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == b"mine\n"
-        with pytest.raises(HomeInUse) as refused, open_home(tmp_path):
+        with pytest.raises(HomeInUseError) as refused, open_home(tmp_path):
             pass
         assert refused.value.pid == owner.pid
         write_server_json(tmp_path, INFO)
@@ -120,7 +120,7 @@ def test_a_forked_child_does_not_keep_a_killed_owners_lock(tmp_path: Path) -> No
     ) as owner:
         assert owner.stdout is not None
         child = int(owner.stdout.readline())
-        with pytest.raises(HomeInUse), open_home(tmp_path):
+        with pytest.raises(HomeInUseError), open_home(tmp_path):
             pass
         owner.kill()
         owner.wait()
@@ -133,5 +133,8 @@ def test_a_forked_child_does_not_keep_a_killed_owners_lock(tmp_path: Path) -> No
 
 def test_an_unusable_home_is_explained(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(HomeNotUsable, match="Not a directory"), open_home(tmp_path / "file" / "x"):
+    with (
+        pytest.raises(HomeNotUsableError, match="Not a directory"),
+        open_home(tmp_path / "file" / "x"),
+    ):
         pass

@@ -14,7 +14,7 @@ import asyncpg
 import psutil
 import pytest
 
-from nbledger.embedded.errors import DataFolderInUse, ServiceFailed
+from nbledger.embedded.errors import DataFolderInUseError, ServiceFailedError
 from nbledger.embedded.postgres import SETTINGS, EmbeddedPostgres, start_postgres
 from nbledger.embedded.processes import is_alive, wait
 
@@ -119,7 +119,7 @@ async def test_a_stale_pid_file_naming_a_live_stranger_does_not_matter(service_d
 async def test_one_server_per_folder(service_dir: Path) -> None:
     server = await start_postgres(service_dir / "postgres", settings=UNSYNCED)
     try:
-        with pytest.raises(DataFolderInUse) as refused:
+        with pytest.raises(DataFolderInUseError) as refused:
             await start_postgres(service_dir / "postgres", settings=UNSYNCED)
         assert refused.value.pid == os.getpid()
         assert await query(server, "SELECT 1")
@@ -138,7 +138,7 @@ async def test_a_long_path_is_no_obstacle(service_dir: Path) -> None:
 
 
 async def test_a_setting_it_does_not_know_is_told_with_its_log(service_dir: Path) -> None:
-    with pytest.raises(ServiceFailed, match=r"no_such_setting") as failed:
+    with pytest.raises(ServiceFailedError, match=r"no_such_setting") as failed:
         await start_postgres(
             service_dir / "postgres", settings={**UNSYNCED, "no_such_setting": "1"}
         )
@@ -152,7 +152,7 @@ async def test_a_setting_it_does_not_know_is_told_with_its_log(service_dir: Path
 async def test_a_taken_port_is_named(service_dir: Path) -> None:
     first = await start_postgres(service_dir / "one", settings=UNSYNCED)
     try:
-        with pytest.raises(ServiceFailed, match=f"port {first.port} is taken"):
+        with pytest.raises(ServiceFailedError, match=f"port {first.port} is taken"):
             await start_postgres(service_dir / "two", settings=UNSYNCED, port=first.port)
     finally:
         await first.stop()

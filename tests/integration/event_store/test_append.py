@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -15,8 +15,6 @@ from support.event_store import (
     connect,
     new_event,
     new_stream,
-    open_pool,
-    open_store,
     wait_for_blocked,
 )
 
@@ -34,18 +32,6 @@ from nbledger_infrastructure.postgres.event_store import (
     audit,
     group_commit,
 )
-
-
-@pytest.fixture
-async def pool(database_dsn: str) -> AsyncIterator[Pool]:
-    async with open_pool(database_dsn) as pool:
-        yield pool
-
-
-@pytest.fixture
-async def store(pool: Pool) -> AsyncIterator[EventStore]:
-    async with open_store(pool) as store:
-        yield store
 
 
 async def append(

@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
-from support.event_store import METADATA, connect, new_event, new_stream, open_pool, open_store
+from support.event_store import METADATA, connect, new_event, new_stream
 
 from nbledger_infrastructure.postgres.database import Pool
 from nbledger_infrastructure.postgres.event_store import EventStore, EventTail, tail
-
-
-@pytest.fixture
-async def pool(database_dsn: str) -> AsyncIterator[Pool]:
-    async with open_pool(database_dsn) as pool:
-        yield pool
-
-
-@pytest.fixture
-async def store(pool: Pool) -> AsyncIterator[EventStore]:
-    async with open_store(pool) as store:
-        yield store
 
 
 async def append(store: EventStore, count: int = 1) -> None:

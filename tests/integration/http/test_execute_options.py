@@ -20,7 +20,7 @@ async def test_a_kernel_type_that_nobody_offers_is_refused(
     database_dsn: str, tmp_path: Path
 ) -> None:
     config = msgspec.structs.replace(
-        settings_for(database_dsn, tmp_path), execution=settings.Execution()
+        settings_for(database_dsn, tmp_path), execution=settings.Executions()
     )
     async with running_api(config) as api:
         client = await api.client()

@@ -21,6 +21,7 @@ from nbledger_application.reactions import deletions
 from nbledger_domain.execution import Execution, Resources, TerminationCode
 from nbledger_domain.vocabulary.media_types import WIDGET_STATE
 from nbledger_http.description import execution_examples
+from nbledger_infrastructure import aggregates
 from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.postgres.event_store import Metadata
 
@@ -315,7 +316,7 @@ async def test_a_forced_deletion_ends_with_the_last_execution(
         assert (await client.get(path)).status_code == 404, path
     assert (await client.delete(f"{notebook}?force=true")).status_code == 404
     execution_id = UUID(execution.split("/")[-1])
-    loaded = await repository.load(api.store, Execution, execution_id)
+    loaded = await aggregates.load(api.store, Execution, execution_id)
     assert loaded is not None
     assert loaded.aggregate.cancel_reason is TerminationCode.NOTEBOOK_DELETED
     loaded.aggregate.cancel(1, resources=Resources(), at=datetime.now(UTC))
@@ -334,11 +335,11 @@ async def test_an_execution_that_slipped_in_after_a_deletion_is_ended(api: Api) 
     client = await api.client()
     notebook, execution = await started(client, "a")
     execution_id, notebook_id = UUID(execution.split("/")[-1]), UUID(notebook.split("/")[-1])
-    requested = await repository.load(api.store, Execution, execution_id)
+    requested = await aggregates.load(api.store, Execution, execution_id)
     assert requested is not None
     assert (await client.delete(f"{notebook}?force=true")).status_code == 204
     first = (await api.store.read_stream(execution_id))[0]
-    late = repository.replay(Execution, [first])
+    late = aggregates.replay(Execution, [first])
     assert late is not None
     late_id = UUID(unknown_id())
     slipped = Execution.request(
@@ -356,7 +357,7 @@ async def test_an_execution_that_slipped_in_after_a_deletion_is_ended(api: Api) 
     stream = type(requested.stream)(late_id, notebook_id, api.tenant_id, api.project_id)
     await repository.save(api.store, slipped, stream, Metadata(actor="x"))
     await deletions.react(api.store, api.pool, await api.store.read_stream(late_id))
-    ended = await repository.load(api.store, Execution, late_id)
+    ended = await aggregates.load(api.store, Execution, late_id)
     assert ended is not None
     assert ended.aggregate.ended
 

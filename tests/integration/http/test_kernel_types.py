@@ -19,7 +19,7 @@ async def test_a_notebook_in_another_language_waits_for_its_kernel(
     database_dsn: str, tmp_path: Path
 ) -> None:
     config = msgspec.structs.replace(
-        settings_for(database_dsn, tmp_path), execution=settings.Execution()
+        settings_for(database_dsn, tmp_path), execution=settings.Executions()
     )
     spec = {"name": "julia-1.9", "display_name": "Julia", "language": "julia"}
     cell = {"cell_type": "code", "id": "c", "metadata": {}, "source": "print(1)", "outputs": []}

@@ -23,7 +23,7 @@ from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBat
 from aiokafka.producer.sender import Sender
 from support.services import service_address
 
-from nbledger_infrastructure.kafka import aiokafka_internals as internals
+from nbledger_infrastructure.kafka import aiokafka_internals
 from nbledger_infrastructure.kafka.topic_ids import topic_ids
 
 LIMIT = 30
@@ -83,7 +83,7 @@ async def test_members_are_there_and_of_their_kind(kafka: str, topic_prefix: str
             for future in ("future", "_drain_waiter"):
                 member(batch, future, asyncio.Future)
             for client in (producer, consumer, admin):
-                network = internals.network(client)
+                network = aiokafka_internals.network(client)
                 takes(network.ready, 0)
                 takes(network.send, 0, object())
                 node = network.get_random_node()
@@ -101,7 +101,7 @@ async def test_what_a_client_connects_is_seen_and_can_be_cut(kafka: str) -> None
         f"{NAME}: clients do not connect by aiokafka.client.create_conn anymore"
     )
     assert aiokafka.client.create_conn is not create_conn, "it is replaced when we are imported"
-    connections = internals.Connections()
+    connections = aiokafka_internals.Connections()
     client = AIOKafkaAdminClient(bootstrap_servers=kafka)
     async with asyncio.timeout(LIMIT):
         try:
@@ -136,7 +136,7 @@ async def test_offsets_can_be_left_out(topic_prefix: str) -> None:
         await producer.partitions_for(partition.topic)
         batch = producer.create_batch()
         member(batch, "_relative_offset", int)
-        internals.leave_out(batch, 40)
+        aiokafka_internals.leave_out(batch, 40)
         for value in (b"a", b"b"):
             batch.append(timestamp=None, key=None, value=value)
         batch.close()
@@ -150,7 +150,7 @@ async def test_what_was_not_sent_fails_when_a_producer_is_given_up(
     kafka: str, topic_prefix: str
 ) -> None:
     await create_topic(kafka, topic_prefix)
-    connections = internals.Connections()
+    connections = aiokafka_internals.Connections()
     producer = AIOKafkaProducer(bootstrap_servers=kafka, enable_idempotence=False, linger_ms=60_000)
     async with asyncio.timeout(LIMIT):
         with connections.owned():
@@ -158,7 +158,7 @@ async def test_what_was_not_sent_fails_when_a_producer_is_given_up(
         await producer.partitions_for(topic_prefix)
         sent = await producer.send(topic_prefix, b"never", partition=0)
         connections.cut()
-        await internals.give_up_sending(producer, LIMIT)
+        await aiokafka_internals.give_up_sending(producer, LIMIT)
         with pytest.raises(KafkaError, match="given up"):
             await sent
         await producer.stop()

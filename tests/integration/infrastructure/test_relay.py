@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
-from support.event_store import METADATA, connect, open_pool, open_store
+from support.event_store import METADATA, connect
 from support.read_models import running, until_reached
 from support.services import kafka_name
 from support.stories import Story, begin, record, request, step
@@ -27,12 +27,11 @@ from nbledger_domain.cells import Cell
 from nbledger_domain.notebook import NotebookChanges
 from nbledger_infrastructure import settings
 from nbledger_infrastructure.identifiers import new_id
-from nbledger_infrastructure.kafka import clients as brokers
-from nbledger_infrastructure.kafka import messages, relay
+from nbledger_infrastructure.kafka import clients, messages, relay
 from nbledger_infrastructure.kafka.cloudevents import attributes
+from nbledger_infrastructure.postgres.checkpoints import checkpoint
 from nbledger_infrastructure.postgres.database import Pool
 from nbledger_infrastructure.postgres.event_store import EventStore, NewEvent, RecordedEvent
-from nbledger_projections.machinery.positions import checkpoint
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
@@ -57,29 +56,17 @@ def config(database_dsn: str, kafka: str, topic_prefix: str) -> settings.Setting
     return make_settings(database_dsn, kafka, topic_prefix, idempotent=kafka_name() == "apache")
 
 
-@pytest.fixture
-async def pool(database_dsn: str) -> AsyncIterator[Pool]:
-    async with open_pool(database_dsn) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def store(pool: Pool) -> AsyncIterator[EventStore]:
-    async with open_store(pool) as opened:
-        yield opened
-
-
 @asynccontextmanager
 async def reading(config: settings.Settings, *topics: str) -> AsyncIterator[list[Record]]:
     """Collects whatever is, or comes to be, in the topics, of which there may be none yet."""
     found: list[Record] = []
-    await brokers.ensure_topics(config.kafka, config.worker.kernels)
+    await clients.ensure_topics(config.kafka, config.worker.kernels)
 
     async def read() -> None:
         async for message in client:
             found.append(message)  # noqa: PERF401 (it is read while it grows)
 
-    async with brokers.consumer(config.kafka, *topics, client_id="test") as client:
+    async with clients.consumer(config.kafka, *topics, client_id="test") as client:
         task = asyncio.create_task(read())
         try:
             yield found
@@ -102,10 +89,9 @@ async def until(found: Sequence[Record], count: int, *, seconds: float = 30.0) -
 
 async def until_all(found: Sequence[Record], config: settings.Settings, topic: str) -> None:
     """Wait until everything has come that ``topic`` has now."""
-    async with brokers.consumer(config.kafka, topic, client_id="test-ends") as client:
-        ends = await client.end_offsets(
-            [TopicPartition(topic, each) for each in client.partitions_for_topic(topic)]
-        )
+    async with clients.consumer(config.kafka, topic, client_id="test-ends") as client:
+        partitions = client.partitions_for_topic(topic) or ()
+        ends = await client.end_offsets([TopicPartition(topic, each) for each in partitions])
     missing = {each.partition: end for each, end in ends.items() if end > 0}
     async with asyncio.timeout(30):
         while missing:
@@ -148,7 +134,7 @@ async def test_every_event_is_published_once_as_a_cloudevent(
 ) -> None:
     await tell(store, random.Random(1), 100)
     events = await store.read_all(after_position=0, limit=1000)
-    async with reading(config, brokers.events_topic(config.kafka)) as found:
+    async with reading(config, clients.events_topic(config.kafka)) as found:
         async with running(relay.run, config):
             await until(found, len(events))
             more = await tell(store, random.Random(2), 5)
@@ -185,9 +171,9 @@ async def test_a_kernel_type_that_the_broker_takes_no_topics_for_holds_up_nobody
         await record(store, story)
     events = await store.read_all(after_position=0, limit=1000)
     last = stories[-1].executions[0]
-    command = brokers.command_topic(config.kafka, "python3", last.options.priority)
+    command = clients.command_topic(config.kafka, "python3", last.options.priority)
     async with (
-        reading(config, brokers.events_topic(config.kafka)) as found,
+        reading(config, clients.events_topic(config.kafka)) as found,
         reading(config, command) as commands,
         running(relay.run, config),
     ):
@@ -205,9 +191,9 @@ async def test_commands_follow_from_what_is_asked(
     kernel = story.notebook.kernel_type
     lost, cancelled = request(story, dice), request(story, dice)
     topics = [
-        brokers.command_topic(config.kafka, kernel, lost.options.priority),
-        brokers.command_topic(config.kafka, kernel, cancelled.options.priority),
-        brokers.control_topic(config.kafka),
+        clients.command_topic(config.kafka, kernel, lost.options.priority),
+        clients.command_topic(config.kafka, kernel, cancelled.options.priority),
+        clients.control_topic(config.kafka),
     ]
     assert topics[0] != topics[1]
     story.executions += [lost, cancelled]
@@ -254,7 +240,7 @@ async def test_large_and_erased_data_is_not_carried(
     await record(store, large)
     await store.erase_subject(erased.notebook.id)
     events = await store.read_all(after_position=0, limit=100)
-    async with reading(config, brokers.events_topic(config.kafka)) as found:
+    async with reading(config, clients.events_topic(config.kafka)) as found:
         async with running(relay.run, config):
             await until(found, len(events))
         by_position = {int(told_by(each)["position"]): each for each in found}
@@ -279,7 +265,7 @@ async def test_a_relay_stands_by_until_it_is_needed(
     config: settings.Settings, store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "STANDBY_SECONDS", 0.05)
-    async with reading(config, brokers.events_topic(config.kafka)) as found:
+    async with reading(config, clients.events_topic(config.kafka)) as found:
         at_work = asyncio.Event()
         first = asyncio.create_task(relay.run(config, asyncio.Event(), at_work.set))
         await at_work.wait()
@@ -304,7 +290,7 @@ async def test_relays_that_end_anywhere_leave_no_gap(
     await tell(store, dice, 300)
     head = await store.head_position()
     lifetime = 0.2
-    async with reading(config, brokers.events_topic(config.kafka)) as found:
+    async with reading(config, clients.events_topic(config.kafka)) as found:
         while (before := await checkpoint(pool, relay.NAME)) < head:
             task = asyncio.create_task(relay.run(config, asyncio.Event(), lambda: None))
             await asyncio.wait({task}, timeout=dice.uniform(0.0, lifetime))
@@ -322,7 +308,7 @@ async def test_a_broker_that_is_started_anew_and_has_forgotten_everything(
 ) -> None:
     broker = await start_tansu(tmp_path / "tansu.log")
     config = make_settings(database_dsn, broker.bootstrap_servers, topic_prefix)
-    topic = brokers.events_topic(config.kafka)
+    topic = clients.events_topic(config.kafka)
     port = int(broker.bootstrap_servers.rpartition(":")[2])
     dice = random.Random(8)
     try:
@@ -363,7 +349,7 @@ async def test_a_subscriber_who_holds_an_offset_goes_on_when_the_broker_forgets(
     dice = random.Random(10)
     try:
         # Without a group: what it is to read next nobody else knows.
-        async with reading(config, brokers.events_topic(config.kafka)) as found:
+        async with reading(config, clients.events_topic(config.kafka)) as found:
             for anew in range(3):
                 async with running(relay.run, config):
                     await tell(store, dice, 40)
@@ -410,7 +396,7 @@ async def test_the_last_events_are_told_again_once_where_offsets_begin_anew(  # 
         await broker.stop()
         broker = await start_tansu(tmp_path / "tansu.log", port=port)
         # Relays that follow each other, the first of which finds the topic made anew.
-        async with reading(config, brokers.events_topic(config.kafka)) as found:
+        async with reading(config, clients.events_topic(config.kafka)) as found:
             for _ in range(3):
                 async with running(relay.run, config):
                     await tell(store, dice, 1)
@@ -438,7 +424,7 @@ async def test_the_last_events_are_told_again_though_nothing_new_happens(
             await broker.stop()
             broker = await start_tansu(tmp_path / "tansu.log", port=port)
             # Nobody has read anything yet, and there is nothing more to publish.
-            async with reading(config, brokers.events_topic(config.kafka)) as found:
+            async with reading(config, clients.events_topic(config.kafka)) as found:
                 await until(found, head)
                 assert_all_in_order(found, await store.read_all(after_position=0, limit=1000))
     finally:
@@ -459,12 +445,12 @@ async def test_the_last_events_are_told_again_when_a_log_ends_below_what_was_not
         await connection.execute(
             "UPDATE event_topic SET next_offsets = array_fill(1000::bigint, ARRAY[3])"
         )
-    async with reading(config, brokers.events_topic(config.kafka)) as found:
+    async with reading(config, clients.events_topic(config.kafka)) as found:
         async with running(relay.run, config):
             await tell(store, dice, 20)
             await until_reached(pool, await store.head_position(), relay.NAME)
         # What is new comes before the repetition, too.
-        await until_all(found, config, brokers.events_topic(config.kafka))
+        await until_all(found, config, clients.events_topic(config.kafka))
         last = [told_by(each)["id"] for each in found if int(told_by(each)["position"]) == head]
         assert len(last) == 2, "the last event of before is told again, once"
 
@@ -489,20 +475,20 @@ async def test_a_broker_that_hangs_for_a_while(  # noqa: PLR0917 (fixtures)
     @asynccontextmanager
     async def watched(kafka: settings.Kafka, *, client_id: str) -> AsyncIterator[AIOKafkaProducer]:
         try:
-            async with brokers.producer(kafka, client_id=client_id) as client:
+            async with clients.producer(kafka, client_id=client_id) as client:
                 yield client
         finally:
             given_up.set()
 
     monkeypatch.setattr(relay, "producer", watched)
     monkeypatch.setattr(relay, "ACK_TIMEOUT", 0.5)
-    monkeypatch.setattr(brokers, "STOP_TIMEOUT", 0.2)
-    monkeypatch.setattr(brokers, "CONNECT_TIMEOUT", 1.0)
+    monkeypatch.setattr(clients, "STOP_TIMEOUT", 0.2)
+    monkeypatch.setattr(clients, "CONNECT_TIMEOUT", 1.0)
     broker = await start_tansu(tmp_path / "tansu.log")
     config = make_settings(database_dsn, broker.bootstrap_servers, topic_prefix)
     dice = random.Random(9)
     try:
-        async with reading(config, brokers.events_topic(config.kafka)) as found:
+        async with reading(config, clients.events_topic(config.kafka)) as found:
             async with running(relay.run, config):
                 for _ in range(2):
                     await until_reached(pool, await store.head_position(), relay.NAME, seconds=60)
@@ -580,16 +566,16 @@ async def test_a_client_given_up_while_it_connects_leaves_nothing(
     kafka: str, kind: str, answers: int, given_up: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is left open makes the test fail when it is collected."""
-    monkeypatch.setattr(brokers, "CONNECT_TIMEOUT", 30.0 if given_up == "cancelled" else 0.2)
+    monkeypatch.setattr(clients, "CONNECT_TIMEOUT", 30.0 if given_up == "cancelled" else 0.2)
 
     async def start(config: settings.Kafka) -> None:
         if kind == "topics":
-            await brokers.ensure_topics(config, [])
+            await clients.ensure_topics(config, [])
         elif kind == "producer":
-            async with brokers.producer(config, client_id="test"):
+            async with clients.producer(config, client_id="test"):
                 pass
         else:
-            async with brokers.consumer(config, "any", client_id="test"):
+            async with clients.consumer(config, "any", client_id="test"):
                 pass
 
     before = asyncio.all_tasks()
@@ -601,7 +587,7 @@ async def test_a_client_given_up_while_it_connects_leaves_nothing(
             with pytest.raises(asyncio.CancelledError):
                 await starting
         else:
-            with pytest.raises(brokers.BrokerUnavailableError):
+            with pytest.raises(clients.BrokerUnavailableError):
                 await starting
     assert asyncio.all_tasks() == before
 
@@ -609,18 +595,18 @@ async def test_a_client_given_up_while_it_connects_leaves_nothing(
 async def test_clients_end_while_the_broker_hangs(
     topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(brokers, "STOP_TIMEOUT", 0.5)
+    monkeypatch.setattr(clients, "STOP_TIMEOUT", 0.5)
     broker = await start_tansu(tmp_path / "tansu.log")
     kafka = make_settings("", broker.bootstrap_servers, topic_prefix).kafka
-    topic = brokers.events_topic(kafka)
+    topic = clients.events_topic(kafka)
     try:
-        await brokers.ensure_topics(kafka, [])
+        await clients.ensure_topics(kafka, [])
         before = asyncio.all_tasks()
         async with (
             asyncio.timeout(30),
-            brokers.producer(kafka, client_id="test") as client,
-            brokers.consumer(kafka, topic, client_id="test"),
-            brokers.consumer(kafka, topic, client_id="test", group_id=topic_prefix) as member,
+            clients.producer(kafka, client_id="test") as client,
+            clients.consumer(kafka, topic, client_id="test"),
+            clients.consumer(kafka, topic, client_id="test", group_id=topic_prefix) as member,
         ):
             await client.send_and_wait(topic, b"sent")
             assert (await member.getone()).value == b"sent"
@@ -658,7 +644,7 @@ async def test_an_unknown_event_is_published_like_any_other(
         expected_version=0,
         metadata=METADATA,
     )
-    async with reading(config, brokers.events_topic(config.kafka)) as found:
+    async with reading(config, clients.events_topic(config.kafka)) as found:
         async with running(relay.run, config):
             await until(found, 1)
         assert found[0].value == b'{"colour": "red"}'

@@ -10,7 +10,7 @@ import pytest
 from support.kernels import Recorded, recorded, request
 
 from nbledger_workers.kernel.driving.driver import Report
-from nbledger_workers.kernel.processes import family as processes
+from nbledger_workers.kernel.processes import family
 from nbledger_workers.kernel.protocol import (
     CellStarted,
     CellStatus,
@@ -31,10 +31,10 @@ async def finished(run: Recorded) -> tuple[RunFinished, dict[str, str], bool]:
         end = await run.run.run()
         outputs = Path(run.run.folder or "") / "outputs"
         files = {path.name: path.read_text() for path in outputs.glob("*.txt")}
-        lives = bool(processes.marked(run.run.token))
+        lives = bool(family.marked(run.run.token))
     finally:
         await run.run.close()
-    assert processes.marked(run.run.token) == []
+    assert family.marked(run.run.token) == []
     return end, files, lives
 
 
@@ -162,6 +162,34 @@ async def test_a_stop_cuts_the_orderly_end(tmp_path: Path) -> None:
     warning, _ = end.warnings
     assert "the run took longer than 8 seconds (exit hooks)" in warning
     assert run.statuses == [OK]
+
+
+async def test_tasks_that_are_pending_at_the_end_are_told(tmp_path: Path) -> None:
+    run = await recorded(
+        tmp_path,
+        "import asyncio\nasync def fetch(seconds): await asyncio.sleep(seconds)\n"
+        "class Feed:\n    async def poll(self): await asyncio.Event().wait()",
+        "tasks = [asyncio.create_task(each) for each in (fetch(600), fetch(601), Feed().poll())]",
+        "await fetch(0.01)",
+    )
+    assert run.finished is not None
+    assert run.finished.outcome is Outcome.COMPLETED
+    (told,) = run.finished.warnings
+    assert told == (
+        "3 asyncio tasks that the notebook left pending had to be cut when it ended: "
+        "Feed.poll, fetch."
+    )
+    ordinary = await recorded(
+        tmp_path,
+        "import asyncio\nfrom comm import create_comm\ncomm = create_comm(target_name='x')",
+        "async def work(): await asyncio.sleep(0.01)\n"
+        "await asyncio.gather(work(), work()); await asyncio.wait_for(work(), 5)\n"
+        "await asyncio.to_thread(print, 'x')",
+        # What is cancelled, and not waited for, is about to end.
+        "task = asyncio.create_task(asyncio.sleep(600)); await asyncio.sleep(0); task.cancel()",
+    )
+    assert ordinary.finished is not None
+    assert (ordinary.statuses, ordinary.finished.warnings) == ([OK] * 3, [])
 
 
 @pytest.mark.guarantee("G13")

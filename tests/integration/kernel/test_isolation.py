@@ -18,12 +18,8 @@ import psutil
 import pytest
 from support import isolated
 
-from nbledger_workers.kernel.processes.isolation import (
-    Isolation,
-    available,
-    can_close_ports,
-    keeps_signals,
-)
+from nbledger_workers.kernel.standalone.isolation import Isolation, can_close_ports, keeps_signals
+from nbledger_workers.kernel.standalone.isolation_probe import available
 
 _NOBODY = 65534
 _SYSTEM_PYTHON = "/usr/bin/python3"
@@ -72,7 +68,7 @@ for path in glob.glob("/proc/[0-9]*/environ"):
 
 @pytest.mark.parametrize("level", ["process", pytest.param("namespaces", marks=needs_namespaces)])
 @needs_root
-def test_a_kernel_cannot_read_the_environment_of_its_launcher(level: str, folder: Path) -> None:
+def test_a_kernel_cannot_read_the_environment_of_its_fork_server(level: str, folder: Path) -> None:
     isolation = Isolation() if level == "process" else _namespaces(folder)
     code = f"import glob, os\n{_READ_ENVIRONMENT}\nprint(found)"
     assert isolated.run(isolation, code)["out"].strip() == "[]"
@@ -91,7 +87,7 @@ def test_a_kernel_cannot_read_the_environment_of_its_launcher(level: str, folder
 @needs_namespaces
 @needs_root
 @pytest.mark.skipif(not Path(_SYSTEM_PYTHON).exists(), reason="no Python for every user")
-def test_without_root_a_kernel_cannot_read_its_launcher_either() -> None:
+def test_without_root_a_kernel_cannot_read_its_fork_server_either() -> None:
     code = f"import glob, os\n{_READ_ENVIRONMENT}\nprint(found, os.getuid())"
     with_level = isolated.run(
         Isolation(level="namespaces"), code, user=_NOBODY, interpreter=_SYSTEM_PYTHON
@@ -419,10 +415,10 @@ def test_with_it_ends_all_that_it_started_and_its_status_is_told(
 
 
 @needs_namespaces
-def test_it_ends_with_its_launcher(folder: Path) -> None:
+def test_it_ends_with_its_fork_server(folder: Path) -> None:
     os.mkfifo(folder / "up")
     end = f"open({str(folder / 'up')!r}, 'w').write('up'); time.sleep(60)"
-    launcher = subprocess.Popen(
+    fork_server = subprocess.Popen(
         [
             sys.executable,
             "-I",
@@ -434,11 +430,11 @@ def test_it_ends_with_its_launcher(folder: Path) -> None:
     )
     try:
         assert (folder / "up").read_text() == "up"
-        family = psutil.Process(launcher.pid).children(recursive=True)
+        family = psutil.Process(fork_server.pid).children(recursive=True)
         assert len(family) >= 3
     finally:
-        launcher.kill()
-        launcher.wait()
+        fork_server.kill()
+        fork_server.wait()
     _, alive = psutil.wait_procs(family, timeout=15)
     # Whoever has adopted them may be slow to take notice.
     assert [each for each in alive if each.status() != psutil.STATUS_ZOMBIE] == []
@@ -450,9 +446,10 @@ def test_what_is_missing_is_named() -> None:
     assert available(Isolation(level="prison")) == "there is no level 'prison'"
     assert available(Isolation()) is None
     # In a user namespace of its own a bound can be set without touching the machine's.
+    wanted = json.dumps(Isolation("namespaces").to_json())
     script = f"""
 echo 0 > /proc/sys/user/max_pid_namespaces
-exec {sys.executable} -I -S {isolated.MODULE} '{json.dumps(Isolation("namespaces").to_json())}'
+exec {sys.executable} -I -S {isolated.STANDALONE}/isolation_probe.py '{wanted}'
 """
     told = subprocess.run(
         ["unshare", "--user", "--map-root-user", "sh", "-c", script],

@@ -20,6 +20,7 @@ from nbledger_workers.kernel.protocol import (
     OutputPart,
     OutputsSoFar,
     OutputsUpdated,
+    WidgetsLeft,
 )
 
 OK, ERROR = CellStatus.SUCCESS, CellStatus.ERROR
@@ -176,6 +177,88 @@ async def test_what_front_ends_do_with_outputs(tmp_path: Path) -> None:
     assert sorted((run.text(7) + run.text(8)).splitlines()) == ["after", "late"]
     for index in range(9):
         assert run.cell(index).outputs_digest == digest_of(run.outputs(index))
+
+
+_CLOSES = """
+from comm import create_comm
+model = {'_model_name': 'OutputModel', '_model_module': '@jupyter-widgets/output', 'outputs': []}
+comm = create_comm(target_name='jupyter.widget', data={'state': model})
+request = get_ipython().kernel.get_parent()['header']['msg_id']
+comm.send({'method': 'update', 'state': {'msg_id': request}})
+print('taken', flush=True)
+comm.close()
+print('shown')
+"""
+
+
+async def test_what_comes_after_a_widget_was_closed_is_the_cells(tmp_path: Path) -> None:
+    run = await recorded(tmp_path, _CLOSES)
+    assert run.text(0) == "shown\n"
+    (left,) = [report for report in run.reports if isinstance(report, WidgetsLeft)]
+    assert left.state is not None
+    ((state,),) = [msgspec.json.decode(left.state)["state"].values()]
+    assert state["state"]["outputs"] == [
+        {"output_type": "stream", "name": "stdout", "text": "taken\n"}
+    ]
+
+
+_SLOW_PUBLISHER = """
+import sys, time
+sys.stdout.flush_timeout = sys.stderr.flush_timeout = 0.2
+get_ipython().kernel.iopub_thread.io_loop.add_callback(time.sleep, 1.5)
+print('slow')
+"""
+
+
+@pytest.mark.guarantee("G15")
+async def test_a_flush_that_does_not_come_through_in_time_is_told(tmp_path: Path) -> None:
+    run = await recorded(tmp_path, _SLOW_PUBLISHER, "print('next')")
+    assert run.statuses == [OK, OK]
+    assert [run.cell(index).truncated for index in (0, 1)] == [True, False]
+    (told,) = run.cell(0).warnings
+    assert told.endswith("the kernel gave up waiting until all of it was published")
+    # It comes after the end of the cell; no remark of ipykernel's own is among it.
+    assert (run.outputs(0), run.updated(0)) == (
+        [],
+        [{"output_type": "stream", "name": "stdout", "text": "slow\n"}],
+    )
+    assert (run.text(1), run.text(1, "stderr")) == ("next\n", "")
+
+
+_HANDS_BACK = """
+import mmap, os
+results = os.path.join(os.path.dirname(os.environ['NBLEDGER_RUN_FILE']), 'results')
+def hand_back(name):
+    with open(os.path.join(results, name), 'w') as file: file.write('{}')
+with open(os.path.join(results, 'data.bin'), 'wb') as file: file.write(b'0' * 4096)
+"""
+_MAPS = """
+file = open(os.path.join(results, 'data.bin'), 'r+b')
+memory = mmap.mmap(file.fileno(), 0)
+memory[0] = 49
+hand_back('000002.json')
+"""
+
+
+@pytest.mark.guarantee("G16")
+async def test_results_that_later_cells_can_change_unseen_are_told(tmp_path: Path) -> None:
+    run = await recorded(
+        tmp_path,
+        f"{_HANDS_BACK}hand_back('000001.json')",
+        _MAPS,
+        "before = os.stat(file.fileno()).st_ctime_ns; memory[0] = 50\n"
+        "os.stat(file.fileno()).st_ctime_ns == before",
+        "memory.close(); hand_back('000003.json')",
+    )
+    assert run.statuses == [OK] * 4
+    told = "later cells can change its results unseen, which are mapped into memory: data.bin"
+    assert [run.cell(index).warnings for index in range(4)] == [[], [told], [], []]
+    assert [[each.name for each in run.cell(index).handed_back] for index in range(4)] == [
+        ["000001.json"],
+        ["000002.json"],
+        [],
+        ["000003.json"],
+    ]
 
 
 async def test_nobody_answers_a_question(tmp_path: Path) -> None:

@@ -11,15 +11,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from support.kernels import code, launchers, request
+from support.kernels import code, fork_servers, request
 
-from nbledger_workers.confinement.run_users import NoUserLeft
+from nbledger_workers.confinement.run_users import NoUserLeftError
 from nbledger_workers.kernel.driving.driver import KernelRun, Report
 from nbledger_workers.kernel.driving.pool import IDLE_SECONDS, KernelPool, Sizing
-from nbledger_workers.kernel.processes import family as processes
+from nbledger_workers.kernel.processes import family
 from nbledger_workers.kernel.processes.fork_client import can_fork
-from nbledger_workers.kernel.processes.isolation import Isolation
 from nbledger_workers.kernel.protocol import CellFinished, CellStatus, Outcome, RunFinished
+from nbledger_workers.kernel.standalone.isolation import Isolation
 
 
 @asynccontextmanager
@@ -29,7 +29,7 @@ async def pool_of(
     pool = KernelPool(
         folder,
         {name: True},
-        launchers=launchers() if can_fork() else None,
+        fork_servers=fork_servers() if can_fork() else None,
         minimum=minimum,
         maximum=maximum,
     )
@@ -64,7 +64,7 @@ async def run(pool: KernelPool, *cells: str, name: str = "python3") -> tuple[Run
         return await current.run(), "".join(texts)
     finally:
         await current.close()
-        assert processes.marked(current.token) == []
+        assert family.marked(current.token) == []
 
 
 async def test_each_kernel_runs_once_and_another_takes_its_place(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ async def test_a_kernel_that_cannot_be_isolated_says_why_and_leaves_nothing(
     def confine(folder: Path, runtime_dir: Path) -> Isolation:
         assert folder.exists()
         assert runtime_dir.exists()
-        raise NoUserLeft("every user id is in use")
+        raise NoUserLeftError("every user id is in use")
 
     pool = KernelPool(work, {"python3": True}, minimum=1, confine=confine)
     current = KernelRun(request(Path(), code("1")), on_message=_nobody, pool=pool)

@@ -6,10 +6,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from support.kernels import launchers, request
+from support.kernels import fork_servers, request
 
 from nbledger_workers.kernel.driving.driver import KernelRun, Prepare, Report
-from nbledger_workers.kernel.processes import family as processes
+from nbledger_workers.kernel.processes import family
 from nbledger_workers.kernel.processes.environment import outputs_folder, results_folder
 from nbledger_workers.kernel.processes.fork_client import can_fork
 from nbledger_workers.kernel.protocol import CellFinished, CellStatus, Outcome, RunFinished
@@ -33,7 +33,7 @@ async def run(
         request(folder, source, timeout=timeout),
         on_message=take,
         prepare=prepare,
-        launchers=launchers() if can_fork() else None,
+        fork_servers=fork_servers() if can_fork() else None,
     )
 
     async def cancelled() -> None:
@@ -47,7 +47,7 @@ async def run(
     finally:
         cancelling.cancel()
         await kernel.close()
-        assert processes.marked(kernel.token) == []
+        assert family.marked(kernel.token) == []
 
 
 async def test_the_run_file_is_what_was_prepared(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ async def value(client: AsyncKernelClient, code: str) -> str:
 async def test_start_interrupt_restart_shutdown(tmp_path: Path, *, is_forked: bool) -> None:
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     if not is_forked:
-        # A program of its own: started by the same launcher, but not forked from its interpreter.
+        # A program of its own: the same fork server starts it, and does not fork its interpreter.
         argv[1:1] = ["-X", "utf8"]
     manager = manager_of(tmp_path, argv)
     await manager.start_kernel(cwd=str(tmp_path))

@@ -152,6 +152,33 @@ async def test_a_clean_exit_leaves_no_trace(tmp_path: Path) -> None:
     assert run.outputs(0) == [{"output_type": "stream", "name": "stdout", "text": "last\n"}]
 
 
+async def test_an_exit_is_clean_as_python_has_it(tmp_path: Path) -> None:
+    run = await recorded(
+        tmp_path,
+        "import builtins, sys; sys.exit('0')",
+        "sys.exit('None')",
+        "sys.exit('')",
+        "sys.exit(True)",
+        "sys.exit(256)",
+        "class SystemExit(Exception): pass",
+        "raise SystemExit",
+        "raise SystemExit(0)",
+        "class Done(builtins.SystemExit): pass",
+        "raise Done('bad')",
+        "await __import__('asyncio').sleep(0); raise Done(False)",
+        "print('never')",
+        continue_on_error=True,
+    )
+    assert run.finished is not None
+    assert (run.finished.outcome, run.finished.detail) == (
+        Outcome.COMPLETED,
+        "a cell ended the program",
+    )
+    assert run.statuses == [*[ERROR] * 5, OK, ERROR, ERROR, OK, ERROR, OK, SKIPPED]
+    assert [run.cell(index).error_value for index in range(5)] == ["0", "None", "", "True", "256"]
+    assert run.outputs(10) == []
+
+
 async def test_an_expected_error_and_exit_are_no_failure(tmp_path: Path) -> None:
     run = await recorded(
         tmp_path,
@@ -234,7 +261,7 @@ async def test_a_kernel_that_ends_at_its_start_tells_why(
         if isinstance(report, CellFinished):
             statuses.append(report.status)
 
-    # Without launchers, whose environment is that of their start.
+    # Without fork servers, whose environment is that of their start.
     run = KernelRun(request(tmp_path, "1", kernel_name="broken"), on_message=take)
     try:
         finished = await run.run()
@@ -245,7 +272,7 @@ async def test_a_kernel_that_ends_at_its_start_tells_why(
     assert statuses == [SKIPPED]
 
 
-async def test_kernels_of_one_launcher_share_no_random_state(tmp_path: Path) -> None:
+async def test_kernels_of_one_fork_server_share_no_random_state(tmp_path: Path) -> None:
     source = """
 import json, multiprocessing, random, secrets, tempfile, uuid
 import numpy

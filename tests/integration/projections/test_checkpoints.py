@@ -32,7 +32,7 @@ from nbledger_infrastructure.postgres.database import Pool
 from nbledger_infrastructure.postgres.event_store import EventStore
 from nbledger_projections.machinery import runner
 from nbledger_projections.machinery.decoding import DELETED
-from nbledger_projections.registry import PROJECTIONS
+from nbledger_projections.registry import READ_MODELS
 
 POINTS = ["load", "before save", "after save", "after commit"]
 
@@ -41,7 +41,7 @@ class Projector:
     """What a projector process knows: the rows in memory, and where it believes to be."""
 
     def __init__(self, name: str) -> None:
-        self.projection = Crashing(PROJECTIONS[name]())
+        self.projection = Crashing(READ_MODELS[name].projection())
         self.checkpoint: Checkpoint | None = None
 
     async def step(self, pool: Pool, batch: int) -> None:
@@ -72,7 +72,7 @@ class Checkpoints(RuleBasedStateMachine):
     def start(self, seed: int) -> None:
         async def empty() -> None:
             async with self.pool.acquire() as connection:
-                tables = ", ".join(PROJECTIONS[self.name].tables)
+                tables = ", ".join(READ_MODELS[self.name].tables)
                 await connection.execute(f"TRUNCATE event, projection_checkpoint, {tables}")
 
         self.run(empty())
@@ -157,7 +157,7 @@ def runner_() -> Iterator[asyncio.Runner]:
         yield loop
 
 
-@pytest.mark.parametrize("name", PROJECTIONS)
+@pytest.mark.parametrize("name", READ_MODELS)
 def test_rows_and_checkpoint_move_together(
     name: str, database_dsn: str, runner_: asyncio.Runner
 ) -> None:
@@ -194,25 +194,22 @@ def test_rows_and_checkpoint_move_together(
 
 
 async def test_a_projector_that_lost_a_race_forgets_what_it_had_in_memory(
-    database_dsn: str,
+    pool: Pool, store: EventStore
 ) -> None:
     dice = random.Random(7)
-    async with open_pool(database_dsn) as pool, open_store(pool) as store:
-        story = begin_story(dice)
-        await record(store, story)
-        one, two = Projector("notebook_details"), Projector("notebook_details")
-        await one.step(pool, 10)
-        await two.step(pool, 10)  # begins where the first one has got to
-        for _ in range(5):
-            step(story, dice)
-        await record(store, story)
-        await one.step(pool, 100)
-        with pytest.raises(CheckpointMovedError):
-            await two.step(pool, 100)
+    story = begin_story(dice)
+    await record(store, story)
+    one, two = Projector("notebook_details"), Projector("notebook_details")
+    await one.step(pool, 10)
+    await two.step(pool, 10)  # begins where the first one has got to
+    for _ in range(5):
         step(story, dice)
-        await record(store, story)
-        two.checkpoint = None
+    await record(store, story)
+    await one.step(pool, 100)
+    with pytest.raises(CheckpointMovedError):
         await two.step(pool, 100)
-        await assert_holds(
-            pool, "notebook_details", await store.read_all(after_position=0, limit=1000)
-        )
+    step(story, dice)
+    await record(store, story)
+    two.checkpoint = None
+    await two.step(pool, 100)
+    await assert_holds(pool, "notebook_details", await store.read_all(after_position=0, limit=1000))

@@ -23,8 +23,7 @@ from support.stories import KERNELS, Story, begin, record, request
 from nbledger_domain.execution import Resources, TerminationCode
 from nbledger_domain.notebook import Integration, NotebookChanges
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection
-from nbledger_projections.read_models.notebooks import list_items as notebook_list_items
-from nbledger_projections.read_models.notebooks import listing as notebook_list
+from nbledger_projections.read_models.notebooks import list_items, listing
 from nbledger_projections.read_models.notebooks.activity import NotebookStatus
 
 TENANT = uuid.uuid4()
@@ -45,11 +44,11 @@ class Listed:
     def __init__(self, pool: Pool, loop: asyncio.Runner) -> None:
         self.pool = pool
         self.loop = loop
-        self.expected: dict[UUID, list[notebook_list_items.ItemDocument]] = {}
+        self.expected: dict[UUID, list[list_items.NotebookItemDocument]] = {}
         self.position = 0
 
     def page(self, project_id: UUID, tenant_id: UUID = TENANT, **arguments: Any) -> Any:
-        return self.loop.run(notebook_list.page(self.pool, tenant_id, project_id, **arguments))
+        return self.loop.run(listing.page(self.pool, tenant_id, project_id, **arguments))
 
     def matching(self, project_id: UUID, filters: dict[str, Any]) -> list[Any]:
         return [
@@ -92,7 +91,7 @@ async def _fill(pool: Pool, listed: Listed) -> None:
         ]
         dice.shuffle(stories)
         await asyncio.gather(*(record(store, story) for story in stories))
-        await catch_up(pool, notebook_list.NAME, batch=37)
+        await catch_up(pool, listing.NAME, batch=37)
         for story in stories:
             if dice.random() < 0.4:
                 _end(story, dice.choice(list(NotebookStatus)), dice)
@@ -105,7 +104,7 @@ async def _fill(pool: Pool, listed: Listed) -> None:
             if not story.running and dice.random() < 0.1:
                 story.notebook.delete(at=story.at)
         await asyncio.gather(*(record(store, story) for story in stories))
-        listed.position = await catch_up(pool, notebook_list.NAME, batch=61)
+        listed.position = await catch_up(pool, listing.NAME, batch=61)
         events = await store.read_all(after_position=0, limit=100_000)
     for project in SIZES:
         listed.expected[project] = naive_list(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import msgspec
 import pytest
 from support.event_store import open_pool, open_store
 from support.read_models import assert_holds, begin
@@ -15,10 +14,10 @@ from support.stories import complete, record, request
 from nbledger_domain.cells import Cell
 from nbledger_domain.notebook import NotebookChanges
 from nbledger_infrastructure.postgres.event_store import EventStore
-from nbledger_projections.machinery import runner
+from nbledger_projections.machinery import quantities, runner
 from nbledger_projections.machinery.rows import Rows
-from nbledger_projections.read_models.notebooks import listing as notebook_list
-from nbledger_projections.registry import PROJECTIONS
+from nbledger_projections.read_models.notebooks import listing
+from nbledger_projections.registry import READ_MODELS
 
 CELLS, RUNS = 100, 6
 
@@ -49,22 +48,22 @@ async def test_what_is_kept_fits_and_runs_that_ended_are_let_go(
     database_dsn: str, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Rows.__init__, "__defaults__", (room,))
-    monkeypatch.setattr(notebook_list, "CACHED_BYTES", room)
+    monkeypatch.setattr(listing, "CACHED_BYTES", room)
     async with open_pool(database_dsn) as pool, open_store(pool) as store:
         await _record_runs(store)
         events = await store.read_all(after_position=0, limit=10_000)
         kept: dict[str, list[Any]] = {}
-        for name, make in PROJECTIONS.items():
-            projection = make()
+        for name, model in READ_MODELS.items():
+            projection = model.projection()
             checkpoint = await begin(pool, name)
             for start in range(0, len(events), 150):
                 batch = events[start : start + 150]
                 checkpoint = await runner.advance(pool, projection, batch, checkpoint)
-                rows: Rows[Any] = projection._rows  # type: ignore[attr-defined]
-                size = sum(len(msgspec.json.encode(state)) for _, state in rows.states())
+                rows: Rows[Any] = projection._rows
+                size = sum(len(quantities.encode(state)) for _, state in rows.states())
                 assert 2 * size <= rows.bytes <= room
             await assert_holds(pool, name, events)
-            rows = projection._rows  # type: ignore[attr-defined]
+            rows = projection._rows
             kept[name] = [key for key, _ in rows.states()]
     if room > 1_000_000:
         going_on = events[-1].stream_id

@@ -5,40 +5,25 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID
 
 import msgspec
 import pytest
-from support.event_store import open_pool, open_store
-from support.read_models import all_contents, catch_up, naive_details, naive_results, naive_status
+from support.read_models import all_contents, catch_up, naive_details, naive_results, told_status
 from support.stories import Story, begin, complete, record, request, step
 
 from nbledger_domain.execution import CellRange
-from nbledger_infrastructure.postgres.checkpoints import move
+from nbledger_infrastructure.postgres.checkpoints import checkpoint, move
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore
-from nbledger_projections.machinery.positions import _READ, PositionWatch, checkpoint
+from nbledger_projections.machinery.positions import _READ, PositionWatch
 from nbledger_projections.read_models import history
 from nbledger_projections.read_models.executions import result_folding
 from nbledger_projections.read_models.executions import results as execution_results
 from nbledger_projections.read_models.executions import status as execution_status
 from nbledger_projections.read_models.notebooks import details as notebook_details
-from nbledger_projections.read_models.notebooks import listing as notebook_list
-
-
-@pytest.fixture
-async def pool(database_dsn: str) -> AsyncIterator[Pool]:
-    async with open_pool(database_dsn) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def store(pool: Pool) -> AsyncIterator[EventStore]:
-    async with open_store(pool) as opened:
-        yield opened
-
+from nbledger_projections.read_models.notebooks import listing
 
 Scoped = tuple[UUID, UUID, UUID]
 
@@ -78,7 +63,7 @@ async def test_reads_are_fresh_while_the_projector_stands_still(
     for execution in story.executions:
         view = await execution_status.get(pool, *scoped(story), execution.id)
         assert view is not None
-        assert view.document == naive_status(events)[execution.id]
+        assert view.document == told_status(events)[execution.id]
         assert (view.version, view.ended) == (execution.version, execution.ended)
         results = await execution_results.get(pool, *scoped(story), execution.id)
         assert results is not None
@@ -285,7 +270,7 @@ async def test_history_tells_every_event_as_it_was_recorded(pool: Pool, store: E
 
 
 async def test_waiting_for_a_position(pool: Pool) -> None:
-    name = notebook_list.NAME
+    name = listing.NAME
     async with acquire(pool) as connection:
         await connection.execute("INSERT INTO projection_checkpoint (name) VALUES ($1)", name)
 
@@ -311,7 +296,7 @@ async def test_waiting_for_a_position(pool: Pool) -> None:
 
 
 async def test_waiting_goes_on_when_the_listening_connection_is_lost(pool: Pool) -> None:
-    name = notebook_list.NAME
+    name = listing.NAME
     async with acquire(pool) as connection:
         await connection.execute("INSERT INTO projection_checkpoint (name) VALUES ($1)", name)
     async with PositionWatch(pool) as watch:

@@ -20,7 +20,7 @@ from nbledger_infrastructure.postgres.event_store import EventStore
 from nbledger_projections.machinery.runner import PoisonedEventError
 from nbledger_projections.read_models.executions import status as execution_status
 from nbledger_projections.read_models.notebooks import details as notebook_details
-from nbledger_projections.read_models.notebooks import listing as notebook_list
+from nbledger_projections.read_models.notebooks import listing
 from nbledger_projections.rebuild import (
     ALL,
     RebuildRunningError,
@@ -29,7 +29,7 @@ from nbledger_projections.rebuild import (
     rebuild_projection,
     remove_leftovers,
 )
-from nbledger_projections.registry import PROJECTIONS
+from nbledger_projections.registry import READ_MODELS
 
 PROJECT = UUID(int=1)
 
@@ -63,29 +63,30 @@ async def leftovers(pool: Pool) -> list[str]:
 
 
 @pytest.mark.guarantee("G21")
-async def test_a_rebuild_gives_the_same_rows(database_dsn: str, tmp_path: Path) -> None:
+async def test_a_rebuild_gives_the_same_rows(
+    pool: Pool, store: EventStore, database_dsn: str, tmp_path: Path
+) -> None:
     dice = random.Random(1)
-    async with open_pool(database_dsn) as pool, open_store(pool) as store:
-        await tell(store, dice, [], 150)
-        await catch_up(pool, batch=17)
-        before = await all_contents(pool)
-        async with acquire(pool) as connection:
-            indexes = await connection.fetch(
-                "SELECT tablename, indexname, indexdef FROM pg_indexes ORDER BY 1, 2"
-            )
-            # Whatever is wrong in the tables is gone afterwards.
-            await connection.execute("UPDATE notebook_list SET item = '{}', status = 'Error'")
-            await connection.execute("DELETE FROM execution_status")
-        steps: list[str] = []
-        await rebuild(make_settings(database_dsn, tmp_path), ALL, steps.append)
-        assert await all_contents(pool) == before
-        for name in PROJECTIONS:
-            assert any(step.startswith(f"{name}: rebuilt") for step in steps)
-        async with acquire(pool) as connection:
-            assert indexes == await connection.fetch(
-                "SELECT tablename, indexname, indexdef FROM pg_indexes ORDER BY 1, 2"
-            )
-        assert await leftovers(pool) == []
+    await tell(store, dice, [], 150)
+    await catch_up(pool, batch=17)
+    before = await all_contents(pool)
+    async with acquire(pool) as connection:
+        indexes = await connection.fetch(
+            "SELECT tablename, indexname, indexdef FROM pg_indexes ORDER BY 1, 2"
+        )
+        # Whatever is wrong in the tables is gone afterwards.
+        await connection.execute("UPDATE notebook_list SET item = '{}', status = 'Error'")
+        await connection.execute("DELETE FROM execution_status")
+    steps: list[str] = []
+    await rebuild(make_settings(database_dsn, tmp_path), ALL, steps.append)
+    assert await all_contents(pool) == before
+    for name in READ_MODELS:
+        assert any(step.startswith(f"{name}: rebuilt") for step in steps)
+    async with acquire(pool) as connection:
+        assert indexes == await connection.fetch(
+            "SELECT tablename, indexname, indexdef FROM pg_indexes ORDER BY 1, 2"
+        )
+    assert await leftovers(pool) == []
 
 
 @pytest.mark.guarantee("G21")
@@ -105,19 +106,21 @@ async def test_rebuilding_under_load(database_dsn: str, tmp_path: Path) -> None:
         async def write() -> None:
             while not done.is_set():
                 await tell(store, dice, stories, 5)
+                await asyncio.sleep(0.02)
 
         async def read() -> None:
             nonlocal reads
             while not done.is_set():
                 view = await notebook_details.get(pool, PROJECT, PROJECT, known)
                 assert view is not None
-                page = await notebook_list.page(pool, PROJECT, PROJECT, page=1, page_size=100)
+                page = await listing.page(pool, PROJECT, PROJECT, page=1, page_size=100)
                 assert page.total_count >= 1
                 assert len(page.items) == min(page.total_count, 100)
                 await execution_status.for_notebook(
                     pool, PROJECT, PROJECT, known, page=1, page_size=5
                 )
                 reads += 1
+                await asyncio.sleep(0.01)
 
         async with running(roles.projector, config), asyncio.TaskGroup() as group:
             await until_reached(pool, await store.head_position())
@@ -132,7 +135,7 @@ async def test_rebuilding_under_load(database_dsn: str, tmp_path: Path) -> None:
             head = await tell(store, dice, stories, 10)
             await until_reached(pool, head)
             events = await store.read_all(after_position=0, limit=100_000)
-            for name in PROJECTIONS:
+            for name in READ_MODELS:
                 await assert_holds(pool, name, events)
         live = await all_contents(pool)
         await rebuild(config, ALL, lambda _: None)
@@ -140,57 +143,59 @@ async def test_rebuilding_under_load(database_dsn: str, tmp_path: Path) -> None:
         async with acquire(pool) as connection:
             generations = await connection.fetch(
                 "SELECT generation FROM projection_checkpoint WHERE name = ANY($1)",
-                list(PROJECTIONS),
+                list(READ_MODELS),
             )
-        assert [row[0] for row in generations] == [3] * len(PROJECTIONS)
+        assert [row[0] for row in generations] == [3] * len(READ_MODELS)
 
 
-async def test_a_live_projector_takes_the_new_tables_as_they_are(database_dsn: str) -> None:
+async def test_a_live_projector_takes_the_new_tables_as_they_are(
+    pool: Pool, store: EventStore
+) -> None:
     """What it has in memory may not be what the rebuild has written: a fold may have changed."""
     dice = random.Random(3)
-    async with open_pool(database_dsn) as pool, open_store(pool) as store:
-        stories: list[Story] = []
-        await tell(store, dice, stories, 30)
-        await catch_up(pool, "notebook_details")
-        async with acquire(pool) as connection:
-            generation = await connection.fetchval(
-                "SELECT generation FROM projection_checkpoint WHERE name = 'notebook_details'"
-            )
-        await rebuild_projection(pool, "notebook_details")
-        async with acquire(pool) as connection:
-            row = await connection.fetchrow(
-                "SELECT * FROM projection_checkpoint WHERE name = 'notebook_details'"
-            )
-        assert row is not None
-        assert row["generation"] == generation + 1
-        assert row["position"] == await store.head_position()
+    stories: list[Story] = []
+    await tell(store, dice, stories, 30)
+    await catch_up(pool, "notebook_details")
+    async with acquire(pool) as connection:
+        generation = await connection.fetchval(
+            "SELECT generation FROM projection_checkpoint WHERE name = 'notebook_details'"
+        )
+    await rebuild_projection(pool, "notebook_details")
+    async with acquire(pool) as connection:
+        row = await connection.fetchrow(
+            "SELECT * FROM projection_checkpoint WHERE name = 'notebook_details'"
+        )
+    assert row is not None
+    assert row["generation"] == generation + 1
+    assert row["position"] == await store.head_position()
 
 
-async def test_the_swap_waits_for_a_long_reader_and_lets_others_pass(database_dsn: str) -> None:
+async def test_the_swap_waits_for_a_long_reader_and_lets_others_pass(
+    pool: Pool, store: EventStore, database_dsn: str
+) -> None:
     dice = random.Random(4)
-    async with open_pool(database_dsn) as pool, open_store(pool) as store:
-        await tell(store, dice, [], 20)
-        async with connect(database_dsn) as reader:
-            transaction = reader.transaction()
-            await transaction.start()
-            await reader.fetch("SELECT * FROM notebook_list")
-            steps: list[str] = []
-            waited = asyncio.Event()
+    await tell(store, dice, [], 20)
+    async with connect(database_dsn) as reader:
+        transaction = reader.transaction()
+        await transaction.start()
+        await reader.fetch("SELECT * FROM notebook_list")
+        steps: list[str] = []
+        waited = asyncio.Event()
 
-            def progress(text: str) -> None:
-                steps.append(text)
-                if "busy" in text:
-                    waited.set()
+        def progress(text: str) -> None:
+            steps.append(text)
+            if "busy" in text:
+                waited.set()
 
-            task = asyncio.create_task(rebuild_projection(pool, "notebook_list", progress))
-            async with asyncio.timeout(20):
-                await waited.wait()
-            await tell(store, dice, [], 3)  # events that come while it waits
-            await transaction.rollback()
-            async with asyncio.timeout(20):
-                await task
-        events = await store.read_all(after_position=0, limit=1000)
-        await assert_holds(pool, "notebook_list", events)
+        task = asyncio.create_task(rebuild_projection(pool, "notebook_list", progress))
+        async with asyncio.timeout(20):
+            await waited.wait()
+        await tell(store, dice, [], 3)  # events that come while it waits
+        await transaction.rollback()
+        async with asyncio.timeout(20):
+            await task
+    events = await store.read_all(after_position=0, limit=1000)
+    await assert_holds(pool, "notebook_list", events)
 
 
 async def test_one_rebuild_of_a_read_model_at_a_time(database_dsn: str) -> None:
@@ -216,18 +221,17 @@ async def test_what_an_interrupted_rebuild_leaves_is_removed(database_dsn: str) 
         assert await leftovers(pool) == []
 
 
-async def test_a_rebuild_that_fails_changes_nothing(database_dsn: str) -> None:
+async def test_a_rebuild_that_fails_changes_nothing(pool: Pool, store: EventStore) -> None:
     dice = random.Random(5)
-    async with open_pool(database_dsn) as pool, open_store(pool) as store:
-        await tell(store, dice, [], 20)
-        await catch_up(pool)
-        before = await all_contents(pool)
-        async with acquire(pool) as connection:
-            await connection.execute("UPDATE event SET type = 'x.painted.v1' WHERE position = 7")
-        with pytest.raises(PoisonedEventError):
-            await rebuild_projection(pool, "execution_results")
-        assert await all_contents(pool) == before
-        assert await leftovers(pool) == []
+    await tell(store, dice, [], 20)
+    await catch_up(pool)
+    before = await all_contents(pool)
+    async with acquire(pool) as connection:
+        await connection.execute("UPDATE event SET type = 'x.painted.v1' WHERE position = 7")
+    with pytest.raises(PoisonedEventError):
+        await rebuild_projection(pool, "execution_results")
+    assert await all_contents(pool) == before
+    assert await leftovers(pool) == []
 
 
 async def test_an_unknown_read_model_is_named(database_dsn: str, tmp_path: Path) -> None:
@@ -235,24 +239,23 @@ async def test_an_unknown_read_model_is_named(database_dsn: str, tmp_path: Path)
         await rebuild(make_settings(database_dsn, tmp_path), "nonsense", lambda _: None)
 
 
-async def test_an_erased_notebook_does_not_shift_the_others(database_dsn: str) -> None:
+async def test_an_erased_notebook_does_not_shift_the_others(pool: Pool, store: EventStore) -> None:
     """Deleted ones keep their number in the project, so that a rebuild counts alike."""
     dice = random.Random(6)
-    async with open_pool(database_dsn) as pool, open_store(pool) as store:
-        stories = [begin(dice, tenant_id=PROJECT, project_id=PROJECT) for _ in range(40)]
-        for story in stories:
-            await record(store, story)
-        for story in stories[::3]:
-            story.notebook.delete(at=story.at)
-            await record(store, story)
-        await catch_up(pool)
-        before = await all_contents(pool)
-        for story in stories[::3]:
-            await store.erase_subject(story.notebook.id)
-        for name in PROJECTIONS:
-            await rebuild_projection(pool, name)
-        assert await all_contents(pool) == before
-        page = await notebook_list.page(pool, PROJECT, PROJECT, page=2, page_size=20)
-        living = [story.notebook for story in stories if not story.notebook.deleted]
-        expected = [str(notebook.id) for notebook in reversed(living)]
-        assert [msgspec.json.decode(item)["notebookId"] for item in page.items] == expected[20:40]
+    stories = [begin(dice, tenant_id=PROJECT, project_id=PROJECT) for _ in range(40)]
+    for story in stories:
+        await record(store, story)
+    for story in stories[::3]:
+        story.notebook.delete(at=story.at)
+        await record(store, story)
+    await catch_up(pool)
+    before = await all_contents(pool)
+    for story in stories[::3]:
+        await store.erase_subject(story.notebook.id)
+    for name in READ_MODELS:
+        await rebuild_projection(pool, name)
+    assert await all_contents(pool) == before
+    page = await listing.page(pool, PROJECT, PROJECT, page=2, page_size=20)
+    living = [story.notebook for story in stories if not story.notebook.deleted]
+    expected = [str(notebook.id) for notebook in reversed(living)]
+    assert [msgspec.json.decode(item)["notebookId"] for item in page.items] == expected[20:40]

@@ -15,12 +15,15 @@ from uuid import uuid4
 import httpx
 import msgspec
 import pytest
+import pytest_asyncio
 from support.api import new_notebook, running_api, settings_for
 from support.executions import SEES_FILES, Stage, eventually, make_settings, stage
 from support.proxy import Proxy, proxy_to
 from support.s3 import FULL, S3Server, needs_s3, s3_server, s3_variables
 
 from nbledger_domain.execution import CellStatus, Execution, ExecutionStatus, TerminationCode
+from nbledger_infrastructure.artifacts import health as artifact_health
+from nbledger_infrastructure.artifacts import store as artifact_store
 from nbledger_infrastructure.artifacts.health import ArtifactHealth
 from nbledger_infrastructure.artifacts.store import (
     ArtifactStore,
@@ -41,7 +44,14 @@ def server() -> Iterator[S3Server]:
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that does not answer is given up early, and a good one asked again soon."""
+    monkeypatch.setattr(artifact_store, "ANSWER_TIMEOUT", 1.5)
+    monkeypatch.setattr(artifact_health, "GOOD_SECONDS", 1.0)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def way(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Proxy]:
     """The way to the server, which clients of this process take."""
     async with proxy_to(server.host, server.port) as proxy:
@@ -261,7 +271,7 @@ async def test_outputs_wait_for_a_store_that_is_away(
         (tmp_path / "go").touch()
         # Both cells run to their ends meanwhile.
         await eventually((tmp_path / "over").exists)
-        await asyncio.sleep(2)
+        await asyncio.sleep(1)
         assert "cell-executed" not in await scene.types(execution_id)
         await open_way(way, how)
         execution = await scene.until(execution_id, seconds=60)

@@ -14,11 +14,11 @@ import pytest
 from support.executions import Stage
 
 from nbledger_domain.execution import CellStatus, Execution, TerminationCode
-from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.postgres.database import acquire
-from nbledger_infrastructure.settings import Limits
+from nbledger_infrastructure.settings import RunLimits
 from nbledger_workers.confinement.levels import IsolationMissingError
-from nbledger_workers.kernel.processes.isolation import Isolation, available
+from nbledger_workers.kernel.standalone.isolation import Isolation
+from nbledger_workers.kernel.standalone.isolation_probe import available
 
 needs_namespaces = pytest.mark.skipif(
     available(Isolation(level="namespaces", network="none", read_only=True)) is not None,
@@ -28,13 +28,10 @@ needs_namespaces = pytest.mark.skipif(
 
 async def _printed(scene: Stage, execution_id: UUID) -> Any:
     """What the first cell has printed, which is JSON."""
-    (first, *_) = await scene.history(execution_id)
     (cell, *_) = await scene.events(execution_id, Execution.CellExecuted)
     assert cell.error is None, cell.error
-    artifacts = ArtifactStore(open_store(scene.settings.artifacts.url))
-    scope = Scope(first.tenant_id, first.project_id, first.subject_id)
     (form,) = cell.outputs[0].representations
-    return json.loads(await artifacts.get(scope, form.digest))
+    return json.loads(await scene.content(execution_id, form))
 
 
 _SPY = """
@@ -76,7 +73,7 @@ async def test_a_notebook_sees_nothing_but_its_run(
     execution_id = await scene.request(_SPY % scene_file)
     try:
         async with scene.worker(
-            isolation="namespaces", network="none", limits=Limits(open_files=300)
+            isolation="namespaces", network="none", limits=RunLimits(open_files=300)
         ):
             await scene.command(execution_id)
             execution = await scene.until(execution_id)
@@ -147,18 +144,18 @@ time.sleep(20)
     ("limits", "source", "code"),
     [
         (
-            Limits(memory_mb=400),
+            RunLimits(memory_mb=400),
             _HOG,
             TerminationCode.MEMORY_LIMIT,
         ),
-        (Limits(cpu_seconds=2), "while True: pass", TerminationCode.CPU_LIMIT),
+        (RunLimits(cpu_seconds=2), "while True: pass", TerminationCode.CPU_LIMIT),
         (
-            Limits(processes=15),
+            RunLimits(processes=15),
             _BOMB,
             TerminationCode.PROCESS_LIMIT,
         ),
         (
-            Limits(disk_mb=30),
+            RunLimits(disk_mb=30),
             _FILL,
             TerminationCode.DISK_LIMIT,
         ),
@@ -167,14 +164,12 @@ time.sleep(20)
 )
 @needs_namespaces
 async def test_a_limit_ends_the_run_and_says_which(
-    scene: Stage, limits: Limits, source: str, code: TerminationCode
+    scene: Stage, limits: RunLimits, source: str, code: TerminationCode
 ) -> None:
-    execution_id = await scene.request("print('kept')", source, "1")
     async with scene.worker(limits=limits):
-        await scene.command(execution_id)
-        execution = await scene.until(execution_id, seconds=90)
+        execution = await scene.run("print('kept')", source, "1")
     assert execution.termination_code is code
-    first, second = await scene.events(execution_id, Execution.CellExecuted)
+    first, second = await scene.events(execution.id, Execution.CellExecuted)
     assert first.output_count == 1
     assert second.status is CellStatus.ERROR
     assert second.error is not None
@@ -191,12 +186,10 @@ import json, resource
 names = ("NOFILE", "FSIZE", "CORE")
 print(json.dumps([resource.getrlimit(getattr(resource, f"RLIMIT_{name}")) for name in names]))
 """
-    execution_id = await scene.request(bounds, "files = [open('/dev/null') for _ in range(500)]")
-    async with scene.worker(limits=Limits(open_files=300, disk_mb=20)):
-        await scene.command(execution_id)
-        await scene.until(execution_id)
-    assert await _printed(scene, execution_id) == [[300, 300], [20_000_000, 20_000_000], [0, 0]]
-    error = (await scene.events(execution_id, Execution.CellExecuted))[1].error
+    async with scene.worker(limits=RunLimits(open_files=300, disk_mb=20)):
+        execution = await scene.run(bounds, "files = [open('/dev/null') for _ in range(500)]")
+    assert await _printed(scene, execution.id) == [[300, 300], [20_000_000, 20_000_000], [0, 0]]
+    error = (await scene.events(execution.id, Execution.CellExecuted))[1].error
     assert error is not None
     assert "Too many open files" in error.error_message
 

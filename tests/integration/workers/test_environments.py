@@ -6,31 +6,21 @@ import asyncio
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from tempfile import mkdtemp
-from uuid import UUID
 
 import psutil
 import pytest
-from support.executions import Stage, eventually, make_settings, stage
+from support.executions import Stage, eventually
 from support.wheels import make_wheel, only_from
 
-from nbledger_domain.events import decode
 from nbledger_domain.execution import Execution, ExecutionStatus, Phase, TerminationCode
 from nbledger_domain.notebook import Environment
 from nbledger_infrastructure.settings import Environments
-from nbledger_workers.kernel.processes.isolation import Isolation, available
+from nbledger_workers.kernel.standalone.isolation import Isolation
+from nbledger_workers.kernel.standalone.isolation_probe import available
 
 NAMESPACES = available(Isolation(level="namespaces")) is None
-
-
-@pytest.fixture
-async def scene(
-    database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path
-) -> AsyncIterator[Stage]:
-    async with stage(make_settings(database_dsn, kafka, topic_prefix, tmp_path)) as made:
-        yield made
 
 
 @pytest.fixture
@@ -43,26 +33,6 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def provided(tmp_path: Path) -> Environments:
     return Environments(folder=str(tmp_path / "cache"), library_folder=str(tmp_path / "libraries"))
-
-
-async def told(scene: Stage, execution_id: UUID) -> list[object]:
-    return [
-        decode(
-            recorded.type,
-            recorded.data or b"",
-            stream_id=recorded.stream_id,
-            version=recorded.version,
-            occurred_at=recorded.occurred_at,
-        )
-        for recorded in await scene.history(execution_id)
-    ]
-
-
-async def failure(scene: Stage, execution_id: UUID) -> Execution.Failed:
-    (last,) = [
-        event for event in await told(scene, execution_id) if isinstance(event, Execution.Failed)
-    ]
-    return last
 
 
 async def test_packages_are_provided_before_the_first_cell(
@@ -95,22 +65,18 @@ except OSError as error:
     async with scene.worker(environments=provided):
         await scene.command(first, second)
         executions = [await scene.until(each, seconds=60) for each in (first, second)]
-    errors = [
-        event.error
-        for event in await told(scene, first)
-        if isinstance(event, Execution.CellExecuted)
-    ]
+    errors = [event.error for event in await scene.events(first, Execution.CellExecuted)]
     assert [each.status for each in executions] == [ExecutionStatus.COMPLETED] * 2, errors
     stages = []
     for execution_id in (first, second):
-        events = await told(scene, execution_id)
-        progress = [each for each in events if isinstance(each, Execution.EnvironmentProgressed)]
+        progress = await scene.events(execution_id, Execution.EnvironmentProgressed)
         stages += [each.stage for each in progress]
         assert progress[-1].stage == "ready"
         assert progress[-1].packages == ["tinyone==1.5", "ml_models"]
-        warnings = [each.warning for each in events if isinstance(each, Execution.Warned)]
-        assert warnings == ["customLibraries: no library 'customer_analytics' is known here"]
-        (started,) = [each for each in events if isinstance(each, Execution.Started)]
+        assert await scene.warnings(execution_id) == [
+            "customLibraries: no library 'customer_analytics' is known here"
+        ]
+        (started,) = await scene.events(execution_id, Execution.Started)
         assert started.language_version == ".".join(map(str, sys.version_info[:3]))
     assert stages.count("building") == 1
     (source,) = (tmp_path / "cache" / "environments").rglob("tinyone/__init__.py")
@@ -161,11 +127,8 @@ for folder in (place / 'cache', place / 'cache' / 'locks', place / 'uv'):
                 )
                 await scene.command(execution_id)
                 execution = await scene.until(execution_id, seconds=60)
-                errors = [
-                    event.error
-                    for event in await told(scene, execution_id)
-                    if isinstance(event, Execution.CellExecuted)
-                ]
+                cells = await scene.events(execution_id, Execution.CellExecuted)
+                errors = [event.error for event in cells]
                 assert execution.status is ExecutionStatus.COMPLETED, errors
         sources = await asyncio.to_thread(lambda: list(place.rglob("tiny*/__init__.py")))
         assert len(sources) > 2
@@ -186,7 +149,8 @@ async def test_a_package_that_cannot_be_had_fails_the_run_before_its_first_cell(
         for execution_id, reason in ((missing, "tinynone was not found"), (own, "comes with")):
             execution = await scene.until(execution_id)
             assert execution.termination_code is TerminationCode.ENVIRONMENT_FAILED
-            assert reason in (await failure(scene, execution_id)).detail
+            (failed,) = await scene.events(execution_id, Execution.Failed)
+            assert reason in failed.detail
             assert "cell-started" not in await scene.types(execution_id)
         assert (await scene.until(plain)).status is ExecutionStatus.COMPLETED
     # What is there already costs nothing, and is not spoken of.
@@ -209,8 +173,7 @@ async def test_where_nothing_is_provided_there_are_warnings(
     async with scene.worker(environments=off):
         await scene.command(execution_id)
         assert (await scene.until(execution_id)).status is ExecutionStatus.COMPLETED
-    events = await told(scene, execution_id)
-    assert [each.warning for each in events if isinstance(each, Execution.Warned)] == [
+    assert await scene.warnings(execution_id) == [
         "customLibraries: no library 'ml_models' is known here",
         "packages: the kernel does not have 'tinyone', and nothing is provided here",
         "customLibraries: 'Our-Rules' is not installed, and nothing is provided here",

@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+import pytest_asyncio
 from support.executions import AS_TESTER, Stage, make_settings, stage
 from support.languages import kernelspec
 
@@ -15,9 +16,9 @@ from nbledger_application import repository
 from nbledger_domain.execution import Execution, ExecutionStatus, TerminationCode
 from nbledger_domain.input_files import FileLimits
 from nbledger_domain.notebook import Notebook
-from nbledger_infrastructure import clock
-from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope, open_store
-from nbledger_infrastructure.settings import Limits
+from nbledger_infrastructure import aggregates, clock
+from nbledger_infrastructure.artifacts.store import Scope
+from nbledger_infrastructure.settings import RunLimits
 
 FILES = {
     "data/input.csv": b"order,amount\n0017,120\n",
@@ -40,15 +41,7 @@ assert not [each for each in os.scandir("outputs")]
 """
 
 
-@pytest.fixture
-async def scene(
-    database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path
-) -> AsyncIterator[Stage]:
-    async with stage(make_settings(database_dsn, kafka, topic_prefix, tmp_path)) as made:
-        yield made
-
-
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def open_scene(
     database_dsn: str, kafka: str, topic_prefix: str, service_dir: Path
 ) -> AsyncIterator[Stage]:
@@ -73,7 +66,7 @@ async def completed(scene: Stage, execution_id: UUID) -> None:
 
 async def notebook_of(scene: Stage, execution_id: UUID) -> Notebook:
     (requested,) = await scene.events(execution_id, Execution.Requested)
-    loaded = await repository.load(scene.store, Notebook, requested.notebook_id)
+    loaded = await aggregates.load(scene.store, Notebook, requested.notebook_id)
     assert loaded is not None
     return loaded.aggregate
 
@@ -111,7 +104,7 @@ assert not os.access("plain", os.X_OK)
 async def test_input_files_do_not_count_as_disk_that_a_run_uses(scene: Stage) -> None:
     files = {"large.bin": bytes(3_000_000)}
     reads = "import os; assert os.path.getsize('large.bin') == 3_000_000; open('x', 'wb').write"
-    async with scene.worker(limits=Limits(disk_mb=2)):
+    async with scene.worker(limits=RunLimits(disk_mb=2)):
         little = await scene.request(f"{reads}(bytes(1_000_000))", files=files)
         await completed(scene, little)
         (end,) = await scene.events(little, Execution.Completed)
@@ -124,7 +117,7 @@ async def test_input_files_do_not_count_as_disk_that_a_run_uses(scene: Stage) ->
 
 @pytest.mark.guarantee("G18")
 async def test_without_an_input_file_nothing_runs(scene: Stage) -> None:
-    artifacts = ArtifactStore(open_store(scene.settings.artifacts.url))
+    artifacts = scene.artifacts
     lost = await scene.request("1", files=FILES)
     notebook = await notebook_of(scene, lost)
     await artifacts.delete_all(Scope(scene.tenant_id, scene.project_id, notebook.id))

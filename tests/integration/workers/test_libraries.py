@@ -15,7 +15,7 @@ from nbledger_domain.execution import Execution, ExecutionStatus, Representation
 from nbledger_domain.library import Library
 from nbledger_domain.notebook import Environment
 from nbledger_infrastructure import clock
-from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope, open_store
+from nbledger_infrastructure.artifacts.store import Scope
 from nbledger_infrastructure.packages.wheels import WHEEL, read_wheel
 from nbledger_infrastructure.postgres.event_store import Stream
 from nbledger_infrastructure.settings import Environments
@@ -41,8 +41,7 @@ async def keep(scene: Stage, wheel: Path, *, project_id: UUID | None = None) -> 
     """Keep a wheel as the API does."""
     told = await asyncio.to_thread(read_wheel, wheel, wheel.name)
     scope = Scope(scene.tenant_id, project_id or scene.project_id, uuid4())
-    artifacts = ArtifactStore(open_store(scene.settings.artifacts.url))
-    digest = await artifacts.put_file(scope, wheel)
+    digest = await scene.artifacts.put_file(scope, wheel)
     library = Library.upload(
         scope.notebook_id,
         name=told.name,
@@ -125,7 +124,7 @@ assert our_rules.__file__.startswith(__import__('sys').prefix)
 async def test_what_is_not_there_any_more_is_told(
     scene: Stage, wheels: Path, provided: Environments, tmp_path: Path
 ) -> None:
-    artifacts = ArtifactStore(open_store(scene.settings.artifacts.url))
+    artifacts = scene.artifacts
     library = await keep(scene, make_wheel(tmp_path, "our_rules"))
     scope = Scope(scene.tenant_id, scene.project_id, library.id)
 
@@ -149,8 +148,7 @@ async def test_what_is_not_there_any_more_is_told(
         await delete(scene, unfit)
         gone = await scene.request("1", environment=ASKED)
         assert await ended(scene, gone) == COMPLETED
-    warnings = [each.warning for each in await scene.events(gone, Execution.Warned)]
-    assert warnings == ["customLibraries: no library 'Our_Rules' is known here"]
+    assert await scene.warnings(gone) == ["customLibraries: no library 'Our_Rules' is known here"]
 
 
 async def test_where_nothing_is_provided_an_uploaded_library_is_a_warning(
@@ -160,7 +158,6 @@ async def test_where_nothing_is_provided_an_uploaded_library_is_a_warning(
     execution_id = await scene.request("1", environment=ASKED)
     async with scene.worker(environments=Environments(provisioning=False)):
         assert await ended(scene, execution_id) == COMPLETED
-    (warned,) = await scene.events(execution_id, Execution.Warned)
-    assert warned.warning == (
+    assert await scene.warnings(execution_id) == [
         "customLibraries: 'Our_Rules' is not installed, and nothing is provided here"
-    )
+    ]

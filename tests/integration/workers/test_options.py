@@ -152,7 +152,7 @@ async def test_an_ending_worker_hands_back_what_may_run_again(scene: Stage) -> N
 
 async def test_what_waits_too_long_is_ended(scene: Stage) -> None:
     scene.settings = msgspec.structs.replace(
-        scene.settings, limits=settings.Limits(queue_seconds=1)
+        scene.settings, limits=settings.RunLimits(queue_seconds=1)
     )
     execution_id = await scene.request("1")
     async with scene.sweeper():

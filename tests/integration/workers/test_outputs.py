@@ -17,7 +17,6 @@ from nbledger_domain.execution import (
     OutputOptions,
 )
 from nbledger_domain.output_digest import outputs_digest
-from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope, open_store
 from nbledger_projections.read_models.executions import results as execution_results
 from nbledger_projections.read_models.executions.result_folding import CellOutputs
 from nbledger_projections.read_models.executions.results import ResultsView
@@ -34,13 +33,10 @@ async def results(scene: Stage, execution_id: UUID) -> ResultsView:
 
 async def content(scene: Stage, execution_id: UUID, output: Output, *, form: int = 0) -> bytes:
     """A form of an output as it is stored: the richest."""
-    (first, *_) = await scene.history(execution_id)
-    artifacts = ArtifactStore(open_store(scene.settings.artifacts.url))
-    scope = Scope(first.tenant_id, first.project_id, first.subject_id)
-    chosen = output.representations[form]
-    whole = await artifacts.get(scope, chosen.digest)
+    chosen, scope = output.representations[form], await scene.scope(execution_id)
+    whole = await scene.content(execution_id, chosen)
     assert (hashlib.sha256(whole).hexdigest(), len(whole)) == (chosen.digest, chosen.size)
-    pieces = [piece async for piece in await artifacts.stream(scope, chosen.digest)]
+    pieces = [piece async for piece in await scene.artifacts.stream(scope, chosen.digest)]
     assert b"".join(pieces) == whole
     return whole
 
@@ -73,35 +69,32 @@ comm.send({'state': {'picture': None}, 'buffer_paths': [['picture']]}, buffers=[
 """
 
 
-async def test_order_errors_and_widgets_are_as_a_front_end_shows_them(scene: Stage) -> None:
-    execution_id = await scene.request(
+async def test_order_errors_and_widgets_are_as_a_front_end_shows_them(at_work: Stage) -> None:
+    execution = await at_work.run(
         _ORDERED, _JOINED, _BROKEN, _HALF_BROKEN, _WIDGET, continue_on_error=True
     )
-    async with scene.worker():
-        await scene.command(execution_id)
-        await scene.until(execution_id, seconds=60.0)
-    view = await results(scene, execution_id)
+    view = await results(at_work, execution.id)
     ordered, joined, *failed, widgets = view.cells
     for cell in view.cells:
         assert_complete(cell)
-    texts = [(each.stream, await content(scene, execution_id, each)) for each in ordered.outputs]
+    texts = [(each.stream, await content(at_work, execution.id, each)) for each in ordered.outputs]
     out, err = "stdout", "stderr"
     assert texts == [(out, b"a\n"), (err, b"b\n"), (out, b"c\nd\n"), (err, b"e\n"), (out, b"f\n")]
     assert joined.output_count == len(joined.outputs) == 202
-    (warning,) = await scene.events(execution_id, Execution.Warned)
+    (warning,) = await at_work.events(execution.id, Execution.Warned)
     assert "took turns more than 200 times" in warning.warning
     assert joined.cell_id in warning.warning
     errors = [(cell.error.error_type, cell.error.error_message) for cell in failed if cell.error]
     assert errors == [("ValueError", "repr broken"), ("KeyError", "'html'")]
     for cell, (name, message) in zip(failed, errors, strict=True):
         (shown,) = [output for output in cell.outputs if output.output_type == "error"]
-        told = msgspec.json.decode(await content(scene, execution_id, shown, form=1))
+        told = msgspec.json.decode(await content(at_work, execution.id, shown, form=1))
         assert (told["ename"], told["evalue"]) == (name, message)
     assert widgets.outputs == []
     assert view.widgets is not None
     assert view.widgets.content_type == "application/vnd.jupyter.widget-state+json"
     kept = Output(output_type="display_data", representations=[view.widgets])
-    assert msgspec.json.decode(await content(scene, execution_id, kept))["state"] == {
+    assert msgspec.json.decode(await content(at_work, execution.id, kept))["state"] == {
         "w": {
             "model_name": "SliderModel",
             "model_module": "m",
@@ -126,43 +119,42 @@ while True: time.sleep(0.01)
 """
 
 
-async def test_outputs_of_a_running_cell_are_read_while_it_runs(scene: Stage) -> None:
-    execution_id = await scene.request("'before'", _ENDLESS, "'after'")
-    hidden = await scene.request(
+async def test_outputs_of_a_running_cell_are_read_while_it_runs(at_work: Stage) -> None:
+    execution_id = await at_work.request("'before'", _ENDLESS, "'after'")
+    hidden = await at_work.request(
         "print(1)\n" + _ENDLESS, output_options=OutputOptions(save_intermediate_results=False)
     )
-    async with scene.worker():
-        await scene.command(execution_id, hidden)
-        async with asyncio.timeout(30):
-            while "outputs-saved" not in await scene.types(execution_id):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-            while "cell-started" not in await scene.types(hidden):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-        view = await results(scene, execution_id)
-        assert view.status == ExecutionStatus.RUNNING
-        assert [cell.status for cell in view.cells] == [
-            CellStatus.SUCCESS,
-            CellStatus.RUNNING,
-            CellStatus.PENDING,
-        ]
-        (output,) = view.cells[1].outputs
-        text = b"a" * 1_500_000 + b"\nand so on\n"
-        assert await content(scene, execution_id, output) == text
-        assert view.cells[1].output_bytes == len(text)
-        await scene.cancel(execution_id)
-        await scene.cancel(hidden)
-        await scene.until(execution_id)
-        await scene.until(hidden)
-    view = await results(scene, execution_id)
+    await at_work.command(execution_id, hidden)
+    async with asyncio.timeout(30):
+        while "outputs-saved" not in await at_work.types(execution_id):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        while "cell-started" not in await at_work.types(hidden):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    view = await results(at_work, execution_id)
+    assert view.status == ExecutionStatus.RUNNING
+    assert [cell.status for cell in view.cells] == [
+        CellStatus.SUCCESS,
+        CellStatus.RUNNING,
+        CellStatus.PENDING,
+    ]
+    (output,) = view.cells[1].outputs
+    text = b"a" * 1_500_000 + b"\nand so on\n"
+    assert await content(at_work, execution_id, output) == text
+    assert view.cells[1].output_bytes == len(text)
+    await at_work.cancel(execution_id)
+    await at_work.cancel(hidden)
+    await at_work.until(execution_id)
+    await at_work.until(hidden)
+    view = await results(at_work, execution_id)
     assert [cell.status for cell in view.cells] == [
         CellStatus.SUCCESS,
         CellStatus.CANCELLED,
         CellStatus.SKIPPED,
     ]
     # What there was until then stays.
-    assert await content(scene, execution_id, view.cells[1].outputs[0]) == text
-    assert "outputs-saved" not in await scene.types(hidden)
-    assert (await results(scene, hidden)).cells[0].output_bytes > 1_500_000
+    assert await content(at_work, execution_id, view.cells[1].outputs[0]) == text
+    assert "outputs-saved" not in await at_work.types(hidden)
+    assert (await results(at_work, hidden)).cells[0].output_bytes > 1_500_000
 
 
 def assert_complete(cell: CellOutputs) -> None:
@@ -171,8 +163,8 @@ def assert_complete(cell: CellOutputs) -> None:
     assert outputs_digest(cell.outputs) == cell.outputs_digest
 
 
-async def test_outputs_are_kept_whole_and_can_be_verified(scene: Stage) -> None:
-    execution_id = await scene.request(
+async def test_outputs_are_kept_whole_and_can_be_verified(at_work: Stage) -> None:
+    execution = await at_work.run(
         "from IPython.display import display, HTML\n"
         "handle = display({'text/plain': 'old'}, raw=True, display_id='d')",
         "print('x' * 3_300_000); display(HTML('<b>h</b>'), metadata={'isolated': True}); 42",
@@ -183,29 +175,26 @@ async def test_outputs_are_kept_whole_and_can_be_verified(scene: Stage) -> None:
         "for number in range(1001): display({'text/plain': str(number)}, raw=True)",
         continue_on_error=True,
     )
-    async with scene.worker():
-        await scene.command(execution_id)
-        execution = await scene.until(execution_id, seconds=60.0)
     assert execution.status is ExecutionStatus.COMPLETED
-    view = await results(scene, execution_id)
+    view = await results(at_work, execution.id)
     first, long, third, many, failed, *beyond = view.cells
     for cell in (first, long, third, many, failed):
         assert_complete(cell)
-    assert await content(scene, execution_id, first.outputs[0]) == b"<i>new</i>"
-    (updated,) = await scene.events(execution_id, Execution.OutputsUpdated)
+    assert await content(at_work, execution.id, first.outputs[0]) == b"<i>new</i>"
+    (updated,) = await at_work.events(execution.id, Execution.OutputsUpdated)
     assert updated.outputs_digest == first.outputs_digest
     assert [output.output_type for output in long.outputs] == [
         "stream",
         "display_data",
         "execute_result",
     ]
-    assert await content(scene, execution_id, long.outputs[0]) == b"x" * 3_300_000 + b"\n"
+    assert await content(at_work, execution.id, long.outputs[0]) == b"x" * 3_300_000 + b"\n"
     assert third.outputs_digest == hashlib.sha256(b"").hexdigest()
     assert many.output_count == len(many.outputs) == 1000
-    assert await content(scene, execution_id, many.outputs[-1]) == b"999"
+    assert await content(at_work, execution.id, many.outputs[-1]) == b"999"
     assert [cell.truncated for cell in beyond] == [True, True]
     assert [cell.kept_bytes for cell in beyond] == [20_000_000, 2890]
-    truncated = await scene.events(execution_id, Execution.OutputTruncated)
+    truncated = await at_work.events(execution.id, Execution.OutputTruncated)
     assert [(each.output_bytes, each.kept_bytes) for each in truncated] == [
         (30_000_001, 20_000_000),
         (2894, 2890),
@@ -223,26 +212,25 @@ _CUT = "import atexit, os; atexit.register(lambda: (print('bye'), os._exit(0)));
 
 
 async def test_what_is_put_out_while_the_kernel_ends_is_kept_or_the_cell_is_flagged(
-    scene: Stage,
+    at_work: Stage,
 ) -> None:
-    late, cut = await scene.request(_LATE), await scene.request(_CUT)
-    async with scene.worker():
-        await scene.command(late, cut)
-        ends = [await scene.until(each, seconds=60.0) for each in (late, cut)]
+    late, cut = await at_work.request(_LATE), await at_work.request(_CUT)
+    await at_work.command(late, cut)
+    ends = [await at_work.until(each, seconds=60.0) for each in (late, cut)]
     assert [end.status for end in ends] == [ExecutionStatus.COMPLETED] * 2
 
-    (cell,) = (await results(scene, late)).cells
+    (cell,) = (await results(at_work, late)).cells
     assert_complete(cell)
-    assert await text_by_stream(scene, late, cell) == {
+    assert await text_by_stream(at_work, late, cell) == {
         "stdout": "now\nlate\nbye\n",
         "stderr": "RuntimeError: boom\n",
     }
-    assert await scene.events(late, Execution.Warned) == []
+    assert await at_work.events(late, Execution.Warned) == []
 
-    (cell,) = (await results(scene, cut)).cells
+    (cell,) = (await results(at_work, cut)).cells
     assert cell.truncated
-    assert len(await scene.events(cut, Execution.OutputTruncated)) == 1
-    (warning,) = await scene.events(cut, Execution.Warned)
+    assert len(await at_work.events(cut, Execution.OutputTruncated)) == 1
+    (warning,) = await at_work.events(cut, Execution.Warned)
     assert warning.warning == (
         "The output of the last cell may not be whole: the kernel ended and had not told that all "
         "of it was sent."

@@ -138,6 +138,9 @@ async def test_a_lease_is_renewed_until_its_attempt_is_taken_away(scene: Stage) 
     assert await leases.take(scene.pool, old, "first", seconds=20)
     assert await leases.take(scene.pool, live, "second", seconds=20)
     assert not await leases.take(scene.pool, old, "first", seconds=20)
+    # Whoever was not told that it has come through asks again; nobody else has the same epoch.
+    assert await leases.take(scene.pool, live, "second", seconds=20)
+    assert not await leases.take(scene.pool, live, "first", seconds=20)
     async with scene.pool.acquire() as connection:
         assert await renew(connection, old, "first") == {}
         assert await renew(connection, live, "first") == {}

@@ -5,77 +5,50 @@ from __future__ import annotations
 import asyncio
 import html
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import msgspec
 import pytest
 from support.browser import CHROMIUM, needs_browser
-from support.executions import Stage, eventually, make_settings, stage
+from support.executions import Stage, eventually
 
 from nbledger_domain.cells import Cell
 from nbledger_domain.execution import Execution, ExecutionStatus, OutputOptions
 from nbledger_domain.not_kept import NotKept
 from nbledger_http.representations.notebook_outputs import executed_outputs, missing
-from nbledger_infrastructure import aggregates
-from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope, open_store
 from nbledger_projections.read_models.executions import result_folding
 from nbledger_projections.read_models.executions.result_folding import CellOutputs
 from nbledger_workers.reports import browser
 from nbledger_workers.reports.page import render
 
 
-@pytest.fixture
-async def scene(
-    database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path
-) -> AsyncIterator[Stage]:
-    async with stage(make_settings(database_dsn, kafka, topic_prefix, tmp_path)) as made:
-        yield made
-
-
 async def reports(
     scene: Stage, execution_id: UUID
 ) -> dict[str, tuple[Execution.ArtifactStored, bytes]]:
     """The reports of a run by format, with their content."""
-    found = {}
-    artifacts = ArtifactStore(open_store(scene.settings.artifacts.url))
-    for recorded in await scene.history(execution_id):
-        event = aggregates.decode(recorded)
-        if isinstance(event, Execution.ArtifactStored) and event.kind == "report":
-            scope = Scope(recorded.tenant_id, recorded.project_id, recorded.subject_id)
-            content = await artifacts.get(scope, event.content.digest)
-            found[event.attributes["format"]] = (event, content)
-    return found
+    return {
+        event.attributes["format"]: (event, await scene.content(execution_id, event.content))
+        for event in await scene.events(execution_id, Execution.ArtifactStored)
+        if event.kind == "report"
+    }
 
 
-async def warnings(scene: Stage, execution_id: UUID) -> list[str]:
-    return [
-        msgspec.json.decode(recorded.data or b"")["warning"]
-        for recorded in await scene.history(execution_id)
-        if recorded.type == Execution.Warned.TYPE
-    ]
-
-
-async def test_a_report_tells_where_it_comes_from_and_hides_code(scene: Stage) -> None:
-    execution_id = await scene.request(
+async def test_a_report_tells_where_it_comes_from_and_hides_code(at_work: Stage) -> None:
+    execution = await at_work.run(
         "hidden_name = region + ' rules'\nprint(hidden_name)",
         parameters={"region": "north"},
         output_options=OutputOptions(generate_report=True, report_code="hide"),
     )
-    async with scene.worker():
-        await scene.command(execution_id)
-        execution = await scene.until(execution_id, seconds=90)
     assert execution.status is ExecutionStatus.COMPLETED
-    ((event, content),) = (await reports(scene, execution_id)).values()
+    ((event, content),) = (await reports(at_work, execution.id)).values()
     assert event.attributes == {"format": "html", "code": "hidden"}
     page = content.decode()
     for told in (
         "north rules",
         "<th>region</th><td>&quot;north&quot;</td>",
         f"<td>{execution.notebook_id}</td>",
-        f"<td>{execution_id}</td>",
+        f"<td>{execution.id}</td>",
         f"<td>{execution.notebook_version}</td>",
         "<td>tester</td>",
         "python3 (python 3.",
@@ -93,14 +66,13 @@ async def executed(scene: Stage, execution_id: UUID) -> tuple[list[CellOutputs],
     for recorded in await scene.history(execution_id):
         state = result_folding.fold(state, recorded)
     assert state is not None
-    scope = Scope(state.tenant_id, state.project_id, state.notebook_id)
-    artifacts = ArtifactStore(open_store(scene.settings.artifacts.url))
-    return state.results.cells, await executed_outputs(artifacts, scope, state.results.cells)
+    scope = await scene.scope(execution_id)
+    return state.results.cells, await executed_outputs(scene.artifacts, scope, state.results.cells)
 
 
-async def test_a_report_has_all_that_is_kept_and_says_what_is_not(scene: Stage) -> None:
+async def test_a_report_has_all_that_is_kept_and_says_what_is_not(at_work: Stage) -> None:
     pictures = "![a](attachment:a.png) ![b](attachment:b.png)"
-    execution_id = await scene.request(
+    execution = await at_work.run(
         Cell(
             cell_id="pictures",
             cell_type="markdown",
@@ -119,26 +91,24 @@ async def test_a_report_has_all_that_is_kept_and_says_what_is_not(scene: Stage) 
             "for i in range(1500): display('item%d' % i)\n1 / 0",
         ),
         output_options=OutputOptions(generate_report=True),
+        seconds=120,
     )
-    async with scene.worker():
-        await scene.command(execution_id)
-        execution = await scene.until(execution_id, seconds=120)
     assert execution.status is ExecutionStatus.ERROR
     lines = "".join(f"line {i}\n" for i in range(200_000))
-    ((_, content),) = (await reports(scene, execution_id)).values()
+    ((_, content),) = (await reports(at_work, execution.id)).values()
     page = content.decode()
     assert lines in page
     assert f"data:image/png;base64,{_PNG}" in page
     absent = "pictures: it shows the attachment 'b.png', which the cell does not have."
     assert html.escape(absent) in page
-    assert await warnings(scene, execution_id) == [f"The report does not show all: {absent}"]
+    assert await at_work.warnings(execution.id) == [f"The report does not show all: {absent}"]
     # Each is shown with the quotation marks of its repr.
     size = sum(len(f"'item{i}'") for i in range(1000, 1500))
     note = f"Not shown here: 500 outputs ({size:,} bytes) of this cell."
     assert page.index("item999") < page.index(note) < page.index("ZeroDivisionError</span>")
     assert "item1000" not in page
 
-    cells, outputs = await executed(scene, execution_id)
+    cells, outputs = await executed(at_work, execution.id)
     assert [output["text"] for output in outputs["lines"]] == [lines]
     assert len(outputs["items"]) == 1002
     told = outputs["items"][1000]
@@ -162,13 +132,11 @@ async def test_a_report_comes_as_pdf_too_where_there_is_a_browser(scene: Stage) 
 
 
 async def test_a_browser_that_fails_costs_the_pdf_and_not_the_run(scene: Stage) -> None:
-    execution_id = await scene.request("1", output_options=OutputOptions(generate_report=True))
     async with scene.worker(report_browser="/bin/false"):
-        await scene.command(execution_id)
-        execution = await scene.until(execution_id, seconds=90)
+        execution = await scene.run("1", output_options=OutputOptions(generate_report=True))
     assert execution.status is ExecutionStatus.COMPLETED
-    assert list(await reports(scene, execution_id)) == ["html"]
-    (told,) = await warnings(scene, execution_id)
+    assert list(await reports(scene, execution.id)) == ["html"]
+    (told,) = await scene.warnings(execution.id)
     assert told.startswith("The report could not be made as PDF: the browser ended with status 1")
 
 
@@ -193,7 +161,7 @@ async def test_cells_are_told_before_a_report_and_a_cancel_stops_it(
     # All of its cells have run.
     assert execution.status is ExecutionStatus.COMPLETED
     assert list(await reports(scene, execution_id)) == ["html"]
-    assert await warnings(scene, execution_id) == [
+    assert await scene.warnings(execution_id) == [
         "The report is not whole: the run was cancelled while it was made."
     ]
 

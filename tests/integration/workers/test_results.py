@@ -8,7 +8,6 @@ import json
 import os
 import pickle
 import threading
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,10 @@ import msgspec
 import pandas as pd
 import polars as pl
 import pytest
-from support.executions import AS_TESTER, SEES_FILES, Stage, make_settings, stage
+from support.executions import AS_TESTER, SEES_FILES, Stage
 
 from nbledger_application import repository
 from nbledger_domain.dataset import Column, Dataset, Source
-from nbledger_domain.events import DomainEvent
 from nbledger_domain.execution import (
     Execution,
     ExecutionStatus,
@@ -32,12 +30,12 @@ from nbledger_domain.execution import (
 )
 from nbledger_domain.vocabulary.media_types import PARQUET
 from nbledger_infrastructure import aggregates
-from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope, open_store
+from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope
 from nbledger_infrastructure.postgres.event_store import Stream
-from nbledger_infrastructure.settings import Limits
+from nbledger_infrastructure.settings import RunLimits
 from nbledger_workers.kernel import run_folder
 from nbledger_workers.kernel.driving.driver import KernelRun
-from nbledger_workers.running import run
+from nbledger_workers.running import leavings
 from nbledger_workers.running.environments import Provision
 
 _HAND_BACK = """
@@ -54,24 +52,12 @@ def hand_back(number, kind, name, files=(), **attributes):
 """
 
 
-@pytest.fixture
-async def scene(
-    database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path
-) -> AsyncIterator[Stage]:
-    async with stage(make_settings(database_dsn, kafka, topic_prefix, tmp_path)) as made:
-        yield made
-
-
-def artifacts_of(scene: Stage) -> ArtifactStore:
-    return ArtifactStore(open_store(scene.settings.artifacts.url))
-
-
 async def add_dataset(scene: Stage, frame: pl.DataFrame, folder: Path) -> UUID:
     """A dataset of one version."""
     path = folder / "log.parquet"
     frame.write_parquet(path)
     dataset_id = uuid4()
-    digest = await artifacts_of(scene).put_file(
+    digest = await scene.artifacts.put_file(
         Scope(scene.tenant_id, scene.project_id, dataset_id), path
     )
     at = datetime.now(UTC)
@@ -88,26 +74,11 @@ async def add_dataset(scene: Stage, frame: pl.DataFrame, folder: Path) -> UUID:
     return dataset_id
 
 
-async def events_of(scene: Stage, stream_id: UUID) -> list[DomainEvent]:
-    found = [aggregates.decode(recorded) for recorded in await scene.history(stream_id)]
-    return [event for event in found if event is not None]
-
-
 async def left(scene: Stage, execution_id: UUID) -> dict[str, Execution.ArtifactStored]:
     """The artifacts of a run by name."""
-    events = await events_of(scene, execution_id)
-    return {event.name: event for event in events if isinstance(event, Execution.ArtifactStored)}
-
-
-async def warnings(scene: Stage, execution_id: UUID) -> list[str]:
-    events = await events_of(scene, execution_id)
-    return [event.warning for event in events if isinstance(event, Execution.Warned)]
-
-
-async def content(scene: Stage, execution_id: UUID, form: Representation) -> bytes:
-    (first, *_) = await scene.history(execution_id)
-    scope = Scope(first.tenant_id, first.project_id, first.subject_id)
-    return await artifacts_of(scene).get(scope, form.digest)
+    return {
+        event.name: event for event in await scene.events(execution_id, Execution.ArtifactStored)
+    }
 
 
 _ENRICH = """
@@ -125,42 +96,37 @@ print(os.access(source["path"], os.R_OK), oct(os.stat(source["path"]).st_mode & 
 
 
 async def test_a_dataset_is_read_enriched_and_kept_with_its_lineage(
-    scene: Stage, tmp_path: Path
+    at_work: Stage, tmp_path: Path
 ) -> None:
     log = pl.DataFrame({"case_id": ["a", "b", "b"], "hours": [0.5, 1.5, 2.5]})
-    dataset_id = await add_dataset(scene, log, tmp_path)
-    execution_id = await scene.request(
-        _HAND_BACK + _ENRICH, parameters={"log": str(dataset_id).upper()}
-    )
-    async with scene.worker():
-        await scene.command(execution_id)
-        execution = await scene.until(execution_id, seconds=90)
+    dataset_id = await add_dataset(at_work, log, tmp_path)
+    execution = await at_work.run(_HAND_BACK + _ENRICH, parameters={"log": str(dataset_id).upper()})
     assert execution.status is ExecutionStatus.COMPLETED
-    assert await warnings(scene, execution_id) == []
-    (stored,) = (await left(scene, execution_id)).values()
+    assert await at_work.warnings(execution.id) == []
+    (stored,) = (await left(at_work, execution.id)).values()
     assert (stored.kind, stored.name, stored.file_name) == ("dataset", "slow cases", "out.parquet")
     attributes = stored.attributes
     assert attributes["recordCount"] == 3
     assert attributes["newColumns"] == ["slow"]
     assert attributes["sourceDatasetId"] == str(dataset_id)
-    kept = await content(scene, execution_id, stored.content)
+    kept = await at_work.content(execution.id, stored.content)
 
-    loaded = await repository.load(scene.store, Dataset, UUID(attributes["datasetId"]))
+    loaded = await aggregates.load(at_work.store, Dataset, UUID(attributes["datasetId"]))
     assert loaded is not None
     (version,) = loaded.aggregate.versions
     assert (version.number, version.rows) == (1, 3)
     assert version.columns[-1] == Column("slow", "boolean")
     assert version.source == Source(
         kind="execution",
-        execution_id=execution_id,
+        execution_id=execution.id,
         notebook_id=execution.notebook_id,
         notebook_version=execution.notebook_version,
         from_dataset_id=dataset_id,
         from_version=1,
     )
-    own = Scope(scene.tenant_id, scene.project_id, loaded.aggregate.id)
+    own = Scope(at_work.tenant_id, at_work.project_id, loaded.aggregate.id)
     path = tmp_path / "back.parquet"
-    path.write_bytes(await artifacts_of(scene).get(own, version.content.digest))
+    path.write_bytes(await at_work.artifacts.get(own, version.content.digest))
     assert path.read_bytes() == kept
     assert pl.read_parquet(path)["slow"].to_list() == [False, True, True]
 
@@ -181,16 +147,13 @@ for value in (1, 2): client.log_metric("cases", value)
 
 
 @pytest.mark.timeout(240)
-async def test_what_the_sdk_hands_back_is_kept(scene: Stage, tmp_path: Path) -> None:
+async def test_what_the_sdk_hands_back_is_kept(at_work: Stage, tmp_path: Path) -> None:
     log = pl.DataFrame({"case_id": ["a", "b", "b"], "hours": [0.5, 1.5, 2.5]})
-    dataset_id = await add_dataset(scene, log, tmp_path)
-    execution_id = await scene.request(_WITH_SDK, timeout=180.0, binding=str(dataset_id))
-    async with scene.worker():
-        await scene.command(execution_id)
-        execution = await scene.until(execution_id, seconds=200)
+    dataset_id = await add_dataset(at_work, log, tmp_path)
+    execution = await at_work.run(_WITH_SDK, timeout=180.0, binding=str(dataset_id), seconds=200)
     assert execution.status is ExecutionStatus.COMPLETED
-    assert await warnings(scene, execution_id) == []
-    found = await left(scene, execution_id)
+    assert await at_work.warnings(execution.id) == []
+    found = await left(at_work, execution.id)
     assert {name: event.kind for name, event in found.items()} == {
         "as parquet": "dataset",
         "as csv": "dataset",
@@ -210,7 +173,7 @@ async def test_what_the_sdk_hands_back_is_kept(scene: Stage, tmp_path: Path) -> 
     assert (told["modelType"], told["features"]) == ("DecisionTreeClassifier", ["hours"])
     assert [each["role"] for each in told["alternatives"]] == ["skops"]
     path = tmp_path / "tree.pkl"
-    path.write_bytes(await content(scene, execution_id, found["tree"].content))
+    path.write_bytes(await at_work.content(execution.id, found["tree"].content))
     with path.open("rb") as file:
         model = pickle.load(file)  # noqa: S301 (made above)
     assert list(model.predict(pd.DataFrame({"hours": log["hours"].to_list()}))) == [
@@ -218,21 +181,20 @@ async def test_what_the_sdk_hands_back_is_kept(scene: Stage, tmp_path: Path) -> 
         True,
         True,
     ]
-    (logged,) = of(await events_of(scene, execution_id), Execution.MetricsLogged)
+    (logged,) = await at_work.events(execution.id, Execution.MetricsLogged)
     assert logged.metrics == {"cases": 2.0}
 
 
-async def test_what_a_project_does_not_hold_is_absent(scene: Stage, tmp_path: Path) -> None:
-    dataset_id = await add_dataset(scene, pl.DataFrame({"case_id": ["a"], "hours": [1]}), tmp_path)
-    scene.tenant_id = uuid4()
-    execution_id = await scene.request(
+async def test_what_a_project_does_not_hold_is_absent(at_work: Stage, tmp_path: Path) -> None:
+    dataset_id = await add_dataset(
+        at_work, pl.DataFrame({"case_id": ["a"], "hours": [1]}), tmp_path
+    )
+    at_work.tenant_id = uuid4()
+    execution = await at_work.run(
         _HAND_BACK + "assert told['datasets'] == {}, told\n"
         "assert not (results.parent / 'datasets').exists()",
         parameters={"log": str(dataset_id), "other": str(uuid4())},
     )
-    async with scene.worker():
-        await scene.command(execution_id)
-        execution = await scene.until(execution_id, seconds=90)
     assert execution.status is ExecutionStatus.COMPLETED
 
 
@@ -256,25 +218,24 @@ for name in (b"\\x01.txt", b"\\xff.txt", "\ufffd.txt".encode()):
 """
 
 
-async def test_models_reports_metrics_and_files_are_kept(scene: Stage) -> None:
-    execution_id = await scene.request(_HAND_BACK, _VARIOUS, _MORE)
-    async with scene.worker():
-        await scene.command(execution_id)
-        assert (await scene.until(execution_id, seconds=90)).status is ExecutionStatus.COMPLETED
-    assert await warnings(scene, execution_id) == []
-    found = await left(scene, execution_id)
+async def test_models_reports_metrics_and_files_are_kept(at_work: Stage) -> None:
+    execution_id = await at_work.request(_HAND_BACK, _VARIOUS, _MORE)
+    await at_work.command(execution_id)
+    assert (await at_work.until(execution_id, seconds=90)).status is ExecutionStatus.COMPLETED
+    assert await at_work.warnings(execution_id) == []
+    found = await left(at_work, execution_id)
     # Names that cannot be told as they are do not hide one another, nor one that can.
     odd = {"\ufffd.txt", "\ufffd-2.txt", "\ufffd-3.txt"}
     assert set(found) == {"forest", "findings", "sub/table.csv", "empty", *odd}
-    contents = {name: await content(scene, execution_id, found[name].content) for name in odd}
+    contents = {name: await at_work.content(execution_id, found[name].content) for name in odd}
     assert contents["\ufffd.txt"] == "\ufffd.txt".encode()
     assert set(contents.values()) == {b"\x01.txt", b"\xff.txt", "\ufffd.txt".encode()}
     model = found["forest"]
     assert (model.kind, model.file_name, model.attributes["accuracy"]) == ("model", "m.pkl", 0.75)
-    assert await content(scene, execution_id, model.content) == b"pickled"
+    assert await at_work.content(execution_id, model.content) == b"pickled"
     (other,) = model.attributes["alternatives"]
     form = Representation(other["contentType"], other["digest"], other["size"])
-    assert (other["role"], await content(scene, execution_id, form)) == ("skops", b"skops")
+    assert (other["role"], await at_work.content(execution_id, form)) == ("skops", b"skops")
     assert model.attributes["cellId"] == "cell-002"
     assert found["findings"].attributes == {"format": "markdown", "cellId": "cell-002"}
     table = found["sub/table.csv"]
@@ -284,14 +245,10 @@ async def test_models_reports_metrics_and_files_are_kept(scene: Stage) -> None:
         "text/csv",
         {"path": "sub/table.csv"},
     )
-    assert await content(scene, execution_id, table.content) == b"a,b\n1,2\n"
-    assert await content(scene, execution_id, found["empty"].content) == b""
-    metrics = [
-        (event.cell_id, event.metrics)
-        for event in await events_of(scene, execution_id)
-        if isinstance(event, Execution.MetricsLogged)
-    ]
-    assert metrics[-1] == ("cell-003", {"cases": 4.0})
+    assert await at_work.content(execution_id, table.content) == b"a,b\n1,2\n"
+    assert await at_work.content(execution_id, found["empty"].content) == b""
+    last = (await at_work.events(execution_id, Execution.MetricsLogged))[-1]
+    assert (last.cell_id, last.metrics) == ("cell-003", {"cases": 4.0})
 
 
 _FIRST = """
@@ -313,10 +270,10 @@ os.utime(results / "000004.json", ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 @pytest.mark.guarantee("G16")
-async def test_no_cell_can_hand_back_for_an_earlier_one(scene: Stage) -> None:
+async def test_no_cell_can_hand_back_for_an_earlier_one(at_work: Stage) -> None:
     """Whatever times it gives its files; and what it rewrites is not taken as it was before."""
     at_end, at_once = [
-        await scene.request(
+        await at_work.request(
             _HAND_BACK,
             _FIRST,
             _REWRITING,
@@ -324,31 +281,30 @@ async def test_no_cell_can_hand_back_for_an_earlier_one(scene: Stage) -> None:
         )
         for at_once in (False, True)
     ]
-    async with scene.worker():
-        for execution_id in (at_end, at_once):
-            await scene.command(execution_id)
-            execution = await scene.until(execution_id, seconds=90)
-            assert execution.status is ExecutionStatus.COMPLETED
-            assert await executed_well(scene, execution_id)
-            found = await left(scene, execution_id)
-            assert found["stays"].attributes == {"cellId": "cell-002"}
-            logged: dict[str | None, dict[str, float]] = {}
-            for event in of(await events_of(scene, execution_id), Execution.MetricsLogged):
-                logged.setdefault(event.cell_id, {}).update(event.metrics)
-            assert logged.pop("cell-003") == {"first": 10.0, "second": 2.0}
-            told = await warnings(scene, execution_id)
-            changed = "changed after the cell that handed it back was over"
-            if "cell-002" in logged:
-                assert logged.pop("cell-002") == {"first": 1.0}
-            else:
-                assert any(changed in each and "000001.json" in each for each in told)
-            assert logged == {}
-            if "text" in found:
-                assert await content(scene, execution_id, found["text"].content) == b"as it was"
-            else:
-                assert any(changed in each and "'text'" in each for each in told)
-            if execution_id == at_end:
-                assert len(told) == 2
+    for execution_id in (at_end, at_once):
+        await at_work.command(execution_id)
+        execution = await at_work.until(execution_id, seconds=90)
+        assert execution.status is ExecutionStatus.COMPLETED
+        assert await executed_well(at_work, execution_id)
+        found = await left(at_work, execution_id)
+        assert found["stays"].attributes == {"cellId": "cell-002"}
+        logged: dict[object, dict[str, float]] = {}
+        for event in await at_work.events(execution_id, Execution.MetricsLogged):
+            logged.setdefault(event.cell_id, {}).update(event.metrics)
+        assert logged.pop("cell-003") == {"first": 10.0, "second": 2.0}
+        told = await at_work.warnings(execution_id)
+        changed = "changed after the cell that handed it back was over"
+        if "cell-002" in logged:
+            assert logged.pop("cell-002") == {"first": 1.0}
+        else:
+            assert any(changed in each and "000001.json" in each for each in told)
+        assert logged == {}
+        if "text" in found:
+            assert await at_work.content(execution_id, found["text"].content) == b"as it was"
+        else:
+            assert any(changed in each and "'text'" in each for each in told)
+        if execution_id == at_end:
+            assert len(told) == 2
 
 
 _WICKED = """
@@ -379,19 +335,17 @@ Path("outputs", b"bad\\xff\\nname.txt".decode("utf-8", "surrogateescape")).write
 async def test_nothing_from_outside_of_the_folder_is_taken(scene: Stage, tmp_path: Path) -> None:
     secret = tmp_path / "secret.txt"
     secret.write_text("the secret")
-    execution_id = await scene.request(
-        _HAND_BACK + _WICKED, parameters={"secret": str(secret)}, continue_on_error=True
-    )
     async with scene.worker(**SEES_FILES):
-        await scene.command(execution_id)
-        execution = await scene.until(execution_id, seconds=90)
+        execution = await scene.run(
+            _HAND_BACK + _WICKED, parameters={"secret": str(secret)}, continue_on_error=True
+        )
     assert execution.status is ExecutionStatus.COMPLETED
-    assert await executed_well(scene, execution_id)
-    found = await left(scene, execution_id)
+    assert await executed_well(scene, execution.id)
+    found = await left(scene, execution.id)
     assert set(found) == {"good.txt", "no table", "bad\ufffd\ufffdname.txt"}
     assert found["no table"].kind == "file"
     assert found["no table"].attributes == {"cellId": "cell-001"}
-    told = await warnings(scene, execution_id)
+    told = await scene.warnings(execution.id)
     assert len(told) == 7 + 5 + 1 + 2
     for what in ("link", "pipe"):
         assert any(what in each or "regular" in each for each in told), told
@@ -400,11 +354,8 @@ async def test_nothing_from_outside_of_the_folder_is_taken(scene: Stage, tmp_pat
 
 
 async def executed_well(scene: Stage, execution_id: UUID) -> bool:
-    return all(
-        event.error is None
-        for event in await events_of(scene, execution_id)
-        if isinstance(event, Execution.CellExecuted)
-    )
+    cells = await scene.events(execution_id, Execution.CellExecuted)
+    return all(event.error is None for event in cells)
 
 
 _MANY = """
@@ -417,37 +368,34 @@ with open("outputs/a sparse one", "wb") as file: file.truncate(10**12)
 @pytest.mark.parametrize(
     ("limits", "kept", "told"),
     [
-        (Limits(artifacts_per_run=3, disk_mb=0), 3, "4 of 7 files in outputs/ are not kept"),
-        (Limits(artifact_mb_per_file=1, disk_mb=0), 5, "larger than the 1 MB"),
-        (Limits(artifact_mb_per_run=1, disk_mb=0), 2, "larger than the 0.2 MB"),
+        (RunLimits(artifacts_per_run=3, disk_mb=0), 3, "4 of 7 files in outputs/ are not kept"),
+        (RunLimits(artifact_mb_per_file=1, disk_mb=0), 5, "larger than the 1 MB"),
+        (RunLimits(artifact_mb_per_run=1, disk_mb=0), 2, "larger than the 0.2 MB"),
     ],
 )
 async def test_of_what_is_beyond_a_limit_a_warning_tells(
-    scene: Stage, limits: Limits, kept: int, told: str
+    scene: Stage, limits: RunLimits, kept: int, told: str
 ) -> None:
     execution_id = await scene.request(_HAND_BACK + _MANY)
     async with scene.worker(limits=limits):
         await scene.command(execution_id)
         assert (await scene.until(execution_id, seconds=90)).status is ExecutionStatus.COMPLETED
     assert len(await left(scene, execution_id)) == kept
-    assert any(told in each for each in await warnings(scene, execution_id))
+    assert any(told in each for each in await scene.warnings(execution_id))
 
 
 @pytest.mark.parametrize("intermediate", [True, False])
 async def test_what_was_handed_back_outlives_its_kernel(
-    scene: Stage, *, intermediate: bool
+    at_work: Stage, *, intermediate: bool
 ) -> None:
-    execution_id = await scene.request(
+    execution = await at_work.run(
         _HAND_BACK + _VARIOUS,
         "import time\nPath('outputs/late.txt').write_text('late')\nos.kill(os.getpid(), 9)",
         output_options=OutputOptions(save_intermediate_results=intermediate),
     )
-    async with scene.worker():
-        await scene.command(execution_id)
-        execution = await scene.until(execution_id, seconds=90)
     assert execution.termination_code is TerminationCode.KERNEL_DIED
-    assert set(await left(scene, execution_id)) == {"forest", "findings", "late.txt"}
-    types = await scene.types(execution_id)
+    assert set(await left(at_work, execution.id)) == {"forest", "findings", "late.txt"}
+    types = await at_work.types(execution.id)
     stored, second_cell = types.index("artifact-stored"), types.index("cell-started", 4)
     assert types.index("cell-executed") < stored < types.index("kernel-died")
     # With the first cell, or when all is over.
@@ -459,20 +407,14 @@ async def test_disk_that_datasets_take_is_not_the_notebooks(scene: Stage, tmp_pa
     large = pl.DataFrame({"case_id": noise, "hours": [1.0] * 5_000})
     dataset_id = await add_dataset(scene, large, tmp_path)
     assert (tmp_path / "log.parquet").stat().st_size > 2_000_000
-    execution_id = await scene.request(
-        "import time; time.sleep(1.2)", parameters={"log": str(dataset_id)}
-    )
-    async with scene.worker(limits=Limits(disk_mb=2)):
-        await scene.command(execution_id)
-        execution = await scene.until(execution_id, seconds=90)
+    async with scene.worker(limits=RunLimits(disk_mb=2)):
+        execution = await scene.run(
+            "import time; time.sleep(1.2)", parameters={"log": str(dataset_id)}
+        )
     assert execution.status is ExecutionStatus.COMPLETED
 
 
-def of(events: list[DomainEvent], kind: type[Any]) -> list[Any]:
-    return [event for event in events if isinstance(event, kind)]
-
-
-async def test_runs_of_one_notebook_add_versions_to_one_dataset(scene: Stage) -> None:
+async def test_runs_of_one_notebook_add_versions_to_one_dataset(at_work: Stage) -> None:
     source = _HAND_BACK + (
         "import polars as pl\npl.DataFrame({'n': [1]}).write_parquet(results / 'n.parquet')\n"
         "hand_back(1, 'enriched_dataset', 'n', [('n.parquet', 'a/b', 'data')],"
@@ -483,23 +425,22 @@ async def test_runs_of_one_notebook_add_versions_to_one_dataset(scene: Stage) ->
         "hand_back(2, 'enriched_dataset', 'as csv', [('n.csv', 'text/csv', 'data')],"
         " recordCount=1, columns=[], newColumns=['n'], format='csv')"
     )
-    first = await scene.request(source)
-    async with scene.worker():
-        await scene.command(first)
-        await scene.until(first, seconds=90)
-        second = await scene.again(first)
-        await scene.command(second)
-        await scene.until(second, seconds=90)
-    told = [(await left(scene, each))["n"].attributes for each in (first, second)]
+    first = await at_work.request(source)
+    await at_work.command(first)
+    await at_work.until(first, seconds=90)
+    second = await at_work.again(first)
+    await at_work.command(second)
+    await at_work.until(second, seconds=90)
+    told = [(await left(at_work, each))["n"].attributes for each in (first, second)]
     assert [each["datasetVersion"] for each in told] == [1, 2]
     (dataset_id,) = {each["datasetId"] for each in told}
-    loaded = await repository.load(scene.store, Dataset, UUID(dataset_id))
+    loaded = await aggregates.load(at_work.store, Dataset, UUID(dataset_id))
     assert loaded is not None
     assert loaded.aggregate.name == "Numbers"
-    csv = (await left(scene, second))["as csv"]
+    csv = (await left(at_work, second))["as csv"]
     assert (csv.file_name, csv.attributes["recordCount"]) == ("n.csv", 1)
     assert [each["type"] for each in csv.attributes["columns"]] == ["integer", "date"]
-    assert await content(scene, second, csv.content) == b"n,at\n1,2024-01-01\n"
+    assert await at_work.content(second, csv.content) == b"n,at\n1,2024-01-01\n"
     assert (
         msgspec.json.encode(told[0]["columns"])
         == json.dumps([{"name": "n", "type": "integer"}], separators=(",", ":")).encode()
@@ -524,7 +465,7 @@ Path("outputs/good.txt").write_text("good")
     ],
 )
 async def test_what_cannot_be_stored_costs_itself_and_not_the_run(
-    scene: Stage, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+    at_work: Stage, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
     put_file = ArtifactStore.put_file
 
@@ -536,13 +477,10 @@ async def test_what_cannot_be_stored_costs_itself_and_not_the_run(
         return await put_file(self, scope, path, digest=digest)
 
     monkeypatch.setattr(ArtifactStore, "put_file", put_some)
-    execution_id = await scene.request(_HAND_BACK + _TWO_FILES)
-    async with scene.worker():
-        await scene.command(execution_id)
-        execution = await scene.until(execution_id, seconds=90)
+    execution = await at_work.run(_HAND_BACK + _TWO_FILES)
     assert execution.status is ExecutionStatus.COMPLETED
-    assert set(await left(scene, execution_id)) == {"good", "good.txt"}
-    assert await warnings(scene, execution_id) == [
+    assert set(await left(at_work, execution.id)) == {"good", "good.txt"}
+    assert await at_work.warnings(execution.id) == [
         f"A result that was handed back (000001.json) is not kept: {reason}.",
         f"The file outputs/bad.txt is not kept: {reason}.",
     ]
@@ -574,44 +512,40 @@ hand_back(3, "metric", "cases", value=3)
 
 
 async def test_a_cancel_stops_collecting_and_what_was_taken_is_kept(
-    scene: Stage, monkeypatch: pytest.MonkeyPatch
+    at_work: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits = hold_storing(monkeypatch)
-    execution_id = await scene.request(
+    execution_id = await at_work.request(
         _HAND_BACK + _BAD_LAST,
         timeout=600.0,
         output_options=OutputOptions(save_intermediate_results=False),
     )
-    async with scene.worker():
-        await scene.command(execution_id)
-        async with asyncio.timeout(60):
-            await waits.wait()
-        await scene.cancel(execution_id)
-        execution = await scene.until(execution_id, seconds=30)
+    await at_work.command(execution_id)
+    async with asyncio.timeout(60):
+        await waits.wait()
+    await at_work.cancel(execution_id)
+    execution = await at_work.until(execution_id, seconds=30)
     # All of its cells have run.
     assert execution.status is ExecutionStatus.COMPLETED
-    assert set(await left(scene, execution_id)) == {"good"}
-    (told,) = await warnings(scene, execution_id)
-    assert "the run was cancelled while it was collected" in told
+    assert set(await left(at_work, execution_id)) == {"good"}
+    (told,) = await at_work.warnings(execution_id)
+    assert "the run was cancelled while collecting them" in told
 
 
 @pytest.mark.parametrize("intermediate", [True, False])
 async def test_collecting_ends_soon_after_the_time_of_the_run(
-    scene: Stage, monkeypatch: pytest.MonkeyPatch, *, intermediate: bool
+    at_work: Stage, monkeypatch: pytest.MonkeyPatch, *, intermediate: bool
 ) -> None:
-    monkeypatch.setattr(run, "_COLLECT_SECONDS", 0.1)
+    monkeypatch.setattr(leavings, "COLLECT_SECONDS", 0.1)
     hold_storing(monkeypatch)
-    execution_id = await scene.request(
+    execution = await at_work.run(
         _HAND_BACK + _BAD_LAST,
-        timeout=6.0,
+        timeout=4.0,
         output_options=OutputOptions(save_intermediate_results=intermediate),
     )
-    async with scene.worker():
-        await scene.command(execution_id)
-        execution = await scene.until(execution_id, seconds=90)
     assert execution.termination_code is not TerminationCode.INTERNAL_ERROR
-    assert set(await left(scene, execution_id)) == {"good"}
-    (told,) = await warnings(scene, execution_id)
+    assert set(await left(at_work, execution.id)) == {"good"}
+    (told,) = await at_work.warnings(execution.id)
     assert "it took too long" in told
 
 
@@ -626,7 +560,7 @@ hand_back(1, "metric", "cases", value=3)
 
 
 async def test_of_long_folders_other_threads_read_the_names_and_warnings_tell(
-    scene: Stage, monkeypatch: pytest.MonkeyPatch
+    at_work: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[int] = []
 
@@ -643,36 +577,30 @@ async def test_of_long_folders_other_threads_read_the_names_and_warnings_tell(
     watch("names", 150)
     watch("files", 150)
     watch("read", 10**6)
-    execution_id = await scene.request(
+    execution = await at_work.run(
         _HAND_BACK + _MANY_NAMES,
         output_options=OutputOptions(save_intermediate_results=False),
     )
-    async with scene.worker():
-        await scene.command(execution_id)
-        execution = await scene.until(execution_id, seconds=90)
     assert execution.status is ExecutionStatus.COMPLETED
     assert looked
     assert max(looked) < 100
-    told = await warnings(scene, execution_id)
+    told = await at_work.warnings(execution.id)
     assert "There are too many files among the results to see them all." in told
     assert any("names in outputs/: files beyond them are not kept" in each for each in told)
-    assert len(await left(scene, execution_id)) >= 149
+    assert len(await left(at_work, execution.id)) >= 149
 
 
-async def test_of_folders_that_lie_too_deep_a_warning_tells(scene: Stage) -> None:
+async def test_of_folders_that_lie_too_deep_a_warning_tells(at_work: Stage) -> None:
     deep = "outputs/" + "/".join("abcdefghijklmnopq")
-    execution_id = await scene.request(
+    execution = await at_work.run(
         f"import os\nos.makedirs({deep!r})\nopen({deep + '/lost'!r}, 'w').close()"
     )
-    async with scene.worker():
-        await scene.command(execution_id)
-        await scene.until(execution_id, seconds=90)
-    (told,) = await warnings(scene, execution_id)
+    (told,) = await at_work.warnings(execution.id)
     assert told.startswith(f"What is in {deep} is not kept: too deep")
 
 
 async def test_the_environment_is_given_back_whatever_the_kernels_end(
-    scene: Stage, monkeypatch: pytest.MonkeyPatch
+    at_work: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = asyncio.Event()
     close, release = KernelRun.close, Provision.release
@@ -687,12 +615,9 @@ async def test_the_environment_is_given_back_whatever_the_kernels_end(
 
     monkeypatch.setattr(KernelRun, "close", fail)
     monkeypatch.setattr(Provision, "release", tell)
-    execution_id = await scene.request("1")
-    async with scene.worker():
-        await scene.command(execution_id)
-        execution = await scene.until(execution_id, seconds=90)
-        async with asyncio.timeout(30):
-            await released.wait()
+    execution = await at_work.run("1")
+    async with asyncio.timeout(30):
+        await released.wait()
     assert execution.status is ExecutionStatus.COMPLETED
 
 
@@ -709,21 +634,15 @@ threading.Thread(target=time.sleep, args=(600,), name="endless").start()
 async def test_what_is_written_at_the_end_of_the_kernel_is_kept_and_what_is_cut_is_told(
     scene: Stage,
 ) -> None:
-    execution_id = await scene.request(_HAND_BACK + _ENDS)
     async with scene.worker(exit_seconds=2.0):
-        await scene.command(execution_id)
-        execution = await scene.until(execution_id, seconds=90)
+        execution = await scene.run(_HAND_BACK + _ENDS)
     assert execution.status is ExecutionStatus.COMPLETED
-    kept = await left(scene, execution_id)
+    kept = await left(scene, execution.id)
     texts = {
-        name: await content(scene, execution_id, stored.content) for name, stored in kept.items()
+        name: await scene.content(execution.id, stored.content) for name, stored in kept.items()
     }
     assert texts == {"unclosed.csv": b"a,b\n1,2\n", "hook.txt": b"bye"}
-    told = [
-        event.metrics
-        for event in await events_of(scene, execution_id)
-        if isinstance(event, Execution.MetricsLogged)
-    ]
-    assert told == [{"late": 2.5}]
-    (warning,) = await warnings(scene, execution_id)
+    told = await scene.events(execution.id, Execution.MetricsLogged)
+    assert [event.metrics for event in told] == [{"late": 2.5}]
+    (warning,) = await scene.warnings(execution.id)
     assert "the thread 'endless'" in warning

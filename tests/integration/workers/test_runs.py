@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from uuid import UUID
 
-import msgspec
 import pytest
 from support.executions import (
     AS_TESTER,
@@ -31,20 +30,16 @@ from nbledger_domain.execution import (
     TerminationCode,
 )
 from nbledger_domain.notebook import Notebook
-from nbledger_infrastructure import clock
-from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope, open_store
+from nbledger_infrastructure import aggregates, clock
 from nbledger_infrastructure.postgres import worker_registry
-from nbledger_infrastructure.settings import Limits
+from nbledger_infrastructure.settings import RunLimits
 
 pytestmark = pytest.mark.stalls("its leases last a few seconds of the clock")
 
 
 async def contents(scene: Stage, execution_id: UUID, output: Output) -> dict[str, bytes]:
-    (first, *_) = await scene.history(execution_id)
-    artifacts = ArtifactStore(open_store(scene.settings.artifacts.url))
-    scope = Scope(first.tenant_id, first.project_id, first.subject_id)
     return {
-        form.content_type: await artifacts.get(scope, form.digest)
+        form.content_type: await scene.content(execution_id, form)
         for form in output.representations
     }
 
@@ -65,7 +60,7 @@ async def test_a_notebook_runs_from_command_to_results(scene: Stage, tmp_path: P
         parameters={"n": 41},
         output_options=OutputOptions(generate_report=True),
     )
-    async with scene.worker(limits=Limits(output_mb_per_cell=1)):
+    async with scene.worker(limits=RunLimits(output_mb_per_cell=1)):
         offers = await worker_registry.offers(scene.pool)
         assert offers["python3"].workers == 1
         assert offers["python3"].language_version == ".".join(map(str, sys.version_info[:3]))
@@ -99,50 +94,40 @@ async def test_a_notebook_runs_from_command_to_results(scene: Stage, tmp_path: P
     assert types.count("output-truncated") == 1
 
     # The injected cell is none of the notebook's, but the report shows it.
-    stored = next(
-        recorded
-        for recorded in await scene.history(execution_id)
-        if recorded.type == Execution.ArtifactStored.TYPE
-    )
-    told = msgspec.json.decode(stored.data or b"")
-    assert (told["kind"], told["name"], told["fileName"]) == (
-        "report",
-        "A notebook",
-        "A-notebook.html",
-    )
-    artifacts = ArtifactStore(open_store(scene.settings.artifacts.url))
-    scope = Scope(stored.tenant_id, stored.project_id, stored.subject_id)
-    page = (await artifacts.get(scope, told["content"]["digest"])).decode()
+    (report,) = await scene.events(execution_id, Execution.ArtifactStored)
+    told = (report.kind, report.name, report.file_name)
+    assert told == ("report", "A notebook", "A-notebook.html")
+    page = (await scene.content(execution_id, report.content)).decode()
     assert "default-src 'none'" in page
     assert "41" in page
 
-    assert stored.metadata.actor.startswith("worker:")
+    last = (await scene.history(execution_id))[-1]
+    assert last.metadata.actor.startswith("worker:")
     assert await scene.leases() == 0
     assert await worker_registry.offers(scene.pool) == {}
     assert not list((tmp_path / "work").iterdir())
 
 
-async def test_how_runs_end(scene: Stage) -> None:
+async def test_how_runs_end(at_work: Stage) -> None:
     wanted = {
-        TerminationCode.CELL_ERROR: await scene.request("x = 1", "{}['a']", "2"),
-        TerminationCode.SUCCESS: await scene.request("1/0", "2", continue_on_error=True),
-        TerminationCode.CELL_TIMEOUT: await scene.request(
+        TerminationCode.CELL_ERROR: await at_work.request("x = 1", "{}['a']", "2"),
+        TerminationCode.SUCCESS: await at_work.request("1/0", "2", continue_on_error=True),
+        TerminationCode.CELL_TIMEOUT: await at_work.request(
             "import time; time.sleep(60)", cell_timeout=0.5
         ),
-        TerminationCode.RUN_TIMEOUT: await scene.request(
+        TerminationCode.RUN_TIMEOUT: await at_work.request(
             "import time\nfor _ in range(600): time.sleep(0.1)", timeout=4.0
         ),
-        TerminationCode.KERNEL_DIED: await scene.request("import os; os._exit(3)", "2"),
+        TerminationCode.KERNEL_DIED: await at_work.request("import os; os._exit(3)", "2"),
     }
-    async with scene.worker():
-        await scene.command(*wanted.values())
-        for code, execution_id in wanted.items():
-            execution = await scene.until(execution_id)
-            assert execution.termination_code is code, await scene.types(execution_id)
-            types = [recorded.type for recorded in await scene.history(execution_id)]
-            assert sum(each in TERMINAL for each in types) == 1
+    await at_work.command(*wanted.values())
+    for code, execution_id in wanted.items():
+        execution = await at_work.until(execution_id)
+        assert execution.termination_code is code, await at_work.types(execution_id)
+        types = [recorded.type for recorded in await at_work.history(execution_id)]
+        assert sum(each in TERMINAL for each in types) == 1
     failed, never = (
-        (await scene.events(wanted[TerminationCode.CELL_ERROR], Execution.CellExecuted))[1:],
+        (await at_work.events(wanted[TerminationCode.CELL_ERROR], Execution.CellExecuted))[1:],
         "cell-003",
     )
     assert [event.cell_id for event in failed] == ["cell-002"] != [never]
@@ -152,25 +137,22 @@ async def test_how_runs_end(scene: Stage) -> None:
     (output,) = failed[0].outputs
     assert (
         b"KeyError"
-        in (await contents(scene, wanted[TerminationCode.CELL_ERROR], output))["text/plain"]
+        in (await contents(at_work, wanted[TerminationCode.CELL_ERROR], output))["text/plain"]
     )
-    survived = await scene.events(wanted[TerminationCode.SUCCESS], Execution.CellExecuted)
+    survived = await at_work.events(wanted[TerminationCode.SUCCESS], Execution.CellExecuted)
     assert [event.status for event in survived] == [CellStatus.ERROR, CellStatus.SUCCESS]
 
 
-async def test_cells_of_a_range_without_outputs(scene: Stage) -> None:
-    execution_id = await scene.request(
+async def test_cells_of_a_range_without_outputs(at_work: Stage) -> None:
+    execution = await at_work.run(
         "raise SystemExit('not planned')",
         "print(2 + 2)",
         "7",
         planned=["cell-002", "cell-003"],
         output_options=OutputOptions(capture_outputs=False),
     )
-    async with scene.worker():
-        await scene.command(execution_id)
-        execution = await scene.until(execution_id)
     assert execution.status is ExecutionStatus.COMPLETED
-    cells = await scene.events(execution_id, Execution.CellExecuted)
+    cells = await at_work.events(execution.id, Execution.CellExecuted)
     assert [(cell.cell_id, cell.outputs, cell.output_count) for cell in cells] == [
         ("cell-002", [], 1),
         ("cell-003", [], 1),
@@ -195,24 +177,20 @@ async def test_two_workers_run_one_execution_once(scene: Stage) -> None:
         ]
 
 
-async def test_trivial_cells_share_appends(scene: Stage) -> None:
-    execution_id = await scene.request(*["x = 1"] * 40)
-    async with scene.worker():
-        await scene.command(execution_id)
-        await scene.until(execution_id)
-    history = await scene.history(execution_id)
+async def test_trivial_cells_share_appends(at_work: Stage) -> None:
+    execution = await at_work.run(*["x = 1"] * 40)
+    history = await at_work.history(execution.id)
     assert len(history) == 4 + 2 * 40
     assert len({recorded.recorded_at for recorded in history}) < 70
 
 
 @pytest.mark.parametrize("told_by_kafka", [True, False])
-async def test_cancel_while_running(scene: Stage, *, told_by_kafka: bool) -> None:
-    execution_id = await scene.request("import time; time.sleep(60)", "2")
-    async with scene.worker():
-        await scene.command(execution_id)
-        await scene.until(execution_id, lambda execution: execution.running_cell is not None)
-        await scene.cancel(execution_id, tell=told_by_kafka)
-        execution = await scene.until(execution_id)
+async def test_cancel_while_running(at_work: Stage, *, told_by_kafka: bool) -> None:
+    execution_id = await at_work.request("import time; time.sleep(60)", "2")
+    await at_work.command(execution_id)
+    await at_work.until(execution_id, lambda execution: execution.running_cell is not None)
+    await at_work.cancel(execution_id, tell=told_by_kafka)
+    execution = await at_work.until(execution_id)
     assert execution.termination_code is TerminationCode.CANCELLED
     assert execution.cell_statuses["cell-001"] is CellStatus.CANCELLED
 
@@ -230,7 +208,7 @@ async def test_cancelled_while_queued_never_runs(scene: Stage) -> None:
 
 async def test_a_deleted_notebook_is_not_run(scene: Stage) -> None:
     execution_id = await scene.request("1")
-    loaded = await repository.load(scene.store, Execution, execution_id)
+    loaded = await aggregates.load(scene.store, Execution, execution_id)
     assert loaded is not None
     await repository.update(
         scene.store,

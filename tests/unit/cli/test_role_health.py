@@ -7,7 +7,7 @@ import json
 
 from nbledger import health
 from nbledger.embedded.ports import free_port
-from nbledger_infrastructure.settings import Health
+from nbledger_infrastructure.settings import HealthServer
 
 
 async def ask(port: int, path: str) -> tuple[int, dict[str, object]]:
@@ -22,7 +22,7 @@ async def ask(port: int, path: str) -> tuple[int, dict[str, object]]:
 async def test_a_role_that_is_not_ready_says_what_it_lacks() -> None:
     lacking = ["artifact store: it cannot be written: it refuses connections"]
     port = free_port()
-    async with health.serve(Health(port=port), lambda: lacking):
+    async with health.serve(HealthServer(port=port), lambda: lacking):
         assert await ask(port, "/health/live") == (200, {"status": "live"})
         status, body = await ask(port, "/health/ready")
         assert (status, body) == (503, {"status": "not ready", "missing": lacking})

@@ -1,19 +1,14 @@
 """The dataset aggregate: a state machine over its commands."""
 
-from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from support.replaying import assert_replays, stored_and_read
+from hypothesis.stateful import initialize, precondition, rule
+from support.aggregates import AggregateMachine
 
 from nbledger_domain.dataset import Column, Dataset, Source
 from nbledger_domain.errors import DatasetNotFoundError, InvalidCsvError
-from nbledger_domain.events import DomainEvent
 from nbledger_domain.execution import Representation
-
-AT = datetime(2024, 1, 20, 10, 30, tzinfo=UTC)
 
 texts = st.text(max_size=20)
 contents = st.builds(
@@ -37,72 +32,49 @@ sources = st.builds(Source, kind=st.just("upload"), file_name=texts) | st.builds
 )
 
 
-class DatasetMachine(RuleBasedStateMachine):
+class DatasetMachine(AggregateMachine[Dataset]):
     """Any order of commands, the same state live and replayed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.history: list[DomainEvent] = []
-        self.at = AT
-
-    def tick(self) -> datetime:
-        self.at += timedelta(microseconds=1)
-        return self.at
-
-    def collect(self) -> list[DomainEvent]:
-        decided = stored_and_read(self.dataset)
-        self.history += decided
-        return decided
 
     @initialize(name=texts)
     def create(self, name: str) -> None:
-        self.dataset = Dataset.create(uuid4(), name=name, at=self.tick())
-        assert self.dataset.head is None
+        self.aggregate = Dataset.create(uuid4(), name=name, at=self.tick())
+        assert self.aggregate.head is None
         self.collect()
 
     @rule(content=contents, rows=st.integers(0, 2**40), columns=column_lists, source=sources)
     def add_version(
         self, content: Representation, rows: int, columns: list[Column], source: Source
     ) -> None:
-        before = list(self.dataset.versions)
+        before = list(self.aggregate.versions)
 
         def add() -> int:
-            return self.dataset.add_version(
+            return self.aggregate.add_version(
                 content=content, rows=rows, columns=columns, source=source, at=self.tick()
             )
 
-        if self.dataset.deleted:
-            with pytest.raises(DatasetNotFoundError):
-                add()
-            assert self.dataset.versions == before
-            assert self.collect() == []
+        if self.aggregate.deleted:
+            self.refuse(DatasetNotFoundError, add)
+            assert self.aggregate.versions == before
             return
         number = add()
         assert self.collect()
         assert number == len(before) + 1
-        assert self.dataset.versions[:-1] == before, "a version never changes"
-        head = self.dataset.head
+        assert self.aggregate.versions[:-1] == before, "a version never changes"
+        head = self.aggregate.head
         assert head is not None
         assert (head.number, head.content, head.rows) == (number, content, rows)
         assert (head.columns, head.source) == (columns, source)
 
     @rule()
-    @precondition(lambda self: not self.dataset.deleted)
+    @precondition(lambda self: not self.aggregate.deleted)
     def delete(self) -> None:
-        self.dataset.delete(at=self.tick())
+        self.aggregate.delete(at=self.tick())
         assert len(self.collect()) == 1
 
     @rule()
-    @precondition(lambda self: self.dataset.deleted)
+    @precondition(lambda self: self.aggregate.deleted)
     def delete_again(self) -> None:
-        with pytest.raises(DatasetNotFoundError):
-            self.dataset.delete(at=self.tick())
-        assert self.collect() == []
-
-    @invariant()
-    def replays(self) -> None:
-        if self.history:
-            assert_replays(self.dataset, self.history)
+        self.refuse(DatasetNotFoundError, lambda: self.aggregate.delete(at=self.tick()))
 
 
 TestDatasetMachine = DatasetMachine.TestCase

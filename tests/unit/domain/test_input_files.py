@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import PurePosixPath, PureWindowsPath
-from uuid import uuid4
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.replaying import assert_replays, stored_and_read
+from support.aggregates import AT, a_notebook, assert_replays, stored_and_read
 from support.stories import input_file
 
 from nbledger_domain.errors import (
@@ -31,10 +30,9 @@ from nbledger_domain.input_files import (
     collision,
     folded,
 )
-from nbledger_domain.notebook import Environment, Integration, Notebook
+from nbledger_domain.notebook import Notebook
 from nbledger_domain.windows_names import windows_fault, windows_warnings
 
-AT = datetime(2024, 1, 20, 10, 30, tzinfo=UTC)
 LATER = AT + timedelta(seconds=1)
 LIMITS = FileLimits(count=3, total_bytes=100)
 
@@ -270,21 +268,6 @@ def test_collisions_are_told() -> None:
     )
 
 
-def make(*files: InputFile) -> Notebook:
-    return Notebook.create(
-        uuid4(),
-        name="N",
-        description="",
-        kernel_type="python3",
-        integration=Integration(),
-        environment=Environment(),
-        cells=[],
-        created_by="user123",
-        files=files,
-        at=AT,
-    )
-
-
 def put(notebook: Notebook, *files: InputFile, replace: bool = False) -> bool:
     return notebook.put_files(files, replace=replace, limits=LIMITS, at=LATER)
 
@@ -294,7 +277,7 @@ def types(history: list[DomainEvent]) -> list[str]:
 
 
 def test_files_are_put_replaced_and_removed_and_each_change_is_a_version() -> None:
-    notebook = make(input_file("a.csv", 1), input_file("b.csv", 2))
+    notebook = a_notebook(files=[input_file("a.csv", 1), input_file("b.csv", 2)])
     assert notebook.notebook_version == "1.0.0"
     history = stored_and_read(notebook)
     assert types(history) == ["created", "files-put"]
@@ -325,7 +308,7 @@ def test_files_are_put_replaced_and_removed_and_each_change_is_a_version() -> No
 
 def test_a_file_in_the_place_of_a_program_is_one_too() -> None:
     program = msgspec.structs.replace(input_file("run.sh", 1), executable=True)
-    notebook = make(program, input_file("a.csv", 2))
+    notebook = a_notebook(files=[program, input_file("a.csv", 2)])
     assert put(notebook, input_file("run.sh", 3), input_file("a.csv", 4), replace=True)
     assert notebook.files["run.sh"].size == 3
     assert [file.executable for file in notebook.files.values()] == [True, msgspec.UNSET]
@@ -337,7 +320,7 @@ def test_a_file_in_the_place_of_a_program_is_one_too() -> None:
 
 
 def test_nothing_is_put_where_one_file_cannot_be() -> None:
-    notebook = make(input_file("data/a.csv", 50))
+    notebook = a_notebook(files=[input_file("data/a.csv", 50)])
     stored_and_read(notebook)
     for files, error in (
         ([input_file("Data/A.csv", 1)], InvalidFilesError),

@@ -34,7 +34,7 @@ EXAMPLES = "http/nbledger_http/description/execution_examples.py"
             r"PR_SET_PDEATHSIG\b.* = ",
             {
                 "cli/nbledger/embedded/_exec_owned.py",
-                "workers/nbledger_workers/kernel/processes/prctl.py",
+                "workers/nbledger_workers/kernel/standalone/prctl.py",
             },
         ),
     ],
@@ -55,7 +55,7 @@ def test_copies_are_equal() -> None:
         re.search(r"(?m)^_?PR_SET_PDEATHSIG\b.* = (\d+)$", (ROOT / path).read_text())
         for path in (
             "cli/nbledger/embedded/_exec_owned.py",
-            "workers/nbledger_workers/kernel/processes/prctl.py",
+            "workers/nbledger_workers/kernel/standalone/prctl.py",
         )
     }
     assert {match and match[1] for match in values} == {"1"}

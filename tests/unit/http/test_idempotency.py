@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from nbledger_domain.errors import InvalidInputError
 from nbledger_http.representations.idempotency import MAX_KEY, beyond_defaults, parsed_key
 from nbledger_http.requests.runs import asked_of
-from nbledger_infrastructure.settings import Execution
+from nbledger_infrastructure.settings import Executions
 
-LIMITS = Execution()
+LIMITS = Executions()
 QUOTED = st.text(
     st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=MAX_KEY
 )
@@ -88,7 +88,7 @@ def test_whatever_is_sent_is_a_key_or_refused(value: str) -> None:
     assert key.isprintable()
 
 
-def _same(one: dict[str, Any], other: dict[str, Any], limits: Execution = LIMITS) -> bool:
+def _same(one: dict[str, Any], other: dict[str, Any], limits: Executions = LIMITS) -> bool:
     return bool(beyond_defaults(asked_of(one, LIMITS)) == beyond_defaults(asked_of(other, limits)))
 
 
@@ -142,4 +142,4 @@ def test_kinds_of_numbers_differ_in_parameters_and_nowhere_else() -> None:
 
 
 def test_the_same_request_stays_the_same_when_a_default_changes() -> None:
-    assert _same({}, {}, Execution(default_timeout=60.0))
+    assert _same({}, {}, Executions(default_timeout=60.0))

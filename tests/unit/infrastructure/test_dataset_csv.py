@@ -15,7 +15,7 @@ from unittest import mock
 
 import polars as pl
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from nbledger_domain.errors import InvalidCsvError
@@ -137,7 +137,6 @@ def test_a_table_is_read_as_it_was_written(
 
 
 @given(tables(), st.integers(0, 16), st.sampled_from([64, 256 * 1024]))
-@settings(max_examples=50)
 def test_a_row_with_too_many_values_is_told_by_its_number(
     rows: list[list[str]], at: int, piece_bytes: int
 ) -> None:
@@ -252,7 +251,6 @@ def written_times(draw: st.DrawFn, zones: list[str]) -> tuple[str, dt.datetime, 
     ),
     st.sampled_from([64, 256 * 1024]),
 )
-@settings(max_examples=60)
 def test_times_are_times_however_they_are_written(
     times: list[tuple[str, dt.datetime, int]], piece_bytes: int
 ) -> None:

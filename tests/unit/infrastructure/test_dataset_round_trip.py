@@ -13,7 +13,7 @@ from unittest import mock
 
 import polars as pl
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mindzie_sdk import frames
@@ -122,7 +122,6 @@ def _finer_at_once() -> pl.DataFrame:
 @given(tables(), st.sampled_from([64, 256 * 1024]))
 @example(_finer_at_once(), 64)
 @example(_by_chance_a_double(), 64)
-@settings(max_examples=80)
 def test_a_type_that_goes_in_comes_out(table: pl.DataFrame, piece_bytes: int) -> None:
     with (
         tempfile.TemporaryDirectory() as name,

@@ -4,13 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from nbledger_infrastructure.settings import (
-    Settings,
-    SettingsError,
-    environment_names,
-    load,
-    require,
-)
+from nbledger_infrastructure.settings import Settings
+from nbledger_infrastructure.settings_loading import SettingsError, environment_names, load, require
 
 
 def test_defaults_need_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

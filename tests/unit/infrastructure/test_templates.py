@@ -3,7 +3,7 @@
 import pytest
 
 from nbledger_infrastructure.notebooks import templates
-from nbledger_infrastructure.notebooks.templates import Parameter
+from nbledger_infrastructure.notebooks.templates import TemplateParameter
 
 
 def test_every_template_says_what_it_is() -> None:
@@ -29,7 +29,7 @@ def test_parameters_are_those_of_the_notebook() -> None:
     told = templates.describe("conformance")
     assert told.title == "Conformance"
     assert told.description.startswith("Which cases keep to the process as it is meant to be")
-    assert told.parameters[2] == Parameter(
+    assert told.parameters[2] == TemplateParameter(
         "reference_share", 0.5, "the most frequent ways of this share of the cases are the process"
     )
 

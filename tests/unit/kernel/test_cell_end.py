@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nbledger_workers.kernel.supervising.cell_end import CellEnd
+from nbledger_workers.kernel.channels.cell_end import CellEnd, Told
 
 
 def marked(mark: object, **more: Any) -> dict[str, Any]:
@@ -12,7 +12,7 @@ def marked(mark: object, **more: Any) -> dict[str, Any]:
 
 
 def test_a_mark_ends_a_cell_in_either_order() -> None:
-    first, last = CellEnd(marks=True), CellEnd(marks=True)
+    first, last = CellEnd("m"), CellEnd("m")
     for end in (first, last):
         # By the cell itself.
         end.take_idle({"execution_state": "idle"}, "9999")
@@ -31,24 +31,28 @@ def test_a_mark_ends_a_cell_in_either_order() -> None:
 
 
 def test_of_an_honest_kernel_nothing_is_asked_between_its_reply_and_its_idle() -> None:
-    end = CellEnd(marks=True)
+    end = CellEnd("m")
     end.take_reply(marked("m"), "1000")
     assert (end.over, end.doubtful) == (False, False)
 
 
-def test_marks_that_push_out_the_true_one_do_not_keep_a_cell_from_its_end() -> None:
-    end = CellEnd(marks=True)
-    for mark in ("m", *map(str, range(1_000))):
+def test_however_many_marks_a_cell_makes_up_the_true_one_ends_it() -> None:
+    end = CellEnd("m")
+    forged = [str(number) for number in range(1_000)]
+    for mark in (*forged, "m", *forged):
         end.take_idle({"nbledger": mark}, "1000")
+    for mark in forged:
+        end.take_reply(marked(mark), "1000")
+    assert (end.over, end.reply, end.doubtful) == (False, None, True)
     end.take_reply(marked("m"), "1000")
-    assert (end.over, end.doubtful) == (False, True)
-    end.take_answer("iopub")
-    end.take_answer("shell")
     assert (end.over, end.doubtful) == (True, False)
+    end.take_reply(marked("m") | {"status": "error"}, "2000")
+    assert end.reply is not None
+    assert end.reply["status"] == "ok"
 
 
 def test_a_reply_without_its_mark_is_none_until_the_kernel_has_answered() -> None:
-    end = CellEnd(marks=True)
+    end = CellEnd("m")
     end.take_reply({"status": "ok"}, "1000")
     end.take_idle({}, "2000")
     assert (end.reply, end.over, end.doubtful) == (None, False, True)
@@ -57,7 +61,7 @@ def test_a_reply_without_its_mark_is_none_until_the_kernel_has_answered() -> Non
     end.take_reply({"status": "ok"}, "4000")
     assert end.reply is not None
     assert (end.reply["status"], end.over, end.doubtful, end.replies) == ("error", False, True, 3)
-    lost = CellEnd(marks=True)
+    lost = CellEnd("m")
     lost.take_reply({"status": "ok"}, "1000")
     lost.take_answer("iopub")
     lost.take_answer("shell")
@@ -66,7 +70,7 @@ def test_a_reply_without_its_mark_is_none_until_the_kernel_has_answered() -> Non
 
 
 def test_of_other_kernels_the_later_idle_counts_or_an_answer() -> None:
-    later, earlier, odd = (CellEnd(marks=False) for _ in range(3))
+    later, earlier, odd = (CellEnd(None) for _ in range(3))
     for end, date in ((later, "2000"), (earlier, "0999"), (odd, None)):
         end.take_reply({"status": "ok"}, "1000")
         assert end.reply is not None
@@ -86,14 +90,32 @@ def test_of_other_kernels_the_later_idle_counts_or_an_answer() -> None:
 
 
 def test_of_a_reply_only_what_makes_sense_is_told() -> None:
-    end = CellEnd(marks=False)
+    end = CellEnd(None)
     for content in (
         {"execution_count": 1 << 70, "payload": {"a": 1}, "nbledger": 3},
         {"execution_count": True, "payload": [1, {"source": "page"}], "nbledger": {"end": 5}},
     ):
         end.take_reply(content, None)
-    assert end.reply == {
-        "execution_count": None,
-        "payload": [{"source": "page"}],
-        "nbledger": {"unfinished": [], "end": None},
+    assert end.reply == {"execution_count": None, "payload": [{"source": "page"}]}
+    assert end.told == Told()
+    odd: dict[str, Any] = {
+        "unfinished": ["x" * 1_000, 7, *range(100)],
+        "exitStatus": "0",
+        "tasks": {"count": -3, "names": "many"},
     }
+    end.take_reply({"nbledger": odd}, None)
+    assert end.told is not None
+    assert [len(each) for each in end.told.unfinished[:2]] == [200, 1]
+    assert len(end.told.unfinished) == 20
+    assert end.told == Told(unfinished=end.told.unfinished)
+    end.take_reply({"nbledger": {"exitStatus": 3, "tasks": {"count": 2, "names": ["f"]}}}, None)
+    assert end.told == Told(exit_status=3, tasks=2, task_names=["f"])
+
+
+def test_late_output_is_told_by_the_kernel_alone() -> None:
+    end = CellEnd("m")
+    end.take_idle({"nbledger": "forged", "late": True}, "1000")
+    end.take_idle({"nbledger": "m", "late": 1}, "1000")
+    assert not end.late
+    end.take_idle({"nbledger": "m", "late": True}, "1000")
+    assert end.late

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nbledger_workers.kernel.processes import publishing
 from nbledger_workers.kernel.processes.provisioner import guarded
+from nbledger_workers.kernel.standalone import publishing
 
 GUARD = publishing.__file__
 REST = ["-f", "{connection_file}"]

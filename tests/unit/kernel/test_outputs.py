@@ -17,11 +17,11 @@ from nbledger_workers.kernel.outputs.budget import Budget
 from nbledger_workers.kernel.outputs.collector import (
     MAX_CHANGES,
     MAX_OUTPUTS,
-    PART_BYTES,
     OutputCollector,
 )
 from nbledger_workers.kernel.outputs.errors import error_text
 from nbledger_workers.kernel.outputs.forms import forms, plain
+from nbledger_workers.kernel.outputs.gathered import PART_BYTES
 
 
 def stream(text: str, name: str = "stdout") -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbledger_workers.kernel.supervising.reception import Reception
+from nbledger_workers.kernel.channels.reception import Reception
 
 
 def test_a_gap_in_the_numbers_is_a_loss_of_the_cell_at_hand() -> None:
@@ -43,6 +43,18 @@ def test_a_kernel_that_does_not_number_is_doubted_when_much_comes_at_once() -> N
     now += 60
     reception.note([b"stream"])
     assert [*doubts, reception.doubtful] == [False, True, False]
+
+
+def test_a_kernel_that_does_not_number_is_doubted_when_it_was_held_up() -> None:
+    told = []
+    for first in (b"#1", b"x"):
+        reception = Reception()
+        reception.note([b"status", first])
+        reception.note_held()
+        told.append(reception.loss is not None)
+        reception.begin()
+        assert reception.loss is None
+    assert told == [False, True]
 
 
 def test_numbers_that_a_cell_makes_up_flag_it_and_hide_nothing() -> None:

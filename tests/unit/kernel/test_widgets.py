@@ -113,6 +113,24 @@ def test_a_widget_of_outputs_takes_what_is_put_out_for_it() -> None:
     assert states(widgets)["outer"]["state"]["outputs"] == []
 
 
+def test_a_widget_that_is_closed_takes_no_more() -> None:
+    widgets, _ = made()
+    opened = model("OutputModel", "@jupyter-widgets/output", outputs=[], msg_id="")
+    for name in ("outer", "inner"):
+        widgets.take(comm("comm_open", name, dict(opened)))
+        widgets.take(comm("comm_msg", name, {"msg_id": "cell"}))
+    assert widgets.captures(put_out("stream", name="stdout", text="a"))
+    for closed, goes_on in (("inner", True), ("unknown", True), ("outer", False)):
+        widgets.take(put_out("comm_close", comm_id=closed, data={}))
+        assert widgets.captures(put_out("stream", name="stdout", text="b")) is goes_on
+    outputs = {name: each["state"]["outputs"] for name, each in states(widgets).items()}
+    # What they have taken stays.
+    assert [(name, each[0]["text"]) for name, each in outputs.items()] == [
+        ("outer", "bb"),
+        ("inner", "a"),
+    ]
+
+
 def test_more_than_a_run_may_put_out_is_not_kept() -> None:
     for limit, budget in ((1_000, 10_000), (10_000, 1_000)):
         widgets, left = made(limit, budget)

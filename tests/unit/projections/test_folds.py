@@ -27,11 +27,12 @@ from nbledger_domain.execution import (
 )
 from nbledger_domain.notebook import NotebookChanges
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
+from nbledger_projections.machinery import quantities
 from nbledger_projections.read_models.executions import folding as execution_folding
 from nbledger_projections.read_models.executions import result_folding, state
 from nbledger_projections.read_models.notebooks import documents as notebook_documents
 from nbledger_projections.read_models.notebooks import folding as notebook_folding
-from nbledger_projections.read_models.notebooks import list_items as notebook_list_items
+from nbledger_projections.read_models.notebooks import list_items
 
 WHOSE_DOING = {
     "success": {"success"},
@@ -52,14 +53,14 @@ class Folded:
     def __init__(self) -> None:
         self.position = 0
         self.details: notebook_documents.NotebookState | None = None
-        self.listed: notebook_list_items.ListState | None = None
-        self.status: dict[uuid.UUID, state.ExecutionState | None] = {}
+        self.listed: list_items.ListState | None = None
+        self.status: dict[uuid.UUID, state.ExecutionRow | None] = {}
         self.results: dict[uuid.UUID, result_folding.ResultsState | None] = {}
 
     def fold(self, recorded: RecordedEvent) -> None:
         self.position = recorded.position
         self.details = _stored(notebook_folding.fold(self.details, recorded))
-        self.listed = _stored(notebook_list_items.fold(self.listed, recorded, ordinal=0))
+        self.listed = _stored(list_items.fold(self.listed, recorded, ordinal=0))
         stream = recorded.stream_id
         if stream != recorded.subject_id:
             self.status[stream] = _stored(execution_folding.fold(self.status.get(stream), recorded))
@@ -81,12 +82,12 @@ class Folded:
 
 def _stored(state: Any) -> Any:
     return (
-        None if state is None else msgspec.json.decode(msgspec.json.encode(state), type=type(state))
+        None if state is None else quantities.decoder(type(state)).decode(quantities.encode(state))
     )
 
 
 def _json(document: Any) -> dict[str, Any]:
-    decoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(document))
+    decoded: dict[str, Any] = msgspec.json.decode(quantities.encode_in_words(document))
     return decoded
 
 
@@ -215,11 +216,26 @@ def twelve_cells() -> Story:
     return story
 
 
-def test_the_status_of_a_run_has_the_form_of_the_contract() -> None:
+def requested() -> tuple[Story, Folded, Execution]:
+    """A run of such a notebook has been asked for."""
     story, folded = twelve_cells(), Folded()
     execution = request(story, random.Random(2))
     story.executions.append(execution)
     folded.tell(story)
+    return story, folded, execution
+
+
+def running_first_cell() -> tuple[Story, Folded, Execution]:
+    """Its first cell runs."""
+    story, folded, execution = requested()
+    execution.claim("worker-1", at=story.at)
+    execution.start(1, language="python", language_version="3.11.7", at=story.at)
+    execution.start_cell(1, "cell-001", at=story.at)
+    return story, folded, execution
+
+
+def test_the_status_of_a_run_has_the_form_of_the_contract() -> None:
+    story, folded, execution = requested()
     queued = folded.execution(execution)
     assert (queued["status"], queued["phase"]) == ("Running", "Queued")
     assert queued["currentCell"] == "cell-001"
@@ -318,12 +334,7 @@ def test_the_status_of_a_run_has_the_form_of_the_contract() -> None:
 
 
 def test_what_a_cell_shows_is_counted_as_it_is_now() -> None:
-    story, folded = twelve_cells(), Folded()
-    execution = request(story, random.Random(2))
-    story.executions.append(execution)
-    execution.claim("worker-1", at=story.at)
-    execution.start(1, language="python", language_version="3.11.7", at=story.at)
-    execution.start_cell(1, "cell-001", at=story.at)
+    story, folded, execution = running_first_cell()
     table, plot = output("text/html", dataFrame=True), output("application/vnd.plotly.v1+json")
 
     def counted() -> tuple[int, int]:
@@ -367,12 +378,7 @@ def test_what_a_cell_shows_is_counted_as_it_is_now() -> None:
 
 
 def test_a_cell_that_ran_when_the_kernel_died_says_so() -> None:
-    story, folded = twelve_cells(), Folded()
-    execution = request(story, random.Random(2))
-    story.executions.append(execution)
-    execution.claim("worker-1", at=story.at)
-    execution.start(1, language="python", language_version="3.11.7", at=story.at)
-    execution.start_cell(1, "cell-001", at=story.at)
+    story, folded, execution = running_first_cell()
     execution.kernel_died(1, detail="Out of memory.", resources=stories.RESOURCES, at=story.at)
     folded.tell(story)
     document = folded.execution(execution)
@@ -457,7 +463,7 @@ def test_an_erased_event_is_passed_over_and_the_deletion_removes_the_notebook() 
     told = tell(story)
     erased = [msgspec.structs.replace(recorded, data=None) for recorded in told]
     assert notebook_folding.fold(None, erased[0]) is None
-    assert notebook_list_items.fold(None, erased[0], ordinal=0) is None
+    assert list_items.fold(None, erased[0], ordinal=0) is None
     state = notebook_folding.fold(None, told[0])
     story.notebook.delete(at=story.at)
     deleted = msgspec.structs.replace(tell(story, 1)[0], data=None)
@@ -470,7 +476,7 @@ def test_an_unknown_event_is_an_error_in_every_fold() -> None:
     with pytest.raises(UnknownEventTypeError):
         notebook_folding.fold(None, unknown)
     with pytest.raises(UnknownEventTypeError):
-        notebook_list_items.fold(None, unknown)
+        list_items.fold(None, unknown)
     with pytest.raises(UnknownEventTypeError):
         execution_folding.fold(None, unknown)
     with pytest.raises(UnknownEventTypeError):

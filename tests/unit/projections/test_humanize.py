@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbledger_projections.read_models import humanize as words
+from nbledger_projections.read_models import humanize
+from nbledger_projections.read_models.executions import estimates
 
 
 @pytest.mark.parametrize(
@@ -33,12 +34,12 @@ from nbledger_projections.read_models import humanize as words
     ],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert words.duration(seconds) == text
+    assert humanize.duration(seconds) == text
 
 
 @given(st.floats(min_value=0, max_value=1e6))
 def test_a_duration_is_a_number_and_a_unit_close_to_the_truth(seconds: float) -> None:
-    number, unit = words.duration(seconds).split(" ")
+    number, unit = humanize.duration(seconds).split(" ")
     factor = {"second": 1, "minute": 60, "hour": 3600}[unit.removesuffix("s")]
     assert abs(float(number) * factor - seconds) <= max(0.05 * factor, 0.0005) * 1.000001
 
@@ -59,13 +60,12 @@ def test_a_duration_is_a_number_and_a_unit_close_to_the_truth(seconds: float) ->
     ],
 )
 def test_sizes(count: int, text: str) -> None:
-    assert words.size(count) == text
+    assert humanize.size(count) == text
 
 
 @pytest.mark.parametrize(
     ("durations", "text"),
     [
-        ([], None),
         ([915.0, 1190.0], "15-20 minutes"),
         ([0.4], "0-1 seconds"),
         ([0.0], "0-1 seconds"),
@@ -79,12 +79,18 @@ def test_sizes(count: int, text: str) -> None:
         ([600.0, 660.0, 720.0], "10-12 minutes"),
     ],
 )
-def test_estimates(durations: list[float], text: str | None) -> None:
-    assert words.estimate(durations) == text
+def test_estimates(durations: list[float], text: str) -> None:
+    likely = estimates.likely(durations)
+    assert likely is not None
+    assert humanize.Estimate(likely).words() == humanize.estimate(*likely) == text
+
+
+def test_nothing_is_estimated_without_earlier_runs() -> None:
+    assert estimates.likely([]) is None
 
 
 def test_times_have_one_width_and_so_sort_as_text() -> None:
     whole = datetime(2024, 1, 20, 10, 30, tzinfo=UTC)
     later = whole.replace(microsecond=123_999)
-    assert words.timestamp(whole) == "2024-01-20T10:30:00.000Z"
-    assert words.timestamp(later) == "2024-01-20T10:30:00.123Z"
+    assert humanize.timestamp(whole) == "2024-01-20T10:30:00.000Z"
+    assert humanize.timestamp(later) == "2024-01-20T10:30:00.123Z"

@@ -15,7 +15,7 @@ import yaml
 from support.paths import ROOT
 
 from nbledger.main import NEEDS
-from nbledger_infrastructure.settings import environment_names, load, require
+from nbledger_infrastructure.settings_loading import environment_names, load, require
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]

@@ -12,7 +12,7 @@ from support.paths import ROOT, SOURCE_ROOTS
 from nbledger.main import main
 from nbledger_domain import dataset, events, execution, library, notebook
 from nbledger_http.replies.problems import KINDS
-from nbledger_infrastructure.settings import environment_names
+from nbledger_infrastructure.settings_loading import environment_names
 from nbledger_workers.kernel.protocol import RunNotebook
 
 PAGES = sorted(
@@ -125,6 +125,34 @@ def test_every_termination_code_is_described_and_no_other() -> None:
         assert category == code.category
         assert told.startswith(code.meaning)
         assert f"`{code}`" in listed
+
+
+DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+
+
+@pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.stem)
+def test_a_decision_record_has_all_its_sections(path: Path) -> None:
+    text = path.read_text()
+    title, status = re.match(r"# (.+)\n\nStatus: (\w+)\.", text).groups()  # type: ignore[union-attr]
+    assert status in {"accepted", "superseded"}
+    sections = re.findall(r"(?m)^## (.+)\n\n(.)", text)
+    assert [name for name, _ in sections] == [
+        "Context",
+        "Decision",
+        "Alternatives",
+        "Consequences",
+    ]
+    assert f"[{path.name[:4]}]({path.name}) {title}\n" in (path.parent / "README.md").read_text()
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, ahead = set[Path](), [ROOT / "README.md"]
+    while ahead:
+        at = ahead.pop()
+        reached.add(at)
+        links = re.findall(r"\]\(([^)#:]+\.md)[^)]*\)", at.read_text())
+        ahead += {(at.parent / link).resolve() for link in links} - reached
+    assert {each for each in PAGES if each.is_relative_to(ROOT / "docs")} <= reached
 
 
 def test_python_in_the_readme_is_python() -> None:

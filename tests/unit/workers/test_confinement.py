@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 
 from nbledger_infrastructure import settings
-from nbledger_workers.confinement import levels as confinement
-from nbledger_workers.confinement import places
+from nbledger_workers.confinement import levels, places
 from nbledger_workers.confinement.levels import Confinement, IsolationMissingError
-from nbledger_workers.confinement.run_users import NoUserLeft, RunUsers
-from nbledger_workers.kernel.processes.isolation import LEVELS, Isolation, available
+from nbledger_workers.confinement.run_users import NoUserLeftError, RunUsers
 from nbledger_workers.kernel.protocol import Limits, Outcome
 from nbledger_workers.kernel.resources.limits import Used, check, process_limits
+from nbledger_workers.kernel.standalone.isolation import LEVELS, Isolation
+from nbledger_workers.kernel.standalone.isolation_probe import available
 
 _OFFERED = next(level for level in reversed(LEVELS) if available(Isolation(level=level)) is None)
 
 
 def _of(**worker: Any) -> Confinement:
-    return confinement.confinement(settings.Settings(worker=settings.Worker(**worker)))
+    return levels.confinement(settings.Settings(worker=settings.Worker(**worker)))
 
 
 def test_auto_takes_the_best_there_is() -> None:
@@ -51,7 +51,7 @@ def test_what_cannot_be_had_stops_the_worker_and_is_named(monkeypatch: pytest.Mo
         _of(run_as="nobody at all")
     # A machine without a shell for the first process of a namespace, and without Landlock.
     monkeypatch.setattr(
-        confinement, "available", lambda wanted: None if wanted.level == "process" else "no shell"
+        levels, "available", lambda wanted: None if wanted.level == "process" else "no shell"
     )
     with pytest.raises(IsolationMissingError, match=r'"namespaces" cannot be had .*: no shell'):
         _of(isolation="namespaces")
@@ -65,8 +65,8 @@ def test_what_cannot_be_had_stops_the_worker_and_is_named(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("level", LEVELS[1:])
 def test_an_older_landlock_is_told_of(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confinement, "available", lambda _: None)
-    monkeypatch.setattr(confinement, "keeps_signals", lambda: False)
+    monkeypatch.setattr(levels, "available", lambda _: None)
+    monkeypatch.setattr(levels, "keeps_signals", lambda: False)
     told = _of(isolation=level, run_as="").not_stopped
     assert "connects to abstract sockets of the machine's services" in told
     assert ("sends signals to processes of its user" in told) == (level == "landlock")
@@ -77,18 +77,18 @@ def test_python_that_only_its_owner_reaches_is_bound_into_view_or_kernels_stay_r
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(places, "closed_to_others", lambda _: {"/root/python": "/root"})
-    monkeypatch.setattr(confinement, "available", lambda _: None)
+    monkeypatch.setattr(levels, "available", lambda _: None)
     assert _of().every.passages == ("/root",)
     assert _of(isolation="landlock").every.passages == ("/root",)
     cannot_mount = lambda wanted: "mount" if wanted.passages else None  # noqa: E731
-    monkeypatch.setattr(confinement, "available", cannot_mount)
+    monkeypatch.setattr(levels, "available", cannot_mount)
     chosen = _of(isolation="landlock")
     assert chosen.users is None
     assert "/etc/shadow" in chosen.every.hidden
     assert "kernels run as root, without capabilities" in chosen.not_stopped
     # One that nobody else may read is not helped by what is around it.
     monkeypatch.setattr(places, "closed_to_others", lambda _: {"/opt/python": "/opt/python"})
-    monkeypatch.setattr(confinement, "available", lambda _: None)
+    monkeypatch.setattr(levels, "available", lambda _: None)
     assert _of().users is None
 
 
@@ -97,7 +97,7 @@ def test_ports_of_the_service_are_closed(monkeypatch: pytest.MonkeyPatch) -> Non
     config = settings.Settings(
         postgres=settings.Postgres(dsn="postgresql://a:b%40@h,[::1]:6432,h2:7432/x?port=1"),
         kafka=settings.Kafka(bootstrap_servers="one:9092, two"),
-        health=settings.Health(port=8081),
+        health=settings.HealthServer(port=8081),
         worker=settings.Worker(closed_ports=[9999], open_ports=[8081]),
     )
     # A host without a port has the usual one.
@@ -135,7 +135,7 @@ def test_ids_are_of_one_run_at_a_time(tmp_path: Path) -> None:
     first = 1_800_000_000 + os.getpid()
     one, other = RunUsers(first, first + 1), RunUsers(first, first + 1)
     assert {one.take(folders[0]), other.take(folders[1])} == {(first,) * 2, (first + 1,) * 2}
-    with pytest.raises(NoUserLeft):
+    with pytest.raises(NoUserLeftError):
         one.take(folders[2])
     folders[0].rmdir()
     assert one.take(folders[2])[0] in {first, first + 1}
@@ -152,7 +152,7 @@ def test_only_root_can_name_another_user(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_run_keeps_its_folders_and_the_interpreter(tmp_path: Path) -> None:
     every = Isolation(level="namespaces", network="none", hidden=("/srv",))
-    one = confinement.for_run(every, tmp_path / "work", tmp_path / "sockets")
+    one = levels.for_run(every, tmp_path / "work", tmp_path / "sockets")
     assert one.folders == (str(tmp_path / "work"), str(tmp_path / "sockets"))
     assert one.temporary == str(tmp_path / "work" / ".tmp")
     assert one.network == "none"
@@ -179,9 +179,9 @@ def test_each_limit_is_held(used: Used, outcome: Outcome | None) -> None:
 
 
 def test_limits_of_settings() -> None:
-    bounds = confinement.run_limits(settings.Limits(memory_mb=300, disk_mb=0, open_files=64))
+    bounds = levels.run_limits(settings.RunLimits(memory_mb=300, disk_mb=0, open_files=64))
     assert bounds.memory_bytes == 300_000_000
     assert bounds.disk_bytes == 0
     assert process_limits(bounds) == {"CORE": 0, "NOFILE": 64}
-    assert process_limits(confinement.run_limits(settings.Limits(disk_mb=1)))["FSIZE"] == 1_000_000
+    assert process_limits(levels.run_limits(settings.RunLimits(disk_mb=1)))["FSIZE"] == 1_000_000
     assert process_limits(Limits(open_files=10**9))["NOFILE"] <= 10**9

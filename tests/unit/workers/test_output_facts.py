@@ -12,7 +12,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from nbledger_workers.translation import images as figures
+from nbledger_workers.translation import images
 from nbledger_workers.translation.tables import DATA_RESOURCE, Table, find_table
 
 FRAME = pd.DataFrame({"case": range(5), "activity": list("abcde")})
@@ -73,7 +73,7 @@ def test_html_made_to_take_long_does_not() -> None:
     # Of these only the beginning is looked at, but of as many as a cell puts out.
     for form in (("text/html", b"<caption " * 9_000), ("image/svg+xml", b"<title " * 9_000)):
         for _ in range(500):
-            assert figures.title([form], {}) is None
+            assert images.title([form], {}) is None
 
 
 def picture(kind: str, **metadata: str) -> bytes:
@@ -119,12 +119,12 @@ VEGA = {"title": ["Cases", "per week"], "width": 300, "height": 200, "mark": "ba
         ("image/svg+xml", b"<svg width='9pt' height='7.5pt'/>", None, (12, 10)),
         ("image/svg+xml", b"<!--" + b"x" * 9_000 + b"--><svg width='9' height='7'/>", None, (9, 7)),
         ("image/svg+xml", b"<svg width='100%' height='7' viewBox='0 0 3 4'/>", None, (None, None)),
-        ("image/svg+xml", picture("svg"), None, (384, 288)),
+        ("image/svg+xml", partial(picture, "svg"), None, (384, 288)),
         ("image/gif", b"GIF89a\x21\0\x15\0" + bytes(9), None, (33, 21)),
-        ("image/bmp", picture_of("BMP"), None, (33, 21)),
-        ("image/webp", picture_of("WEBP", lossless=True), None, (33, 21)),
-        ("image/jpeg", picture_of("JPEG", progressive=True), None, (33, 21)),
-        ("image/jpeg", picture("jpeg")[:30], None, (None, None)),
+        ("image/bmp", partial(picture_of, "BMP"), None, (33, 21)),
+        ("image/webp", partial(picture_of, "WEBP", lossless=True), None, (33, 21)),
+        ("image/jpeg", partial(picture_of, "JPEG", progressive=True), None, (33, 21)),
+        ("image/jpeg", lambda: picture("jpeg")[:30], None, (None, None)),
         ("image/png", b"\x89PNG\r\n\x1a\n\0\0", None, (None, None)),
         ("image/webp", b"RIFF\0\0\0\0WEBPVP8 ", None, (None, None)),
     ],
@@ -137,7 +137,7 @@ def test_figures(
 ) -> None:
     shown = content if isinstance(content, bytes) else content()
     forms = [(media_type, shown), ("text/plain", b"<Figure size 400x300>")]
-    assert figures.title(forms, {}) == title
-    assert figures.title(forms, {"title": " Said \n so "}) == "Said so"
-    assert figures.size(forms, {}) == size
-    assert figures.size(forms, {media_type: {"width": 40, "height": 30}}) == (40, 30)
+    assert images.title(forms, {}) == title
+    assert images.title(forms, {"title": " Said \n so "}) == "Said so"
+    assert images.size(forms, {}) == size
+    assert images.size(forms, {media_type: {"width": 40, "height": 30}}) == (40, 30)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import html
 import json
 import re
-from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import Any
-from uuid import uuid4
 
 import pytest
+from support.aggregates import a_notebook, an_execution
 
 from nbledger_domain.cells import Cell
-from nbledger_domain.execution import Execution, PlannedCell, RunOptions
-from nbledger_domain.notebook import Environment, Integration, Notebook
+from nbledger_domain.execution import PlannedCell
 from nbledger_workers.kernel.outputs.forms import forms
 from nbledger_workers.kernel.protocol import (
     CellFinished,
@@ -158,34 +156,13 @@ def test_what_is_not_closed_hides_the_rest_and_no_more() -> None:
 
 
 @pytest.fixture
-def gathered() -> report.Page:
+def gathered() -> report.ReportPage:
     """A report of three cells, before any of them has run."""
-    at = datetime.now(UTC)
-    cells = [Cell(cell_id=each, cell_type="code", source="1") for each in "abc"]
-    notebook = Notebook.create(
-        uuid4(),
-        name="Loans",
-        description="",
-        kernel_type="python3",
-        integration=Integration(),
-        environment=Environment(),
-        cells=cells,
-        created_by="tester",
-        at=at,
+    notebook = a_notebook(
+        [Cell(cell_id=each, cell_type="code", source="1") for each in "abc"], name="Loans"
     )
-    execution = Execution.request(
-        uuid4(),
-        notebook_id=notebook.id,
-        notebook_version=notebook.notebook_version,
-        notebook_stream_version=notebook.version,
-        kernel_type="python3",
-        cells=[PlannedCell(each, "code") for each in "abc"],
-        parameters={},
-        options=RunOptions(timeout=60.0),
-        requested_by="tester",
-        at=at,
-    )
-    return report.Page(plan(execution, notebook, "python"), execution, notebook)
+    execution = an_execution(cells=[PlannedCell(each, "code") for each in "abc"], parameters={})
+    return report.ReportPage(plan(execution, notebook, "python"), execution, notebook)
 
 
 def stream(text: str, **more: Any) -> bytes:
@@ -196,13 +173,13 @@ def finished(index: int, *outputs: bytes, **more: Any) -> CellFinished:
     return CellFinished(index=index, status=CellStatus.SUCCESS, outputs=list(outputs), **more)
 
 
-def shown(made: report.Page, index: int) -> list[str]:
+def shown(made: report.ReportPage, index: int) -> list[str]:
     """What the report shows of a cell, as text."""
     outputs = json.loads(made.document())["cells"][index]["outputs"]
     return [output.get("text") or output["data"]["text/plain"] for output in outputs]
 
 
-def test_a_text_that_came_in_parts_is_whole(gathered: report.Page) -> None:
+def test_a_text_that_came_in_parts_is_whole(gathered: report.ReportPage) -> None:
     for number, text in ((1, "one\n"), (2, "cleared\n"), (1, "two\n")):
         gathered.put(OutputPart(index=0, number=number, data=text.encode()))
     gathered.put(finished(0, stream("three\n", parts=1), stream("other\n")))
@@ -212,7 +189,7 @@ def test_a_text_that_came_in_parts_is_whole(gathered: report.Page) -> None:
 
 
 def test_what_is_too_large_for_a_report_is_counted_where_it_would_be(
-    gathered: report.Page, monkeypatch: pytest.MonkeyPatch
+    gathered: report.ReportPage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report_outputs, "MAX_BYTES", 1000)
     for _ in range(3):
@@ -240,7 +217,7 @@ def test_what_is_too_large_for_a_report_is_counted_where_it_would_be(
     assert (shown(gathered, 0), shown(gathered, 1)) == (["x" * 20], ["large" * 100])
 
 
-def test_what_is_not_kept_is_counted_where_it_was_dropped(gathered: report.Page) -> None:
+def test_what_is_not_kept_is_counted_where_it_was_dropped(gathered: report.ReportPage) -> None:
     gap = {"notKeptBefore": {"outputs": 2, "bytes": 3000}}
     error = {"output_type": "error", "ename": "E", "evalue": "e", "traceback": []}
     outputs = [stream("a"), stream("b", **gap), json.dumps(error).encode()]

@@ -10,7 +10,7 @@ import pytest
 from nbledger_domain.execution import Representation
 from nbledger_http.representations import result_selection
 from nbledger_projections.read_models.executions.result_folding import Artifact
-from nbledger_workers.results import descriptions as results
+from nbledger_workers.results import descriptions
 
 
 def test_of_a_file_nothing_is_taken_that_only_the_worker_tells() -> None:
@@ -25,9 +25,9 @@ def test_of_a_file_nothing_is_taken_that_only_the_worker_tells() -> None:
     }
     file = {"path": "a", "fileName": "a", "mediaType": "text/plain", "role": "data"}
     description = {"kind": "file", "name": "a", "files": [file], "attributes": told}
-    result = results.decode(msgspec.json.encode(description))
-    assert isinstance(result, results.File)
-    assert results.attributes(result) == {"author": "me", "pages": 3}
+    result = descriptions.decode(msgspec.json.encode(description))
+    assert isinstance(result, descriptions.File)
+    assert descriptions.attributes(result) == {"author": "me", "pages": 3}
 
 
 @pytest.mark.parametrize("told", ["x", 3, {"role": "skops"}, [{"role": "skops"}], [None]])
@@ -56,8 +56,8 @@ def test_what_is_wrong_is_said_in_plain_words(change: dict[str, Any], fault: str
     file = {"path": "a", "fileName": "a", "mediaType": "text/csv", "role": "data"}
     told = {"recordCount": 1, "columns": [], "newColumns": [], "format": "csv", **change}
     described = {"kind": "enriched_dataset", "name": "log", "files": [file], "attributes": told}
-    with pytest.raises(results.InvalidResultError) as raised:
-        results.decode(msgspec.json.encode(described))
+    with pytest.raises(descriptions.InvalidResultError) as raised:
+        descriptions.decode(msgspec.json.encode(described))
     assert str(raised.value) == fault.format("the enriched dataset 'log'")
 
 
@@ -81,6 +81,6 @@ def test_what_is_wrong_is_said_in_plain_words(change: dict[str, Any], fault: str
     ],
 )
 def test_what_names_no_result_is_told_of_as_well(content: bytes, fault: str) -> None:
-    with pytest.raises(results.InvalidResultError) as raised:
-        results.decode(content)
+    with pytest.raises(descriptions.InvalidResultError) as raised:
+        descriptions.decode(content)
     assert str(raised.value) == fault

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from nbledger.commands import isolation
-from nbledger_workers.confinement import levels as confinement
+from nbledger_workers.confinement import levels
 
 _BROKER = "the Kafka broker when it starts them"
 
@@ -42,8 +42,8 @@ _BROKER = "the Kafka broker when it starts them"
 def test_it_is_said_which_ports_are_closed(
     environment: Mapping[str, str], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(confinement, "available", lambda _: None)
-    monkeypatch.setattr(confinement, "can_close_ports", lambda: True)
+    monkeypatch.setattr(levels, "available", lambda _: None)
+    monkeypatch.setattr(levels, "can_close_ports", lambda: True)
     monkeypatch.delenv("PGPORT", raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(f"NBLEDGER_{name}", value)
@@ -51,6 +51,6 @@ def test_it_is_said_which_ports_are_closed(
 
 
 def test_a_machine_that_cannot_close_ports_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confinement, "available", lambda _: None)
-    monkeypatch.setattr(confinement, "can_close_ports", lambda: False)
+    monkeypatch.setattr(levels, "available", lambda _: None)
+    monkeypatch.setattr(levels, "can_close_ports", lambda: False)
     assert "  closed TCP ports: none, for this cannot be had here" in list(isolation.lines())

@@ -15,15 +15,15 @@ from nbledger_domain.vocabulary.units import MB
 from nbledger_infrastructure import settings
 from nbledger_workers.confinement import places
 from nbledger_workers.confinement.run_users import RunUsers, usable_range
-from nbledger_workers.kernel.processes.isolation import (
+from nbledger_workers.kernel.protocol import Limits
+from nbledger_workers.kernel.standalone.isolation import (
     LEVELS,
     Isolation,
     Preparation,
-    available,
     can_close_ports,
     keeps_signals,
 )
-from nbledger_workers.kernel.protocol import Limits
+from nbledger_workers.kernel.standalone.isolation_probe import available
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +36,7 @@ class IsolationMissingError(Exception):
 
 @dataclass(frozen=True)
 class Confinement:
-    """What every kernel of a worker gets, and what its launcher does for all of them.
+    """What every kernel of a worker gets, and what its fork server does for all of them.
 
     `users` are the first and the last of the user ids that runs get, each its own; None where
     all have that of `every`, or the worker's. `environments` are folders of which a kernel may
@@ -151,7 +151,7 @@ def for_run(every: Isolation, folder: Path, runtime_dir: Path) -> Isolation:
     )
 
 
-def run_limits(limits: settings.Limits) -> Limits:
+def run_limits(limits: settings.RunLimits) -> Limits:
     """The limits that end a run, as its supervisor takes them."""
     return Limits(
         memory_bytes=limits.memory_mb * MB,

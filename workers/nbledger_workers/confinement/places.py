@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from jupyter_client.kernelspec import KernelSpec, NoSuchKernel
 
 from nbledger_infrastructure import settings
-from nbledger_infrastructure.settings import config_file
+from nbledger_infrastructure.settings_loading import config_file
 from nbledger_workers.kernel.specs import InterpreterKernelSpecManager
 
 _POSTGRES_PORT: Final = 5432

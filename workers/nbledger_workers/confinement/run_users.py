@@ -23,7 +23,7 @@ _LOCK_NAME: Final = "nbledger-run-users.lock"
 _FLOCK: Final = "hhqqi4x"
 
 
-class NoUserLeft(OSError):
+class NoUserLeftError(OSError):
     """Every user id of the range is in use by another run of this machine."""
 
 
@@ -39,7 +39,7 @@ class RunUsers:
         self._lock = _open_lock()
 
     def take(self, folder: Path) -> tuple[int, int]:
-        """A user id and a group id for the run in this folder; raises NoUserLeft."""
+        """A user id and a group id for the run in this folder; raises NoUserLeftError."""
         self._let_go()
         for _ in range(self._count):
             user = self._first + self._next
@@ -47,7 +47,7 @@ class RunUsers:
             if user not in self._held and self._locked(user, fcntl.F_WRLCK):
                 self._held[user] = folder
                 return user, user
-        raise NoUserLeft(f"every user id from {self._first} on is in use; see worker.run_as")
+        raise NoUserLeftError(f"every user id from {self._first} on is in use; see worker.run_as")
 
     def _let_go(self) -> None:
         gone = [user for user, folder in self._held.items() if not folder.exists()]

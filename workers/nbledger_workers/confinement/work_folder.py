@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from nbledger_infrastructure.locks import LockHeld, acquire_lock
+from nbledger_infrastructure.locks import LockHeldError, acquire_lock
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +43,7 @@ def _lock_of(folder: Path) -> Path:
 def _remove_leftovers(parent: Path) -> None:
     # By the locks, not by the folders: a worker that starts this moment has not locked its own.
     for path in parent.glob(f"{_PREFIX}*{_LOCK}"):
-        with suppress(LockHeld, OSError):
+        with suppress(LockHeldError, OSError):
             lock = acquire_lock(path)
             try:
                 folder = path.with_name(path.name.removesuffix(_LOCK))

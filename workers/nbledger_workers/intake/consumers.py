@@ -24,6 +24,7 @@ from nbledger_infrastructure.kafka.clients import (
     ensure_topics,
     worker_group,
 )
+from nbledger_infrastructure.kafka.event_topic import BrokerForgotError
 from nbledger_infrastructure.kafka.topic_ids import topic_ids
 from nbledger_infrastructure.settings import Kafka
 from nbledger_workers.intake.backlog import Backlog, Record
@@ -48,10 +49,6 @@ _Connection = AbstractAsyncContextManager[AIOKafkaConsumer]
 
 class ConsumerStuckError(Exception):
     """The broker has messages that this consumer does not get; a new process is the remedy."""
-
-
-class BrokerForgotError(Exception):
-    """A topic was made anew: the broker has forgotten what was in it."""
 
 
 class Doorbell:

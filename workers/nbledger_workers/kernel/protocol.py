@@ -99,7 +99,7 @@ class RunNotebook(DownMessage, frozen=True, kw_only=True):
     the kernel's orderly end.
 
     A cell of `held_cells` is reported as started and goes to the kernel only after `Confirm`;
-    one `Confirm` frees them all.
+    one `Confirm` frees them all. The time until then does not count for `timeout`.
     """
 
     notebook: bytes
@@ -127,7 +127,7 @@ class Launch(DownMessage, frozen=True, kw_only=True):
     `runtime_dir` is a short private folder for sockets; `token` marks every process of the run
     through its environment, so that none is left over. `process_limits` are resource limits of
     each process by name without RLIMIT_, `isolation` is `isolation.Isolation` as members; both
-    need a launcher. `python` is the interpreter of a Python kernel where it is not the child's
+    need a fork server. `python` is the interpreter of a Python kernel where it is not the child's
     own; `own_python` is that of the run with its folder of packages, on top of the child's own.
     The rest is as in `RunNotebook`.
     """

@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -131,6 +131,16 @@ def files(folder: int, *, limit: int) -> Listing:
             return Listing(paths, cut, closed)
         pending += [prefix + name for name, is_folder in reversed(found) if is_folder]
     return Listing(paths, cut=False, closed=closed)
+
+
+def with_inodes(folder: int, inodes: Collection[int], *, limit: int) -> list[str]:
+    """Paths of the files below the folder that have one of these inodes."""
+    found = []
+    for path in files(folder, limit=limit).paths:
+        with suppress(OSError):
+            if os.stat(path, dir_fd=folder, follow_symlinks=False).st_ino in inodes:
+                found.append(path)
+    return found
 
 
 def read(folder: int, path: str, *, limit: int, mark: Mark) -> bytes:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 import shutil
-import signal
 import tempfile
 from pathlib import Path
 from typing import Final
 
+from nbledger_infrastructure.programs import Program
 from nbledger_workers.kernel.driving.pair import python_environment
 
 _PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _PRINT_SECONDS: Final = 30.0
-_END_SECONDS: Final = 5.0
 _OPTIONS: Final = (
     "--headless=new",
     "--disable-gpu",
@@ -67,31 +65,24 @@ async def print_pdf(program: str, page: bytes) -> bytes:
         await asyncio.to_thread(source.write_bytes, page)
         # As root a browser cannot have its own sandbox.
         sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-        process = await asyncio.create_subprocess_exec(
+        command = [
             program,
             *_OPTIONS,
             *sandbox,
             f"--user-data-dir={place / 'profile'}",
             f"--print-to-pdf={target}",
             source.as_uri(),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            env={**python_environment(), "HOME": private, "TMPDIR": private},
-            start_new_session=True,
-        )
-        try:
-            async with asyncio.timeout(_PRINT_SECONDS):
-                status = await process.wait()
-        except TimeoutError:
-            raise PrintError(f"printing took longer than {_PRINT_SECONDS:g} seconds") from None
-        finally:
-            # With all the processes that it has started.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_END_SECONDS):
-                    await process.wait()
+        ]
+        variables = {**python_environment(), "HOME": private, "TMPDIR": private}
+        # It is killed with all the processes that it has started.
+        async with await Program.start(
+            command, env=variables, stdout=False, stderr=False
+        ) as browser:
+            try:
+                async with asyncio.timeout(_PRINT_SECONDS):
+                    status = (await browser.finish()).status
+            except TimeoutError:
+                raise PrintError(f"printing took longer than {_PRINT_SECONDS:g} seconds") from None
         if not target.is_file():
             raise PrintError(f"the browser ended with status {status} and printed nothing")
         return await asyncio.to_thread(target.read_bytes)

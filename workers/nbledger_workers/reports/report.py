@@ -13,9 +13,9 @@ from nbledger_domain.execution import Execution
 from nbledger_domain.notebook import Notebook
 from nbledger_domain.words import many
 from nbledger_infrastructure import clock
+from nbledger_infrastructure.programs import Program
 from nbledger_workers.kernel.driving.driver import Report
 from nbledger_workers.kernel.driving.pair import python_environment
-from nbledger_workers.kernel.processes.helpers import end
 from nbledger_workers.kernel.protocol import (
     CellFinished,
     KernelStarted,
@@ -25,7 +25,7 @@ from nbledger_workers.kernel.protocol import (
 )
 from nbledger_workers.reports.outputs import ReportOutputs
 from nbledger_workers.reports.widgets import ShownOutputs
-from nbledger_workers.translation.planning import Plan
+from nbledger_workers.translation.planning import RunPlan
 
 MEDIA_TYPES: Final = {"html": "text/html", "pdf": "application/pdf"}
 
@@ -37,13 +37,13 @@ class ReportError(Exception):
     """The report could not be rendered; the message is the program's last line."""
 
 
-class Page:
+class ReportPage:
     """What goes into a report, gathered while the notebook runs.
 
     ``dataset`` tells in words of the dataset that was bound.
     """
 
-    def __init__(self, plan: Plan, execution: Execution, notebook: Notebook) -> None:
+    def __init__(self, plan: RunPlan, execution: Execution, notebook: Notebook) -> None:
         self._kernel = execution.kernel_type
         self.dataset: str | None = None
         self._plan = plan
@@ -129,42 +129,31 @@ class Renderer:
     does while the notebook runs.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
+    def __init__(self, program: Program) -> None:
+        self._program = program
 
     @classmethod
     async def start(cls) -> Self:
         """Start the process."""
-        return cls(
-            await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                "-m",
-                "nbledger_workers.reports.page",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=python_environment(),
-            )
-        )
+        command = [sys.executable, "-P", "-m", "nbledger_workers.reports.page"]
+        return cls(await Program.start(command, env=python_environment(), stdin=True))
 
-    async def render(self, page: Page) -> tuple[bytes, list[str]]:
+    async def render(self, page: ReportPage) -> tuple[bytes, list[str]]:
         """The report as HTML, and what it does not show. Raises :class:`ReportError`."""
         document = await asyncio.to_thread(page.document)
         try:
             async with asyncio.timeout(_RENDER_SECONDS):
-                content, errors = await self._process.communicate(document)
+                finished = await self._program.finish(document)
         except TimeoutError:
             raise ReportError(f"rendering took longer than {_RENDER_SECONDS:g} seconds") from None
-        if self._process.returncode or not content:
-            lines = errors.decode("utf-8", "replace").strip().splitlines()
-            raise ReportError(lines[-1][:500] if lines else f"status {self._process.returncode}")
-        notes, _, made = content.partition(b"\n")
+        if finished.status or not finished.output:
+            raise ReportError(finished.last_line[:500])
+        notes, _, made = finished.output.partition(b"\n")
         return made, msgspec.json.decode(notes, type=list[str])
 
     async def close(self) -> None:
         """End the process if it is still there."""
-        await end(self._process)
+        await self._program.end()
 
 
 def warnings(notes: list[str]) -> list[str]:

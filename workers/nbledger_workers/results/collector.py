@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
 import mimetypes
 import tempfile
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 import msgspec
 import structlog
 
 from nbledger_application.claims import Claim
-from nbledger_domain.dataset import Source
 from nbledger_domain.execution import Execution, Representation
-from nbledger_domain.vocabulary.units import MB
 from nbledger_infrastructure import clock, settings
 from nbledger_infrastructure.artifacts.store import ArtifactStoreUnavailableError, Scope
-from nbledger_infrastructure.datasets import head as dataset_version
 from nbledger_infrastructure.postgres.event_store import EventStore
 from nbledger_workers.kernel import run_folder
 from nbledger_workers.kernel.processes.environment import outputs_folder, results_folder
 from nbledger_workers.kernel.protocol import Described
 from nbledger_workers.kernel.run_folder import Copied, Mark, RefusedError
 from nbledger_workers.kernel.supervising.handed_back import MOST_RESULTS, PATTERN
-from nbledger_workers.results import datasets
-from nbledger_workers.results import descriptions as results
-from nbledger_workers.results.datasets import InvalidTableError, TableReader
+from nbledger_workers.results import descriptions
+from nbledger_workers.results.copying import Copier, in_thread
+from nbledger_workers.results.datasets import InvalidTableError
 from nbledger_workers.results.descriptions import (
     EnrichedDataset,
     InvalidResultError,
     Metric,
     ResultFile,
 )
+from nbledger_workers.results.enriched_datasets import EnrichedDatasets
 from nbledger_workers.results.shown_names import shown, shown_names
 from nbledger_workers.storing.patience import Patience
 from nbledger_workers.storing.spool import Spool
@@ -43,7 +39,6 @@ from nbledger_workers.translation.steps import Step
 
 log = structlog.get_logger(__name__)
 
-_UNLIMITED: Final = 1 << 62
 _MOST_METRICS: Final = 1000
 _MOST_NAMES: Final = 100_000
 """Names that are looked at in a folder."""
@@ -54,11 +49,10 @@ _SHOWN: Final = 200
 """Characters of a path that are told."""
 
 _Kind = Literal["report", "dataset", "model", "file"]
-_KINDS: Final[dict[type, _Kind]] = {results.Model: "model", results.Report: "report"}
+_KINDS: Final[dict[type, _Kind]] = {descriptions.Model: "model", descriptions.Report: "report"}
 _TROUBLE: Final = (OSError, ArtifactStoreUnavailableError)
 """What a full disk or an artifact store that stays away raises: it costs the result. Who runs the
 notebook finds out by the spool that the store has stayed away."""
-_T = TypeVar("_T")
 _Metrics = dict[str | None, dict[str, float]]
 """Figures by name, of each cell."""
 
@@ -89,30 +83,26 @@ class Collector:
         self,
         store: EventStore,
         artifacts: Spool,
-        limits: settings.Limits,
+        limits: settings.RunLimits,
         claim: Claim,
         *,
         patience: Patience,
     ) -> None:
-        self._patience = patience
-        self._store = store
         self._artifacts = artifacts
         self._claim = claim
         stream = claim.stream
         self._scope = Scope(stream.tenant_id, stream.project_id, stream.subject_id)
-        self._file_bytes = limits.artifact_mb_per_file * MB or _UNLIMITED
-        self._bytes_left = limits.artifact_mb_per_run * MB or _UNLIMITED
-        self._files_left = limits.artifacts_per_run or _UNLIMITED
+        self._copier = Copier(limits)
         self._seen: dict[str, Mark] = {}
         self._read = 0
         self._metrics: set[str] = set()
         self._warned = 0
         self._waiting: list[_Handed] = []
-        self._tables = TableReader()
+        self._datasets = EnrichedDatasets(store, artifacts, claim, patience)
 
     async def close(self) -> None:
         """End what it has started."""
-        await self._tables.close()
+        await self._datasets.close()
 
     def cell_ended(
         self, cell_id: str | None, handed_back: Sequence[Described], looked_ns: int
@@ -154,7 +144,7 @@ class Collector:
         """Descriptions that were not there, or were others, when the last cell was over."""
         found, cut = run_folder.names(place, PATTERN, limit=_FEW_NAMES)
         if cut:
-            found, cut = await _in_thread(
+            found, cut = await in_thread(
                 partial(run_folder.names, place, PATTERN, limit=_MOST_NAMES)
             )
         if cut:
@@ -199,7 +189,7 @@ class Collector:
         with run_folder.opened_folder(folder, _below(folder, outputs_folder(folder))) as place:
             if place is None or run_folder.is_empty(place):
                 return
-            paths, cut, closed = await _in_thread(
+            paths, cut, closed = await in_thread(
                 partial(run_folder.files, place, limit=_MOST_NAMES)
             )
             if cut:
@@ -218,7 +208,7 @@ class Collector:
             names = shown_names(paths)
             with tempfile.TemporaryDirectory(prefix="taken-", dir=folder.parent) as private:
                 for number, path in enumerate(paths):
-                    if self._files_left <= 0:
+                    if self._copier.files_left <= 0:
                         left = len(paths) - number
                         steps += self.warning(
                             f"{left} of {len(paths)} files in outputs/ are not kept: "
@@ -238,7 +228,7 @@ class Collector:
         if self._warned > _MOST_WARNINGS:
             return []
         if self._warned == _MOST_WARNINGS:
-            text = "There were more warnings than are told."
+            text = "Further warnings were suppressed."
         log.info("run warned", warning=text)
         epoch, at = self._claim.epoch, clock.now()
         return [lambda execution: execution.warn(epoch, text, at=at)]
@@ -255,19 +245,21 @@ class Collector:
     ) -> list[Step]:
         name, cell_id, until = handed.name, handed.cell_id, handed.until_ns
         try:
-            content = await _in_thread(
-                partial(run_folder.read, place, name, limit=results.MAX_BYTES, mark=handed.mark)
+            content = await in_thread(
+                partial(
+                    run_folder.read, place, name, limit=descriptions.MAX_BYTES, mark=handed.mark
+                )
             )
-            result = results.decode(content)
+            result = descriptions.decode(content)
         except (RefusedError, InvalidResultError) as error:
             return self.warning(f"A result that was handed back ({name}) is not kept: {error}.")
         if isinstance(result, Metric):
             return self._take_metric(result, cell_id, metrics)
         what = f"{result.__struct_config__.tag} {result.name!r}".replace("_", " ")
-        first, *others = results.in_order(result)
+        first, *others = descriptions.in_order(result)
         main = private / "main"
         try:
-            copied = await self._copy(place, first.path, main, until)
+            copied = await self._copier.copy(place, first.path, main, until)
         except RefusedError as error:
             return self.warning(f"The {what} is not kept: {error}.")
         stored = await self._put(main, first, copied)
@@ -277,7 +269,7 @@ class Collector:
         for other in others:
             path = private / other.role
             try:
-                copied = await self._copy(place, other.path, path, until)
+                copied = await self._copier.copy(place, other.path, path, until)
             except RefusedError as error:
                 warnings += self.warning(
                     f"A form of the {what} ({other.role}) is not kept: {error}."
@@ -291,13 +283,13 @@ class Collector:
             kind = "dataset"
             try:
                 form = result.attributes.format if table is main else "parquet"
-                attributes = await self._dataset(result, table, form)
+                attributes = await self._datasets.keep(result, table, form)
             except InvalidTableError as error:
                 # What the notebook says of it is worth nothing then, but its bytes may be.
                 warnings += self.warning(f"The {what} is kept as a mere file: {error}.")
                 kind, attributes = "file", {}
         else:
-            attributes = results.attributes(result)
+            attributes = descriptions.attributes(result)
         if cell_id is not None:
             attributes["cellId"] = cell_id
         if alternatives:
@@ -317,7 +309,7 @@ class Collector:
     async def _take_file(self, place: int, path: str, name: str, private: Path) -> list[Step]:
         copy = private / "file"
         try:
-            copied = await self._copy(place, path, copy)
+            copied = await self._copier.copy(place, path, copy)
         except RefusedError as error:
             return self.warning(f"The file outputs/{name} is not kept: {error}.")
         digest = await self._artifacts.put_file(self._scope, copy, digest=copied.digest)
@@ -325,94 +317,9 @@ class Collector:
         content = Representation(media_type, digest, copied.size)
         return [self._artifact("file", name, name.rsplit("/", 1)[-1], content, {"path": name})]
 
-    async def _copy(
-        self, place: int, path: str, target: Path, unchanged_since: int | None = None
-    ) -> Copied:
-        if self._files_left <= 0:
-            raise RefusedError("a run may leave no more files")
-        limit = min(self._file_bytes, self._bytes_left)
-        stop = threading.Event()
-        copied = await _in_thread(
-            partial(
-                run_folder.copy,
-                place,
-                path,
-                target,
-                limit=limit,
-                stop=stop,
-                unchanged_since=unchanged_since,
-            ),
-            stop,
-        )
-        self._files_left -= 1
-        self._bytes_left -= copied.size
-        return copied
-
     async def _put(self, path: Path, file: ResultFile, copied: Copied) -> _Stored:
         digest = await self._artifacts.put_file(self._scope, path, digest=copied.digest)
         return _Stored(file, Representation(file.media_type, digest, copied.size))
-
-    async def _dataset(
-        self, result: EnrichedDataset, path: Path, form: Literal["parquet", "csv"]
-    ) -> dict[str, Any]:
-        """Keep it as a version of a dataset; returns what is told of it.
-
-        Rows and columns are counted: what the notebook says of them is not relied on. Raises
-        :class:`InvalidTableError`.
-        """
-        told = result.attributes
-        table = await self._tables.read(path, form, path.parent)
-        stream = self._claim.stream
-        before = None
-        if told.source_dataset_id is not None:
-            before = await self._patience.wait_for(
-                partial(
-                    dataset_version,
-                    self._store,
-                    stream.tenant_id,
-                    stream.project_id,
-                    told.source_dataset_id,
-                    version=told.source_version,
-                )
-            )
-        dataset_id, version = await self._patience.wait_for(
-            partial(
-                datasets.keep_version,
-                self._store,
-                # The event of the dataset names it: not before it is really stored.
-                self._artifacts.direct,
-                stream,
-                table,
-                result_name=result.name,
-                dataset_name=told.dataset_name or result.name,
-                source=Source(
-                    kind="execution",
-                    execution_id=stream.stream_id,
-                    notebook_id=stream.subject_id,
-                    notebook_version=self._claim.execution.notebook_version,
-                    from_dataset_id=None if before is None else before.dataset_id,
-                    from_version=None if before is None else before.version,
-                ),
-                metadata=self._claim.metadata,
-                at=clock.now(),
-            )
-        )
-        attributes: dict[str, Any] = {
-            "recordCount": table.rows,
-            "columns": msgspec.to_builtins(table.columns),
-            "newColumns": told.new_columns,
-            "format": told.frame or told.format,
-            "datasetId": str(dataset_id),
-            "datasetVersion": version,
-        }
-        if before is not None:
-            known = {column.name for column in before.columns}
-            attributes["newColumns"] = [
-                column.name for column in table.columns if column.name not in known
-            ]
-            attributes["sourceDatasetId"] = str(before.dataset_id)
-            attributes["sourceVersion"] = before.version
-        return attributes
 
     def _log(self, cell_id: str | None, metrics: dict[str, float]) -> Step:
         epoch, at = self._claim.epoch, clock.now()
@@ -446,21 +353,6 @@ class Collector:
             )
 
         return step
-
-
-async def _in_thread(work: Callable[[], _T], stop: threading.Event | None = None) -> _T:
-    """The result of blocking work. Where nobody waits for it any more, ``stop`` is set.
-
-    Returns only when the thread is through with the folder, which is closed then.
-    """
-    working = asyncio.create_task(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(working)
-    except asyncio.CancelledError:
-        if stop is not None:
-            stop.set()
-        await asyncio.gather(working, return_exceptions=True)
-        raise
 
 
 def _told(error: Exception) -> str:

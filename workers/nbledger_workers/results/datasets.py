@@ -22,9 +22,9 @@ from nbledger_infrastructure.postgres.event_store import (
     RecordConflictError,
     Stream,
 )
+from nbledger_infrastructure.programs import Program
 from nbledger_workers.kernel.driving.pair import python_environment
-from nbledger_workers.kernel.processes.helpers import end
-from nbledger_workers.results.descriptions import Table
+from nbledger_workers.results.descriptions import ParquetTable
 
 log = structlog.get_logger(__name__)
 
@@ -60,34 +60,26 @@ class TableReader:
     """
 
     def __init__(self) -> None:
-        self._process: asyncio.subprocess.Process | None = None
+        self._program: Program | None = None
 
-    async def read(self, path: Path, kind: Literal["parquet", "csv"], folder: Path) -> Table:
+    async def read(self, path: Path, kind: Literal["parquet", "csv"], folder: Path) -> ParquetTable:
         """What a notebook handed back, as a Parquet file: itself, or one made in ``folder``.
 
         Raises :class:`InvalidTableError`.
         """
-        process = self._process
-        if process is None:
-            process = self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                "-m",
-                "nbledger_workers.results.table_facts",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                limit=_MOST_FACTS_BYTES,
+        program = self._program
+        if program is None:
+            program = self._program = await Program.start(
+                [sys.executable, "-P", "-m", "nbledger_workers.results.table_facts"],
                 env=python_environment(),
+                stdin=True,
+                stderr=False,
+                line_bytes=_MOST_FACTS_BYTES,
             )
-        assert process.stdin is not None  # noqa: S101 - asked for above
-        assert process.stdout is not None  # noqa: S101
         answer = b""
         try:
-            process.stdin.write(msgspec.json.encode([str(path), kind, str(folder)]) + b"\n")
             async with asyncio.timeout(_READ_SECONDS):
-                await process.stdin.drain()
-                answer = await process.stdout.readline()
+                answer = await program.ask(msgspec.json.encode([str(path), kind, str(folder)]))
         except TimeoutError:
             raise InvalidTableError("it takes too long to read") from None
         except (ConnectionError, ValueError) as error:
@@ -96,51 +88,42 @@ class TableReader:
             if not answer.endswith(b"\n"):
                 await self.close()
         if not answer:
-            raise InvalidTableError(f"reading it ended the process ({process.returncode})")
-        told = msgspec.json.decode(answer, type=Table | str)
+            raise InvalidTableError(f"reading it ended the process ({program.status})")
+        told = msgspec.json.decode(answer, type=ParquetTable | str)
         if isinstance(told, str):
             raise InvalidTableError(told)
         return told
 
     async def close(self) -> None:
         """End the process."""
-        process, self._process = self._process, None
-        if process is not None:
-            await end(process)
+        program, self._program = self._program, None
+        if program is not None:
+            await program.end()
 
 
 async def write_csv(source: Path, target: Path) -> bool:
     """Write a Parquet file as CSV as well; whether that could be done."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "nbledger_workers.results.table_csv",
-        str(source),
-        str(target),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        env=python_environment(),
-    )
-    try:
-        async with asyncio.timeout(_READ_SECONDS):
-            _, errors = await process.communicate()
-    except TimeoutError:
-        errors = b"it takes too long"
-    finally:
-        if process.returncode is None:
-            await end(process)
-    if process.returncode:
+    command = [sys.executable, "-m", "nbledger_workers.results.table_csv", str(source), str(target)]
+    reason = ""
+    async with await Program.start(command, env=python_environment(), stdout=False) as program:
+        try:
+            async with asyncio.timeout(_READ_SECONDS):
+                finished = await program.finish()
+        except TimeoutError:
+            reason = "it takes too long"
+        else:
+            reason = finished.last_line if finished.status else ""
+    if reason:
         await asyncio.to_thread(target.unlink, missing_ok=True)
-        log.warning("dataset not written as CSV", reason=errors.decode("utf-8", "replace")[-300:])
-    return process.returncode == 0
+        log.warning("dataset not written as CSV", reason=reason[-300:])
+    return not reason
 
 
 async def keep_version(
     store: EventStore,
     artifacts: ArtifactStore,
     notebook: Stream,
-    table: Table,
+    table: ParquetTable,
     *,
     result_name: str,
     dataset_name: str,

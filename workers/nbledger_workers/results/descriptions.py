@@ -28,7 +28,7 @@ class InvalidResultError(Exception):
     """The description is not what it should be; the message says where, and of which result."""
 
 
-class Table(msgspec.Struct, frozen=True):
+class ParquetTable(msgspec.Struct, frozen=True):
     """A Parquet file and what is in it."""
 
     path: str

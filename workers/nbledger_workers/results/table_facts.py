@@ -16,14 +16,14 @@ from nbledger_domain.errors import InvalidCsvError
 from nbledger_infrastructure.datasets.column_types import columns
 from nbledger_infrastructure.datasets.csv_dialect import MAX_COLUMNS, MAX_NAME
 from nbledger_workers.results import table_limits
-from nbledger_workers.results.descriptions import Table
+from nbledger_workers.results.descriptions import ParquetTable
 
 
 class UnfitColumnsError(Exception):
     """A dataset has no such columns; the message says why."""
 
 
-def read(path: Path, kind: str, folder: Path) -> Table:
+def read(path: Path, kind: str, folder: Path) -> ParquetTable:
     """The table as a Parquet file, with what is in it.
 
     Raises :class:`UnfitColumnsError`, ``InvalidCsvError``, and what polars raises.
@@ -34,12 +34,12 @@ def read(path: Path, kind: str, folder: Path) -> Table:
         )
 
         made = asyncio.run(ingest_csv(path, folder))
-        return Table(str(made.path), made.rows, made.columns)
+        return ParquetTable(str(made.path), made.rows, made.columns)
     frame = pl.scan_parquet(path, glob=False)
     schema = frame.collect_schema()
     _check(schema.names())
     rows = frame.select(pl.len()).collect().item()
-    return Table(str(path), rows, columns(schema))
+    return ParquetTable(str(path), rows, columns(schema))
 
 
 def _check(names: list[str]) -> None:
@@ -52,7 +52,7 @@ def _check(names: list[str]) -> None:
         raise UnfitColumnsError("a column has a name that cannot be stored")
 
 
-def _told(path: str, kind: str, folder: str) -> Table | str:
+def _told(path: str, kind: str, folder: str) -> ParquetTable | str:
     try:
         return read(Path(path), kind, Path(folder))
     except MemoryError:

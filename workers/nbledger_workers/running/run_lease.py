@@ -10,7 +10,7 @@ import structlog
 from nbledger_application import leases
 from nbledger_application.claims import Claim
 from nbledger_infrastructure.postgres.database import UNAVAILABLE, DatabaseUnavailableError
-from nbledger_workers.running.services import Services
+from nbledger_workers.running.services import RunServices
 
 log = structlog.get_logger(__name__)
 
@@ -23,7 +23,7 @@ class RunLease:
 
     def __init__(
         self,
-        services: Services,
+        services: RunServices,
         claim: Claim,
         *,
         on_lost: Callable[[], None],

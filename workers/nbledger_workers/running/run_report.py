@@ -15,7 +15,7 @@ from nbledger_infrastructure.datasets import DatasetHead
 from nbledger_workers.kernel.driving.driver import Report
 from nbledger_workers.reports import browser, report
 from nbledger_workers.storing.spool import Spool
-from nbledger_workers.translation.planning import Plan
+from nbledger_workers.translation.planning import RunPlan
 from nbledger_workers.translation.steps import Step
 
 log = structlog.get_logger(__name__)
@@ -32,14 +32,14 @@ class RunReport:
         self,
         execution: Execution,
         notebook: Notebook,
-        planned: Plan,
+        planned: RunPlan,
         *,
         claim: Claim,
         spool: Spool,
         warn: Callable[[str], list[Step]],
         browser_setting: str,
     ) -> None:
-        self._page = report.Page(planned, execution, notebook)
+        self._page = report.ReportPage(planned, execution, notebook)
         self._claim = claim
         self._spool = spool
         self._warn = warn

@@ -16,7 +16,7 @@ from nbledger_workers.running.environments import Provider
 from nbledger_workers.running.lease_keeper import LeaseKeeper
 
 
-class Services(msgspec.Struct, frozen=True):
+class RunServices(msgspec.Struct, frozen=True):
     """What every run of a worker uses."""
 
     settings: Settings

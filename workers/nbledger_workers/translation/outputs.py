@@ -13,7 +13,7 @@ from nbledger_domain.vocabulary.outputs import TABLE_MEMBER, TEXT_OUTPUTS
 from nbledger_infrastructure.artifacts.store import Scope
 from nbledger_workers.kernel.outputs.forms import forms
 from nbledger_workers.storing.spool import Spool
-from nbledger_workers.translation import images as figures
+from nbledger_workers.translation import images
 from nbledger_workers.translation.tables import find_table
 
 # As many writes at once to the artifact store, for one run.
@@ -188,11 +188,11 @@ def _output(
     ]
     if tables:
         metadata[TABLE_MEMBER] = True
-    width, height = figures.size(contents, metadata)
+    width, height = images.size(contents, metadata)
     return Output(
         output_type=kind,
         representations=representations,
-        title=figures.title(contents, metadata) or title,
+        title=images.title(contents, metadata) or title,
         width=width,
         height=height,
         rows=next((table.rows for table in tables if table.rows is not None), None),

@@ -38,7 +38,7 @@ class PlanError(Exception):
     """The execution cannot be run as it was asked for."""
 
 
-class Plan(msgspec.Struct, frozen=True):
+class RunPlan(msgspec.Struct, frozen=True):
     """The notebook for the kernel, as nbformat 4 JSON.
 
     ``cells`` are the planned cells by their place in it; a place that is missing there is the
@@ -58,7 +58,7 @@ class Plan(msgspec.Struct, frozen=True):
         )
 
 
-def plan(execution: Execution, notebook: Notebook, language: str) -> Plan:
+def plan(execution: Execution, notebook: Notebook, language: str) -> RunPlan:
     """What to run. Raises :class:`PlanError`."""
     by_id = {cell.cell_id: cell for cell in notebook.cells}
     missing = [cell.cell_id for cell in execution.cells if cell.cell_id not in by_id]
@@ -82,7 +82,7 @@ def plan(execution: Execution, notebook: Notebook, language: str) -> Plan:
     places = [index for index in range(len(raw)) if index != injected_at]
     # Without ids, as before 4.5: the kernel's side goes by place.
     document = {"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": raw}
-    return Plan(
+    return RunPlan(
         notebook=msgspec.json.encode(document),
         count=len(raw),
         cells=dict(zip(places, planned, strict=True)),

@@ -35,7 +35,7 @@ from nbledger_workers.kernel.protocol import (
 from nbledger_workers.kernel.protocol import CellStatus as Reported
 from nbledger_workers.storing.spool import Spool
 from nbledger_workers.translation.outputs import OutputKeeper
-from nbledger_workers.translation.planning import Plan
+from nbledger_workers.translation.planning import RunPlan
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class Translator:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: RunPlan,
         epoch: int,
         artifacts: Spool,
         scope: Scope,

@@ -19,7 +19,7 @@ from nbledger_infrastructure.notebooks.kernelspecs import kernel_type_of
 _SUFFIX = ".ipynb"
 
 
-class Parameter(msgspec.Struct, frozen=True):
+class TemplateParameter(msgspec.Struct, frozen=True):
     """What a run of the template may be given, and what counts otherwise."""
 
     name: str
@@ -34,7 +34,7 @@ class Template(msgspec.Struct, frozen=True):
     title: str
     description: str
     kernel_type: str
-    parameters: list[Parameter]
+    parameters: list[TemplateParameter]
 
 
 @cache
@@ -71,12 +71,12 @@ def describe(name: str) -> Template:
     )
 
 
-def _parameters(cell: Cell) -> list[Parameter]:
+def _parameters(cell: Cell) -> list[TemplateParameter]:
     lines = cell.source.splitlines()
     found = []
     for statement in ast.parse(cell.source).body:
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
             _, _, comment = lines[statement.lineno - 1].partition("  # ")
             default = ast.literal_eval(statement.value)
-            found.append(Parameter(statement.targets[0].id, default, comment))
+            found.append(TemplateParameter(statement.targets[0].id, default, comment))
     return found

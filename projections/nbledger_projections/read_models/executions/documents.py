@@ -1,4 +1,4 @@
-"""An execution as the API tells it: the members of its JSON document."""
+"""An execution as the API tells it: the members of its JSON document, quantities as numbers."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from nbledger_domain.execution import CellRange, RetryPolicy
+from nbledger_projections.read_models.humanize import Duration, Estimate, Size
 
 
 class ProgressDocument(msgspec.Struct, rename="camel"):
@@ -22,9 +23,9 @@ class ProgressDocument(msgspec.Struct, rename="camel"):
 class ResourcesDocument(msgspec.Struct, rename="camel"):
     """What the run, or one cell, used, in words and as numbers; null until it is known."""
 
-    peak_memory_usage: str | None = None
-    cpu_time: str | None = None
-    disk_usage: str | None = None
+    peak_memory_usage: Size | None = None
+    cpu_time: Duration | None = None
+    disk_usage: Size | None = None
     peak_memory_bytes: int | None = None
     cpu_seconds: float | None = None
     disk_bytes: int | None = None
@@ -38,7 +39,7 @@ class CellResultDocument(msgspec.Struct, rename="camel"):
 
     cell_id: str
     status: str
-    execution_time: str | UnsetType = UNSET
+    execution_time: Duration | UnsetType = UNSET
     has_output: bool = False
     output_type: str | UnsetType = UNSET
     data_frames: int | UnsetType = UNSET
@@ -118,8 +119,8 @@ class ExecutionDocument(msgspec.Struct, kw_only=True, rename="camel"):
     phase: str | UnsetType = UNSET
     start_time: str
     end_time: str | UnsetType = UNSET
-    total_duration: str | UnsetType = UNSET
-    estimated_duration: str | UnsetType | None = UNSET
+    total_duration: Duration | UnsetType = UNSET
+    estimated_duration: Estimate | UnsetType | None = UNSET
     current_cell: str | UnsetType | None = UNSET
     progress: ProgressDocument
     parameters: dict[str, Any]

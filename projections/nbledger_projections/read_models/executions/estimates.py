@@ -1,5 +1,6 @@
 """How long runs of a notebook took, by the range of cells that they covered."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 
 from msgspec import UnsetType
@@ -28,3 +29,17 @@ def remember(runs: Runs, covered: str, seconds: float) -> dict[str, Sequence[flo
     for other in list(kept)[:-REMEMBERED_SPANS]:
         del kept[other]
     return kept
+
+
+def likely(durations: Sequence[float]) -> tuple[float, float] | None:
+    """The range that a run is likely to take, from ``durations`` of earlier ones in seconds.
+
+    ``None`` when there were none. Of four or more it is the middle half of them, so that a run
+    which was held up once spoils no estimate.
+    """
+    if not durations:
+        return None
+    if len(durations) >= 4:
+        shortest, _, longest = statistics.quantiles(durations, n=4, method="inclusive")
+        return shortest, longest
+    return min(durations), max(durations)

@@ -1,8 +1,5 @@
 """The status of an execution as a function of its events."""
 
-from collections.abc import Callable
-from typing import Any
-
 from msgspec import UNSET
 
 from nbledger_domain.execution import (
@@ -14,8 +11,7 @@ from nbledger_domain.execution import (
     TerminationCode,
 )
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
-from nbledger_projections.machinery.decoding import REQUESTED, apply, check_known, decode_as
-from nbledger_projections.read_models import humanize as words
+from nbledger_projections.machinery.folding import Change, Fold
 from nbledger_projections.read_models.executions.documents import (
     AttemptDocument,
     CellResultDocument,
@@ -27,11 +23,11 @@ from nbledger_projections.read_models.executions.documents import (
     ResourcesDocument,
     RunEnvironmentDocument,
 )
-from nbledger_projections.read_models.executions.estimates import Runs, span
+from nbledger_projections.read_models.executions.estimates import Runs, likely, span
 from nbledger_projections.read_models.executions.resources import added_up, resources_document
 from nbledger_projections.read_models.executions.service_reports import is_print
-from nbledger_projections.read_models.executions.state import ExecutionState
-from nbledger_projections.read_models.humanize import timestamp
+from nbledger_projections.read_models.executions.state import ExecutionRow
+from nbledger_projections.read_models.humanize import Duration, Estimate, timestamp
 from nbledger_projections.read_models.media_types import OutputKind, kind_of
 from nbledger_projections.read_models.notebooks.folding import interrupted
 
@@ -39,41 +35,17 @@ _DONE = frozenset({CellStatus.SUCCESS, CellStatus.ERROR, CellStatus.TIMED_OUT, C
 _FAILED = frozenset({CellStatus.ERROR, CellStatus.TIMED_OUT})
 
 
-def fold(
-    state: ExecutionState | None, recorded: RecordedEvent, *, earlier: Runs | None = None
-) -> ExecutionState | None:
-    """The state after ``recorded``; ``None`` when there is no such execution.
-
-    ``earlier`` holds how long earlier completed runs of the notebook took; a new execution is
-    estimated by it. Takes ``state`` over: the caller must not use it afterwards.
-    Raises :class:`UnknownEventTypeError`.
-    """
-    check_known(recorded)
-    if recorded.data is None:
-        return state  # erased: the deletion follows
-    if recorded.type == REQUESTED:
-        state = _requested(recorded, earlier or {})
-    elif state is None:
-        return None
-    else:
-        apply(_HANDLERS, state, recorded)
-    state.position = recorded.position
-    state.version = recorded.version
-    state.updated_at = recorded.recorded_at
-    if not state.ended:
-        _point_at_current(state)
-    return state
-
-
-def duration(state: ExecutionState, terminal: RecordedEvent) -> float:
+def duration(state: ExecutionRow, terminal: RecordedEvent) -> float:
     """Seconds from acceptance to the end."""
     return (terminal.occurred_at - state.started_at).total_seconds()
 
 
-def _requested(recorded: RecordedEvent, earlier: Runs) -> ExecutionState:
-    event = decode_as(Execution.Requested, recorded)
+def _requested(
+    recorded: RecordedEvent, event: Execution.Requested, *, earlier: Runs | None = None
+) -> ExecutionRow:
+    estimated = likely((earlier or {}).get(span(event.cell_range), ()))
     warnings = event.warnings or []
-    return ExecutionState(
+    return ExecutionRow(
         execution_id=recorded.stream_id,
         notebook_id=recorded.subject_id,
         tenant_id=recorded.tenant_id,
@@ -81,7 +53,6 @@ def _requested(recorded: RecordedEvent, earlier: Runs) -> ExecutionState:
         position=recorded.position,
         version=recorded.version,
         requested_position=recorded.position,
-        requested_at=recorded.recorded_at,
         updated_at=recorded.recorded_at,
         started_at=recorded.occurred_at,
         silent=[cell.cell_id for cell in event.cells if cell.cell_type != "code"],
@@ -94,7 +65,7 @@ def _requested(recorded: RecordedEvent, earlier: Runs) -> ExecutionState:
             status=ExecutionStatus.RUNNING,
             phase=Phase.QUEUED,
             start_time=timestamp(recorded.occurred_at),
-            estimated_duration=words.estimate(earlier.get(span(event.cell_range), ())) or UNSET,
+            estimated_duration=UNSET if estimated is None else Estimate(estimated),
             progress=ProgressDocument(total_cells=len(event.cells)),
             parameters=event.parameters,
             cell_range=event.cell_range or UNSET,
@@ -126,7 +97,7 @@ def _plain(number: float) -> int | float:
     return int(number) if number.is_integer() else number
 
 
-def _claimed(state: ExecutionState, recorded: RecordedEvent, event: Execution.Claimed) -> None:
+def _claimed(state: ExecutionRow, recorded: RecordedEvent, event: Execution.Claimed) -> None:
     state.document.attempts = event.epoch
     state.document.attempt_history.append(
         AttemptDocument(
@@ -140,22 +111,22 @@ def _claimed(state: ExecutionState, recorded: RecordedEvent, event: Execution.Cl
 
 
 def _environment_progressed(
-    state: ExecutionState, _: RecordedEvent, event: Execution.EnvironmentProgressed
+    state: ExecutionRow, _: RecordedEvent, event: Execution.EnvironmentProgressed
 ) -> None:
     state.document.environment = RunEnvironmentDocument(event.stage, event.packages)
     state.document.phase = Phase.STARTING if event.stage == "ready" else Phase.PROVISIONING
 
 
-def _warned(state: ExecutionState, _: RecordedEvent, event: Execution.Warned) -> None:
+def _warned(state: ExecutionRow, _: RecordedEvent, event: Execution.Warned) -> None:
     state.document.run_warnings.append(event.warning)
 
 
-def _started(state: ExecutionState, _: RecordedEvent, __: object) -> None:
+def _started(state: ExecutionRow, _: RecordedEvent, __: object) -> None:
     state.document.phase = Phase.EXECUTING
 
 
 def _end_attempt(
-    state: ExecutionState, recorded: RecordedEvent, code: TerminationCode, detail: str = ""
+    state: ExecutionRow, recorded: RecordedEvent, code: TerminationCode, detail: str = ""
 ) -> None:
     """Say how the attempt under way has ended, if there is one."""
     history = state.document.attempt_history
@@ -166,7 +137,7 @@ def _end_attempt(
 
 
 def _attempt_lost(
-    state: ExecutionState, recorded: RecordedEvent, event: Execution.AttemptLost
+    state: ExecutionRow, recorded: RecordedEvent, event: Execution.AttemptLost
 ) -> None:
     _end_attempt(state, recorded, event.code, event.reason)
     if not event.restart:
@@ -184,23 +155,23 @@ def _attempt_lost(
     document.outputs = OutputsDocument()
 
 
-def _cancel_requested(state: ExecutionState, _: RecordedEvent, __: object) -> None:
+def _cancel_requested(state: ExecutionRow, _: RecordedEvent, __: object) -> None:
     state.document.cancel_requested = True
 
 
-def _cell_started(state: ExecutionState, _: RecordedEvent, event: Execution.CellStarted) -> None:
+def _cell_started(state: ExecutionRow, _: RecordedEvent, event: Execution.CellStarted) -> None:
     _pass_silent(state, before=event.cell_id)
     cell = _find(state, event.cell_id)
     if cell is not None:
         cell.status = CellStatus.RUNNING
 
 
-def _cell_executed(state: ExecutionState, _: RecordedEvent, event: Execution.CellExecuted) -> None:
+def _cell_executed(state: ExecutionRow, _: RecordedEvent, event: Execution.CellExecuted) -> None:
     _pass_silent(state, before=event.cell_id)
     cell = _find(state, event.cell_id)
     if cell is None:
         return
-    cell.execution_time = words.duration(event.duration)
+    cell.execution_time = Duration(event.duration)
     if event.error is not None:
         cell.error_type = event.error.error_type
         cell.error_message = event.error.error_message
@@ -211,7 +182,7 @@ def _cell_executed(state: ExecutionState, _: RecordedEvent, event: Execution.Cel
 
 
 def _outputs_changed(
-    state: ExecutionState,
+    state: ExecutionRow,
     _: RecordedEvent,
     event: Execution.OutputsSaved | Execution.OutputsUpdated,
 ) -> None:
@@ -221,7 +192,7 @@ def _outputs_changed(
 
 
 def _show(
-    state: ExecutionState,
+    state: ExecutionRow,
     cell: CellResultDocument,
     event: Execution.CellExecuted | Execution.OutputsSaved | Execution.OutputsUpdated,
 ) -> None:
@@ -237,7 +208,7 @@ def _show(
 
 
 def _artifact_stored(
-    state: ExecutionState, _: RecordedEvent, event: Execution.ArtifactStored
+    state: ExecutionRow, _: RecordedEvent, event: Execution.ArtifactStored
 ) -> None:
     outputs = state.document.outputs
     if event.kind == "model":
@@ -251,35 +222,31 @@ def _artifact_stored(
         outputs.enriched_data = added_up(before.datasets, event)
 
 
-def _metrics_logged(
-    state: ExecutionState, _: RecordedEvent, event: Execution.MetricsLogged
-) -> None:
+def _metrics_logged(state: ExecutionRow, _: RecordedEvent, event: Execution.MetricsLogged) -> None:
     state.document.metrics = {**(state.document.metrics or {}), **event.metrics}
 
 
-def _completed(state: ExecutionState, recorded: RecordedEvent, event: Execution.Completed) -> None:
+def _completed(state: ExecutionRow, recorded: RecordedEvent, event: Execution.Completed) -> None:
     _pass_silent(state)
     _end(state, recorded, ExecutionStatus.COMPLETED, TerminationCode.SUCCESS, event.resources)
 
 
 def _failed(
-    state: ExecutionState, recorded: RecordedEvent, event: Execution.Failed | Execution.TimedOut
+    state: ExecutionRow, recorded: RecordedEvent, event: Execution.Failed | Execution.TimedOut
 ) -> None:
     _fail(state, recorded, event.reason, event.detail, event.resources)
 
 
-def _kernel_died(
-    state: ExecutionState, recorded: RecordedEvent, event: Execution.KernelDied
-) -> None:
+def _kernel_died(state: ExecutionRow, recorded: RecordedEvent, event: Execution.KernelDied) -> None:
     _fail(state, recorded, TerminationCode.KERNEL_DIED, event.detail, event.resources)
 
 
-def _cancelled(state: ExecutionState, recorded: RecordedEvent, event: Execution.Cancelled) -> None:
+def _cancelled(state: ExecutionRow, recorded: RecordedEvent, event: Execution.Cancelled) -> None:
     _end(state, recorded, ExecutionStatus.CANCELLED, event.reason, event.resources)
 
 
 def _fail(
-    state: ExecutionState,
+    state: ExecutionRow,
     recorded: RecordedEvent,
     code: TerminationCode,
     detail: str,
@@ -294,7 +261,7 @@ def _fail(
 
 
 def _end(
-    state: ExecutionState,
+    state: ExecutionRow,
     recorded: RecordedEvent,
     status: ExecutionStatus,
     code: TerminationCode,
@@ -312,13 +279,13 @@ def _end(
     document.termination_code = code
     document.termination_category = code.category
     document.end_time = timestamp(recorded.occurred_at)
-    document.total_duration = words.duration(duration(state, recorded))
+    document.total_duration = Duration(duration(state, recorded))
     document.current_cell = UNSET
     document.progress.current_cell_index = UNSET
     document.resources = resources_document(resources)
 
 
-def _finish(state: ExecutionState, cell: CellResultDocument, status: CellStatus) -> None:
+def _finish(state: ExecutionRow, cell: CellResultDocument, status: CellStatus) -> None:
     """Set the status that the cell keeps, and count it."""
     cell.status = status
     progress = state.document.progress
@@ -331,7 +298,7 @@ def _finish(state: ExecutionState, cell: CellResultDocument, status: CellStatus)
     )
 
 
-def _pass_silent(state: ExecutionState, *, before: str | None = None) -> None:
+def _pass_silent(state: ExecutionRow, *, before: str | None = None) -> None:
     """Let cells that go to no kernel succeed: those ``before`` a cell, or all."""
     if not state.silent:
         return
@@ -340,13 +307,20 @@ def _pass_silent(state: ExecutionState, *, before: str | None = None) -> None:
         if cell.cell_id == before:
             break
         if cell.cell_id in silent and cell.status == CellStatus.PENDING:
-            cell.execution_time = words.duration(0.0)
+            cell.execution_time = Duration(0.0)
             _finish(state, cell, CellStatus.SUCCESS)
 
 
-def _point_at_current(state: ExecutionState) -> None:
+def _note(state: ExecutionRow, recorded: RecordedEvent) -> None:
+    state.position = recorded.position
+    state.version = recorded.version
+    state.updated_at = recorded.recorded_at
+    if not state.ended:
+        _point_at_current(state.document)
+
+
+def _point_at_current(document: ExecutionDocument) -> None:
     """Tell where the run is: at the running cell, else at the first one that waits."""
-    document = state.document
     waiting: int | None = None
     for index, cell in enumerate(document.cell_results, 1):
         if cell.status == CellStatus.RUNNING:
@@ -358,14 +332,14 @@ def _point_at_current(state: ExecutionState) -> None:
     document.current_cell = None if waiting is None else document.cell_results[waiting - 1].cell_id
 
 
-def _find(state: ExecutionState, cell_id: str) -> CellResultDocument | None:
+def _find(state: ExecutionRow, cell_id: str) -> CellResultDocument | None:
     for cell in state.document.cell_results:
         if cell.cell_id == cell_id:
             return cell
     return None
 
 
-_HANDLERS: dict[str, Callable[[ExecutionState, RecordedEvent, Any], None]] = {
+_CHANGES: dict[str, Change[ExecutionRow]] = {
     Execution.Claimed.TYPE: _claimed,
     Execution.EnvironmentProgressed.TYPE: _environment_progressed,
     Execution.Warned.TYPE: _warned,
@@ -384,3 +358,6 @@ _HANDLERS: dict[str, Callable[[ExecutionState, RecordedEvent, Any], None]] = {
     Execution.KernelDied.TYPE: _kernel_died,
     Execution.Cancelled.TYPE: _cancelled,
 }
+
+fold = Fold(Execution.Requested, _requested, changes=_CHANGES, always=_note)
+"""A new execution is estimated by how long ``earlier`` runs of the notebook took."""

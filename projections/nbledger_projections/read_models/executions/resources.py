@@ -6,12 +6,12 @@ from nbledger_domain.execution import (
     Execution,
     Resources,
 )
-from nbledger_projections.read_models import humanize as words
 from nbledger_projections.read_models.executions.documents import (
     EnrichedDataDocument,
     EnrichedDatasetDocument,
     ResourcesDocument,
 )
+from nbledger_projections.read_models.humanize import Duration, Size
 
 
 def added_up(
@@ -35,12 +35,12 @@ def added_up(
 
 
 def resources_document(used: Resources) -> ResourcesDocument:
-    """What was used, as the API says it."""
+    """What was used, as numbers and to be put in words."""
     memory, cpu, disk = used.peak_memory_bytes, used.cpu_seconds, used.disk_bytes
     return ResourcesDocument(
-        peak_memory_usage=None if memory is None else words.size(memory),
-        cpu_time=None if cpu is None else words.duration(cpu),
-        disk_usage=None if disk is None else words.size(disk),
+        peak_memory_usage=None if memory is None else Size(memory),
+        cpu_time=None if cpu is None else Duration(cpu),
+        disk_usage=None if disk is None else Size(disk),
         peak_memory_bytes=memory,
         cpu_seconds=None if cpu is None else round(cpu, 3),
         disk_bytes=disk,

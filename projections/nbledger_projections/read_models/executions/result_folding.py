@@ -16,13 +16,8 @@ from nbledger_domain.execution import (
     Output,
     Representation,
 )
-from nbledger_infrastructure.aggregates import decode
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
-from nbledger_projections.machinery.decoding import (
-    REQUESTED,
-    check_known,
-    decode_as,
-)
+from nbledger_projections.machinery.folding import Change, Fold
 from nbledger_projections.read_models.executions.service_reports import is_own_report, is_print
 from nbledger_projections.read_models.notebooks.folding import interrupted
 
@@ -33,22 +28,6 @@ STATUSES = {event.TYPE: ExecutionStatus.ERROR for event in TERMINAL_EVENTS} | {
     Execution.Completed.TYPE: ExecutionStatus.COMPLETED,
     Execution.Cancelled.TYPE: ExecutionStatus.CANCELLED,
 }
-
-TELLING = {
-    REQUESTED,
-    Execution.CellStarted.TYPE,
-    Execution.CellExecuted.TYPE,
-    Execution.OutputsSaved.TYPE,
-    Execution.OutputsUpdated.TYPE,
-    Execution.AttemptLost.TYPE,
-    Execution.Warned.TYPE,
-    Execution.OutputTruncated.TYPE,
-    Execution.WidgetsStored.TYPE,
-    Execution.ArtifactStored.TYPE,
-    Execution.MetricsLogged.TYPE,
-    *STATUSES,
-}
-"""Types of events that change a row."""
 
 
 class CellOutputs(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -116,35 +95,7 @@ class ResultsState(msgspec.Struct):
     results: Results
 
 
-def fold(state: ResultsState | None, recorded: RecordedEvent) -> ResultsState | None:
-    """The state after ``recorded``; ``None`` when there is no such execution.
-
-    Takes ``state`` over: the caller must not use it afterwards. Raises
-    :class:`UnknownEventTypeError`.
-    """
-    check_known(recorded)
-    if recorded.data is None:
-        return state  # erased: the deletion follows
-    if recorded.type == REQUESTED:
-        state = _requested(recorded)
-    elif state is None:
-        return None
-    elif recorded.type in TELLING:
-        _tell(state, decode(recorded))
-    state.version = recorded.version
-    state.updated_at = recorded.recorded_at
-    if recorded.type in STATUSES:
-        state.status = STATUSES[recorded.type]
-        for cell in state.results.cells:
-            if cell.status is CellStatus.RUNNING:
-                cell.status = interrupted(recorded.type)
-            elif cell.status is CellStatus.PENDING:
-                cell.status = CellStatus.SKIPPED
-    return state
-
-
-def _requested(recorded: RecordedEvent) -> ResultsState:
-    event = decode_as(Execution.Requested, recorded)
+def _requested(recorded: RecordedEvent, event: Execution.Requested) -> ResultsState:
     warnings = event.warnings or []
     return ResultsState(
         execution_id=recorded.stream_id,
@@ -162,26 +113,6 @@ def _requested(recorded: RecordedEvent) -> ResultsState:
             request_warnings=list(warnings),
         ),
     )
-
-
-def _tell(state: ResultsState, event: object) -> None:
-    if isinstance(event, _OF_CELLS):
-        for cell in state.results.cells:
-            if cell.cell_id == event.cell_id:
-                _tell_cell(cell, event)
-    elif isinstance(event, Execution.AttemptLost):
-        state.results = _anew(state.results) if event.restart else state.results
-    elif isinstance(event, Execution.Warned):
-        state.results.run_warnings.append(event.warning)
-    elif isinstance(event, Execution.WidgetsStored):
-        state.results.widgets = event.content
-    elif isinstance(event, Execution.ArtifactStored):
-        _keep(state.results.artifacts, event)
-    elif isinstance(event, Execution.MetricsLogged):
-        state.results.metrics |= event.metrics
-        if event.cell_id is not msgspec.UNSET:
-            of_cell = state.results.cell_metrics.setdefault(event.cell_id, {})
-            of_cell |= event.metrics
 
 
 def _keep(artifacts: list[Artifact], event: Execution.ArtifactStored) -> None:
@@ -211,27 +142,68 @@ def _with_form(artifact: Artifact, event: Execution.ArtifactStored) -> Artifact:
 
 _OutputEvent = Execution.CellExecuted | Execution.OutputsSaved | Execution.OutputsUpdated
 
-_OF_CELLS = _OutputEvent | Execution.CellStarted | Execution.OutputTruncated
+
+def _cells(state: ResultsState, cell_id: str) -> list[CellOutputs]:
+    """The cell, unless it is none of code."""
+    return [cell for cell in state.results.cells if cell.cell_id == cell_id]
 
 
-def _tell_cell(
-    cell: CellOutputs, event: _OutputEvent | Execution.CellStarted | Execution.OutputTruncated
-) -> None:
-    if isinstance(event, Execution.CellStarted):
+def _cell_started(state: ResultsState, _: RecordedEvent, event: Execution.CellStarted) -> None:
+    for cell in _cells(state, event.cell_id):
         cell.status = CellStatus.RUNNING
-        return
-    if isinstance(event, Execution.OutputTruncated):
+
+
+def _truncated(state: ResultsState, _: RecordedEvent, event: Execution.OutputTruncated) -> None:
+    for cell in _cells(state, event.cell_id):
         cell.truncated = True
-        return
-    cell.outputs = event.outputs
-    cell.output_count = event.output_count
-    cell.output_bytes = event.output_bytes
-    if isinstance(event, Execution.CellExecuted):
-        cell.status = event.status
-        cell.execution_count = event.execution_count
-        cell.error = event.error
-    if not isinstance(event, Execution.OutputsSaved):
-        cell.outputs_digest = event.outputs_digest
+
+
+def _shown(state: ResultsState, _: RecordedEvent, event: _OutputEvent) -> None:
+    for cell in _cells(state, event.cell_id):
+        cell.outputs = event.outputs
+        cell.output_count = event.output_count
+        cell.output_bytes = event.output_bytes
+        if isinstance(event, Execution.CellExecuted):
+            cell.status = event.status
+            cell.execution_count = event.execution_count
+            cell.error = event.error
+        if not isinstance(event, Execution.OutputsSaved):
+            cell.outputs_digest = event.outputs_digest
+
+
+def _attempt_lost(state: ResultsState, _: RecordedEvent, event: Execution.AttemptLost) -> None:
+    if event.restart:
+        state.results = _anew(state.results)
+
+
+def _warned(state: ResultsState, _: RecordedEvent, event: Execution.Warned) -> None:
+    state.results.run_warnings.append(event.warning)
+
+
+def _widgets_stored(state: ResultsState, _: RecordedEvent, event: Execution.WidgetsStored) -> None:
+    state.results.widgets = event.content
+
+
+def _artifact_stored(
+    state: ResultsState, _: RecordedEvent, event: Execution.ArtifactStored
+) -> None:
+    _keep(state.results.artifacts, event)
+
+
+def _metrics_logged(state: ResultsState, _: RecordedEvent, event: Execution.MetricsLogged) -> None:
+    state.results.metrics |= event.metrics
+    if event.cell_id is not msgspec.UNSET:
+        of_cell = state.results.cell_metrics.setdefault(event.cell_id, {})
+        of_cell |= event.metrics
+
+
+def _ended(state: ResultsState, recorded: RecordedEvent, _: object) -> None:
+    state.status = STATUSES[recorded.type]
+    for cell in state.results.cells:
+        if cell.status is CellStatus.RUNNING:
+            cell.status = interrupted(recorded.type)
+        elif cell.status is CellStatus.PENDING:
+            cell.status = CellStatus.SKIPPED
 
 
 def _anew(results: Results) -> Results:
@@ -242,3 +214,25 @@ def _anew(results: Results) -> Results:
         run_warnings=list(results.request_warnings),
         request_warnings=results.request_warnings,
     )
+
+
+def _note(state: ResultsState, recorded: RecordedEvent) -> None:
+    state.version = recorded.version
+    state.updated_at = recorded.recorded_at
+
+
+_CHANGES: dict[str, Change[ResultsState]] = {
+    Execution.CellStarted.TYPE: _cell_started,
+    Execution.CellExecuted.TYPE: _shown,
+    Execution.OutputsSaved.TYPE: _shown,
+    Execution.OutputsUpdated.TYPE: _shown,
+    Execution.OutputTruncated.TYPE: _truncated,
+    Execution.AttemptLost.TYPE: _attempt_lost,
+    Execution.Warned.TYPE: _warned,
+    Execution.WidgetsStored.TYPE: _widgets_stored,
+    Execution.ArtifactStored.TYPE: _artifact_stored,
+    Execution.MetricsLogged.TYPE: _metrics_logged,
+    **dict.fromkeys(STATUSES, _ended),
+}
+
+fold = Fold(Execution.Requested, _requested, changes=_CHANGES, always=_note)

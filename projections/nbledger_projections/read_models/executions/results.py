@@ -1,40 +1,30 @@
 """What an execution has put out: per cell and as files, one row each."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, ClassVar
+from operator import attrgetter
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from nbledger_domain.execution import (
-    ExecutionStatus,
-    Representation,
-)
-from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
+from nbledger_domain.execution import ExecutionStatus, Representation
+from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
-from nbledger_projections.machinery import fresh_reads as fresh
-from nbledger_projections.machinery.decoding import (
-    DELETED,
-    REQUESTED,
-    check_known,
-    deleted_notebooks,
-    is_execution,
+from nbledger_projections.machinery.fresh_reads import FreshRead
+from nbledger_projections.machinery.read_model import ReadModel
+from nbledger_projections.read_models.executions.projection import (
+    EVENTS,
+    ROW,
+    ExecutionsProjection,
 )
-from nbledger_projections.machinery.rows import Rows
 from nbledger_projections.read_models.executions.result_folding import (
     OUTPUT_BYTES,
-    STATUSES,
-    TELLING,
     Artifact,
     CellOutputs,
-    Results,
     ResultsState,
     fold,
 )
-from nbledger_projections.read_models.executions.status import NOTEBOOK_EXISTS
 
 NAME = "execution_results"
 
@@ -64,110 +54,28 @@ class ResultsView(msgspec.Struct, frozen=True):
     run_warnings: list[str] = []
 
 
-_results_decoder = msgspec.json.Decoder(Results)
 _encode = msgspec.json.Encoder().encode
 
-_ROW = (
-    "execution_id, notebook_id, tenant_id, project_id, version, updated_at, status, "
-    "notebook_stream_version, results"
+MODEL = ReadModel(
+    NAME,
+    ResultsState,
+    key="execution_id",
+    key_of=attrgetter("stream_id"),
+    fold=fold,
+    projection=ExecutionsProjection,
 )
-
-_LOAD = f"SELECT {_ROW} FROM execution_results WHERE execution_id = ANY($1)"  # noqa: S608 (constants)
-
-_SAVE = f"""
-INSERT INTO execution_results ({_ROW})
-SELECT * FROM unnest(
-    $1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::integer[], $6::timestamptz[],
-    $7::text[], $8::integer[], $9::json[]
-)
-ON CONFLICT (execution_id) DO UPDATE SET
-    version = excluded.version, updated_at = excluded.updated_at, status = excluded.status,
-    results = excluded.results
-"""  # noqa: S608 (constants)
-
-_DELETE = "DELETE FROM execution_results WHERE notebook_id = ANY($1)"
 
 # With many outputs the results weigh most of all: they are left out where they are known.
-_NEW = _ROW.replace("results", "CASE WHEN version = $5 THEN NULL ELSE results END AS results")
-
-_GET = fresh.query(
-    _ROW,
-    f"""(
-        SELECT {_NEW} FROM execution_results
-        WHERE execution_id = $4 AND notebook_id = $3 AND tenant_id = $1 AND project_id = $2
-            AND {NOTEBOOK_EXISTS}
-    )""",  # noqa: S608 (constants)
-    events=f"""
-        e.stream_id = $4 AND e.subject_id = $3 AND e.tenant_id = $1 AND e.project_id = $2
-        AND e.stream_id <> e.subject_id
-        AND e.version > coalesce(d.version, 0) AND {NOTEBOOK_EXISTS}
-    """,
-    order="version",
+_NEW = MODEL.table.columns.replace(
+    "results", "CASE WHEN version = $5 THEN NULL ELSE results END AS results"
 )
 
-
-class ExecutionResultsProjection:
-    """The projection that keeps table ``execution_results``."""
-
-    name: ClassVar[str] = NAME
-    tables: ClassVar[tuple[str, ...]] = ("execution_results",)
-
-    def __init__(self) -> None:
-        self._rows: Rows[ResultsState] = Rows()
-        # Notebooks deleted in this batch, and those known to be deleted sooner or later.
-        self._gone: set[UUID] = set()
-        self._doomed: set[UUID] = set()
-
-    async def load(self, connection: PooledConnection, events: Sequence[RecordedEvent]) -> None:
-        """Bring the rows that ``events`` change into memory."""
-        self._doomed = await deleted_notebooks(connection, events)
-        telling = [
-            recorded for recorded in events if is_execution(recorded) and recorded.type in TELLING
-        ]
-        keys = self._rows.missing(recorded.stream_id for recorded in telling)
-        new = {recorded.stream_id for recorded in telling if recorded.version == 1}
-        known = [key for key in keys if key not in new]
-        found = await connection.fetch(_LOAD, known) if known else []
-        self._rows.fill(keys, {row["execution_id"]: _state(row) for row in found})
-
-    def apply(self, recorded: RecordedEvent) -> None:
-        """Fold one event."""
-        if recorded.type not in TELLING:
-            check_known(recorded)
-            if recorded.type == DELETED:
-                self._remove(recorded.subject_id)
-            return
-        if recorded.type == REQUESTED and recorded.subject_id in self._doomed:
-            return
-        state = fold(self._rows.get(recorded.stream_id), recorded)
-        if state is not None:
-            self._rows.put(recorded.stream_id, state)
-            if recorded.type in STATUSES:
-                self._rows.let_go(recorded.stream_id)
-
-    async def save(self, connection: PooledConnection) -> None:
-        """Write what has changed."""
-        written, _ = self._rows.changes()
-        if written:
-            await connection.execute(_SAVE, *_columns(written))
-        if self._gone:
-            await connection.execute(_DELETE, sorted(self._gone))
-
-    def settle(self) -> None:
-        """What was saved is committed."""
-        self._rows.settle()
-        self._gone.clear()
-
-    def reset(self) -> None:
-        """Forget what is in memory: it may not be what the database holds."""
-        self._rows.clear()
-        self._gone.clear()
-
-    def _remove(self, notebook_id: UUID) -> None:
-        self._gone.add(notebook_id)
-        self._rows.forget(
-            [key for key, state in self._rows.states() if state.notebook_id == notebook_id]
-        )
+_GET = FreshRead(
+    MODEL,
+    f"(SELECT {_NEW} FROM execution_results WHERE {ROW})",  # noqa: S608 (constants)
+    events=EVENTS,
+    order="version",
+)
 
 
 class RecentResults:
@@ -238,9 +146,7 @@ async def get(
         if held is not None and not news:
             return held
         row, news = await _read(pool, *scope, known=None)
-    state = None if row is None else _state(row)
-    for recorded in news:
-        state = fold(state, recorded)
+    state = _GET.fold(row, news)
     if recent is not None:
         recent.forget(execution_id)
     if state is None:
@@ -270,34 +176,5 @@ async def _read(
 ) -> tuple[asyncpg.Record | None, list[RecordedEvent]]:
     """The row, its results left out at the version that is ``known``, and the events after it."""
     async with acquire(pool) as connection:
-        found = await connection.fetch(_GET, *scope, known)
-    return fresh.split(_ROW, found)
-
-
-def _state(row: asyncpg.Record) -> ResultsState:
-    return ResultsState(
-        execution_id=row["execution_id"],
-        notebook_id=row["notebook_id"],
-        tenant_id=row["tenant_id"],
-        project_id=row["project_id"],
-        version=row["version"],
-        updated_at=row["updated_at"],
-        status=row["status"],
-        notebook_stream_version=row["notebook_stream_version"],
-        results=_results_decoder.decode(row["results"]),
-    )
-
-
-def _columns(states: Sequence[ResultsState]) -> tuple[list[Any], ...]:
-    """The states as the arrays that ``_SAVE`` takes."""
-    return (
-        [state.execution_id for state in states],
-        [state.notebook_id for state in states],
-        [state.tenant_id for state in states],
-        [state.project_id for state in states],
-        [state.version for state in states],
-        [state.updated_at for state in states],
-        [state.status for state in states],
-        [state.notebook_stream_version for state in states],
-        [_encode(state.results).decode() for state in states],
-    )
+        record, is_there, news = await _GET.fetch(connection, *scope, known)
+    return record if is_there else None, news

@@ -13,7 +13,7 @@ from nbledger_projections.read_models.executions.documents import (
 )
 
 
-class ExecutionState(msgspec.Struct):
+class ExecutionRow(msgspec.Struct):
     """A row: the document, and what folding on needs besides.
 
     ``silent`` holds the cells that go to no kernel: they succeed in passing. ``request_warnings``
@@ -27,12 +27,11 @@ class ExecutionState(msgspec.Struct):
     position: int
     version: int
     requested_position: int
-    requested_at: datetime
     updated_at: datetime
     started_at: datetime
     document: ExecutionDocument
     silent: list[str]
-    request_warnings: list[str] = []
+    request_warnings: list[str]
 
     @property
     def ended(self) -> bool:

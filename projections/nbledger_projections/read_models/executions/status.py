@@ -2,33 +2,31 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, ClassVar
+from operator import attrgetter
 from uuid import UUID
 
-import asyncpg
 import msgspec
-from msgspec import UNSET
 
 from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution import CellRange, Execution, Resources
-from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
-from nbledger_projections.machinery import fresh_reads as fresh
-from nbledger_projections.machinery.decoding import (
-    DELETED,
-    REQUESTED,
-    check_known,
-    deleted_notebooks,
-    is_execution,
-)
+from nbledger_projections.machinery import quantities
+from nbledger_projections.machinery.decoding import REQUESTED
 from nbledger_projections.machinery.documents import Page
+from nbledger_projections.machinery.fresh_reads import FreshRead
+from nbledger_projections.machinery.read_model import ReadModel
 from nbledger_projections.machinery.rows import Rows
 from nbledger_projections.read_models.executions.documents import ExecutionDocument
 from nbledger_projections.read_models.executions.estimates import Runs, remember, span
 from nbledger_projections.read_models.executions.folding import duration, fold
+from nbledger_projections.read_models.executions.projection import (
+    EVENTS,
+    ROW,
+    ExecutionsProjection,
+)
 from nbledger_projections.read_models.executions.resources import resources_document
-from nbledger_projections.read_models.executions.state import ExecutionState
+from nbledger_projections.read_models.executions.state import ExecutionRow
 
 NAME = "execution_status"
 
@@ -60,42 +58,12 @@ class _Request(msgspec.Struct, rename="camel"):
     cell_range: CellRange | None = None
 
 
-class _Kept(msgspec.Struct, rename="camel"):
-    """What folding on needs beside the document."""
+COMPLETED = Execution.Completed.TYPE
 
-    silent: list[str]
-    request_warnings: list[str]
-
-
-_decode_kept = msgspec.json.Decoder(list[str] | _Kept).decode
-_document_decoder = msgspec.json.Decoder(ExecutionDocument)
-_usage_decoder = msgspec.json.Decoder(Resources)
+_decode_usage = msgspec.json.Decoder(Resources).decode
 _decode_runs = msgspec.json.Decoder(dict[str, list[float]]).decode
 _decode_request = msgspec.json.Decoder(_Request).decode
 _encode = msgspec.json.Encoder().encode
-
-_ROW = (
-    "execution_id, notebook_id, tenant_id, project_id, position, version, requested_position, "
-    "requested_at, updated_at, started_at, ended, phase, kernel_type, epoch, document, silent, "
-    "priority"
-)
-
-_LOAD = f"SELECT {_ROW} FROM execution_status WHERE execution_id = ANY($1)"  # noqa: S608 (constants)
-
-_SAVE = f"""
-INSERT INTO execution_status ({_ROW})
-SELECT * FROM unnest(
-    $1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::bigint[], $6::integer[], $7::bigint[],
-    $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::boolean[], $12::text[],
-    $13::text[], $14::integer[], $15::json[], $16::json[], $17::text[]
-)
-ON CONFLICT (execution_id) DO UPDATE SET
-    position = excluded.position, version = excluded.version, updated_at = excluded.updated_at,
-    ended = excluded.ended, phase = excluded.phase, epoch = excluded.epoch,
-    document = excluded.document, silent = excluded.silent
-"""  # noqa: S608 (constants)
-
-_DELETE = "DELETE FROM execution_status WHERE notebook_id = ANY($1)"
 
 _LOAD_DURATIONS = "SELECT notebook_id, runs FROM notebook_duration WHERE notebook_id = ANY($1)"
 
@@ -105,35 +73,6 @@ ON CONFLICT (notebook_id) DO UPDATE SET runs = excluded.runs
 """
 
 _DELETE_DURATIONS = "DELETE FROM notebook_duration WHERE notebook_id = ANY($1)"
-
-NOTEBOOK_EXISTS = f"""
-    (SELECT type FROM event WHERE stream_id = $3 ORDER BY version DESC LIMIT 1)
-        NOT IN ('{DELETED}', '{Notebook.DeletionRequested.TYPE}')
-"""  # noqa: S608 (constants)
-"""Condition of queries for an execution of notebook $3: a deletion acts as soon as it is asked."""
-
-_READ = f"{_ROW}, usage, used_at"
-"""With what the run uses at the moment: no event tells it, the view ``execution_usage`` does."""
-
-_GET = fresh.query(
-    _READ,
-    f"""(
-        SELECT s.*, l.usage, l.used_at
-        FROM (SELECT) AS one
-        LEFT JOIN (
-            SELECT {_ROW} FROM execution_status
-            WHERE execution_id = $4 AND notebook_id = $3 AND tenant_id = $1 AND project_id = $2
-                AND {NOTEBOOK_EXISTS}
-        ) AS s ON true
-        LEFT JOIN execution_usage AS l ON l.execution_id = $4
-    )""",  # noqa: S608 (constants)
-    events=f"""
-        e.stream_id = $4 AND e.subject_id = $3 AND e.tenant_id = $1 AND e.project_id = $2
-        AND e.stream_id <> e.subject_id
-        AND e.version > coalesce(d.version, 0) AND {NOTEBOOK_EXISTS}
-    """,
-    order="version",
-)
 
 # How long earlier runs took, as far as the projection knows it, and those completed since.
 _EARLIER = """
@@ -164,91 +103,81 @@ SELECT
 """
 
 
-class ExecutionStatusProjection:
-    """The projection that keeps tables ``execution_status`` and ``notebook_duration``."""
+class ExecutionStatusProjection(ExecutionsProjection[ExecutionRow]):
+    """Keeps ``execution_status``, and ``notebook_duration`` by which runs are estimated."""
 
-    name: ClassVar[str] = NAME
-    tables: ClassVar[tuple[str, ...]] = ("execution_status", "notebook_duration")
-
-    def __init__(self) -> None:
-        self._rows: Rows[ExecutionState] = Rows()
+    def __init__(self, model: ReadModel[ExecutionRow]) -> None:
+        super().__init__(model)
         self._runs: Rows[Runs] = Rows(CACHED_DURATIONS)
-        # Notebooks deleted in this batch, and those known to be deleted sooner or later.
-        self._gone: set[UUID] = set()
-        self._doomed: set[UUID] = set()
 
     async def load(self, connection: PooledConnection, events: Sequence[RecordedEvent]) -> None:
         """Bring the rows that ``events`` change, or depend on, into memory."""
-        self._doomed = await deleted_notebooks(connection, events)
-        executing = [recorded for recorded in events if is_execution(recorded)]
-        keys = self._rows.missing(recorded.stream_id for recorded in executing)
-        new = {recorded.stream_id for recorded in executing if recorded.version == 1}
-        known = [key for key in keys if key not in new]
-        found = await connection.fetch(_LOAD, known) if known else []
-        self._rows.fill(keys, {row["execution_id"]: _state(row) for row in found})
+        await super().load(connection, events)
         notebooks = self._runs.missing(
-            recorded.subject_id
-            for recorded in executing
-            if recorded.type in {REQUESTED, Execution.Completed.TYPE}
+            recorded.subject_id for recorded in events if recorded.type in (REQUESTED, COMPLETED)
         )
         rows = await connection.fetch(_LOAD_DURATIONS, notebooks) if notebooks else []
         self._runs.fill(notebooks, {row[0]: _decode_runs(row[1]) for row in rows})
 
-    def apply(self, recorded: RecordedEvent) -> None:
-        """Fold one event."""
-        if not is_execution(recorded):
-            check_known(recorded)
-            if recorded.type == DELETED:
-                self._remove(recorded.subject_id)
-            return
-        notebook_id = recorded.subject_id
-        earlier: Runs | None = None
+    def _fold(self, row: ExecutionRow | None, recorded: RecordedEvent) -> ExecutionRow | None:
         if recorded.type == REQUESTED:
-            if notebook_id in self._doomed:
-                return
-            earlier = self._runs.get(notebook_id)
-        state = fold(self._rows.get(recorded.stream_id), recorded, earlier=earlier)
-        if state is None:
-            return
-        self._rows.put(recorded.stream_id, state)
-        if state.ended:
-            self._rows.let_go(recorded.stream_id)
-        if recorded.type == Execution.Completed.TYPE and recorded.data is not None:
-            earlier = self._runs.get(notebook_id) or {}
+            return fold(row, recorded, earlier=self._runs.get(recorded.subject_id))
+        state = fold(row, recorded)
+        if state is not None and recorded.type == COMPLETED and recorded.data is not None:
+            earlier = self._runs.get(recorded.subject_id) or {}
             covered = span(state.document.cell_range)
-            self._runs.put(notebook_id, remember(earlier, covered, duration(state, recorded)))
+            runs = remember(earlier, covered, duration(state, recorded))
+            self._runs.put(recorded.subject_id, runs)
+        return state
+
+    def _remove(self, notebook_id: UUID) -> None:
+        super()._remove(notebook_id)
+        self._runs.forget([notebook_id])
 
     async def save(self, connection: PooledConnection) -> None:
         """Write what has changed."""
-        written, _ = self._rows.changes()
-        if written:
-            await connection.execute(_SAVE, *_columns(written))
+        await super().save(connection)
         if runs := self._runs.changed():
             rows = [(key, _encode(each).decode()) for key, each in runs]
             await connection.executemany(_SAVE_DURATIONS, rows)
         if self._gone:
-            gone = sorted(self._gone)
-            await connection.execute(_DELETE, gone)
-            await connection.execute(_DELETE_DURATIONS, gone)
+            await connection.execute(_DELETE_DURATIONS, sorted(self._gone))
 
     def settle(self) -> None:
         """What was saved is committed."""
-        self._rows.settle()
+        super().settle()
         self._runs.settle()
-        self._gone.clear()
 
     def reset(self) -> None:
         """Forget what is in memory: it may not be what the database holds."""
-        self._rows.clear()
+        super().reset()
         self._runs.clear()
-        self._gone.clear()
 
-    def _remove(self, notebook_id: UUID) -> None:
-        self._gone.add(notebook_id)
-        self._runs.forget([notebook_id])
-        self._rows.forget(
-            [key for key, state in self._rows.states() if state.notebook_id == notebook_id]
-        )
+
+MODEL = ReadModel(
+    NAME,
+    ExecutionRow,
+    key="execution_id",
+    key_of=attrgetter("stream_id"),
+    fold=fold,
+    types=[each for each in EVENT_TYPES.classes if each.startswith("execution.")],
+    tables=(NAME, "notebook_duration"),
+    projection=ExecutionStatusProjection,
+)
+
+_GET = FreshRead(
+    MODEL,
+    f"""(
+        SELECT s.*, l.usage, l.used_at
+        FROM (SELECT) AS one
+        LEFT JOIN (SELECT * FROM execution_status WHERE {ROW}) AS s ON true
+        LEFT JOIN execution_usage AS l ON l.execution_id = $4
+    )""",  # noqa: S608 (constants)
+    events=EVENTS,
+    order="version",
+    # With what the run uses at the moment: no event tells it, the view execution_usage does.
+    columns=f"{MODEL.table.columns}, usage, used_at",
+)
 
 
 async def get(
@@ -256,27 +185,24 @@ async def get(
 ) -> ExecutionView | None:
     """The execution as of now; ``None`` when this notebook has none such, or is deleted."""
     async with acquire(pool) as connection:
-        found = await connection.fetch(_GET, tenant_id, project_id, notebook_id, execution_id)
-        row, news = fresh.split(_READ, found)
-        usage, used_at = (found[0]["usage"], found[0]["used_at"]) if found else (None, None)
-        if not news and (row is None or row["ended"] or usage is None):
-            return None if row is None else _stored_view(row)
+        record, is_there, news = await _GET.fetch(
+            connection, tenant_id, project_id, notebook_id, execution_id
+        )
         earlier: Runs | None = None
-        if row is None:
+        if news and not is_there:
             earlier = await _earlier(connection, notebook_id, news[0].position)
-    state = None if row is None else _state(row)
-    for recorded in news:
-        state = fold(state, recorded, earlier=earlier)
+    state = _GET.fold(record if is_there else None, news, earlier=earlier)
     if state is None:
         return None
+    usage, used_at = record["usage"], record["used_at"]
     if state.ended:
         used_at = None
     elif usage is not None:
-        state.document.resources = resources_document(_usage_decoder.decode(usage))
+        state.document.resources = resources_document(_decode_usage(usage))
     return ExecutionView(
         execution_id=state.execution_id,
         notebook_id=state.notebook_id,
-        document=_encode(state.document),
+        document=quantities.encode_in_words(state.document),
         position=state.position,
         version=state.version,
         modified_at=max(state.updated_at, used_at or state.updated_at),
@@ -312,74 +238,21 @@ async def for_notebook(
     )
 
 
-_DETAILED = ("cellResults", "attemptHistory")
+_DETAILED = ("cell_results", "attempt_history")
 """What a list leaves out."""
+
+_Summary = msgspec.defstruct(
+    "_Summary",
+    [
+        (field.name, field.type, field.default)
+        for field in msgspec.structs.fields(ExecutionDocument)
+        if field.name not in _DETAILED
+    ],
+    kw_only=True,
+    rename="camel",
+)
+_decode_summary = quantities.decoder(_Summary).decode
 
 
 def _summary(document: str) -> bytes:
-    members = msgspec.json.decode(document, type=dict[str, msgspec.Raw])
-    for name in _DETAILED:
-        del members[name]
-    return _encode(members)
-
-
-def _stored_view(row: asyncpg.Record) -> ExecutionView:
-    return ExecutionView(
-        execution_id=row["execution_id"],
-        notebook_id=row["notebook_id"],
-        document=row["document"].encode(),
-        position=row["position"],
-        version=row["version"],
-        modified_at=row["updated_at"],
-        ended=row["ended"],
-    )
-
-
-def _state(row: asyncpg.Record) -> ExecutionState:
-    kept = _decode_kept(row["silent"])
-    if isinstance(kept, list):
-        kept = _Kept(kept, [])
-    return ExecutionState(
-        execution_id=row["execution_id"],
-        notebook_id=row["notebook_id"],
-        tenant_id=row["tenant_id"],
-        project_id=row["project_id"],
-        position=row["position"],
-        version=row["version"],
-        requested_position=row["requested_position"],
-        requested_at=row["requested_at"],
-        updated_at=row["updated_at"],
-        started_at=row["started_at"],
-        document=_document_decoder.decode(row["document"]),
-        silent=kept.silent,
-        request_warnings=kept.request_warnings,
-    )
-
-
-def _encode_kept(state: ExecutionState) -> bytes:
-    """A bare list without warnings of the request, as rows always had it."""
-    warnings = state.request_warnings
-    return _encode(_Kept(state.silent, warnings) if warnings else state.silent)
-
-
-def _columns(states: Sequence[ExecutionState]) -> tuple[list[Any], ...]:
-    """The states as the arrays that ``_SAVE`` takes."""
-    return (
-        [state.execution_id for state in states],
-        [state.notebook_id for state in states],
-        [state.tenant_id for state in states],
-        [state.project_id for state in states],
-        [state.position for state in states],
-        [state.version for state in states],
-        [state.requested_position for state in states],
-        [state.requested_at for state in states],
-        [state.updated_at for state in states],
-        [state.started_at for state in states],
-        [state.ended for state in states],
-        [None if state.document.phase is UNSET else state.document.phase for state in states],
-        [state.document.kernel_type for state in states],
-        [state.document.attempts for state in states],
-        [_encode(state.document).decode() for state in states],
-        [_encode_kept(state).decode() for state in states],
-        [state.document.priority for state in states],
-    )
+    return quantities.encode_in_words(_decode_summary(document))

@@ -24,7 +24,7 @@ OUTCOMES = {event.TYPE: NotebookStatus.READY for event in TERMINAL_EVENTS} | {
 """What the end of an execution, by its event type, makes of a notebook at rest."""
 
 
-class Activity(msgspec.Struct, rename="camel"):
+class NotebookActivity(msgspec.Struct, rename="camel"):
     """The executions under way, each with the cell it is at, and how the last to end ended."""
 
     running: dict[str, str | None] = {}

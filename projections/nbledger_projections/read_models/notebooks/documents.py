@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from nbledger_projections.read_models.notebooks.activity import Activity
+from nbledger_projections.read_models.notebooks.activity import NotebookActivity
 
 
 class IntegrationDocument(msgspec.Struct, rename="camel"):
@@ -90,4 +90,4 @@ class NotebookState(msgspec.Struct):
     modified_at: datetime
     deletion_requested: bool
     document: NotebookDocument
-    activity: Activity
+    activity: NotebookActivity

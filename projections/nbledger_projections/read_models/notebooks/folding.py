@@ -1,8 +1,5 @@
 """From a notebook's events, and those of its runs, to its document."""
 
-from collections.abc import Callable
-from typing import Any
-
 from msgspec import UNSET
 
 from nbledger_domain import semver
@@ -11,16 +8,14 @@ from nbledger_domain.execution import TERMINAL_EVENTS, CellStatus, Execution
 from nbledger_domain.input_files import InputFile
 from nbledger_domain.notebook import Environment, Integration, Notebook
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
-from nbledger_projections.machinery.decoding import (
-    CREATED,
-    DELETED,
-    apply,
-    check_known,
-    decode_as,
-    is_execution,
-)
+from nbledger_projections.machinery.decoding import is_execution
+from nbledger_projections.machinery.folding import Change, Fold
 from nbledger_projections.read_models.humanize import timestamp
-from nbledger_projections.read_models.notebooks.activity import OUTCOMES, Activity, NotebookStatus
+from nbledger_projections.read_models.notebooks.activity import (
+    OUTCOMES,
+    NotebookActivity,
+    NotebookStatus,
+)
 from nbledger_projections.read_models.notebooks.documents import (
     CellDocument,
     EnvironmentDocument,
@@ -31,34 +26,16 @@ from nbledger_projections.read_models.notebooks.documents import (
 )
 
 
-def fold(state: NotebookState | None, recorded: RecordedEvent) -> NotebookState | None:
-    """The state after ``recorded``; ``None`` when there is no such notebook (any more).
-
-    Takes ``state`` over: the caller must not use it afterwards. Raises
-    :class:`UnknownEventTypeError`.
-    """
-    check_known(recorded)
-    if recorded.type == DELETED:
-        return None
-    if recorded.data is None:
-        return state  # erased: the deletion follows
-    if recorded.type == CREATED:
-        state = _created(recorded)
-    elif state is None:
-        return None
-    else:
-        apply(_HANDLERS, state, recorded)
+def _note(state: NotebookState, recorded: RecordedEvent) -> None:
     state.position = recorded.position
     state.modified_at = recorded.recorded_at
     if not is_execution(recorded):
         state.stream_version = recorded.version
         state.document.date_modified = timestamp(recorded.occurred_at)
     state.document.status = state.activity.status
-    return state
 
 
-def _created(recorded: RecordedEvent) -> NotebookState:
-    event = decode_as(Notebook.Created, recorded)
+def _created(recorded: RecordedEvent, event: Notebook.Created) -> NotebookState:
     at = timestamp(event.timestamp)
     return NotebookState(
         notebook_id=recorded.stream_id,
@@ -68,7 +45,7 @@ def _created(recorded: RecordedEvent) -> NotebookState:
         stream_version=0,
         modified_at=recorded.recorded_at,
         deletion_requested=False,
-        activity=Activity(),
+        activity=NotebookActivity(),
         document=NotebookDocument(
             notebook_id=str(recorded.stream_id),
             project_id=str(recorded.project_id),
@@ -259,9 +236,7 @@ def _code_cell(state: NotebookState, cell_id: str) -> CellDocument | None:
     return None  # removed since the run was asked for
 
 
-_Handler = Callable[[NotebookState, RecordedEvent, Any], None]
-
-_HANDLERS: dict[str, _Handler] = {
+_CHANGES: dict[str, Change[NotebookState]] = {
     Notebook.Renamed.TYPE: _renamed,
     Notebook.Described.TYPE: _described,
     Notebook.IntegrationConfigured.TYPE: _integration_configured,
@@ -279,3 +254,5 @@ _HANDLERS: dict[str, _Handler] = {
     Execution.OutputsUpdated.TYPE: _outputs_changed,
     **{event.TYPE: _ended for event in TERMINAL_EVENTS},
 }
+
+fold = Fold(Notebook.Created, _created, changes=_CHANGES, deleted=Notebook.Deleted, always=_note)

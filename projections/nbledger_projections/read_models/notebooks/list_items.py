@@ -4,32 +4,19 @@ from uuid import UUID
 
 import msgspec
 
+from nbledger_domain.execution import Execution
 from nbledger_domain.notebook import Notebook
-from nbledger_infrastructure.aggregates import decode
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
-from nbledger_projections.machinery.decoding import (
-    CREATED,
-    DELETED,
-    REQUESTED,
-    check_known,
-    decode_as,
-)
+from nbledger_projections.machinery.folding import Change, Fold
 from nbledger_projections.read_models.humanize import timestamp
-from nbledger_projections.read_models.notebooks.activity import OUTCOMES, Activity, NotebookStatus
-
-TELLING = {
-    CREATED,
-    DELETED,
-    REQUESTED,
-    Notebook.Renamed.TYPE,
-    Notebook.IntegrationConfigured.TYPE,
-    Notebook.CellsUpdated.TYPE,
-    *OUTCOMES,
-}
-"""Types of events that change a row."""
+from nbledger_projections.read_models.notebooks.activity import (
+    OUTCOMES,
+    NotebookActivity,
+    NotebookStatus,
+)
 
 
-class ItemDocument(msgspec.Struct, rename="camel"):
+class NotebookItemDocument(msgspec.Struct, rename="camel"):
     """An element of ``notebooks`` in the answer to ``GET …/notebooks``."""
 
     notebook_id: str
@@ -49,42 +36,18 @@ class ListState(msgspec.Struct):
     tenant_id: UUID
     project_id: UUID
     ordinal: int
-    item: ItemDocument
-    activity: Activity
+    item: NotebookItemDocument
+    activity: NotebookActivity
 
 
-def fold(
-    state: ListState | None, recorded: RecordedEvent, *, ordinal: int | None = None
-) -> ListState | None:
-    """The state after ``recorded``; ``None`` when there is no such notebook (any more).
-
-    A created notebook needs its ``ordinal``. Takes ``state`` over: the caller must not use it
-    afterwards. Raises :class:`UnknownEventTypeError`.
-    """
-    check_known(recorded)
-    if recorded.type == DELETED:
-        return None
-    if recorded.data is None or recorded.type not in TELLING:
-        return state  # where it is erased, the deletion follows
-    if recorded.type == CREATED:
-        assert ordinal is not None  # noqa: S101 (stated above)
-        return _created(recorded, ordinal)
-    if state is None:
-        return None
-    _tell(state, recorded)
-    state.item.status = state.activity.status
-    return state
-
-
-def _created(recorded: RecordedEvent, ordinal: int) -> ListState:
-    event = decode_as(Notebook.Created, recorded)
+def _created(recorded: RecordedEvent, event: Notebook.Created, *, ordinal: int) -> ListState:
     return ListState(
         notebook_id=recorded.stream_id,
         tenant_id=recorded.tenant_id,
         project_id=recorded.project_id,
         ordinal=ordinal,
-        activity=Activity(),
-        item=ItemDocument(
+        activity=NotebookActivity(),
+        item=NotebookItemDocument(
             notebook_id=str(recorded.stream_id),
             notebook_name=event.name,
             kernel_type=event.kernel_type,
@@ -97,18 +60,43 @@ def _created(recorded: RecordedEvent, ordinal: int) -> ListState:
     )
 
 
-def _tell(state: ListState, recorded: RecordedEvent) -> None:
-    if recorded.type == REQUESTED:
-        state.activity.running[str(recorded.stream_id)] = None
-        state.item.last_execution_date = timestamp(recorded.occurred_at)
-    elif recorded.type in OUTCOMES:
-        state.activity.running.pop(str(recorded.stream_id), None)
-        state.activity.outcome = OUTCOMES[recorded.type]
-    else:
-        event = decode(recorded)
-        if isinstance(event, Notebook.Renamed):
-            state.item.notebook_name = event.name
-        elif isinstance(event, Notebook.IntegrationConfigured):
-            state.item.enrichment_mode = event.integration.enrichment_mode
-        elif isinstance(event, Notebook.CellsUpdated):
-            state.item.cell_count = len(event.cells)
+def _requested(state: ListState, recorded: RecordedEvent, _: object) -> None:
+    state.activity.running[str(recorded.stream_id)] = None
+    state.item.last_execution_date = timestamp(recorded.occurred_at)
+
+
+def _ended(state: ListState, recorded: RecordedEvent, _: object) -> None:
+    state.activity.running.pop(str(recorded.stream_id), None)
+    state.activity.outcome = OUTCOMES[recorded.type]
+
+
+def _renamed(state: ListState, _: RecordedEvent, event: Notebook.Renamed) -> None:
+    state.item.notebook_name = event.name
+
+
+def _integration_configured(
+    state: ListState, _: RecordedEvent, event: Notebook.IntegrationConfigured
+) -> None:
+    state.item.enrichment_mode = event.integration.enrichment_mode
+
+
+def _cells_updated(state: ListState, _: RecordedEvent, event: Notebook.CellsUpdated) -> None:
+    state.item.cell_count = len(event.cells)
+
+
+def _note_status(state: ListState, _: RecordedEvent) -> None:
+    state.item.status = state.activity.status
+
+
+_CHANGES: dict[str, Change[ListState]] = {
+    Execution.Requested.TYPE: _requested,
+    Notebook.Renamed.TYPE: _renamed,
+    Notebook.IntegrationConfigured.TYPE: _integration_configured,
+    Notebook.CellsUpdated.TYPE: _cells_updated,
+    **dict.fromkeys(OUTCOMES, _ended),
+}
+
+fold = Fold(
+    Notebook.Created, _created, changes=_CHANGES, deleted=Notebook.Deleted, always=_note_status
+)
+"""A created notebook needs its ``ordinal``."""

@@ -8,24 +8,17 @@ these counts, never by passing over the rows before it.
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from operator import attrgetter
+from typing import NamedTuple
 from uuid import UUID
-
-import asyncpg
-import msgspec
 
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
-from nbledger_projections.machinery.decoding import CREATED, check_known
+from nbledger_projections.machinery.decoding import CREATED
 from nbledger_projections.machinery.documents import Page
-from nbledger_projections.machinery.rows import Rows
-from nbledger_projections.read_models.notebooks.activity import Activity, NotebookStatus
-from nbledger_projections.read_models.notebooks.list_items import (
-    TELLING,
-    ItemDocument,
-    ListState,
-    fold,
-)
+from nbledger_projections.machinery.read_model import ReadModel, TableProjection
+from nbledger_projections.read_models.notebooks.activity import NotebookStatus
+from nbledger_projections.read_models.notebooks.list_items import ListState, fold
 
 NAME = "notebook_list"
 
@@ -62,31 +55,10 @@ class _Counted(NamedTuple):
     kernel_type: str
 
 
-_item_decoder = msgspec.json.Decoder(ItemDocument)
-_activity_decoder = msgspec.json.Decoder(Activity)
-_encode = msgspec.json.Encoder().encode
-
 _STATUSES = list(NotebookStatus)
 
 _COUNTS = [f"{status.lower()}{suffix}" for status in _STATUSES for suffix in ("", "_enriching")]
 """Columns of the counts; the index of one is the kind of the notebooks that it counts."""
-
-_ROW = "notebook_id, tenant_id, project_id, ordinal, item, activity"
-
-_LOAD = f"SELECT {_ROW} FROM notebook_list WHERE notebook_id = ANY($1)"  # noqa: S608 (constants)
-
-_SAVE = f"""
-INSERT INTO notebook_list ({_ROW}, status, kernel_type, enrichment_mode)
-SELECT * FROM unnest(
-    $1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::json[], $6::json[],
-    $7::text[], $8::text[], $9::boolean[]
-)
-ON CONFLICT (notebook_id) DO UPDATE SET
-    item = excluded.item, activity = excluded.activity,
-    status = excluded.status, enrichment_mode = excluded.enrichment_mode
-"""  # noqa: S608 (constants)
-
-_DELETE = "DELETE FROM notebook_list WHERE notebook_id = ANY($1)"
 
 _NEXT_ORDINALS = """
 SELECT tenant_id, project_id, next_ordinal FROM notebook_list_project
@@ -125,34 +97,22 @@ LEFT JOIN projection_checkpoint AS checkpoint ON checkpoint.name = $8
 """
 
 
-class NotebookListProjection:
-    """The projection that keeps ``notebook_list`` and its counts."""
+class NotebookListProjection(TableProjection[ListState]):
+    """Keeps ``notebook_list``, and with it its counts and the next ordinal of each project."""
 
-    name: ClassVar[str] = NAME
-    tables: ClassVar[tuple[str, ...]] = (
-        "notebook_list_count",
-        "notebook_list",
-        "notebook_list_project",
-    )
-
-    def __init__(self) -> None:
-        self._rows: Rows[ListState] = Rows(CACHED_BYTES)
+    def __init__(self, model: ReadModel[ListState]) -> None:
+        super().__init__(model, room=CACHED_BYTES)
         self._next_ordinals: dict[tuple[UUID, UUID], int] = {}
         self._numbered: set[tuple[UUID, UUID]] = set()
         # Where the notebooks that a batch touches were counted before it, if they were.
         self._counted: dict[UUID, _Place | None] = {}
 
     async def load(self, connection: PooledConnection, events: Sequence[RecordedEvent]) -> None:
-        """Bring the rows that ``events`` change into memory."""
-        telling = [recorded for recorded in events if recorded.type in TELLING]
-        keys = self._rows.missing(recorded.subject_id for recorded in telling)
-        new = {recorded.subject_id for recorded in telling if recorded.type == CREATED}
-        known = [key for key in keys if key not in new]
-        found = await connection.fetch(_LOAD, known) if known else []
-        self._rows.fill(keys, {row["notebook_id"]: _state(row) for row in found})
+        """Bring the rows that ``events`` change, and next ordinals, into memory."""
+        await super().load(connection, events)
         projects = {
             (recorded.tenant_id, recorded.project_id)
-            for recorded in telling
+            for recorded in events
             if recorded.type == CREATED
         } - self._next_ordinals.keys()
         if projects:
@@ -162,35 +122,21 @@ class NotebookListProjection:
             )
             self._next_ordinals |= {(row[0], row[1]): row[2] for row in rows}
 
-    def apply(self, recorded: RecordedEvent) -> None:
-        """Fold one event."""
-        if recorded.type not in TELLING:
-            check_known(recorded)
-            return
-        before = self._rows.get(recorded.subject_id)
+    def _fold(self, row: ListState | None, recorded: RecordedEvent) -> ListState | None:
         if recorded.subject_id not in self._counted:
-            self._counted[recorded.subject_id] = None if before is None else _place(before)
-        after = fold(before, recorded, ordinal=self._number(recorded))
-        if after is not None or before is not None:
-            self._rows.put(recorded.subject_id, after)
-
-    def _number(self, recorded: RecordedEvent) -> int | None:
-        """Number a new notebook; an erased one too, so that a rebuild numbers the others alike."""
+            self._counted[recorded.subject_id] = None if row is None else _place(row)
         if recorded.type != CREATED:
-            return None
+            return fold(row, recorded)
+        # An erased one, too, so that a rebuild numbers the others alike.
         project = (recorded.tenant_id, recorded.project_id)
         ordinal = self._next_ordinals[project]
         self._next_ordinals[project] = ordinal + 1
         self._numbered.add(project)
-        return ordinal
+        return fold(row, recorded, ordinal=ordinal)
 
     async def save(self, connection: PooledConnection) -> None:
         """Write what has changed."""
-        written, deleted = self._rows.changes()
-        if written:
-            await connection.execute(_SAVE, *_columns(written))
-        if deleted:
-            await connection.execute(_DELETE, deleted)
+        await super().save(connection)
         if self._numbered:
             projects = sorted(self._numbered)
             await connection.execute(
@@ -199,7 +145,7 @@ class NotebookListProjection:
                 [project_id for _, project_id in projects],
                 [self._next_ordinals[project] for project in projects],
             )
-        await self._save_counts(connection, written)
+        await self._save_counts(connection, self._rows.changes()[0])
 
     async def _save_counts(
         self, connection: PooledConnection, written: Sequence[ListState]
@@ -222,7 +168,7 @@ class NotebookListProjection:
 
     def settle(self) -> None:
         """What was saved is committed."""
-        self._rows.settle()
+        super().settle()
         if len(self._next_ordinals) > KNOWN_PROJECTS:
             self._next_ordinals.clear()
         self._numbered.clear()
@@ -230,7 +176,7 @@ class NotebookListProjection:
 
     def reset(self) -> None:
         """Forget what is in memory: it may not be what the database holds."""
-        self._rows.clear()
+        super().reset()
         self._next_ordinals.clear()
         self._numbered.clear()
         self._counted.clear()
@@ -287,27 +233,17 @@ def _covering(place: _Place) -> list[_Counted]:
     ]
 
 
-def _state(row: asyncpg.Record) -> ListState:
-    return ListState(
-        notebook_id=row["notebook_id"],
-        tenant_id=row["tenant_id"],
-        project_id=row["project_id"],
-        ordinal=row["ordinal"],
-        item=_item_decoder.decode(row["item"]),
-        activity=_activity_decoder.decode(row["activity"]),
-    )
-
-
-def _columns(states: Sequence[ListState]) -> tuple[list[Any], ...]:
-    """The states as the arrays that ``_SAVE`` takes."""
-    return (
-        [state.notebook_id for state in states],
-        [state.tenant_id for state in states],
-        [state.project_id for state in states],
-        [state.ordinal for state in states],
-        [_encode(state.item).decode() for state in states],
-        [_encode(state.activity).decode() for state in states],
-        [state.activity.status.value for state in states],
-        [state.item.kernel_type for state in states],
-        [state.item.enrichment_mode for state in states],
-    )
+MODEL = ReadModel(
+    NAME,
+    ListState,
+    key="notebook_id",
+    key_of=attrgetter("subject_id"),
+    fold=fold,
+    computed={
+        "status": ("text", lambda state: state.activity.status),
+        "kernel_type": ("text", lambda state: state.item.kernel_type),
+        "enrichment_mode": ("boolean", lambda state: state.item.enrichment_mode),
+    },
+    tables=("notebook_list_count", "notebook_list", "notebook_list_project"),
+    projection=NotebookListProjection,
+)

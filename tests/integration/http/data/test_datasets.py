@@ -22,7 +22,7 @@ from nbledger_domain.dataset import Column, Dataset, Source
 from nbledger_domain.execution import Representation
 from nbledger_domain.vocabulary import media_types
 from nbledger_http.requests import forms
-from nbledger_infrastructure import datasets
+from nbledger_infrastructure import aggregates, datasets
 from nbledger_infrastructure.artifacts.store import open_store
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, StoreUnavailableError
@@ -392,7 +392,7 @@ async def test_a_version_that_a_run_made_tells_its_lineage(api: Api) -> None:
     """As a worker appends it, and as a later run finds it."""
     client = await api.client(Role.ADMIN)
     made = (await upload(client)).json()
-    loaded = await repository.load(api.store, Dataset, (dataset_id := UUID(made["datasetId"])))
+    loaded = await aggregates.load(api.store, Dataset, (dataset_id := UUID(made["datasetId"])))
     assert loaded is not None
     source = Source(
         kind="execution",

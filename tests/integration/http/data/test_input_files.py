@@ -25,7 +25,7 @@ from nbledger_application.reactions import eraser
 from nbledger_domain.input_files import FileLimits
 from nbledger_domain.notebook import Notebook
 from nbledger_http.requests import forms
-from nbledger_infrastructure import clock
+from nbledger_infrastructure import aggregates, clock
 from nbledger_infrastructure.artifacts.store import ArtifactStore, open_store
 from nbledger_infrastructure.postgres import database
 from nbledger_infrastructure.postgres.database import acquire
@@ -222,7 +222,7 @@ async def test_what_was_kept_under_a_name_that_is_refused_now_can_be_read_and_re
     notebook_id = UUID((await new_notebook(client, "1"))["notebookId"])
     path = f"/notebook/{notebook_id}"
     assert (await client.put(f"{path}/file/plain.csv", content=INPUT)).status_code == 201
-    loaded = await repository.load(api.store, Notebook, notebook_id)
+    loaded = await aggregates.load(api.store, Notebook, notebook_id)
     assert loaded is not None
     (plain,) = loaded.aggregate.files.values()
     loaded.aggregate.put_files(

@@ -25,13 +25,13 @@ from nbledger_application import repository
 from nbledger_domain.dataset import Dataset, Source
 from nbledger_domain.execution import Execution, ExecutionStatus, Representation
 from nbledger_domain.vocabulary.media_types import PARQUET
-from nbledger_infrastructure import clock
+from nbledger_infrastructure import aggregates, clock
 from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope, open_store
 from nbledger_infrastructure.datasets.column_types import columns
 from nbledger_infrastructure.datasets.ingest import ingest_csv
 from nbledger_infrastructure.postgres.event_store import Stream
 from nbledger_workers.kernel.protocol import CellStatus
-from nbledger_workers.results import descriptions as described
+from nbledger_workers.results import descriptions
 from nbledger_workers.results.datasets import write_csv
 
 BOUND = "880e8400-e29b-41d4-a716-446655440000"
@@ -115,8 +115,8 @@ def test_a_dataset_is_enriched(tmp_path: Path) -> None:
         """,
     )
     assert told == f"{BOUND} 3"
-    found = described.decode((results / "000001.json").read_bytes())
-    assert isinstance(found, described.EnrichedDataset)
+    found = descriptions.decode((results / "000001.json").read_bytes())
+    assert isinstance(found, descriptions.EnrichedDataset)
     assert found.name == "Orders_enriched"
     assert found.attributes.new_columns == ["score"]
     assert (found.attributes.record_count, found.attributes.source_version) == (3, 2)
@@ -253,8 +253,8 @@ def test_names_that_begin_alike_are_not_confused(tmp_path: Path) -> None:
     assert "needs a name" in said
     assert "Two columns are called 'n'" in said
     (path,) = results.glob("*.json")
-    model = described.decode(path.read_bytes())
-    assert isinstance(model, described.Model)
+    model = descriptions.decode(path.read_bytes())
+    assert isinstance(model, descriptions.Model)
     assert model.attributes.accuracy is None
     assert model.attributes.metrics == {"accuracy_train": 0.99}
 
@@ -306,14 +306,14 @@ def test_models_reports_and_metrics(tmp_path: Path) -> None:
         "000003.json",
         "000004.json",
     ]
-    found = [described.decode(path.read_bytes()) for path in sorted(results.glob("*.json"))]
+    found = [descriptions.decode(path.read_bytes()) for path in sorted(results.glob("*.json"))]
     assert [each.name for each in found] == ["fuel", "Fuel used", "Notes", "loss"]
     model, metric = found[0], found[3]
-    assert isinstance(model, described.Model)
+    assert isinstance(model, descriptions.Model)
     assert model.attributes.model_type == "lm"
     assert model.attributes.features == ["wt", "hp"]
     assert model.attributes.metrics == {"r2": pytest.approx(0.8267855)}
-    assert isinstance(metric, described.Metric)
+    assert isinstance(metric, descriptions.Metric)
     assert metric.attributes.value == pytest.approx(1 / 3)
 
 
@@ -328,12 +328,12 @@ def test_space_around_a_name_is_no_part_of_it(tmp_path: Path) -> None:
         """,
     )
     log, five, report = (
-        described.decode(path.read_bytes()) for path in sorted(results.glob("*.json"))
+        descriptions.decode(path.read_bytes()) for path in sorted(results.glob("*.json"))
     )
-    assert isinstance(log, described.EnrichedDataset)
+    assert isinstance(log, descriptions.EnrichedDataset)
     assert log.name == log.attributes.dataset_name == "log"
     assert five.name == "5"
-    assert isinstance(report, described.Report)
+    assert isinstance(report, descriptions.Report)
     assert report.name == report.attributes.title == "Report"
 
 
@@ -359,8 +359,8 @@ def test_reports_that_are_files(tmp_path: Path) -> None:
         f"passwd {refused}",
         f"code.R {refused}",
     ]
-    found = [described.decode(path.read_bytes()) for path in sorted(results.glob("*.json"))]
-    assert [each.attributes.format for each in found if isinstance(each, described.Report)] == [
+    found = [descriptions.decode(path.read_bytes()) for path in sorted(results.glob("*.json"))]
+    assert [each.attributes.format for each in found if isinstance(each, descriptions.Report)] == [
         *("html", "markdown", "html"),
         *["text"] * 5,
     ]
@@ -429,8 +429,8 @@ async def test_the_kernel_of_r_has_it_at_hand(tmp_path: Path) -> None:
     assert run.statuses == [CellStatus.SUCCESS, CellStatus.ERROR]
     assert "holds no dataset 'elsewhere'" in (run.cell(1).error_value or "")
     results = kernel_environment.run_file(tmp_path).parent / "results"
-    found = described.decode((results / "000001.json").read_bytes())
-    assert isinstance(found, described.Metric)
+    found = descriptions.decode((results / "000001.json").read_bytes())
+    assert isinstance(found, descriptions.Metric)
 
 
 async def add_dataset(scene: Stage, frame: pl.DataFrame) -> UUID:
@@ -485,7 +485,7 @@ async def test_a_notebook_in_r_enriches_its_dataset(
         assert stored.attributes["sourceDatasetId"] == str(dataset_id)
         (logged,) = await scene.events(execution_id, Execution.MetricsLogged)
         assert logged.metrics == {"cases": 3.0}
-        made = await repository.load(scene.store, Dataset, UUID(stored.attributes["datasetId"]))
+        made = await aggregates.load(scene.store, Dataset, UUID(stored.attributes["datasetId"]))
         assert made is not None
         (version,) = made.aggregate.versions
         assert version.source.from_dataset_id == dataset_id

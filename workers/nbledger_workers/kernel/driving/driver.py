@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import shutil
 import time
 from collections.abc import Awaitable, Callable
@@ -14,13 +15,13 @@ import structlog
 
 from nbledger_infrastructure.packages import Environment
 from nbledger_workers.kernel.driving.pair import (
-    Launchers,
+    ForkServers,
     Pair,
     finish_even_if_cancelled,
     new_launch,
 )
 from nbledger_workers.kernel.driving.pool import KernelPool
-from nbledger_workers.kernel.processes.fork_client import LauncherLost
+from nbledger_workers.kernel.processes.fork_client import ForkServerLostError
 from nbledger_workers.kernel.protocol import (
     START_SECONDS,
     Cancel,
@@ -78,8 +79,8 @@ class KernelRun:
     """One run of a notebook; use once, and `close` it whatever happened.
 
     The kernel comes from `pool`; without one it is started for the run in the request's folder,
-    forked from `launchers` where there are any. A Python kernel is started in `environment`, where
-    there is one. `on_message` is awaited for each report, in order;
+    forked from `fork_servers` where there are any. A Python kernel is started in `environment`,
+    where there is one. `on_message` is awaited for each report, in order;
     while it runs nothing more is read, so that a slow store slows the run and fills no memory. Its
     errors end the run and reach the caller. `on_usage` is told about once a second what the run
     uses. `prepare` is given the kernel's folder before anything of the notebook runs; it returns
@@ -94,7 +95,7 @@ class KernelRun:
         on_usage: Callable[[Heartbeat], None] | None = None,
         prepare: Prepare | None = None,
         pool: KernelPool | None = None,
-        launchers: Launchers | None = None,
+        fork_servers: ForkServers | None = None,
         environment: Environment | None = None,
     ) -> None:
         self._environment = environment
@@ -103,7 +104,7 @@ class KernelRun:
         self._on_usage = on_usage
         self._prepare = prepare
         self._pool = pool
-        self._launchers = launchers
+        self._fork_servers = fork_servers
         self._pair: Pair | None = None
         self._cancel: Cancel | None = None
         self._cancelled = asyncio.Event()
@@ -111,6 +112,9 @@ class KernelRun:
         self._clean = False
         self._reported: set[int] = set()
         self._started = False
+        self._confirmed = False
+        self._held_since: float | None = None
+        self._end_by = math.inf
 
     @property
     def token(self) -> str:
@@ -136,6 +140,10 @@ class KernelRun:
 
     def confirm(self) -> None:
         """Let the cells go that the request holds; call it after the report that one started."""
+        self._confirmed = True
+        if self._held_since is not None:
+            self._end_by += asyncio.get_running_loop().time() - self._held_since
+            self._held_since = None
         if self._pair is not None:
             self._pair.send_soon(Confirm())
 
@@ -146,7 +154,7 @@ class KernelRun:
         """
         try:
             finished = await self._run()
-        except (OSError, LauncherLost) as error:
+        except (OSError, ForkServerLostError) as error:
             finished = RunFinished(
                 outcome=Outcome.FAILED_TO_START, detail=f"no kernel can be started: {error}"
             )
@@ -215,7 +223,7 @@ class KernelRun:
             process_limits=process_limits(request.limits),
             environment=self._environment,
         )
-        return await Pair.start(launch, self._launchers)
+        return await Pair.start(launch, self._fork_servers)
 
     async def _prepared(self, pair: Pair) -> RunFinished | None:
         """Put into the folder what the notebook needs; the end, when there is no time for it."""
@@ -261,15 +269,15 @@ class KernelRun:
         self._asked = True
         self._send_cancel()
         loop = asyncio.get_running_loop()
-        limit = request.timeout
         overtime = 2 * request.grace + request.exit_seconds + _OVERTIME_SECONDS
-        end = None if limit is None else loop.time() + limit + overtime
+        if request.timeout is not None:
+            self._end_by = loop.time() + request.timeout + overtime
         # A kernel that starts says nothing meanwhile.
         patience = SILENCE_SECONDS + (0 if pair.started else START_SECONDS)
         while True:
             silence = loop.time() + patience
             try:
-                async with asyncio.timeout_at(silence if end is None else min(end, silence)):
+                async with asyncio.timeout_at(min(self._end_at(), silence)):
                     message = await pair.receive()
             except TimeoutError:
                 raise SupervisorSilent("the supervisor did not report the end in time") from None
@@ -281,6 +289,10 @@ class KernelRun:
             elif self._on_usage is not None:
                 self._on_usage(message)
 
+    def _end_at(self) -> float:
+        """When the child must have reported the end; never, while a cell is held."""
+        return math.inf if self._held_since is not None else self._end_by
+
     async def _last(self, pair: Pair) -> RunFinished | None:
         """What a child said before it ended."""
         while (message := await pair.receive()) is not None:
@@ -291,6 +303,8 @@ class KernelRun:
     async def _report(self, message: Report) -> None:
         if isinstance(message, CellStarted):
             self._started = True
+            if message.index in self._request.held_cells and not self._confirmed:
+                self._held_since = asyncio.get_running_loop().time()
         elif isinstance(message, CellFinished):
             self._reported.add(message.index)
         await self._on_message(message)

@@ -18,12 +18,9 @@ from typing import Final
 import structlog
 
 from nbledger_infrastructure.packages import Environment
-from nbledger_workers.kernel.processes import family as processes
-from nbledger_workers.kernel.processes import fork_client as launchers
-from nbledger_workers.kernel.processes import own_python
+from nbledger_workers.kernel.processes import family, fork_client, own_python
 from nbledger_workers.kernel.processes.environment import child_environment
-from nbledger_workers.kernel.processes.fork_client import Forked, Launcher
-from nbledger_workers.kernel.processes.isolation import Isolation, Preparation
+from nbledger_workers.kernel.processes.fork_client import Forked, ForkServer
 from nbledger_workers.kernel.protocol import (
     PREFIX_BYTES,
     AnyUp,
@@ -35,6 +32,7 @@ from nbledger_workers.kernel.protocol import (
     decode_up,
     frame,
 )
+from nbledger_workers.kernel.standalone.isolation import Isolation, Preparation
 
 _SEND_SECONDS: Final = 30.0
 # Exit hooks have three seconds; then the kernel and all that it started are killed.
@@ -47,7 +45,7 @@ _TARGET: Final = "nbledger_workers.kernel.supervising.__main__:forked"
 log = structlog.get_logger(__name__)
 
 
-class Launchers:
+class ForkServers:
     """The two fork servers of a worker: of supervising children, and of kernels.
 
     That of kernels makes the `preparation`, where there is one.
@@ -61,21 +59,21 @@ class Launchers:
 
     @property
     def pids(self) -> tuple[int, int]:
-        """Of the launcher of supervising children and of the launcher of kernels."""
+        """Of the fork server of supervising children and of the fork server of kernels."""
         return self._supervisors.pid, self._kernels.pid
 
-    def supervisors(self) -> Launcher:
-        """The launcher of supervising children."""
+    def supervisors(self) -> ForkServer:
+        """The fork server of supervising children."""
         if not self._supervisors.alive:
-            log.warning("launcher ended", of="supervisors")
+            log.warning("fork server ended", of="supervisors")
             self._supervisors.close()
             self._supervisors = self._start_supervisors()
         return self._supervisors
 
-    def kernels(self) -> Launcher:
-        """The launcher of kernels."""
+    def kernels(self) -> ForkServer:
+        """The fork server of kernels."""
         if not self._kernels.alive:
-            log.warning("launcher ended", of="kernels")
+            log.warning("fork server ended", of="kernels")
             self._kernels.close()
             self._kernels = self._start_kernels()
         return self._kernels
@@ -85,14 +83,14 @@ class Launchers:
         self._supervisors.close()
         self._kernels.close()
 
-    def _start_supervisors(self) -> Launcher:
-        return Launcher(
-            launchers.SUPERVISOR_MODULES, environment=python_environment(), tied=_may_tie()
+    def _start_supervisors(self) -> ForkServer:
+        return ForkServer(
+            fork_client.SUPERVISOR_MODULES, environment=python_environment(), tied=_may_tie()
         )
 
-    def _start_kernels(self) -> Launcher:
-        return Launcher(
-            launchers.KERNEL_MODULES,
+    def _start_kernels(self) -> ForkServer:
+        return ForkServer(
+            fork_client.KERNEL_MODULES,
             environment=python_environment(),
             preparation=self._preparation,
             tied=_may_tie(),
@@ -156,8 +154,8 @@ class Pair:
         return self._stderr.decode("utf-8", "replace").strip()[-2000:]
 
     @classmethod
-    async def start(cls, launch: Launch, served: Launchers | None) -> Pair:
-        """Start a pair; raises OSError or LauncherLost. With `served` both are forked."""
+    async def start(cls, launch: Launch, served: ForkServers | None) -> Pair:
+        """Start a pair; raises OSError or ForkServerLostError. With `served` both are forked."""
         pair = cls(launch)
         try:
             await pair._start(served)
@@ -166,7 +164,7 @@ class Pair:
             raise
         return pair
 
-    async def _start(self, served: Launchers | None) -> None:
+    async def _start(self, served: ForkServers | None) -> None:
         ours, theirs = socket.socketpair()
         errors, theirs_errors = os.pipe()
         os.set_blocking(errors, False)
@@ -197,7 +195,7 @@ class Pair:
         self._writer.write(frame(self._launch))
         self._next = asyncio.create_task(self._read())
 
-    def _fork(self, served: Launchers, theirs: socket.socket, errors: int) -> None:
+    def _fork(self, served: ForkServers, theirs: socket.socket, errors: int) -> None:
         supervisors = served.supervisors()
         with served.kernels().open() as kernel:
             self._forked = Forked(supervisors.open())
@@ -296,7 +294,7 @@ class Pair:
                 self._process.kill()
             await self._ended(_EXIT_SECONDS)
         if not clean:
-            killed = await asyncio.to_thread(processes.kill_marked, self.token)
+            killed = await asyncio.to_thread(family.kill_marked, self.token)
             if killed:
                 log.warning("killed leftovers of a run", count=killed)
         if self._stderr_pipe is not None:

@@ -19,14 +19,14 @@ import structlog
 from nbledger_infrastructure.backoff import Backoff
 from nbledger_infrastructure.packages import Environment
 from nbledger_workers.kernel.driving.pair import (
-    Launchers,
+    ForkServers,
     Pair,
     finish_even_if_cancelled,
     new_launch,
 )
-from nbledger_workers.kernel.processes.fork_client import LauncherLost
-from nbledger_workers.kernel.processes.isolation import Isolation
+from nbledger_workers.kernel.processes.fork_client import ForkServerLostError
 from nbledger_workers.kernel.protocol import RunFinished
+from nbledger_workers.kernel.standalone.isolation import Isolation
 
 log = structlog.get_logger(__name__)
 
@@ -95,7 +95,7 @@ class KernelPool:
     `kernel_names` says of each whether it is started before anybody has asked for one.
 
     `confine` is the isolation for a work folder and a folder of sockets.
-    `start` it, `take` a pair for each run, `close` it. With `launchers` pairs are forked. Each
+    `start` it, `take` a pair for each run, `close` it. With `fork_servers` pairs are forked. Each
     pair has a folder of its own in `folder`, which goes to whoever takes the pair.
     """
 
@@ -106,12 +106,12 @@ class KernelPool:
         *,
         minimum: int = 1,
         maximum: int = 4,
-        launchers: Launchers | None = None,
+        fork_servers: ForkServers | None = None,
         process_limits: Mapping[str, int] | None = None,
         confine: Callable[[Path, Path], Isolation] | None = None,
     ) -> None:
         self._folder = folder
-        self._launchers = launchers
+        self._fork_servers = fork_servers
         self._process_limits = dict(process_limits or {})
         self._confine = confine
         now = time.monotonic()
@@ -148,8 +148,8 @@ class KernelPool:
 
         Kernels that wait are in no `environment`: for one a kernel is started now.
 
-        Raises OSError or LauncherLost when not even a supervising child can be started; why a
-        kernel does not start is what the pair itself reports.
+        Raises OSError or ForkServerLostError when not even a supervising child can be started; why
+        a kernel does not start is what the pair itself reports.
         """
         shelf = self._shelves.get(kernel_name) if environment is None else None
         if shelf is None:
@@ -190,7 +190,7 @@ class KernelPool:
         async with self._starts:
             try:
                 pair = await self._new(shelf.kernel_name)
-            except (OSError, LauncherLost) as error:
+            except (OSError, ForkServerLostError) as error:
                 self._failed(shelf, str(error))
                 return False
             shelf.starting[pair] = None
@@ -246,7 +246,7 @@ class KernelPool:
                 confine=self._confine,
                 environment=environment,
             )
-            return await Pair.start(launch, self._launchers)
+            return await Pair.start(launch, self._fork_servers)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -1,4 +1,4 @@
-"""Programs that `!` starts in an IPython kernel; runs inside it, as `ipython` does.
+"""Programs that `!` starts in an IPython kernel; runs inside it.
 
 They find the end of their standard input, and no terminal to ask.
 """
@@ -26,7 +26,7 @@ _MOST_LAST_READS = 16
 _END_SECONDS = 0.2
 
 
-def _replace_system() -> None:
+def replace_system() -> None:
     """Have `!` run programs by `_system`; its variables, status and errors stay IPython's."""
     for name in ("IPython.core.interactiveshell", "ipykernel.zmqshell", "IPython.utils.process"):
         module: Any = sys.modules.get(name)
@@ -100,7 +100,3 @@ def _end(source: int, process: subprocess.Popen[bytes]) -> int:
         if process.poll() is not None:
             break
     return process.wait()
-
-
-if __name__ == "nbledger_inside":
-    _replace_system()

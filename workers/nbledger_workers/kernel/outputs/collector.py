@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
@@ -11,11 +10,10 @@ from typing import Any, Final
 import msgspec
 
 from nbledger_domain.not_kept import NotKept
-from nbledger_domain.output_digest import block
 from nbledger_workers.kernel.outputs.budget import Budget
+from nbledger_workers.kernel.outputs.encoding import to_json
 from nbledger_workers.kernel.outputs.errors import ErrorText, error_text
-from nbledger_workers.kernel.outputs.forms import forms
-from nbledger_workers.kernel.outputs.terminal import Lines
+from nbledger_workers.kernel.outputs.gathered import ShownOutput, TextOutput, gap_of
 
 MAX_OUTPUTS: Final = 1000
 """How many outputs of a cell are kept: each is a file and a line of an event, however small."""
@@ -23,110 +21,8 @@ MAX_OUTPUTS: Final = 1000
 MAX_CHANGES: Final = 200
 """Changes between streams within a cell that are kept; streams of a name are joined beyond."""
 
-PART_BYTES: Final = 1 << 20
-"""Longer text of a stream goes on its way in parts of about this size."""
-
 _SLICE_CHARACTERS: Final = 1 << 20
 _MORE_HELD: Final = 4096
-
-
-def to_json(value: Any) -> bytes:
-    """JSON as UTF-8; NaN becomes null, a lone surrogate a replacement character."""
-    try:
-        return msgspec.json.encode(value)
-    except (UnicodeEncodeError, TypeError, ValueError, msgspec.MsgspecError):
-        # The encoder stops at a lone surrogate; the standard library's writes NaN as it is.
-        text = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
-        return msgspec.json.encode(json.loads(text, parse_constant=lambda _: None))
-
-
-class _Stream:
-    """One output of text. The current line may still change; what is settled is only kept."""
-
-    def __init__(self, name: str, ordinal: int, *, kept: bool) -> None:
-        self.name = name
-        self.ordinal = ordinal
-        self.kept = kept
-        self.cut = False
-        self.gap = NotKept(0, 0)
-        self.size = 0
-        self.parts_taken = 0
-        self.lines = Lines()
-        self._digest = hashlib.sha256()
-        self._text = bytearray()
-
-    def settle(self, text: str, room: int) -> int:
-        """Add text that changes no more, at most `room` bytes of it; returns how many."""
-        content = text.encode("utf-8", "replace")
-        self._digest.update(content)
-        self.size += len(content)
-        if not self.kept or self.cut:
-            return 0
-        if len(content) > room:
-            self.cut = True
-            content = _fitting(content, room)
-        self._text += content
-        return len(content)
-
-    def current(self) -> bytes:
-        return self.lines.current().encode("utf-8", "replace")
-
-    @property
-    def waiting(self) -> int:
-        """Bytes of parts that can be taken."""
-        return len(self._text) - len(self._text) % PART_BYTES
-
-    def take_part(self) -> bytes | None:
-        if len(self._text) < PART_BYTES:
-            return None
-        part = _fitting(bytes(self._text[: PART_BYTES + 4]), PART_BYTES)
-        del self._text[: len(part)]
-        self.parts_taken += 1
-        return part
-
-    def encoded(self, room: int) -> bytes:
-        """The output's JSON, without the parts that were taken."""
-        line = b"" if self.cut else _fitting(self.current(), room)
-        text = (bytes(self._text) + line).decode("utf-8")
-        output: dict[str, Any] = {"output_type": "stream", "name": self.name, "text": text}
-        if self.parts_taken:
-            output["parts"] = self.ordinal
-        return to_json(output | _gap(self))
-
-    def block(self) -> bytes:
-        digest, line = self._digest.copy(), self.current()
-        digest.update(line)
-        form = ("text/plain", digest.hexdigest(), self.size + len(line))
-        return block("stream", [form], stream=self.name)
-
-
-class _Shown:
-    """A display, result or error. `encoded` is its JSON as it is kept, `kept_size` its bytes."""
-
-    def __init__(self, output: dict[str, Any], display_id: str | None = None) -> None:
-        self.display_id = display_id
-        self.output_type: str = output["output_type"]
-        self.gap = NotKept(0, 0)
-        self.encoded = self.set(output)
-        self.kept_size = self.size
-
-    def set(self, output: dict[str, Any]) -> bytes:
-        """Note size and digest of what it is now; returns the JSON."""
-        encoded = to_json(output)
-        try:
-            self._measure(output)
-        except (UnicodeEncodeError, TypeError, ValueError, msgspec.MsgspecError):
-            self._measure(msgspec.json.decode(encoded))
-        return encoded
-
-    def _measure(self, output: dict[str, Any]) -> None:
-        found = forms(output)
-        told = [(kind, hashlib.sha256(each).hexdigest(), len(each)) for kind, each in found]
-        self._block = block(self.output_type, told, metadata=output.get("metadata"))
-        self.size = sum(len(each) for _, each in found)
-
-    def block(self) -> bytes:
-        return self._block
 
 
 class OutputCollector:
@@ -169,16 +65,16 @@ class OutputCollector:
         self._clear_next = False
         self._size = 0
         self._kept = 0
-        self._outputs: list[_Stream | _Shown] = []
+        self._outputs: list[TextOutput | ShownOutput] = []
         # Dropped since the last output that was kept.
         self._gap = NotKept(0, 0)
-        self._open: dict[str, _Stream] = {}
+        self._open: dict[str, TextOutput] = {}
         # The stream that was written to last, where nothing has come since.
-        self._last: _Stream | None = None
-        self._displays: dict[str, list[_Shown]] = {}
+        self._last: TextOutput | None = None
+        self._displays: dict[str, list[ShownOutput]] = {}
         self._digest = hashlib.sha256()
         # What may still change, and whatever came after it.
-        self._held: deque[_Stream | _Shown | bytes] = deque()
+        self._held: deque[TextOutput | ShownOutput | bytes] = deque()
 
     @property
     def has_displays(self) -> bool:
@@ -203,7 +99,7 @@ class OutputCollector:
     @property
     def waiting(self) -> int:
         """Bytes of parts that `take_part` would return."""
-        return sum(output.waiting for output in self._outputs if isinstance(output, _Stream))
+        return sum(output.waiting for output in self._outputs if isinstance(output, TextOutput))
 
     def add(self, message: Mapping[str, Any]) -> None:
         """Take one of `OUTPUT_TYPES`."""
@@ -226,9 +122,9 @@ class OutputCollector:
                 "evalue": told.value,
                 "traceback": told.traceback,
             }
-            self._add_shown(_Shown(output))
+            self._add_shown(ShownOutput(output))
         else:
-            self._add_shown(_Shown(_display(kind, content), _display_id(content)))
+            self._add_shown(ShownOutput(_display(kind, content), _display_id(content)))
 
     def update(self, message: Mapping[str, Any]) -> bool:
         """Take an `update_display_data`; True when an output of this cell changed."""
@@ -261,7 +157,7 @@ class OutputCollector:
         if not self._outputs:
             return
         last = self._outputs[-1]
-        if isinstance(last, _Shown) and last.output_type == "error" and self._held[-1] is last:
+        if isinstance(last, ShownOutput) and last.output_type == "error" and self._held[-1] is last:
             self._outputs.pop()
             self._held.pop()
             self._spend(-last.kept_size)
@@ -284,7 +180,7 @@ class OutputCollector:
         number as `parts`.
         """
         for output in self._outputs:
-            if isinstance(output, _Stream) and (part := output.take_part()) is not None:
+            if isinstance(output, TextOutput) and (part := output.take_part()) is not None:
                 self._taken += len(part)
                 return output.ordinal, part
         return None
@@ -294,8 +190,8 @@ class OutputCollector:
         found = []
         room = self._room()
         for output in self._outputs[first:]:
-            if isinstance(output, _Shown):
-                gap = _gap(output)
+            if isinstance(output, ShownOutput):
+                gap = gap_of(output)
                 # Before the member that every output begins with.
                 head = to_json(gap)[:-1] + b"," if gap else b"{"
                 found.append(head + output.encoded[1:])
@@ -317,7 +213,7 @@ class OutputCollector:
             digest.update(output if isinstance(output, bytes) else output.block())
         return digest.hexdigest()
 
-    def _add_shown(self, shown: _Shown) -> None:
+    def _add_shown(self, shown: ShownOutput) -> None:
         self.output_count += 1
         self._size += shown.size
         is_error = shown.output_type == "error"
@@ -343,7 +239,7 @@ class OutputCollector:
             self._truncated |= self._keep and self._is_full()
             # Once cut, text stays cut: after a gap it would read as if nothing were lost.
             kept = self._keep and not self._is_full() and not self._is_cut()
-            stream = self._open[name] = _Stream(name, self._ordinal, kept=kept)
+            stream = self._open[name] = TextOutput(name, self._ordinal, kept=kept)
             self._hold(stream)
             if kept:
                 self._append(stream)
@@ -355,7 +251,7 @@ class OutputCollector:
         for start in range(0, len(text), _SLICE_CHARACTERS):
             self._settle(stream, stream.lines.add(text[start : start + _SLICE_CHARACTERS]))
 
-    def _change(self, stream: _Stream | None) -> _Stream | None:
+    def _change(self, stream: TextOutput | None) -> TextOutput | None:
         """The open stream that text goes on after another stream's; None where it begins anew."""
         self._changes += 1
         if self._changes <= MAX_CHANGES:
@@ -364,7 +260,7 @@ class OutputCollector:
         self.joined = True
         return stream
 
-    def _settle(self, stream: _Stream, text: str) -> None:
+    def _settle(self, stream: TextOutput, text: str) -> None:
         before = stream.size
         spent = stream.settle(text, max(self._room(), 0))
         self._spend(spent)
@@ -372,7 +268,7 @@ class OutputCollector:
         self._drop(0, stream.size - before - spent)
         self._truncated |= self._keep and (stream.cut or not stream.kept)
 
-    def _append(self, output: _Stream | _Shown) -> None:
+    def _append(self, output: TextOutput | ShownOutput) -> None:
         output.gap, self._gap = self._gap, NotKept(0, 0)
         self._outputs.append(output)
 
@@ -386,7 +282,7 @@ class OutputCollector:
         self._last = None
 
     def _is_cut(self) -> bool:
-        return any(isinstance(output, _Stream) and output.cut for output in self._outputs)
+        return any(isinstance(output, TextOutput) and output.cut for output in self._outputs)
 
     def _is_full(self) -> bool:
         return len(self._outputs) >= self._max_outputs
@@ -402,15 +298,15 @@ class OutputCollector:
         first = self._changed_from
         self._changed_from = index if first is None else min(first, index)
 
-    def _hold(self, output: _Stream | _Shown | bytes) -> None:
+    def _hold(self, output: TextOutput | ShownOutput | bytes) -> None:
         held = self._held
         while held and (len(held) > self._max_outputs + _MORE_HELD or self._is_settled(held[0])):
             first = held.popleft()
             self._digest.update(first if isinstance(first, bytes) else first.block())
         held.append(output)
 
-    def _is_settled(self, output: _Stream | _Shown | bytes) -> bool:
-        if isinstance(output, _Shown):
+    def _is_settled(self, output: TextOutput | ShownOutput | bytes) -> bool:
+        if isinstance(output, ShownOutput):
             return output.display_id is None
         return isinstance(output, bytes) or self._open.get(output.name) is not output
 
@@ -420,20 +316,6 @@ class OutputCollector:
         self._taken = 0
         self._begin()
         self._changed_from = 0
-
-
-def _fitting(content: bytes, room: int) -> bytes:
-    """As much of UTF-8 text as fits."""
-    if len(content) <= room:
-        return content
-    while room > 0 and content[room] & 0xC0 == 0x80:
-        room -= 1
-    return content[:room]
-
-
-def _gap(output: _Stream | _Shown) -> dict[str, Any]:
-    """The member that tells what was dropped in front of an output."""
-    return {"notKeptBefore": msgspec.to_builtins(output.gap)} if output.gap else {}
 
 
 def _display(kind: str, content: Mapping[str, Any]) -> dict[str, Any]:

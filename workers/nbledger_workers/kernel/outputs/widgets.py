@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from nbledger_domain.vocabulary.outputs import OUTPUT_TYPES
 from nbledger_workers.kernel.outputs.budget import Budget
-from nbledger_workers.kernel.outputs.collector import to_json
+from nbledger_workers.kernel.outputs.encoding import to_json
 from nbledger_workers.kernel.outputs.errors import error_text
 
 _OUTPUT_MODEL: Final = ("@jupyter-widgets/output", "OutputModel")
@@ -40,6 +40,11 @@ class WidgetStates:
         """Take a message of a comm; what is none of a widget's state is ignored."""
         content = message["content"]
         comm_id, data = content.get("comm_id"), content.get("data")
+        if message["msg_type"] == "comm_close":
+            # What it has shown stays; what is put out from now on is the cell's.
+            if isinstance(comm_id, str):
+                self._end_capture(comm_id)
+            return
         if self.dropped or not isinstance(comm_id, str) or not isinstance(data, dict):
             return
         state = data.get("state")
@@ -112,11 +117,14 @@ class WidgetStates:
         """Begin to take what is put out for a request, or end it where there is none."""
         if (held.get("_model_module"), held.get("_model_name")) != _OUTPUT_MODEL:
             return
+        self._end_capture(comm_id)
+        if isinstance(request, str) and request:
+            self._capturing.setdefault(request, []).append(comm_id)
+
+    def _end_capture(self, comm_id: str) -> None:
         for comms in self._capturing.values():
             if comm_id in comms:
                 comms.remove(comm_id)
-        if isinstance(request, str) and request:
-            self._capturing.setdefault(request, []).append(comm_id)
 
     def _set_outputs(self, comm_id: str, outputs: list[dict[str, Any]], size: int) -> None:
         self._states[comm_id]["outputs"] = outputs

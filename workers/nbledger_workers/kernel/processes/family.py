@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 import psutil
 
-from nbledger_workers.kernel.processes.prctl import die_with
+from nbledger_workers.kernel.standalone.prctl import die_with
 
 #: Environment variable that marks every process of one run.
 TOKEN_VARIABLE: Final = "NBLEDGER_RUN"  # noqa: S105 - a name, not a secret
@@ -164,6 +164,18 @@ class Family:
             pending += children
         return found
 
+    def mapped_files(self) -> set[int]:
+        """Inodes of files that any of them has mapped into memory and shares with the system.
+
+        What is written to a page that has been written to before is no change of the file that
+        its times tell.
+        """
+        root = "/proc" if self._namespace is None else f"/proc/self/fd/{self._namespace}"
+        found: set[int] = set()
+        for member in self.members():
+            found |= _mapped_files(root, member.pid)
+        return found
+
     def is_kernel(self, member: Process, kernel: Process) -> bool:
         """Whether a member is the kernel, which a namespace knows by another number."""
         if self._namespace is None:
@@ -208,6 +220,20 @@ def look(root: str, pid: int) -> Process | None:
         )
     except (OSError, ValueError, IndexError):
         return None
+
+
+def _mapped_files(root: str, pid: int) -> set[int]:
+    found = set()
+    with (
+        contextlib.suppress(OSError, ValueError, IndexError),
+        open(f"{root}/{pid}/maps", "rb") as file,  # noqa: PTH123
+    ):
+        for line in file:
+            # Addresses, permissions, offset, device, inode, path.
+            fields = line.split(None, 5)
+            if fields[1].endswith(b"s"):
+                found.add(int(fields[4]))
+    return found - {0}
 
 
 def _names(root: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The side that asks a launcher: starts the fork server, and talks to what it forks."""
+"""The side that asks a fork server: starts it, and talks to what it forks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from nbledger_workers.kernel.processes import fork_server as program
 from nbledger_workers.kernel.processes.environment import child_environment
 from nbledger_workers.kernel.processes.family import TOKEN_VARIABLE
-from nbledger_workers.kernel.processes.isolation import Preparation
+from nbledger_workers.kernel.standalone import fork_server, guardian
+from nbledger_workers.kernel.standalone.isolation import Preparation
 
 #: What a Python kernel imports at its start and for its first cells; what is missing is left out.
 KERNEL_MODULES: Final = (
@@ -63,7 +63,7 @@ _READ_AT_START: Final = (
 _HARMLESS: Final = frozenset({"PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"})
 _END_SECONDS: Final = 3.0
 
-# What a launcher has beside its environment: room for the mark of a run, which a forked process
+# What a fork server has beside its environment: room for the mark of a run, which a forked process
 # fills in; and the debugger's remarks on how it was started are of no use to anybody.
 # matplotlib is to choose what ipykernel chooses for it.
 _BESIDES: Final = {
@@ -73,16 +73,16 @@ _BESIDES: Final = {
 }
 
 
-class LauncherLost(Exception):
-    """The launcher has ended; a new one must be started."""
+class ForkServerLostError(Exception):
+    """The fork server has ended; a new one must be started."""
 
 
 def can_fork() -> bool:
-    """Whether processes are forked from launchers here; elsewhere each is started anew."""
+    """Whether fork servers work here; elsewhere each is started anew."""
     return sys.platform == "linux"
 
 
-class Launcher:
+class ForkServer:
     """A fork server: `open` asks it for a channel, `close` ends it with all that it forked.
 
     It serves as soon as it has imported its modules; what is asked before waits. With `tied` it
@@ -108,7 +108,7 @@ class Launcher:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [python, program.__file__, str(theirs.fileno()), json.dumps(options)],
+                [python, fork_server.__file__, str(theirs.fileno()), json.dumps(options)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -127,21 +127,25 @@ class Launcher:
         return self._process.poll() is None
 
     def open(self) -> socket.socket:
-        """A channel for one process, to be given to `Forked.start`; raises LauncherLost."""
+        """A channel for one process, to be given to `Forked.start`; raises ForkServerLostError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
                 socket.send_fds(self._control, [b"channel"], [theirs.fileno()])
             except OSError as error:
                 ours.close()
-                raise LauncherLost(f"the launcher of kernels has ended: {error}") from error
+                raise ForkServerLostError(
+                    f"the fork server of kernels has ended: {error}"
+                ) from error
         return ours
 
     async def ready(self) -> dict[str, Any]:
-        """Wait for its modules; once only. Returns what it tells; raises LauncherLost."""
+        """Wait for its modules; once only. Returns what it tells; raises ForkServerLostError."""
         message = await receive(self._control)
         if message is None:
-            raise LauncherLost(f"the launcher of kernels ended with {self._process.poll()}")
+            raise ForkServerLostError(
+                f"the fork server of kernels ended with {self._process.poll()}"
+            )
         return message
 
     def close(self) -> None:
@@ -154,12 +158,12 @@ class Launcher:
             self._process.wait()
 
 
-def starts_alike(launcher: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
-    """Whether a process with the environment `wanted` may be forked from one with `launcher`'s.
+def starts_alike(server: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    """Whether a process with the environment `wanted` may be forked from one with `server`'s.
 
     Not when they differ in what an interpreter or its libraries read at their start.
     """
-    return _at_start(launcher) == _at_start(wanted)
+    return _at_start(server) == _at_start(wanted)
 
 
 def _at_start(environment: Mapping[str, str]) -> dict[str, str]:
@@ -171,7 +175,7 @@ def _at_start(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 class Forked:
-    """A process that a launcher forks: started by `start`, reported on by its guardian."""
+    """A process that a fork server forks: started by `start`, reported on by its guardian."""
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
@@ -189,13 +193,13 @@ class Forked:
         try:
             socket.send_fds(self._channel, [json.dumps(request).encode()], list(descriptors))
         except OSError as error:
-            raise LauncherLost(f"the launcher of kernels has ended: {error}") from error
+            raise ForkServerLostError(f"the fork server of kernels has ended: {error}") from error
 
     async def started(self) -> int:
         """Wait until the process is there; its pid. Raises OSError when it cannot be started."""
         while self.pid is None:
             if self.error is not None or self.gone:
-                raise OSError(self.error or "the launcher of kernels has ended")
+                raise OSError(self.error or "the fork server of kernels has ended")
             await self._next()
         return self.pid
 
@@ -214,7 +218,7 @@ class Forked:
         """The status if the process has ended."""
         while self.status is None and not self.gone:
             try:
-                self._take(self._channel.recv(program.MESSAGE_BYTES))
+                self._take(self._channel.recv(guardian.MESSAGE_BYTES))
             except BlockingIOError:
                 break
             except OSError:
@@ -240,7 +244,7 @@ class Forked:
         await readable(self._channel)
         with contextlib.suppress(BlockingIOError):
             try:
-                self._take(self._channel.recv(program.MESSAGE_BYTES))
+                self._take(self._channel.recv(guardian.MESSAGE_BYTES))
             except OSError as error:
                 if isinstance(error, BlockingIOError):
                     raise
@@ -279,19 +283,19 @@ async def receive(source: socket.socket) -> dict[str, Any] | None:
     """The next message; None when there will be none."""
     await readable(source)
     try:
-        data = source.recv(program.MESSAGE_BYTES)
+        data = source.recv(guardian.MESSAGE_BYTES)
     except OSError:
         return None
     told: dict[str, Any] | None = json.loads(data) if data else None
     return told
 
 
-_shared: dict[tuple[str, frozenset[tuple[str, str]]], Launcher] = {}
+_shared: dict[tuple[str, frozenset[tuple[str, str]]], ForkServer] = {}
 _lock = threading.Lock()
 
 
-def shared(python: str, environment: Mapping[str, str]) -> Launcher:
-    """This process's own launcher of Python kernels for an interpreter and an environment."""
+def shared(python: str, environment: Mapping[str, str]) -> ForkServer:
+    """This process's own fork server of Python kernels for an interpreter and an environment."""
     wanted = _at_start(environment)
     key = (str(Path(python)), frozenset(wanted.items()))
     with _lock:
@@ -305,6 +309,6 @@ def shared(python: str, environment: Mapping[str, str]) -> Launcher:
                 base["HOME"] = str(Path.home())
             for name in _at_start(base).keys() - wanted.keys():
                 del base[name]
-            found = _shared[key] = Launcher(KERNEL_MODULES, python=python, environment=base)
+            found = _shared[key] = ForkServer(KERNEL_MODULES, python=python, environment=base)
             atexit.register(found.close)
         return found

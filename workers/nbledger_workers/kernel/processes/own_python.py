@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 _FOLDER: Final = ".venv"
 _BELOW: Final = "_nbledger_base.pth"
 # A kernel is told of the environment that was made for it, as one that is forked is of its
-# launcher's; pip, which installs below its prefix, of the run's own.
+# fork server's; pip, which installs below its prefix, of the run's own.
 _PREFIX: Final = (
     "import sys; sys.prefix = sys.exec_prefix ="
     " {!r} if 'ipykernel_launcher' in sys.orig_argv else sys.prefix\n"

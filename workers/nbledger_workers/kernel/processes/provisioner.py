@@ -1,4 +1,4 @@
-"""Kernels forked from a launcher, for any program that uses jupyter_client.
+"""Kernels that a fork server forks, for any program that uses jupyter_client.
 
 A kernelspec names it: `"metadata": {"kernel_provisioner": {"provisioner_name":
 "nbledger-zygote"}}`. A Python kernel is forked from a process that has imported what kernels need;
@@ -23,9 +23,9 @@ from typing import Any, Final
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
-from nbledger_workers.kernel.processes import fork_client as launchers
-from nbledger_workers.kernel.processes import publishing
+from nbledger_workers.kernel.processes import fork_client
 from nbledger_workers.kernel.processes.fork_client import Forked
+from nbledger_workers.kernel.standalone import publishing
 
 #: Entry point in the group `jupyter_client.kernel_provisioners`.
 NAME: Final = "nbledger-zygote"
@@ -36,7 +36,7 @@ _PYTHON: Final = re.compile(r"(python|pypy)[0-9.]*")
 _GONE_SECONDS: Final = 10.0
 _OPTIONS: Final = (
     "channel",
-    "launcher_environment",
+    "server_environment",
     "isolation",
     "limits",
     "niceness",
@@ -45,12 +45,12 @@ _OPTIONS: Final = (
 
 
 class ZygoteProvisioner(LocalProvisioner):
-    """One kernel of a launcher: of this process's own, or behind the `channel` that it is given.
+    """One kernel of a fork server: of this process's own, or behind the `channel` that it is given.
 
-    A `channel` comes as an argument of `start_kernel`, with the environment of the launcher that
-    it leads to in `launcher_environment`; so may `isolation`, `limits` and `niceness`, as in
-    `launcher`'s requests. `own_python` is the interpreter of a Python kernel, and its folder of
-    packages, where they are not those of the launcher.
+    A `channel` comes as an argument of `start_kernel`, with the environment of the fork server that
+    it leads to in `server_environment`; so may `isolation`, `limits` and `niceness`, as in
+    a fork server's requests. `own_python` is the interpreter of a Python kernel, and its folder of
+    packages, where they are not those of the fork server.
     """
 
     forked: Forked | None = None
@@ -62,18 +62,18 @@ class ZygoteProvisioner(LocalProvisioner):
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Fork the kernel; raises OSError when it cannot be."""
-        if not launchers.can_fork():
+        if not fork_client.can_fork():
             # Where a fork without exec is not safe, kernels are started as ever.
             for name in _OPTIONS:
                 kwargs.pop(name, None)
             return await super().launch_kernel(guarded(cmd), **kwargs)
         channel: socket.socket | None = kwargs.get("channel")
         environment: dict[str, str] = dict(kwargs.get("env") or os.environ)
-        served: Mapping[str, str] = kwargs.get("launcher_environment", environment)
+        served: Mapping[str, str] = kwargs.get("server_environment", environment)
         python = sys.executable
         if channel is None:
             python = _interpreter(cmd, environment)
-            server = launchers.shared(python, environment)
+            server = fork_client.shared(python, environment)
             channel, served = server.open(), server.environment
         request = {
             "env": environment,
@@ -156,7 +156,7 @@ class ZygoteProvisioner(LocalProvisioner):
 
 
 def _interpreter(cmd: list[str], environment: Mapping[str, str]) -> str:
-    """The Python whose launcher starts this kernel: its own, if it is a Python kernel."""
+    """The Python whose fork server starts this kernel: its own, if it is a Python kernel."""
     if _module_arguments(cmd) is None:
         return sys.executable
     return shutil.which(cmd[0], path=environment.get("PATH")) or cmd[0]
@@ -181,7 +181,7 @@ def _program(
 ) -> dict[str, Any]:
     arguments = _module_arguments(cmd)
     same = shutil.which(cmd[0], path=environment.get("PATH")) == python or cmd[0] == python
-    if arguments is not None and same and launchers.starts_alike(served, environment):
+    if arguments is not None and same and fork_client.starts_alike(served, environment):
         return {"target": _TARGET, "arguments": arguments, "python": own}
     if arguments is not None and same and own:
         return {"argv": guarded([own[0], *cmd[1:]])}

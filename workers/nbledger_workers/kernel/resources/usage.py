@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from nbledger_workers.kernel.processes import family as processes
+from nbledger_workers.kernel.processes import family
 from nbledger_workers.kernel.processes.family import Family, Process
 from nbledger_workers.kernel.protocol import CellResources, Heartbeat, Limits, UpMessage
 from nbledger_workers.kernel.resources import limits
@@ -94,18 +94,22 @@ class UsageSampler:
         """How many processes the last sample found beside the kernel."""
         return sum(not each.is_zombie for each in self._others.values())
 
+    def mapped_files(self) -> set[int]:
+        """Inodes of files that the run has mapped into memory and shares with the system."""
+        return set() if self._family is None else self._family.mapped_files()
+
     def begin(self, pid: int) -> None:
         """Count from here on; `pid` is the kernel's."""
         self._family = Family(pid)
-        self._oom_kills = processes.out_of_memory_kills()
+        self._oom_kills = family.out_of_memory_kills()
         # What the run was given is none that it has taken.
-        self._given_bytes = processes.folder_bytes(self._folder)
+        self._given_bytes = family.folder_bytes(self._folder)
         kernel = self._family.kernel()
         if kernel is not None:
             self._before = kernel.own_seconds + kernel.waited_seconds
             self._waited = kernel.waited_seconds
             self._memory = kernel.memory_bytes
-        self._taken_bytes = processes.taken_bytes(self._folder)
+        self._taken_bytes = family.taken_bytes(self._folder)
         self._disk_looked_at = time.monotonic()
         self._next_sample = self._next_disk = self._disk_looked_at + TICK_SECONDS
 
@@ -226,7 +230,7 @@ class UsageSampler:
         if not limit or now < self._disk_looked_at + max(DISK_SECONDS, self._disk_cost):
             return False
         # What others take or give back beside it makes a look early or late, and no harm.
-        grown = processes.taken_bytes(self._folder) - self._taken_bytes
+        grown = family.taken_bytes(self._folder) - self._taken_bytes
         return self.disk_bytes + grown > limit
 
     def cell_begins(self) -> None:
@@ -235,7 +239,7 @@ class UsageSampler:
             return
         self._look_at_kernel()
         self._note_peak()
-        self._resets = self._resets and processes.reset_high_water(self._family.pid)
+        self._resets = self._resets and family.reset_high_water(self._family.pid)
         self._cell = _Cell(cpu_seconds=self.cpu_seconds, peak_bytes=self._memory)
 
     def cell_ends(self) -> CellResources | None:
@@ -271,8 +275,8 @@ class UsageSampler:
         begun = time.thread_time()
         limit = self._bounds.disk_bytes
         enough = limit and limit + self._given_bytes
-        self._taken_bytes = processes.taken_bytes(self._folder)
-        found = processes.folder_bytes(self._folder, enough=enough)
+        self._taken_bytes = family.taken_bytes(self._folder)
+        found = family.folder_bytes(self._folder, enough=enough)
         self.disk_bytes = max(found - self._given_bytes, 0)
         self._disk_cost = time.thread_time() - begun
         self._disk_looked_at = time.monotonic()
@@ -287,7 +291,7 @@ class UsageSampler:
 
     def ended_for_memory(self) -> bool:
         """Whether the system has ended a process for want of memory since the run began."""
-        return processes.out_of_memory_kills() > self._oom_kills
+        return family.out_of_memory_kills() > self._oom_kills
 
     def _look_at_kernel(self) -> None:
         kernel = None if self._family is None else self._family.kernel()
@@ -304,7 +308,7 @@ class UsageSampler:
 
     def _note_peak(self) -> None:
         if self._family is not None:
-            self._put_peak(processes.high_water(self._family.pid))
+            self._put_peak(family.high_water(self._family.pid))
 
     def _put_peak(self, memory: int) -> None:
         self.peak_memory_bytes = max(self.peak_memory_bytes, memory)

@@ -1,4 +1,4 @@
-"""The supervising child: forked from a launcher, or run as a program with the worker's process id.
+"""The supervising child: forked by a fork server, or a program given the worker's process id.
 
 Frames come in on stdin and go out on stdout. When stdin ends, the worker is gone: the kernel and
 everything it started are killed and the child ends at once, from a thread of its own, so that a
@@ -19,7 +19,7 @@ import sys
 import threading
 from typing import NoReturn
 
-from nbledger_workers.kernel.processes import family as processes
+from nbledger_workers.kernel.processes import family
 from nbledger_workers.kernel.protocol import (
     PREFIX_BYTES,
     Cancel,
@@ -156,18 +156,18 @@ class _Child:
 
 
 def preload() -> None:
-    """What a launcher calls before it forks: this module holds all that a child needs."""
+    """What a fork server calls before it forks: this module holds all that a child needs."""
 
 
 def forked() -> None:
-    """Run in a process that a launcher forked; the kernel's channel is descriptor 3."""
+    """Run in a process that a fork server forked; the kernel's channel is descriptor 3."""
     _serve(socket.socket(fileno=3))
 
 
 def main() -> None:
     """Run in a process of its own that starts its kernel itself."""
     if len(sys.argv) > 1:
-        processes.death_signal(signal.SIGTERM, int(sys.argv[1]))()
+        family.death_signal(signal.SIGTERM, int(sys.argv[1]))()
     _serve(None)
 
 

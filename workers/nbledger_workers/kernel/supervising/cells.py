@@ -5,68 +5,52 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
-import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Final
 
 import msgspec
 
-from nbledger_domain.words import counted
-from nbledger_workers.kernel.inside import ipython as inside
+from nbledger_domain.words import MOST_LISTED, counted
+from nbledger_workers.kernel.channels.cell_end import Told
+from nbledger_workers.kernel.channels.client import CellClient
 from nbledger_workers.kernel.outputs.budget import Budget
 from nbledger_workers.kernel.outputs.collector import MAX_CHANGES, OutputCollector
-from nbledger_workers.kernel.outputs.errors import ErrorText, clean, error_text
+from nbledger_workers.kernel.outputs.errors import ErrorText
 from nbledger_workers.kernel.outputs.widgets import WidgetStates
 from nbledger_workers.kernel.protocol import (
     CellFinished,
     CellStarted,
     CellStatus,
     Outcome,
-    OutputPart,
-    OutputsSoFar,
-    OutputsUpdated,
     RunNotebook,
-    UpMessage,
     WidgetsLeft,
 )
-from nbledger_workers.kernel.resources.limits import ERROR_NAMES, LIMIT_OUTCOMES
+from nbledger_workers.kernel.resources.limits import LIMIT_OUTCOMES
 from nbledger_workers.kernel.resources.usage import UsageSampler
-from nbledger_workers.kernel.supervising.client import CellClient
+from nbledger_workers.kernel.supervising import verdict
+from nbledger_workers.kernel.supervising.cell_watch import CellWatch
 from nbledger_workers.kernel.supervising.handed_back import HandedBack
+from nbledger_workers.kernel.supervising.output_reports import OutputReports, Send
 from nbledger_workers.kernel.supervising.startup import Kernel
 from nbledger_workers.kernel.supervising.stop import Stop
+from nbledger_workers.kernel.supervising.time_limit import TimeLimit
 
-_BEGIN_SECONDS: Final = 1.0
-_REPLY_SECONDS: Final = 0.5
-# R takes an interrupt badly until it has begun to wait for the input that it asked for.
-_ASKED_SECONDS: Final = 0.5
-_DRAIN_SECONDS: Final = 0.3
-_KILL_SECONDS: Final = 5.0
 # So long after a kernel's end nothing more of what it sent has arrived.
 _LATE_SECONDS: Final = 0.02
-# What a running cell has put out is reported at the first of these ages and then each time that
-# it has grown older by the other, so that reports of a long cell cost no more than its output.
-_FIRST_SAVE_SECONDS: Final = 1.0
-_SAVE_RATIO: Final = 0.1
 # Text that changes no more and has not been sent: more is not kept in memory.
 _MAX_WAITING_BYTES: Final = 8 * 1024 * 1024
-_CLEAN_EXITS: Final = frozenset({"", "0", "None"})
-
-_NO_INPUT: Final = ErrorText(
-    "StdinNotImplementedError", "the cell asked for input, and there is nobody to give it", []
-)
 
 _JOINED: Final = (
     f"stdout and stderr took turns more than {MAX_CHANGES} times: text after that is joined, one "
     "output for each stream"
 )
-
 _LATE_REPLY: Final = (
     "the kernel replied once more to a cell that was over: how that one ended may not be true"
 )
-
-Send = Callable[[UpMessage], Awaitable[None]]
+_WRITTEN_CUT: Final = "more was written past the kernel's messages than is kept"
+_MAPPED: Final = "later cells can change its results unseen, which are mapped into memory"
+_ENDED: Final = "a cell ended the program"
 
 
 class Cells:
@@ -80,17 +64,18 @@ class Cells:
         stop: Stop,
         send: Send,
         *,
+        limit: TimeLimit | None,
         handed_back: HandedBack,
     ) -> None:
         self.end: tuple[Outcome, str] | None = None
-        #: What the kernel's end has to finish, in words, as its last reply told; None where it
-        #: did not come back from a cell.
-        self.unfinished: list[str] | None = []
+        #: What the kernel told with its last reply; None where it did not come back from a cell.
+        self.told: Told | None = Told()
         self._request = request
         self._kernel = kernel
         self._used = used
         self._stop = stop
         self._send = send
+        self._limit = limit
         self._handed_back = handed_back
         self._confirmed = asyncio.Event()
         self._reply: dict[str, Any] = {}
@@ -99,26 +84,24 @@ class Cells:
         self._budget = Budget(request.max_output_bytes_per_run)
         self._cells: list[dict[str, Any]] = []
         self._client: Any = None
-        self._background: list[asyncio.Task[Any]] = []
+        self._reports: Any = None
+        self._watch: CellWatch | None = None
 
     def attach(self) -> None:
         """Read the notebook and take the kernel's channels; call when the kernel has started."""
         self._cells = msgspec.json.decode(self._request.notebook)["cells"]
-        client = self._client = CellClient(self._kernel.client, mark_key=self._kernel.mark_key)
+        kernel = self._kernel
+        client = CellClient(kernel.client, kernel.passages, mark_key=kernel.mark_key)
         if self._request.capture_outputs:
-            client.widgets = WidgetStates(self._request.max_output_bytes, self._budget)
-        self._background = [
-            asyncio.create_task(each)
-            for each in (
-                self._stop.event.wait(),
-                self._kernel.died.wait(),
-                client.watch_stdin(),
-            )
-        ]
+            widgets = WidgetStates(self._request.max_output_bytes, self._budget)
+            client.routing.widgets = widgets
+        self._client = client
+        self._reports = OutputReports(self._send, client.routing)
+        self._watch = CellWatch(self._request, self._kernel, client, self._stop, self._reports)
 
     async def report_widgets(self) -> None:
         """Report the widgets of all cells, where there are any; call after the last cell."""
-        widgets = self._client.widgets
+        widgets = self._client.routing.widgets
         if widgets is None:
             return
         state = widgets.encoded()
@@ -143,13 +126,16 @@ class Cells:
         `ended` says that the kernel has ended: then all that it has sent is waited for. `cut` says
         that it was killed while it ended in order.
         """
-        client = self._client
+        client, written = self._client, self._kernel.output
         if client is None:
             return []
         loss = await client.take_late(seconds=_LATE_SECONDS if ended else 0, cut=cut)
         if ended:
-            client.add_late(self._kernel.written())
-        await self._report_changed()
+            client.routing.add_text(written.take())
+            if written.take_cut() and loss is None and client.routing.last is not None:
+                loss = _WRITTEN_CUT
+                client.routing.last.note_loss()
+        await self._reports.changed()
         warnings = []
         if loss is not None:
             warnings.append(f"The output of the last cell may not be whole: {loss}.")
@@ -159,9 +145,8 @@ class Cells:
 
     async def close(self) -> None:
         """End what waits in the background."""
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        if self._watch is not None:
+            await self._watch.close()
 
     def confirm(self) -> None:
         """Let held cells go to the kernel."""
@@ -193,58 +178,36 @@ class Cells:
 
     async def _code_cell(self, index: int, source: str, *, may_fail: bool) -> None:
         client = self._client
-        request = self._request
-        collector = OutputCollector(
-            request.max_output_bytes,
-            max_outputs=request.max_outputs,
-            budget=self._budget,
-            keep=request.capture_outputs,
-        )
+        collector = self._new_collector()
         client.begin(index, collector)
         self._reply, self._started = {}, None
         await self._report_started(index)
-        error: ErrorText | None = None
-        if index in self._held and not await self._released():
-            status = _stopped_as(self._stop)
-        else:
-            # Its time counts from here, not from where it waited.
-            self._started = (dt.datetime.now(dt.UTC), time.monotonic())
-            self._used.cell_begins()
-            self._kernel.written()
-
-            async def relieve() -> None:
-                if collector.waiting > _MAX_WAITING_BYTES:
-                    await self._send_parts(index, collector)
-
-            task = asyncio.create_task(client.run_cell(source, on_output=relieve))
-            forced = await self._until_done(task, index, collector)
-            status, error = self._verdict(task, forced, collector.errors)
-            if error is not None and (error is _NO_INPUT or forced is CellStatus.ERROR):
-                collector.add(_error_message(error))
-        content = self._reply
+        status, error, exits = await self._run_code(index, source, collector)
         if status is CellStatus.ERROR and error is not None:
             if may_fail and not self._kernel.died.is_set() and self._stop.outcome is None:
                 status = CellStatus.SUCCESS
-            elif error.name == "SystemExit" and error.value in _CLEAN_EXITS:
+            elif exits:
                 status, error = CellStatus.SUCCESS, None
                 collector.drop_error()
-                self.finish(Outcome.COMPLETED, "a cell ended the program")
-        self._take_payload(content, collector)
+                self.finish(Outcome.COMPLETED, _ENDED)
+        self._take_payload(self._reply, collector)
         self._take_rest(collector)
         collector.close()
         warnings = self._warnings(collector)
         self._conclude(index, status, error)
         resources = self._used.cell_ends()
-        await self._report_changed()
-        await self._send_parts(index, collector)
+        await self._reports.changed()
+        await self._reports.parts(index, collector)
         started, began = self._begun()
         # Before the next cell begins, which could hand back in this one's name.
-        handed_back, looked_ns = self._handed_back.new(), time.time_ns()
+        (handed_back, mapped), looked_ns = self._handed_back.new(), time.time_ns()
+        if mapped:
+            warnings.append(f"{_MAPPED}: {', '.join(mapped[:MOST_LISTED])}")
         await self._send(
             CellFinished(
                 index=index,
                 status=status,
-                execution_count=content.get("execution_count"),
+                execution_count=self._reply.get("execution_count"),
                 started=started,
                 ended=None if started is None else dt.datetime.now(dt.UTC),
                 duration=None if began is None else time.monotonic() - began,
@@ -262,22 +225,70 @@ class Cells:
                 looked_ns=looked_ns,
             )
         )
-        client.conclude()
+        client.routing.conclude()
+
+    def _new_collector(self) -> OutputCollector:
+        request = self._request
+        return OutputCollector(
+            request.max_output_bytes,
+            max_outputs=request.max_outputs,
+            budget=self._budget,
+            keep=request.capture_outputs,
+        )
+
+    async def _run_code(
+        self, index: int, source: str, collector: OutputCollector
+    ) -> tuple[CellStatus, ErrorText | None, bool]:
+        """Have the kernel run it; how it ended, and whether by a SystemExit without an error."""
+        client, watch = self._client, self._watch
+        assert watch is not None  # noqa: S101 - `attach` was called
+        if index in self._held and not await self._released():
+            return verdict.stopped_as(self._stop), None, False
+        # Its time counts from here, not from where it waited.
+        self._started = (dt.datetime.now(dt.UTC), time.monotonic())
+        self._used.cell_begins()
+        self._kernel.output.begin()
+
+        async def relieve() -> None:
+            if collector.waiting > _MAX_WAITING_BYTES:
+                await self._reports.parts(index, collector)
+
+        task = asyncio.create_task(client.run_cell(source, on_output=relieve))
+        forced = await watch.until_done(task, index, collector)
+        self._reply = client.reply or {}
+        status, error = self._verdict(task, forced, collector.errors)
+        if error is not None and (error is verdict.NO_INPUT or forced is CellStatus.ERROR):
+            collector.add(_error_message(error))
+        told = client.told
+        by_itself = forced is None and error is not verdict.NO_INPUT
+        return status, error, by_itself and told is not None and told.exit_status == 0
+
+    def _verdict(
+        self, task: asyncio.Task[None], forced: CellStatus | None, shown: list[ErrorText]
+    ) -> tuple[CellStatus, ErrorText | None]:
+        died = self._kernel.died.is_set()
+        if forced is not None:
+            return verdict.stopped(forced, self._stop, self._reply, shown)
+        if self._client.asked_for_input.done() and not died:
+            return CellStatus.ERROR, verdict.NO_INPUT
+        if died and not self._reply:
+            return CellStatus.ERROR, ErrorText("KernelDied", self._death(), [])
+        return verdict.ended(task, self._reply, shown)
 
     def _take_rest(self, collector: OutputCollector) -> None:
         """What comes otherwise than by messages, or beside what they are for."""
-        told = self._reply.get(inside.REPLY_MEMBER)
+        told = self._client.told
         if told is not None:
-            self.unfinished = list(told["unfinished"])
+            self.told = told
         elif not self._client.idle.is_set():
-            self.unfinished = None
-        for name, text in self._kernel.written().items():
+            self.told = None
+        for name, text in self._kernel.output.take().items():
             collector.add({"msg_type": "stream", "content": {"name": name, "text": text}})
 
     def _take_payload(self, content: dict[str, Any], collector: OutputCollector) -> None:
         for payload in content.get("payload") or []:
             if payload.get("source") == "ask_exit":
-                self.finish(Outcome.COMPLETED, "a cell ended the program")
+                self.finish(Outcome.COMPLETED, _ENDED)
             elif payload.get("source") == "page":
                 # Help and the like, for which other front ends open a pager.
                 collector.add({"msg_type": "display_data", "content": payload})
@@ -289,6 +300,8 @@ class Cells:
         loss = client.loss
         if loss is None and self._kernel.died.is_set() and not self._reply:
             loss = "the kernel ended while it ran, and what it had not sent by then is lost"
+        if self._kernel.output.take_cut() and loss is None:
+            loss = _WRITTEN_CUT
         if loss is not None:
             collector.note_loss()
             warnings.append(f"its output may not be whole: {loss}")
@@ -301,187 +314,22 @@ class Cells:
         return warnings
 
     async def _released(self) -> bool:
-        """Wait until held cells may go; False when the run must stop before."""
+        """Wait until held cells may go; False when the run must stop before.
+
+        Its time stands still meanwhile: who confirms waits for a store, not for the notebook.
+        """
         if self._confirmed.is_set():
             return not self._stop.event.is_set()
         events = (self._confirmed, self._stop.event, self._kernel.died)
         waiting = [asyncio.create_task(event.wait()) for event in events]
         try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            with contextlib.nullcontext() if self._limit is None else self._limit.paused():
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for each in waiting:
                 each.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
         return not self._stop.event.is_set()
-
-    async def _until_done(
-        self, task: asyncio.Task[None], index: int, collector: OutputCollector
-    ) -> CellStatus | None:
-        """Wait for the cell; end it when it must stop, and tell as what it was ended."""
-        request, client, died = self._request, self._client, self._kernel.died
-        asking = client.asked_for_input
-        stopping, dying, _ = self._background
-        saving: list[asyncio.Task[None]] = []
-        forced = None
-        try:
-            await self._while_running(task, index, collector, saving)
-            if asking.done() and not task.done() and not died.is_set():
-                # Some kernels take an interrupt only when they are no more waiting for the answer.
-                await self._kernel.interrupt()
-                client.answer_nothing()
-                await asyncio.wait(
-                    {task, stopping, dying},
-                    timeout=request.grace,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-            if not task.done() and not died.is_set() and client.reply is None:
-                if not asking.done() or self._stop.event.is_set():
-                    forced = _stopped_as(self._stop)
-                else:
-                    await asyncio.wait({task, dying}, timeout=_ASKED_SECONDS)
-                await self._force_stop(task, dying)
-            await self._drain(task)
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            # Not cancelled: half a message would be the end of all understanding.
-            await asyncio.gather(*saving)
-        self._reply = client.reply or {}
-        return forced
-
-    async def _while_running(
-        self,
-        task: asyncio.Task[None],
-        index: int,
-        collector: OutputCollector,
-        saving: list[asyncio.Task[None]],
-    ) -> None:
-        """Wait until the cell is over, its time is up, or it needs something to be done.
-
-        Meanwhile its output is reported now and then, by the last task of `saving`.
-        """
-        request = self._request
-        stopping, dying, _ = self._background
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
-        limit = None if request.cell_timeout is None else begun + request.cell_timeout
-        save_at = None
-        if request.save_intermediate_results and request.capture_outputs:
-            save_at = begun + _FIRST_SAVE_SECONDS
-        while True:
-            until = min((at for at in (limit, save_at) if at is not None), default=None)
-            done, _ = await asyncio.wait(
-                {task, stopping, dying, self._client.asked_for_input},
-                timeout=None if until is None else max(until - loop.time(), 0),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            now = loop.time()
-            if limit is not None and self._client.reply is not None:
-                # The cell is over in time; what it has put out is still on its way.
-                limit = None
-            if done or (limit is not None and now >= limit):
-                return
-            if save_at is not None and now >= save_at:
-                save_at = now + max(_FIRST_SAVE_SECONDS, _SAVE_RATIO * (now - begun))
-                if not saving or saving[-1].done():
-                    saving[:] = [asyncio.create_task(self._save(index, collector))]
-
-    async def _drain(self, task: asyncio.Task[None]) -> None:
-        """Take what a kernel that has ended, or a cell that has to, still sent.
-
-        It takes no longer than a stop may: what a kernel sends may have no end.
-        """
-        reception = self._client.reception
-        ended = self._kernel.died.is_set() or self._client.reply is not None
-        until = time.monotonic() + self._request.grace
-        while ended and not task.done() and time.monotonic() < until:
-            before = reception.count
-            await asyncio.wait({task}, timeout=_DRAIN_SECONDS)
-            if reception.count == before:
-                break
-
-    async def _save(self, index: int, collector: OutputCollector) -> None:
-        """Report what the running cell has put out, where there is something new."""
-        await self._report_changed()
-        await self._send_parts(index, collector)
-        unchanged = collector.changes()
-        if unchanged is not None:
-            await self._send(
-                OutputsSoFar(
-                    index=index,
-                    unchanged=unchanged,
-                    outputs=collector.outputs(unchanged),
-                    output_bytes=collector.output_bytes,
-                    output_count=collector.output_count,
-                    truncated=collector.truncated,
-                )
-            )
-
-    async def _send_parts(self, index: int, collector: OutputCollector) -> None:
-        while (part := collector.take_part()) is not None:
-            number, data = part
-            await self._send(OutputPart(index=index, number=number, data=data))
-
-    async def _force_stop(self, task: asyncio.Task[Any], dying: asyncio.Task[Any]) -> None:
-        grace = self._request.grace
-        if self._stop.outcome in LIMIT_OUTCOMES:
-            # What it takes more meanwhile is taken from others.
-            self._kernel.signal(signal.SIGKILL)
-            await asyncio.wait({dying}, timeout=_KILL_SECONDS)
-            return
-        # A kernel ignores interrupts between cells: one that came before the cell began is lost.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_BEGIN_SECONDS):
-                await self._client.executing.wait()
-        self._client.idle.clear()
-        await self._kernel.interrupt()
-        # One that was stopped heeds nothing before this.
-        self._kernel.signal(signal.SIGCONT)
-        idle = asyncio.create_task(self._client.idle.wait())
-        ends = {task, dying, idle}
-        early = min(_BEGIN_SECONDS, grace)
-        await asyncio.wait(ends, timeout=early, return_when=asyncio.FIRST_COMPLETED)
-        if not any(each.done() for each in ends):
-            # The first may have been lost where the kernel was just about to begin.
-            await self._kernel.interrupt()
-            await asyncio.wait(ends, timeout=grace - early, return_when=asyncio.FIRST_COMPLETED)
-        if idle.done() and not task.done():
-            # ipykernel gives no reply to a request that was interrupted before its first line.
-            await asyncio.wait({task, dying}, timeout=_REPLY_SECONDS)
-        idle.cancel()
-        if task.done() or dying.done():
-            return
-        # Not by `idle` alone, which the cell can publish itself.
-        if self._client.idle.is_set() and await self._client.is_free(_REPLY_SECONDS):
-            return
-        self._kernel.signal(signal.SIGTERM)
-        await asyncio.wait({task, dying}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
-        if dying.done():
-            return
-        self._kernel.signal(signal.SIGKILL)
-        await asyncio.wait({dying}, timeout=_KILL_SECONDS)
-
-    def _verdict(
-        self, task: asyncio.Task[None], forced: CellStatus | None, shown: list[ErrorText]
-    ) -> tuple[CellStatus, ErrorText | None]:
-        reply = self._reply
-        told = _as_shown(error_text(reply), shown) if reply.get("status") == "error" else None
-        if forced is CellStatus.ERROR and self._stop.outcome is not None:
-            return forced, ErrorText(ERROR_NAMES[self._stop.outcome], self._stop.detail, [])
-        if forced is not None:
-            return forced, told
-        if self._client.asked_for_input.done() and not self._kernel.died.is_set():
-            return CellStatus.ERROR, _NO_INPUT
-        if reply:
-            if told is None and reply.get("status") != "ok":
-                told = ErrorText("Aborted", "the kernel aborted the request", [])
-            return (CellStatus.SUCCESS if told is None else CellStatus.ERROR), told
-        if self._kernel.died.is_set():
-            return CellStatus.ERROR, ErrorText("KernelDied", self._death(), [])
-        failure = None if task.cancelled() else task.exception()
-        if failure is None:
-            return CellStatus.ERROR, ErrorText("NoReply", "the kernel gave no reply", [])
-        return CellStatus.ERROR, ErrorText(type(failure).__name__, clean(str(failure)), [])
 
     def _conclude(self, index: int, status: CellStatus, error: ErrorText | None) -> None:
         """Note what a cell's end means for the run."""
@@ -509,33 +357,9 @@ class Cells:
         """When the running cell was sent, by wall clock and monotonic clock."""
         return self._started or (None, None)
 
-    async def _report_changed(self) -> None:
-        changed, self._client.changed = sorted(self._client.changed), set()
-        for index in changed:
-            collector = self._client.collectors[index]
-            await self._send(
-                OutputsUpdated(
-                    index=index,
-                    outputs=collector.outputs(),
-                    output_bytes=collector.output_bytes,
-                    output_count=collector.output_count,
-                    outputs_digest=collector.digest(),
-                    truncated=collector.truncated,
-                )
-            )
-
     async def _report_started(self, index: int) -> None:
         self._started = (dt.datetime.now(dt.UTC), time.monotonic())
         await self._send(CellStarted(index=index, started=self._started[0]))
-
-
-def _as_shown(error: ErrorText, shown: list[ErrorText]) -> ErrorText:
-    """The error as the cell shows it, where its reply tells of none that it shows.
-
-    ipykernel's reply has no name for an error of a display: of a `__repr__` that raises.
-    """
-    told = {(each.name, each.value) for each in shown}
-    return error if not shown or (error.name, error.value) in told else shown[-1]
 
 
 def _error_message(error: ErrorText) -> dict[str, Any]:
@@ -545,10 +369,3 @@ def _error_message(error: ErrorText) -> dict[str, Any]:
 
 def _joined(source: str | list[str]) -> str:
     return source if isinstance(source, str) else "".join(source)
-
-
-def _stopped_as(stop: Stop) -> CellStatus:
-    """The status of a cell that had to stop: without a reason its own time was up."""
-    if stop.outcome in LIMIT_OUTCOMES:
-        return CellStatus.ERROR
-    return CellStatus.CANCELLED if stop.outcome is Outcome.CANCELLED else CellStatus.TIMED_OUT

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from nbledger_domain.words import MOST_LISTED, counted
+from nbledger_workers.kernel.channels.cell_end import Told
 from nbledger_workers.kernel.supervising.cells import Cells
 from nbledger_workers.kernel.supervising.startup import Kernel
 from nbledger_workers.kernel.supervising.stop import Stop
@@ -28,7 +29,8 @@ async def end_in_order(kernel: Kernel, cells: Cells, stop: Stop, *, seconds: flo
     What it puts out meanwhile is taken for the last of the cells. A stop that comes meanwhile cuts
     it. What is left of the kernel then is for its `end`.
     """
-    unfinished, farewell = cells.unfinished or [], uuid4().hex
+    unfinished = [] if cells.told is None else cells.told.unfinished
+    farewell = uuid4().hex
     begun = time.monotonic()
     threads = _THREADS_SHARE * seconds
     taking = asyncio.create_task(cells.begin_end(farewell))
@@ -57,6 +59,16 @@ async def end_in_order(kernel: Kernel, cells: Cells, stop: Stop, *, seconds: flo
             f"The notebook's threads were not waited for longer than {limit}: {', '.join(held)}."
         ]
     return []
+
+
+def cut_tasks(told: Told) -> list[str]:
+    """The warning of asyncio tasks that were pending after the last cell; none without any."""
+    if not told.tasks:
+        return []
+    tasks = "1 asyncio task" if told.tasks == 1 else f"{told.tasks:,} asyncio tasks"
+    names = ", ".join(told.task_names[:MOST_LISTED])
+    which = f": {names}" if names else ""
+    return [f"{tasks} that the notebook left pending had to be cut when it ended{which}."]
 
 
 def cut_processes(left: Mapping[str, int]) -> list[str]:

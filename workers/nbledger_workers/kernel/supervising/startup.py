@@ -20,31 +20,26 @@ import zmq.asyncio
 from jupyter_client.kernelspec import NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 
-from nbledger_workers.kernel.inside import ipython as inside
-from nbledger_workers.kernel.inside.preparation import preparation
-from nbledger_workers.kernel.processes import family as processes
+from nbledger_workers.kernel.channels.backpressure import Passage, open_passages
+from nbledger_workers.kernel.inside.members import (
+    BROKEN_STATUS,
+    FAREWELL_MEMBER,
+    THREAD_SECONDS_MEMBER,
+)
+from nbledger_workers.kernel.processes import family
 from nbledger_workers.kernel.processes.environment import kernel_environment
 from nbledger_workers.kernel.processes.fork_client import Forked
 from nbledger_workers.kernel.processes.provisioner import ZygoteProvisioner, guarded
 from nbledger_workers.kernel.protocol import KernelStarted, Launch
 from nbledger_workers.kernel.specs import InterpreterKernelSpecManager
-from nbledger_workers.kernel.supervising.last_words import last_words
+from nbledger_workers.kernel.supervising.kernel_output import KernelOutput
+from nbledger_workers.kernel.supervising.readiness import ready, warm_up
 
 _DEATH_POLL_SECONDS: Final = 0.1
 _SHUTDOWN_SECONDS: Final = 3.0
 _KILL_SECONDS: Final = 5.0
-_STDERR_TAIL_BYTES: Final = 8_000
-_MAX_WRITTEN_BYTES: Final = 8_000_000
 # However many processes a notebook starts, those that watch over it get their turn at once.
 _NICENESS: Final = 5
-
-
-# Not an expression of its own: what it shows would become the user's last result. After a clean
-# SystemExit nobody is to be told how else a person would leave IPython.
-_WARM_UP: Final = (
-    "\nget_ipython().display_formatter.format(0); print(end='');"
-    " __import__('warnings').filterwarnings('ignore', 'To exit: use ')"
-)
 
 
 _SIGNALS_TELL: Final[dict[int, str]] = {
@@ -61,7 +56,7 @@ class StartError(Exception):
 class Kernel:
     """A kernel of one run: `start` it once, `end` it whatever happened.
 
-    With a `channel` a launcher forks it; without it is a child of this process. `died` is set as
+    With a `channel` a fork server forks it; without it is a child of this process. `died` is set as
     soon as the kernel's process has ended.
     """
 
@@ -70,17 +65,16 @@ class Kernel:
         self._channel = channel
         self.died = asyncio.Event()
         self.client: Any = None
+        #: What bounds the client's channels, by their names.
+        self.passages: dict[str, Passage] = {}
         self._manager: AsyncKernelManager | None = None
         self._forked: Forked | None = None
         self._pid: int | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._stderr = b""
-        self._stderr_pipe: int | None = None
-        self._stdout_pipe: int | None = None
-        self._written = {"stdout": b"", "stderr": b""}
+        #: What its process writes past its messages.
+        self.output = KernelOutput()
         self._is_ipython = False
         self._mark_key = secrets.token_hex(16)
-        self._writes_past = False
 
     @property
     def group(self) -> int | None:
@@ -105,7 +99,7 @@ class Kernel:
         assert spec is not None  # noqa: S101 - or it would have raised
         environment = kernel_environment(os.environ, working_dir)
         environment.update(launch.env)
-        environment[processes.TOKEN_VARIABLE] = launch.token
+        environment[family.TOKEN_VARIABLE] = launch.token
         environment["JUPYTER_RUNTIME_DIR"] = launch.runtime_dir
         _copy_font_cache(Path(environment["HOME"]))
         arguments = []
@@ -119,7 +113,7 @@ class Kernel:
             )
             options = {
                 "channel": self._channel,
-                "launcher_environment": dict(os.environ),
+                "server_environment": dict(os.environ),
                 "isolation": launch.isolation,
                 "limits": launch.process_limits,
                 "niceness": _NICENESS,
@@ -128,40 +122,40 @@ class Kernel:
         else:
             if "kernel_provisioner" not in spec.metadata:
                 spec.argv = guarded(spec.argv)
-            options["preexec_fn"] = processes.death_signal(signal.SIGKILL, os.getpid())
-        self._stderr_pipe, write = self._pipe("stderr")
-        self._stdout_pipe, write_out = self._pipe("stdout")
+            options["preexec_fn"] = family.death_signal(signal.SIGKILL, os.getpid())
+        stdout, stderr = self.output.pipe("stdout"), self.output.pipe("stderr")
         try:
             await manager.start_kernel(
                 extra_arguments=arguments,
                 cwd=launch.working_dir,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=write_out,
-                stderr=write,
+                stdout=stdout,
+                stderr=stderr,
                 **options,
             )
         except OSError as error:
             raise StartError(f"the kernel's program cannot be run: {error}") from error
         finally:
-            os.close(write)
-            os.close(write_out)
+            os.close(stdout)
+            os.close(stderr)
         provisioner: Any = manager.provisioner
         self._pid = provisioner.pid
         self._forked = getattr(provisioner, "forked", None)
         self._watching = asyncio.create_task(self._watch_death())
-        self.client = manager.client()
-        self.client.start_channels(hb=False)
-        started = self._kernel_started(await _ready(self.client))
+        self.client, self.passages = await open_passages(manager, Path(launch.runtime_dir) / "c")
+        self.client.start_channels(hb=False, control=False)
+        started = self._kernel_started(await ready(self.client))
         if self._is_ipython:
-            await _warm_up(self.client, self._mark_key)
+            await warm_up(self.client, self._mark_key)
         return started
 
     def _make_manager(self) -> AsyncKernelManager:
         launch = self._launch
         runtime = Path(launch.runtime_dir)
         context = zmq.asyncio.Context()
-        # A bounded queue would drop messages in silence when the kernel is the faster one.
+        # What waits is bounded by its bytes. A socket that is full when its peer goes would lose
+        # what the peer had sent and it had not read.
         context.setsockopt(zmq.RCVHWM, 0)
         specs = InterpreterKernelSpecManager()
         specs.python = launch.python or sys.executable
@@ -177,7 +171,7 @@ class Kernel:
     def _kernel_started(self, info: dict[str, Any]) -> KernelStarted:
         language = info.get("language_info") or {}
         self._is_ipython = info.get("implementation") == "ipython"
-        self._writes_past = info.get("implementation") == "IRkernel"
+        self.output.keeps = info.get("implementation") == "IRkernel"
         return KernelStarted(
             language=str(language.get("name", "")),
             language_version=str(language.get("version", "")),
@@ -200,7 +194,7 @@ class Kernel:
         if self._forked is not None:
             self._forked.signal(number)
         elif self._pid is not None:
-            processes.signal_group(self._pid, number)
+            family.signal_group(self._pid, number)
 
     def abandon(self) -> None:
         """Kill it and all that it started, at once and from any thread."""
@@ -210,7 +204,7 @@ class Kernel:
                 self._channel.shutdown(socket.SHUT_RDWR)
         else:
             self.signal(signal.SIGKILL)
-            processes.kill_marked(self._launch.token)
+            family.kill_marked(self._launch.token)
 
     async def _watch_death(self) -> None:
         if self._forked is not None:
@@ -241,56 +235,14 @@ class Kernel:
                 name = f"signal {-code}"
             how = f"the kernel's process was ended by {name}"
             how += _SIGNALS_TELL.get(-code, "")
-        elif code == inside.BROKEN_STATUS:
+        elif code == BROKEN_STATUS:
             how = (
                 "the kernel had to end: the cell closed or replaced file descriptors that it needs"
                 " to be heard"
             )
         else:
             how = f"the kernel's process ended with status {code}"
-        return how + self.last_words()
-
-    def _pipe(self, name: str) -> tuple[int, int]:
-        """A pipe for what the kernel's process writes to one of its descriptors."""
-        read, write = os.pipe()
-        os.set_blocking(read, False)
-        asyncio.get_running_loop().add_reader(read, self._read_written, read, name)
-        return read, write
-
-    def _read_written(self, pipe: int, name: str) -> bool:
-        """Read what there is; whether there may be more."""
-        try:
-            chunk = os.read(pipe, 65536)
-        except BlockingIOError:
-            return False
-        if not chunk:
-            asyncio.get_running_loop().remove_reader(pipe)
-            return False
-        self._stderr = (self._stderr + chunk)[-_STDERR_TAIL_BYTES:]
-        if self._writes_past and sum(map(len, self._written.values())) < _MAX_WRITTEN_BYTES:
-            self._written[name] += chunk
-        return True
-
-    def written(self) -> dict[str, str]:
-        """Text by stream that R has written past its messages since last asked.
-
-        That is what C code and child processes write. An IPython kernel publishes it; others write
-        their own log there.
-        """
-        for pipe, name in ((self._stdout_pipe, "stdout"), (self._stderr_pipe, "stderr")):
-            while pipe is not None and self._read_written(pipe, name):
-                pass
-        found = {name: data.decode("utf-8", "replace") for name, data in self._written.items()}
-        self._written = {"stdout": b"", "stderr": b""}
-        return {name: text for name, text in found.items() if text}
-
-    def last_words(self) -> str:
-        """The end of what the kernel wrote to stderr, for a message."""
-        for pipe, name in ((self._stdout_pipe, "stdout"), (self._stderr_pipe, "stderr")):
-            if pipe is not None:
-                self._read_written(pipe, name)
-        text = last_words(self._stderr)
-        return f": {text}" if text else ""
+        return how + self.output.last_words()
 
     @property
     def is_ipython(self) -> bool:
@@ -332,8 +284,9 @@ class Kernel:
                     await self._forked.wait_gone()
         elif self._pid is not None:
             self.signal(signal.SIGKILL)
-            await asyncio.to_thread(processes.kill_marked, self._launch.token)
-        # Sockets, connection file and context go with this process and its runtime folder.
+            await asyncio.to_thread(family.kill_marked, self._launch.token)
+        # Sockets, passages, connection file and context go with this process and its runtime
+        # folder: what the kernel has sent may still be read.
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
@@ -348,8 +301,8 @@ class Kernel:
             # thread does it all.
             content = {
                 "restart": False,
-                inside.THREAD_SECONDS_MEMBER: thread_seconds,
-                inside.FAREWELL_MEMBER: farewell,
+                THREAD_SECONDS_MEMBER: thread_seconds,
+                FAREWELL_MEMBER: farewell,
             }
             client.shell_channel.send(client.session.msg("shutdown_request", content))
         else:
@@ -365,50 +318,6 @@ class Kernel:
         until = time.monotonic() + seconds
         while self._status() is None and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-
-
-async def _ready(client: Any) -> dict[str, Any]:
-    """Wait until shell and IOPub both answer; return the content of `kernel_info_reply`.
-
-    The request is repeated, since an IOPub subscription that came too late misses the first.
-    """
-    info: dict[str, Any] | None = None
-    asked: set[str] = set()
-    heard = False
-    while info is None or not heard:
-        asked.add(client.kernel_info())
-        until = time.monotonic() + (1.0 if info is None else 0.1)
-        while time.monotonic() < until and (info is None or not heard):
-            if info is None and await client.shell_channel.msg_ready():
-                reply = await client.shell_channel.get_msg(timeout=0)
-                if reply["msg_type"] == "kernel_info_reply":
-                    info = reply["content"]
-                    client._handle_kernel_info_reply(reply)  # noqa: SLF001 - sets the protocol version
-                    until = time.monotonic() + 0.1
-            elif not heard and await client.iopub_channel.msg_ready():
-                message = await client.iopub_channel.get_msg(timeout=0)
-                heard = message["parent_header"].get("msg_id") in asked
-            else:
-                await asyncio.sleep(0.005)
-    return info
-
-
-async def _warm_up(client: Any, key: str) -> None:
-    """Have the kernel do once, unseen, what it does for every cell: the first time costs most."""
-    code = preparation(key) + _WARM_UP
-    request = client.execute(code, silent=True, store_history=False, allow_stdin=False)
-    for channel, kind in (
-        (client.shell_channel, "execute_reply"),
-        (client.iopub_channel, "status"),
-    ):
-        while True:
-            message = await channel.get_msg(timeout=None)
-            if (
-                message["parent_header"].get("msg_id") == request
-                and message["msg_type"] == kind
-                and message["content"].get("execution_state", "idle") == "idle"
-            ):
-                break
 
 
 def _copy_font_cache(home: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,11 +20,13 @@ from nbledger_workers.kernel.protocol import (
     RunNotebook,
 )
 from nbledger_workers.kernel.resources.usage import UsageSampler
-from nbledger_workers.kernel.supervising.cells import Cells, Send
-from nbledger_workers.kernel.supervising.ending import cut_processes, end_in_order
+from nbledger_workers.kernel.supervising.cells import Cells
+from nbledger_workers.kernel.supervising.ending import cut_processes, cut_tasks, end_in_order
 from nbledger_workers.kernel.supervising.handed_back import HandedBack
+from nbledger_workers.kernel.supervising.output_reports import Send
 from nbledger_workers.kernel.supervising.startup import Kernel, StartError
 from nbledger_workers.kernel.supervising.stop import Stop
+from nbledger_workers.kernel.supervising.time_limit import TimeLimit
 
 # Outcomes after which the kernel is asked to end, so that its exit hooks run.
 _POLITE: Final = (Outcome.COMPLETED, Outcome.CELL_ERROR)
@@ -50,7 +53,7 @@ class Supervisor:
         self._used: UsageSampler | None = None
         self._cells: Cells | None = None
         self._sampling: asyncio.Task[None] | None = None
-        self._deadline: asyncio.TimerHandle | None = None
+        self._limit: TimeLimit | None = None
         self._closed = False
         # Whether the kernel had begun to end in order and had to be killed.
         self._cut = False
@@ -63,21 +66,24 @@ class Supervisor:
             request.limits,
             lambda exceeded: self._stop.set(exceeded.outcome, exceeded.detail),
         )
+        if request.timeout is not None:
+            self._limit = TimeLimit(
+                request.timeout,
+                partial(
+                    self._stop.set,
+                    Outcome.TIMED_OUT,
+                    f"the run took longer than {counted(request.timeout, 'second')}",
+                ),
+            )
         self._cells = Cells(
             request,
             self._kernel,
             self._used,
             self._stop,
             self._send,
-            handed_back=HandedBack(Path(self._launch.working_dir)),
+            limit=self._limit,
+            handed_back=HandedBack(Path(self._launch.working_dir), self._used.mapped_files),
         )
-        if request.timeout is not None:
-            self._deadline = asyncio.get_running_loop().call_later(
-                request.timeout,
-                self._stop.set,
-                Outcome.TIMED_OUT,
-                f"the run took longer than {counted(request.timeout, 'second')}",
-            )
         self._asked.set()
 
     def confirm(self) -> None:
@@ -138,28 +144,33 @@ class Supervisor:
         """End the kernel, unless that writes nothing and can wait; warnings of what was cut."""
         cells, request = self._cells, self._request
         seconds = 0.0
-        if cells is not None and request is not None and not self._died():
-            unfinished = cells.unfinished
-            if outcome in _POLITE:
-                if unfinished == [] and self._kernel.is_ipython and not used.others:
-                    return []
-                seconds = request.exit_seconds
-            elif outcome in _STOPPED and unfinished is not None:
-                seconds = min(_STOPPED_SECONDS, request.exit_seconds)
         warnings: list[str] = []
+        if cells is not None and request is not None and not self._died():
+            told = cells.told
+            if outcome in _POLITE:
+                warnings = [] if told is None else cut_tasks(told)
+                if told is not None and not told.unfinished and self._needs_no_end(used):
+                    return warnings
+                seconds = request.exit_seconds
+            elif outcome in _STOPPED and told is not None:
+                seconds = min(_STOPPED_SECONDS, request.exit_seconds)
         if cells is not None and seconds > 0:
-            warnings = await end_in_order(self._kernel, cells, self._stop, seconds=seconds)
+            warnings += await end_in_order(self._kernel, cells, self._stop, seconds=seconds)
             self._cut = not self._died()
         await self.close(politely=False)
         return warnings + cut_processes(self._kernel.left_processes)
+
+    def _needs_no_end(self, used: UsageSampler) -> bool:
+        """Whether the kernel tells all that its end has to finish, and has started nothing."""
+        return self._kernel.is_ipython and not used.others
 
     async def close(self, *, politely: bool) -> None:
         """End the kernel: politely for its exit hooks, then by force."""
         if self._closed:
             return
         self._closed = True
-        if self._deadline is not None:
-            self._deadline.cancel()
+        if self._limit is not None:
+            self._limit.cancel()
         if self._sampling is not None:
             self._sampling.cancel()
             await asyncio.gather(self._sampling, return_exceptions=True)
@@ -188,10 +199,12 @@ class Supervisor:
             elif starting.done():
                 raise StartError(clean(str(starting.exception())))
             elif kernel.died.is_set():
-                raise StartError(f"the kernel ended before it was ready{kernel.last_words()}")
+                raise StartError(
+                    f"the kernel ended before it was ready{kernel.output.last_words()}"
+                )
             else:
                 late = f"the kernel was not ready within {START_SECONDS:g} seconds"
-                raise StartError(late + kernel.last_words())
+                raise StartError(late + kernel.output.last_words())
         finally:
             for task in (starting, stopping, dying):
                 task.cancel()

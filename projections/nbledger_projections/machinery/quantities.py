@@ -1,0 +1,57 @@
+"""Quantities: stored as numbers, and put in words when somebody reads them."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import msgspec
+
+
+class Quantity(ABC):
+    """A member of a document that people read: ``value`` is what is stored of it."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.value == self.value
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.value!r})"
+
+    @abstractmethod
+    def words(self) -> str:
+        """The quantity as the API answers it."""
+
+
+def _stored(value: Any) -> Any:
+    if isinstance(value, Quantity):
+        return value.value
+    raise NotImplementedError(type(value))
+
+
+def _in_words(value: Any) -> Any:
+    if isinstance(value, Quantity):
+        return value.words()
+    raise NotImplementedError(type(value))
+
+
+def _restored(kind: type, value: Any) -> Any:
+    if issubclass(kind, Quantity):
+        return kind(value)
+    raise NotImplementedError(kind)
+
+
+encode = msgspec.json.Encoder(enc_hook=_stored).encode
+"""JSON to store, with the values of quantities."""
+
+encode_in_words = msgspec.json.Encoder(enc_hook=_in_words).encode
+"""JSON to answer, with quantities in words."""
+
+
+def decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    """For what :data:`encode` has stored of a ``kind``."""
+    return msgspec.json.Decoder(kind, dec_hook=_restored)

@@ -1,0 +1,88 @@
+"""What both read models of executions have in common: how their rows go, and how one is read."""
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+from uuid import UUID
+
+from nbledger_domain.execution import TERMINAL_EVENTS
+from nbledger_domain.notebook import Notebook
+from nbledger_infrastructure.postgres.database import PooledConnection
+from nbledger_infrastructure.postgres.event_store import RecordedEvent
+from nbledger_projections.machinery.decoding import DELETED, REQUESTED, deleted_notebooks
+from nbledger_projections.machinery.read_model import ReadModel, TableProjection
+
+
+class OfNotebook(Protocol):
+    """A row of an execution."""
+
+    notebook_id: UUID
+
+
+E = TypeVar("E", bound=OfNotebook)
+
+_ENDS = frozenset(event.TYPE for event in TERMINAL_EVENTS)
+
+_NOTEBOOK_EXISTS = f"""
+    (SELECT type FROM event WHERE stream_id = $3 ORDER BY version DESC LIMIT 1)
+        NOT IN ('{DELETED}', '{Notebook.DeletionRequested.TYPE}')
+"""  # noqa: S608 (constants)
+"""Of notebook $3: a deletion acts as soon as it is asked for."""
+
+ROW = f"""
+    execution_id = $4 AND notebook_id = $3 AND tenant_id = $1 AND project_id = $2
+    AND {_NOTEBOOK_EXISTS}
+"""
+"""Condition for the row of execution $4 of notebook $3 in tenant $1 and project $2."""
+
+EVENTS = f"""
+    e.stream_id = $4 AND e.subject_id = $3 AND e.tenant_id = $1 AND e.project_id = $2
+    AND e.stream_id <> e.subject_id AND e.version > coalesce(d.version, 0) AND {_NOTEBOOK_EXISTS}
+"""
+"""Condition for the events to fold onto it."""
+
+
+class ExecutionsProjection(TableProjection[E]):
+    """Keeps rows of executions, which go with their notebook; few are of use once they ended."""
+
+    def __init__(self, model: ReadModel[E]) -> None:
+        super().__init__(model)
+        self._delete = f"DELETE FROM {model.name} WHERE notebook_id = ANY($1)"  # noqa: S608
+        # Notebooks deleted in this batch, and those known to be deleted sooner or later.
+        self._gone: set[UUID] = set()
+        self._doomed: set[UUID] = set()
+
+    async def load(self, connection: PooledConnection, events: Sequence[RecordedEvent]) -> None:
+        """Bring the rows that ``events`` change into memory."""
+        self._doomed = await deleted_notebooks(connection, events)
+        await super().load(connection, events)
+
+    def apply(self, recorded: RecordedEvent) -> None:
+        """Fold one event."""
+        if recorded.type == DELETED:
+            self._remove(recorded.subject_id)
+        elif recorded.type != REQUESTED or recorded.subject_id not in self._doomed:
+            super().apply(recorded)
+            if recorded.type in _ENDS:
+                self._rows.let_go(recorded.stream_id)
+
+    def _remove(self, notebook_id: UUID) -> None:
+        self._gone.add(notebook_id)
+        self._rows.forget(
+            [key for key, state in self._rows.states() if state.notebook_id == notebook_id]
+        )
+
+    async def save(self, connection: PooledConnection) -> None:
+        """Write what has changed."""
+        await super().save(connection)
+        if self._gone:
+            await connection.execute(self._delete, sorted(self._gone))
+
+    def settle(self) -> None:
+        """What was saved is committed."""
+        super().settle()
+        self._gone.clear()
+
+    def reset(self) -> None:
+        """Forget what is in memory: it may not be what the database holds."""
+        super().reset()
+        self._gone.clear()

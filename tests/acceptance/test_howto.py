@@ -1,0 +1,123 @@
+"""The commands of docs/howto, run in the order of its index on a running server."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+from support.local_server import LocalServer
+from support.paths import ROOT
+
+from nbledger.embedded.postgres_files import programs_folder
+
+HOWTO = ROOT / "docs" / "howto"
+SECONDS = 100.0
+# Needs a container engine.
+ELSEWHERE = ("docker ",)
+
+# A request fails the page where it fails, unless the page prints its status. A copy may meet
+# files that the running server is just about to remove.
+PRELUDE = """
+curl() {
+    local status=0
+    command curl --fail-with-body "$@" || status=$?
+    [[ $status = 22 && "$*" == *http_code* ]] && return 0
+    return $status
+}
+cp() { command cp "$@" || true; }
+"""
+
+# What each page has to print, after its own file name.
+PRINTED = {
+    "deploy.md": ["the schema is up to date", '"status":"ok"', '"kernelType":"python3"'],
+    "back-up-and-restore.md": ["nothing was altered"],
+    "rotate-tokens.md": ['"notebooks":', "ada, second", "revoked "],
+    "add-a-kernel-type.md": ["Available kernels", '"kernelType":"python3"'],
+    "raise-isolation.md": ["isolated by", "isolated by process"],
+    "upgrade.md": ["the schema is up to date"],
+    "find-out-why-a-run-waits.md": ["Running ", '"kernelType"', "longest", "silent", "success"],
+    "rebuild-a-projection.md": ["notebook_list", "notebook_details"],
+    "run-a-notebook.md": ["Completed", "1.1.0"],
+    "follow-a-run.md": ["Completed", "\n304\n", "event: execution.completed.v1", "\n6\n"],
+    "fetch-results.md": [
+        "Completed",
+        "table {'orders': 2.0} note.txt",
+        "order,amount",
+        "manifest.json",
+    ],
+    "pass-parameters.md": ["Completed", "south 100", "region", "422\n"],
+    "retry-safely.md": ["['", '"executions"'],
+    "consume-events.md": ["nbledger.notebook.created.v1"],
+    "catch-up.md": ["Completed", '"events":[]'],
+    "order-and-duplicates.md": ["kept 2"],
+    "replay-a-history.md": ["notebook.renamed.v1", "1.0.1 {} ", "execution.completed.v1"],
+    "verify-the-chain.md": ["nothing was altered", "anchor: "],
+    "erase-data.md": ['"erased":true', "nothing was altered"],
+}
+
+
+def _by_reader() -> dict[str, list[str]]:
+    """The pages of each reader, as the index lists them."""
+    found: dict[str, list[str]] = {}
+    rows = re.findall(
+        r"(?m)^\| ?(.*?) ?\| \[.+\]\((.+\.md)\) \|$", (HOWTO / "README.md").read_text()
+    )
+    for reader, page in rows:
+        if reader:
+            found[reader.strip("*").split()[-1]] = []
+        found[list(found)[-1]].append(page)
+    return found
+
+
+READERS = _by_reader()
+
+
+def blocks(page: str) -> list[str]:
+    """The commands of a page, without the indentation that a list gives them."""
+    found = re.findall(r"(?ms)^( *)```sh\n(.*?)^ *```$", (HOWTO / page).read_text())
+    commands = [re.sub(rf"(?m)^{indentation}", "", block) for indentation, block in found]
+    return [block for block in commands if not block.startswith(ELSEWHERE)]
+
+
+def test_every_page_is_listed_and_its_answers_are_looked_at() -> None:
+    listed = [page for pages in READERS.values() for page in pages]
+    assert {*listed, "README.md"} == {path.name for path in HOWTO.glob("*.md")}
+    assert sorted(PRINTED) == sorted(listed)
+    assert all(map(blocks, listed))
+
+
+@pytest.mark.timeout(SECONDS + 30)
+@pytest.mark.parametrize("reader", READERS)
+def test_the_commands_of_all_pages_work(server: LocalServer, tmp_path: Path, reader: str) -> None:
+    # A subscriber gets something to read, whoever else uses the server.
+    for _ in range(3):
+        requests.post(
+            f"{server.base}/notebook",
+            json={"notebookName": "n"},
+            headers=server.headers,
+            timeout=10,
+        ).raise_for_status()
+    (tmp_path / ".nbledger").symlink_to(server.home)
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    script = [PRELUDE, *blocks("README.md")]
+    for page in READERS[reader]:
+        script += [f"echo '== {page}'", *blocks(page)]
+    path = f"{Path(sys.executable).parent}:{programs_folder(None)}:{os.environ['PATH']}"
+    ended = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\n".join(script)],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout[-5000:] + ended.stderr[-5000:]
+    _, *printed = re.split(r"(?m)^== (.+\.md)$", ended.stdout)
+    for page, text in zip(printed[::2], printed[1::2], strict=True):
+        missing = [each for each in PRINTED[page] if each not in text]
+        assert not missing, f"{page}: {missing}\n{text}"
