@@ -47,7 +47,7 @@ from nbledger_http.representations.documents import (
     state_headers,
 )
 from nbledger_http.requests import queries
-from nbledger_http.requests.declared import NoFields, Report, read_form
+from nbledger_http.requests.declared import FaultReport, NoFields, read_form
 from nbledger_http.requests.forms import Form, received
 from nbledger_http.requests.queries import Paging
 from nbledger_http.requests.services import Services, services_of
@@ -127,7 +127,7 @@ async def create(request: Request[Any, Any, Any]) -> Reply:
     """A new dataset."""
     services, access = services_of(request), access_of(request)
     async with received(request, limit_mb=services.settings.http.max_dataset_mb) as form:
-        report = Report()
+        report = FaultReport()
         asked = read_form(DatasetForm, form.fields, report)
         report.check()
         ingested = await _ingested(services, form)
@@ -180,7 +180,7 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
     precondition = precondition_of(request)
     loaded = await load_dataset(services.store, access, dataset_id)
     precondition.check(loaded.aggregate.version, "dataset")
-    report = Report()
+    report = FaultReport()
     async with received(request, limit_mb=services.settings.http.max_dataset_mb) as form:
         read_form(NoFields, form.fields, report)
         ingested = await _ingested(services, form)
@@ -309,7 +309,7 @@ async def _view(pool: Pool, access: Caller, dataset_id: UUID) -> View:
 def _changed_reply(
     view: View,
     ingested: Ingested,
-    report: Report,
+    report: FaultReport,
     *,
     status: int = 200,
     headers: dict[str, str] | None = None,
