@@ -53,7 +53,7 @@ from nbledger_http.representations.documents import (
 )
 from nbledger_http.representations.idempotency import New, file_digests, once
 from nbledger_http.requests import queries
-from nbledger_http.requests.declared import NoFields, Report, read_form
+from nbledger_http.requests.declared import FaultReport, NoFields, read_form
 from nbledger_http.requests.forms import Form, received
 from nbledger_http.requests.queries import Paging
 from nbledger_http.requests.services import Services, services_of
@@ -136,7 +136,7 @@ async def create(request: Request[Any, Any, Any]) -> Reply:
     """A new dataset."""
     services, access = services_of(request), access_of(request)
     async with received(request, limit_mb=services.settings.http.max_dataset_mb) as form:
-        report = Report()
+        report = FaultReport()
         asked = read_form(DatasetForm, form.fields, report)
         report.check()
         name = (asked.dataset_name or "").strip() or _default_name(form.file_name)
@@ -210,7 +210,7 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
     precondition = precondition_of(request)
     loaded = await load_dataset(services.store, access, dataset_id)
     precondition.check(loaded.aggregate.version, "dataset")
-    report = Report()
+    report = FaultReport()
     async with received(request, limit_mb=services.settings.http.max_dataset_mb) as form:
         read_form(NoFields, form.fields, report)
         ingested = await _ingested(services, form)
@@ -336,7 +336,7 @@ async def _view(pool: Pool, access: Caller, dataset_id: UUID) -> View:
     return view
 
 
-def _told_of(ingested: Ingested, report: Report) -> dict[str, Any]:
+def _told_of(ingested: Ingested, report: FaultReport) -> dict[str, Any]:
     """What the answer tells of an upload, beside the dataset."""
     parsing = CsvParsing(
         encoding=ingested.encoding,

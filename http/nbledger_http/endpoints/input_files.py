@@ -42,7 +42,7 @@ from nbledger_http.representations.idempotency import New, file_digests, once
 from nbledger_http.representations.stored_files import file_reply
 from nbledger_http.requests import queries
 from nbledger_http.requests.bundles import check_sizes, file_limits
-from nbledger_http.requests.declared import Report, read_form
+from nbledger_http.requests.declared import FaultReport, read_form
 from nbledger_http.requests.forms import (
     Bounds,
     FileForm,
@@ -263,7 +263,7 @@ async def _changed(
 
 def _asked(form: FileForm) -> _Asked:
     """The files at the paths that were asked for."""
-    report = Report()
+    report = FaultReport()
     asked = read_form(FilesForm, form.fields, report)
     path = asked.path
     if path is not None and len(form.files) > 1:

@@ -8,7 +8,7 @@ from litestar import Request
 from nbledger_http.description.documentation import PREFER, PREFERENCE_APPLIED, READ_POSITION
 from nbledger_http.replies.responses import Reply, json_reply
 from nbledger_http.representations.conditional import last_modified
-from nbledger_http.requests.declared import Report
+from nbledger_http.requests.declared import FaultReport
 from nbledger_http.requests.queries import Paging, awaited_position, wait_applied
 from nbledger_http.requests.services import services_of
 from nbledger_projections.machinery.documents import Page, View
@@ -40,7 +40,7 @@ def state_headers(view: View) -> dict[str, str]:
 
 async def page_reply(
     request: Request[Any, Any, Any],
-    asked: tuple[Paging, Report],
+    asked: tuple[Paging, FaultReport],
     member: str,
     projection: str,
     read: Callable[[int, int], Awaitable[Page]],

@@ -15,7 +15,7 @@ from nbledger_domain.notebook import Environment, Integration, Notebook, Noteboo
 from nbledger_domain.vocabulary.languages import DEFAULT_KERNEL_TYPE
 from nbledger_http.requests import cells as cell_inputs
 from nbledger_http.requests.cells import ChangedCell, NewCell
-from nbledger_http.requests.declared import Report, read_form, read_object
+from nbledger_http.requests.declared import FaultReport, read_form, read_object
 from nbledger_infrastructure import settings
 from nbledger_infrastructure.packages import parse_requirement
 
@@ -157,7 +157,7 @@ def creation(
 
     ``template_cells`` gives the cells of a template by its name.
     """
-    report = Report()
+    report = FaultReport()
     asked = read_object(CreateNotebook, body, report)
     kernel_type = asked.kernel_type or DEFAULT_KERNEL_TYPE
     _check_kernel_type(kernel_type, kernel_types, report)
@@ -192,7 +192,7 @@ def upload(
 
     Raises :class:`InvalidInputError` with every fault.
     """
-    report = Report()
+    report = FaultReport()
     asked = read_form(UploadForm, fields, report)
     _check_kernel_type(asked.kernel_type, kernel_types, report)
     integration = _integration(asked, Integration(), report)
@@ -215,7 +215,7 @@ def update(
     body: dict[str, Any], notebook: Notebook, *, environments: settings.Environments
 ) -> Update:
     """Check the body of an update of ``notebook``. Raises :class:`InvalidInputError`."""
-    report = Report()
+    report = FaultReport()
     before = UpdateNotebook(
         integration=IntegrationBody(**msgspec.structs.asdict(notebook.integration)),
         environment=EnvironmentBody(**msgspec.structs.asdict(notebook.environment)),
@@ -254,12 +254,12 @@ def update(
     )
 
 
-def _check_kernel_type(asked: str | None, known: Collection[str], report: Report) -> None:
+def _check_kernel_type(asked: str | None, known: Collection[str], report: FaultReport) -> None:
     if asked is not None and asked not in known:
         report.fault("/kernelType", f"must be one of {', '.join(sorted(known))}")
 
 
-def _integration(asked: IntegrationBody, before: Integration, report: Report) -> Integration:
+def _integration(asked: IntegrationBody, before: Integration, report: FaultReport) -> Integration:
     """The settings that are asked for in place of ``before``; an empty text is none."""
     found = Integration(
         enrichment_mode=asked.enrichment_mode,
@@ -282,7 +282,7 @@ def _integration(asked: IntegrationBody, before: Integration, report: Report) ->
 def _environment(
     asked: EnvironmentBody,
     before: Environment,
-    report: Report,
+    report: FaultReport,
     provided: settings.Environments,
 ) -> Environment:
     found = Environment(packages=asked.packages, custom_libraries=asked.custom_libraries)

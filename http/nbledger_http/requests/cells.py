@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from nbledger_domain.cells import Cell, CellType, free_ids
 from nbledger_domain.vocabulary.cell_ids import CELL_ID, CELL_ID_PATTERN
-from nbledger_http.requests.declared import Report
+from nbledger_http.requests.declared import FaultReport
 
 _READ_ONLY = ("executionCount", "hasOutput", "lastExecuted", "executionStatus", "lastModified")
 """Members of a cell that answers carry and requests may send back."""
@@ -53,14 +53,16 @@ class ChangedCell(msgspec.Struct, rename="camel", kw_only=True):
     attachments: dict[str, dict[str, Any]] | None = None
 
 
-def new_cells(asked: Sequence[NewCell], *, before: Sequence[Cell], report: Report) -> list[Cell]:
+def new_cells(
+    asked: Sequence[NewCell], *, before: Sequence[Cell], report: FaultReport
+) -> list[Cell]:
     """The first cells of a notebook, after those of its template."""
     taken = [cell.cell_id for cell in before]
     return _cells(asked, "/initialCells", known={}, taken=taken, report=report)
 
 
 def changed_cells(
-    asked: Sequence[ChangedCell], *, current: Sequence[Cell], report: Report
+    asked: Sequence[ChangedCell], *, current: Sequence[Cell], report: FaultReport
 ) -> list[Cell]:
     """The whole new list of cells; what an entry with a known ``cellId`` leaves out stays."""
     known = {cell.cell_id: cell for cell in current}
@@ -73,7 +75,7 @@ def _cells(
     *,
     known: dict[str, Cell],
     taken: list[str],
-    report: Report,
+    report: FaultReport,
 ) -> list[Cell]:
     used: set[str] = set() if known else set(taken)
     found: list[Cell] = []
@@ -91,7 +93,9 @@ def _cells(
     ]
 
 
-def _cell(entry: NewCell | ChangedCell, before: Cell | None, pointer: str, report: Report) -> Cell:
+def _cell(
+    entry: NewCell | ChangedCell, before: Cell | None, pointer: str, report: FaultReport
+) -> Cell:
     """The cell that ``entry`` makes of ``before``, with an empty id where it has none yet."""
     if before is None:
         for name, value in (("cellType", entry.cell_type), ("content", entry.content)):
@@ -120,7 +124,7 @@ def _cell(entry: NewCell | ChangedCell, before: Cell | None, pointer: str, repor
     )
 
 
-def _check_metadata(metadata: dict[str, Any], pointer: str, report: Report) -> None:
+def _check_metadata(metadata: dict[str, Any], pointer: str, report: FaultReport) -> None:
     """What nbformat demands of a cell's metadata, or the file could not be downloaded again."""
     tags = metadata.get("tags", [])
     if not isinstance(tags, list) or not all(

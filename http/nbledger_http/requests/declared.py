@@ -57,7 +57,7 @@ class NoFields(Struct):
     """Of a form that carries a file and nothing else."""
 
 
-class Report:
+class FaultReport:
     """What is wrong with a request, and what else is to be said of it."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class Report:
 
 
 def read_object(
-    kind: type[S], value: Mapping[str, Any], report: Report, base: S | None = None
+    kind: type[S], value: Mapping[str, Any], report: FaultReport, base: S | None = None
 ) -> S:
     """The JSON object ``value`` as a ``kind``; what it leaves out is as in ``base``.
 
@@ -99,14 +99,14 @@ def read_object(
     return _Reading(report).object(kind, value, "/", base)
 
 
-def read_form(kind: type[S], fields: Mapping[str, str], report: Report) -> S:
+def read_form(kind: type[S], fields: Mapping[str, str], report: FaultReport) -> S:
     """The text fields of a form as a ``kind``; an empty one counts as left out."""
     given = {name: text for name, text in fields.items() if text}
     _unknown(kind, fields, "/", report)
     return _Reading(report, text=True).object(kind, given, "/", None)
 
 
-def read_query(kind: type[S], values: Mapping[str, str], report: Report) -> S:
+def read_query(kind: type[S], values: Mapping[str, str], report: FaultReport) -> S:
     """The parameters of a query as a ``kind``.
 
     What is like none of them is passed over, since caches and logs add their own; a mistyped name
@@ -201,7 +201,7 @@ def _member(field: msgspec.structs.FieldInfo) -> _Member:
 class _Reading:
     """One request that is read; ``text`` says whether it writes numbers and flags as text."""
 
-    def __init__(self, report: Report, *, text: bool = False) -> None:
+    def __init__(self, report: FaultReport, *, text: bool = False) -> None:
         self._report = report
         self._text = text
 
@@ -257,7 +257,7 @@ class _Reading:
         ]
 
 
-def _unknown(kind: type[Struct], value: Iterable[str], prefix: str, report: Report) -> None:
+def _unknown(kind: type[Struct], value: Iterable[str], prefix: str, report: FaultReport) -> None:
     """Tell of the members that the struct does not declare."""
     keys = [member.key for member in _declared(kind)]
     known = {*keys, *getattr(kind, "READ_ONLY", ())}

@@ -8,7 +8,7 @@ import msgspec
 from litestar import Request
 from msgspec import Meta
 
-from nbledger_http.requests.declared import Report, read_query
+from nbledger_http.requests.declared import FaultReport, read_query
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -27,7 +27,7 @@ class Paging(msgspec.Struct, rename="camel", kw_only=True):
     page_size: Annotated[int, Meta(ge=1, le=100, description="Items per page.")] = 20
 
 
-def read(request: Request[Any, Any, Any], kind: type[S]) -> tuple[S, Report]:
+def read(request: Request[Any, Any, Any], kind: type[S]) -> tuple[S, FaultReport]:
     """The query of ``request`` as a ``kind``, and what is wrong with it.
 
     Of two parameters with one name the last counts. One that is there and empty is refused as any
@@ -35,7 +35,7 @@ def read(request: Request[Any, Any, Any], kind: type[S]) -> tuple[S, Report]:
     """
     raw = request.scope["query_string"].decode("latin-1")
     given = parse_qsl(raw, keep_blank_values=True, encoding="utf-8", errors="replace")
-    report = Report()
+    report = FaultReport()
     return read_query(kind, dict(given), report), report
 
 
@@ -72,7 +72,9 @@ class AwaitedPosition(NamedTuple):
     seconds: int | None
 
 
-def awaited_position(request: Request[Any, Any, Any], report: Report) -> AwaitedPosition | None:
+def awaited_position(
+    request: Request[Any, Any, Any], report: FaultReport
+) -> AwaitedPosition | None:
     """The position that a list is to have reached, and the seconds to wait for it."""
     text = request.headers.get("nbledger-position")
     if text is None:

@@ -22,7 +22,7 @@ from nbledger_domain.vocabulary.languages import Language
 from nbledger_domain.vocabulary.priorities import Priority
 from nbledger_domain.words import counted
 from nbledger_http.requests.cells import CellId
-from nbledger_http.requests.declared import Report, read_object
+from nbledger_http.requests.declared import FaultReport, read_object
 from nbledger_http.requests.json_bodies import escaped
 from nbledger_http.requests.parameter_advice import advice, as_warnings
 from nbledger_infrastructure import settings
@@ -177,7 +177,7 @@ def run(body: dict[str, Any], *, language: Language | None, limits: settings.Exe
 
     ``language`` is that of the kernel; ``None`` is one that parameters cannot be written in.
     """
-    report = Report()
+    report = FaultReport()
     asked = read_object(ExecuteNotebook, body, report)
     cell_range = asked.cell_range or CellRangeBody()
     mode = asked.execution_mode or ("all" if asked.cell_range is None else "range")
@@ -211,7 +211,7 @@ def run(body: dict[str, Any], *, language: Language | None, limits: settings.Exe
 
 
 def _check_parameters(
-    parameters: dict[str, Any], language: Language | None, report: Report
+    parameters: dict[str, Any], language: Language | None, report: FaultReport
 ) -> None:
     for fault in notebook_parameters.validate(parameters, language or "python"):
         report.fault(f"/parameters/{escaped(fault.name)}", fault.reason)
@@ -220,7 +220,7 @@ def _check_parameters(
 
 
 def _check_timeout(
-    seconds: float | None, pointer: str, limits: settings.Executions, report: Report
+    seconds: float | None, pointer: str, limits: settings.Executions, report: FaultReport
 ) -> None:
     lowest = min(MIN_TIMEOUT, limits.max_timeout)
     if seconds is not None and seconds < lowest:

@@ -13,7 +13,7 @@ from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_http.description import execution_examples, notebook_examples
 from nbledger_http.requests.bodies import CreateNotebook, UpdateNotebook
 from nbledger_http.requests.declared import (
-    Report,
+    FaultReport,
     one_of,
     read_form,
     read_object,
@@ -54,7 +54,7 @@ class Outer(msgspec.Struct, rename="camel", kw_only=True):
 
 
 def read(body: dict[str, Any], base: Outer | None = None) -> tuple[Outer, list[Fault], list[str]]:
-    report = Report()
+    report = FaultReport()
     found = read_object(Outer, body, report, base)
     try:
         report.check()
@@ -135,7 +135,7 @@ def test_every_fault_is_told_at_once_where_it_is() -> None:
 
 
 def test_a_fault_of_a_part_is_not_told_beside_that_of_the_whole() -> None:
-    report = Report()
+    report = FaultReport()
     report.fault("/a", "must be an object")
     report.fault("/a/b", "is required")
     report.fault("/a", "is odd")
@@ -167,7 +167,7 @@ def test_of_unknown_members_no_more_are_told_than_anybody_reads() -> None:
     assert (faults, len(warnings)) == ([], MAX_TOLD)
     _, faults, _ = read(many)
     assert len(faults) == MAX_TOLD + 1
-    report = Report()
+    report = FaultReport()
     read_object(Inner, many, report)
     assert len(report.faults) == MAX_TOLD
 
@@ -184,7 +184,7 @@ class Texts(msgspec.Struct, rename="camel", kw_only=True):
 def test_forms_and_queries_write_numbers_and_flags_as_text() -> None:
     values = {"pageSize": "7", "flag": " True", "text": "7", "form": "zip"}
     for read_texts in (read_form, read_query):
-        report = Report()
+        report = FaultReport()
         found = read_texts(Texts, values, report)
         assert (found, report.faults) == (Texts(page_size=7, flag=True, text="7", form="zip"), [])
 
@@ -203,13 +203,13 @@ def test_forms_and_queries_write_numbers_and_flags_as_text() -> None:
     ],
 )
 def test_a_parameter_that_is_wrong_is_refused(name: str, value: str, reason: str) -> None:
-    report = Report()
+    report = FaultReport()
     read_query(Texts, {name: value, "utm": "1", "_": ""}, report)
     assert report.faults == [Fault(f"?{name}", reason)]
 
 
 def test_an_empty_field_of_a_form_is_left_out() -> None:
-    report = Report()
+    report = FaultReport()
     names = ("pageSize", "flag", "text", "form", "other")
     assert read_form(Texts, dict.fromkeys(names, ""), report) == Texts()
     assert report.faults == []
@@ -252,13 +252,13 @@ def breaches(schema: dict[str, Any], components: dict[str, Any]) -> Iterator[tup
 def test_what_is_described_is_what_is_checked(
     kind: type[msgspec.Struct], example: dict[str, Any]
 ) -> None:
-    report = Report()
+    report = FaultReport()
     read_object(kind, example, report)
     assert (report.faults, report.warnings) == ([], [])
     (described,), components = msgspec.json.schema_components([kind], ref_template="{name}")
     tried = 0
     for pointer, part in breaches(described, components):
-        report = Report()
+        report = FaultReport()
         read_object(kind, {**example, **part}, report)
         assert pointer in {fault.pointer for fault in report.faults}, (pointer, str(part)[:200])
         tried += 1

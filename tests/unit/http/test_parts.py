@@ -30,7 +30,7 @@ from nbledger_http.replies.responses import with_members
 from nbledger_http.representations.conditional import precondition
 from nbledger_http.requests import bodies, json_bodies
 from nbledger_http.requests.cells import NewCell, new_cells
-from nbledger_http.requests.declared import Report
+from nbledger_http.requests.declared import FaultReport
 from nbledger_http.security.links import Link, LinkSigner
 from nbledger_infrastructure.artifacts.store import Scope
 from nbledger_infrastructure.notebooks.bundles import ArchiveLimits, Bundle, read_archive
@@ -176,7 +176,7 @@ def test_what_decodes_can_be_stored_and_comes_back(value: dict[str, object]) -> 
 
 @given(st.lists(st.sampled_from([None, "cell-002", "x", "cell-001"]), max_size=6))
 def test_new_cells_never_share_an_id(ids: list[str | None]) -> None:
-    report = Report()
+    report = FaultReport()
     entries = [NewCell(cell_type="code", content="", cell_id=cell_id) for cell_id in ids]
     before = [Cell(cell_id="cell-001", cell_type="raw", source="")]
     cells = new_cells(entries, before=before, report=report)

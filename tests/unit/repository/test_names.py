@@ -24,20 +24,13 @@ TWICE = {
 """Classes of one name in two packages or rooms, each with what they are. It only shrinks."""
 
 NOT_ERROR = {
-    "LauncherLost": "of the kernel",
-    "NotPrepared": "of the kernel",
     "Problem": "what HTTP calls an answer that tells of one (RFC 9457)",
-    "SupervisorSilent": "of the kernel",
 }
 """Exceptions whose names do not end in Error. It only shrinks."""
 
 ALIASES = {
     "artifacts": "of `artifacts.store`",
     "cell_inputs": "of `requests.cells`",
-    "inside": "of `kernel.inside.ipython`",
-    "launchers": "of `kernel.processes.fork_client`",
-    "processes": "of `kernel.processes.family`",
-    "program": "of `kernel.processes.fork_server`",
     "requests": "of `requests.bodies`",
 }
 """Other names for modules of our own. It only shrinks."""

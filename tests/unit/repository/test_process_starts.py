@@ -18,10 +18,12 @@ STARTS = {
         "the supervising child where nothing can be forked: speaks over a socket, outlives calls"
     ),
     "workers/nbledger_workers/kernel/processes/fork_client.py": "starts the fork server",
-    "workers/nbledger_workers/kernel/processes/fork_server.py": "is the fork server",
-    "workers/nbledger_workers/kernel/processes/isolation.py": (
-        "tries out namespaces, and makes the first process of one; imports no asyncio"
+    "workers/nbledger_workers/kernel/standalone/fork_server.py": "is the fork server",
+    "workers/nbledger_workers/kernel/standalone/guardian.py": "makes the process that it guards",
+    "workers/nbledger_workers/kernel/standalone/isolation.py": (
+        "makes the first process of a namespace; runs by its path"
     ),
+    "workers/nbledger_workers/kernel/standalone/isolation_probe.py": "tries out namespaces",
     "workers/nbledger_workers/kernel/inside/programs.py": "programs that cells run, in the kernel",
     "workers/nbledger_workers/languages/scala_kernel.py": "the interpreter, in the kernel",
 }

@@ -67,11 +67,11 @@ _MOST_DEAD: Final = 3
 log = structlog.get_logger(__name__)
 
 
-class SupervisorSilent(Exception):
+class SupervisorSilentError(Exception):
     """The child is there, but does not do its part in time."""
 
 
-class NotPrepared(Exception):
+class NotPreparedError(Exception):
     """What the notebook needs could not be put into its folder."""
 
 
@@ -158,11 +158,11 @@ class KernelRun:
             finished = RunFinished(
                 outcome=Outcome.FAILED_TO_START, detail=f"no kernel can be started: {error}"
             )
-        except NotPrepared as error:
+        except NotPreparedError as error:
             finished = RunFinished(outcome=Outcome.FAILED_TO_START, detail=str(error))
         except ProtocolError as error:
             return self._lost(f"the supervisor sent an unreadable report: {error}")
-        except SupervisorSilent as error:
+        except SupervisorSilentError as error:
             return self._lost(str(error))
         if finished is None:
             return self._lost("the supervisor ended")
@@ -247,7 +247,9 @@ class KernelRun:
             # No fault of the kernel, nor for want of one.
             late = isinstance(error, TimeoutError)
             reason = error.strerror or ("it took too long" if late else str(error))
-            raise NotPrepared(f"what the run needs cannot be put into place: {reason}") from error
+            raise NotPreparedError(
+                f"what the run needs cannot be put into place: {reason}"
+            ) from error
         finally:
             for task in (preparing, cancelled):
                 task.cancel()
@@ -265,7 +267,7 @@ class KernelRun:
         except (BrokenPipeError, ConnectionResetError):
             return await self._last(pair)
         except TimeoutError:
-            raise SupervisorSilent("the supervisor did not take the notebook") from None
+            raise SupervisorSilentError("the supervisor did not take the notebook") from None
         self._asked = True
         self._send_cancel()
         loop = asyncio.get_running_loop()
@@ -280,7 +282,9 @@ class KernelRun:
                 async with asyncio.timeout_at(min(self._end_at(), silence)):
                     message = await pair.receive()
             except TimeoutError:
-                raise SupervisorSilent("the supervisor did not report the end in time") from None
+                raise SupervisorSilentError(
+                    "the supervisor did not report the end in time"
+                ) from None
             patience = SILENCE_SECONDS
             if message is None or isinstance(message, RunFinished):
                 return message
