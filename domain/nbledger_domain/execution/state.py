@@ -12,6 +12,8 @@ from nbledger_domain.errors import (
     StaleEpochError,
 )
 from nbledger_domain.execution.values import (
+    REQUESTED_CAUSE,
+    Cause,
     CellRange,
     CellStatus,
     ExecutionStatus,
@@ -38,6 +40,7 @@ class ExecutionState(BaseAggregate[UUID]):
         options: RunOptions,
         requested_by: str,
         warnings: list[str] | UnsetType = UNSET,
+        cause: Cause | UnsetType = UNSET,
     ) -> None:
         self.warnings = list(warnings or ())
         self.notebook_id = notebook_id
@@ -49,6 +52,7 @@ class ExecutionState(BaseAggregate[UUID]):
         self.parameters = parameters
         self.options = options
         self.requested_by = requested_by
+        self.cause = REQUESTED_CAUSE if cause is UNSET else cause
         self.status = ExecutionStatus.RUNNING
         self.phase: Phase | None = Phase.QUEUED
         self.epoch = 0

@@ -21,6 +21,7 @@ from nbledger_http.endpoints import (
     libraries,
     notebooks,
     results,
+    schedules,
     templates,
     uploads,
 )
@@ -39,6 +40,7 @@ def create_app(services: Services) -> Edge:
             *executions.HANDLERS,
             *execution_events.HANDLERS,
             *results.HANDLERS,
+            *schedules.HANDLERS,
             *history.HANDLERS,
             *kernels.HANDLERS,
             *templates.HANDLERS,

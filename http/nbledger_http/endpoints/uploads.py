@@ -117,7 +117,7 @@ async def _upload(request: Request[Any, Any, Any], bundle: ReceivedBundle) -> Re
     view = await resources.notebook(services.pool, access, notebook_id)
     return await created_reply(
         request,
-        services.pool,
+        services,
         view,
         creation.kernel_type,
         warnings=warnings,

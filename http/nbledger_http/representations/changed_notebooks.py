@@ -9,21 +9,22 @@ from nbledger_http.description.schemas import Session
 from nbledger_http.replies.responses import Reply, json_reply, with_members
 from nbledger_http.representations import resources
 from nbledger_http.representations.conditional import last_modified
+from nbledger_http.representations.schedules import with_schedule
+from nbledger_http.requests.services import Services
 from nbledger_http.security.access import access_of
 from nbledger_infrastructure.postgres import worker_registry
-from nbledger_infrastructure.postgres.database import Pool
 from nbledger_projections.read_models.notebooks.details import NotebookView
 
 
 async def created_reply(
     request: Request[Any, Any, Any],
-    pool: Pool,
+    services: Services,
     view: NotebookView,
     kernel_type: str,
     **members: Any,
 ) -> Reply:
     """201 with the whole notebook and ``members``."""
-    offer = (await worker_registry.offers(pool)).get(kernel_type)
+    offer = (await worker_registry.offers(services.pool)).get(kernel_type)
     if offer is None:
         unoffered = f"kernelType: no live worker offers {kernel_type!r} now"
         members["warnings"] = [*members.get("warnings", []), unoffered]
@@ -35,8 +36,9 @@ async def created_reply(
     )
     access = access_of(request)
     location = project_path(access.tenant_id, access.project_id, "notebook", view.notebook_id)
+    document = await with_schedule(services.store, view.notebook_id, view.document)
     return json_reply(
-        with_members(view.document, session=session, **members),
+        with_members(document, session=session, **members),
         status=201,
         headers={"Location": location, **state_headers(view)},
     )
