@@ -230,8 +230,7 @@ class _Reading:
         return kind(**found)
 
     def _value(self, kind: _Kind, value: Any, pointer: str, fallback: Any) -> Any:
-        struct = _struct_in(kind) if isinstance(value, dict) else None
-        if struct is not None:
+        if (struct := _struct_of(kind, value)) is not None:
             base = fallback if isinstance(fallback, struct) else None
             return self.object(struct, value, f"{pointer}/", base)
         if kind.inner is not None and isinstance(value, list):
@@ -262,12 +261,12 @@ class _Reading:
         ]
 
 
-def _struct_in(kind: _Kind) -> type[Struct] | None:
-    """The struct that an object is read as: the kind itself, or one of those that it may be."""
-    if kind.is_struct:
-        struct: type[Struct] = kind.core
-        return struct
-    options = get_args(kind.core) if get_origin(kind.core) in (Union, UnionType) else ()
+def _struct_of(kind: _Kind, value: Any) -> type[Struct] | None:
+    """What an object is read as: the kind itself, or the struct among those that it may be."""
+    if not isinstance(value, dict):
+        return None
+    union = get_origin(kind.core) in (Union, UnionType)
+    options = get_args(kind.core) if union else (kind.core,)
     return next(
         (each for each in options if isinstance(each, type) and issubclass(each, Struct)), None
     )
