@@ -64,6 +64,15 @@ class DatasetNotFoundError(DomainError):
         super().__init__(f"There is no dataset {dataset_id} in this project.")
 
 
+class ScheduleNotFoundError(DomainError):
+    """The notebook has no schedule."""
+
+    code = "schedule_not_found"
+
+    def __init__(self, notebook_id: UUID) -> None:
+        super().__init__(f"Notebook {notebook_id} has no schedule.")
+
+
 class InvalidCsvError(DomainError):
     """The file is not a table that can be read.
 

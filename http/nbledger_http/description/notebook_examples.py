@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from nbledger_http.description import schedule_examples
 from nbledger_http.description.example_ids import (
     DATASET_ID,
     NOTEBOOK_ID,
@@ -132,7 +133,12 @@ NEW_NOTEBOOK: dict[str, Any] = {
     "warnings": [],
 }
 
-CHANGED_NOTEBOOK: dict[str, Any] = {**NOTEBOOK, "warnings": []}
+CHANGED_NOTEBOOK: dict[str, Any] = {
+    **NOTEBOOK,
+    "integration": {**INTEGRATION, "scheduleExecution": "CRON_TZ=Europe/Berlin 0 2 * * *"},
+    "schedule": schedule_examples.SUMMARY,
+    "warnings": [],
+}
 
 UPLOADED_NOTEBOOK: dict[str, Any] = {
     **NEW_NOTEBOOK,

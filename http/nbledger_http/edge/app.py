@@ -22,6 +22,7 @@ from nbledger_http.endpoints import (
     notebook_parameters,
     notebooks,
     results,
+    schedules,
     templates,
     uploads,
 )
@@ -41,6 +42,7 @@ def create_app(services: Services) -> Edge:
             *executions.HANDLERS,
             *execution_events.HANDLERS,
             *results.HANDLERS,
+            *schedules.HANDLERS,
             *history.HANDLERS,
             *kernels.HANDLERS,
             *templates.HANDLERS,

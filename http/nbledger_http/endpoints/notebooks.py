@@ -48,6 +48,7 @@ from nbledger_http.representations.documents import (
     page_reply,
 )
 from nbledger_http.representations.idempotency import New, once
+from nbledger_http.representations.schedules import ScheduledNotebook, with_schedule
 from nbledger_http.requests import bodies as requests
 from nbledger_http.requests import queries
 from nbledger_http.requests.bindings import binding_warnings, library_warnings
@@ -59,7 +60,6 @@ from nbledger_infrastructure.notebooks import templates
 from nbledger_projections.machinery.documents import Page
 from nbledger_projections.read_models.notebooks import listing
 from nbledger_projections.read_models.notebooks.activity import NotebookStatus
-from nbledger_projections.read_models.notebooks.documents import NotebookDocument
 from nbledger_projections.read_models.notebooks.list_items import NotebookItemDocument
 
 TAG = "Notebooks"
@@ -90,7 +90,7 @@ class DeletionQuery(msgspec.Struct):
     force: Annotated[bool, Meta(description="Delete even while the notebook is executing.")] = False
 
 
-class ChangedNotebook(NotebookDocument, rename="camel", kw_only=True):
+class ChangedNotebook(ScheduledNotebook, rename="camel", kw_only=True):
     """The whole notebook, and what is to be said of the request that has made it so."""
 
     warnings: list[str]
@@ -121,7 +121,7 @@ class NotebookListDocument(PageBody, rename="camel", kw_only=True):
         answers={
             200: Answer(
                 description="The notebook.",
-                schema=NotebookDocument,
+                schema=ScheduledNotebook,
                 example=notebook_examples.NOTEBOOK,
                 headers=ETAG,
             ),
@@ -132,11 +132,11 @@ class NotebookListDocument(PageBody, rename="camel", kw_only=True):
 )
 async def get_notebook(request: Request[Any, Any, Any]) -> Reply:
     """The notebook."""
-    view = await resources.notebook(
-        services_of(request).pool, access_of(request), notebook_id_of(request)
-    )
+    services = services_of(request)
+    view = await resources.notebook(services.pool, access_of(request), notebook_id_of(request))
+    document = await with_schedule(services.store, view.notebook_id, view.document)
     return document_reply(
-        request, view.document, etag=resources.notebook_etag(view), modified_at=view.modified_at
+        request, document, etag=resources.notebook_etag(view), modified_at=view.modified_at
     )
 
 
@@ -334,7 +334,8 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
         ),
     ]
     view = await resources.notebook(services.pool, access, notebook_id)
-    return json_reply(with_members(view.document, warnings=warnings), headers=state_headers(view))
+    document = await with_schedule(services.store, notebook_id, view.document)
+    return json_reply(with_members(document, warnings=warnings), headers=state_headers(view))
 
 
 @delete(

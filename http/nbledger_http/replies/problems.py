@@ -59,6 +59,7 @@ class Code(StrEnum):
     EXECUTION_NOT_FOUND = "execution_not_found"
     DATASET_NOT_FOUND = "dataset_not_found"
     LIBRARY_NOT_FOUND = "library_not_found"
+    SCHEDULE_NOT_FOUND = "schedule_not_found"
     CELL_NOT_FOUND = "cell_not_found"
     FILE_NOT_FOUND = "file_not_found"
     ARTIFACT_NOT_FOUND = "artifact_not_found"
@@ -107,6 +108,7 @@ KINDS: dict[Code, Kind] = {
     Code.EXECUTION_NOT_FOUND: Kind(404, "There is no such execution."),
     Code.DATASET_NOT_FOUND: Kind(404, "There is no such dataset."),
     Code.LIBRARY_NOT_FOUND: Kind(404, "There is no such library."),
+    Code.SCHEDULE_NOT_FOUND: Kind(404, "The notebook has no schedule."),
     Code.CELL_NOT_FOUND: Kind(404, "There is no such cell in the execution."),
     Code.FILE_NOT_FOUND: Kind(404, "The notebook has no file at this path."),
     Code.ARTIFACT_NOT_FOUND: Kind(404, "There is no such file."),

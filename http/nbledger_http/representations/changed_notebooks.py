@@ -14,6 +14,7 @@ from nbledger_http.representations import resources
 from nbledger_http.representations.conditional import last_modified
 from nbledger_http.representations.idempotency import beyond_defaults
 from nbledger_http.representations.run_plans import session_of
+from nbledger_http.representations.schedules import with_schedule
 from nbledger_http.requests.bodies import Creation
 from nbledger_http.requests.services import services_of
 from nbledger_http.security.access import access_of
@@ -45,10 +46,12 @@ async def created_reply(
 ) -> Reply:
     """201 with the whole notebook and what is ``told`` beside it."""
     access = access_of(request)
-    view = await resources.notebook(services_of(request).pool, access, notebook_id)
+    services = services_of(request)
+    view = await resources.notebook(services.pool, access, notebook_id)
     location = project_path(access.tenant_id, access.project_id, "notebook", notebook_id)
+    document = await with_schedule(services.store, notebook_id, view.document)
     return json_reply(
-        with_members(view.document, **told),
+        with_members(document, **told),
         status=201,
         headers={"Location": location, **state_headers(view)},
     )

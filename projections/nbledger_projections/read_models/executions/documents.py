@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from nbledger_domain.execution import CellRange, RetryPolicy
+from nbledger_domain.execution import REQUESTED_CAUSE, Cause, CellRange, RetryPolicy
 from nbledger_projections.read_models.humanize import Duration, Estimate, Size
 
 
@@ -132,6 +132,7 @@ class ExecutionDocument(msgspec.Struct, kw_only=True, rename="camel"):
     attempt_history: list[AttemptDocument]
     requested_by: str
     tags: list[str] | UnsetType = UNSET
+    cause: Cause = REQUESTED_CAUSE
     priority: str
     timeout: int | float
     cell_timeout: int | float | UnsetType = UNSET

@@ -3,6 +3,7 @@
 from msgspec import UNSET
 
 from nbledger_domain.execution import (
+    REQUESTED_CAUSE,
     CellStatus,
     Execution,
     ExecutionStatus,
@@ -79,6 +80,7 @@ def _requested(
             attempt_history=[],
             requested_by=event.requested_by,
             tags=event.tags or UNSET,
+            cause=event.cause or REQUESTED_CAUSE,
             priority=event.options.priority,
             timeout=_plain(event.options.timeout),
             cell_timeout=(
