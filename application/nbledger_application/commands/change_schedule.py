@@ -10,6 +10,7 @@ import msgspec
 from nbledger_application import repository
 from nbledger_application.caller import Caller
 from nbledger_application.commands.loading import load_notebook
+from nbledger_application.idempotency import RequestKey
 from nbledger_application.schedules.settling import settings_of, settle
 from nbledger_domain.errors import Fault, InvalidInputError, ScheduleNotFoundError
 from nbledger_domain.schedule import (
@@ -21,7 +22,7 @@ from nbledger_domain.schedule import (
 )
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.aggregates import Loaded, load
-from nbledger_infrastructure.postgres.event_store import EventStore
+from nbledger_infrastructure.postgres.event_store import EventStore, IdempotencyKey
 
 MOST_BACKFILLED: Final = 1000
 """So many firings can be asked for at once."""
@@ -89,11 +90,12 @@ async def resume_schedule(
 
 
 async def run_schedule(
-    store: EventStore, caller: Caller, notebook_id: UUID
-) -> tuple[Loaded[Schedule], AskedFiring]:
+    store: EventStore, caller: Caller, notebook_id: UUID, *, key: RequestKey | None = None
+) -> AskedFiring:
     """Ask for a run now, which the schedule's overlap policy holds for, too.
 
-    Raises as :func:`pause_schedule` does.
+    Raises as :func:`pause_schedule` does, and :class:`KeyUsedError` where an earlier request came
+    with the same ``key``.
     """
     asked = AskedFiring.of(schedule_id_of(notebook_id), clock.now())
 
@@ -102,7 +104,9 @@ async def run_schedule(
             asked.firing_id, asked.due_at, requested_by=caller.actor, at=clock.now()
         )
 
-    return await _changed(store, caller, notebook_id, change), asked
+    recorded = None if key is None else key.answering(msgspec.to_builtins(asked))
+    await _changed(store, caller, notebook_id, change, key=recorded)
+    return asked
 
 
 async def backfill_schedule(
@@ -129,7 +133,12 @@ async def backfill_schedule(
 
 
 async def _changed(
-    store: EventStore, caller: Caller, notebook_id: UUID, change: Callable[[Schedule], None]
+    store: EventStore,
+    caller: Caller,
+    notebook_id: UUID,
+    change: Callable[[Schedule], None],
+    *,
+    key: IdempotencyKey | None = None,
 ) -> Loaded[Schedule]:
     """The schedule, after it was brought in line with the notebook and then changed."""
 
@@ -140,5 +149,7 @@ async def _changed(
             raise ScheduleNotFoundError(notebook_id)
         return loaded
 
-    loaded, _ = await repository.update_loaded(store, read, change, caller.metadata())
+    loaded, _ = await repository.update_loaded(
+        store, read, change, caller.metadata(), key_of=lambda _: key
+    )
     return loaded

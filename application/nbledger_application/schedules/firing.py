@@ -12,7 +12,7 @@ from nbledger_domain.errors import ExecutionEndedError
 from nbledger_domain.events import DomainEvent
 from nbledger_domain.execution import Cause, Execution, PlannedCell, RunOptions
 from nbledger_domain.notebook import Notebook
-from nbledger_domain.schedule import Firing, Outcome, Trigger, execution_id_of
+from nbledger_domain.schedule import Firing, FiringOutcome, Trigger, execution_id_of
 from nbledger_infrastructure import aggregates, clock
 from nbledger_infrastructure.aggregates import replay
 from nbledger_infrastructure.postgres.event_store import (
@@ -33,7 +33,7 @@ MakeEvent = Callable[[int], Firing.Event]
 """Makes the event of a firing that comes at this version of its stream."""
 
 
-class Recorder:
+class FiringRecorder:
     """Appends the events of firings, and the requests of their runs."""
 
     def __init__(self, store: EventStore, limits: ExecutionLimits) -> None:
@@ -160,13 +160,13 @@ class Recorder:
 def _may_follow(firing: Firing, event: DomainEvent) -> bool:
     """Whether ``event`` can come after what has been decided on a firing."""
     if isinstance(event, Firing.Started):
-        if firing.outcome is Outcome.QUEUED:
+        if firing.outcome is FiringOutcome.QUEUED:
             return True
         return event.trigger == "backfill" and not firing.started
     if isinstance(event, Firing.Queued):
-        passed = firing.outcome in (Outcome.SKIPPED, Outcome.MISSED)
+        passed = firing.outcome in (FiringOutcome.SKIPPED, FiringOutcome.MISSED)
         return event.trigger == "backfill" and passed
-    return isinstance(event, Firing.Skipped) and firing.outcome is Outcome.QUEUED
+    return isinstance(event, Firing.Skipped) and firing.outcome is FiringOutcome.QUEUED
 
 
 def started_event(

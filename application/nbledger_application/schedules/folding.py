@@ -58,7 +58,7 @@ def stored(types: Iterable[str]) -> list[str]:
     return [name for each in types for name in EVENT_TYPES.stored_names(each)]
 
 
-class Rows:
+class ScheduleRows:
     """The rows that a batch of events changes."""
 
     def __init__(self) -> None:
@@ -290,17 +290,17 @@ _STATES: Final = {
     Schedule.Removed: ScheduleState.REMOVED,
 }
 
-_HANDLERS: Final[dict[str, Callable[[Rows, RecordedEvent, Any], None]]] = {
-    Schedule.Set.TYPE: Rows._set,  # noqa: SLF001 (its own)
-    Schedule.Changed.TYPE: Rows._set,  # noqa: SLF001
-    Schedule.Paused.TYPE: Rows._changed_state,  # noqa: SLF001
-    Schedule.Resumed.TYPE: Rows._changed_state,  # noqa: SLF001
-    Schedule.Ended.TYPE: Rows._changed_state,  # noqa: SLF001
-    Schedule.Removed.TYPE: Rows._changed_state,  # noqa: SLF001
-    Schedule.RunRequested.TYPE: Rows._run_requested,  # noqa: SLF001
-    Schedule.BackfillRequested.TYPE: Rows._backfill_requested,  # noqa: SLF001
-    Firing.Started.TYPE: Rows._started,  # noqa: SLF001
-    Firing.Queued.TYPE: Rows._queued,  # noqa: SLF001
-    Firing.Skipped.TYPE: Rows._passed,  # noqa: SLF001
-    Firing.Missed.TYPE: Rows._passed,  # noqa: SLF001
+_HANDLERS: Final[dict[str, Callable[[ScheduleRows, RecordedEvent, Any], None]]] = {
+    Schedule.Set.TYPE: ScheduleRows._set,  # noqa: SLF001 (its own)
+    Schedule.Changed.TYPE: ScheduleRows._set,  # noqa: SLF001
+    Schedule.Paused.TYPE: ScheduleRows._changed_state,  # noqa: SLF001
+    Schedule.Resumed.TYPE: ScheduleRows._changed_state,  # noqa: SLF001
+    Schedule.Ended.TYPE: ScheduleRows._changed_state,  # noqa: SLF001
+    Schedule.Removed.TYPE: ScheduleRows._changed_state,  # noqa: SLF001
+    Schedule.RunRequested.TYPE: ScheduleRows._run_requested,  # noqa: SLF001
+    Schedule.BackfillRequested.TYPE: ScheduleRows._backfill_requested,  # noqa: SLF001
+    Firing.Started.TYPE: ScheduleRows._started,  # noqa: SLF001
+    Firing.Queued.TYPE: ScheduleRows._queued,  # noqa: SLF001
+    Firing.Skipped.TYPE: ScheduleRows._passed,  # noqa: SLF001
+    Firing.Missed.TYPE: ScheduleRows._passed,  # noqa: SLF001
 }

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from nbledger_application.schedules.folding import NOTED, READ, Rows, stored
+from nbledger_application.schedules.folding import NOTED, READ, ScheduleRows, stored
 from nbledger_application.schedules.settling import settle
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure.postgres import checkpoints
@@ -123,7 +123,7 @@ class Following:
         async with acquire(self._pool) as connection, connection.transaction():
             await checkpoints.lock_at(connection, NAME, self._saved)
             if batch:
-                rows = Rows()
+                rows = ScheduleRows()
                 await rows.load(connection, batch)
                 for recorded in batch:
                     rows.apply(recorded)

@@ -15,15 +15,15 @@ import structlog
 
 from nbledger_application import repository
 from nbledger_application.schedules.firing import (
+    FiringRecorder,
     MakeEvent,
-    Recorder,
 )
 from nbledger_application.schedules.following import ACTOR, Following
 from nbledger_application.schedules.rows import SCHEDULE, RunRow, ScheduleRow, schedule_row
 from nbledger_application.schedules.waiting import Waiting
 from nbledger_domain.errors import DomainError
 from nbledger_domain.notebook import Notebook
-from nbledger_domain.schedule import Firing, Outcome, Schedule, execution_id_of
+from nbledger_domain.schedule import Firing, FiringOutcome, Schedule, execution_id_of
 from nbledger_domain.schedule.deciding import Decision, Standing, decide, exhausted
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
@@ -101,7 +101,7 @@ class Scheduler:
         self._now = now
         self._holds = holds
         self._following = Following(pool, store, holds)
-        self._recorder = Recorder(store, limits)
+        self._recorder = FiringRecorder(store, limits)
         self._waiting = Waiting(pool, self._recorder)
 
     async def tick(self) -> float | None:
@@ -191,7 +191,7 @@ class Scheduler:
             [
                 row.notebook_id
                 for row in rows
-                if any(each.outcome is Outcome.STARTED for each in decisions[row.schedule_id])
+                if any(each.outcome is FiringOutcome.STARTED for each in decisions[row.schedule_id])
             ]
         )
 
@@ -216,7 +216,7 @@ class Scheduler:
             await self._pass(row)
             return False
         for decision in decisions:
-            if decision.outcome is Outcome.STARTED and notebook is None:
+            if decision.outcome is FiringOutcome.STARTED and notebook is None:
                 return False  # it is being deleted, and its schedule with it
             appended = await self._append(row, decision, notebook)
             if not appended:
@@ -228,7 +228,7 @@ class Scheduler:
     async def _append(
         self, row: ScheduleRow, decision: Decision, notebook: Notebook | None
     ) -> bool:
-        if decision.outcome is Outcome.STARTED and notebook is not None and notebook.cells:
+        if decision.outcome is FiringOutcome.STARTED and notebook is not None and notebook.cells:
             run = RunRow(
                 firing_id=decision.firing_id,
                 schedule_id=row.schedule_id,
@@ -292,13 +292,13 @@ def _event(row: ScheduleRow, decision: Decision) -> MakeEvent:
             "due_at": decision.due_at,
             "trigger": "due",
         }
-        if decision.outcome is Outcome.QUEUED:
+        if decision.outcome is FiringOutcome.QUEUED:
             return Firing.Queued(**common)
         if decision.through is not None:
             common["through"] = decision.through
         if decision.count is not None:
             common["count"] = decision.count
-        if decision.outcome is Outcome.MISSED:
+        if decision.outcome is FiringOutcome.MISSED:
             return Firing.Missed(**common, reason="catch_up")
         return Firing.Skipped(**common, reason=decision.reason or "nothing_to_execute")
 

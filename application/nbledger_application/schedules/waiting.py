@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from nbledger_application.schedules.firing import MakeEvent, Recorder, queued_event
+from nbledger_application.schedules.firing import FiringRecorder, MakeEvent, queued_event
 from nbledger_application.schedules.rows import (
     RUN,
     SCHEDULE,
@@ -16,7 +16,7 @@ from nbledger_application.schedules.rows import (
     schedule_row,
 )
 from nbledger_domain.notebook import Notebook
-from nbledger_domain.schedule import Firing, Outcome, ScheduleState, SkipReason
+from nbledger_domain.schedule import Firing, FiringOutcome, ScheduleState, SkipReason
 from nbledger_domain.schedule.deciding import Standing, overlapping
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.aggregates import load
@@ -58,7 +58,7 @@ ORDER BY schedule_id, position, due_at
 class Waiting:
     """Moves on what waits."""
 
-    def __init__(self, pool: Pool, recorder: Recorder) -> None:
+    def __init__(self, pool: Pool, recorder: FiringRecorder) -> None:
         self._pool = pool
         self._recorder = recorder
 
@@ -143,11 +143,11 @@ class Waiting:
     ) -> None:
         """Decide on a firing that somebody asked for; what was due before waits in any case."""
         outcome, reason = overlapping(row.settings, standing)
-        if run.trigger == "backfill" and outcome is not Outcome.STARTED:
-            outcome, reason = Outcome.QUEUED, None
-        if outcome is Outcome.STARTED:
+        if run.trigger == "backfill" and outcome is not FiringOutcome.STARTED:
+            outcome, reason = FiringOutcome.QUEUED, None
+        if outcome is FiringOutcome.STARTED:
             await self._start(row, run, notebook, standing)
-        elif outcome is Outcome.QUEUED:
+        elif outcome is FiringOutcome.QUEUED:
             make = queued_event(row, run.firing_id, run.due_at, run.trigger)
             if await self._recorder.record(row, run.firing_id, make):
                 standing.queued += 1

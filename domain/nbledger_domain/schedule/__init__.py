@@ -2,7 +2,7 @@
 
 from nbledger_domain.schedule.aggregate import Schedule, ScheduleState
 from nbledger_domain.schedule.cron import Cron, CronError
-from nbledger_domain.schedule.firing import Firing, Outcome, SkipReason, Trigger
+from nbledger_domain.schedule.firing import Firing, FiringOutcome, SkipReason, Trigger
 from nbledger_domain.schedule.settings import (
     Overlap,
     ScheduleSettings,
@@ -15,7 +15,7 @@ __all__ = [
     "Cron",
     "CronError",
     "Firing",
-    "Outcome",
+    "FiringOutcome",
     "Overlap",
     "Schedule",
     "ScheduleSettings",

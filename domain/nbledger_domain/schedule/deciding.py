@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from nbledger_domain.schedule.firing import Outcome, SkipReason
+from nbledger_domain.schedule.firing import FiringOutcome, SkipReason
 from nbledger_domain.schedule.settings import ScheduleSettings, firing_id_of
 
 MOST_QUEUED: Final = 1000
@@ -36,7 +36,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     firing_id: UUID
     due_at: datetime
-    outcome: Outcome
+    outcome: FiringOutcome
     reason: SkipReason | None = None
     through: datetime | None = None
     count: int | None = None
@@ -68,7 +68,7 @@ def decide(
             decision = msgspec.structs.replace(skipped, reason="paused")
         elif now - due >= late:
             missed = _range(settings, firing_id, due, now - late)
-            decision = msgspec.structs.replace(missed, outcome=Outcome.MISSED)
+            decision = msgspec.structs.replace(missed, outcome=FiringOutcome.MISSED)
         else:
             decision = _one(settings, firing_id, due, standing)
         decisions.append(decision)
@@ -94,7 +94,7 @@ def _range(
     return Decision(
         firing_id=firing_id,
         due_at=due,
-        outcome=Outcome.SKIPPED,
+        outcome=FiringOutcome.SKIPPED,
         through=None if alone else through,
         count=None if alone or count > MOST_COUNTED else count,
     )
@@ -104,25 +104,25 @@ def _one(
     settings: ScheduleSettings, firing_id: UUID, due: datetime, standing: Standing
 ) -> Decision:
     outcome, reason = overlapping(settings, standing)
-    if outcome is Outcome.STARTED:
+    if outcome is FiringOutcome.STARTED:
         standing.running += 1
-    elif outcome is Outcome.QUEUED:
+    elif outcome is FiringOutcome.QUEUED:
         standing.queued += 1
-    if outcome in (Outcome.STARTED, Outcome.QUEUED):
+    if outcome in (FiringOutcome.STARTED, FiringOutcome.QUEUED):
         standing.runs += 1
     return Decision(firing_id=firing_id, due_at=due, outcome=outcome, reason=reason)
 
 
 def overlapping(
     settings: ScheduleSettings, standing: Standing
-) -> tuple[Outcome, SkipReason | None]:
+) -> tuple[FiringOutcome, SkipReason | None]:
     """What becomes of one more firing beside those that run and wait."""
     idle = not standing.running and not standing.queued
     if idle or settings.overlap == "allow":
-        return Outcome.STARTED, None
+        return FiringOutcome.STARTED, None
     if settings.overlap == "skip":
-        return Outcome.SKIPPED, "overlap"
+        return FiringOutcome.SKIPPED, "overlap"
     most = 1 if settings.overlap == "queueOne" else MOST_QUEUED
     if settings.overlap != "cancelPrevious" and standing.queued >= most:
-        return Outcome.SKIPPED, "queue_full"
-    return Outcome.QUEUED, None
+        return FiringOutcome.SKIPPED, "queue_full"
+    return FiringOutcome.QUEUED, None

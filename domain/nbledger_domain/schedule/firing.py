@@ -24,7 +24,7 @@ SkipReason = Literal[
 MissReason = Literal["catch_up"]
 
 
-class Outcome(StrEnum):
+class FiringOutcome(StrEnum):
     """What has become of it; but for ``QUEUED`` and what a backfill makes up for it is final."""
 
     STARTED = "started"
@@ -37,7 +37,7 @@ class Firing(BaseAggregate[UUID]):
     """What became of one time at which a schedule was due; each stream has one event or two."""
 
     def __init__(self) -> None:
-        self.outcome = Outcome.QUEUED
+        self.outcome = FiringOutcome.QUEUED
 
     class Event(DomainEvent, frozen=True, kw_only=True):
         """Base of the events of a firing, any of which may come first.
@@ -45,7 +45,7 @@ class Firing(BaseAggregate[UUID]):
         ``due_at`` is the time that the schedule named, or at which somebody asked.
         """
 
-        OUTCOME: ClassVar[Outcome]
+        OUTCOME: ClassVar[FiringOutcome]
         schedule_id: UUID
         due_at: datetime
         trigger: Trigger
@@ -72,7 +72,7 @@ class Firing(BaseAggregate[UUID]):
         """Its run was asked for: the notebook as of that version of its stream."""
 
         TYPE: ClassVar[str] = "firing.started.v1"
-        OUTCOME: ClassVar[Outcome] = Outcome.STARTED
+        OUTCOME: ClassVar[FiringOutcome] = FiringOutcome.STARTED
         execution_id: UUID
         notebook_stream_version: int
 
@@ -80,7 +80,7 @@ class Firing(BaseAggregate[UUID]):
         """It waits for an earlier run of the schedule to end."""
 
         TYPE: ClassVar[str] = "firing.queued.v1"
-        OUTCOME: ClassVar[Outcome] = Outcome.QUEUED
+        OUTCOME: ClassVar[FiringOutcome] = FiringOutcome.QUEUED
 
     class Skipped(Event, frozen=True, kw_only=True):
         """It does not run, for this reason.
@@ -90,7 +90,7 @@ class Firing(BaseAggregate[UUID]):
         """
 
         TYPE: ClassVar[str] = "firing.skipped.v1"
-        OUTCOME: ClassVar[Outcome] = Outcome.SKIPPED
+        OUTCOME: ClassVar[FiringOutcome] = FiringOutcome.SKIPPED
         reason: SkipReason
         through: datetime | UnsetType = UNSET
         count: int | UnsetType = UNSET
@@ -99,7 +99,7 @@ class Firing(BaseAggregate[UUID]):
         """Nobody was there in time to fire it; ``through`` and ``count`` as when it is skipped."""
 
         TYPE: ClassVar[str] = "firing.missed.v1"
-        OUTCOME: ClassVar[Outcome] = Outcome.MISSED
+        OUTCOME: ClassVar[FiringOutcome] = FiringOutcome.MISSED
         reason: MissReason
         through: datetime | UnsetType = UNSET
         count: int | UnsetType = UNSET
@@ -107,7 +107,7 @@ class Firing(BaseAggregate[UUID]):
     @property
     def started(self) -> bool:
         """Whether its run was asked for."""
-        return self.outcome is Outcome.STARTED
+        return self.outcome is FiringOutcome.STARTED
 
 
 register(Firing)

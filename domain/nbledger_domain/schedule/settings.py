@@ -9,8 +9,8 @@ import msgspec
 from msgspec import Meta
 
 from nbledger_domain.errors import Fault
-from nbledger_domain.schedule import cron as crons
-from nbledger_domain.schedule.cron import DEFAULT_ZONE, Cron, CronError
+from nbledger_domain.schedule.cron import DEFAULT_ZONE, Cron, CronError, next_after, split_zone
+from nbledger_domain.schedule.cron import cron as cron_of
 
 Overlap = Literal["skip", "queueOne", "queueAll", "cancelPrevious", "allow"]
 
@@ -54,10 +54,10 @@ class ScheduleSettings(
     def of(cls, value: "str | ScheduleSettings") -> Self:
         """What a notebook's ``scheduleExecution`` says. Raises :class:`CronError`."""
         if isinstance(value, str):
-            expression, zone = crons.split_zone(value)
+            expression, zone = split_zone(value)
             settings = cls(cron=expression, time_zone=zone or DEFAULT_ZONE)
         else:
-            expression, zone = crons.split_zone(value.cron)
+            expression, zone = split_zone(value.cron)
             settings = cls(
                 **{
                     **{name: getattr(value, name) for name in value.__struct_fields__},
@@ -73,12 +73,12 @@ class ScheduleSettings(
     @property
     def rule(self) -> Cron:
         """The expression. Raises :class:`CronError`."""
-        return crons.cron(self.cron, self.time_zone)
+        return cron_of(self.cron, self.time_zone)
 
     def faults(self) -> list[Fault]:
         """Everything that is wrong with them, by member."""
         found: list[Fault] = []
-        expression, zone = crons.split_zone(self.cron)
+        expression, zone = split_zone(self.cron)
         if zone is not None and self.time_zone not in (DEFAULT_ZONE, zone):
             found.append(Fault("/timeZone", f"is not {zone}, which cron begins with"))
         zone = zone or self.time_zone
@@ -87,7 +87,7 @@ class ScheduleSettings(
             ("/timeZone", ("@daily", zone)),
         ):
             try:
-                crons.cron(*each)
+                cron_of(*each)
             except CronError as error:
                 found.append(Fault(pointer, str(error)))
         for name, moment in (("start", self.start), ("end", self.end)):
@@ -101,7 +101,7 @@ class ScheduleSettings(
         """The first time after ``moment`` at which it is due; ``None`` when it is no more."""
         if self.start is not None and self.start > moment:
             moment = self.start.astimezone(UTC) - timedelta(microseconds=1)
-        due = crons.next_after(self.cron, self.time_zone, moment)
+        due = next_after(self.cron, self.time_zone, moment)
         if due is None or (self.end is not None and due > self.end):
             return None
         return due

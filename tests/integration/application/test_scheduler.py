@@ -35,7 +35,7 @@ from nbledger_application.commands.change_schedule import (
 )
 from nbledger_application.commands.delete_notebook import delete_notebook
 from nbledger_application.preconditions import Precondition
-from nbledger_application.schedules.firing import Recorder, started_event
+from nbledger_application.schedules.firing import FiringRecorder, started_event
 from nbledger_application.schedules.rows import load_schedules
 from nbledger_application.schedules.scheduler import Scheduler, database_time
 from nbledger_domain.execution import Execution
@@ -198,7 +198,7 @@ async def test_what_was_cut_off_between_two_appends_is_finished(
     await firing.tick()
     now.step(2)
     # As a scheduler does that is killed after the first of the two appends.
-    recorder = Recorder(store, Limits())
+    recorder = FiringRecorder(store, Limits())
     async with acquire(pool) as connection:
         (row,) = (await load_schedules(connection, [schedule_id_of(notebook_id)])).values()
     notebook = (await recorder.notebooks([notebook_id]))[notebook_id]
@@ -305,7 +305,7 @@ async def test_a_run_is_asked_for_and_what_was_due_is_made_up_for_once(
         _, asked = await back(since=start, through=start + 5 * MINUTE)
         assert [each.due_at for each in asked] == [start + each * MINUTE for each in range(6)]
         await firing.tick()
-    _, manual = await run_schedule(store, CALLER, notebook_id)
+    manual = await run_schedule(store, CALLER, notebook_id)
     await firing.tick()
     found = (await told(store, notebook_id))[3:]
     assert [each.data["trigger"] for each in found] == ["backfill"] * 5 + ["manual"]

@@ -145,9 +145,13 @@ async def test_it_is_paused_run_and_made_up_for(api: Api) -> None:
     ] == "paused"
     assert (await client.post(f"{path}/pause")).status_code == 200
 
-    asked = await client.post(f"{path}/run")
+    key = {"Idempotency-Key": '"once"'}
+    asked = await client.post(f"{path}/run", headers=key)
     assert asked.status_code == 202
     run = asked.json()
+    again = await client.post(f"{path}/run", headers=key)
+    assert (again.status_code, again.json()) == (202, run)
+    assert again.headers["Idempotency-Replayed"] == "true"
     since = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=3)
     body = {"from": since.isoformat(), "to": (since + timedelta(minutes=2)).isoformat()}
     firings: list[dict[str, Any]] = []

@@ -14,7 +14,7 @@ from nbledger_domain.execution import REQUESTED_CAUSE, Cause, Execution, RunOpti
 from nbledger_domain.schedule import (
     CronError,
     Firing,
-    Outcome,
+    FiringOutcome,
     Schedule,
     ScheduleSettings,
     ScheduleState,
@@ -91,10 +91,10 @@ def test_what_is_too_late_is_missed_in_one_and_what_was_paused_skipped_in_one() 
     standing = Standing(cursor=AT, skip_through=AT + 10 * MINUTE + timedelta(seconds=5))
     found = decide(SCHEDULE, settings(overlap="allow"), standing, now, most=100)
     skipped, missed, *rest = found
-    assert (skipped.outcome, skipped.reason, skipped.count) == (Outcome.SKIPPED, "paused", 10)
+    assert (skipped.outcome, skipped.reason, skipped.count) == (FiringOutcome.SKIPPED, "paused", 10)
     assert skipped.through == standing.skip_through
     # Half a million of them are not counted one by one.
-    assert (missed.outcome, missed.count) == (Outcome.MISSED, None)
+    assert (missed.outcome, missed.count) == (FiringOutcome.MISSED, None)
     assert missed.due_at == AT + 11 * MINUTE
     assert missed.through == now - timedelta(hours=1)
     assert [each.due_at for each in rest] == [
@@ -103,7 +103,7 @@ def test_what_is_too_late_is_missed_in_one_and_what_was_paused_skipped_in_one() 
     (alone,) = decide(
         SCHEDULE, settings(cron="@daily"), Standing(cursor=AT), AT + timedelta(days=1.5), most=9
     )
-    assert (alone.outcome, alone.through, alone.count) == (Outcome.MISSED, None, None)
+    assert (alone.outcome, alone.through, alone.count) == (FiringOutcome.MISSED, None, None)
 
 
 def test_no_more_run_than_it_allows() -> None:
@@ -199,7 +199,7 @@ def test_any_event_of_a_firing_can_come_first() -> None:
     missed = Firing.Missed(**common, originator_version=1, reason="catch_up")
     firing = missed.mutate(None)
     assert isinstance(firing, Firing)
-    assert (firing.id, firing.version, firing.outcome) == (firing_id, 1, Outcome.MISSED)
+    assert (firing.id, firing.version, firing.outcome) == (firing_id, 1, FiringOutcome.MISSED)
     started = Firing.Started(
         **common, originator_version=2, execution_id=uuid4(), notebook_stream_version=1
     )

@@ -1,6 +1,8 @@
 """Schedules: pause and resume them, ask for a run, make up for what was due."""
 
+from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from litestar import Request, post
@@ -13,12 +15,23 @@ from nbledger_application.commands.change_schedule import (
     resume_schedule,
     run_schedule,
 )
-from nbledger_domain.schedule import Schedule
+from nbledger_application.commands.loading import load_notebook
+from nbledger_application.idempotency import RequestKey
+from nbledger_domain.schedule import Schedule, schedule_id_of
 from nbledger_http.description import schedule_examples
-from nbledger_http.description.documentation import POSITION, Answer, Body, Operation
+from nbledger_http.description.documentation import (
+    IDEMPOTENCY_KEY,
+    IDEMPOTENCY_PROBLEMS,
+    POSITION,
+    REPLAYED,
+    Answer,
+    Body,
+    Operation,
+)
 from nbledger_http.endpoints.schedules.reading import TAG, in_full
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, json_reply
+from nbledger_http.representations.idempotency import New, once
 from nbledger_http.representations.schedules import AskedFirings, ScheduleDocument
 from nbledger_http.requests.json_bodies import json_object
 from nbledger_http.requests.schedules.commands import ScheduleBackfill, ScheduleNote
@@ -27,7 +40,7 @@ from nbledger_http.requests.schedules.commands import note as note_of
 from nbledger_http.requests.services import services_of
 from nbledger_http.security.access import access_of, notebook_id_of
 from nbledger_infrastructure import clock
-from nbledger_infrastructure.aggregates import Loaded
+from nbledger_infrastructure.aggregates import Loaded, load
 
 _PROBLEMS = (
     Code.NOTEBOOK_NOT_FOUND,
@@ -37,6 +50,7 @@ _PROBLEMS = (
     Code.UNSUPPORTED_MEDIA_TYPE,
     Code.VALIDATION_FAILED,
 )
+_RUN = "runSchedule"
 _NOTE = Body(schema=ScheduleNote, required=False, example=schedule_examples.NOTE)
 
 
@@ -108,7 +122,7 @@ async def resume(request: Request[Any, Any, Any]) -> Reply:
     status_code=202,
     right=Right.WRITE,
     operation=Operation(
-        id="runSchedule",
+        id=_RUN,
         tag=TAG,
         summary="Run a schedule now",
         description="With its parameters, whether it is paused or not. Its overlap policy holds: "
@@ -120,18 +134,37 @@ async def resume(request: Request[Any, Any, Any]) -> Reply:
                 schema=AskedFiring,
                 opens="executionId",
                 example=schedule_examples.ASKED,
-                headers=POSITION,
+                headers={**POSITION, **REPLAYED},
             )
         },
-        problems=(Code.NOTEBOOK_NOT_FOUND, Code.SCHEDULE_NOT_FOUND, Code.CONFLICT),
+        headers=(IDEMPOTENCY_KEY,),
+        problems=(
+            Code.NOTEBOOK_NOT_FOUND,
+            Code.SCHEDULE_NOT_FOUND,
+            Code.CONFLICT,
+            *IDEMPOTENCY_PROBLEMS,
+        ),
     ),
 )
 async def run(request: Request[Any, Any, Any]) -> Reply:
     """The firing that was asked for."""
-    changed, asked = await run_schedule(
-        services_of(request).store, access_of(request), notebook_id_of(request)
+    store, access, notebook_id = (
+        services_of(request).store,
+        access_of(request),
+        notebook_id_of(request),
     )
-    return json_reply(msgspec.json.encode(asked), status=202, headers=_position(changed))
+
+    async def make(key: RequestKey | None) -> New:
+        asked = await run_schedule(store, access, notebook_id, key=key)
+        return New(schedule_id_of(notebook_id), msgspec.to_builtins(asked))
+
+    async def tell(schedule_id: UUID, asked: Mapping[str, Any]) -> Reply:
+        await load_notebook(store, access, notebook_id)
+        schedule = await load(store, Schedule, schedule_id)
+        headers = {} if schedule is None else _position(schedule)
+        return json_reply(msgspec.json.encode(asked), status=202, headers=headers)
+
+    return await once(request, _RUN, lambda: [notebook_id], make, tell, look_first=False)
 
 
 @post(

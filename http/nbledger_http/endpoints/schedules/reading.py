@@ -30,7 +30,7 @@ from nbledger_http.requests.queries import Paging
 from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, notebook_id_of
 from nbledger_projections.machinery.documents import Page
-from nbledger_projections.read_models import schedules as read_model
+from nbledger_projections.read_models import schedules
 
 TAG = "Schedules"
 
@@ -69,13 +69,13 @@ async def list_schedules(request: Request[Any, Any, Any]) -> Reply:
     pool, access = services_of(request).pool, access_of(request)
 
     async def read(page: int, size: int) -> Page:
-        found = await read_model.page(
+        found = await schedules.page(
             pool, access.tenant_id, access.project_id, page=page, page_size=size
         )
         return Page([listed(each) for each in found.schedules], found.total_count, found.position)
 
     asked = queries.read(request, Paging)
-    return await page_reply(request, asked, "schedules", read_model.NAME, read)
+    return await page_reply(request, asked, "schedules", schedules.NAME, read)
 
 
 @get(
@@ -109,7 +109,7 @@ async def get_schedule(request: Request[Any, Any, Any]) -> Reply:
     awaited = queries.awaited_position(request, report)
     report.check()
     if awaited is not None:
-        await services.positions.reached(read_model.NAME, awaited.position, awaited.seconds or 0)
+        await services.positions.reached(schedules.NAME, awaited.position, awaited.seconds or 0)
     schedule = await read_schedule(services.store, access, notebook_id)
     body = await in_full(services, request, schedule, query.firings)
     return json_reply(
@@ -123,7 +123,7 @@ async def in_full(
     """The schedule with its last firings."""
     access = access_of(request)
     notebook_id: UUID = schedule.notebook_id
-    found = await read_model.firings(
+    found = await schedules.firings(
         services.pool, access.tenant_id, access.project_id, notebook_id, limit=count
     )
     return full(schedule, found)
