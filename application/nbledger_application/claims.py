@@ -98,7 +98,12 @@ async def claim(
             await repository.save(store, execution, stream, metadata)
         except RecordConflictError:
             log.debug("somebody else was quicker", execution_id=str(execution_id))
-            return None
+            if not unsure:
+                return None
+            # Perhaps the earlier call was, which has come through only now.
+            return await claim(
+                store, command, worker_id=worker_id, kernel_types=kernel_types, unsure=True
+            )
     pinned = _pinned(notebook, execution.notebook_stream_version)
     return Claim(execution, pinned, stream, epoch, metadata, taken_at)
 
