@@ -175,6 +175,7 @@ async def test_an_exit_is_clean_as_python_has_it(tmp_path: Path) -> None:
         "a cell ended the program",
     )
     assert run.statuses == [*[ERROR] * 5, OK, ERROR, ERROR, OK, ERROR, OK, SKIPPED]
+    assert run.finished.warnings == ["The notebook ended the run itself: 1 cell did not run."]
     assert [run.cell(index).error_value for index in range(5)] == ["0", "None", "", "True", "256"]
     assert run.outputs(10) == []
 

@@ -108,13 +108,11 @@ async def test_what_it_leaves_behind_ends_when_it_has_ended() -> None:
 
 async def test_what_holds_its_output_open_ends_when_nobody_waits_any_more() -> None:
     leaves = HEAD.format(stdout="None", then="")
-    pids: list[int] = []
-    with pytest.raises(TimeoutError):
-        async with await Program.start(python(leaves), env=ENV) as program:
-            pids.append(int(await program.read(100)))
-            async with asyncio.timeout(1):
-                await program.finish()
-    await until_gone(*pids)
+    async with await Program.start(python(leaves), env=ENV) as program:
+        pid = int(await program.read(100))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(program.finish(), 1)
+    await until_gone(pid)
 
 
 async def test_lines_are_answered_until_the_program_ends() -> None:

@@ -68,6 +68,8 @@ class Cells:
         handed_back: HandedBack,
     ) -> None:
         self.end: tuple[Outcome, str] | None = None
+        #: Cells of code that did not run, as the run had ended before them.
+        self.passed_over = 0
         #: What the kernel told with its last reply; None where it did not come back from a cell.
         self.told: Told | None = Told()
         self._request = request
@@ -163,15 +165,14 @@ class Cells:
             self.finish(self._stop.outcome, self._stop.detail)
         if self.end is None and self._kernel.died.is_set():
             self.finish(Outcome.KERNEL_DIED, self._death())
-        if self.end is not None:
-            await self._send(CellFinished(index=index, status=CellStatus.SKIPPED))
-            return
         cell = self._cells[index]
         tags = cell["metadata"].get("tags") or []
         source = _joined(cell["source"])
-        if "skip-execution" in tags:
+        has_code = cell["cell_type"] == "code" and bool(source.strip())
+        if self.end is not None or "skip-execution" in tags:
+            self.passed_over += has_code and "skip-execution" not in tags
             await self._send(CellFinished(index=index, status=CellStatus.SKIPPED))
-        elif cell["cell_type"] != "code" or not source.strip():
+        elif not has_code:
             await self._send(CellFinished(index=index, status=CellStatus.SUCCESS))
         else:
             await self._code_cell(index, source, may_fail="raises-exception" in tags)
