@@ -195,6 +195,9 @@ class Cells:
         collector.close()
         warnings = self._warnings(collector)
         self._conclude(index, status, error)
+        if self._asks_exit():
+            # After that: an error, a timeout or a cancel that ends the run is what it ends as.
+            self.finish(Outcome.COMPLETED, _ENDED)
         resources = self._used.cell_ends()
         await self._reports.changed()
         await self._reports.parts(index, collector)
@@ -287,11 +290,14 @@ class Cells:
 
     def _take_payload(self, content: dict[str, Any], collector: OutputCollector) -> None:
         for payload in content.get("payload") or []:
-            if payload.get("source") == "ask_exit":
-                self.finish(Outcome.COMPLETED, _ENDED)
-            elif payload.get("source") == "page":
+            if payload.get("source") == "page":
                 # Help and the like, for which other front ends open a pager.
                 collector.add({"msg_type": "display_data", "content": payload})
+
+    def _asks_exit(self) -> bool:
+        """Whether the cell has told the kernel to end, as `exit()` does."""
+        payloads = self._reply.get("payload") or []
+        return any(payload.get("source") == "ask_exit" for payload in payloads)
 
     def _warnings(self, collector: OutputCollector) -> list[str]:
         """What is not as it should be with the output of the cell that is over."""
