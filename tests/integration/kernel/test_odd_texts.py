@@ -77,6 +77,21 @@ async def test_a_description_that_fails_costs_no_more_than_the_name(tmp_path: Pa
     )
 
 
+_CAPTURES = """
+try: 1 / 0
+except Exception: get_ipython().showtraceback()
+get_ipython()._showtraceback = lambda *arguments: None
+raise SystemExit
+"""
+
+
+async def test_a_clean_exit_takes_away_no_error_but_its_own(tmp_path: Path) -> None:
+    run = await recorded(tmp_path, _CAPTURES, "print('never')", timeout=40.0)
+    assert run.statuses == [OK, SKIPPED]
+    assert run.cell(0).error_name is None
+    assert [output["ename"] for output in run.outputs(0)] == ["ZeroDivisionError"]
+
+
 _HOOK = """
 def hook():
     get_ipython().events.unregister('post_execute', hook)

@@ -280,7 +280,7 @@ def exit_status(error: BaseException | None) -> int | None:
     if not isinstance(error, SystemExit):
         return None
     try:
-        code = error.code
+        code: Any = error.code
         if code is None:
             return 0
         # As its C value is: a class of the notebook's own may tell other numbers.

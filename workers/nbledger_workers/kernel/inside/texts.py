@@ -43,6 +43,7 @@ def text_of(value: object, most: int) -> str:
     A class of the notebook's own may raise anything, `SystemExit` too, and be text of its own kind.
     """
     try:
-        return without_surrogates(str.__getitem__(str(value), slice(0, most)))
+        cut: str = without_surrogates(str.__getitem__(str(value), slice(0, most)))
     except BaseException:  # noqa: BLE001
         return ""
+    return cut

@@ -16,7 +16,7 @@ from nbledger_workers.kernel.channels.cell_end import Told
 from nbledger_workers.kernel.channels.client import CellClient
 from nbledger_workers.kernel.outputs.budget import Budget
 from nbledger_workers.kernel.outputs.collector import MAX_CHANGES, OutputCollector
-from nbledger_workers.kernel.outputs.errors import ErrorText
+from nbledger_workers.kernel.outputs.errors import ErrorText, error_text
 from nbledger_workers.kernel.outputs.widgets import WidgetStates
 from nbledger_workers.kernel.protocol import (
     CellFinished,
@@ -188,7 +188,8 @@ class Cells:
                 status = CellStatus.SUCCESS
             elif exits:
                 status, error = CellStatus.SUCCESS, None
-                collector.drop_error()
+                # Not what else it has shown: that may be another error.
+                collector.drop_error(error_text(self._reply))
                 self.finish(Outcome.COMPLETED, _ENDED)
         self._take_payload(self._reply, collector)
         self._take_rest(collector)
