@@ -154,7 +154,7 @@ class Streams:
                 # Text in memory can be flushed when it is closed.
                 if getattr(stream, "closed", False):
                     raise ValueError(f"the cell left sys.{name} closed")  # noqa: TRY301
-            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
+            except BaseException as error:  # noqa: BLE001 - of a stream of the notebook's own
                 found = found or error
                 setattr(sys, name, own)
         return found

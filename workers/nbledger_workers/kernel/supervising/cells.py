@@ -16,7 +16,7 @@ from nbledger_workers.kernel.channels.cell_end import Told
 from nbledger_workers.kernel.channels.client import CellClient
 from nbledger_workers.kernel.outputs.budget import Budget
 from nbledger_workers.kernel.outputs.collector import MAX_CHANGES, OutputCollector
-from nbledger_workers.kernel.outputs.errors import ErrorText
+from nbledger_workers.kernel.outputs.errors import ErrorText, error_text
 from nbledger_workers.kernel.outputs.widgets import WidgetStates
 from nbledger_workers.kernel.protocol import (
     CellFinished,
@@ -189,13 +189,17 @@ class Cells:
                 status = CellStatus.SUCCESS
             elif exits:
                 status, error = CellStatus.SUCCESS, None
-                collector.drop_error()
+                # Not what else it has shown: that may be another error.
+                collector.drop_error(error_text(self._reply))
                 self.finish(Outcome.COMPLETED, _ENDED)
         self._take_payload(self._reply, collector)
         self._take_rest(collector)
         collector.close()
         warnings = self._warnings(collector)
         self._conclude(index, status, error)
+        if self._asks_exit():
+            # After that: an error, a timeout or a cancel that ends the run is what it ends as.
+            self.finish(Outcome.COMPLETED, _ENDED)
         resources = self._used.cell_ends()
         await self._reports.changed()
         await self._reports.parts(index, collector)
@@ -288,11 +292,14 @@ class Cells:
 
     def _take_payload(self, content: dict[str, Any], collector: OutputCollector) -> None:
         for payload in content.get("payload") or []:
-            if payload.get("source") == "ask_exit":
-                self.finish(Outcome.COMPLETED, _ENDED)
-            elif payload.get("source") == "page":
+            if payload.get("source") == "page":
                 # Help and the like, for which other front ends open a pager.
                 collector.add({"msg_type": "display_data", "content": payload})
+
+    def _asks_exit(self) -> bool:
+        """Whether the cell has told the kernel to end, as `exit()` does."""
+        payloads = self._reply.get("payload") or []
+        return any(payload.get("source") == "ask_exit" for payload in payloads)
 
     def _warnings(self, collector: OutputCollector) -> list[str]:
         """What is not as it should be with the output of the cell that is over."""
