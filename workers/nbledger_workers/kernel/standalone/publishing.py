@@ -126,8 +126,10 @@ def _keeping_replies(bind: Any) -> Any:
     """`_bind_socket` with a shell socket that keeps all replies that are not sent yet."""
 
     def _bind_socket(self: Any, socket: Any, port: Any) -> Any:
+        import zmq  # noqa: PLC0415
+
         if socket is getattr(self, "shell_socket", None):
-            socket.sndhwm = 0
+            socket.setsockopt(zmq.SNDHWM, 0)
         return bind(self, socket, port)
 
     return _bind_socket
