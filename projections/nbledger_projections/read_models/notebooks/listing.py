@@ -3,7 +3,8 @@
 Notebooks of a project are numbered as they are created. Counts are kept of how many notebooks
 of each kind (status, kernel type, enrichment mode) there are among every 16, 256, 4,096, 65,536
 and 1,048,576 consecutive numbers, and among all. A page far down the list is found by going down
-these counts, never by passing over the rows before it.
+these counts, never by passing over the rows before it. The function `notebook_list_page` does so in
+PostgreSQL; the migration of the read models makes it.
 """
 
 from collections import Counter
