@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
 from support.kernels import recorded
 
 from nbledger_workers.kernel.protocol import CellStatus, Outcome
@@ -38,10 +37,6 @@ async def test_what_is_written_past_sys_stdout_is_in_the_cell_that_wrote_it(tmp_
     assert (tmp_path / "log.txt").read_text() == "to the file\n"
 
 
-@pytest.mark.xfail(
-    reason="after an error of print on a closed descriptor 1 the next cell's output may be missing",
-    strict=False,
-)
 async def test_a_cell_that_breaks_its_streams_has_an_error_and_the_next_ones_work(
     tmp_path: Path,
 ) -> None:

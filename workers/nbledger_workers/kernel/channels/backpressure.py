@@ -37,6 +37,8 @@ class Passage:
         self._room = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._serving: asyncio.Task[None] | None = None
+        #: Set once it is connected to the kernel.
+        self.connected = asyncio.Event()
         #: Whether the kernel was held up since this was last set to False.
         self.held = False
 
@@ -101,6 +103,7 @@ class Passage:
         passing: list[asyncio.Task[Any]] = []
         try:
             source, kernel = await self._connect()
+            self.connected.set()
             self._waiting = 0
             asking = asyncio.create_task(_copy(reader, kernel))
             telling = asyncio.create_task(self._copy_bounded(source, writer))

@@ -146,6 +146,10 @@ class Kernel:
         self.client, self.passages = await open_passages(manager, Path(launch.runtime_dir) / "c")
         self.client.start_channels(hb=False, control=False)
         started = self._kernel_started(await ready(self.client))
+        # A connection that came later would be a new descriptor in the kernel: it takes the number
+        # of one that a cell has closed.
+        for passage in self.passages.values():
+            await passage.connected.wait()
         if self._is_ipython:
             await warm_up(self.client, self._mark_key)
         return started
@@ -157,6 +161,9 @@ class Kernel:
         # What waits is bounded by its bytes. A socket that is full when its peer goes would lose
         # what the peer had sent and it had not read.
         context.setsockopt(zmq.RCVHWM, 0)
+        # Nor does it connect to the control socket only once cells run: a new descriptor in the
+        # kernel takes the number of one that a cell has closed.
+        context.setsockopt(zmq.RECONNECT_IVL, 10)
         specs = InterpreterKernelSpecManager()
         specs.python = launch.python or sys.executable
         return AsyncKernelManager(
