@@ -7,6 +7,7 @@ from uuid import UUID
 from nbledger_application.schedules.rows import (
     RUN,
     RunRow,
+    RunState,
     ScheduleRow,
     load_schedules,
     save_runs,
@@ -213,26 +214,22 @@ class ScheduleRows:
             self._keep(run)
 
     def _started(self, recorded: RecordedEvent, event: Firing.Started) -> None:
-        row = self._schedules.get(event.schedule_id)
-        if row is None:
-            return
-        before = self._runs.get(recorded.stream_id)
-        self._count(row, event, before, 1)
-        self._keep(
-            RunRow(
-                firing_id=recorded.stream_id,
-                schedule_id=event.schedule_id,
-                due_at=event.due_at,
-                trigger=event.trigger,
-                state="starting",
-                execution_id=event.execution_id,
-                notebook_version=event.notebook_stream_version,
-                asked_by=None if before is None else before.asked_by,
-                position=recorded.position,
-            )
+        self._decided(
+            recorded, event, "starting", event.execution_id, event.notebook_stream_version
         )
 
     def _queued(self, recorded: RecordedEvent, event: Firing.Queued) -> None:
+        self._decided(recorded, event, "queued", execution_id_of(recorded.stream_id), None)
+
+    def _decided(
+        self,
+        recorded: RecordedEvent,
+        event: Firing.Started | Firing.Queued,
+        state: RunState,
+        execution_id: UUID,
+        notebook_version: int | None,
+    ) -> None:
+        """Count and keep a firing that runs, or will."""
         row = self._schedules.get(event.schedule_id)
         if row is None:
             return
@@ -244,9 +241,9 @@ class ScheduleRows:
                 schedule_id=event.schedule_id,
                 due_at=event.due_at,
                 trigger=event.trigger,
-                state="queued",
-                execution_id=execution_id_of(recorded.stream_id),
-                notebook_version=None,
+                state=state,
+                execution_id=execution_id,
+                notebook_version=notebook_version,
                 asked_by=None if before is None else before.asked_by,
                 position=recorded.position,
             )

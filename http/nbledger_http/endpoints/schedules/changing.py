@@ -1,13 +1,13 @@
 """Schedules: pause and resume them, ask for a run, make up for what was due."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
 from litestar import Request, post
 
-from nbledger_application.caller import Right
+from nbledger_application.caller import Caller, Right
 from nbledger_application.commands.change_schedule import (
     AskedFiring,
     backfill_schedule,
@@ -41,6 +41,7 @@ from nbledger_http.requests.services import services_of
 from nbledger_http.security.access import access_of, notebook_id_of
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.aggregates import Loaded, load
+from nbledger_infrastructure.postgres.event_store import EventStore
 
 _PROBLEMS = (
     Code.NOTEBOOK_NOT_FOUND,
@@ -80,11 +81,7 @@ _NOTE = Body(schema=ScheduleNote, required=False, example=schedule_examples.NOTE
 )
 async def pause(request: Request[Any, Any, Any]) -> Reply:
     """The paused schedule."""
-    note = note_of(await json_object(request, optional=True, unique=True))
-    changed = await pause_schedule(
-        services_of(request).store, access_of(request), notebook_id_of(request), note=note
-    )
-    return await _shown(request, changed)
+    return await _noted(request, pause_schedule)
 
 
 @post(
@@ -112,11 +109,7 @@ async def pause(request: Request[Any, Any, Any]) -> Reply:
 )
 async def resume(request: Request[Any, Any, Any]) -> Reply:
     """The resumed schedule."""
-    note = note_of(await json_object(request, optional=True, unique=True))
-    changed = await resume_schedule(
-        services_of(request).store, access_of(request), notebook_id_of(request), note=note
-    )
-    return await _shown(request, changed)
+    return await _noted(request, resume_schedule)
 
 
 @post(
@@ -212,7 +205,19 @@ def _position(changed: Loaded[Schedule]) -> dict[str, str]:
     return {"Nbledger-Position": str(changed.position)}
 
 
-async def _shown(request: Request[Any, Any, Any], changed: Loaded[Schedule]) -> Reply:
+class _Change(Protocol):
+    """What pauses or resumes a schedule."""
+
+    async def __call__(
+        self, store: EventStore, caller: Caller, notebook_id: UUID, *, note: str | None
+    ) -> Loaded[Schedule]: ...
+
+
+async def _noted(request: Request[Any, Any, Any], change: _Change) -> Reply:
+    """The schedule as it is after a change, for which there may be a note."""
+    note = note_of(await json_object(request, optional=True, unique=True))
+    store = services_of(request).store
+    changed = await change(store, access_of(request), notebook_id_of(request), note=note)
     body = await in_full(services_of(request), request, changed.aggregate, 10)
     return json_reply(body, headers=_position(changed))
 
