@@ -115,11 +115,12 @@ class Passage:
         finally:
             for task in passing:
                 task.cancel()
-            await asyncio.gather(*passing, return_exceptions=True)
-            # What was written to it is sent all the same.
+            # Before anything is waited for: this may be cancelled once more. What was written is
+            # sent all the same.
             writer.close()
             if kernel is not None:
                 kernel.close()
+            await asyncio.gather(*passing, return_exceptions=True)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to the kernel, which is perhaps about to start."""
