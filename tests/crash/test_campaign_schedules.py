@@ -32,7 +32,7 @@ from nbledger_domain.execution import Execution
 from nbledger_domain.schedule import ScheduleSettings, execution_id_of, firing_id_of, schedule_id_of
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore
-from nbledger_workers.sweeping import scheduler
+from nbledger_workers.sweeping.process_managers import MANAGERS
 
 pytestmark = [
     pytest.mark.campaign,
@@ -94,7 +94,7 @@ class Scene:
                 "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted"
                 " AND ((classid::bigint << 32) | objid::bigint) = $1"
                 " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
-                scheduler._LOCK,
+                MANAGERS["scheduler"].lock,
             )
         return found
 

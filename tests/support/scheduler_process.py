@@ -12,7 +12,7 @@ from datetime import datetime
 
 from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.settings import Postgres, Settings
-from nbledger_workers.sweeping.scheduler import run
+from nbledger_workers.sweeping.process_managers import run
 
 
 async def now(connection: PooledConnection) -> datetime:

@@ -16,7 +16,6 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from nbledger_domain.execution import Execution
-from nbledger_infrastructure.backoff import Backoff
 from nbledger_infrastructure.kafka.clients import (
     BrokerUnavailableError,
     TopicRefusedError,
@@ -33,17 +32,15 @@ from nbledger_infrastructure.kafka.messages import Message, Route, command_messa
 from nbledger_infrastructure.kafka.offsets import Offsets
 from nbledger_infrastructure.kafka.publishing import publish
 from nbledger_infrastructure.postgres import checkpoints
-from nbledger_infrastructure.postgres.checkpoints import Checkpoint, CheckpointMovedError
+from nbledger_infrastructure.postgres.checkpoints import Checkpoint
 from nbledger_infrastructure.postgres.database import (
-    UNAVAILABLE,
-    DatabaseUnavailableError,
     Pool,
     PooledConnection,
-    acquire,
     close_pool,
     connect_pool,
 )
 from nbledger_infrastructure.postgres.event_store import EventTail, RecordedEvent
+from nbledger_infrastructure.postgres.leading import Leader
 from nbledger_infrastructure.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -66,22 +63,11 @@ FORGOTTEN_SECONDS = 1.0
 CHECK_SECONDS = 2.0
 """How often the broker is asked whether it still has the topic of events."""
 
-STANDBY_SECONDS = 1.0
-"""How often a relay that stands by looks whether it is needed."""
-
-
 # Any constant does, as long as nothing else in the database locks on it.
 _LOCK = 0x6E626C_72656C
 
 
-_FAILURES = (
-    BrokerForgotError,
-    BrokerUnavailableError,
-    KafkaError,
-    CheckpointMovedError,
-    DatabaseUnavailableError,
-    *UNAVAILABLE,
-)
+_INTERRUPTIONS = (BrokerForgotError, BrokerUnavailableError, KafkaError)
 
 
 class _Restart(msgspec.Struct, frozen=True):
@@ -116,29 +102,12 @@ class _Relay:
         self._kernel_types = set(settings.worker.kernels)
         self._refused: set[str] = set()
         self._stop = stop
-        self._on_ready = on_ready
-        self._ready = False
-        self._backoff = Backoff(0.1, 5.0)
+        self._leader = Leader("relay", _LOCK, stop, on_ready, interruptions=_INTERRUPTIONS)
 
     async def run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                async with acquire(self._pool) as connection:
-                    if await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
-                        await self._lead(connection)
-                    else:
-                        self._report_ready()
-                        await self._pause(STANDBY_SECONDS)
-            except _FAILURES as error:
-                log.warning(
-                    "relay interrupted", error=repr(error), failures=self._backoff.failures + 1
-                )
-                await self._pause(self._backoff.fail())
-            except Exception:
-                log.exception("relay stopped", failures=self._backoff.failures + 1)
-                await self._pause(self._backoff.fail())
+        await self._leader.lead(self._pool, self._publish_until_told)
 
-    async def _lead(self, connection: PooledConnection) -> None:
+    async def _publish_until_told(self, connection: PooledConnection) -> None:
         """Publish, with a producer of its own, until told to stop; the lock ends with it."""
         checkpoint = await checkpoints.ensure(connection, NAME)
         offsets, topic = Offsets(self._kafka), EventTopic(self._kafka)
@@ -149,7 +118,7 @@ class _Relay:
             EventTail(self._pool, checkpoint.position, BATCH_EVENTS) as tail,
         ):
             log.info("relay at work", position=checkpoint.position)
-            self._report_ready()
+            self._leader.at_work()
             if await topic.compare(connection, client):
                 await self._repeat(connection, client, topic, checkpoint.position)
             async with aclosing(self._batches(tail, partial(topic.check, client))) as batches:
@@ -163,7 +132,7 @@ class _Relay:
                         await topic.forget(connection)
                         raise
                     checkpoint = await _move(connection, checkpoint, batch[-1].position, topic)
-                    self._backoff.reset()
+                    self._leader.succeeded()
 
     async def _repeat(
         self,
@@ -280,16 +249,6 @@ class _Relay:
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
-
-    def _report_ready(self) -> None:
-        if not self._ready:
-            self._ready = True
-            self._on_ready()
-
-    async def _pause(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
 
 
 async def _requested_route(connection: PooledConnection, execution_id: UUID) -> Route | None:

@@ -1,0 +1,100 @@
+"""Taking the lead: of several processes one at a time does a piece of work, the others stand by.
+
+A session-level advisory lock of PostgreSQL decides: it ends with its connection, however the process
+that held it came to its end.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from nbledger_infrastructure.backoff import Backoff
+from nbledger_infrastructure.postgres.checkpoints import CheckpointMovedError
+from nbledger_infrastructure.postgres.database import (
+    UNAVAILABLE,
+    DatabaseUnavailableError,
+    Pool,
+    PooledConnection,
+    acquire,
+)
+
+log = structlog.get_logger(__name__)
+
+STANDBY_SECONDS: Final = 1.0
+"""How often a process that stands by looks whether it is needed."""
+
+INTERRUPTIONS: Final = (DatabaseUnavailableError, CheckpointMovedError, *UNAVAILABLE)
+"""What ends a leader's work for the moment, whatever it leads; it is taken up again."""
+
+
+class Leader:
+    """Leads ``work`` while this process holds ``lock``, and stands by while another one does.
+
+    ``name`` is told in logs. ``on_ready`` is called once, at work or standing by. ``interruptions``
+    are errors that are expected besides :data:`INTERRUPTIONS`: they are logged in a line, others
+    with their traceback. After either, the work is taken up again after a growing pause.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        lock: int,
+        stop: asyncio.Event,
+        on_ready: Callable[[], None],
+        *,
+        interruptions: tuple[type[Exception], ...] = (),
+    ) -> None:
+        self.stop = stop
+        self._name = name
+        self._lock = lock
+        self._on_ready = on_ready
+        self._ready = False
+        self._interruptions = (*INTERRUPTIONS, *interruptions)
+        self._backoff = Backoff(0.1, 5.0)
+
+    async def lead(
+        self, pool: Pool, work: Callable[[PooledConnection], Awaitable[None]]
+    ) -> None:
+        """Until told to stop, call ``work`` with the connection that holds the lock, or stand by.
+
+        ``work`` goes on until told to stop. It calls :meth:`at_work` when it has found its place,
+        and :meth:`succeeded` after each step.
+        """
+        while not self.stop.is_set():
+            try:
+                async with acquire(pool) as connection:
+                    if await connection.fetchval("SELECT pg_try_advisory_lock($1)", self._lock):
+                        await work(connection)
+                    else:
+                        self.at_work()
+                await self.pause(STANDBY_SECONDS)
+            except self._interruptions as error:
+                log.warning(
+                    f"{self._name} interrupted",
+                    error=repr(error),
+                    failures=self._backoff.failures + 1,
+                )
+                await self.pause(self._backoff.fail())
+            except Exception:
+                log.exception(f"{self._name} stopped", failures=self._backoff.failures + 1)
+                await self.pause(self._backoff.fail())
+
+    def at_work(self) -> None:
+        """Report readiness, once."""
+        if not self._ready:
+            self._ready = True
+            self._on_ready()
+
+    def succeeded(self) -> None:
+        """Note that the work goes on: after the next failure the first pause is short again."""
+        self.at_work()
+        self._backoff.reset()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait for ``seconds``, or until told to stop."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.stop.wait()

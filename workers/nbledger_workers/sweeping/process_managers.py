@@ -1,0 +1,139 @@
+"""Running the process managers: they read events, and bring about what follows from them in time.
+
+Of each one process at a time is at work, the others stand by.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any, Final, Protocol
+
+import msgspec
+import structlog
+
+from nbledger_application.schedules.scheduler import Clock, Scheduler, database_time
+from nbledger_infrastructure.postgres.database import (
+    Pool,
+    PooledConnection,
+    close_pool,
+    connect_pool,
+)
+from nbledger_infrastructure.postgres.event_store import EventStore
+from nbledger_infrastructure.postgres.leading import Leader
+from nbledger_infrastructure.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+TICK_SECONDS: Final = 0.5
+"""How often is looked whether there is something to do, if nothing is due before."""
+
+SILENT_SECONDS: Final = 6
+"""A process that is stopped, or cut off, loses its place after this time."""
+
+
+class ProcessManager(Protocol):
+    """What brings something about, step by step; each step may be repeated."""
+
+    async def tick(self) -> float | None:
+        """Bring everything up to date; returns the seconds until there is something to do.
+
+        None where only an event can bring that about.
+        """
+        ...
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What a process manager works with.
+
+    ``holds`` raises where this process is no longer the one that is at work; it is asked before
+    each batch.
+    """
+
+    settings: Settings
+    pool: Pool
+    store: EventStore
+    now: Clock
+    holds: Callable[[], Awaitable[Any]] | None = None
+
+
+class _Manager(msgspec.Struct, frozen=True):
+    """``lock`` is any constant, as long as nothing else in the database locks on it."""
+
+    lock: int
+    start: Callable[[Surroundings], ProcessManager]
+
+
+def _scheduler(around: Surroundings) -> ProcessManager:
+    return Scheduler(
+        around.pool,
+        around.store,
+        around.settings.execution,
+        now=around.now,
+        holds=around.holds,
+    )
+
+
+MANAGERS: Final[Mapping[str, _Manager]] = {
+    "scheduler": _Manager(0x6E626C_736368, _scheduler),
+}
+"""The process managers under their names."""
+
+
+async def run(
+    settings: Settings,
+    stop: asyncio.Event,
+    on_ready: Callable[[], None],
+    *,
+    now: Clock = database_time,
+) -> None:
+    """Run all of them until ``stop`` is set; ``on_ready`` is called once all work or stand by.
+
+    Any number of processes may run this. Raises ``DatabaseUnavailableError`` when the database is
+    away at the start.
+    """
+    async with AsyncExitStack() as stack:
+        pool = await connect_pool(
+            settings.postgres.dsn,
+            # Each keeps the connection that holds its lock.
+            max_size=len(MANAGERS) + 4,
+            application_name="nbledger-process-managers",
+        )
+        stack.push_async_callback(close_pool, pool)
+        store = EventStore(pool)
+        await store.start()
+        stack.push_async_callback(store.close)
+        waiting = set(MANAGERS)
+
+        def started(name: str) -> None:
+            waiting.discard(name)
+            if not waiting:
+                on_ready()
+
+        around = Surroundings(settings, pool, store, now)
+        async with asyncio.TaskGroup() as tasks:
+            for name, manager in MANAGERS.items():
+                leader = Leader(name, manager.lock, stop, partial(started, name))
+                work = partial(_tick_until_told, leader, name, manager, around)
+                tasks.create_task(leader.lead(pool, work), name=name)
+
+
+async def _tick_until_told(
+    leader: Leader,
+    name: str,
+    manager: _Manager,
+    around: Surroundings,
+    connection: PooledConnection,
+) -> None:
+    """Tick until told to stop. The lock ends with the session, and that with silence."""
+    await connection.execute(f"SET idle_session_timeout = '{SILENT_SECONDS}s'")
+    log.info(f"{name} at work")
+
+    async def holds() -> None:
+        await connection.execute("SELECT")
+
+    ticking = manager.start(msgspec.structs.replace(around, holds=holds))
+    while not leader.stop.is_set():
+        due = await ticking.tick()
+        leader.succeeded()
+        await leader.pause(TICK_SECONDS if due is None else min(max(due, 0.0), TICK_SECONDS))
