@@ -7,6 +7,7 @@ from uuid import UUID
 from eventsourcing.domain import BaseAggregate
 
 from nbledger_application import queue
+from nbledger_application.queue import NO_LIMITS, ShareLimits
 from nbledger_domain import events
 from nbledger_domain.events import DomainEvent
 from nbledger_infrastructure.aggregates import Loaded, load
@@ -35,10 +36,12 @@ async def append(
     *,
     event_ids: Sequence[UUID] | None = None,
     subject_unchanged_since: int | None = None,
+    limits: ShareLimits = NO_LIMITS,
 ) -> AppendResult:
     """Append ``decided`` to its stream, right after the version that it was decided on.
 
-    The queue of executions follows in the same transaction.
+    The queue of executions follows in the same transaction; a request or a claim is refused
+    (:class:`LimitReachedError`) where it comes to one of ``limits``.
     ``event_ids`` are given by callers that may have to repeat the append. Raises what
     :meth:`EventStore.append` raises.
     """
@@ -57,7 +60,7 @@ async def append(
         expected_version=decided[0].originator_version - 1,
         metadata=metadata,
         subject_unchanged_since=subject_unchanged_since,
-        queue=queue.change_of(decided),
+        queue=queue.change_of(decided, limits),
     )
 
 
@@ -68,6 +71,7 @@ async def save(
     metadata: Metadata,
     *,
     subject_unchanged_since: int | None = None,
+    limits: ShareLimits = NO_LIMITS,
 ) -> AppendResult | None:
     """Append what ``aggregate`` decided; ``None`` when it decided nothing.
 
@@ -79,7 +83,12 @@ async def save(
     if not decided:
         return None
     return await append(
-        store, stream, decided, metadata, subject_unchanged_since=subject_unchanged_since
+        store,
+        stream,
+        decided,
+        metadata,
+        subject_unchanged_since=subject_unchanged_since,
+        limits=limits,
     )
 
 

@@ -18,6 +18,8 @@ from nbledger_infrastructure.postgres.event_store.types import (
     AppendResult,
     DuplicateEventError,
     InvalidEventError,
+    Limit,
+    LimitReachedError,
     NewEvent,
     QueueChange,
     RecordConflictError,
@@ -27,7 +29,7 @@ from nbledger_infrastructure.postgres.event_store.types import (
 from nbledger_infrastructure.postgres.pulse import guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from uuid import UUID
 
     from asyncpg.prepared_stmt import PreparedStatement
@@ -51,7 +53,7 @@ _UNSTORABLE = (
     ValueError,
 )
 
-_APPEND = f"SELECT * FROM append_events({', '.join(f'${number}' for number in range(1, 16))})"  # noqa: S608
+_APPEND = f"SELECT * FROM append_events({', '.join(f'${number}' for number in range(1, 19))})"  # noqa: S608
 
 
 class Append:
@@ -294,14 +296,29 @@ def _arguments(batch: list[Append]) -> tuple[object, ...]:
 
 def _queue_arguments(
     changes: Sequence[QueueChange | None],
-) -> tuple[list[str | None] | None, list[str | None] | None, list[str | None] | None]:
-    if not any(changes):
-        return None, None, None
-    return (
-        [None if each is None else each.state for each in changes],
-        [None if each is None else each.kernel_type for each in changes],
-        [None if each is None else each.priority for each in changes],
+) -> tuple[Sequence[str | int | None] | None, ...]:
+    """What becomes of the queue, and under which limits; None where no append says anything."""
+    return tuple(
+        column if any(value is not None for value in column) else None
+        for column in (
+            [None if each is None else each.state for each in changes],
+            [None if each is None else each.kernel_type for each in changes],
+            [None if each is None else each.priority for each in changes],
+            [None if each is None else each.tenant_limit for each in changes],
+            [None if each is None else each.project_limit for each in changes],
+            [None if each is None else each.notebook_limit for each in changes],
+        )
     )
+
+
+# What the function puts in the place of a stream's version.
+_LIMITS: Mapping[int, Limit] = {
+    -1: "maxRunningPerTenant",
+    -2: "maxRunningPerProject",
+    -3: "maxConcurrentRuns",
+    -4: "maxWaitingPerTenant",
+    -5: "maxWaitingPerProject",
+}
 
 
 def _answer(batch: list[Append], row: asyncpg.Record | None) -> None:
@@ -313,12 +330,18 @@ def _answer(batch: list[Append], row: asyncpg.Record | None) -> None:
     for number, append in enumerate(batch, 1):
         if number in refused:
             actual, known = refused[number]
-            append.fail(
-                DuplicateEventError(append.stream.stream_id)
-                if known
-                else RecordConflictError(append.stream.stream_id, append.expected, actual)
-            )
+            append.fail(_refusal(append, actual, known=known))
         else:
             count = len(append.events)
             position += count
             append.succeed(AppendResult(position, append.expected + count))
+
+
+def _refusal(append: Append, actual: int, *, known: bool) -> Exception:
+    """Why the function has refused an append."""
+    stream_id = append.stream.stream_id
+    if actual in _LIMITS:
+        return LimitReachedError(stream_id, _LIMITS[actual])
+    if known:
+        return DuplicateEventError(stream_id)
+    return RecordConflictError(stream_id, append.expected, actual)

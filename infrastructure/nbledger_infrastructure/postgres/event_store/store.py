@@ -85,8 +85,9 @@ class EventStore:
         later does not know the outcome.
 
         Raises `RecordConflictError` when the stream (or subject) has moved on,
-        `DuplicateEventError` when an event id is in the store already, `InvalidEventError` when
-        the database cannot store an event, and `StoreUnavailableError`.
+        `DuplicateEventError` when an event id is in the store already, `LimitReachedError` when
+        `queue` comes to a limit, `InvalidEventError` when the database cannot store an event, and
+        `StoreUnavailableError`.
         """
         if not events:
             raise ValueError("an append needs an event")
