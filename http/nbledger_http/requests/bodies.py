@@ -60,6 +60,15 @@ Text = Annotated[str, Meta(max_length=200)]
 Cron = Annotated[
     Text, Meta(description="A cron expression of five fields.", extra={"check": _check_cron})
 ]
+ConcurrentRuns = Annotated[
+    int,
+    Meta(
+        ge=1,
+        le=1000,
+        description="How many runs of the notebook go on at once; more of them wait. Without it, "
+        "or with null, there is no such limit.",
+    ),
+]
 Time = Annotated[
     datetime, Meta(tz=True, extra={"reason": "must be a time such as 2024-01-20T10:30:00.000Z"})
 ]
@@ -68,13 +77,14 @@ Requirement = Annotated[str, Meta(min_length=1, max_length=200, extra={"check": 
 
 
 class IntegrationBody(msgspec.Struct, rename="camel", kw_only=True):
-    """How the notebook takes part in data enrichment."""
+    """How the notebook takes part in data enrichment, and how many runs of it go on at once."""
 
     enrichment_mode: bool = False
     dataset_binding: Text | None = None
     output_format: Text | None = None
     auto_execution: bool = False
     schedule_execution: Cron | None = None
+    max_concurrent_runs: ConcurrentRuns | None = None
 
 
 class EnvironmentBody(msgspec.Struct, rename="camel", kw_only=True):
@@ -267,6 +277,7 @@ def _integration(asked: IntegrationBody, before: Integration, report: FaultRepor
         output_format=asked.output_format or None,
         auto_execution=asked.auto_execution,
         schedule_execution=asked.schedule_execution or None,
+        max_concurrent_runs=asked.max_concurrent_runs,
     )
     form, schedule = found.output_format, found.schedule_execution
     if form is not None and form not in OUTPUT_FORMATS and form != before.output_format:
