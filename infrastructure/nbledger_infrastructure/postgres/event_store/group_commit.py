@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
 import structlog
@@ -291,23 +291,34 @@ def _arguments(batch: list[Append]) -> tuple[object, ...]:
         [event.data.decode() for event in events],
         [event.occurred_at for event in events],
         *_queue_arguments([append.queue for append in batch]),
+        *_limit_arguments([append.queue for append in batch]),
     )
 
 
-def _queue_arguments(
-    changes: Sequence[QueueChange | None],
-) -> tuple[Sequence[str | int | None] | None, ...]:
-    """What becomes of the queue, and under which limits; None where no append says anything."""
+_Column: TypeAlias = "Sequence[str | int | None]"
+
+
+def _queue_arguments(changes: Sequence[QueueChange | None]) -> tuple[_Column | None, ...]:
+    """What becomes of the queue; None where no append says anything."""
+    return _told(
+        [None if each is None else each.state for each in changes],
+        [None if each is None else each.kernel_type for each in changes],
+        [None if each is None else each.priority for each in changes],
+    )
+
+
+def _limit_arguments(changes: Sequence[QueueChange | None]) -> tuple[_Column | None, ...]:
+    """Which limits appends are held to, or set; None where there are none."""
+    return _told(
+        [None if each is None else each.tenant_limit for each in changes],
+        [None if each is None else each.project_limit for each in changes],
+        [None if each is None else each.notebook_limit for each in changes],
+    )
+
+
+def _told(*columns: _Column) -> tuple[_Column | None, ...]:
     return tuple(
-        column if any(value is not None for value in column) else None
-        for column in (
-            [None if each is None else each.state for each in changes],
-            [None if each is None else each.kernel_type for each in changes],
-            [None if each is None else each.priority for each in changes],
-            [None if each is None else each.tenant_limit for each in changes],
-            [None if each is None else each.project_limit for each in changes],
-            [None if each is None else each.notebook_limit for each in changes],
-        )
+        column if any(value is not None for value in column) else None for column in columns
     )
 
 
