@@ -33,7 +33,7 @@ from nbledger_http.replies.responses import Reply, json_reply, with_members
 from nbledger_http.representations import resources
 from nbledger_http.representations.conditional import document_reply, last_modified, none_match
 from nbledger_http.representations.documents import LIST_HEADERS, READ_OWN_WRITES, page_reply
-from nbledger_http.representations.queue_places import Told, told
+from nbledger_http.representations.queue_places import PlacedView, told
 from nbledger_http.requests import queries
 from nbledger_http.requests.concurrency import turn_of
 from nbledger_http.requests.json_bodies import json_object
@@ -191,7 +191,7 @@ async def get_execution(request: Request[Any, Any, Any]) -> Reply:
     )
 
 
-def _is_news(request: Request[Any, Any, Any], found: Told) -> bool:
+def _is_news(request: Request[Any, Any, Any], found: PlacedView) -> bool:
     """Whether a client that would wait has nothing to wait for."""
     if found.view.ended:
         return True
@@ -199,8 +199,8 @@ def _is_news(request: Request[Any, Any, Any], found: Told) -> bool:
 
 
 async def _news(
-    request: Request[Any, Any, Any], services: Services, found: Told, seconds: float
-) -> Told:
+    request: Request[Any, Any, Any], services: Services, found: PlacedView, seconds: float
+) -> PlacedView:
     """The execution when there is news of it, or as it is after ``seconds``."""
     access, watch = access_of(request), services.streams
     # Whoever has said no state waits for the end.

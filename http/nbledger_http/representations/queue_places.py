@@ -12,7 +12,7 @@ from nbledger_projections.read_models.executions.status import ExecutionView
 from nbledger_projections.read_models.humanize import timestamp
 
 
-class Told(msgspec.Struct, frozen=True):
+class PlacedView(msgspec.Struct, frozen=True):
     """An execution as it is answered with; the entity tag covers its place, too."""
 
     view: ExecutionView
@@ -20,20 +20,20 @@ class Told(msgspec.Struct, frozen=True):
     etag: str
 
 
-async def told(services: Services, view: ExecutionView) -> Told:
+async def told(services: Services, view: ExecutionView) -> PlacedView:
     """The execution, and where it stands in the queue if it waits."""
     etag = resources.execution_etag(view)
     if not view.waits:
-        return Told(view, view.document, etag)
+        return PlacedView(view, view.document, etag)
     settings = services.settings.queue
     limits = ShareLimits.of(settings.max_running_per_tenant, settings.max_running_per_project)
     place = await queue_places.find(services.pool, view.execution_id, limits)
     if place is None:
         # A worker has taken it since.
-        return Told(view, view.document, etag)
+        return PlacedView(view, view.document, etag)
     queue = QueueDocument(place.position, place.reason, timestamp(place.since), place.seconds)
     seconds = "" if place.seconds is None else f".{place.seconds:.1f}"
-    return Told(
+    return PlacedView(
         view,
         with_members(view.document, queue=queue),
         f'{etag[:-1]}.q{place.position}.{place.reason}{seconds}"',

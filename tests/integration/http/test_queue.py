@@ -36,7 +36,7 @@ async def test_a_run_that_waits_tells_where_it_stands_and_why(
 ) -> None:
     config = msgspec.structs.replace(
         settings_for(database_dsn, tmp_path),
-        execution=settings.Execution(queue_without_worker=True),
+        execution=settings.Executions(queue_without_worker=True),
         queue=settings.Queue(max_running_per_project=2, max_running_per_tenant=3),
     )
     async with running_api(config) as api:
@@ -110,7 +110,7 @@ async def test_a_run_that_waits_tells_where_it_stands_and_why(
 async def test_no_more_wait_than_may(database_dsn: str, tmp_path: Path) -> None:
     config = msgspec.structs.replace(
         settings_for(database_dsn, tmp_path),
-        execution=settings.Execution(queue_without_worker=True),
+        execution=settings.Executions(queue_without_worker=True),
         queue=settings.Queue(max_waiting_per_project=2, max_waiting_per_tenant=3),
     )
     async with running_api(config) as api:
