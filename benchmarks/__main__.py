@@ -20,6 +20,7 @@ from benchmarks.peer import CHECKOUT, require_environment
 from benchmarks.reads import reads
 from benchmarks.rebuild import rebuilds
 from benchmarks.relaying import relaying
+from benchmarks.repetition import repetition
 from benchmarks.results import results
 
 SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
@@ -28,6 +29,7 @@ SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
     "rebuild": rebuilds,
     "reads": reads,
     "list": list_scale,
+    "repetition": repetition,
     "latency": latency,
     "throughput": throughput,
     "kernels": kernels,

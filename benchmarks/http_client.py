@@ -34,11 +34,14 @@ class Connection:
         """The body of a 200 answer; raises RuntimeError for any other."""
         return self.send(self.prepare(path))
 
-    def post(self, path: str, body: Any) -> Any:
-        """The decoded body of a 200, 201 or 202 answer to JSON; raises RuntimeError for others."""
+    def post(self, path: str, body: Any, headers: str = "") -> Any:
+        """The decoded body of a 200, 201 or 202 answer to JSON; raises RuntimeError for others.
+
+        `headers` are lines that end in CR LF.
+        """
         content = json.dumps(body).encode()
         head = (
-            f"POST {self._prefix}{path} HTTP/1.1\r\n{self._headers}"
+            f"POST {self._prefix}{path} HTTP/1.1\r\n{self._headers}{headers}"
             f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
         )
         return json.loads(self.send(head.encode() + content))

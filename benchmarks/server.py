@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +41,8 @@ class Up:
 
 
 @contextmanager
-def nbledger_up(home: Path) -> Iterator[Up]:
-    """Start everything, with the settings that stand if nobody sets any."""
+def nbledger_up(home: Path, settings: Mapping[str, str] | None = None) -> Iterator[Up]:
+    """Start everything, with the settings that stand if nobody sets any, but for `settings`."""
     home.mkdir(parents=True)
     log_file = home.parent / "up.log"
     with log_file.open("w") as log:
@@ -50,7 +50,8 @@ def nbledger_up(home: Path) -> Iterator[Up]:
             [sys.executable, "-m", "nbledger", "up"],
             cwd=home.parent,
             env=os.environ
-            | {"NBLEDGER_HOME": str(home), "NBLEDGER_PORT": "0", "NBLEDGER_LOG_LEVEL": "warning"},
+            | {"NBLEDGER_HOME": str(home), "NBLEDGER_PORT": "0", "NBLEDGER_LOG_LEVEL": "warning"}
+            | (dict(settings or {})),
             stdout=log,
             stderr=log,
         )

@@ -27,7 +27,10 @@ ROLES: dict[Right, frozenset[Role]] = {
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who asks, with which roles, in which project, and in the course of what."""
+    """Who asks, with which roles, in which project, and in the course of what.
+
+    ``principal_id`` is the token that the request came with.
+    """
 
     actor: str
     roles: frozenset[Role]
@@ -35,6 +38,7 @@ class Caller(msgspec.Struct, frozen=True):
     project_id: UUID
     request_id: str
     traceparent: str | None = None
+    principal_id: UUID | None = None
 
     def may(self, right: Right) -> bool:
         """Whether one of the roles has this right."""

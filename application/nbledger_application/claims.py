@@ -118,7 +118,17 @@ async def claim(
             await repository.save(store, execution, stream, metadata, limits=limits)
         except RecordConflictError:
             log.debug("somebody else was quicker", execution_id=str(execution_id))
-            return None
+            if not unsure:
+                return None
+            # Perhaps the earlier call was, which has come through only now.
+            return await claim(
+                store,
+                command,
+                worker_id=worker_id,
+                kernel_types=kernel_types,
+                limits=limits,
+                unsure=True,
+            )
         except LimitReachedError as error:
             log.debug("run waits", execution_id=str(execution_id), limit=error.limit)
             return None

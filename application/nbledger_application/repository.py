@@ -15,6 +15,7 @@ from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.postgres.event_store import (
     AppendResult,
     EventStore,
+    IdempotencyKey,
     Metadata,
     NewEvent,
     RecordConflictError,
@@ -37,11 +38,13 @@ async def append(
     event_ids: Sequence[UUID] | None = None,
     subject_unchanged_since: int | None = None,
     limits: ShareLimits = NO_LIMITS,
+    key: IdempotencyKey | None = None,
 ) -> AppendResult:
     """Append ``decided`` to its stream, right after the version that it was decided on.
 
-    The queue of executions follows in the same transaction; a request or a claim is refused
-    (:class:`LimitReachedError`) where it comes to one of ``limits``.
+    The queue of executions follows in the same transaction, and so does the ``key`` of a request;
+    a request or a claim is refused (:class:`LimitReachedError`) where it comes to one of
+    ``limits``.
     ``event_ids`` are given by callers that may have to repeat the append. Raises what
     :meth:`EventStore.append` raises.
     """
@@ -61,6 +64,7 @@ async def append(
         metadata=metadata,
         subject_unchanged_since=subject_unchanged_since,
         queue=queue.change_of(decided, limits),
+        key=key,
     )
 
 
@@ -72,11 +76,13 @@ async def save(
     *,
     subject_unchanged_since: int | None = None,
     limits: ShareLimits = NO_LIMITS,
+    key: IdempotencyKey | None = None,
 ) -> AppendResult | None:
     """Append what ``aggregate`` decided; ``None`` when it decided nothing.
 
     Raises :class:`RecordConflictError` when somebody else has appended to the stream since
-    (or, with ``subject_unchanged_since``, to anything of the same subject); the aggregate is
+    (or, with ``subject_unchanged_since``, to anything of the same subject), and
+    :class:`KeyUsedError` when an earlier request came with the same ``key``; the aggregate is
     then of no further use.
     """
     decided = collect(aggregate)
@@ -89,6 +95,7 @@ async def save(
         metadata,
         subject_unchanged_since=subject_unchanged_since,
         limits=limits,
+        key=key,
     )
 
 
@@ -138,11 +145,13 @@ async def update_loaded(
     metadata: Metadata,
     *,
     guard: Callable[[], Awaitable[int | None]] | None = None,
+    key_of: Callable[[R], IdempotencyKey | None] | None = None,
 ) -> tuple[Loaded[A], R]:
     """Read, ``change``, save; again from the start whenever somebody else was quicker.
 
     ``guard`` is called before each read and tells the position after which nothing of the same
-    subject may have been appended when the change is saved (``None``: no matter).
+    subject may have been appended when the change is saved (``None``: no matter). ``key_of`` gives
+    the key of the request by what ``change`` returned.
 
     Returns the aggregate as saved with what ``change`` returned. Raises what ``read`` and
     ``change`` raise, and :class:`RecordConflictError` after ten lost races.
@@ -158,6 +167,7 @@ async def update_loaded(
             loaded.stream,
             metadata,
             subject_unchanged_since=unchanged_since,
+            key=None if key_of is None else key_of(result),
         )
         if appended is not None:
             loaded.position = appended.position

@@ -29,14 +29,16 @@ async def projector(settings: Settings, stop: asyncio.Event, on_ready: OnReady) 
 
 
 async def relay(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
-    """Publish events and commands, and recover lost work."""
+    """Publish events and commands, recover lost work, and fire schedules."""
     from nbledger_infrastructure.kafka.relay import run as publish
+    from nbledger_workers.sweeping.scheduler import run as schedule
     from nbledger_workers.sweeping.sweeper import run as sweep
 
-    both_ready = _Countdown(2, on_ready)
+    all_ready = _Countdown(3, on_ready)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(publish(settings, stop, both_ready))
-        tasks.create_task(sweep(settings, stop, both_ready))
+        tasks.create_task(publish(settings, stop, all_ready))
+        tasks.create_task(sweep(settings, stop, all_ready))
+        tasks.create_task(schedule(settings, stop, all_ready))
 
 
 class _Countdown:

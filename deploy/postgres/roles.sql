@@ -69,9 +69,11 @@ GRANT EXECUTE ON FUNCTION notebook_list_page TO nbledger_api;
 GRANT SELECT ON
     notebook_details, notebook_list, notebook_list_project, notebook_list_count,
     notebook_duration, execution_status, execution_results, dataset_details, library_details,
-    projection_checkpoint, execution_usage, worker, api_token
+    schedule_list, schedule_firing, projection_checkpoint, execution_usage, worker, api_token
     TO nbledger_api;
 GRANT SELECT, INSERT ON secret_key TO nbledger_api;
+-- Keys of requests come in by the function that appends; the api looks for those it gets.
+GRANT SELECT ON idempotency_key TO nbledger_api;
 
 -- It tells of a run that waits where it stands.
 GRANT SELECT ON execution_queue, queue_share, queue_pace, notebook_run_limit TO nbledger_api;
@@ -86,12 +88,15 @@ GRANT EXECUTE ON FUNCTION repair_queue, forget_shares TO nbledger_relay;
 GRANT SELECT, UPDATE, DELETE ON execution_lease TO nbledger_relay;
 GRANT SELECT, DELETE ON worker TO nbledger_relay;
 GRANT SELECT, INSERT, UPDATE ON lease_watch TO nbledger_relay;
+-- Its sweep forgets keys once they are old.
+GRANT SELECT, DELETE ON idempotency_key TO nbledger_relay;
+GRANT SELECT, INSERT, UPDATE, DELETE ON schedule, schedule_run TO nbledger_relay;
 
 -- projector: owns the contents of the read models.
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     notebook_details, notebook_list, notebook_list_project, notebook_list_count,
     notebook_duration, execution_status, execution_results, dataset_details, library_details,
-    projection_checkpoint
+    schedule_list, schedule_firing, projection_checkpoint
     TO nbledger_projector;
 
 -- worker: its leases, its own entry, and what waits. No token and no read model. The queue is

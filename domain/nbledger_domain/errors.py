@@ -64,6 +64,15 @@ class DatasetNotFoundError(DomainError):
         super().__init__(f"There is no dataset {dataset_id} in this project.")
 
 
+class ScheduleNotFoundError(DomainError):
+    """The notebook has no schedule."""
+
+    code = "schedule_not_found"
+
+    def __init__(self, notebook_id: UUID) -> None:
+        super().__init__(f"Notebook {notebook_id} has no schedule.")
+
+
 class InvalidCsvError(DomainError):
     """The file is not a table that can be read.
 
@@ -248,6 +257,29 @@ class RuledOutError(DomainError):
     def __init__(self, what: str) -> None:
         super().__init__(f"The request rules out {what}.")
         self.what = what
+
+
+class KeyReusedError(DomainError):
+    """The idempotency key has come with another request."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Idempotency-Key: it came with another request before; a new request takes a new key."
+        )
+
+
+class ResultGoneError(DomainError):
+    """What the first request with the idempotency key has made is deleted."""
+
+    code = "idempotency_result_gone"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Idempotency-Key: what the first request with it has made is deleted; "
+            "nothing is made again."
+        )
 
 
 class StaleEpochError(DomainError):

@@ -21,6 +21,7 @@ from nbledger_domain.errors import (
 )
 from nbledger_domain.events import DomainEvent, register
 from nbledger_domain.input_files import FileLimits, InputFile, collision, total_size
+from nbledger_domain.schedule import ScheduleSettings
 
 
 class Integration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
@@ -33,7 +34,7 @@ class Integration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     dataset_binding: str | None = None
     output_format: str | None = None
     auto_execution: bool = False
-    schedule_execution: str | None = None
+    schedule_execution: str | ScheduleSettings | None = None
     max_concurrent_runs: int | None = None
 
 

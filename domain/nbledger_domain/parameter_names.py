@@ -7,12 +7,12 @@ import symtable
 import warnings
 from typing import Final
 
+from nbledger_domain.parameters.python_declarations import without_magics
 from nbledger_domain.vocabulary.languages import Language
 
 MAX_SOURCE: Final = 200_000
 """Characters of a cell that are looked at."""
 
-_MAGIC = re.compile(r"^([ \t]*)(?:[%!?].*|.*\?)$", re.MULTILINE)
 _PYTHON = re.compile(r"^[ \t]*([^\W\d]\w*)[ \t]*(?::[^=\n]*)?=(?!=)", re.MULTILINE)
 _R = re.compile(
     r"^[ \t]*(?:`([^`\n]+)`|((?:[A-Za-z]|\.(?![0-9]))[\w.]*))[ \t]*(?:<<?-|=(?!=))", re.MULTILINE
@@ -33,7 +33,7 @@ def names_set(source: str, language: Language) -> list[str]:
         return list(dict.fromkeys(quoted or plain for quoted, plain in _R.findall(text)))
     if language == "scala":
         return list(dict.fromkeys(_SCALA.findall(text)))
-    found = _python(_MAGIC.sub(r"\1pass", text))
+    found = _python(without_magics(text))
     return list(dict.fromkeys(_PYTHON.findall(text))) if found is None else found
 
 

@@ -30,12 +30,10 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The broker. ``idempotent`` needs one that answers InitProducerId, as Apache Kafka does.
 
     ``partitions`` are those of the topic of events (the broker of ``nbledger up`` has four),
-    ``command_partitions`` those of each topic of commands: as many as there will be workers, or
-    more.
+    ``command_partitions`` those of each topic of commands: no fewer than there will be workers.
     ``session_timeout_seconds`` is how long a silent worker stays in its consumer group; Apache
-    Kafka takes 6 at the least. ``fetch_wait_seconds`` is how long the broker may keep a worker that
-    asks for commands when there are none: one that answers at once when something comes is asked
-    seldom, one that looks only now and then is asked often.
+    Kafka takes 6 at the least. ``fetch_wait_seconds`` is how long the broker may hold back its
+    answer to a worker that asks for commands when there are none.
 
     With ``keep_offsets`` the offsets of events go on where they were after the broker has forgotten
     them, so that subscribers who hold one miss nothing; Tansu takes the gap that this needs, Apache
@@ -211,10 +209,11 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Recovery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Seconds between looks for lost work, and attempts that an execution has at most."""
+    """Seconds between sweeps, attempts of an execution, hours that idempotency keys are kept."""
 
     sweep_seconds: Seconds = 2.0
     max_attempts: Positive = 5
+    idempotency_hours: Annotated[int, Meta(ge=24, le=8760)] = 24
 
 
 class Environments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -3,11 +3,11 @@
 from typing import Any
 
 from nbledger_projections.machinery.read_model import ReadModel
-from nbledger_projections.read_models import dataset_details, library_details
+from nbledger_projections.read_models import dataset_details, library_details, schedules
 from nbledger_projections.read_models.executions import results, status
 from nbledger_projections.read_models.notebooks import details, listing
 
-_MODULES = (details, listing, status, results, dataset_details, library_details)
+_MODULES = (details, listing, status, results, dataset_details, library_details, schedules)
 
 READ_MODELS: dict[str, ReadModel[Any]] = {module.MODEL.name: module.MODEL for module in _MODULES}
 """By name."""

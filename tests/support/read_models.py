@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from nbledger_infrastructure.aggregates import decode
 from nbledger_infrastructure.postgres import checkpoints
 from nbledger_infrastructure.postgres.checkpoints import Checkpoint
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
@@ -16,7 +17,7 @@ from nbledger_infrastructure.postgres.event_store import EventStore, RecordedEve
 from nbledger_projections.machinery import quantities, runner
 from nbledger_projections.machinery.documents import Documents, State
 from nbledger_projections.machinery.runner import Projection
-from nbledger_projections.read_models import dataset_details, library_details
+from nbledger_projections.read_models import dataset_details, library_details, schedules
 from nbledger_projections.read_models.executions import estimates, result_folding, state
 from nbledger_projections.read_models.executions import folding as execution_folding
 from nbledger_projections.read_models.executions import results as execution_results
@@ -166,6 +167,21 @@ def naive_results(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
     return {key: quantities.encode(state.results) for key, state in states.items()}
 
 
+def naive_firings(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
+    """What is told of each firing."""
+    last: dict[UUID, RecordedEvent] = {}
+    for recorded in events:
+        if recorded.type.startswith("firing.") and recorded.data is not None:
+            last[recorded.stream_id] = recorded
+        elif recorded.type == "notebook.deleted.v1":
+            gone = recorded.subject_id
+            last = {key: each for key, each in last.items() if each.subject_id != gone}
+    return {
+        key: quantities.encode(schedules.firing_document(each, decode(each)))
+        for key, each in last.items()
+    }
+
+
 def naive_documents(
     documents: Documents[Any], events: Sequence[RecordedEvent]
 ) -> dict[UUID, bytes]:
@@ -204,6 +220,10 @@ _NAIVE: dict[str, tuple[Callable[[Sequence[RecordedEvent]], dict[UUID, bytes]], 
     dataset_details.NAME: (
         naive_datasets,
         "SELECT dataset_id, document, dataset_id FROM dataset_details",
+    ),
+    schedules.NAME: (
+        naive_firings,
+        "SELECT firing_id, document, notebook_id FROM schedule_firing",
     ),
     library_details.NAME: (
         naive_libraries,

@@ -139,8 +139,12 @@ async def _check_requests(client: httpx.AsyncClient) -> uuid.UUID:
     )
     assert created.status_code == 201, created.text
     notebook = created.json()["notebookId"]
-    started = await client.post(f"/notebook/{notebook}/execute")
-    assert started.status_code == 202, started.text
+    for replayed in (None, "true"):
+        started = await client.post(
+            f"/notebook/{notebook}/execute", headers={"Idempotency-Key": '"rights"'}
+        )
+        assert started.status_code == 202, started.text
+        assert started.headers.get("idempotency-replayed") == replayed
     run = f"/notebook/{notebook}/execution/{started.json()['executionId']}"
     status = await client.get(run, headers={"Prefer": "wait=60"})
     assert status.json()["status"] == "Completed", status.text

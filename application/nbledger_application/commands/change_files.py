@@ -2,10 +2,11 @@
 
 import asyncio
 import mimetypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from uuid import UUID
 
+import msgspec
 from msgspec import UNSET
 
 from nbledger_application import repository
@@ -19,12 +20,19 @@ from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope, file_digest
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.notebooks.bundles import SideFile
-from nbledger_infrastructure.postgres.event_store import EventStore
+from nbledger_infrastructure.postgres.event_store import EventStore, IdempotencyKey
 
 CONCURRENT_PUTS = 4
 
 _PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 OTHER = "application/octet-stream"
+
+
+class FilesPut(msgspec.Struct, frozen=True):
+    """The paths at which no file was before, and whether anything has changed."""
+
+    new: set[str]
+    changed: bool
 
 
 async def put_files(
@@ -37,34 +45,40 @@ async def put_files(
     replace: bool,
     precondition: Precondition,
     limits: FileLimits,
-) -> set[str]:
+    key_of: Callable[[FilesPut], IdempotencyKey | None] | None = None,
+) -> FilesPut:
     """Keep the files, then record that they are beside the notebook.
 
-    Returns the paths at which no file was before. Raises :class:`NotebookNotFoundError`,
+    Raises :class:`NotebookNotFoundError`,
     :class:`InvalidFilesError`, :class:`InputFileExistsError`, :class:`FilesTooLargeError`,
-    :class:`PreconditionFailedError`, :class:`RuledOutError`, and
+    :class:`PreconditionFailedError`, :class:`RuledOutError`, :class:`KeyUsedError` where an
+    earlier request came with the same key, which ``key_of`` gives by what is returned, and
     :class:`RecordConflictError` after ten lost races. What is refused is refused before anything
     is kept; what was kept and then lost a race goes with the notebook.
     """
     told = await _told(files)
 
-    def put(notebook: Notebook) -> set[str]:
+    def put(notebook: Notebook) -> FilesPut:
         _check(precondition, notebook, [file.path for file in told])
         new = {file.path for file in told} - notebook.files.keys()
-        notebook.put_files(told, replace=replace, limits=limits, at=now())
-        return new
+        changed = notebook.put_files(told, replace=replace, limits=limits, at=now())
+        return FilesPut(new, changed)
 
     put((await load_notebook(store, caller, notebook_id)).aggregate)
     await _keep(artifacts, caller.scope(notebook_id), files, told)
     try:
-        _, new = await repository.update_loaded(
-            store, partial(load_notebook, store, caller, notebook_id), put, caller.metadata()
+        _, done = await repository.update_loaded(
+            store,
+            partial(load_notebook, store, caller, notebook_id),
+            put,
+            caller.metadata(),
+            key_of=key_of,
         )
     except NotebookNotFoundError:
         # Deleted meanwhile: whoever erased it did not know of these files.
         await remove_kept(artifacts, caller, notebook_id)
         raise
-    return new
+    return done
 
 
 async def remove_file(

@@ -23,7 +23,7 @@ from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.packages import uploads
 from nbledger_infrastructure.packages.wheels import WHEEL, Wheel
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
-from nbledger_infrastructure.postgres.event_store import EventStore
+from nbledger_infrastructure.postgres.event_store import EventStore, IdempotencyKey
 
 
 async def upload_library(
@@ -35,11 +35,13 @@ async def upload_library(
     wheel: Wheel,
     path: Path,
     file_name: str,
+    key: IdempotencyKey | None = None,
 ) -> tuple[UUID, bool]:
     """Keep the wheel, then record the new library; returns its id, and whether it is new.
 
     It is not where the project has the same wheel. Raises :class:`LibraryExistsError` where it
-    has another of the same name and version.
+    has another of the same name and version, and :class:`KeyUsedError` where an earlier request
+    came with the same ``key``.
     """
     digest = await asyncio.to_thread(file_digest, path)
     async with acquire(pool) as connection:
@@ -65,7 +67,7 @@ async def upload_library(
             known = await _known(connection, caller, wheel, digest)
             if known is None:
                 recording = True
-                await save_new(store, artifacts, caller, library)
+                await save_new(store, artifacts, caller, library, key=key)
     finally:
         if not recording:
             await remove_kept(artifacts, caller, library_id)

@@ -12,7 +12,11 @@ from nbledger_domain.notebook import Environment, Integration, Notebook
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.notebooks import templates
-from nbledger_infrastructure.postgres.event_store import AppendResult, EventStore
+from nbledger_infrastructure.postgres.event_store import (
+    AppendResult,
+    EventStore,
+    IdempotencyKey,
+)
 
 
 class NewNotebook(msgspec.Struct, frozen=True):
@@ -28,9 +32,12 @@ class NewNotebook(msgspec.Struct, frozen=True):
 
 
 async def create_notebook(
-    store: EventStore, caller: Caller, new: NewNotebook
+    store: EventStore, caller: Caller, new: NewNotebook, *, key: IdempotencyKey | None = None
 ) -> tuple[UUID, AppendResult]:
-    """Record the new notebook; returns its id and where in the store it is."""
+    """Record the new notebook; returns its id and where in the store it is.
+
+    Raises :class:`KeyUsedError` where an earlier request came with the same ``key``.
+    """
     notebook = Notebook.create(
         new_id(),
         name=new.name,
@@ -45,7 +52,7 @@ async def create_notebook(
         at=now(),
     )
     stream = caller.stream(notebook.id, notebook.id)
-    appended = await repository.save(store, notebook, stream, caller.metadata())
+    appended = await repository.save(store, notebook, stream, caller.metadata(), key=key)
     assert appended is not None  # noqa: S101 (a creation is an event)
     return notebook.id, appended
 

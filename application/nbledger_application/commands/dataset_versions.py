@@ -22,7 +22,12 @@ from nbledger_infrastructure.aggregates import Loaded, replay
 from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.identifiers import new_id
-from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, Stream
+from nbledger_infrastructure.postgres.event_store import (
+    EventStore,
+    IdempotencyKey,
+    Metadata,
+    Stream,
+)
 
 
 class TableFile(msgspec.Struct, frozen=True):
@@ -41,16 +46,18 @@ async def create_dataset(
     *,
     name: str,
     file_name: str,
+    key: IdempotencyKey | None = None,
 ) -> UUID:
     """Keep the table, then record the new dataset; returns its id.
 
     What was kept is removed again when it is certain that nothing was recorded.
+    Raises :class:`KeyUsedError` where an earlier request came with the same ``key``.
     """
     dataset_id = new_id()
     content = await _keep(artifacts, caller.scope(dataset_id), table)
     dataset = Dataset.create(dataset_id, name=name, at=now())
     _add(dataset, content, table, Source(kind="upload", file_name=file_name), now())
-    await save_new(store, artifacts, caller, dataset)
+    await save_new(store, artifacts, caller, dataset, key=key)
     return dataset_id
 
 

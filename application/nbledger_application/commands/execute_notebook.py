@@ -9,6 +9,7 @@ import msgspec
 from nbledger_application import repository
 from nbledger_application.caller import Caller
 from nbledger_application.commands.loading import load_notebook
+from nbledger_application.idempotency import RequestKey
 from nbledger_application.queue import NO_LIMITS, ShareLimits
 from nbledger_application.reactions import deletions
 from nbledger_domain.cells import Cell, select_range
@@ -48,6 +49,21 @@ class RunRequest(msgspec.Struct, frozen=True):
     parameters: dict[str, Any]
     options: RunOptions
     warnings: list[str]
+    tags: list[str] = []
+
+
+class RunPreview(msgspec.Struct, frozen=True):
+    """What a run would be: of which notebook, of which of its cells, on which kernel.
+
+    ``warnings`` have those of the request, and of now. ``offer`` is ``None`` where no worker could
+    run it now.
+    """
+
+    notebook: Notebook
+    asked: RunRequest
+    cells: Sequence[Cell]
+    warnings: list[str]
+    offer: OfferedKernel | None
 
 
 async def execute_notebook(
@@ -59,6 +75,7 @@ async def execute_notebook(
     *,
     queue_without_worker: bool,
     limits: ShareLimits = NO_LIMITS,
+    key: RequestKey | None = None,
 ) -> tuple[UUID, AppendResult, list[str]]:
     """Record the request; returns the execution's id, its place, warnings.
 
@@ -67,7 +84,9 @@ async def execute_notebook(
     ``decide`` tells what is asked for of the notebook as it is, in the language of its kernel; the
     notebook may have no cells. Raises what it raises, :class:`NotebookNotFoundError`,
     :class:`NothingToExecuteError`, :class:`QueueFullError` where as many runs wait as ``limits``
-    allow and, unless the run may ``queue_without_worker``, :class:`KernelUnavailableError`.
+    allow, unless the run may ``queue_without_worker`` :class:`KernelUnavailableError`, and
+    :class:`KeyUsedError` where an earlier request came with the same ``key``; with it the warnings
+    are recorded for its repetitions.
     """
     execution_id = new_id()
     attempts = 0
@@ -76,25 +95,24 @@ async def execute_notebook(
         nonlocal attempts
         attempts += 1
         position = await deletions.last_position(pool, notebook_id)
-        notebook = (await load_notebook(store, caller, notebook_id)).aggregate
-        offers = await worker_registry.offers(pool)
-        asked = decide(notebook, _kernel(notebook.kernel_type, offers))
-        if not notebook.cells:
-            raise NothingToExecuteError(notebook_id)
-        of_now = _without_worker(offers, notebook.kernel_type, queue=queue_without_worker)
+        plan = await plan_execution(
+            store, pool, caller, notebook_id, decide, queue_without_worker=queue_without_worker
+        )
+        warnings = plan.warnings
         # A deletion may have come in between. Runs of the same notebook that record a lot
         # would defeat the guard for ever, so the last attempt goes without: what slips
         # through is cancelled by the deletions reactor.
         appended = await repository.save(
             store,
-            _execution(execution_id, notebook, asked, caller),
+            _execution(execution_id, plan, caller),
             caller.stream(execution_id, notebook_id),
             caller.metadata(),
             subject_unchanged_since=position if attempts <= GUARDED_ATTEMPTS else None,
             limits=limits,
+            key=None if key is None else key.answering({"warnings": warnings}),
         )
         assert appended is not None  # noqa: S101 (a request is an event)
-        return execution_id, appended, [*asked.warnings, *of_now]
+        return execution_id, appended, warnings
 
     try:
         return await repository.until_saved(request)
@@ -102,29 +120,51 @@ async def execute_notebook(
         raise QueueFullError(error.limit) from error
 
 
-def _execution(
-    execution_id: UUID, notebook: Notebook, asked: RunRequest, caller: Caller
-) -> Execution:
+async def plan_execution(
+    store: EventStore,
+    pool: Pool,
+    caller: Caller,
+    notebook_id: UUID,
+    decide: Callable[[Notebook, KernelLanguage], RunRequest],
+    *,
+    queue_without_worker: bool,
+) -> RunPreview:
+    """What :func:`execute_notebook` would record now; raises what it raises."""
+    notebook = (await load_notebook(store, caller, notebook_id)).aggregate
+    offers = await worker_registry.offers(pool)
+    asked = decide(notebook, kernel_language(notebook.kernel_type, offers))
+    if not notebook.cells:
+        raise NothingToExecuteError(notebook_id)
+    of_now = _without_worker(offers, notebook.kernel_type, queue=queue_without_worker)
     cells: Sequence[Cell] = notebook.cells
     if asked.cell_range is not None:
         cells = select_range(cells, asked.cell_range.start_cell, asked.cell_range.end_cell)
+    return RunPreview(
+        notebook, asked, cells, [*asked.warnings, *of_now], offers.get(notebook.kernel_type)
+    )
+
+
+def _execution(execution_id: UUID, plan: RunPreview, caller: Caller) -> Execution:
+    notebook, asked = plan.notebook, plan.asked
     return Execution.request(
         execution_id,
         notebook_id=notebook.id,
         notebook_version=notebook.notebook_version,
         notebook_stream_version=notebook.version,
         kernel_type=notebook.kernel_type,
-        cells=[PlannedCell(cell.cell_id, cell.cell_type) for cell in cells],
+        cells=[PlannedCell(cell.cell_id, cell.cell_type) for cell in plan.cells],
         parameters=asked.parameters,
         options=asked.options,
         requested_by=caller.actor,
         at=now(),
         cell_range=asked.cell_range,
         warnings=asked.warnings,
+        tags=asked.tags,
     )
 
 
-def _kernel(kernel_type: str, offers: Mapping[str, OfferedKernel]) -> KernelLanguage:
+def kernel_language(kernel_type: str, offers: Mapping[str, OfferedKernel]) -> KernelLanguage:
+    """What is known of the language of a kernel type, by itself or by who offers it."""
     if kernel_type in LANGUAGES:
         return KernelLanguage(known=True, language=LANGUAGES[kernel_type])
     if kernel_type in offers:

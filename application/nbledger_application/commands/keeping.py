@@ -11,7 +11,9 @@ from nbledger_infrastructure.artifacts.store import ArtifactStore
 from nbledger_infrastructure.postgres.event_store import (
     AppendResult,
     EventStore,
+    IdempotencyKey,
     InvalidEventError,
+    KeyUsedError,
     RecordConflictError,
     StoreUnavailableError,
 )
@@ -20,16 +22,27 @@ log = structlog.get_logger(__name__)
 
 
 async def save_new(
-    store: EventStore, artifacts: ArtifactStore, caller: Caller, aggregate: BaseAggregate[UUID]
+    store: EventStore,
+    artifacts: ArtifactStore,
+    caller: Caller,
+    aggregate: BaseAggregate[UUID],
+    *,
+    key: IdempotencyKey | None = None,
 ) -> AppendResult:
     """Record a new aggregate; returns its place.
 
     What was kept for it is removed again when it is certain that nothing was recorded.
+    Raises :class:`KeyUsedError` where an earlier request came with the same ``key``.
     """
     stream = caller.stream(aggregate.id, aggregate.id)
     try:
-        appended = await repository.save(store, aggregate, stream, caller.metadata())
-    except (StoreUnavailableError, InvalidEventError, RecordConflictError) as error:
+        appended = await repository.save(store, aggregate, stream, caller.metadata(), key=key)
+    except (
+        StoreUnavailableError,
+        InvalidEventError,
+        RecordConflictError,
+        KeyUsedError,
+    ) as error:
         if not (isinstance(error, StoreUnavailableError) and error.outcome_unknown):
             await remove_kept(artifacts, caller, aggregate.id)
         raise

@@ -17,7 +17,11 @@ from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.notebooks.bundles import SideFile
 from nbledger_infrastructure.notebooks.files import ParsedNotebook
-from nbledger_infrastructure.postgres.event_store import AppendResult, EventStore
+from nbledger_infrastructure.postgres.event_store import (
+    AppendResult,
+    EventStore,
+    IdempotencyKey,
+)
 
 CONCURRENT_PUTS = 8
 
@@ -32,11 +36,12 @@ async def upload_notebook(
     content: bytes,
     parsed: ParsedNotebook,
     side_files: Sequence[SideFile] = (),
+    key: IdempotencyKey | None = None,
 ) -> tuple[UUID, AppendResult]:
     """Keep the file, its outputs and what lies beside it, then record the notebook.
 
     Returns its id and place. What was kept is removed again when it is certain that nothing was
-    recorded.
+    recorded. Raises :class:`KeyUsedError` where an earlier request came with the same ``key``.
     """
     notebook_id = new_id()
     try:
@@ -53,7 +58,7 @@ async def upload_notebook(
     except BaseException:
         await remove_kept(artifacts, caller, notebook_id)
         raise
-    appended = await save_new(store, artifacts, caller, notebook)
+    appended = await save_new(store, artifacts, caller, notebook, key=key)
     return notebook_id, appended
 
 

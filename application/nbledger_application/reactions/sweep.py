@@ -10,7 +10,7 @@ from uuid import UUID
 
 import structlog
 
-from nbledger_application import leases, queue, repository
+from nbledger_application import idempotency, leases, queue, repository
 from nbledger_application.claims import give_up_if_held
 from nbledger_application.lease_watch import LeaseWatch
 from nbledger_application.leases import Lease
@@ -62,6 +62,8 @@ class Sweep:
             await queue.forget_shares(self._pool)
             if repaired := await queue.repair(self._pool):
                 log.warning("rows of the queue were not as the events say", repaired=repaired)
+            kept_seconds = self._settings.recovery.idempotency_hours * 3600.0
+            await idempotency.forget(self._pool, older_than=kept_seconds)
             self._tidy_at = time.monotonic() + _TIDY_EVERY_SECONDS
 
     async def _recover(self, lease: Lease, reason: str) -> None:

@@ -3,7 +3,10 @@
 from nbledger_domain.execution.aggregate import Execution
 from nbledger_domain.execution.events import TERMINAL_EVENTS
 from nbledger_domain.execution.values import (
+    REQUESTED_CAUSE,
     ArtifactKind,
+    Cause,
+    CauseKind,
     CellError,
     CellRange,
     CellStatus,
@@ -24,8 +27,11 @@ from nbledger_domain.vocabulary.termination import TerminationCode
 
 __all__ = [
     "PRIORITIES",
+    "REQUESTED_CAUSE",
     "TERMINAL_EVENTS",
     "ArtifactKind",
+    "Cause",
+    "CauseKind",
     "CellError",
     "CellRange",
     "CellStatus",

@@ -12,6 +12,7 @@ from nbledger_domain.events import register
 from nbledger_domain.execution.endings import ExecutionEndings
 from nbledger_domain.execution.values import (
     ArtifactKind,
+    Cause,
     CellError,
     CellRange,
     CellStatus,
@@ -73,6 +74,8 @@ class Execution(ExecutionEndings):
         at: datetime,
         cell_range: CellRange | None = None,
         warnings: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        cause: Cause | None = None,
     ) -> "Execution":
         """A new execution, waiting for a worker.
 
@@ -93,6 +96,8 @@ class Execution(ExecutionEndings):
             options=options,
             requested_by=requested_by,
             warnings=list(warnings) or UNSET,
+            tags=list(tags) or UNSET,
+            cause=UNSET if cause is None else cause,
         )
 
     def claim(self, worker_id: str, *, at: datetime) -> int:

@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 from nbledger_domain.events import DomainEvent
 from nbledger_domain.execution.values import (
     ArtifactKind,
+    Cause,
     CellError,
     CellRange,
     CellStatus,
@@ -34,7 +35,9 @@ class Event(DomainEvent, frozen=True, kw_only=True):
 class Requested(Event, CanInitAggregate[UUID], frozen=True, kw_only=True):
     """Somebody asked for a run; it waits for a worker.
 
-    ``warnings`` say what the request asks for that the run does otherwise; absent without any.
+    ``warnings`` say what the request asks for that the run does otherwise, ``tags`` are marks of
+    the client's choice; both are absent without any. ``cause`` is absent where somebody asked for
+    just this run.
     """
 
     TYPE: ClassVar[str] = "execution.requested.v1"
@@ -49,6 +52,8 @@ class Requested(Event, CanInitAggregate[UUID], frozen=True, kw_only=True):
     options: RunOptions
     requested_by: str
     warnings: list[str] | UnsetType = UNSET
+    tags: list[str] | UnsetType = UNSET
+    cause: Cause | UnsetType = UNSET
 
 
 class Claimed(Event, frozen=True, kw_only=True):

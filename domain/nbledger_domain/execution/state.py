@@ -12,6 +12,8 @@ from nbledger_domain.errors import (
     StaleEpochError,
 )
 from nbledger_domain.execution.values import (
+    REQUESTED_CAUSE,
+    Cause,
     CellRange,
     CellStatus,
     ExecutionStatus,
@@ -38,8 +40,11 @@ class ExecutionState(BaseAggregate[UUID]):
         options: RunOptions,
         requested_by: str,
         warnings: list[str] | UnsetType = UNSET,
+        tags: list[str] | UnsetType = UNSET,
+        cause: Cause | UnsetType = UNSET,
     ) -> None:
         self.warnings = list(warnings or ())
+        self.tags = list(tags or ())
         self.notebook_id = notebook_id
         self.notebook_version = notebook_version
         self.notebook_stream_version = notebook_stream_version
@@ -49,6 +54,7 @@ class ExecutionState(BaseAggregate[UUID]):
         self.parameters = parameters
         self.options = options
         self.requested_by = requested_by
+        self.cause = REQUESTED_CAUSE if cause is UNSET else cause
         self.status = ExecutionStatus.RUNNING
         self.phase: Phase | None = Phase.QUEUED
         self.epoch = 0

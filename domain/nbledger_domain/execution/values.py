@@ -1,7 +1,9 @@
 """What executions and their events are made of."""
 
+from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -44,6 +46,8 @@ class CellStatus(StrEnum):
 EnvironmentStage = Literal["waiting", "resolving", "building", "ready"]
 
 ArtifactKind = Literal["report", "dataset", "model", "file"]
+
+CauseKind = Literal["request", "schedule", "dataset", "cells", "rerun", "repair"]
 
 RetryReason = Literal["worker_lost", "kernel_died", "cell_error", "run_timeout", "cell_timeout"]
 
@@ -88,6 +92,28 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     continue_on_error: bool = False
     output_options: OutputOptions = OutputOptions()
     retry_policy: RetryPolicy | None = None
+
+
+class Cause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """Why there is a run, and by what: the ids that belong to its ``kind``.
+
+    A ``schedule`` names itself, its firing, when that was due, and what triggered it; a ``dataset``
+    and ``cells`` name the version that came; a ``rerun`` or ``repair`` names the execution before.
+    """
+
+    kind: CauseKind
+    schedule_id: UUID | None = None
+    firing_id: UUID | None = None
+    due_at: datetime | None = None
+    trigger: str | None = None
+    dataset_id: UUID | None = None
+    dataset_version: int | None = None
+    notebook_version: str | None = None
+    execution_id: UUID | None = None
+
+
+REQUESTED_CAUSE: Final = Cause(kind="request")
+"""Of whatever does not say otherwise: somebody asked for it."""
 
 
 class PlannedCell(msgspec.Struct, frozen=True, rename="camel"):

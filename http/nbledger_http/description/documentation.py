@@ -91,6 +91,16 @@ IF_MATCH = Header(
     description="The entity tag that was read: when it has changed since, nothing is "
     "done (412). What executions of a notebook recorded meanwhile does not count.",
 )
+IDEMPOTENCY_KEY = Header(
+    name="Idempotency-Key",
+    description="A key of the client's choice for this request, such as a UUID in quotes. A "
+    "repetition with the same key is answered with what the first one has made and "
+    "`Idempotency-Replayed: true`, and makes nothing.",
+)
+REPLAYED = {
+    "Idempotency-Replayed": "true: the request is a repetition, and has made nothing itself."
+}
+IDEMPOTENCY_PROBLEMS = (Code.IDEMPOTENCY_KEY_REUSED, Code.IDEMPOTENCY_RESULT_GONE)
 IF_MATCH_EITHER = Header(
     name="If-Match",
     description="The entity tag of the notebook, or of the file, that was read: when it has "

@@ -32,6 +32,30 @@ EXECUTE_NOTEBOOK: dict[str, Any] = {
     "priority": "Normal",
     "continueOnError": False,
     "retryPolicy": _RETRY_POLICY,
+    "tags": ["nightly", "customer 17"],
+}
+
+RUN_PLAN: dict[str, Any] = {
+    "dryRun": True,
+    "notebookId": NOTEBOOK_ID,
+    "notebookVersion": "1.3.2",
+    "kernel": {
+        "kernelType": "python3",
+        "offered": True,
+        "language": "python",
+        "languageVersion": "3.12.3",
+    },
+    "cellRange": {"startCell": "cell-001", "endCell": "cell-002"},
+    "cells": [
+        {"cellId": "cell-001", "cellType": "markdown"},
+        {"cellId": "cell-002", "cellType": "code"},
+    ],
+    "parameters": _PARAMETERS,
+    "tags": ["nightly", "customer 17"],
+    "priority": "Normal",
+    "timeout": 1800.0,
+    "continueOnError": False,
+    "warnings": ["/parameters/include_weekends: is true or false, and the notebook takes text"],
 }
 
 _EXECUTION: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from nbledger_http.description import schedule_examples
 from nbledger_http.description.example_ids import (
     DATASET_ID,
     NOTEBOOK_ID,
@@ -132,7 +133,12 @@ NEW_NOTEBOOK: dict[str, Any] = {
     "warnings": [],
 }
 
-CHANGED_NOTEBOOK: dict[str, Any] = {**NOTEBOOK, "warnings": []}
+CHANGED_NOTEBOOK: dict[str, Any] = {
+    **NOTEBOOK,
+    "integration": {**INTEGRATION, "scheduleExecution": "CRON_TZ=Europe/Berlin 0 2 * * *"},
+    "schedule": schedule_examples.SUMMARY,
+    "warnings": [],
+}
 
 UPLOADED_NOTEBOOK: dict[str, Any] = {
     **NEW_NOTEBOOK,
@@ -157,6 +163,33 @@ DELETION: dict[str, Any] = {
     "notebookId": NOTEBOOK_ID,
     "status": "Deleting",
     "detail": "Its executions are being cancelled; the notebook is deleted with the last one.",
+}
+
+PARAMETERS: dict[str, Any] = {
+    "notebookId": NOTEBOOK_ID,
+    "notebookVersion": "1.3.2",
+    "kernelType": "python3",
+    "language": "python",
+    "cellId": "cell-002",
+    "parameters": [
+        {
+            "name": "analysis_period",
+            "types": ["string"],
+            "declaredType": None,
+            "required": False,
+            "default": "2024-01",
+            "defaultSource": '"2024-01"',
+            "help": "year and month",
+        },
+        {
+            "name": "limit",
+            "types": ["integer", "null"],
+            "declaredType": "int | None",
+            "required": True,
+            "defaultSource": None,
+            "help": None,
+        },
+    ],
 }
 
 TEMPLATES: dict[str, Any] = {

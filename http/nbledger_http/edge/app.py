@@ -19,8 +19,10 @@ from nbledger_http.endpoints import (
     input_files,
     kernels,
     libraries,
+    notebook_parameters,
     notebooks,
     results,
+    schedules,
     templates,
     uploads,
 )
@@ -35,10 +37,12 @@ def create_app(services: Services) -> Edge:
         project_path("{tenant_id:str}", "{project_id:str}"),
         route_handlers=[
             *notebooks.HANDLERS,
+            *notebook_parameters.HANDLERS,
             *downloads.HANDLERS,
             *executions.HANDLERS,
             *execution_events.HANDLERS,
             *results.HANDLERS,
+            *schedules.HANDLERS,
             *history.HANDLERS,
             *kernels.HANDLERS,
             *templates.HANDLERS,

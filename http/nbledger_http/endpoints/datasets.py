@@ -1,7 +1,8 @@
 """Datasets: upload, list, read, give a new version, delete."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -17,18 +18,22 @@ from nbledger_application.commands.dataset_versions import (
     delete_dataset,
 )
 from nbledger_application.commands.loading import load_dataset
+from nbledger_application.idempotency import RequestKey
 from nbledger_domain.errors import DatasetNotFoundError
 from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_domain.vocabulary.units import MIB
 from nbledger_http.description import examples
 from nbledger_http.description.documentation import (
     ETAG,
+    IDEMPOTENCY_KEY,
+    IDEMPOTENCY_PROBLEMS,
     IF_MODIFIED_SINCE,
     IF_NONE_MATCH,
     LOCATION,
     NOT_MODIFIED,
     POSITION,
     PRECONDITIONS,
+    REPLAYED,
     Answer,
     Body,
     FilePart,
@@ -46,6 +51,7 @@ from nbledger_http.representations.documents import (
     page_reply,
     state_headers,
 )
+from nbledger_http.representations.idempotency import New, file_digests, once
 from nbledger_http.requests import queries
 from nbledger_http.requests.declared import FaultReport, NoFields, read_form
 from nbledger_http.requests.forms import Form, received
@@ -59,6 +65,7 @@ from nbledger_projections.read_models import dataset_details
 from nbledger_projections.read_models.dataset_details import DatasetDocument, DatasetItemDocument
 
 TAG = "Datasets"
+CREATE = "createDataset"
 MAX_NAME = 200
 
 FILE = FilePart(media_type="text/csv", description="The table; its first row names the columns.")
@@ -100,10 +107,11 @@ class DatasetList(PageBody, rename="camel", kw_only=True):
     "/dataset/csv",
     right=Right.WRITE,
     operation=Operation(
-        id="createDataset",
+        id=CREATE,
         tag=TAG,
         summary="Upload a dataset as CSV",
         description=UPLOAD_NOTES,
+        headers=(IDEMPOTENCY_KEY,),
         body=Body(schema=DatasetForm, media_type="multipart/form-data", file=FILE),
         answers={
             201: Answer(
@@ -111,7 +119,7 @@ class DatasetList(PageBody, rename="camel", kw_only=True):
                 schema=ChangedDataset,
                 opens="datasetId",
                 example=examples.NEW_DATASET,
-                headers={**LOCATION, **ETAG, **POSITION},
+                headers={**LOCATION, **ETAG, **POSITION, **REPLAYED},
             )
         },
         problems=(
@@ -120,6 +128,7 @@ class DatasetList(PageBody, rename="camel", kw_only=True):
             Code.UNSUPPORTED_MEDIA_TYPE,
             Code.VALIDATION_FAILED,
             Code.INVALID_CSV,
+            *IDEMPOTENCY_PROBLEMS,
         ),
     ),
 )
@@ -130,18 +139,39 @@ async def create(request: Request[Any, Any, Any]) -> Reply:
         report = FaultReport()
         asked = read_form(DatasetForm, form.fields, report)
         report.check()
-        ingested = await _ingested(services, form)
-        dataset_id = await create_dataset(
-            services.store,
-            services.artifacts,
-            access,
-            TableFile(ingested.path, ingested.rows, ingested.columns),
-            name=(asked.dataset_name or "").strip() or _default_name(form.file_name),
-            file_name=form.file_name,
+        name = (asked.dataset_name or "").strip() or _default_name(form.file_name)
+        digests = await file_digests(request, [form.path])
+
+        async def make(key: RequestKey | None) -> New:
+            ingested = await _ingested(services, form)
+            told = _told_of(ingested, report)
+            dataset_id = await create_dataset(
+                services.store,
+                services.artifacts,
+                access,
+                TableFile(ingested.path, ingested.rows, ingested.columns),
+                name=name,
+                file_name=form.file_name,
+                key=None if key is None else key.answering(told),
+            )
+            return New(dataset_id, told)
+
+        return await once(
+            request,
+            CREATE,
+            lambda: [name, form.file_name, *digests],
+            make,
+            partial(_created, request),
         )
-    view = await _view(services.pool, access, dataset_id)
+
+
+async def _created(
+    request: Request[Any, Any, Any], dataset_id: UUID, told: Mapping[str, Any]
+) -> Reply:
+    access = access_of(request)
+    view = await _view(services_of(request).pool, access, dataset_id)
     location = project_path(access.tenant_id, access.project_id, "dataset", dataset_id)
-    return _changed_reply(view, ingested, report, status=201, headers={"Location": location})
+    return _changed_reply(view, told, status=201, headers={"Location": location})
 
 
 @put(
@@ -194,7 +224,7 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
             file_name=form.file_name,
         )
     view = await _view(services.pool, access, dataset_id)
-    return _changed_reply(view, ingested, report)
+    return _changed_reply(view, _told_of(ingested, report))
 
 
 @get(
@@ -306,22 +336,25 @@ async def _view(pool: Pool, access: Caller, dataset_id: UUID) -> View:
     return view
 
 
-def _changed_reply(
-    view: View,
-    ingested: Ingested,
-    report: FaultReport,
-    *,
-    status: int = 200,
-    headers: dict[str, str] | None = None,
-) -> Reply:
+def _told_of(ingested: Ingested, report: FaultReport) -> dict[str, Any]:
+    """What the answer tells of an upload, beside the dataset."""
     parsing = CsvParsing(
         encoding=ingested.encoding,
         delimiter=ingested.delimiter,
         compression=ingested.compression or msgspec.UNSET,
     )
-    warnings = [*ingested.warnings, *report.warnings]
+    return {"parsing": parsing, "warnings": [*ingested.warnings, *report.warnings]}
+
+
+def _changed_reply(
+    view: View,
+    told: Mapping[str, Any],
+    *,
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+) -> Reply:
     return json_reply(
-        with_members(view.document, parsing=parsing, warnings=warnings),
+        with_members(view.document, **told),
         status=status,
         headers={**state_headers(view), **(headers or {})},
     )

@@ -1,14 +1,18 @@
 """Executions: ask for one, follow it, list them, cancel one."""
 
 import time
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from litestar import Request, get, post
 
 from nbledger_application.caller import Right
 from nbledger_application.commands.cancel_execution import cancel_execution
-from nbledger_application.commands.execute_notebook import execute_notebook
+from nbledger_application.commands.execute_notebook import execute_notebook, plan_execution
+from nbledger_application.idempotency import RequestKey
 from nbledger_application.queue import ShareLimits
 from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution import TERMINAL_EVENTS
@@ -16,6 +20,8 @@ from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_http.description import execution_examples
 from nbledger_http.description.documentation import (
     ETAG,
+    IDEMPOTENCY_KEY,
+    IDEMPOTENCY_PROBLEMS,
     IF_MODIFIED_SINCE,
     IF_NONE_MATCH,
     LOCATION,
@@ -23,6 +29,7 @@ from nbledger_http.description.documentation import (
     POSITION,
     PREFER_NEWS,
     PREFERENCE_APPLIED,
+    REPLAYED,
     Answer,
     Body,
     Operation,
@@ -33,12 +40,14 @@ from nbledger_http.replies.responses import Reply, json_reply, with_members
 from nbledger_http.representations import resources
 from nbledger_http.representations.conditional import document_reply, last_modified, none_match
 from nbledger_http.representations.documents import LIST_HEADERS, READ_OWN_WRITES, page_reply
+from nbledger_http.representations.idempotency import New, beyond_defaults, once
 from nbledger_http.representations.queue_places import PlacedView, told
+from nbledger_http.representations.run_plans import RunPlanDocument, plan_reply
 from nbledger_http.requests import queries
 from nbledger_http.requests.concurrency import turn_of
 from nbledger_http.requests.json_bodies import json_object
 from nbledger_http.requests.queries import Paging, preferred_wait, wait_applied
-from nbledger_http.requests.runs import ExecuteNotebook, run_request
+from nbledger_http.requests.runs import ExecuteNotebook, asked_of, run_request
 from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, execution_id_of, notebook_id_of
 from nbledger_projections.machinery.documents import Page
@@ -47,6 +56,7 @@ from nbledger_projections.read_models.executions.documents import ExecutionDocum
 from nbledger_projections.read_models.executions.status import ExecutionView
 
 TAG = "Executions"
+EXECUTE = "executeNotebook"
 TERMINAL = frozenset(
     name for event in TERMINAL_EVENTS for name in EVENT_TYPES.stored_names(event.TYPE)
 )
@@ -68,25 +78,32 @@ class ExecutionListDocument(PageBody, rename="camel", kw_only=True):
     "/notebook/{notebook_id:str}/execute",
     right=Right.WRITE,
     operation=Operation(
-        id="executeNotebook",
+        id=EXECUTE,
         tag=TAG,
         summary="Execute a notebook",
         description="All cells, or a range of them, in a fresh kernel. The answer comes at once; "
         "follow the run at the address in Location. Its status is Running until it has ended, "
         "its phase tells whether it waits, starts or runs. Without a live worker that offers "
         "the kernel type it is refused, unless this installation lets it wait for one; so it is "
-        "where as many runs of the tenant or project wait as may.",
+        "where as many runs of the tenant or project wait as may. With `dryRun` everything is "
+        "checked in the same way but how many wait, and nothing runs.",
+        headers=(IDEMPOTENCY_KEY,),
         body=Body(
             schema=ExecuteNotebook, required=False, example=execution_examples.EXECUTE_NOTEBOOK
         ),
         answers={
+            200: Answer(
+                description="What would run, where the request has `dryRun`.",
+                schema=RunPlanDocument,
+                example=execution_examples.RUN_PLAN,
+            ),
             202: Answer(
                 description="The execution, which waits for a worker.",
                 schema=NewExecution,
                 opens="executionId",
                 example=execution_examples.NEW_EXECUTION,
-                headers={**LOCATION, **ETAG, **POSITION},
-            )
+                headers={**LOCATION, **ETAG, **POSITION, **REPLAYED},
+            ),
         },
         problems=(
             Code.NOTEBOOK_NOT_FOUND,
@@ -96,6 +113,7 @@ class ExecutionListDocument(PageBody, rename="camel", kw_only=True):
             Code.VALIDATION_FAILED,
             Code.QUEUE_FULL,
             Code.KERNEL_UNAVAILABLE,
+            *IDEMPOTENCY_PROBLEMS,
         ),
     ),
 )
@@ -106,22 +124,55 @@ async def execute(request: Request[Any, Any, Any]) -> Reply:
     body = await json_object(request, optional=True, unique=True)
     limits = services.settings.execution
     waiting = services.settings.queue
-    execution_id, _, warnings = await execute_notebook(
-        services.store,
-        services.pool,
-        access,
-        notebook_id,
-        run_request(body, limits),
-        queue_without_worker=limits.queue_without_worker,
-        limits=ShareLimits.of(waiting.max_waiting_per_tenant, waiting.max_waiting_per_project),
+    if body.get("dryRun") is True:
+        plan = await plan_execution(
+            services.store,
+            services.pool,
+            access,
+            notebook_id,
+            run_request(body, limits),
+            queue_without_worker=limits.queue_without_worker,
+        )
+        return plan_reply(plan)
+
+    async def make(key: RequestKey | None) -> New:
+        execution_id, _, warnings = await execute_notebook(
+            services.store,
+            services.pool,
+            access,
+            notebook_id,
+            run_request(body, limits),
+            queue_without_worker=limits.queue_without_worker,
+            limits=ShareLimits.of(waiting.max_waiting_per_tenant, waiting.max_waiting_per_project),
+            key=key,
+        )
+        return New(execution_id, {"warnings": warnings})
+
+    return await once(
+        request,
+        EXECUTE,
+        lambda: [notebook_id, beyond_defaults(asked_of(body, limits))],
+        make,
+        partial(_requested, request, notebook_id),
+        look_first=False,
     )
-    view = await resources.execution(services.pool, access, notebook_id, execution_id)
+
+
+async def _requested(
+    request: Request[Any, Any, Any],
+    notebook_id: UUID,
+    execution_id: UUID,
+    told: Mapping[str, Any],
+) -> Reply:
+    """202 with the execution as it is now."""
+    access = access_of(request)
+    view = await resources.execution(services_of(request).pool, access, notebook_id, execution_id)
     location = project_path(
         *(access.tenant_id, access.project_id),
         *("notebook", notebook_id, "execution", execution_id),
     )
     return json_reply(
-        with_members(view.document, **_said_of_estimate(view), warnings=warnings),
+        with_members(view.document, **_said_of_estimate(view), **told),
         status=202,
         headers={"Location": location, **state_headers(view)},
     )

@@ -50,7 +50,7 @@ class NotebookHistoryQuery(HistoryQuery):
     """Which events are told of a notebook."""
 
     executions: Annotated[
-        bool, Meta(description="The events of the notebook's executions as well.")
+        bool, Meta(description="The events of the notebook's executions and schedule as well.")
     ] = False
 
 

@@ -9,10 +9,13 @@ from nbledger_http.description import notebook_examples
 from nbledger_http.description.documentation import (
     ETAG,
     FILE_PRECONDITIONS,
+    IDEMPOTENCY_KEY,
+    IDEMPOTENCY_PROBLEMS,
     IF_NONE_MATCH,
     LOCATION,
     NOT_MODIFIED,
     POSITION,
+    REPLAYED,
     Answer,
     Body,
     FilePart,
@@ -101,7 +104,7 @@ ADD = Operation(
     "content at the same path changes nothing; another one is refused unless `replace` is "
     "true. Of several files all are kept or none. A change raises the minor part of "
     "notebookVersion. `warnings` name paths that Windows cannot hold.",
-    headers=FILE_PRECONDITIONS,
+    headers=(*FILE_PRECONDITIONS, IDEMPOTENCY_KEY),
     body=Body(
         schema=FilesForm,
         media_type="multipart/form-data",
@@ -117,17 +120,17 @@ ADD = Operation(
             schema=FilesChanged,
             opens="files/0/path",
             example=notebook_examples.FILES_CHANGED,
-            headers={**LOCATION, **_CHANGE_HEADERS},
+            headers={**LOCATION, **_CHANGE_HEADERS, **REPLAYED},
         ),
         200: Answer(
             description="The files; all were there already, or have been replaced.",
             schema=FilesChanged,
             opens="files/0/path",
             example=notebook_examples.FILES_CHANGED,
-            headers={**LOCATION, **_CHANGE_HEADERS},
+            headers={**LOCATION, **_CHANGE_HEADERS, **REPLAYED},
         ),
     },
-    problems=(*_CHANGE_PROBLEMS, Code.FILE_EXISTS),
+    problems=(*_CHANGE_PROBLEMS, Code.FILE_EXISTS, *IDEMPOTENCY_PROBLEMS),
 )
 
 PUT_ONE = Operation(

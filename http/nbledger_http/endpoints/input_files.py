@@ -1,6 +1,8 @@
 """Input files: put beside a notebook, listed, downloaded, replaced, removed."""
 
 import unicodedata
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 from uuid import UUID
@@ -9,8 +11,9 @@ import msgspec
 from litestar import Request, delete, get, post, put
 
 from nbledger_application.caller import Caller, Right
-from nbledger_application.commands.change_files import put_files, remove_file
+from nbledger_application.commands.change_files import FilesPut, put_files, remove_file
 from nbledger_application.commands.loading import load_notebook
+from nbledger_application.idempotency import RequestKey
 from nbledger_domain.errors import (
     Fault,
     InputFileNotFoundError,
@@ -35,6 +38,7 @@ from nbledger_http.endpoints.input_file_operations import (
 from nbledger_http.replies.responses import Reply, empty_reply, json_reply
 from nbledger_http.representations import resources
 from nbledger_http.representations.conditional import document_reply, precondition_of
+from nbledger_http.representations.idempotency import New, file_digests, once
 from nbledger_http.representations.stored_files import file_reply
 from nbledger_http.requests import queries
 from nbledger_http.requests.bundles import check_sizes, file_limits
@@ -50,7 +54,6 @@ from nbledger_http.requests.json_bodies import MAX_TOLD
 from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, execution_id_in, notebook_id_of
 from nbledger_infrastructure.notebooks.bundles import SideFile
-from nbledger_projections.read_models.notebooks.details import NotebookView
 from nbledger_projections.read_models.notebooks.documents import FileDocument
 from nbledger_projections.read_models.notebooks.folding import file_document
 
@@ -62,6 +65,10 @@ class _Asked(msgspec.Struct, frozen=True):
     pointer: str
     replace: bool
     warnings: list[str] = []
+
+    @property
+    def paths(self) -> list[str]:
+        return [file.path for file in self.files]
 
 
 class _Held(msgspec.Struct, rename="camel"):
@@ -86,8 +93,19 @@ async def add(request: Request[Any, Any, Any]) -> Reply:
         each_mb=lambda _: http.max_input_file_mb,
     )
     async with upload_folder(request) as folder:
-        form = await receive_files(request, folder, bounds)
-        return await _put(request, notebook_id, _asked(form))
+        asked = _asked(await receive_files(request, folder, bounds))
+        digests = await file_digests(request, [file.location for file in asked.files])
+
+        async def make(key: RequestKey | None) -> New:
+            return await _put(request, notebook_id, asked, key)
+
+        return await once(
+            request,
+            ADD.id,
+            lambda: [notebook_id, asked.replace, sorted(zip(asked.paths, digests, strict=True))],
+            make,
+            partial(_changed, request),
+        )
 
 
 @put(
@@ -110,7 +128,8 @@ async def put_one(request: Request[Any, Any, Any]) -> Reply:
         limit_mb = services.settings.http.max_input_file_mb
         file = await receive_body(request, folder, path, limit_mb=limit_mb)
         asked = _Asked([SideFile(path, file.path, file.size)], pointer="/path", replace=True)
-        return await _put(request, notebook_id, asked)
+        new = await _put(request, notebook_id, asked)
+        return await _changed(request, new.stream_id, new.answer)
 
 
 @get(
@@ -187,11 +206,21 @@ async def remove(request: Request[Any, Any, Any]) -> Reply:
     return empty_reply(204, {"Nbledger-Position": str(view.position)})
 
 
-async def _put(request: Request[Any, Any, Any], notebook_id: UUID, asked: _Asked) -> Reply:
+async def _put(
+    request: Request[Any, Any, Any],
+    notebook_id: UUID,
+    asked: _Asked,
+    key: RequestKey | None = None,
+) -> New:
     services, access = services_of(request), access_of(request)
     check_sizes(asked.files, services.settings.http)
+    warnings = [*asked.warnings, *windows_warnings(asked.paths)]
+
+    def told(done: FilesPut) -> dict[str, Any]:
+        return {"paths": asked.paths, "warnings": warnings, "new": bool(done.new)}
+
     try:
-        new = await put_files(
+        done = await put_files(
             services.store,
             services.artifacts,
             access,
@@ -200,34 +229,36 @@ async def _put(request: Request[Any, Any, Any], notebook_id: UUID, asked: _Asked
             replace=asked.replace,
             precondition=precondition_of(request),
             limits=file_limits(services.settings.http),
+            key_of=None if key is None else lambda done: key.answering(told(done)),
         )
     except InvalidFilesError as invalid:
         faults = [Fault(asked.pointer, fault.reason) for fault in invalid.faults]
         raise InvalidFilesError(faults) from None
-    view = await resources.notebook(services.pool, access, notebook_id)
-    paths = [file.path for file in asked.files]
-    warnings = [*asked.warnings, *windows_warnings(paths)]
-    return _changed(access, view, paths, warnings, new=bool(new))
+    return New(notebook_id, told(done), recorded=done.changed)
 
 
-def _changed(
-    access: Caller, view: NotebookView, paths: list[str], warnings: list[str], *, new: bool
+async def _changed(
+    request: Request[Any, Any, Any], notebook_id: UUID, told_of: Mapping[str, Any]
 ) -> Reply:
+    access = access_of(request)
+    view = await resources.notebook(services_of(request).pool, access, notebook_id)
     held = msgspec.json.decode(view.document, type=_Held)
-    wanted = set(paths)
+    wanted = set(told_of["paths"])
     told = [file for file in held.files if file.path in wanted]
     changed = FilesChanged(
         files=told,
         notebook_version=held.notebook_version,
         notebook_etag=resources.notebook_etag(view),
-        warnings=warnings,
+        warnings=told_of["warnings"],
     )
     headers = {"Nbledger-Position": str(view.position)}
     if len(told) == 1:
         base = project_path(access.tenant_id, access.project_id, "notebook", view.notebook_id)
         headers["Location"] = f"{base}/file/{quote(told[0].path)}"
         headers["ETag"] = f'"{told[0].digest}"'
-    return json_reply(msgspec.json.encode(changed), status=201 if new else 200, headers=headers)
+    return json_reply(
+        msgspec.json.encode(changed), status=201 if told_of["new"] else 200, headers=headers
+    )
 
 
 def _asked(form: FileForm) -> _Asked:

@@ -1,7 +1,8 @@
 """Libraries of a project: upload a wheel, list, read, download, delete."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -10,17 +11,21 @@ from litestar import Request, delete, get, post
 from nbledger_application.caller import Caller, Right
 from nbledger_application.commands.change_library import delete_library, upload_library
 from nbledger_application.commands.loading import load_library
+from nbledger_application.idempotency import RequestKey
 from nbledger_domain.errors import LibraryNotFoundError
 from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_http.description import examples
 from nbledger_http.description.documentation import (
     ETAG,
+    IDEMPOTENCY_KEY,
+    IDEMPOTENCY_PROBLEMS,
     IF_MODIFIED_SINCE,
     IF_NONE_MATCH,
     LOCATION,
     NOT_MODIFIED,
     POSITION,
     PRECONDITIONS,
+    REPLAYED,
     Answer,
     Body,
     FilePart,
@@ -38,6 +43,7 @@ from nbledger_http.representations.documents import (
     page_reply,
     state_headers,
 )
+from nbledger_http.representations.idempotency import New, file_digests, once
 from nbledger_http.representations.stored_files import ANSWERS, RANGE_HEADERS, file_reply
 from nbledger_http.requests import queries
 from nbledger_http.requests.declared import NoFields
@@ -52,6 +58,7 @@ from nbledger_projections.read_models import library_details
 from nbledger_projections.read_models.library_details import LibraryDocument, LibraryItemDocument
 
 TAG = "Libraries"
+UPLOAD = "uploadLibrary"
 
 
 class LibraryList(PageBody, rename="camel", kw_only=True):
@@ -64,12 +71,13 @@ class LibraryList(PageBody, rename="camel", kw_only=True):
     "/library",
     right=Right.WRITE,
     operation=Operation(
-        id="uploadLibrary",
+        id=UPLOAD,
         tag=TAG,
         summary="Upload a library as a wheel",
         description="Notebooks of the project that name it in `customLibraries` get its newest "
         "version. A wheel never changes: the same once more is answered with the library that is "
         "there, another one of the same name and version is refused.",
+        headers=(IDEMPOTENCY_KEY,),
         body=Body(
             schema=NoFields,
             media_type="multipart/form-data",
@@ -83,7 +91,7 @@ class LibraryList(PageBody, rename="camel", kw_only=True):
                 schema=LibraryDocument,
                 opens="libraryId",
                 example=examples.LIBRARY,
-                headers={**LOCATION, **ETAG, **POSITION},
+                headers={**LOCATION, **ETAG, **POSITION, **REPLAYED},
             ),
             200: Answer(
                 description="The library that this very wheel is already.",
@@ -102,6 +110,7 @@ class LibraryList(PageBody, rename="camel", kw_only=True):
             Code.UNSUPPORTED_MEDIA_TYPE,
             Code.VALIDATION_FAILED,
             Code.INVALID_WHEEL,
+            *IDEMPOTENCY_PROBLEMS,
         ),
     ),
 )
@@ -109,22 +118,35 @@ async def upload(request: Request[Any, Any, Any]) -> Reply:
     """A new library, or the one that is there already."""
     services, access = services_of(request), access_of(request)
     async with received(request, limit_mb=services.settings.http.max_library_mb) as form:
-        async with services.inspections:
-            wheel = await asyncio.to_thread(read_wheel, form.path, form.file_name)
-        library_id, new = await upload_library(
-            services.pool,
-            services.store,
-            services.artifacts,
-            access,
-            wheel=wheel,
-            path=form.path,
-            file_name=form.file_name,
-        )
-    view = await _view(services.pool, access, library_id)
+        asked = [form.file_name, *await file_digests(request, [form.path])]
+
+        async def make(key: RequestKey | None) -> New:
+            async with services.inspections:
+                wheel = await asyncio.to_thread(read_wheel, form.path, form.file_name)
+            library_id, new = await upload_library(
+                services.pool,
+                services.store,
+                services.artifacts,
+                access,
+                wheel=wheel,
+                path=form.path,
+                file_name=form.file_name,
+                key=None if key is None else key.answering({"new": True}),
+            )
+            return New(library_id, {"new": new}, recorded=new)
+
+        return await once(request, UPLOAD, lambda: asked, make, partial(_uploaded, request))
+
+
+async def _uploaded(
+    request: Request[Any, Any, Any], library_id: UUID, told: Mapping[str, Any]
+) -> Reply:
+    access = access_of(request)
+    view = await _view(services_of(request).pool, access, library_id)
     location = project_path(access.tenant_id, access.project_id, "library", library_id)
     return json_reply(
         view.document,
-        status=201 if new else 200,
+        status=201 if told["new"] else 200,
         headers={"Location": location, **state_headers(view)},
     )
 

@@ -11,17 +11,21 @@ from nbledger_application.caller import Caller, Right
 from nbledger_application.commands.create_notebook import create_notebook, template_cells
 from nbledger_application.commands.delete_notebook import delete_notebook
 from nbledger_application.commands.update_notebook import update_notebook
+from nbledger_application.idempotency import RequestKey
 from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_domain.vocabulary.languages import KERNEL_TYPE
 from nbledger_http.description import notebook_examples
 from nbledger_http.description.documentation import (
     ETAG,
+    IDEMPOTENCY_KEY,
+    IDEMPOTENCY_PROBLEMS,
     IF_MODIFIED_SINCE,
     IF_NONE_MATCH,
     LOCATION,
     NOT_MODIFIED,
     POSITION,
     PRECONDITIONS,
+    REPLAYED,
     Answer,
     Body,
     Operation,
@@ -30,7 +34,12 @@ from nbledger_http.description.schemas import DeletionUnderWay, PageBody, Parsin
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, empty_reply, json_reply, with_members
 from nbledger_http.representations import resources
-from nbledger_http.representations.changed_notebooks import created_reply, state_headers
+from nbledger_http.representations.changed_notebooks import (
+    asked_of,
+    created_reply,
+    state_headers,
+    told_of,
+)
 from nbledger_http.representations.conditional import document_reply, precondition_of
 from nbledger_http.representations.documents import (
     LIST_HEADERS,
@@ -38,6 +47,8 @@ from nbledger_http.representations.documents import (
     READ_OWN_WRITES,
     page_reply,
 )
+from nbledger_http.representations.idempotency import New, once
+from nbledger_http.representations.schedules import ScheduledNotebook, with_schedule
 from nbledger_http.requests import bodies as requests
 from nbledger_http.requests import queries
 from nbledger_http.requests.bindings import binding_warnings, library_warnings
@@ -49,10 +60,10 @@ from nbledger_infrastructure.notebooks import templates
 from nbledger_projections.machinery.documents import Page
 from nbledger_projections.read_models.notebooks import listing
 from nbledger_projections.read_models.notebooks.activity import NotebookStatus
-from nbledger_projections.read_models.notebooks.documents import NotebookDocument
 from nbledger_projections.read_models.notebooks.list_items import NotebookItemDocument
 
 TAG = "Notebooks"
+CREATE = "createNotebook"
 STATUSES = [str(status) for status in NotebookStatus]
 
 
@@ -79,7 +90,7 @@ class DeletionQuery(msgspec.Struct):
     force: Annotated[bool, Meta(description="Delete even while the notebook is executing.")] = False
 
 
-class ChangedNotebook(NotebookDocument, rename="camel", kw_only=True):
+class ChangedNotebook(ScheduledNotebook, rename="camel", kw_only=True):
     """The whole notebook, and what is to be said of the request that has made it so."""
 
     warnings: list[str]
@@ -110,7 +121,7 @@ class NotebookListDocument(PageBody, rename="camel", kw_only=True):
         answers={
             200: Answer(
                 description="The notebook.",
-                schema=NotebookDocument,
+                schema=ScheduledNotebook,
                 example=notebook_examples.NOTEBOOK,
                 headers=ETAG,
             ),
@@ -121,11 +132,11 @@ class NotebookListDocument(PageBody, rename="camel", kw_only=True):
 )
 async def get_notebook(request: Request[Any, Any, Any]) -> Reply:
     """The notebook."""
-    view = await resources.notebook(
-        services_of(request).pool, access_of(request), notebook_id_of(request)
-    )
+    services = services_of(request)
+    view = await resources.notebook(services.pool, access_of(request), notebook_id_of(request))
+    document = await with_schedule(services.store, view.notebook_id, view.document)
     return document_reply(
-        request, view.document, etag=resources.notebook_etag(view), modified_at=view.modified_at
+        request, document, etag=resources.notebook_etag(view), modified_at=view.modified_at
     )
 
 
@@ -208,9 +219,10 @@ async def _fault_of_kernel_type(
     "/notebook",
     right=Right.WRITE,
     operation=Operation(
-        id="createNotebook",
+        id=CREATE,
         tag=TAG,
         summary="Create a notebook",
+        headers=(IDEMPOTENCY_KEY,),
         body=Body(schema=requests.CreateNotebook, example=notebook_examples.CREATE_NOTEBOOK),
         answers={
             201: Answer(
@@ -218,7 +230,7 @@ async def _fault_of_kernel_type(
                 schema=NewNotebook,
                 opens="notebookId",
                 example=notebook_examples.NEW_NOTEBOOK,
-                headers={**LOCATION, **ETAG, **POSITION},
+                headers={**LOCATION, **ETAG, **POSITION, **REPLAYED},
             )
         },
         problems=(
@@ -226,6 +238,7 @@ async def _fault_of_kernel_type(
             Code.BODY_TOO_LARGE,
             Code.UNSUPPORTED_MEDIA_TYPE,
             Code.VALIDATION_FAILED,
+            *IDEMPOTENCY_PROBLEMS,
         ),
     ),
 )
@@ -239,22 +252,33 @@ async def create(request: Request[Any, Any, Any]) -> Reply:
         template_cells=template_cells,
         environments=services.settings.environments,
     )
-    binding = creation.integration.dataset_binding
-    warnings = [
-        *creation.warnings,
-        *await binding_warnings(services.pool, access, binding),
-        *await library_warnings(
-            services.store,
-            access,
-            creation.environment.custom_libraries,
-            services.settings.environments,
-        ),
-    ]
-    notebook_id, _ = await create_notebook(services.store, access, creation)
-    view = await resources.notebook(services.pool, access, notebook_id)
-    return await created_reply(
-        request, services.pool, view, creation.kernel_type, warnings=warnings
+
+    async def make(key: RequestKey | None) -> New:
+        warnings = await _warnings(services, access, creation)
+        told = await told_of(services.pool, creation.kernel_type, warnings)
+        notebook_id, _ = await create_notebook(
+            services.store, access, creation, key=None if key is None else key.answering(told)
+        )
+        return New(notebook_id, told)
+
+    return await once(
+        request,
+        CREATE,
+        partial(asked_of, creation),
+        make,
+        partial(created_reply, request),
+        look_first=False,
     )
+
+
+async def _warnings(services: Services, access: Caller, creation: requests.Creation) -> list[str]:
+    environments = services.settings.environments
+    libraries = creation.environment.custom_libraries
+    return [
+        *creation.warnings,
+        *await binding_warnings(services.pool, access, creation.integration.dataset_binding),
+        *await library_warnings(services.store, access, libraries, environments),
+    ]
 
 
 @put(
@@ -310,7 +334,8 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
         ),
     ]
     view = await resources.notebook(services.pool, access, notebook_id)
-    return json_reply(with_members(view.document, warnings=warnings), headers=state_headers(view))
+    document = await with_schedule(services.store, notebook_id, view.document)
+    return json_reply(with_members(document, warnings=warnings), headers=state_headers(view))
 
 
 @delete(

@@ -1,8 +1,10 @@
 """Uploading notebook files."""
 
 import asyncio
+import hashlib
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -10,13 +12,17 @@ from litestar import Request, post
 
 from nbledger_application.caller import Right
 from nbledger_application.commands.upload_notebook import upload_notebook
+from nbledger_application.idempotency import RequestKey
 from nbledger_domain.cells import Cell
 from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_http.description import notebook_examples
 from nbledger_http.description.documentation import (
     ETAG,
+    IDEMPOTENCY_KEY,
+    IDEMPOTENCY_PROBLEMS,
     LOCATION,
     POSITION,
+    REPLAYED,
     Answer,
     Body,
     FilePart,
@@ -26,8 +32,8 @@ from nbledger_http.description.schemas import CellCounts, Parsing
 from nbledger_http.endpoints.notebooks import TAG, NewNotebook
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply
-from nbledger_http.representations import resources
-from nbledger_http.representations.changed_notebooks import created_reply
+from nbledger_http.representations.changed_notebooks import asked_of, created_reply, told_of
+from nbledger_http.representations.idempotency import New, file_digests, once
 from nbledger_http.requests import bodies as requests
 from nbledger_http.requests.bindings import binding_warnings
 from nbledger_http.requests.bodies import Creation
@@ -38,12 +44,14 @@ from nbledger_http.security.access import access_of
 from nbledger_infrastructure.notebooks.files import ParsedNotebook, parse_ipynb
 from nbledger_infrastructure.notebooks.kernelspecs import kernel_type_of
 
+OPERATION = "uploadNotebook"
+
 
 @post(
     "/notebook/upload",
     right=Right.WRITE,
     operation=Operation(
-        id="uploadNotebook",
+        id=OPERATION,
         tag=TAG,
         summary="Upload an existing notebook",
         description="The file is brought to nbformat 4.5. Everything that nbformat knows of a "
@@ -54,6 +62,7 @@ from nbledger_infrastructure.notebooks.kernelspecs import kernel_type_of
         "from the notebook's folder. What systems and tools put into folders is left out, and so "
         "are empty folders and what lies in outputs/: `warnings` name it. Files that the archive "
         "marks as executable are programs for runs, too.",
+        headers=(IDEMPOTENCY_KEY,),
         body=Body(
             schema=requests.UploadForm,
             media_type="multipart/form-data",
@@ -70,7 +79,7 @@ from nbledger_infrastructure.notebooks.kernelspecs import kernel_type_of
                 schema=NewNotebook,
                 opens="notebookId",
                 example=notebook_examples.UPLOADED_NOTEBOOK,
-                headers={**LOCATION, **ETAG, **POSITION},
+                headers={**LOCATION, **ETAG, **POSITION, **REPLAYED},
             )
         },
         problems=(
@@ -81,6 +90,7 @@ from nbledger_infrastructure.notebooks.kernelspecs import kernel_type_of
             Code.INVALID_ARCHIVE,
             Code.INVALID_FILES,
             Code.VALIDATION_FAILED,
+            *IDEMPOTENCY_PROBLEMS,
         ),
     ),
 )
@@ -95,36 +105,51 @@ async def _upload(request: Request[Any, Any, Any], bundle: ReceivedBundle) -> Re
     kernel_types = services.settings.worker.kernels
     fields, file_name, content = bundle.fields, bundle.file_name, bundle.content
     creation, kernel_given = requests.upload(fields, file_name=file_name, kernel_types=kernel_types)
-    parsed = await asyncio.to_thread(_parse, content)
-    warnings = [
-        *bundle.warnings,
-        *creation.warnings,
-        *parsed.warnings,
-        *await binding_warnings(services.pool, access, creation.integration.dataset_binding),
-    ]
-    creation, about_kernel = _with_kernel_type(creation, parsed, kernel_types, given=kernel_given)
-    warnings += about_kernel
-    notebook_id, _ = await upload_notebook(
-        services.store,
-        services.artifacts,
-        access,
-        creation,
-        file_name=file_name,
-        content=content,
-        parsed=parsed,
-        side_files=bundle.files,
-    )
-    view = await resources.notebook(services.pool, access, notebook_id)
-    return await created_reply(
-        request,
-        services.pool,
-        view,
-        creation.kernel_type,
-        warnings=warnings,
-        parsing=Parsing(
-            nbformat=parsed.nbformat, cells=_counts(parsed.cells), upgrades=parsed.upgrades
-        ),
-    )
+    digests = await file_digests(request, [file.location for file in bundle.files])
+
+    def asked() -> Any:
+        return {
+            **asked_of(creation),
+            "kernelGiven": kernel_given,
+            "fileName": file_name,
+            "content": hashlib.sha256(content).hexdigest(),
+            "files": [
+                [file.path, file.executable, digest]
+                for file, digest in zip(bundle.files, digests, strict=True)
+            ],
+        }
+
+    async def make(key: RequestKey | None) -> New:
+        parsed = await asyncio.to_thread(_parse, content)
+        warnings = [
+            *bundle.warnings,
+            *creation.warnings,
+            *parsed.warnings,
+            *await binding_warnings(services.pool, access, creation.integration.dataset_binding),
+        ]
+        new, about_kernel = _with_kernel_type(creation, parsed, kernel_types, given=kernel_given)
+        told = await told_of(
+            services.pool,
+            new.kernel_type,
+            [*warnings, *about_kernel],
+            parsing=Parsing(
+                nbformat=parsed.nbformat, cells=_counts(parsed.cells), upgrades=parsed.upgrades
+            ),
+        )
+        notebook_id, _ = await upload_notebook(
+            services.store,
+            services.artifacts,
+            access,
+            new,
+            file_name=file_name,
+            content=content,
+            parsed=parsed,
+            side_files=bundle.files,
+            key=None if key is None else key.answering(told),
+        )
+        return New(notebook_id, told)
+
+    return await once(request, OPERATION, asked, make, partial(created_reply, request))
 
 
 def _with_kernel_type(

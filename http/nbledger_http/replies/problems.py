@@ -62,6 +62,7 @@ class Code(StrEnum):
     EXECUTION_NOT_FOUND = "execution_not_found"
     DATASET_NOT_FOUND = "dataset_not_found"
     LIBRARY_NOT_FOUND = "library_not_found"
+    SCHEDULE_NOT_FOUND = "schedule_not_found"
     CELL_NOT_FOUND = "cell_not_found"
     FILE_NOT_FOUND = "file_not_found"
     ARTIFACT_NOT_FOUND = "artifact_not_found"
@@ -82,6 +83,8 @@ class Code(StrEnum):
     INVALID_WHEEL = "invalid_wheel"
     INVALID_ARCHIVE = "invalid_archive"
     INVALID_FILES = "invalid_files"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
+    IDEMPOTENCY_RESULT_GONE = "idempotency_result_gone"
     VALIDATION_FAILED = "validation_failed"
     RATE_LIMITED = "rate_limited"
     QUEUE_FULL = "queue_full"
@@ -109,6 +112,7 @@ KINDS: dict[Code, Kind] = {
     Code.EXECUTION_NOT_FOUND: Kind(404, "There is no such execution."),
     Code.DATASET_NOT_FOUND: Kind(404, "There is no such dataset."),
     Code.LIBRARY_NOT_FOUND: Kind(404, "There is no such library."),
+    Code.SCHEDULE_NOT_FOUND: Kind(404, "The notebook has no schedule."),
     Code.CELL_NOT_FOUND: Kind(404, "There is no such cell in the execution."),
     Code.FILE_NOT_FOUND: Kind(404, "The notebook has no file at this path."),
     Code.ARTIFACT_NOT_FOUND: Kind(404, "There is no such file."),
@@ -129,6 +133,10 @@ KINDS: dict[Code, Kind] = {
     Code.INVALID_WHEEL: Kind(422, "The file is not an acceptable wheel."),
     Code.INVALID_ARCHIVE: Kind(422, "The archive is not acceptable."),
     Code.INVALID_FILES: Kind(422, "The names of the input files are not acceptable."),
+    Code.IDEMPOTENCY_KEY_REUSED: Kind(422, "The idempotency key came with another request."),
+    Code.IDEMPOTENCY_RESULT_GONE: Kind(
+        410, "What the first request with the idempotency key has made is deleted."
+    ),
     Code.VALIDATION_FAILED: Kind(422, "The request is not valid."),
     Code.RATE_LIMITED: Kind(429, "Too many requests."),
     Code.QUEUE_FULL: Kind(429, "As many runs wait as may."),

@@ -1,42 +1,57 @@
 """What a change to a notebook is answered with."""
 
+from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from litestar import Request
+from msgspec import UNSET, UnsetType
 
 from nbledger_domain.vocabulary.addresses import project_path
-from nbledger_http.description.schemas import Session
+from nbledger_http.description.schemas import Parsing
 from nbledger_http.replies.responses import Reply, json_reply, with_members
 from nbledger_http.representations import resources
 from nbledger_http.representations.conditional import last_modified
+from nbledger_http.representations.idempotency import beyond_defaults
+from nbledger_http.representations.run_plans import session_of
+from nbledger_http.representations.schedules import with_schedule
+from nbledger_http.requests.bodies import Creation
+from nbledger_http.requests.services import services_of
 from nbledger_http.security.access import access_of
 from nbledger_infrastructure.postgres import worker_registry
 from nbledger_infrastructure.postgres.database import Pool
 from nbledger_projections.read_models.notebooks.details import NotebookView
 
 
-async def created_reply(
-    request: Request[Any, Any, Any],
-    pool: Pool,
-    view: NotebookView,
-    kernel_type: str,
-    **members: Any,
-) -> Reply:
-    """201 with the whole notebook and ``members``."""
+def asked_of(creation: Creation) -> dict[str, Any]:
+    """What a request to create asks for, as plain data."""
+    asked: dict[str, Any] = beyond_defaults(creation)
+    del asked["warnings"]
+    return asked
+
+
+async def told_of(
+    pool: Pool, kernel_type: str, warnings: list[str], *, parsing: Parsing | UnsetType = UNSET
+) -> dict[str, Any]:
+    """What the answer tells of a creation, beside the notebook."""
     offer = (await worker_registry.offers(pool)).get(kernel_type)
     if offer is None:
-        unoffered = f"kernelType: no live worker offers {kernel_type!r} now"
-        members["warnings"] = [*members.get("warnings", []), unoffered]
-    session = Session(
-        kernel_type=kernel_type,
-        offered=offer is not None,
-        language=None if offer is None else offer.language,
-        language_version=None if offer is None else offer.language_version,
-    )
+        warnings = [*warnings, f"kernelType: no live worker offers {kernel_type!r} now"]
+    told: dict[str, Any] = {"session": session_of(kernel_type, offer), "warnings": warnings}
+    return told if parsing is UNSET else {**told, "parsing": parsing}
+
+
+async def created_reply(
+    request: Request[Any, Any, Any], notebook_id: UUID, told: Mapping[str, Any]
+) -> Reply:
+    """201 with the whole notebook and what is ``told`` beside it."""
     access = access_of(request)
-    location = project_path(access.tenant_id, access.project_id, "notebook", view.notebook_id)
+    services = services_of(request)
+    view = await resources.notebook(services.pool, access, notebook_id)
+    location = project_path(access.tenant_id, access.project_id, "notebook", notebook_id)
+    document = await with_schedule(services.store, notebook_id, view.document)
     return json_reply(
-        with_members(view.document, session=session, **members),
+        with_members(document, **told),
         status=201,
         headers={"Location": location, **state_headers(view)},
     )

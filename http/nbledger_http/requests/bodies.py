@@ -16,6 +16,7 @@ from nbledger_domain.vocabulary.languages import DEFAULT_KERNEL_TYPE
 from nbledger_http.requests import cells as cell_inputs
 from nbledger_http.requests.cells import ChangedCell, NewCell
 from nbledger_http.requests.declared import FaultReport, read_form, read_object
+from nbledger_http.requests.schedules.settings import CronText, ScheduleSetting, schedule_setting
 from nbledger_infrastructure import settings
 from nbledger_infrastructure.packages import parse_requirement
 
@@ -24,7 +25,6 @@ MAX_PACKAGES = 1000
 OUTPUT_FORMATS = ("enriched_dataframe", "csv", "parquet")
 """What of enriched datasets is written: CSV with Parquet beside it, but for the last."""
 
-_CRON_FIELD = re.compile(r"[0-9A-Za-z*/,\-?#L]+\Z")
 _FRACTION = re.compile(r"\.(\d+)")
 _READ_ONLY = (
     "notebookId",
@@ -38,17 +38,12 @@ _READ_ONLY = (
     "lastExecutionDate",
     "executionCount",
     "files",
+    "schedule",
     "session",
     "warnings",
     "parsing",
 )
 """Members of a notebook that answers carry and a request may send back, unread."""
-
-
-def _check_cron(text: str) -> None:
-    fields = text.split()
-    if text and not (len(fields) == 5 and all(map(_CRON_FIELD.match, fields))):
-        raise ValueError("is no cron expression of five fields")
 
 
 Name = Annotated[
@@ -57,9 +52,6 @@ Name = Annotated[
 ]
 Description = Annotated[str, Meta(max_length=10_000)]
 Text = Annotated[str, Meta(max_length=200)]
-Cron = Annotated[
-    Text, Meta(description="A cron expression of five fields.", extra={"check": _check_cron})
-]
 ConcurrentRuns = Annotated[
     int,
     Meta(
@@ -83,7 +75,7 @@ class IntegrationBody(msgspec.Struct, rename="camel", kw_only=True):
     dataset_binding: Text | None = None
     output_format: Text | None = None
     auto_execution: bool = False
-    schedule_execution: Cron | None = None
+    schedule_execution: CronText | ScheduleSetting | None = None
     max_concurrent_runs: ConcurrentRuns | None = None
 
 
@@ -177,7 +169,9 @@ def creation(
     elif asked.template is not None:
         known = ", ".join(sorted(templates)) or "none"
         report.fault("/template", f"is not a template; the templates are: {known}")
-    integration = _integration(asked.integration or IntegrationBody(), Integration(), report)
+    integration = _integration(
+        asked.integration or IntegrationBody(), Integration(), report, "/integration"
+    )
     environment = _environment(
         asked.environment or EnvironmentBody(), Environment(), report, environments
     )
@@ -205,7 +199,7 @@ def upload(
     report = FaultReport()
     asked = read_form(UploadForm, fields, report)
     _check_kernel_type(asked.kernel_type, kernel_types, report)
-    integration = _integration(asked, Integration(), report)
+    integration = _integration(asked, Integration(), report, "")
     report.check()
     default_name = file_name.removesuffix(".ipynb").strip()[:200] or "Untitled"
     found = Creation(
@@ -238,7 +232,7 @@ def update(
         integration=(
             UNSET
             if asked.integration is None
-            else _integration(asked.integration, notebook.integration, report)
+            else _integration(asked.integration, notebook.integration, report, "/integration")
         ),
         environment=(
             UNSET
@@ -269,24 +263,29 @@ def _check_kernel_type(asked: str | None, known: Collection[str], report: FaultR
         report.fault("/kernelType", f"must be one of {', '.join(sorted(known))}")
 
 
-def _integration(asked: IntegrationBody, before: Integration, report: FaultReport) -> Integration:
+def _integration(
+    asked: IntegrationBody, before: Integration, report: FaultReport, pointer: str
+) -> Integration:
     """The settings that are asked for in place of ``before``; an empty text is none."""
     found = Integration(
         enrichment_mode=asked.enrichment_mode,
         dataset_binding=asked.dataset_binding or None,
         output_format=asked.output_format or None,
         auto_execution=asked.auto_execution,
-        schedule_execution=asked.schedule_execution or None,
+        schedule_execution=schedule_setting(
+            asked.schedule_execution,
+            before.schedule_execution,
+            report,
+            f"{pointer}/scheduleExecution",
+        ),
         max_concurrent_runs=asked.max_concurrent_runs,
     )
-    form, schedule = found.output_format, found.schedule_execution
+    form = found.output_format
     if form is not None and form not in OUTPUT_FORMATS and form != before.output_format:
         known = ", ".join(OUTPUT_FORMATS)
         report.warnings.append(f"outputFormat: {form!r} is kept but unknown; known are {known}")
-    if schedule is not None and schedule != before.schedule_execution:
-        report.warnings.append("scheduleExecution: kept, but schedules are not run yet")
     if found.auto_execution and not before.auto_execution:
-        report.warnings.append("autoExecution: kept, but nothing executes by itself yet")
+        report.warnings.append("autoExecution: kept, but nothing executes on a change yet")
     return found
 
 

@@ -157,7 +157,11 @@ class _Member(NamedTuple):
 
 def _kind(whole: Any) -> _Kind:
     core = get_args(whole)[0] if get_origin(whole) is Annotated else whole
-    metas: tuple[Meta, ...] = getattr(whole, "__metadata__", ())
+    # Of what may be one of several kinds the bounds are those of whichever has them.
+    options = get_args(core) if get_origin(core) in (Union, UnionType) else ()
+    metas: list[Meta] = [
+        meta for each in (whole, *options) for meta in getattr(each, "__metadata__", ())
+    ]
     names = ("ge", "le", "max_length")
     return _Kind(
         whole,
@@ -226,9 +230,9 @@ class _Reading:
         return kind(**found)
 
     def _value(self, kind: _Kind, value: Any, pointer: str, fallback: Any) -> Any:
-        if kind.is_struct and isinstance(value, dict):
-            base = fallback if isinstance(fallback, kind.core) else None
-            return self.object(kind.core, value, f"{pointer}/", base)
+        if (struct := _struct_of(kind, value)) is not None:
+            base = fallback if isinstance(fallback, struct) else None
+            return self.object(struct, value, f"{pointer}/", base)
         if kind.inner is not None and isinstance(value, list):
             return self._items(kind, kind.inner, value, pointer)
         try:
@@ -255,6 +259,17 @@ class _Reading:
             else self._value(inner, item, f"{pointer}/{index}", stand_in)
             for index, item in enumerate(value)
         ]
+
+
+def _struct_of(kind: _Kind, value: Any) -> type[Struct] | None:
+    """What an object is read as: the kind itself, or the struct among those that it may be."""
+    if not isinstance(value, dict):
+        return None
+    union = get_origin(kind.core) in (Union, UnionType)
+    options = get_args(kind.core) if union else (kind.core,)
+    return next(
+        (each for each in options if isinstance(each, type) and issubclass(each, Struct)), None
+    )
 
 
 def _unknown(kind: type[Struct], value: Iterable[str], prefix: str, report: FaultReport) -> None:

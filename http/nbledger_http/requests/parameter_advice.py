@@ -1,4 +1,4 @@
-"""What is to be said of the parameters of a run: names that the notebook does not take."""
+"""What is to be said of the parameters of a run: what of them the notebook does not take."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,6 +9,8 @@ from nbledger_domain.cells import Cell
 from nbledger_domain.errors import Fault
 from nbledger_domain.parameter_names import names_set
 from nbledger_domain.parameters import INJECTED_TAG, PARAMETERS_TAG, Language
+from nbledger_domain.parameters.declarations import declared_in, known_names, parameters_cell
+from nbledger_domain.parameters.declared import Declared, JsonType, type_of
 from nbledger_domain.words import MAX_NAME, nearest
 from nbledger_http.requests.json_bodies import MAX_TOLD, escaped
 
@@ -40,12 +42,9 @@ def advice(
     """
     if not parameters or language is None:
         return Advice()
-    tagged = next((cell for cell in cells if PARAMETERS_TAG in cell.tags), None)
+    tagged = parameters_cell(cells)
     if tagged is not None:
-        known = names_set(tagged.source, language)
-        unknown = [name for name in parameters if name not in known]
-        told = [_unknown(name, known) for name in unknown[:MAX_TOLD]]
-        return Advice(faults=told, more=len(unknown) - len(told))
+        return _of_declared(tagged, parameters, language)
     if any(INJECTED_TAG in cell.tags for cell in run):
         return Advice()
     warning = (
@@ -64,6 +63,22 @@ def advice(
     )
 
 
+def _of_declared(cell: Cell, parameters: Mapping[str, Any], language: Language) -> Advice:
+    """What is to be said beside the cell that declares what the notebook takes."""
+    declared = declared_in(cell.source, language)
+    known = known_names(declared, cell.source, language)
+    names = set(known)
+    unknown = [name for name in parameters if name not in names]
+    faults = [_unknown(name, known) for name in unknown[:MAX_TOLD]]
+    faults.extend(
+        _mistyped(each, parameters[each.name])
+        for each in declared
+        if each.name in parameters and not each.takes(parameters[each.name])
+    )
+    more = len(unknown) - min(len(unknown), MAX_TOLD) + max(0, len(faults) - MAX_TOLD)
+    return Advice(faults=faults[:MAX_TOLD], more=more)
+
+
 def as_warnings(told: Advice) -> list[str]:
     """The advice for a run that goes on nevertheless, short enough to be kept with it."""
     if told.warnings:
@@ -72,7 +87,7 @@ def as_warnings(told: Advice) -> list[str]:
     more = len(told.faults) - len(warnings) + told.more
     if more:
         warnings.append(
-            f"/parameters: the cell tagged {PARAMETERS_TAG!r} does not set {more:,} more"
+            f"/parameters: the cell tagged {PARAMETERS_TAG!r} does not take {more:,} more"
         )
     return warnings
 
@@ -85,6 +100,24 @@ def _unknown(name: str, known: Sequence[str]) -> Fault:
     near = nearest(name, known)
     hint = f"; did you mean {near}?" if near is not None else f"; it sets {_listed(known)}"
     return Fault(_pointer(name), f"the cell tagged {PARAMETERS_TAG!r} does not set it{hint}")
+
+
+_WORDS: Mapping[JsonType, str] = {
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "array": "an array",
+    "object": "an object",
+    "null": "null",
+}
+
+
+def _mistyped(declared: Declared, value: Any) -> Fault:
+    wanted = " or ".join(_WORDS[kind] for kind in declared.types)
+    how = "" if declared.declared_type is None else f" ({declared.declared_type[:MAX_NAME]})"
+    told = f"is {_WORDS[type_of(value)]}, and the notebook takes {wanted}{how}"
+    return Fault(_pointer(declared.name), told)
 
 
 def _set_by(cells: Iterable[Cell], parameters: Mapping[str, Any], language: Language) -> list[str]:

@@ -30,6 +30,11 @@ from nbledger_infrastructure import settings
 MIN_TIMEOUT = 1.0
 """Seconds; stopping a cell that does not heed it takes longer than that."""
 
+MAX_TAGS = 20
+Tag = Annotated[
+    str, Meta(min_length=1, max_length=64, pattern=r"\S", extra={"pattern": "must not be blank"})
+]
+
 # The settings have the bounds.
 Seconds = Annotated[float, Meta(extra_json_schema={"minimum": 1})]
 
@@ -67,10 +72,11 @@ class ExecuteNotebook(msgspec.Struct, rename="camel", kw_only=True, forbid_unkno
 
     Timeouts are in seconds: `timeout` bounds each attempt, `cellTimeout` each cell. Waiting runs
     of priority High come before Normal, and those before Low; the lower ones get a share, so
-    that they are not starved. Parameters that the cell tagged `parameters` does not set are told
-    in `warnings`; with `strictParameters` they are refused. With `continueOnError` the cells
-    after a failed one are run, too, and the run ends as Completed. Without a `retryPolicy` a run
-    whose cells have begun never begins anew.
+    that they are not starved. Parameters that the cell tagged `parameters` does not set, or not
+    with such a value, are told in `warnings`; with `strictParameters` they are refused. With
+    `continueOnError` the cells after a failed one are run, too, and the run ends as Completed.
+    Without a `retryPolicy` a run whose cells have begun never begins anew. `tags` are marks of the
+    client's choice. With `dryRun` the request is checked in full, and nothing runs.
     """
 
     execution_mode: Literal["all", "range"] | None = None
@@ -83,6 +89,8 @@ class ExecuteNotebook(msgspec.Struct, rename="camel", kw_only=True, forbid_unkno
     priority: Priority | None = "Normal"
     continue_on_error: bool | None = False
     retry_policy: RetryPolicyBody | None = None
+    tags: Annotated[list[Tag], Meta(max_length=MAX_TAGS)] | None = None
+    dry_run: bool | None = False
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -98,6 +106,7 @@ class Run(msgspec.Struct, frozen=True):
     strict: bool
     options: RunOptions
     warnings: list[str]
+    tags: list[str]
 
     def cell_range(self, cells: Sequence[Cell]) -> CellRange | None:
         """The range to run of ``cells``; an end that was left open is that of the notebook."""
@@ -107,6 +116,36 @@ class Run(msgspec.Struct, frozen=True):
             self.start_cell or cells[0].cell_id,
             self.end_cell or cells[-1].cell_id,
         )
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What a body asks for, whatever notebook it is for."""
+
+    parameters: dict[str, Any]
+    options: RunOptions
+    cells: tuple[str | None, str | None] | None = None
+    strict: bool = False
+    tags: list[str] = []
+
+
+def asked_of(body: dict[str, Any], limits: settings.Executions) -> Asked:
+    """What ``body`` asks for; raises :class:`InvalidInputError`.
+
+    Parameters are taken as they are: what is wrong with them depends on the notebook.
+    """
+    parameters = body.get("parameters") or {}
+    asked = run({**body, "parameters": {}}, language=None, limits=limits)
+    options = asked.options
+    if options.timeout == _default_timeout(limits):
+        # Whatever it is at the moment: the same request stays the same.
+        options = msgspec.structs.replace(options, timeout=0.0)
+    cells = None if asked.whole else (asked.start_cell, asked.end_cell)
+    return Asked(parameters, options, cells, asked.strict, asked.tags)
+
+
+def _default_timeout(limits: settings.Executions) -> float:
+    """Seconds that a run may take where the request says nothing."""
+    return min(limits.default_timeout, limits.max_timeout)
 
 
 def run_request(
@@ -128,7 +167,7 @@ def run_request(
             else select_range(notebook.cells, cell_range.start_cell, cell_range.end_cell)
         )
         warnings = [*asked.warnings, *_of_parameters(notebook, asked, cells, kernel.language)]
-        return RunRequest(cell_range, asked.parameters, asked.options, warnings)
+        return RunRequest(cell_range, asked.parameters, asked.options, warnings, asked.tags)
 
     return decide
 
@@ -152,7 +191,7 @@ def run(body: dict[str, Any], *, language: Language | None, limits: settings.Exe
     _check_timeout(asked.cell_timeout, "/cellTimeout", limits, report)
     report.check()
     options = RunOptions(
-        timeout=asked.timeout or min(limits.default_timeout, limits.max_timeout),
+        timeout=asked.timeout or _default_timeout(limits),
         cell_timeout=asked.cell_timeout,
         priority=asked.priority or "Normal",
         continue_on_error=asked.continue_on_error or False,
@@ -167,6 +206,7 @@ def run(body: dict[str, Any], *, language: Language | None, limits: settings.Exe
         asked.strict_parameters or False,
         options,
         report.warnings,
+        list(dict.fromkeys(tag.strip() for tag in asked.tags or ())),
     )
 
 
@@ -207,7 +247,7 @@ def _retry_policy(asked: RetryPolicyBody | None) -> RetryPolicy | None:
 def _of_parameters(
     notebook: Notebook, asked: Run, cells: Sequence[Cell], language: Language | None
 ) -> list[str]:
-    """Warnings of parameters that the notebook does not take; they refuse a strict run."""
+    """Warnings of parameters that the notebook does not take so; they refuse a strict run."""
     if not notebook.cells:
         return []
     told = advice(notebook.cells, cells, asked.parameters, language)

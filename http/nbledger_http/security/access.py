@@ -60,6 +60,7 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
         project_id,
         cast("dict[str, Any]", connection.scope).get("request_id", ""),
         connection.headers.get("traceparent"),
+        token.token_id,
     )
     if not caller.may(right):
         allowed = " or ".join(sorted(ROLES[right]))

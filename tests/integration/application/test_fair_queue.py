@@ -151,7 +151,7 @@ async def _counted_anew(pool: Pool) -> None:
         await transaction.rollback()
 
 
-@pytest.mark.guarantee("G29")
+@pytest.mark.guarantee("G30")
 async def test_who_has_ten_thousand_waiting_delays_anothers_run_by_one_at_the_most(
     pool: Pool, store: EventStore
 ) -> None:
@@ -226,7 +226,7 @@ async def test_what_cannot_be_claimed_and_what_is_not_handed_back_yet_holds_up_n
     assert await next_id(pool) == second.stream_id
 
 
-@pytest.mark.guarantee("G30")
+@pytest.mark.guarantee("G32")
 async def test_running_limits_hold_exactly_whoever_claims_at_once(database_dsn: str) -> None:
     tenant, project, notebook = uuid4(), uuid4(), uuid4()
     limits = {"tenant_limit": 5, "project_limit": 4}
@@ -283,7 +283,7 @@ async def _claim_all(pool: Pool, store: EventStore, limits: ShareLimits) -> list
     return claimed
 
 
-@pytest.mark.guarantee("G30")
+@pytest.mark.guarantee("G32")
 async def test_waiting_limits_hold_exactly_whoever_asks_at_once(database_dsn: str) -> None:
     tenant, project = uuid4(), uuid4()
     async with AsyncExitStack() as stack:
@@ -316,7 +316,7 @@ async def test_waiting_limits_hold_exactly_whoever_asks_at_once(database_dsn: st
         assert await race(run_of(tenant, project)) == {"maxWaitingPerProject": 1}
 
 
-@pytest.mark.guarantee("G29")
+@pytest.mark.guarantee("G30")
 async def test_the_next_run_is_found_by_a_few_pages_however_many_wait(
     pool: Pool, record_property: Callable[[str, object], None]
 ) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -35,7 +36,7 @@ from nbledger_domain.execution import Resources, RunOptions
 from nbledger_domain.notebook import Environment, Integration, Notebook, NotebookChanges
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.postgres.database import Pool
-from nbledger_infrastructure.postgres.event_store import EventStore
+from nbledger_infrastructure.postgres.event_store import EventStore, RecordedEvent
 from nbledger_infrastructure.postgres.tokens import Role
 
 CALLER = Caller("ann", frozenset({Role.EDITOR}), uuid4(), uuid4(), "request-1")
@@ -122,3 +123,30 @@ async def test_a_notebook_lives_without_anybody_else(store: EventStore, pool: Po
     await recorder.record(lambda run: run.cancel(held.epoch, resources=Resources(), at=clock.now()))
     assert await queue.next_waiting(pool, ["python3"], ["Normal"]) is None
     assert await queue.unleased(pool, silent_seconds=0) == []
+
+
+async def test_a_claim_that_comes_through_while_it_is_made_again_is_found(
+    store: EventStore, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook_id, _ = await create_notebook(store, CALLER, NEW)
+    await execute_notebook(store, pool, CALLER, notebook_id, as_asked, queue_without_worker=True)
+    waits = await queue.next_waiting(pool, ["python3"], ["Normal"])
+    assert waits is not None
+    read, earlier = store.read_stream, [True]
+
+    async def read_before_it(stream_id: UUID, **options: Any) -> list[RecordedEvent]:
+        history = await read(stream_id, **options)
+        if stream_id == waits.execution_id and earlier:
+            earlier.clear()
+            assert await claim(store, waits.command, worker_id="w", kernel_types=["python3"])
+        return history
+
+    monkeypatch.setattr(store, "read_stream", read_before_it)
+    held = await claim(store, waits.command, worker_id="w", kernel_types=["python3"], unsure=True)
+    assert held is not None
+    assert held.epoch == 1
+    # What another worker has taken meanwhile is that one's.
+    assert (
+        await claim(store, waits.command, worker_id="x", kernel_types=["python3"], unsure=True)
+        is None
+    )

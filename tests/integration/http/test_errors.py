@@ -388,6 +388,7 @@ def test_codes_are_described_and_statuses_are_the_promised_ones() -> None:
         404,
         405,
         409,
+        410,
         412,
         413,
         415,

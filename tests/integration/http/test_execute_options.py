@@ -118,7 +118,7 @@ async def test_every_fault_of_an_execute_is_told_with_what_was_meant(api: Api) -
             "retryon": ["kernel_died"],
         },
         "outputOptions": {"generateReports": True},
-        "dry": True,
+        "zzz": True,
     }
     answer = await client.post(f"/notebook/{notebook['notebookId']}/execute", json=body)
     assert answer.status_code == 422, answer.text
@@ -132,10 +132,10 @@ async def test_every_fault_of_an_execute_is_told_with_what_was_meant(api: Api) -
         "/retryPolicy/retryOn/2": f"must be one of {reasons}",
         "/retryPolicy/retryon": "is an unknown member; did you mean retryOn?",
         "/outputOptions/generateReports": "is an unknown member; did you mean generateReport?",
-        "/dry": (
+        "/zzz": (
             "is an unknown member; there are executionMode, cellRange, parameters,"
             " strictParameters, outputOptions, timeout, cellTimeout, priority, continueOnError,"
-            " retryPolicy"
+            " retryPolicy, tags, dryRun"
         ),
     }
     listed = await client.get(f"/notebook/{notebook['notebookId']}/executions")

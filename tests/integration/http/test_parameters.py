@@ -100,7 +100,7 @@ async def test_of_many_mistyped_parameters_some_are_told_and_the_others_counted(
     status, told = await execute(client, path, parameters=dict.fromkeys(names, 1))
     assert (status, len(told)) == (202, 21)
     assert len(told[0]) < 300
-    assert told[-1] == "/parameters: the cell tagged 'parameters' does not set 130 more"
+    assert told[-1] == "/parameters: the cell tagged 'parameters' does not take 130 more"
 
 
 async def test_a_parameter_that_is_there_twice_is_refused(api: Api) -> None:

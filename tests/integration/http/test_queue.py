@@ -30,7 +30,7 @@ async def claimed(api: Api, execution_id: str) -> None:
     )
 
 
-@pytest.mark.guarantee("G30")
+@pytest.mark.guarantee("G32")
 async def test_a_run_that_waits_tells_where_it_stands_and_why(
     database_dsn: str, tmp_path: Path
 ) -> None:
@@ -106,7 +106,7 @@ async def test_a_run_that_waits_tells_where_it_stands_and_why(
         assert wrong.json()["errors"][0]["pointer"] == "/integration/maxConcurrentRuns"
 
 
-@pytest.mark.guarantee("G30")
+@pytest.mark.guarantee("G32")
 async def test_no_more_wait_than_may(database_dsn: str, tmp_path: Path) -> None:
     config = msgspec.structs.replace(
         settings_for(database_dsn, tmp_path),

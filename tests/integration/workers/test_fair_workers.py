@@ -26,7 +26,7 @@ async def claims(scene: Stage, after: int) -> list[RecordedEvent]:
     return [recorded for recorded in found if recorded.type == Execution.Claimed.TYPE]
 
 
-@pytest.mark.guarantee("G29")
+@pytest.mark.guarantee("G30")
 async def test_a_single_run_starts_after_one_of_a_crowd_at_the_most(
     database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path
 ) -> None:
@@ -47,7 +47,7 @@ async def test_a_single_run_starts_after_one_of_a_crowd_at_the_most(
         assert set(taken) - {single} <= set(crowd)
 
 
-@pytest.mark.guarantee("G30")
+@pytest.mark.guarantee("G32")
 @pytest.mark.stalls("its leases last a few seconds of the clock")
 async def test_limits_hold_for_workers_and_outlive_one_that_is_killed_with_its_claim(
     database_dsn: str,

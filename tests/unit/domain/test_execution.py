@@ -19,6 +19,7 @@ from support.aggregates import (
     started,
 )
 
+from nbledger_domain import events
 from nbledger_domain.errors import ExecutionEndedError, IllegalTransitionError, StaleEpochError
 from nbledger_domain.execution import (
     TERMINAL_EVENTS,
@@ -190,3 +191,20 @@ def test_of_a_cell_whose_end_nobody_has_seen_output_may_be_lost(end: str) -> Non
 def test_a_cancel_that_was_asked_for_wins_over_a_lost_worker() -> None:
     execution = given(an_execution(), claimed, cancel_requested).when(lost).aggregate
     assert execution.status is ExecutionStatus.CANCELLED
+
+
+@pytest.mark.parametrize("tags", [(), ("nightly", "a b")])
+def test_tags_are_in_the_request_where_there_are_any(tags: tuple[str, ...]) -> None:
+    (requested,) = an_execution(tags=tags).collect_events()
+    assert isinstance(requested, Execution.Requested)
+    data = events.encode(requested)
+    assert (b'"tags"' in data) is bool(tags)
+    read = events.decode(
+        requested.TYPE,
+        data,
+        stream_id=requested.originator_id,
+        version=1,
+        occurred_at=requested.timestamp,
+    )
+    assert isinstance(read, Execution.Requested)
+    assert (read.tags or []) == list(tags)

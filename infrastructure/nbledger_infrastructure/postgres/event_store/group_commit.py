@@ -17,7 +17,9 @@ from nbledger_infrastructure.postgres.database import CONNECT_TIMEOUT, give_back
 from nbledger_infrastructure.postgres.event_store.types import (
     AppendResult,
     DuplicateEventError,
+    IdempotencyKey,
     InvalidEventError,
+    KeyUsedError,
     Limit,
     LimitReachedError,
     NewEvent,
@@ -53,7 +55,7 @@ _UNSTORABLE = (
     ValueError,
 )
 
-_APPEND = f"SELECT * FROM append_events({', '.join(f'${number}' for number in range(1, 19))})"  # noqa: S608
+_APPEND = f"SELECT * FROM append_events({', '.join(f'${number}' for number in range(1, 24))})"  # noqa: S608
 
 
 class Append:
@@ -63,6 +65,7 @@ class Append:
         "events",
         "expected",
         "future",
+        "key",
         "metadata",
         "queue",
         "size",
@@ -79,6 +82,7 @@ class Append:
         unchanged_since: int | None,
         *,
         queue: QueueChange | None = None,
+        key: IdempotencyKey | None = None,
     ) -> None:
         self.stream = stream
         self.events = events
@@ -86,6 +90,7 @@ class Append:
         self.metadata = metadata
         self.unchanged_since = unchanged_since
         self.queue = queue
+        self.key = key
         self.size = 0
         for event in events:
             self.size += len(event.data)
@@ -158,10 +163,11 @@ class GroupCommit:
             await self._disconnect()
 
     def _next_batch(self) -> list[Append]:
-        """Take what may go together: each stream once, a guarded append on its own."""
+        """Take what may go together: each stream and key once, a guarded append on its own."""
         batch: list[Append] = []
         later: list[Append] = []
         streams: set[UUID] = set()
+        keys: set[bytes] = set()
         size = 0
         waiting = self._waiting
         while waiting and len(batch) < MAX_BATCH_APPENDS and size < MAX_BATCH_BYTES:
@@ -173,10 +179,14 @@ class GroupCommit:
                     later.append(append)
                     break
                 return [append]
-            if append.stream.stream_id in streams:
+            # A digest that two principals share costs nothing but a batch.
+            digest = None if append.key is None else append.key.key_digest
+            if append.stream.stream_id in streams or digest in keys:
                 later.append(append)
                 continue
             streams.add(append.stream.stream_id)
+            if digest is not None:
+                keys.add(digest)
             batch.append(append)
             size += append.size
         waiting.extendleft(reversed(later))
@@ -291,6 +301,7 @@ def _arguments(batch: list[Append]) -> tuple[object, ...]:
         [event.data.decode() for event in events],
         [event.occurred_at for event in events],
         *_queue_arguments([append.queue for append in batch]),
+        *_key_arguments([append.key for append in batch]),
         *_limit_arguments([append.queue for append in batch]),
     )
 
@@ -305,6 +316,13 @@ def _queue_arguments(changes: Sequence[QueueChange | None]) -> tuple[_Column | N
         [None if each is None else each.kernel_type for each in changes],
         [None if each is None else each.priority for each in changes],
     )
+
+
+def _key_arguments(keys: Sequence[IdempotencyKey | None]) -> tuple[list[object] | None, ...]:
+    if not any(keys):
+        return (None,) * 5
+    fields = ("principal_id", "operation", "key_digest", "fingerprint", "answer")
+    return tuple([None if key is None else getattr(key, field) for key in keys] for field in fields)
 
 
 def _limit_arguments(changes: Sequence[QueueChange | None]) -> tuple[_Column | None, ...]:
@@ -340,19 +358,20 @@ def _answer(batch: list[Append], row: asyncpg.Record | None) -> None:
     refused = {number: how for number, *how in zip(*(each or () for each in lists), strict=True)}
     for number, append in enumerate(batch, 1):
         if number in refused:
-            actual, known = refused[number]
-            append.fail(_refusal(append, actual, known=known))
+            append.fail(_refusal(append, *refused[number]))
         else:
             count = len(append.events)
             position += count
             append.succeed(AppendResult(position, append.expected + count))
 
 
-def _refusal(append: Append, actual: int, *, known: bool) -> Exception:
+def _refusal(append: Append, actual: int | None, known: bool) -> Exception:  # noqa: FBT001
     """Why the function has refused an append."""
     stream_id = append.stream.stream_id
-    if actual in _LIMITS:
-        return LimitReachedError(stream_id, _LIMITS[actual])
     if known:
         return DuplicateEventError(stream_id)
+    if actual is None:
+        return KeyUsedError(stream_id)
+    if actual in _LIMITS:
+        return LimitReachedError(stream_id, _LIMITS[actual])
     return RecordConflictError(stream_id, append.expected, actual)

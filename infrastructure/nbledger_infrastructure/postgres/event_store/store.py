@@ -12,6 +12,7 @@ from nbledger_infrastructure.postgres.event_store.group_commit import Append, Gr
 from nbledger_infrastructure.postgres.event_store.types import (
     COLUMNS,
     AppendResult,
+    IdempotencyKey,
     Metadata,
     NewEvent,
     QueueChange,
@@ -74,19 +75,21 @@ class EventStore:
         metadata: Metadata,
         subject_unchanged_since: int | None = None,
         queue: QueueChange | None = None,
+        key: IdempotencyKey | None = None,
     ) -> AppendResult:
         """Append all of `events`, or none, to a stream at `expected_version` (0: a new stream).
 
         When this returns, the events are durable. With `subject_unchanged_since`, no stream of
-        the subject may have an event after that position. `queue` is written in the same
-        transaction.
+        the subject may have an event after that position. `queue` and `key` are written in the
+        same transaction.
 
         A caller that is cancelled while its append waits takes it back; one that is cancelled
         later does not know the outcome.
 
         Raises `RecordConflictError` when the stream (or subject) has moved on,
-        `DuplicateEventError` when an event id is in the store already, `LimitReachedError` when
-        `queue` comes to a limit, `InvalidEventError` when the database cannot store an event, and
+        `DuplicateEventError` when an event id is in the store already, `KeyUsedError` when `key`
+        is, `LimitReachedError` when `queue` comes to a limit, `InvalidEventError` when the database
+        cannot store an event, and
         `StoreUnavailableError`.
         """
         if not events:
@@ -101,6 +104,7 @@ class EventStore:
                 _encode_metadata(metadata).decode(),
                 subject_unchanged_since,
                 queue=queue,
+                key=key,
             )
         )
 

@@ -81,6 +81,20 @@ Limit = Literal[
 """What an append may be refused for: a limit by its public name."""
 
 
+class IdempotencyKey(msgspec.Struct, frozen=True):
+    """The key of the request that makes an append, written to table `idempotency_key` with it.
+
+    It is unique within the tenant of the stream, `principal_id` and `operation`. `key_digest` and
+    `fingerprint` are SHA-256, of the key and of the request; `answer` is text.
+    """
+
+    principal_id: UUID
+    operation: str
+    key_digest: bytes
+    fingerprint: bytes
+    answer: str
+
+
 class AppendResult(msgspec.Struct, frozen=True):
     """Position and version of the last event of an append."""
 
@@ -195,6 +209,14 @@ class DuplicateEventError(Exception):
 
     def __init__(self, stream_id: UUID) -> None:
         super().__init__(f"an event for stream {stream_id} is in the store already")
+        self.stream_id = stream_id
+
+
+class KeyUsedError(Exception):
+    """An earlier append came with the same idempotency key; nothing was appended."""
+
+    def __init__(self, stream_id: UUID) -> None:
+        super().__init__(f"the key of an append to stream {stream_id} has been used")
         self.stream_id = stream_id
 
 

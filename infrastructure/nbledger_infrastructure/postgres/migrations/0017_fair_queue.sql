@@ -486,6 +486,9 @@ CREATE FUNCTION append_events(
     expected integer[], metadatas text[], unchanged_since bigint,
     owners integer[], event_ids uuid[], types text[], datas text[], occurred timestamptz[],
     queue_states text[], kernel_types text[], priorities text[],
+    principals uuid[] DEFAULT NULL, operations text[] DEFAULT NULL,
+    key_digests bytea[] DEFAULT NULL, fingerprints bytea[] DEFAULT NULL,
+    answers text[] DEFAULT NULL,
     tenant_limits integer[] DEFAULT NULL, project_limits integer[] DEFAULT NULL,
     notebook_limits integer[] DEFAULT NULL,
     OUT base bigint, OUT refused integer[], OUT actual integer[], OUT known boolean[]
@@ -502,6 +505,7 @@ DECLARE
     recorded timestamptz;
     heads integer[];
     chains bytea[];
+    used bigint[];
     beyond record;
     moved uuid[];
     moved_to text;
@@ -525,17 +529,28 @@ BEGIN
         WHERE e.stream_id = a.stream_id ORDER BY e.version DESC LIMIT 1
     ) AS head ON true;
 
-    IF heads <> expected THEN
+    IF key_digests IS NOT NULL THEN
+        SELECT array_agg(a.i) INTO used
+        FROM unnest(tenants, principals, operations, key_digests)
+            WITH ORDINALITY AS a (tenant_id, principal_id, operation, key_digest, i)
+        WHERE a.key_digest IS NOT NULL AND EXISTS (
+            SELECT FROM idempotency_key AS k
+            WHERE k.tenant_id = a.tenant_id AND k.principal_id = a.principal_id
+                AND k.operation = a.operation AND k.key_digest = a.key_digest
+        );
+    END IF;
+
+    IF used IS NOT NULL OR heads <> expected THEN
         SELECT
             array_agg(a.i ORDER BY a.i),
-            array_agg(a.head ORDER BY a.i),
+            array_agg(CASE WHEN a.i = ANY (used) THEN NULL ELSE a.head END ORDER BY a.i),
             array_agg(EXISTS (
                 SELECT FROM event e
                 WHERE e.event_id = event_ids[coalesce(array_position(owners, a.i::integer), a.i)]
             ) ORDER BY a.i)
         INTO refused, actual, known
         FROM unnest(heads, expected) WITH ORDINALITY AS a (head, expected, i)
-        WHERE a.head <> a.expected;
+        WHERE a.head <> a.expected OR a.i = ANY (used);
     ELSIF unchanged_since IS NOT NULL AND EXISTS (
         SELECT FROM event e WHERE e.subject_id = subjects[1] AND e.position > unchanged_since
     ) THEN
@@ -652,6 +667,23 @@ BEGIN
                 WHERE q.execution_id = ANY (moved);
             END IF;
         END LOOP;
+    END IF;
+
+    IF key_digests IS NOT NULL THEN
+        INSERT INTO idempotency_key (
+            tenant_id, principal_id, operation, key_digest, fingerprint, answer, stream_id,
+            subject_id, created_at
+        )
+        SELECT
+            a.tenant_id, a.principal_id, a.operation, a.key_digest, a.fingerprint, a.answer,
+            a.stream_id, a.subject_id, recorded
+        FROM unnest(
+            tenants, principals, operations, key_digests, fingerprints, answers, streams, subjects
+        ) WITH ORDINALITY AS a (
+            tenant_id, principal_id, operation, key_digest, fingerprint, answer, stream_id,
+            subject_id, i
+        )
+        WHERE a.key_digest IS NOT NULL AND (refused IS NULL OR a.i <> ALL (refused));
     END IF;
 
     IF notebook_limits IS NOT NULL THEN

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from nbledger_domain.execution import CellRange, RetryPolicy
+from nbledger_domain.execution import REQUESTED_CAUSE, Cause, CellRange, RetryPolicy
 from nbledger_projections.read_models.humanize import Duration, Estimate, Size
 
 
@@ -153,6 +153,8 @@ class ExecutionDocument(msgspec.Struct, kw_only=True, rename="camel"):
     attempts: int
     attempt_history: list[AttemptDocument]
     requested_by: str
+    tags: list[str] | UnsetType = UNSET
+    cause: Cause = REQUESTED_CAUSE
     priority: str
     timeout: int | float
     cell_timeout: int | float | UnsetType = UNSET

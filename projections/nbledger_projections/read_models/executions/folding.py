@@ -3,6 +3,7 @@
 from msgspec import UNSET
 
 from nbledger_domain.execution import (
+    REQUESTED_CAUSE,
     CellStatus,
     Execution,
     ExecutionStatus,
@@ -78,6 +79,8 @@ def _requested(
             attempts=0,
             attempt_history=[],
             requested_by=event.requested_by,
+            tags=event.tags or UNSET,
+            cause=event.cause or REQUESTED_CAUSE,
             priority=event.options.priority,
             timeout=_plain(event.options.timeout),
             cell_timeout=(

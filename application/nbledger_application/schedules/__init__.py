@@ -1,0 +1,1 @@
+"""Schedules: the scheduler, what it keeps, and what it appends."""
