@@ -51,6 +51,7 @@ from nbledger_workers.storing.patience import Patience
 log = structlog.get_logger(__name__)
 
 _CLAIM_SECONDS: Final = 3.0
+_QUIET_SECONDS: Final = 0.02
 _END_SECONDS: Final = 20.0
 """What runs that are handed back may take to end their kernels and to say so."""
 
@@ -316,8 +317,8 @@ class _Worker:
             self._tasks.discard(task)
             self._runs.pop(execution_id, None)
             self._slots.give_back(weight)
-            # What a limit has held back may start now.
-            self._doorbell.ring()
+            # What a limit has held back may start now; the news of the end goes out before.
+            asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._doorbell.ring)
             if not task.cancelled() and (error := task.exception()) is not None:
                 log.error("run broke", execution_id=str(execution_id), exc_info=error)
 

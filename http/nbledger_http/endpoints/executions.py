@@ -227,10 +227,12 @@ async def get_execution(request: Request[Any, Any, Any]) -> Reply:
     notebook_id, execution_id = notebook_id_of(request), execution_id_of(request)
     wait = preferred_wait(request)
     view = await resources.execution(services.pool, access, notebook_id, execution_id)
-    found = await told(services, view)
-    if wait and not _is_news(request, found):
+    found = None
+    if not wait or view.ended or not _only_for_the_end(request):
+        found = await told(services, view)
+    if found is None or (wait and not _is_news(request, found)):
         turn_of(request.scope).give_back()
-        found = await _news(request, services, found, wait)
+        found = await _news(request, services, view, wait or 0)
     return document_reply(
         request,
         found.document,
@@ -249,23 +251,30 @@ def _is_news(request: Request[Any, Any, Any], found: PlacedView) -> bool:
     return "if-none-match" in request.headers and not none_match(request, found.etag)
 
 
+def _only_for_the_end(request: Request[Any, Any, Any]) -> bool:
+    """Whether a client that waits has said no state: where its run stands meanwhile is no news."""
+    return "if-none-match" not in request.headers
+
+
 async def _news(
-    request: Request[Any, Any, Any], services: Services, found: PlacedView, seconds: float
+    request: Request[Any, Any, Any], services: Services, view: ExecutionView, seconds: float
 ) -> PlacedView:
     """The execution when there is news of it, or as it is after ``seconds``."""
     access, watch = access_of(request), services.streams
-    # Whoever has said no state waits for the end.
-    types = None if "if-none-match" in request.headers else TERMINAL
+    only_end = _only_for_the_end(request)
     deadline = time.monotonic() + seconds
-    with watch.follow(found.view.execution_id, types) as follower:
+    with watch.follow(view.execution_id, TERMINAL if only_end else None) as follower:
         while True:
             async with watch.reads:
                 view = await resources.execution(
-                    services.pool, access, found.view.notebook_id, found.view.execution_id
+                    services.pool, access, view.notebook_id, view.execution_id
                 )
-                found = await told(services, view)
-            left = deadline - time.monotonic()
-            if _is_news(request, found) or watch.ended or left <= 0:
+                left = deadline - time.monotonic()
+                over = watch.ended or left <= 0
+                found = None
+                if over or view.ended or not only_end:
+                    found = await told(services, view)
+            if found is not None and (over or _is_news(request, found)):
                 return found
             await follower.moved(left)
 

@@ -41,6 +41,7 @@ _POLL_SECONDS: Final = 0.5
 _BATCH: Final = 100
 _ANSWER_SECONDS: Final = 10.0
 _LAST_COMMIT_SECONDS: Final = 1.0
+_COMMIT_SECONDS: Final = 0.1
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 _Connection = AbstractAsyncContextManager[AIOKafkaConsumer]
@@ -61,7 +62,7 @@ async def commands(
     """Ring the bell for every execute command, for ever.
 
     What a command is about is a guess at what may be next, no more: the store tells what is, so
-    that no order of messages matters and none need be kept. Its offset is committed at once. Raises
+    that no order of messages matters and none need be kept. Its offset is committed soon. Raises
     :class:`ConsumerStuckError`.
     """
     topics = [
@@ -128,6 +129,8 @@ class _Commits:
 
     async def _commit(self) -> None:
         while self._offsets:
+            # What comes meanwhile goes along, and the run that has rung is under way by then.
+            await asyncio.sleep(_COMMIT_SECONDS)
             offsets, self._offsets = self._offsets, {}
             try:
                 async with asyncio.timeout(_ANSWER_SECONDS):

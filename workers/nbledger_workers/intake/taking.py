@@ -24,6 +24,10 @@ LOOK_SECONDS: Final = 1.0
 another worker may have got it and have no room, or a run elsewhere may have ended that its
 notebook's limit was waiting for."""
 
+_SETTLE_SECONDS: Final = 0.1
+"""A worker that has taken the run that rang last looks again after so long: most often nothing else
+waits, and the run that begins has the processor to itself."""
+
 PASS_OVER_SECONDS: Final = 2.0
 """For how long a run is left alone that could not be claimed."""
 
@@ -52,7 +56,8 @@ async def take_turns(
 ) -> None:
     """While there is room, give ``taker`` what is next, one after the other, for ever.
 
-    The run that has rung last is read while the store is asked what is next: most often it is that.
+    The run that has rung last is read while the store is asked what is next: most often it is that,
+    and nothing else waits.
     """
     chooser = _Chooser(pool, kernel_types, turns, limits)
     lightest = min(slots.weight(each) for each in kernel_types)
@@ -74,6 +79,8 @@ async def take_turns(
         guessed = command is not None and command.execution_id == chosen.execution_id
         if not await taker.take(chosen.command, histories if guessed else None):
             chooser.pass_over(chosen.execution_id)
+        elif guessed:
+            await doorbell.wait(_SETTLE_SECONDS)
 
 
 class _Chooser:

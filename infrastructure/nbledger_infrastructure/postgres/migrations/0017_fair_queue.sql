@@ -142,7 +142,7 @@ BEGIN
     IF cardinality(before) + cardinality(after) > 0 THEN
         PERFORM count_shares(before, after);
     END IF;
-    IF 'claimed' = ANY (ARRAY(SELECT b.state FROM unnest(before) AS b)) AND TG_OP = 'DELETE' THEN
+    IF TG_OP = 'DELETE' THEN
         INSERT INTO queue_pace AS p (kernel_type, seconds)
         SELECT b.kernel_type, avg(extract(epoch FROM clock_timestamp() - b.since))
         FROM unnest(before) AS b WHERE b.state = 'claimed' GROUP BY b.kernel_type
@@ -175,17 +175,22 @@ CREATE TRIGGER share_deleted AFTER DELETE ON execution_queue
 SELECT pg_advisory_xact_lock(8242543731);
 SELECT count_shares('{}', ARRAY(SELECT ROW(q.*)::execution_queue FROM execution_queue AS q));
 
--- How many runs of a tenant, project or notebook are claimed, of all kernel types.
+-- How many runs of a tenant, project or notebook are claimed, of all kernel types. (A function in
+-- SQL would be planned at every call.)
 CREATE FUNCTION running_runs(
     of_level integer, tenant uuid,
     project uuid DEFAULT '00000000-0000-0000-0000-000000000000',
     notebook uuid DEFAULT '00000000-0000-0000-0000-000000000000'
 ) RETURNS bigint
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 AS $$
-    SELECT coalesce(sum(s.running), 0)::bigint FROM queue_share AS s
-    WHERE s.level = of_level AND s.tenant_id = tenant AND s.project_id = project
-        AND s.notebook_id = notebook
+BEGIN
+    RETURN (
+        SELECT coalesce(sum(s.running), 0) FROM queue_share AS s
+        WHERE s.level = of_level AND s.tenant_id = tenant AND s.project_id = project
+            AND s.notebook_id = notebook
+    );
+END
 $$;
 
 -- The run that a free slot takes next: of the first of the priorities that has any, and there of
@@ -390,7 +395,7 @@ $$;
 -- notebook; requests to how many wait already: -4 of the tenant, -5 of the project. The narrowest
 -- limit is told. Those before it in the batch count, too, unless they come to a limit or are in
 -- excluded.
-CREATE FUNCTION beyond_limits(
+CREATE FUNCTION beyond_limits_of_batch(
     tenants uuid[], projects uuid[], notebooks uuid[], states text[], kernel_types text[],
     tenant_limits integer[], project_limits integer[], excluded integer[],
     OUT numbers integer[], OUT codes integer[]
@@ -449,6 +454,61 @@ AS $$
         coalesce(array_agg(f.i::integer ORDER BY f.i), '{}'),
         coalesce(array_agg(f.code ORDER BY f.i), '{}')
     FROM found AS f
+$$;
+
+-- The same. Nearly always it is one append, for which a few look-ups do.
+CREATE FUNCTION beyond_limits(
+    tenants uuid[], projects uuid[], notebooks uuid[], states text[], kernel_types text[],
+    tenant_limits integer[], project_limits integer[], excluded integer[],
+    OUT numbers integer[], OUT codes integer[]
+)
+LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+    most integer;
+    waits bigint;
+    code integer;
+BEGIN
+    IF cardinality(states) > 1 THEN
+        SELECT * INTO numbers, codes FROM beyond_limits_of_batch(
+            tenants, projects, notebooks, states, kernel_types, tenant_limits, project_limits,
+            excluded
+        );
+        RETURN;
+    END IF;
+    numbers := '{}';
+    codes := '{}';
+    IF cardinality(excluded) > 0 THEN
+        RETURN;
+    END IF;
+    IF states[1] = 'claimed' THEN
+        SELECT l.max_running INTO most FROM notebook_run_limit AS l
+        WHERE l.notebook_id = notebooks[1];
+        IF running_runs(3, tenants[1], projects[1], notebooks[1]) >= most THEN
+            code := -3;
+        ELSIF running_runs(2, tenants[1], projects[1]) >= project_limits[1] THEN
+            code := -2;
+        ELSIF running_runs(1, tenants[1]) >= tenant_limits[1] THEN
+            code := -1;
+        END IF;
+    ELSIF states[1] = 'waiting' AND kernel_types[1] IS NOT NULL THEN
+        SELECT sum(s.waiting) INTO waits FROM queue_share AS s
+        WHERE s.level = 2 AND s.tenant_id = tenants[1] AND s.project_id = projects[1];
+        IF waits >= project_limits[1] THEN
+            code := -5;
+        ELSE
+            SELECT sum(s.waiting) INTO waits FROM queue_share AS s
+            WHERE s.level = 1 AND s.tenant_id = tenants[1];
+            IF waits >= tenant_limits[1] THEN
+                code := -4;
+            END IF;
+        END IF;
+    END IF;
+    IF code IS NOT NULL THEN
+        numbers := ARRAY[1];
+        codes := ARRAY[code];
+    END IF;
+END
 $$;
 
 CREATE FUNCTION keep_notebook_limits(
