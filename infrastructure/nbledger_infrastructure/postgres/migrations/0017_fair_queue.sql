@@ -689,23 +689,26 @@ BEGIN
     END IF;
 
     IF queue_states IS NOT NULL THEN
-        INSERT INTO execution_queue (
-            execution_id, notebook_id, tenant_id, project_id, kernel_type, priority,
-            requested_at, state, position, since
-        )
-        SELECT
-            a.stream_id, a.subject_id, a.tenant_id, a.project_id, a.kernel_type, a.priority,
-            recorded, a.state, head.position, recorded
-        FROM unnest(
-            streams, subjects, tenants, projects, queue_states, kernel_types, priorities
-        ) WITH ORDINALITY AS a (
-            stream_id, subject_id, tenant_id, project_id, state, kernel_type, priority, i
-        )
-        CROSS JOIN LATERAL (
-            SELECT e.position FROM event e
-            WHERE e.stream_id = a.stream_id ORDER BY e.version DESC LIMIT 1
-        ) AS head
-        WHERE a.kernel_type IS NOT NULL AND (refused IS NULL OR a.i <> ALL (refused));
+        -- Statements that change nothing would fire the triggers all the same.
+        IF kernel_types IS NOT NULL THEN
+            INSERT INTO execution_queue (
+                execution_id, notebook_id, tenant_id, project_id, kernel_type, priority,
+                requested_at, state, position, since
+            )
+            SELECT
+                a.stream_id, a.subject_id, a.tenant_id, a.project_id, a.kernel_type, a.priority,
+                recorded, a.state, head.position, recorded
+            FROM unnest(
+                streams, subjects, tenants, projects, queue_states, kernel_types, priorities
+            ) WITH ORDINALITY AS a (
+                stream_id, subject_id, tenant_id, project_id, state, kernel_type, priority, i
+            )
+            CROSS JOIN LATERAL (
+                SELECT e.position FROM event e
+                WHERE e.stream_id = a.stream_id ORDER BY e.version DESC LIMIT 1
+            ) AS head
+            WHERE a.kernel_type IS NOT NULL AND (refused IS NULL OR a.i <> ALL (refused));
+        END IF;
 
         FOREACH moved_to IN ARRAY ARRAY['waiting', 'claimed', 'ended'] LOOP
             CONTINUE WHEN moved_to <> ALL (queue_states);
@@ -716,6 +719,7 @@ BEGIN
                 WHERE a.state = moved_to AND a.kernel_type IS NULL
                     AND (refused IS NULL OR a.i <> ALL (refused))
             );
+            CONTINUE WHEN cardinality(moved) = 0;
             IF moved_to = 'ended' THEN
                 DELETE FROM execution_queue AS q WHERE q.execution_id = ANY (moved);
             ELSE
