@@ -1,4 +1,4 @@
-"""HealthServer answers for the roles that have no API: /health/live and /health/ready."""
+"""Health answers for the roles that have no API: /health/live and /health/ready."""
 
 import asyncio
 import json

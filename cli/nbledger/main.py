@@ -12,7 +12,7 @@ from nbledger.commands import isolation
 from nbledger.commands.administration import audit, token
 from nbledger.embedded.errors import EmbeddedError
 from nbledger.errors import DemoFailedError
-from nbledger.role import ARTIFACTS, load_settings, run, run_role, stop_on_signals
+from nbledger.role import ARTIFACTS, load_settings, run, run_command, run_role, stop_on_signals
 from nbledger_infrastructure import logging
 from nbledger_infrastructure.postgres.database import MigrationChangedError
 from nbledger_infrastructure.settings import Settings
@@ -100,7 +100,7 @@ def projector(rebuild: str | None) -> None:
 
     settings = load_settings(DATABASE)
     logging.configure(settings.log, role="projector")
-    run(rebuild_read_model(settings, rebuild))
+    run_command(rebuild_read_model(settings, rebuild), settings)
 
 
 @main.command(short_help="Publish to Kafka, and recover lost work.")
@@ -123,7 +123,7 @@ def migrate() -> None:
         if not applied:
             click.echo("the schema is up to date")
 
-    run(apply())
+    run_command(apply(), settings)
 
 
 @main.command()

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import click
 import structlog
@@ -67,6 +68,31 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     except ImportError:
         return asyncio.run(main)
     return uvloop.run(main)
+
+
+def run_command(main: Coroutine[Any, Any, T], settings: Settings) -> T:
+    """As :func:`run`, for an operator's command: no database to work on is told in one line.
+
+    Exits then with status 2, which nothing that such a command finds out has.
+    """
+    from asyncpg import PostgresError, UndefinedFunctionError, UndefinedTableError
+
+    from nbledger_infrastructure.postgres.database import DatabaseUnavailableError
+
+    try:
+        return run(main)
+    except (UndefinedTableError, UndefinedFunctionError):
+        told = f"the database {_place(settings)} has not this version's schema: nbledger migrate"
+    except (DatabaseUnavailableError, PostgresError) as error:
+        told = f"the database {_place(settings)}: {error}"
+    click.echo(f"Error: {told}", err=True)
+    sys.exit(2)
+
+
+def _place(settings: Settings) -> str:
+    """Where the database is, without user and password."""
+    found = urlsplit(settings.postgres.dsn)
+    return f"at {found.netloc.rpartition('@')[2]}{found.path}"
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

@@ -141,7 +141,7 @@ class Program:
                 each.cancel()
             await asyncio.gather(*work, return_exceptions=True)
         status = await self._process.wait()
-        # Now, as long as nobody else can have the number of its group.
+        # What it has started and left: as long as there is any, the group keeps its number.
         self._kill_group()
         return Finished(status, output, errors)
 
@@ -150,8 +150,8 @@ class Program:
 
         Its end is waited for even if the caller is cancelled meanwhile.
         """
-        if self._process.returncode is None:
-            self._kill_group()
+        # Also where the program itself has ended: a process of its group may hold its pipes open.
+        self._kill_group()
         ending = asyncio.ensure_future(self._drained())
         try:
             await asyncio.shield(ending)
@@ -166,10 +166,13 @@ class Program:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     async def _drained(self) -> None:
-        # What is left in the pipes is read, so that they are closed as well.
-        with contextlib.suppress(TimeoutError, OSError, OutputTooLargeError):
+        # What is left in the pipes is read and dropped, so that they are closed as well.
+        process = self._process
+        with contextlib.suppress(TimeoutError, OSError):
             async with asyncio.timeout(_END_SECONDS):
-                await self.finish()
+                await _feed(process.stdin, b"")
+                await asyncio.gather(_end_of(process.stdout), _end_of(process.stderr))
+                await process.wait()
 
 
 async def _feed(stdin: asyncio.StreamWriter | None, content: bytes) -> bytes:
@@ -194,8 +197,8 @@ async def _all_of(stdout: asyncio.StreamReader | None, most_bytes: int) -> bytes
     return b"".join(pieces)
 
 
-async def _end_of(stderr: asyncio.StreamReader | None) -> bytes:
+async def _end_of(stream: asyncio.StreamReader | None) -> bytes:
     tail = b""
-    while stderr is not None and (piece := await stderr.read(_PIECE_BYTES)):
+    while stream is not None and (piece := await stream.read(_PIECE_BYTES)):
         tail = (tail + piece)[-_ERROR_BYTES:]
     return tail

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nbledger.role import load_settings, run
+from nbledger.role import load_settings, run_command
 from nbledger_infrastructure.postgres import tokens
 from nbledger_infrastructure.postgres.database import Pool, connect_pool
 from nbledger_infrastructure.settings import Settings
@@ -81,7 +81,7 @@ def create_token(
         click.echo(f"id: {record.token_id}", err=True)
         click.echo(secret)
 
-    run(create())
+    run_command(create(), settings)
 
 
 @token.command("list")
@@ -107,7 +107,7 @@ def list_tokens(tenant_id: UUID | None) -> None:
         # Ids are there to be copied: rather lines that run over than columns cut short.
         Console(highlight=False, width=1000).print(table)
 
-    run(show())
+    run_command(show(), settings)
 
 
 @token.command("revoke")
@@ -120,7 +120,7 @@ def revoke_token(token_id: UUID) -> None:
         async with _database(settings) as pool:
             return await tokens.revoke(pool, token_id)
 
-    if not run(revoke()):
+    if not run_command(revoke(), settings):
         raise click.ClickException(f"there is no token {token_id} that has not ended already")
     click.echo(f"revoked {token_id}")
 
@@ -166,7 +166,7 @@ class _AnchorType(click.ParamType["Anchor"]):
 def verify(anchor: "Anchor | None") -> None:
     """Recompute every digest and chain of the event store and name the first fault.
 
-    Exits with status 1 if there is one.
+    Exits with status 1 if there is one, and with 2 if the database cannot be read.
     """
     from nbledger_infrastructure.postgres.event_store.audit import verify as verify_store
 
@@ -189,7 +189,7 @@ def verify(anchor: "Anchor | None") -> None:
             click.echo(f"stream {fault.stream_id}, version {fault.version}")
         return False
 
-    if not run(check()):
+    if not run_command(check(), settings):
         sys.exit(1)
 
 

@@ -161,7 +161,7 @@ def creation(
     """
     report = FaultReport()
     asked = read_object(CreateNotebook, body, report)
-    kernel_type = asked.kernel_type or DEFAULT_KERNEL_TYPE
+    kernel_type = DEFAULT_KERNEL_TYPE if asked.kernel_type is None else asked.kernel_type
     _check_kernel_type(kernel_type, kernel_types, report)
     before: list[Cell] = []
     if asked.template in templates:

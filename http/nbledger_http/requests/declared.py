@@ -14,7 +14,7 @@ import functools
 import itertools
 import operator
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
@@ -30,7 +30,7 @@ from nbledger_http.requests.json_bodies import MAX_TOLD, escaped
 S = TypeVar("S", bound=Struct)
 
 _INTEGER = re.compile(r"[+-]?\d{1,19}\Z", re.ASCII)
-_AT = re.compile(r" - at `(?:key in )?\$?(.*)`\Z", re.DOTALL)
+_AT = " - at `"
 _STEP = re.compile(r"\[(\d+|\.\.\.)\]|\.([^.\[]+)")
 _EXPECTED = re.compile(r"Expected `([^`]+)`(.*)\Z", re.DOTALL)
 _KINDS = {
@@ -53,6 +53,10 @@ def one_of(names: Collection[str], description: str | None = None) -> Meta:
     )
 
 
+MAX_LOOKED_UP = 500
+"""So many names of a request are compared with those that are known: comparing takes time."""
+
+
 class NoFields(Struct):
     """Of a form that carries a file and nothing else."""
 
@@ -65,6 +69,7 @@ class FaultReport:
         self.warnings: list[str] = []
         self._misspelt: list[Fault] = []
         self._told: set[str] = set()
+        self._looked_up = 0
 
     def fault(self, pointer: str, reason: str) -> None:
         """Tell what is wrong at ``pointer``, once: nor is it told of a part of what is wrong."""
@@ -73,6 +78,17 @@ class FaultReport:
             return
         self._told.add(pointer)
         self.faults.append(Fault(pointer, reason))
+
+    def tells_within(self, pointer: str) -> bool:
+        """Whether a part of what is at ``pointer`` is told to be wrong."""
+        return any(each.startswith(f"{pointer}/") for each in self._told)
+
+    def meant(self, name: str, keys: Sequence[str]) -> str | None:
+        """Which of ``keys`` was probably meant; none once enough of the request was compared."""
+        if self._looked_up == MAX_LOOKED_UP:
+            return None
+        self._looked_up += 1
+        return nearest_member(name, keys)
 
     def unknown(self, pointer: str, meant: str | None) -> None:
         """Warn of a member that is ignored; in a request that is refused it may be the cause."""
@@ -222,12 +238,21 @@ class _Reading:
             null = member.key in value
             found[member.name] = None if null and member.nullable else fallback
             if member.required and base is None:
-                self._report.fault(at, f"is required{_written_for_it(kind, value, member.key)}")
+                self._report.fault(
+                    at, f"is required{self._written_for_it(kind, value, member.key)}"
+                )
             elif null and not member.nullable and fallback is UNSET:
                 self._report.fault(at, "must not be null")
         if not self._text:
             _unknown(kind, value, prefix, self._report)
         return kind(**found)
+
+    def _written_for_it(self, kind: type[Struct], value: Iterable[str], key: str) -> str:
+        """What was sent in place of the member ``key``, in words that follow that it is missing."""
+        keys = [member.key for member in _declared(kind)]
+        others = itertools.islice((name for name in value if name not in keys), MAX_TOLD)
+        instead = next((name for name in others if self._report.meant(name, keys) == key), None)
+        return "" if instead is None else f"; {shown(instead)} is not a known member"
 
     def _value(self, kind: _Kind, value: Any, pointer: str, fallback: Any) -> Any:
         if (struct := _struct_of(kind, value)) is not None:
@@ -277,7 +302,7 @@ def _unknown(kind: type[Struct], value: Iterable[str], prefix: str, report: Faul
     keys = [member.key for member in _declared(kind)]
     known = {*keys, *getattr(kind, "READ_ONLY", ())}
     for name in itertools.islice((name for name in value if name not in known), MAX_TOLD):
-        pointer, meant = f"{prefix}{escaped(name)}", nearest_member(name, keys)
+        pointer, meant = f"{prefix}{escaped(name)}", report.meant(name, keys)
         if not kind.__struct_config__.forbid_unknown_fields:
             report.unknown(pointer, meant)
         elif len(report.faults) < MAX_TOLD:
@@ -285,20 +310,13 @@ def _unknown(kind: type[Struct], value: Iterable[str], prefix: str, report: Faul
             report.fault(pointer, f"is an unknown member; {hint}")
 
 
-def _written_for_it(kind: type[Struct], value: Iterable[str], key: str) -> str:
-    """What was sent in place of the member ``key``, in words that follow that it is missing."""
-    keys = [member.key for member in _declared(kind)]
-    others = itertools.islice((name for name in value if name not in keys), MAX_TOLD)
-    instead = next((name for name in others if nearest_member(name, keys) == key), None)
-    return "" if instead is None else f"; {shown(instead)} is not a known member"
-
-
 def _told(kind: _Kind, value: Any, pointer: str, message: str) -> tuple[str, str]:
     """Where and why msgspec refuses a value, in words that are not Python's."""
-    match = _AT.search(message)
-    if match is not None:
-        message = message[: match.start()]
-        for index, name in _STEP.findall(match[1]):
+    # The last one: a value that is quoted before it may hold anything.
+    if message.endswith("`") and (at := message.rfind(_AT)) >= 0:
+        path = message[at + len(_AT) : -1].removeprefix("key in ")
+        message = message[:at]
+        for index, name in _STEP.findall(path):
             pointer += f"/{'*' if index == '...' else index or name}"
     return pointer, _reason(kind, value, message)
 

@@ -70,6 +70,25 @@ async def test_a_cell_that_breaks_its_streams_has_an_error_and_the_next_ones_wor
     assert run.cell(6).error_name == "ValueError"
 
 
+async def test_a_cell_that_closes_its_streams_keeps_what_it_has_printed(tmp_path: Path) -> None:
+    run = await recorded(
+        tmp_path,
+        "import io, sys, warnings\nfor i in range(10_000): print('line', i)\nsys.stdout.close()",
+        "print('second')",
+        "sys.stderr.close()",
+        "warnings.warn('told')",
+        "sys.stdout = io.StringIO(); sys.stdout.close()",
+        "print('last')",
+        continue_on_error=True,
+    )
+    assert run.statuses == [ERROR, OK, ERROR, OK, ERROR, OK]
+    assert run.text(0).splitlines() == [f"line {number}" for number in range(10_000)]
+    assert run.cell(0).error_value == "the cell closed sys.stdout, which is open again now"
+    assert [run.text(index) for index in (1, 5)] == ["second\n", "last\n"]
+    assert "told" in run.text(3, "stderr")
+    assert run.cell(4).error_name == "ValueError"
+
+
 async def test_a_cell_s_own_error_is_told_whatever_it_has_made_of_its_streams(
     tmp_path: Path,
 ) -> None:

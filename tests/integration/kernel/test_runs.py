@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.kernels import code, recorded, request
+from support.kernels import Recorded, code, recorded, request
 
 from nbledger_domain.parameters import assignments, find_tagged, inject
 from nbledger_workers.kernel.driving.driver import KernelRun, Report
@@ -175,8 +175,37 @@ async def test_an_exit_is_clean_as_python_has_it(tmp_path: Path) -> None:
         "a cell ended the program",
     )
     assert run.statuses == [*[ERROR] * 5, OK, ERROR, ERROR, OK, ERROR, OK, SKIPPED]
+    assert run.finished.warnings == ["The notebook ended the run itself: 1 cell did not run."]
     assert [run.cell(index).error_value for index in range(5)] == ["0", "None", "", "True", "256"]
     assert run.outputs(10) == []
+
+
+async def test_exit_hides_nothing_that_comes_after_it(tmp_path: Path) -> None:
+    failed = await recorded(tmp_path, "exit()\nraise ValueError('x')", "print('never')")
+    assert failed.finished is not None
+    assert (failed.finished.outcome, failed.finished.detail) == (
+        Outcome.CELL_ERROR,
+        "ValueError: x",
+    )
+    assert failed.statuses == [ERROR, SKIPPED]
+
+    late = "get_ipython().ask_exit()\nimport time; time.sleep(60)"
+    timed_out = await recorded(tmp_path, late, "print('never')", cell_timeout=1.0)
+    assert timed_out.finished is not None
+    assert timed_out.finished.outcome is Outcome.CELL_TIMED_OUT
+    assert timed_out.statuses == [CellStatus.TIMED_OUT, SKIPPED]
+
+    def cancel(report: Report, run: Recorded) -> None:
+        if isinstance(report, CellStarted):
+            run.run.cancel("enough")
+
+    cancelled = Recorded(request(tmp_path, late), cancel)
+    assert (await cancelled.result()).outcome is Outcome.CANCELLED
+    # Where errors do not end the run, the program's end does.
+    going_on = await recorded(tmp_path, "exit()\n1 / 0", "print('never')", continue_on_error=True)
+    assert going_on.finished is not None
+    assert going_on.finished.detail == "a cell ended the program"
+    assert going_on.statuses == [ERROR, SKIPPED]
 
 
 async def test_an_expected_error_and_exit_are_no_failure(tmp_path: Path) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 import pytest
 from msgspec import UNSET, Meta, UnsetType
 
+from nbledger_domain import words
 from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_http.description import execution_examples, notebook_examples
+from nbledger_http.requests import declared
 from nbledger_http.requests.bodies import CreateNotebook, UpdateNotebook
 from nbledger_http.requests.declared import (
     FaultReport,
@@ -179,6 +181,29 @@ class Texts(msgspec.Struct, rename="camel", kw_only=True):
     flag: bool = False
     text: str | None = None
     form: Literal["csv", "zip"] = "csv"
+
+
+def test_no_more_names_are_compared_than_take_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    def counted(name: str, keys: Sequence[str]) -> str | None:
+        compared.append(name)
+        return words.nearest_member(name, keys)
+
+    monkeypatch.setattr(declared, "nearest_member", counted)
+    cells = [{f"name{number}": 1 for number in range(100)}] * 1_000
+    report = FaultReport()
+    read_object(CreateNotebook, {"initialCells": cells}, report)
+    assert len(report.faults) > 1_000
+    assert len(compared) == declared.MAX_LOOKED_UP
+
+
+def test_a_value_that_looks_like_a_place_is_a_value() -> None:
+    report = FaultReport()
+    text = " - at `" * 100_000 + "$.x`"
+    read_object(CreateNotebook, {"notebookName": "n", "initialCells": [{"cellType": text}]}, report)
+    (fault, _) = report.faults
+    assert fault.pointer == "/initialCells/0/cellType"
 
 
 def test_forms_and_queries_write_numbers_and_flags_as_text() -> None:

@@ -106,6 +106,15 @@ async def test_what_it_leaves_behind_ends_when_it_has_ended() -> None:
         await until_gone(int(finished.output))
 
 
+async def test_what_holds_its_output_open_ends_when_nobody_waits_any_more() -> None:
+    leaves = HEAD.format(stdout="None", then="")
+    async with await Program.start(python(leaves), env=ENV) as program:
+        pid = int(await program.read(100))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(program.finish(), 1)
+    await until_gone(pid)
+
+
 async def test_lines_are_answered_until_the_program_ends() -> None:
     answers = "for _ in range(2): print(input().upper(), flush=True)"
     async with await Program.start(python(answers), env=ENV, stdin=True) as program:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -116,3 +117,34 @@ async def test_what_a_kernel_sent_before_it_ended_comes_all_the_same(made: Made)
         # As a kernel at its end: it stays until the system has all of it.
         await asyncio.to_thread(made.kernel.close, 20_000)
         assert await receiving == [MB] * 40
+
+
+async def test_a_request_to_a_kernel_that_has_ended_costs_nothing_of_what_it_sent(
+    tmp_path: Path,
+) -> None:
+    sent, gone = b"x" * 400_000, asyncio.Event()
+
+    async def kernel(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sent)
+        writer.close()
+        gone.set()
+
+    async with await asyncio.start_unix_server(kernel, tmp_path / "kernel"):
+        passage = Passage(tmp_path / "kernel", most_waiting=1_000)
+        await passage.open(tmp_path / "client")
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "client")
+        passage.begin()
+        await gone.wait()
+        while not passage.held:  # noqa: ASYNC110 (it tells nobody)
+            await asyncio.sleep(0.01)
+        for _ in range(20):
+            writer.write(b"a request")
+            await asyncio.sleep(0.01)
+        received = b""
+        async with asyncio.timeout(20):
+            while piece := await reader.read(1 << 16):
+                received += piece
+                passage.taken([piece])
+        assert len(received) == len(sent)
+        writer.close()
+        await passage.close()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from ipykernel import kernelapp
 
-from nbledger_workers.kernel.supervising.ending import cut_processes
+from nbledger_workers.kernel.channels.cell_end import Told
+from nbledger_workers.kernel.supervising.ending import cut_processes, cut_tasks
 from nbledger_workers.kernel.supervising.last_words import last_words
 
 # What the installed ipykernel prints when it starts.
@@ -53,3 +54,11 @@ def test_processes_that_were_cut_are_counted(left: dict[str, int], count: str, n
 
 def test_nothing_is_told_where_no_process_was_cut() -> None:
     assert cut_processes({}) == []
+
+
+def test_names_of_tasks_are_told_with_nothing_in_them_that_is_not_seen() -> None:
+    (told,) = cut_tasks(Told(tasks=2, task_names=["a\nb\x1b[31m\0c\u202e", "fetch"]))
+    assert told == (
+        "2 asyncio tasks that the notebook left pending had to be cut when it ended: "
+        "a\ufffdb\ufffd[31m\ufffdc\ufffd, fetch."
+    )

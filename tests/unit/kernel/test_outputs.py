@@ -19,7 +19,7 @@ from nbledger_workers.kernel.outputs.collector import (
     MAX_OUTPUTS,
     OutputCollector,
 )
-from nbledger_workers.kernel.outputs.errors import error_text
+from nbledger_workers.kernel.outputs.errors import ErrorText, error_text
 from nbledger_workers.kernel.outputs.forms import forms, plain
 from nbledger_workers.kernel.outputs.gathered import PART_BYTES
 
@@ -252,7 +252,10 @@ def test_the_digest_follows_updates_clearing_and_errors() -> None:
     collector.update(display("new", "d"))
     collector.add({"msg_type": "error", "content": {"ename": "SystemExit", "evalue": "0"}})
     assert outputs_digest(kept(collector)) == collector.digest()
-    collector.drop_error()
+    collector.drop_error(ErrorText("SystemExit", "1", []))
+    assert outputs_digest(kept(collector)) == collector.digest()
+    assert len(decoded(collector)) == 3
+    collector.drop_error(ErrorText("SystemExit", "0", []))
     assert outputs_digest(kept(collector)) == collector.digest()
     assert [output["output_type"] for output in decoded(collector)] == ["display_data", "stream"]
     collector.clear(wait=False)

@@ -70,6 +70,7 @@ _NOTE = Body(schema=ScheduleNote, required=False, example=schedule_examples.NOTE
             200: Answer(
                 description="The schedule.",
                 schema=ScheduleDocument,
+                opens="notebookId",
                 example=schedule_examples.PAUSED,
                 headers=POSITION,
             )
@@ -101,6 +102,7 @@ async def pause(request: Request[Any, Any, Any]) -> Reply:
             200: Answer(
                 description="The schedule.",
                 schema=ScheduleDocument,
+                opens="notebookId",
                 example=schedule_examples.SCHEDULE,
                 headers=POSITION,
             )
@@ -184,6 +186,7 @@ async def run(request: Request[Any, Any, Any]) -> Reply:
             202: Answer(
                 description="The firings, with those that have run already.",
                 schema=AskedFirings,
+                opens="firings/0/executionId",
                 example=schedule_examples.BACKFILLED,
                 headers=POSITION,
             )

@@ -246,7 +246,13 @@ _DETAILED = ("cell_results", "attempt_history")
 _Summary = msgspec.defstruct(
     "_Summary",
     [
-        (field.name, field.type, field.default)
+        (
+            field.name,
+            field.type,
+            field.default
+            if field.default_factory is msgspec.NODEFAULT
+            else msgspec.field(default_factory=field.default_factory),
+        )
         for field in msgspec.structs.fields(ExecutionDocument)
         if field.name not in _DETAILED
     ],

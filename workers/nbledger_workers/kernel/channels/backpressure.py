@@ -85,21 +85,30 @@ class Passage:
         if self._serving is not None and not self._serving.done():
             writer.close()
             return
+        # What runs in the kernel sees the path, and finds nobody there from now on.
+        if self._server is not None:
+            self._server.close()
         self._serving = asyncio.ensure_future(self._pass(reader, writer))
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._serving
+        try:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._serving
+        finally:
+            # Also where it was cancelled before it began.
+            writer.close()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         kernel: asyncio.StreamWriter | None = None
-        passing: list[asyncio.Task[None]] = []
+        passing: list[asyncio.Task[Any]] = []
         try:
             source, kernel = await self._connect()
             self._waiting = 0
-            passing = [
-                asyncio.create_task(_copy(reader, kernel)),
-                asyncio.create_task(self._copy_bounded(source, writer)),
-            ]
+            asking = asyncio.create_task(_copy(reader, kernel))
+            telling = asyncio.create_task(self._copy_bounded(source, writer))
+            passing = [asking, telling]
             await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
+            if not telling.done() and not asking.result():
+                # The kernel takes no more; what it has sent comes all the same.
+                await asyncio.wait({telling})
         finally:
             for task in passing:
                 task.cancel()
@@ -131,11 +140,15 @@ class Passage:
                 await sink.drain()
 
 
-async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
+async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> bool:
+    """Whether the source has ended, or else the sink takes no more."""
+    try:
         while data := await source.read(_CHUNK_BYTES):
             sink.write(data)
             await sink.drain()
+    except OSError:
+        return source.at_eof() or source.exception() is not None
+    return True
 
 
 async def open_passages(manager: Any, ip: Path) -> tuple[Any, dict[str, Passage]]:

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hmac
 import inspect
@@ -37,8 +38,10 @@ from nbledger_workers.kernel.inside.members import (
 from nbledger_workers.kernel.inside.orderly_end import OrderlyEnd, bound_threads, write_out
 from nbledger_workers.kernel.inside.streams import Streams
 from nbledger_workers.kernel.inside.tasks import pending_tasks
+from nbledger_workers.kernel.inside.texts import pack_any_text, text_of
 
 _MOST_STATUS = 1 << 31
+_MOST_CHARACTERS = 100_000
 
 
 def install(shell: Any, key: str) -> None:
@@ -77,7 +80,10 @@ class _Prepared:
                 content = execute(*arguments, **options)
                 if inspect.isawaitable(content):
                     content = await content
-            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - or no reply would go out
+            except (asyncio.CancelledError, GeneratorExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - or no reply would go out
+                # Also SystemExit of a hook that runs beside the cell.
                 content = self._failed({}, error)
             return self._settled(content or {}, before)
 
@@ -97,6 +103,7 @@ class _Prepared:
             show_traceback(*arguments)
 
         self._shell._showtraceback = _showtraceback
+        pack_any_text(kernel.session)
         kernel.do_execute = do_execute
         kernel.do_shutdown = do_shutdown
         kernel._progressively_terminate_all_children = leave_children
@@ -171,8 +178,19 @@ class _Prepared:
                 self._streams.publish()
                 self._end = self._mark() if self._marks else None
                 content[REPLY_MEMBER] = self._told(content, before)
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001
             content = self._failed(content, error)
+        return self._sendable(content)
+
+    def _sendable(self, content: dict[str, Any]) -> dict[str, Any]:
+        """The content, or what can be sent of it where a cell has put into it what cannot."""
+        try:
+            self._kernel.session.pack(content)
+        except BaseException as error:  # noqa: BLE001
+            count = self._shell.execution_count
+            sound = {"execution_count": count if type(count) is int else 0, "payload": []}
+            told = content.get(REPLY_MEMBER)
+            return {**self._failed({}, error), **sound, REPLY_MEMBER: told}
         return content
 
     def _told(self, content: dict[str, Any], before: object) -> dict[str, Any]:
@@ -182,8 +200,12 @@ class _Prepared:
         if content.get("status") == "error" and result is not before:
             status = exit_status(getattr(result, "error_in_exec", None))
         count, names = pending_tasks()
+        try:
+            unfinished = self._orderly_end.unfinished()
+        except BaseException:  # noqa: BLE001 - of an object of the notebook's own
+            unfinished = ["objects that cannot be looked at"]
         return {
-            UNFINISHED_MEMBER: self._orderly_end.unfinished(),
+            UNFINISHED_MEMBER: unfinished,
             EXIT_MEMBER: status,
             TASKS_MEMBER: {"count": count, "names": names},
             END_MEMBER: self._end,
@@ -195,10 +217,10 @@ class _Prepared:
             return content
         told = {
             "ename": type(error).__name__,
-            "evalue": str(error),
-            "traceback": traceback.format_exception_only(type(error), error),
+            "evalue": text_of(error, _MOST_CHARACTERS),
+            "traceback": _described(error),
         }
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(BaseException):
             self._kernel.send_response(self._kernel.iopub_socket, "error", told)
         count = content.get("execution_count", getattr(self._kernel, "execution_count", 0))
         return {
@@ -258,12 +280,21 @@ def exit_status(error: BaseException | None) -> int | None:
     if not isinstance(error, SystemExit):
         return None
     try:
-        code = error.code
+        code: Any = error.code
         if code is None:
             return 0
-        return max(min(int(code), _MOST_STATUS), -_MOST_STATUS) if isinstance(code, int) else 1
-    except Exception:  # noqa: BLE001 - of a class of the notebook's own
+        # As its C value is: a class of the notebook's own may tell other numbers.
+        number = int.__index__(code) if issubclass(type(code), int) else 1
+        return max(min(number, _MOST_STATUS), -_MOST_STATUS)
+    except BaseException:  # noqa: BLE001 - of a class of the notebook's own
         return 1
+
+
+def _described(error: BaseException) -> list[str]:
+    try:
+        return traceback.format_exception_only(type(error), error)
+    except BaseException:  # noqa: BLE001 - of a class of the notebook's own
+        return []
 
 
 def _leave_fork(content: dict[str, Any]) -> NoReturn:

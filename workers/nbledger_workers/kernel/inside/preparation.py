@@ -10,6 +10,7 @@ _MODULES: Final = (
     "members",
     "descriptors",
     "streams",
+    "texts",
     "tasks",
     "orderly_end",
     "ipython",

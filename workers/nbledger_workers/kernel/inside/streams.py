@@ -85,11 +85,13 @@ class Streams:
         #: Whether a flush came back before all that was written was published.
         self.late = False
         self._own: dict[str, Any] = {"stdout": sys.stdout, "stderr": sys.stderr}
+        self._closed: set[str] = set()
         self._redirected: list[_Redirected] = []
-        for stream in self._own.values():
+        for name, stream in self._own.items():
             if getattr(stream, "_should_watch", False) and stream._fid is not None:
                 self._redirected.append(_Redirected(stream))
             self._watch_flush(stream)
+            self._watch_close(name, stream)
         for stream in (sys.__stdout__, sys.__stderr__):
             # A pipe would else get nothing before it is flushed.
             with contextlib.suppress(Exception):
@@ -120,6 +122,16 @@ class Streams:
 
         stream.flush = watched
 
+    def _watch_close(self, name: str, stream: Any) -> None:
+        """Note that a cell closes it, which would drop what it holds; it stays open."""
+
+        def noted() -> None:
+            with contextlib.suppress(Exception):
+                stream.flush()
+            self._closed.add(name)
+
+        stream.close = noted
+
     def check(self) -> BaseException | None:
         """Put right what would keep the kernel from replying; the error that it is to the cell."""
         found: BaseException | None = None
@@ -127,6 +139,9 @@ class Streams:
         if closed:
             what = " and ".join(f"{NAMES[each]} (descriptor {each})" for each in closed)
             found = OSError(f"the cell closed the kernel's {what}, which is open again now")
+        for name in sorted(self._closed):
+            found = found or OSError(f"the cell closed sys.{name}, which is open again now")
+        self._closed.clear()
         for name, own in self._own.items():
             stream = getattr(sys, name, None)
             if stream is own:
@@ -136,7 +151,10 @@ class Streams:
                 continue
             try:
                 stream.flush()
-            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
+                # Text in memory can be flushed when it is closed.
+                if getattr(stream, "closed", False):
+                    raise ValueError(f"the cell left sys.{name} closed")  # noqa: TRY301
+            except BaseException as error:  # noqa: BLE001 - of a stream of the notebook's own
                 found = found or error
                 setattr(sys, name, own)
         return found

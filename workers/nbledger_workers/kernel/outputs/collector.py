@@ -152,9 +152,12 @@ class OutputCollector:
         else:
             self._reset()
 
-    def drop_error(self) -> None:
-        """Forget the last output when it is an error."""
-        if not self._outputs:
+    def drop_error(self, told: ErrorText) -> None:
+        """Forget the last output when it is this error: its name and value are the same."""
+        if not self._outputs or not self.errors:
+            return
+        shown = self.errors[-1]
+        if (shown.name, shown.value) != (told.name, told.value):
             return
         last = self._outputs[-1]
         if isinstance(last, ShownOutput) and last.output_type == "error" and self._held[-1] is last:

@@ -231,7 +231,7 @@ def _mapped_files(root: str, pid: int) -> set[int]:
         for line in file:
             # Addresses, permissions, offset, device, inode, path.
             fields = line.split(None, 5)
-            if fields[1].endswith(b"s"):
+            if b"w" in fields[1] and fields[1].endswith(b"s"):
                 found.add(int(fields[4]))
     return found - {0}
 

@@ -16,7 +16,7 @@ from nbledger_workers.kernel.channels.cell_end import Told
 from nbledger_workers.kernel.channels.client import CellClient
 from nbledger_workers.kernel.outputs.budget import Budget
 from nbledger_workers.kernel.outputs.collector import MAX_CHANGES, OutputCollector
-from nbledger_workers.kernel.outputs.errors import ErrorText
+from nbledger_workers.kernel.outputs.errors import ErrorText, error_text
 from nbledger_workers.kernel.outputs.widgets import WidgetStates
 from nbledger_workers.kernel.protocol import (
     CellFinished,
@@ -68,6 +68,8 @@ class Cells:
         handed_back: HandedBack,
     ) -> None:
         self.end: tuple[Outcome, str] | None = None
+        #: Cells of code that did not run, as the run had ended before them.
+        self.passed_over = 0
         #: What the kernel told with its last reply; None where it did not come back from a cell.
         self.told: Told | None = Told()
         self._request = request
@@ -163,15 +165,14 @@ class Cells:
             self.finish(self._stop.outcome, self._stop.detail)
         if self.end is None and self._kernel.died.is_set():
             self.finish(Outcome.KERNEL_DIED, self._death())
-        if self.end is not None:
-            await self._send(CellFinished(index=index, status=CellStatus.SKIPPED))
-            return
         cell = self._cells[index]
         tags = cell["metadata"].get("tags") or []
         source = _joined(cell["source"])
-        if "skip-execution" in tags:
+        has_code = cell["cell_type"] == "code" and bool(source.strip())
+        if self.end is not None or "skip-execution" in tags:
+            self.passed_over += has_code and "skip-execution" not in tags
             await self._send(CellFinished(index=index, status=CellStatus.SKIPPED))
-        elif cell["cell_type"] != "code" or not source.strip():
+        elif not has_code:
             await self._send(CellFinished(index=index, status=CellStatus.SUCCESS))
         else:
             await self._code_cell(index, source, may_fail="raises-exception" in tags)
@@ -188,13 +189,17 @@ class Cells:
                 status = CellStatus.SUCCESS
             elif exits:
                 status, error = CellStatus.SUCCESS, None
-                collector.drop_error()
+                # Not what else it has shown: that may be another error.
+                collector.drop_error(error_text(self._reply))
                 self.finish(Outcome.COMPLETED, _ENDED)
         self._take_payload(self._reply, collector)
         self._take_rest(collector)
         collector.close()
         warnings = self._warnings(collector)
         self._conclude(index, status, error)
+        if self._asks_exit():
+            # After that: an error, a timeout or a cancel that ends the run is what it ends as.
+            self.finish(Outcome.COMPLETED, _ENDED)
         resources = self._used.cell_ends()
         await self._reports.changed()
         await self._reports.parts(index, collector)
@@ -287,11 +292,14 @@ class Cells:
 
     def _take_payload(self, content: dict[str, Any], collector: OutputCollector) -> None:
         for payload in content.get("payload") or []:
-            if payload.get("source") == "ask_exit":
-                self.finish(Outcome.COMPLETED, _ENDED)
-            elif payload.get("source") == "page":
+            if payload.get("source") == "page":
                 # Help and the like, for which other front ends open a pager.
                 collector.add({"msg_type": "display_data", "content": payload})
+
+    def _asks_exit(self) -> bool:
+        """Whether the cell has told the kernel to end, as `exit()` does."""
+        payloads = self._reply.get("payload") or []
+        return any(payload.get("source") == "ask_exit" for payload in payloads)
 
     def _warnings(self, collector: OutputCollector) -> list[str]:
         """What is not as it should be with the output of the cell that is over."""

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
+from nbledger_domain.unseen import all_seen
 from nbledger_domain.words import MOST_LISTED, counted
 from nbledger_workers.kernel.channels.cell_end import Told
 from nbledger_workers.kernel.supervising.cells import Cells
@@ -66,7 +67,7 @@ def cut_tasks(told: Told) -> list[str]:
     if not told.tasks:
         return []
     tasks = "1 asyncio task" if told.tasks == 1 else f"{told.tasks:,} asyncio tasks"
-    names = ", ".join(told.task_names[:MOST_LISTED])
+    names = ", ".join(all_seen(name, "\ufffd") for name in told.task_names[:MOST_LISTED])
     which = f": {names}" if names else ""
     return [f"{tasks} that the notebook left pending had to be cut when it ended{which}."]
 

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from nbledger_domain.words import counted
 from nbledger_workers.kernel.outputs.errors import clean
 from nbledger_workers.kernel.processes.environment import run_file
@@ -116,7 +118,11 @@ class Supervisor:
             await cells.run(index)
         await cells.report_widgets()
         outcome, detail = cells.end or (Outcome.COMPLETED, "")
-        return await self._finished(outcome, detail)
+        finished = await self._finished(outcome, detail)
+        if outcome is Outcome.COMPLETED and (left := cells.passed_over):
+            told = f"The notebook ended the run itself: {counted(left, 'cell')} did not run."
+            finished = msgspec.structs.replace(finished, warnings=[told, *finished.warnings])
+        return finished
 
     def _died(self) -> bool:
         return self._kernel.died.is_set()

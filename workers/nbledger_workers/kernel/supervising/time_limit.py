@@ -17,6 +17,7 @@ class TimeLimit:
         self._on_over = on_over
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(seconds, on_over)
+        self._cancelled = False
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -28,8 +29,10 @@ class TimeLimit:
         try:
             yield
         finally:
-            self._timer = self._loop.call_later(left, self._on_over)
+            if not self._cancelled:
+                self._timer = self._loop.call_later(left, self._on_over)
 
     def cancel(self) -> None:
         """Count no more."""
+        self._cancelled = True
         self._timer.cancel()

@@ -1,0 +1,49 @@
+"""Commands of an operator tell in one line that they have no database to work on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from nbledger.embedded.ports import free_port
+
+COMMANDS = (
+    ("audit", "verify"),
+    ("token", "list"),
+    ("projector", "--rebuild", "notebook_list"),
+    ("migrate",),
+)
+
+
+def nbledger(dsn: str, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "nbledger", *command],
+        env={**os.environ, "NBLEDGER_POSTGRES_DSN": dsn},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_database_that_is_away_is_told_with_its_place_alone(command: tuple[str, ...]) -> None:
+    port = free_port()
+    ended = nbledger(f"postgresql://ann:secret@127.0.0.1:{port}/ledger", *command)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        f"Error: the database at 127.0.0.1:{port}/ledger: the database cannot be reached\n"
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS[:3], ids=" ".join)
+def test_a_database_without_the_schema_is_told_what_to_do(
+    postgres_dsn: str, command: tuple[str, ...]
+) -> None:
+    ended = nbledger(postgres_dsn, *command)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.endswith("has not this version's schema: nbledger migrate")
