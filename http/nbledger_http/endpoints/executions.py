@@ -40,9 +40,9 @@ from nbledger_http.replies.responses import Reply, json_reply, with_members
 from nbledger_http.representations import resources
 from nbledger_http.representations.conditional import document_reply, last_modified, none_match
 from nbledger_http.representations.documents import LIST_HEADERS, READ_OWN_WRITES, page_reply
+from nbledger_http.representations.executions.queue_places import PlacedView, told
+from nbledger_http.representations.executions.run_plans import RunPlanDocument, plan_reply
 from nbledger_http.representations.idempotency import New, beyond_defaults, once
-from nbledger_http.representations.queue_places import PlacedView, told
-from nbledger_http.representations.run_plans import RunPlanDocument, plan_reply
 from nbledger_http.requests import queries
 from nbledger_http.requests.concurrency import turn_of
 from nbledger_http.requests.json_bodies import json_object
