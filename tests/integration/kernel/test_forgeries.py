@@ -278,6 +278,32 @@ print('result')
     assert [run.text(index) for index in range(3)] == ["", "result\n", "after\n"]
 
 
+_DROPS_REPLY = """
+session = get_ipython().kernel.session
+send = session.send
+def drop(stream, kind, *arguments, **options):
+    if kind == 'execute_reply':
+        session.send = send
+        return None
+    return send(stream, kind, *arguments, **options)
+session.send = drop
+print('all of it')
+"""
+
+
+@pytest.mark.stalls("a lost reply is told of by silence")
+async def test_a_cell_whose_reply_is_lost_ends_and_is_flagged(tmp_path: Path) -> None:
+    run = await recorded(
+        tmp_path, _DROPS_REPLY, "print('on')", continue_on_error=True, timeout=100.0
+    )
+    assert run.statuses == [ERROR, OK]
+    cell = run.cell(0)
+    assert (cell.error_name, cell.truncated) == ("NoReply", True)
+    assert cell.warnings == ["its output may not be whole: the kernel's reply was lost"]
+    assert [run.text(index) for index in (0, 1)] == ["all of it\n", "on\n"]
+    assert (run.cell(1).truncated, run.cell(1).warnings) == (False, [])
+
+
 _JUNK = """
 import threading, time
 k = get_ipython().kernel

@@ -118,6 +118,28 @@ async def test_kernels_of_other_languages_keep_what_is_not_read_yet(
     assert run.cell(0).warnings == []
 
 
+_REPLIES = """
+import os, time
+k = get_ipython().kernel
+shell = getattr(k.shell_stream, 'socket', k.shell_stream)
+ident = k._shell_parent_ident.get()
+open('ready', 'w').close()
+while not os.path.exists('held'): time.sleep(0.01)
+os.remove('held')
+for n in range(6_000):
+    content = {'status': 'ok', 'pad': 'x' * 1_000}
+    k.session.send(shell, 'execute_reply', content, parent={'msg_id': 'none'}, ident=ident)
+open('done', 'w').close()
+"""
+
+
+async def test_made_up_replies_push_no_true_one_out(tmp_path: Path) -> None:
+    run = await stalled(tmp_path, _REPLIES, "print('next')", held=(0,), timeout=60.0)
+    assert run.statuses == [OK, OK]
+    assert [run.cell(index).warnings for index in (0, 1)] == [[], []]
+    assert run.text(1) == "next\n"
+
+
 @pytest.mark.guarantee("G15")
 async def test_a_kernel_that_drops_output_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -119,3 +119,19 @@ def test_late_output_is_told_by_the_kernel_alone() -> None:
     assert not end.late
     end.take_idle({"nbledger": "m", "late": True}, "1000")
     assert end.late
+
+
+def test_a_kernel_that_is_done_with_a_cell_and_has_not_replied_lacks_a_reply() -> None:
+    end = CellEnd("m")
+    end.take_idle({}, "1000")
+    end.take_idle({"nbledger": "made up"}, "1000")
+    assert not end.lacks_reply
+    end.take_idle({"nbledger": "m"}, "1000")
+    assert (end.lacks_reply, end.answered, end.over) == (True, False, False)
+    # What was published until then is no reply's answer.
+    end.take_answer("iopub")
+    assert not end.answered
+    end.take_answer("shell")
+    assert (end.lacks_reply, end.answered) == (True, True)
+    end.take_reply(marked("m"), "0999")
+    assert (end.lacks_reply, end.over) == (False, True)

@@ -147,3 +147,29 @@ def test_more_than_a_run_may_put_out_is_not_kept() -> None:
         widgets.take(comm("comm_open", "t", model("TextModel", value="x")))
         assert widgets.encoded() is None
         assert not widgets.captures(put_out("stream", name="stdout", text="of the cell"))
+
+
+def test_what_is_put_out_into_a_widget_costs_time_by_its_size_alone() -> None:
+    widgets, left = made(30_000_000, 30_000_000)
+    opened = model("OutputModel", "@jupyter-widgets/output", msg_id="cell")
+    widgets.take(comm("comm_open", "w", {**opened, "outputs": []}))
+    widgets.take(comm("comm_msg", "w", {"msg_id": "cell"}))
+    before = left.left
+    # Copied for each piece, this text would be 500 GB.
+    for _ in range(100_000):
+        assert widgets.captures(put_out("stream", name="stdout", text="x" * 99 + "\n"))
+    assert 10_000_000 <= before - left.left <= 10_000_100
+    for _ in range(30_000):
+        assert widgets.captures(put_out("display_data", data={"text/plain": "1"}))
+    text, *shown = states(widgets)["w"]["state"]["outputs"]
+    assert (len(text["text"]), len(shown)) == (10_000_000, 30_000)
+    assert left.left < before - 10_000_000 - 30_000 * 50
+    # Text goes on after the state was looked at; what the widget tells itself replaces it.
+    widgets.captures(put_out("stream", name="stderr", text="a\ufffd"))
+    assert states(widgets)["w"]["state"]["outputs"][-1]["text"] == "a\ufffd"
+    widgets.captures(put_out("stream", name="stderr", text="b"))
+    assert states(widgets)["w"]["state"]["outputs"][-1]["text"] == "a\ufffdb"
+    told = {"output_type": "stream", "name": "stdout", "text": "own"}
+    widgets.take(comm("comm_msg", "w", {"outputs": [told]}))
+    widgets.captures(put_out("stream", name="stdout", text="+"))
+    assert states(widgets)["w"]["state"]["outputs"] == [{**told, "text": "own+"}]

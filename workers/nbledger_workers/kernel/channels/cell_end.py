@@ -122,6 +122,16 @@ class CellEnd:
         return self._reply_is_marked and self._idle_is_marked
 
     @property
+    def lacks_reply(self) -> bool:
+        """Whether the kernel has told that the cell is over, and no reply has come."""
+        return self._reply is None and self._idle_is_marked
+
+    @property
+    def answered(self) -> bool:
+        """Whether an answer has come that the kernel has sent after the reply, on its channel."""
+        return "shell" in self._answers
+
+    @property
     def doubtful(self) -> bool:
         """Whether only the kernel's answer to a question can tell that the cell is over."""
         if self._reply is None or self.over:

@@ -122,6 +122,8 @@ class CellClient(NotebookClient):
     @property
     def loss(self) -> str | None:
         """What of the cell's output may be missing, in words, once it is over; None: nothing."""
+        if self._end.lacks_reply:
+            return "the kernel's reply was lost"
         if self._end.reply is not None and not self._end.over:
             return "the kernel has not told that the cell was over"
         if self._end.late and self.reception.loss is None:
@@ -217,9 +219,7 @@ class CellClient(NotebookClient):
         self._begin_request(msg_id)
         self._shell.look_again()
         try:
-            while not self._take_reply(await self._shell.next(), msg_id):
-                pass
-            if not self._end.over:
+            if await self._has_reply(msg_id) and not self._end.over:
                 await self._until_over(msg_id, polling)
         finally:
             task_poll_kernel_alive.cancel()
@@ -228,7 +228,29 @@ class CellClient(NotebookClient):
                 await asyncio.wait((polling,))
             polling.cancel()
             await asyncio.gather(polling, return_exceptions=True)
-        return {"content": self._end.reply or {}}
+        return {"content": self._end.reply or {"status": "aborted"}}
+
+    async def _has_reply(self, msg_id: str) -> bool:
+        """Wait for a reply to the request; False where it was lost on its way.
+
+        The kernel has told on the other channel then that the cell is over. An answer to a
+        question comes after the reply, and if nothing comes at all, that is lost as well.
+        """
+        loop = asyncio.get_running_loop()
+        silent, since = 0, None
+        while True:
+            received = await self._shell.within(_SILENCE_SECONDS)
+            if received is not None and self._take_reply(received, msg_id):
+                return True
+            if not self._end.lacks_reply:
+                continue
+            since = loop.time() if since is None else since
+            silent += received is None
+            # Once may be while this process was held.
+            if self._end.answered or silent > 1:
+                return False
+            if silent or loop.time() - since >= _SILENCE_SECONDS:
+                self._ask()
 
     async def _until_over(self, msg_id: str, polling: asyncio.Future[Any]) -> None:
         """Wait until messages end, by what the kernel tells or by its silence."""

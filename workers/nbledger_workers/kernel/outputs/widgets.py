@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from nbledger_domain.vocabulary.outputs import OUTPUT_TYPES
 from nbledger_workers.kernel.outputs.budget import Budget
+from nbledger_workers.kernel.outputs.captured import CapturedOutputs
 from nbledger_workers.kernel.outputs.encoding import to_json
-from nbledger_workers.kernel.outputs.errors import error_text
 
 _OUTPUT_MODEL: Final = ("@jupyter-widgets/output", "OutputModel")
 
@@ -34,6 +34,8 @@ class WidgetStates:
         self._buffers: dict[str, dict[tuple[str, ...], dict[str, Any]]] = {}
         # Output widgets that take what is put out for a request, the last one first to be asked.
         self._capturing: dict[str, list[str]] = {}
+        # What they have taken since their state was told.
+        self._captured: dict[str, CapturedOutputs] = {}
         self._clear_next: set[str] = set()
 
     def take(self, message: Mapping[str, Any]) -> None:
@@ -54,21 +56,25 @@ class WidgetStates:
         buffers = self._buffers.setdefault(comm_id, {})
         for key, value in state.items():
             held[key] = value
+            if key == "outputs":
+                self._captured.pop(comm_id, None)
             self._spend((comm_id, key), len(to_json(value)))
             for path in [path for path in buffers if path[0] == key]:
                 del buffers[path]
                 self._spend((comm_id, "", *path), 0)
-        paths = data.get("buffer_paths")
-        for path, buffer in zip(
-            paths if isinstance(paths, list) else [], message.get("buffers") or [], strict=False
-        ):
+        self._take_buffers(comm_id, data.get("buffer_paths"), message.get("buffers") or [])
+        if "msg_id" in state and message["msg_type"] == "comm_msg":
+            self._capture_for(comm_id, held, state["msg_id"])
+
+    def _take_buffers(self, comm_id: str, paths: Any, buffers: Sequence[bytes]) -> None:
+        # Nothing is kept any more where the states were too many just now.
+        held = self._buffers.get(comm_id, {})
+        for path, buffer in zip(paths if isinstance(paths, list) else [], buffers, strict=False):
             if isinstance(path, list) and path:
                 encoded = base64.b64encode(buffer).decode()
                 place = tuple(map(str, path))
-                buffers[place] = {"data": encoded, "encoding": "base64", "path": path}
+                held[place] = {"data": encoded, "encoding": "base64", "path": path}
                 self._spend((comm_id, "", *place), len(encoded))
-        if "msg_id" in state and message["msg_type"] == "comm_msg":
-            self._capture_for(comm_id, held, state["msg_id"])
 
     def captures(self, message: Mapping[str, Any]) -> bool:
         """Take an output that is put out into a widget; False where it is the cell's."""
@@ -77,27 +83,31 @@ class WidgetStates:
         if not comms or self.dropped:
             return False
         comm_id = comms[-1]
-        outputs = self._states[comm_id].get("outputs")
-        if not isinstance(outputs, list):
-            outputs = []
         if kind == "clear_output":
             if content.get("wait"):
                 self._clear_next.add(comm_id)
             else:
-                self._set_outputs(comm_id, [], 0)
+                self._clear(comm_id)
             return True
         if kind not in OUTPUT_TYPES:
             return False
-        size = self._sizes.get((comm_id, "outputs"), 0)
         if comm_id in self._clear_next:
             self._clear_next.discard(comm_id)
-            outputs, size = [], 0
-        self._set_outputs(comm_id, *_with_output(outputs, size, kind, content))
+            self._clear(comm_id)
+        captured = self._captured.get(comm_id)
+        if captured is None:
+            outputs = self._states[comm_id].get("outputs")
+            captured = CapturedOutputs(outputs if isinstance(outputs, list) else ())
+            self._captured[comm_id] = captured
+        place = (comm_id, "outputs")
+        self._spend(place, self._sizes.get(place, 0) + captured.add(kind, content))
         return True
 
     def encoded(self) -> bytes | None:
         """The JSON of a notebook's metadata for this media type; None where there is no widget."""
         models = {}
+        for comm_id, captured in self._captured.items():
+            self._states[comm_id]["outputs"] = captured.outputs
         for comm_id, state in self._states.items():
             if "_model_name" not in state:
                 continue
@@ -126,9 +136,9 @@ class WidgetStates:
             if comm_id in comms:
                 comms.remove(comm_id)
 
-    def _set_outputs(self, comm_id: str, outputs: list[dict[str, Any]], size: int) -> None:
-        self._states[comm_id]["outputs"] = outputs
-        self._spend((comm_id, "outputs"), size)
+    def _clear(self, comm_id: str) -> None:
+        self._captured[comm_id] = CapturedOutputs()
+        self._spend((comm_id, "outputs"), 0)
 
     def _spend(self, what: tuple[str, ...], size: int) -> None:
         if self.dropped:
@@ -140,35 +150,5 @@ class WidgetStates:
         if self._total > self._max or self._budget.left < 0:
             self.dropped = True
             self._budget.left += self._total
-            for each in (self._sizes, self._states, self._buffers, self._capturing):
+            for each in (self._sizes, self._states, self._buffers, self._capturing, self._captured):
                 each.clear()
-
-
-def _with_output(
-    outputs: Sequence[dict[str, Any]], size: int, kind: str, content: Mapping[str, Any]
-) -> tuple[list[dict[str, Any]], int]:
-    """Outputs with one more, and their size; text goes on where it is of the same stream."""
-    if kind == "stream":
-        name, text = str(content.get("name", "stdout")), str(content.get("text", ""))
-        last = outputs[-1] if outputs else {}
-        if last.get("output_type") == "stream" and last.get("name") == name:
-            joined = {**last, "text": str(last.get("text", "")) + text}
-            return [*outputs[:-1], joined], size + len(text)
-        output: dict[str, Any] = {"output_type": kind, "name": name, "text": text}
-    elif kind == "error":
-        told = error_text(content)
-        output = {
-            "output_type": kind,
-            "ename": told.name,
-            "evalue": told.value,
-            "traceback": told.traceback,
-        }
-    else:
-        output = {
-            "output_type": kind,
-            "data": content.get("data") or {},
-            "metadata": content.get("metadata") or {},
-        }
-        if kind == "execute_result":
-            output["execution_count"] = content.get("execution_count")
-    return [*outputs, output], size + len(to_json(output))

@@ -47,6 +47,7 @@ def guard() -> None:
         return
     thread.nbledger_guard = True
     app.init_iopub = _unbounded(app.init_iopub)
+    app._bind_socket = _keeping_replies(app._bind_socket)
     thread._really_send = _numbered(thread._really_send)
     if hasattr(thread, "_setup_pipe_in") and hasattr(thread, "_setup_pipe_out"):
         thread._setup_pipe_in = _receive_from_forks
@@ -119,6 +120,19 @@ def _unbounded(init: Any) -> Any:
             context.sockopts.pop(zmq.SNDHWM, None)
 
     return init_iopub
+
+
+def _keeping_replies(bind: Any) -> Any:
+    """`_bind_socket` with a shell socket that keeps all replies that are not sent yet."""
+
+    def _bind_socket(self: Any, socket: Any, port: Any) -> Any:
+        import zmq  # noqa: PLC0415
+
+        if socket is getattr(self, "shell_socket", None):
+            socket.setsockopt(zmq.SNDHWM, 0)
+        return bind(self, socket, port)
+
+    return _bind_socket
 
 
 def _numbered(send: Any) -> Any:
