@@ -52,7 +52,7 @@ ALTER FUNCTION erase_subject SET search_path = public, pg_temp;
 ALTER FUNCTION repair_queue SECURITY DEFINER;
 ALTER FUNCTION repair_queue SET search_path = public, pg_temp;
 -- Within the first, and by triggers, shares and limits are kept: count_shares, share_queue,
--- hold_queue, beyond_limits and keep_notebook_limits are nobody's to call.
+-- hold_queue, beyond_limits, beyond_limits_of_batch and keep_notebook_limits are nobody's to call.
 -- Shares of those who have none any more are forgotten by this one.
 ALTER FUNCTION forget_shares SECURITY DEFINER;
 ALTER FUNCTION forget_shares SET search_path = public, pg_temp;
