@@ -128,7 +128,7 @@ def _keeping_replies(bind: Any) -> Any:
     def _bind_socket(self: Any, socket: Any, port: Any) -> Any:
         import zmq  # noqa: PLC0415
 
-        if socket is getattr(self, "shell_socket", None):
+        if socket is self.shell_socket:
             socket.setsockopt(zmq.SNDHWM, 0)
         return bind(self, socket, port)
 
