@@ -10,6 +10,7 @@ import structlog
 
 from nbledger_application import repository
 from nbledger_application.leases import Lease
+from nbledger_application.queue import NO_LIMITS, ShareLimits
 from nbledger_domain.errors import DomainError
 from nbledger_domain.execution import Execution, Phase, Resources, TerminationCode
 from nbledger_domain.notebook import Notebook
@@ -18,6 +19,7 @@ from nbledger_infrastructure.aggregates import stream_of
 from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.postgres.event_store import (
     EventStore,
+    LimitReachedError,
     Metadata,
     RecordConflictError,
     RecordedEvent,
@@ -47,25 +49,43 @@ class Claim(msgspec.Struct, frozen=True):
         return Lease(self.stream.stream_id, self.epoch)
 
 
+class Histories(msgspec.Struct, frozen=True):
+    """What a claim decides on: the events of the execution, and of its notebook."""
+
+    execution: Sequence[RecordedEvent]
+    notebook: Sequence[RecordedEvent]
+
+
+async def read(store: EventStore, command: Command) -> Histories:
+    """What :func:`claim` decides on. Raises ``DatabaseUnavailableError``."""
+    # Both at once: from the command to the kernel every round trip is waited for.
+    return Histories(
+        *await asyncio.gather(
+            store.read_stream(command.execution_id), store.read_stream(command.notebook_id)
+        )
+    )
+
+
 async def claim(
     store: EventStore,
     command: Command,
     *,
     worker_id: str,
     kernel_types: Container[str],
+    limits: ShareLimits = NO_LIMITS,
     unsure: bool = False,
+    histories: Histories | None = None,
 ) -> Claim | None:
     """Take an execution that waits; ``None`` when there is nothing for this worker to do.
 
-    It has ended, somebody else holds it or was quicker, or it is of a kernel type that is not
-    offered here. The lease is yet to be taken. Raises ``DatabaseUnavailableError``; the claim
-    may then have been made, which a second call that is told so (``unsure``) finds out.
+    It has ended, somebody else holds it or was quicker, it is of a kernel type that is not offered
+    here, or as many runs as ``limits`` or its notebook allow are claimed already. The lease is yet
+    to be taken. Raises ``DatabaseUnavailableError``; the claim may then have been made, which a
+    second call that is told so (``unsure``) finds out. ``histories`` is what was read already.
     """
     execution_id = command.execution_id
-    # Both at once: from the command to the kernel every round trip is waited for.
-    history, notebook = await asyncio.gather(
-        store.read_stream(execution_id), store.read_stream(command.notebook_id)
-    )
+    histories = histories or await read(store, command)
+    history, notebook = histories.execution, histories.notebook
     execution = aggregates.replay(Execution, history)
     if (
         execution is None
@@ -95,15 +115,23 @@ async def claim(
     if execution.phase is Phase.QUEUED:
         epoch = execution.claim(worker_id, at=clock.now())
         try:
-            await repository.save(store, execution, stream, metadata)
+            await repository.save(store, execution, stream, metadata, limits=limits)
         except RecordConflictError:
             log.debug("somebody else was quicker", execution_id=str(execution_id))
             if not unsure:
                 return None
             # Perhaps the earlier call was, which has come through only now.
             return await claim(
-                store, command, worker_id=worker_id, kernel_types=kernel_types, unsure=True
+                store,
+                command,
+                worker_id=worker_id,
+                kernel_types=kernel_types,
+                limits=limits,
+                unsure=True,
             )
+        except LimitReachedError as error:
+            log.debug("run waits", execution_id=str(execution_id), limit=error.limit)
+            return None
     pinned = _pinned(notebook, execution.notebook_stream_version)
     return Claim(execution, pinned, stream, epoch, metadata, taken_at)
 

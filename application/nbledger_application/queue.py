@@ -4,7 +4,7 @@ Table ``execution_queue`` has a row for each, written in the transaction of the 
 it, so it is never behind. Everybody who looks for what waits or was left reads it here.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -12,7 +12,8 @@ from uuid import UUID
 import msgspec
 
 from nbledger_domain.events import EVENT_TYPES, DomainEvent
-from nbledger_domain.execution import PRIORITIES, TERMINAL_EVENTS, Execution, Priority
+from nbledger_domain.execution import TERMINAL_EVENTS, Execution, Priority
+from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import QueueChange
@@ -20,28 +21,18 @@ from nbledger_infrastructure.postgres.event_store import QueueChange
 PAGE: Final = 500
 """At most so many executions are found at a time."""
 
+REMEMBERED_SECONDS: Final = 3600.0
+"""For how long it counts that somebody was served, where nothing of theirs waits or runs."""
+
 _REPAIR_PAGE: Final = 5000
 
-_WAITING: Final = """
-SELECT found.priority, found.execution_id, found.notebook_id, found.tenant_id, found.project_id,
-    found.requested_at
-FROM unnest($1::text[]) AS class (priority)
-CROSS JOIN LATERAL (
-    SELECT of_kernel.*
-    FROM unnest($2::text[]) AS kernel (type)
-    CROSS JOIN LATERAL (
-        SELECT q.* FROM execution_queue AS q
-        WHERE q.state = 'waiting' AND q.kernel_type = kernel.type AND q.priority = class.priority
-          AND q.since < clock_timestamp() - make_interval(secs => $3)
-          AND NOT EXISTS (SELECT FROM execution_lease AS l WHERE l.execution_id = q.execution_id)
-        ORDER BY q.requested_at, q.execution_id LIMIT $4
-    ) AS of_kernel
-    ORDER BY of_kernel.requested_at, of_kernel.execution_id LIMIT $4
-) AS found
+_NEXT: Final = """
+SELECT priority, execution_id, notebook_id, tenant_id, project_id, requested_at, kernel_type
+FROM next_waiting($1, $2, $3, $4, $5)
 """
 
 _AFTER: Final = """
-SELECT priority, execution_id, notebook_id, tenant_id, project_id, requested_at
+SELECT priority, execution_id, notebook_id, tenant_id, project_id, requested_at, kernel_type
 FROM execution_queue
 WHERE state = 'waiting' AND kernel_type = $1 AND priority = $2
   AND (requested_at, execution_id) > ($3, $4) AND position <= $5
@@ -78,10 +69,10 @@ WHERE state = 'waiting' AND requested_at < statement_timestamp() - make_interval
 ORDER BY requested_at, execution_id LIMIT $2
 """
 
-_STATES: Final = {
-    Execution.Claimed: QueueChange("claimed"),
+_STATES: Final[Mapping[type[DomainEvent], QueueChange]] = {
     Execution.AttemptLost: QueueChange("waiting"),
     **dict.fromkeys(TERMINAL_EVENTS, QueueChange("ended")),
+    Notebook.Deleted: QueueChange(None, notebook_limit=0),
 }
 
 # SQL compares the types as they are stored.
@@ -106,6 +97,7 @@ class Waiting(msgspec.Struct, frozen=True):
     tenant_id: UUID
     project_id: UUID
     requested_at: datetime
+    kernel_type: str
 
     @property
     def command(self) -> Command:
@@ -113,33 +105,75 @@ class Waiting(msgspec.Struct, frozen=True):
         return Command(self.execution_id, self.notebook_id, self.tenant_id, self.project_id)
 
 
-def change_of(decided: Sequence[DomainEvent]) -> QueueChange | None:
-    """What an append of these events changes in the queue."""
+class ShareLimits(msgspec.Struct, frozen=True):
+    """How many runs of a tenant, and of a project, may be in a state; ``None`` is no limit."""
+
+    tenant: int | None = None
+    project: int | None = None
+
+    @classmethod
+    def of(cls, tenant: int, project: int) -> "ShareLimits":
+        """As settings have them, where 0 is no limit."""
+        return cls(tenant or None, project or None)
+
+
+NO_LIMITS: Final = ShareLimits()
+
+
+def change_of(
+    decided: Sequence[DomainEvent], limits: ShareLimits = NO_LIMITS
+) -> QueueChange | None:
+    """What an append of these events changes in the queue, and under which limits."""
     change: QueueChange | None = None
     for event in decided:
         if isinstance(event, Execution.Requested):
-            change = QueueChange("waiting", event.kernel_type, event.options.priority)
+            change = QueueChange(
+                "waiting",
+                event.kernel_type,
+                event.options.priority,
+                tenant_limit=limits.tenant,
+                project_limit=limits.project,
+            )
+        elif isinstance(event, Execution.Claimed):
+            change = QueueChange(
+                "claimed", tenant_limit=limits.tenant, project_limit=limits.project
+            )
+        elif isinstance(event, Notebook.IntegrationConfigured):
+            change = QueueChange(None, notebook_limit=event.integration.max_concurrent_runs or 0)
+        elif isinstance(event, Notebook.Created):
+            if event.integration.max_concurrent_runs:
+                change = QueueChange(None, notebook_limit=event.integration.max_concurrent_runs)
         else:
             change = _STATES.get(type(event), change)
     return change
 
 
-async def waiting(
-    pool: Pool, kernel_types: Collection[str], *, older_than: float, limit: int
-) -> dict[Priority, list[Waiting]]:
-    """What has waited for more than ``older_than`` seconds, the oldest first in its class.
+async def next_waiting(
+    pool: Pool,
+    kernel_types: Collection[str],
+    priorities: Sequence[Priority],
+    *,
+    limits: ShareLimits = NO_LIMITS,
+    passed_over: Collection[UUID] = (),
+) -> Waiting | None:
+    """The run that a free slot takes next, in fair order; ``None`` when nothing may start.
 
-    At most ``limit`` of each class. Raises ``DatabaseUnavailableError``.
+    It is of the first of ``priorities`` that has any. Of several tenants it belongs to the one
+    with the fewest running runs of its kernel type and priority, then to the one served least
+    recently; likewise for the projects of the tenant and the notebooks of the project. What has
+    reached its limit is left out, and so is what is ``passed_over``. Raises
+    ``DatabaseUnavailableError``.
     """
     async with acquire(pool) as connection:
-        rows = await connection.fetch(
-            _WAITING, list(PRIORITIES), list(kernel_types), older_than, limit
+        row = await connection.fetchrow(
+            _NEXT,
+            list(kernel_types),
+            list(priorities),
+            limits.tenant,
+            limits.project,
+            list(passed_over),
         )
-    found: dict[Priority, list[Waiting]] = {priority: [] for priority in PRIORITIES}
-    for row in rows:
-        each = Waiting(*row)
-        found[each.priority].append(each)
-    return found
+    return None if row is None else Waiting(*row)
 
 
 async def waiting_after(
@@ -175,6 +209,12 @@ async def unleased(pool: Pool, *, silent_seconds: float) -> list[UUID]:
 async def late(pool: Pool, *, seconds: float) -> list[UUID]:
     """Executions that have waited for longer than ``seconds``, those requested first first."""
     return await _found(pool, _LATE, seconds)
+
+
+async def forget_shares(pool: Pool) -> None:
+    """Forget when tenants, projects and notebooks without runs were served, an hour after it."""
+    async with acquire(pool) as connection:
+        await connection.execute("SELECT forget_shares($1)", REMEMBERED_SECONDS)
 
 
 async def repair(pool: Pool) -> int:

@@ -7,6 +7,7 @@ from uuid import UUID
 from eventsourcing.domain import BaseAggregate
 
 from nbledger_application import queue
+from nbledger_application.queue import NO_LIMITS, ShareLimits
 from nbledger_domain import events
 from nbledger_domain.events import DomainEvent
 from nbledger_infrastructure.aggregates import Loaded, load
@@ -36,11 +37,14 @@ async def append(
     *,
     event_ids: Sequence[UUID] | None = None,
     subject_unchanged_since: int | None = None,
+    limits: ShareLimits = NO_LIMITS,
     key: IdempotencyKey | None = None,
 ) -> AppendResult:
     """Append ``decided`` to its stream, right after the version that it was decided on.
 
-    The queue of executions follows in the same transaction, and so does the ``key`` of a request.
+    The queue of executions follows in the same transaction, and so does the ``key`` of a request;
+    a request or a claim is refused (:class:`LimitReachedError`) where it comes to one of
+    ``limits``.
     ``event_ids`` are given by callers that may have to repeat the append. Raises what
     :meth:`EventStore.append` raises.
     """
@@ -59,7 +63,7 @@ async def append(
         expected_version=decided[0].originator_version - 1,
         metadata=metadata,
         subject_unchanged_since=subject_unchanged_since,
-        queue=queue.change_of(decided),
+        queue=queue.change_of(decided, limits),
         key=key,
     )
 
@@ -71,6 +75,7 @@ async def save(
     metadata: Metadata,
     *,
     subject_unchanged_since: int | None = None,
+    limits: ShareLimits = NO_LIMITS,
     key: IdempotencyKey | None = None,
 ) -> AppendResult | None:
     """Append what ``aggregate`` decided; ``None`` when it decided nothing.
@@ -84,7 +89,13 @@ async def save(
     if not decided:
         return None
     return await append(
-        store, stream, decided, metadata, subject_unchanged_since=subject_unchanged_since, key=key
+        store,
+        stream,
+        decided,
+        metadata,
+        subject_unchanged_since=subject_unchanged_since,
+        limits=limits,
+        key=key,
     )
 
 

@@ -51,6 +51,11 @@ ALTER FUNCTION erase_subject SET search_path = public, pg_temp;
 -- The queue is written by them, and brought back in line with the events by this one.
 ALTER FUNCTION repair_queue SECURITY DEFINER;
 ALTER FUNCTION repair_queue SET search_path = public, pg_temp;
+-- Within the first, and by triggers, shares and limits are kept: count_shares, share_queue,
+-- hold_queue, beyond_limits, beyond_limits_of_batch and keep_notebook_limits are nobody's to call.
+-- Shares of those who have none any more are forgotten by this one.
+ALTER FUNCTION forget_shares SECURITY DEFINER;
+ALTER FUNCTION forget_shares SET search_path = public, pg_temp;
 GRANT EXECUTE ON FUNCTION append_events
     TO nbledger_api, nbledger_relay, nbledger_projector, nbledger_worker;
 GRANT EXECUTE ON FUNCTION erase_subject TO nbledger_projector;
@@ -70,11 +75,16 @@ GRANT SELECT, INSERT ON secret_key TO nbledger_api;
 -- Keys of requests come in by the function that appends; the api looks for those it gets.
 GRANT SELECT ON idempotency_key TO nbledger_api;
 
+-- It tells of a run that waits where it stands.
+GRANT SELECT ON execution_queue, queue_share, queue_pace, notebook_run_limit TO nbledger_api;
+GRANT EXECUTE ON FUNCTION queue_place TO nbledger_api;
+GRANT EXECUTE ON FUNCTION running_runs TO nbledger_api, nbledger_worker;
+
 -- relay: keeps its position and what the broker has, and recovers what workers have lost.
 GRANT SELECT, INSERT, UPDATE ON projection_checkpoint, command_topic, event_topic
     TO nbledger_relay;
 GRANT SELECT ON execution_queue TO nbledger_relay;
-GRANT EXECUTE ON FUNCTION repair_queue TO nbledger_relay;
+GRANT EXECUTE ON FUNCTION repair_queue, forget_shares TO nbledger_relay;
 GRANT SELECT, UPDATE, DELETE ON execution_lease TO nbledger_relay;
 GRANT SELECT, DELETE ON worker TO nbledger_relay;
 GRANT SELECT, INSERT, UPDATE ON lease_watch TO nbledger_relay;
@@ -92,6 +102,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
 -- worker: its leases, its own entry, and what waits. No token and no read model. The queue is
 -- written by the function that appends alone.
 GRANT SELECT, INSERT, UPDATE, DELETE ON execution_lease, worker TO nbledger_worker;
-GRANT SELECT ON execution_queue TO nbledger_worker;
+GRANT SELECT ON execution_queue, queue_share, notebook_run_limit TO nbledger_worker;
+GRANT EXECUTE ON FUNCTION next_waiting TO nbledger_worker;
 
 COMMIT;

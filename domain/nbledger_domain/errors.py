@@ -216,6 +216,19 @@ class KernelUnavailableError(DomainError):
         self.offered = list(offered)
 
 
+class QueueFullError(DomainError):
+    """As many runs wait as may."""
+
+    code = "queue_full"
+
+    def __init__(self, limit: str) -> None:
+        whose = "tenant" if limit.endswith("Tenant") else "project"
+        super().__init__(
+            f"As many runs of the {whose} wait as may ({limit}); ask again when some have started."
+        )
+        self.limit = limit
+
+
 class StaleVersionError(DomainError):
     """Somebody else has changed the notebook since it was read."""
 

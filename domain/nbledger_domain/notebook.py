@@ -25,13 +25,17 @@ from nbledger_domain.schedule import ScheduleSettings
 
 
 class Integration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """How the notebook takes part in data enrichment."""
+    """How the notebook takes part in data enrichment, and how many runs of it go on at once.
+
+    ``max_concurrent_runs`` bounds those that workers have at one time; ``None`` is no limit.
+    """
 
     enrichment_mode: bool = False
     dataset_binding: str | None = None
     output_format: str | None = None
     auto_execution: bool = False
     schedule_execution: str | ScheduleSettings | None = None
+    max_concurrent_runs: int | None = None
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):

@@ -100,8 +100,9 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Worker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The kernel worker.
 
-    ``kernels`` maps the kernel types of the API to kernelspec names. ``concurrency`` is how
-    many notebooks it runs at once; 0 takes the number of processors. Between ``pool_min`` and
+    ``kernels`` maps the kernel types of the API to kernelspec names. ``concurrency`` is how many
+    slots it has for runs; 0 takes ``slots_per_core`` for each processor. A run takes one slot, or
+    what ``weights`` says of its kernel type. Between ``pool_min`` and
     ``pool_max`` kernels of each type are started ahead and wait, as many as the load asks for;
     those of other languages than Python only once their type has been used.
 
@@ -133,6 +134,8 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     concurrency: Annotated[int, Meta(ge=0, le=1000)] = 0
+    slots_per_core: Annotated[float, Meta(gt=0, le=100)] = 2.0
+    weights: dict[str, Annotated[float, Meta(gt=0, le=1000)]] = {}
     kernels: dict[str, str] = msgspec.field(default_factory=lambda: dict(KERNELSPECS))
     pool_min: Annotated[int, Meta(ge=0, le=100)] = 1
     pool_max: Annotated[int, Meta(ge=0, le=100)] = 4
@@ -192,6 +195,19 @@ class Executions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     queue_without_worker: bool = False
 
 
+class Queue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many runs a tenant, and a project, may have at once; 0 is no limit.
+
+    Workers hold to the limits on running runs: what is beyond them waits. The API holds to those on
+    waiting runs: it refuses a request beyond them.
+    """
+
+    max_running_per_tenant: NotNegative = 1_000
+    max_running_per_project: NotNegative = 1_000
+    max_waiting_per_tenant: NotNegative = 100_000
+    max_waiting_per_project: NotNegative = 50_000
+
+
 class Recovery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds between sweeps, attempts of an execution, hours that idempotency keys are kept."""
 
@@ -243,6 +259,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     worker: Worker = Worker()
     limits: RunLimits = RunLimits()
     execution: Executions = Executions()
+    queue: Queue = Queue()
     recovery: Recovery = Recovery()
     environments: Environments = Environments()
     log: Log = Log()

@@ -134,10 +134,9 @@ async def _ended(process: Process) -> None:
 async def _work(pool: Pool, store: EventStore) -> None:
     """End every run after half a second, until cancelled: others come due meanwhile."""
     while True:
-        waiting = await queue.waiting(pool, ["python3"], older_than=0.5, limit=100)
-        for each in waiting["Normal"]:
+        for each in await queue.late(pool, seconds=0.5):
             with suppress(ExecutionEndedError):  # it was cancelled for the one after it
-                await end_runs(store, [each.execution_id])
+                await end_runs(store, [each])
         await asyncio.sleep(0.1)
 
 

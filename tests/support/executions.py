@@ -86,11 +86,13 @@ class Stage:
         environment: Environment | None = None,
         files: Mapping[str, bytes] | None = None,
         programs: Mapping[str, bytes] | None = None,
+        most: int | None = None,
         **options: Any,
     ) -> UUID:
         """A new notebook of these cells (code, given as text), and a request to execute it.
 
-        ``files`` lie beside it, by their paths, and ``programs``, which can be run.
+        ``files`` lie beside it, by their paths, and ``programs``, which can be run. ``most`` of its
+        runs may go on at once.
         """
         all_cells = [
             cell
@@ -104,7 +106,7 @@ class Stage:
             name="A notebook",
             description="",
             kernel_type=kernel_type,
-            integration=Integration(dataset_binding=binding),
+            integration=Integration(dataset_binding=binding, max_concurrent_runs=most),
             environment=environment or Environment(),
             cells=all_cells,
             created_by="tester",

@@ -7,7 +7,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -15,7 +15,8 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from nbledger_application.claims import claim
+from nbledger_application import claims
+from nbledger_application.queue import ShareLimits
 from nbledger_infrastructure.artifacts.health import ArtifactHealth
 from nbledger_infrastructure.artifacts.store import ArtifactStore, open_store
 from nbledger_infrastructure.backoff import Backoff
@@ -31,9 +32,9 @@ from nbledger_infrastructure.postgres.worker_registry import WorkerOffer
 from nbledger_infrastructure.settings import Settings
 from nbledger_workers.confinement import levels, places
 from nbledger_workers.confinement.work_folder import work_folder
-from nbledger_workers.intake import consumers, waiting
-from nbledger_workers.intake.capacity import Slots
-from nbledger_workers.intake.consumers import Doorbell
+from nbledger_workers.intake import consumers, taking
+from nbledger_workers.intake.capacity import Slots, slots_of
+from nbledger_workers.intake.doorbell import Doorbell
 from nbledger_workers.intake.turns import Turns
 from nbledger_workers.kernel.driving.pair import ForkServers
 from nbledger_workers.kernel.driving.pool import KernelPool
@@ -50,6 +51,7 @@ from nbledger_workers.storing.patience import Patience
 log = structlog.get_logger(__name__)
 
 _CLAIM_SECONDS: Final = 3.0
+_QUIET_SECONDS: Final = 0.02
 _END_SECONDS: Final = 20.0
 """What runs that are handed back may take to end their kernels and to say so."""
 
@@ -193,15 +195,15 @@ def _with_waiting(offer: WorkerOffer, kernels: KernelPool) -> WorkerOffer:
 class _Worker:
     def __init__(self, services: RunServices) -> None:
         self._services = services
-        capacity = services.settings.worker.concurrency or os.cpu_count() or 1
-        self._slots = Slots(capacity)
+        worker, most = services.settings.worker, services.settings.queue
+        capacity = worker.concurrency or slots_of(worker.slots_per_core)
+        self._slots = Slots(capacity, worker.weights)
+        self._limits = ShareLimits.of(most.max_running_per_tenant, most.max_running_per_project)
         self._runs: dict[UUID, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._turns = Turns()
         self._doorbell = Doorbell()
-        # One thing at a time is taken, whoever brings it.
-        self._turn = asyncio.Lock()
-        self._taking: asyncio.Task[None] | None = None
+        self._taking: asyncio.Task[bool] | None = None
 
     async def work(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
         services = self._services
@@ -214,36 +216,34 @@ class _Worker:
         )
         await self._heartbeat()
         beating = asyncio.create_task(self._beat())
-        taking = asyncio.create_task(
+        hearing = asyncio.create_task(
             consumers.commands(
                 kafka,
                 sorted(services.offers),
-                self._take,
-                slots=self._slots,
-                turns=self._turns,
                 doorbell=self._doorbell,
                 client_id=services.worker_id,
                 on_ready=_once(on_ready),
             )
         )
-        looking = asyncio.create_task(
-            waiting.look(
+        choosing = asyncio.create_task(
+            taking.take_turns(
                 services.pool,
                 sorted(services.offers),
-                self._take,
+                self,
                 slots=self._slots,
                 turns=self._turns,
                 doorbell=self._doorbell,
+                limits=self._limits,
             )
         )
         listening = asyncio.create_task(
             consumers.cancels(kafka, self._cancel, client_id=services.worker_id)
         )
         stopping = asyncio.create_task(stop.wait())
-        watched: set[asyncio.Task[Any]] = {beating, taking, looking, listening, stopping}
+        watched: set[asyncio.Task[Any]] = {beating, hearing, choosing, listening, stopping}
         try:
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-            await _cancel_all({taking, looking})
+            await _cancel_all({hearing, choosing})
             await self._finish_taking()
             await self._drain(services.settings.worker.shutdown_grace_seconds)
         finally:
@@ -256,33 +256,39 @@ class _Worker:
             if not task.cancelled():
                 task.result()
 
-    async def _take(self, command: Command) -> None:
-        """Claim and begin a run; does not raise."""
-        async with self._turn:
-            await self._slots.room()
-            # Not interrupted by the end of the intake: a claim half made would wait for the
-            # sweeper.
-            self._taking = asyncio.create_task(self._claim(command))
-            await asyncio.shield(self._taking)
+    async def read(self, command: Command) -> claims.Histories | None:
+        """What a claim of this run reads, ahead of it; ``None`` if it cannot be read now."""
+        with suppress(DatabaseUnavailableError, *UNAVAILABLE):
+            return await claims.read(self._services.store, command)
+        return None
 
-    async def _claim(self, command: Command) -> None:
+    async def take(self, command: Command, histories: claims.Histories | None) -> bool:
+        """Claim and begin a run; tells whether it was to be had. Does not raise."""
+        # Not interrupted by the end of the intake: a claim half made would wait for the sweeper.
+        self._taking = asyncio.create_task(self._claim(command, histories))
+        return await asyncio.shield(self._taking)
+
+    async def _claim(self, command: Command, histories: claims.Histories | None) -> bool:
         """Claim and begin a run. Waits while the database is away."""
         services = self._services
         execution_id = command.execution_id
         if (running := self._runs.get(execution_id)) is not None:
             if not running.concluded:
-                return
-            # It is to begin anew, and this is the command for it.
+                return False
+            # It is to begin anew, once it is over here.
             await running.over.wait()
+            histories = None
         backoff = Backoff(0.1, 5.0)
         while True:
             try:
-                held = await claim(
+                held = await claims.claim(
                     services.store,
                     command,
                     worker_id=services.worker_id,
                     kernel_types=services.offers,
+                    limits=self._limits,
                     unsure=backoff.failures > 0,
+                    histories=None if backoff.failures else histories,
                 )
                 break
             except (DatabaseUnavailableError, *UNAVAILABLE):
@@ -290,15 +296,16 @@ class _Worker:
                     log.warning("database is away, command waits")
                 await backoff.wait()
             except Exception:
-                # One command must not end the intake; a worker with room finds it in the store.
-                log.exception("command failed", execution_id=str(execution_id))
-                return
+                # One run must not end the intake; it is tried again later.
+                log.exception("run not claimed", execution_id=str(execution_id))
+                return False
         if held is None:
-            return
+            return False
         self._turns.took(held.execution.options.priority)
         begun = Run(services, held)
         self._runs[execution_id] = begun
-        self._slots.take()
+        weight = self._slots.weight(held.execution.kernel_type)
+        self._slots.take(weight)
         with structlog.contextvars.bound_contextvars(
             execution_id=str(execution_id), epoch=held.epoch
         ):
@@ -309,11 +316,14 @@ class _Worker:
         def ended(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
             self._runs.pop(execution_id, None)
-            self._slots.give_back()
+            self._slots.give_back(weight)
+            # What a limit has held back may start now; the news of the end goes out before.
+            asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._doorbell.ring)
             if not task.cancelled() and (error := task.exception()) is not None:
                 log.error("run broke", execution_id=str(execution_id), exc_info=error)
 
         task.add_done_callback(ended)
+        return True
 
     async def _finish_taking(self) -> None:
         if self._taking is not None:

@@ -10,9 +10,14 @@ from nbledger_application import repository
 from nbledger_application.caller import Caller
 from nbledger_application.commands.loading import load_notebook
 from nbledger_application.idempotency import RequestKey
+from nbledger_application.queue import NO_LIMITS, ShareLimits
 from nbledger_application.reactions import deletions
 from nbledger_domain.cells import Cell, select_range
-from nbledger_domain.errors import KernelUnavailableError, NothingToExecuteError
+from nbledger_domain.errors import (
+    KernelUnavailableError,
+    NothingToExecuteError,
+    QueueFullError,
+)
 from nbledger_domain.execution import CellRange, Execution, PlannedCell, RunOptions
 from nbledger_domain.notebook import Notebook
 from nbledger_domain.vocabulary.languages import BY_NAME, LANGUAGES, Language
@@ -20,7 +25,11 @@ from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.postgres import worker_registry
 from nbledger_infrastructure.postgres.database import Pool
-from nbledger_infrastructure.postgres.event_store import AppendResult, EventStore
+from nbledger_infrastructure.postgres.event_store import (
+    AppendResult,
+    EventStore,
+    LimitReachedError,
+)
 from nbledger_infrastructure.postgres.worker_registry import OfferedKernel
 
 GUARDED_ATTEMPTS = 3
@@ -65,6 +74,7 @@ async def execute_notebook(
     decide: Callable[[Notebook, KernelLanguage], RunRequest],
     *,
     queue_without_worker: bool,
+    limits: ShareLimits = NO_LIMITS,
     key: RequestKey | None = None,
 ) -> tuple[UUID, AppendResult, list[str]]:
     """Record the request; returns the execution's id, its place, warnings.
@@ -73,9 +83,10 @@ async def execute_notebook(
 
     ``decide`` tells what is asked for of the notebook as it is, in the language of its kernel; the
     notebook may have no cells. Raises what it raises, :class:`NotebookNotFoundError`,
-    :class:`NothingToExecuteError`, unless the run may ``queue_without_worker``
-    :class:`KernelUnavailableError`, and :class:`KeyUsedError` where an earlier request came with
-    the same ``key``; with it the warnings are recorded for its repetitions.
+    :class:`NothingToExecuteError`, :class:`QueueFullError` where as many runs wait as ``limits``
+    allow, unless the run may ``queue_without_worker`` :class:`KernelUnavailableError`, and
+    :class:`KeyUsedError` where an earlier request came with the same ``key``; with it the warnings
+    are recorded for its repetitions.
     """
     execution_id = new_id()
     attempts = 0
@@ -97,12 +108,16 @@ async def execute_notebook(
             caller.stream(execution_id, notebook_id),
             caller.metadata(),
             subject_unchanged_since=position if attempts <= GUARDED_ATTEMPTS else None,
+            limits=limits,
             key=None if key is None else key.answering({"warnings": warnings}),
         )
         assert appended is not None  # noqa: S101 (a request is an event)
         return execution_id, appended, warnings
 
-    return await repository.until_saved(request)
+    try:
+        return await repository.until_saved(request)
+    except LimitReachedError as error:
+        raise QueueFullError(error.limit) from error
 
 
 async def plan_execution(

@@ -59,6 +59,7 @@ class Sweep:
                 await self._expire(execution_id)
         if time.monotonic() > self._tidy_at:
             await worker_registry.forget_dead(self._pool)
+            await queue.forget_shares(self._pool)
             if repaired := await queue.repair(self._pool):
                 log.warning("rows of the queue were not as the events say", repaired=repaired)
             kept_seconds = self._settings.recovery.idempotency_hours * 3600.0

@@ -13,6 +13,7 @@ from nbledger_application.caller import Right
 from nbledger_application.commands.cancel_execution import cancel_execution
 from nbledger_application.commands.execute_notebook import execute_notebook, plan_execution
 from nbledger_application.idempotency import RequestKey
+from nbledger_application.queue import ShareLimits
 from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution import TERMINAL_EVENTS
 from nbledger_domain.vocabulary.addresses import project_path
@@ -39,8 +40,9 @@ from nbledger_http.replies.responses import Reply, json_reply, with_members
 from nbledger_http.representations import resources
 from nbledger_http.representations.conditional import document_reply, last_modified, none_match
 from nbledger_http.representations.documents import LIST_HEADERS, READ_OWN_WRITES, page_reply
+from nbledger_http.representations.executions.queue_places import PlacedView, told
+from nbledger_http.representations.executions.run_plans import RunPlanDocument, plan_reply
 from nbledger_http.representations.idempotency import New, beyond_defaults, once
-from nbledger_http.representations.run_plans import RunPlanDocument, plan_reply
 from nbledger_http.requests import queries
 from nbledger_http.requests.concurrency import turn_of
 from nbledger_http.requests.json_bodies import json_object
@@ -82,8 +84,9 @@ class ExecutionListDocument(PageBody, rename="camel", kw_only=True):
         description="All cells, or a range of them, in a fresh kernel. The answer comes at once; "
         "follow the run at the address in Location. Its status is Running until it has ended, "
         "its phase tells whether it waits, starts or runs. Without a live worker that offers "
-        "the kernel type it is refused, unless this installation lets it wait for one. With "
-        "`dryRun` everything is checked in the same way, and nothing runs.",
+        "the kernel type it is refused, unless this installation lets it wait for one; so it is "
+        "where as many runs of the tenant or project wait as may. With `dryRun` everything is "
+        "checked in the same way but how many wait, and nothing runs.",
         headers=(IDEMPOTENCY_KEY,),
         body=Body(
             schema=ExecuteNotebook, required=False, example=execution_examples.EXECUTE_NOTEBOOK
@@ -108,6 +111,7 @@ class ExecutionListDocument(PageBody, rename="camel", kw_only=True):
             Code.BODY_TOO_LARGE,
             Code.UNSUPPORTED_MEDIA_TYPE,
             Code.VALIDATION_FAILED,
+            Code.QUEUE_FULL,
             Code.KERNEL_UNAVAILABLE,
             *IDEMPOTENCY_PROBLEMS,
         ),
@@ -119,6 +123,7 @@ async def execute(request: Request[Any, Any, Any]) -> Reply:
     notebook_id = notebook_id_of(request)
     body = await json_object(request, optional=True, unique=True)
     limits = services.settings.execution
+    waiting = services.settings.queue
     if body.get("dryRun") is True:
         plan = await plan_execution(
             services.store,
@@ -138,6 +143,7 @@ async def execute(request: Request[Any, Any, Any]) -> Reply:
             notebook_id,
             run_request(body, limits),
             queue_without_worker=limits.queue_without_worker,
+            limits=ShareLimits.of(waiting.max_waiting_per_tenant, waiting.max_waiting_per_project),
             key=key,
         )
         return New(execution_id, {"warnings": warnings})
@@ -198,7 +204,8 @@ def state_headers(view: ExecutionView) -> dict[str, str]:
         id="getExecution",
         tag=TAG,
         summary="Get execution status",
-        description="As of now, cell by cell. With `Prefer: wait=N` the answer comes when the "
+        description="As of now, cell by cell; of a run that waits, `queue` tells where it stands "
+        "and what it waits for. With `Prefer: wait=N` the answer comes when the "
         "execution has ended, or, with If-None-Match, as soon as its state is another one; "
         "after N seconds (60 at most) it tells what is then: 200, or 304 where nothing changed.",
         headers=(IF_NONE_MATCH, IF_MODIFIED_SINCE, PREFER_NEWS),
@@ -220,43 +227,55 @@ async def get_execution(request: Request[Any, Any, Any]) -> Reply:
     notebook_id, execution_id = notebook_id_of(request), execution_id_of(request)
     wait = preferred_wait(request)
     view = await resources.execution(services.pool, access, notebook_id, execution_id)
-    if wait and not _is_news(request, view):
+    found = None
+    if not wait or view.ended or not _only_for_the_end(request):
+        found = await told(services, view)
+    if found is None or (wait and not _is_news(request, found)):
         turn_of(request.scope).give_back()
-        view = await _news(request, services, view, wait)
+        found = await _news(request, services, view, wait or 0)
     return document_reply(
         request,
-        view.document,
-        etag=resources.execution_etag(view),
-        modified_at=view.modified_at,
+        found.document,
+        etag=found.etag,
+        modified_at=found.view.modified_at,
+        # A place in the queue changes at no recorded time.
+        by_time=not found.view.waits,
         headers=wait_applied(wait),
     )
 
 
-def _is_news(request: Request[Any, Any, Any], view: ExecutionView) -> bool:
+def _is_news(request: Request[Any, Any, Any], found: PlacedView) -> bool:
     """Whether a client that would wait has nothing to wait for."""
-    if view.ended:
+    if found.view.ended:
         return True
-    etag = resources.execution_etag(view)
-    return "if-none-match" in request.headers and not none_match(request, etag)
+    return "if-none-match" in request.headers and not none_match(request, found.etag)
+
+
+def _only_for_the_end(request: Request[Any, Any, Any]) -> bool:
+    """Whether a client that waits has said no state: where its run stands meanwhile is no news."""
+    return "if-none-match" not in request.headers
 
 
 async def _news(
     request: Request[Any, Any, Any], services: Services, view: ExecutionView, seconds: float
-) -> ExecutionView:
+) -> PlacedView:
     """The execution when there is news of it, or as it is after ``seconds``."""
     access, watch = access_of(request), services.streams
-    # Whoever has said no state waits for the end.
-    types = None if "if-none-match" in request.headers else TERMINAL
+    only_end = _only_for_the_end(request)
     deadline = time.monotonic() + seconds
-    with watch.follow(view.execution_id, types) as follower:
+    with watch.follow(view.execution_id, TERMINAL if only_end else None) as follower:
         while True:
             async with watch.reads:
                 view = await resources.execution(
                     services.pool, access, view.notebook_id, view.execution_id
                 )
-            left = deadline - time.monotonic()
-            if _is_news(request, view) or watch.ended or left <= 0:
-                return view
+                left = deadline - time.monotonic()
+                over = watch.ended or left <= 0
+                found = None
+                if over or view.ended or not only_end:
+                    found = await told(services, view)
+            if found is not None and (over or _is_news(request, found)):
+                return found
             await follower.moved(left)
 
 

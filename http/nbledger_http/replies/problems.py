@@ -20,6 +20,7 @@ from nbledger_domain.errors import (
     InvalidWheelError,
     KernelUnavailableError,
     PreconditionFailedError,
+    QueueFullError,
     RuledOutError,
     StaleVersionError,
 )
@@ -44,6 +45,8 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
 RETRY_AFTER_KERNEL_SECONDS = 15
 """Time for a worker to be started."""
+RETRY_AFTER_QUEUE_SECONDS = 10
+"""Time for some of the runs that wait to start."""
 
 
 class Code(StrEnum):
@@ -84,6 +87,7 @@ class Code(StrEnum):
     IDEMPOTENCY_RESULT_GONE = "idempotency_result_gone"
     VALIDATION_FAILED = "validation_failed"
     RATE_LIMITED = "rate_limited"
+    QUEUE_FULL = "queue_full"
     INTERNAL_ERROR = "internal_error"
     KERNEL_UNAVAILABLE = "kernel_unavailable"
     UNAVAILABLE = "unavailable"
@@ -135,6 +139,7 @@ KINDS: dict[Code, Kind] = {
     ),
     Code.VALIDATION_FAILED: Kind(422, "The request is not valid."),
     Code.RATE_LIMITED: Kind(429, "Too many requests."),
+    Code.QUEUE_FULL: Kind(429, "As many runs wait as may."),
     Code.INTERNAL_ERROR: Kind(500, "The service failed."),
     Code.KERNEL_UNAVAILABLE: Kind(503, "No live worker offers the kernel type."),
     Code.UNAVAILABLE: Kind(503, "The service is temporarily unavailable."),
@@ -176,6 +181,7 @@ class Problem(Exception):
         *,
         faults: list[Fault] | None = None,
         offered: list[str] | UnsetType = UNSET,
+        limit: str | UnsetType = UNSET,
         place: Place | None = None,
         date_modified: str | UnsetType = UNSET,
         headers: Mapping[str, str] | None = None,
@@ -185,6 +191,7 @@ class Problem(Exception):
         self.detail = _FIXED_DETAILS.get(code, detail) or KINDS[code].title
         self.faults = faults or []
         self.offered = offered
+        self.limit = limit
         self.place = place
         self.date_modified = date_modified
         self.headers = dict(headers or {})
@@ -196,7 +203,7 @@ class ProblemBody(msgspec.Struct, kw_only=True, omit_defaults=True, rename="came
     ``offered`` goes with ``kernel_unavailable``: the kernel types that can be run now. ``row``,
     ``column`` and ``reason`` go with ``invalid_csv``; the header is row 1. ``reason`` goes with
     ``invalid_wheel``, too. ``dateModified`` goes with ``stale_version``: when the notebook was
-    changed last.
+    changed last. ``limit`` goes with ``queue_full``: maxWaitingPerTenant or maxWaitingPerProject.
     """
 
     type: str
@@ -208,6 +215,7 @@ class ProblemBody(msgspec.Struct, kw_only=True, omit_defaults=True, rename="came
     error: str
     errors: list[Fault] = []
     offered: list[str] | UnsetType = UNSET
+    limit: str | UnsetType = UNSET
     row: int | UnsetType | None = UNSET
     column: str | UnsetType | None = UNSET
     reason: str | UnsetType = UNSET
@@ -263,6 +271,7 @@ def render(problem: Problem, request_id: str) -> Reply:
         error=problem.detail,
         errors=problem.faults,
         offered=problem.offered,
+        limit=problem.limit,
         row=UNSET if place is None else place.row,
         column=UNSET if place is None else place.column,
         reason=UNSET if place is None else place.reason,
@@ -288,6 +297,9 @@ def _from_domain(error: DomainError) -> Problem:
     if isinstance(error, KernelUnavailableError):
         retry = {"Retry-After": str(RETRY_AFTER_KERNEL_SECONDS)}
         return Problem(Code(error.code), error.detail, offered=error.offered, headers=retry)
+    if isinstance(error, QueueFullError):
+        retry = {"Retry-After": str(RETRY_AFTER_QUEUE_SECONDS)}
+        return Problem(Code(error.code), error.detail, limit=error.limit, headers=retry)
     if isinstance(error, InvalidFilesError):
         return Problem(Code(error.code), _first_reason(error.faults), faults=error.faults)
     if isinstance(error, InvalidCsvError):

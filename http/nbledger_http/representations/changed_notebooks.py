@@ -12,8 +12,8 @@ from nbledger_http.description.schemas import Parsing
 from nbledger_http.replies.responses import Reply, json_reply, with_members
 from nbledger_http.representations import resources
 from nbledger_http.representations.conditional import last_modified
+from nbledger_http.representations.executions.run_plans import session_of
 from nbledger_http.representations.idempotency import beyond_defaults
-from nbledger_http.representations.run_plans import session_of
 from nbledger_http.representations.schedules import with_schedule
 from nbledger_http.requests.bodies import Creation
 from nbledger_http.requests.services import services_of

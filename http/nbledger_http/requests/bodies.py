@@ -52,6 +52,15 @@ Name = Annotated[
 ]
 Description = Annotated[str, Meta(max_length=10_000)]
 Text = Annotated[str, Meta(max_length=200)]
+ConcurrentRuns = Annotated[
+    int,
+    Meta(
+        ge=1,
+        le=1000,
+        description="How many runs of the notebook go on at once; more of them wait. Without it, "
+        "or with null, there is no such limit.",
+    ),
+]
 Time = Annotated[
     datetime, Meta(tz=True, extra={"reason": "must be a time such as 2024-01-20T10:30:00.000Z"})
 ]
@@ -60,13 +69,14 @@ Requirement = Annotated[str, Meta(min_length=1, max_length=200, extra={"check": 
 
 
 class IntegrationBody(msgspec.Struct, rename="camel", kw_only=True):
-    """How the notebook takes part in data enrichment."""
+    """How the notebook takes part in data enrichment, and how many runs of it go on at once."""
 
     enrichment_mode: bool = False
     dataset_binding: Text | None = None
     output_format: Text | None = None
     auto_execution: bool = False
     schedule_execution: CronText | ScheduleSetting | None = None
+    max_concurrent_runs: ConcurrentRuns | None = None
 
 
 class EnvironmentBody(msgspec.Struct, rename="camel", kw_only=True):
@@ -268,6 +278,7 @@ def _integration(
             report,
             f"{pointer}/scheduleExecution",
         ),
+        max_concurrent_runs=asked.max_concurrent_runs,
     )
     form = found.output_format
     if form is not None and form not in OUTPUT_FORMATS and form != before.output_format:

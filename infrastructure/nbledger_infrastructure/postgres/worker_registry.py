@@ -79,6 +79,21 @@ async def forget_dead(pool: Pool) -> None:
         )
 
 
+async def slots(pool: Pool) -> dict[str, int]:
+    """How many slots live workers have for each kernel type that they offer."""
+    async with acquire(pool) as connection:
+        rows = await connection.fetch(
+            """
+            SELECT offer ->> 'kernelType', sum(capacity)::integer
+            FROM worker CROSS JOIN LATERAL json_array_elements(offers) AS offer
+            WHERE seen_at > clock_timestamp() - make_interval(secs => $1)
+            GROUP BY 1
+            """,
+            ALIVE_SECONDS,
+        )
+    return {row[0]: row[1] for row in rows}
+
+
 async def offers(pool: Pool) -> dict[str, OfferedKernel]:
     """What live workers offer, by kernel type."""
     async with acquire(pool) as connection:

@@ -25,6 +25,7 @@ from support.stories import begin, record, request
 from support.waiting_runs import fill
 
 from nbledger_application import queue
+from nbledger_application.claims import Histories
 from nbledger_domain.execution import PRIORITIES
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.commands import Command
@@ -33,9 +34,9 @@ from nbledger_infrastructure.kafka.event_topic import BrokerForgotError
 from nbledger_infrastructure.kafka.topic_ids import topic_ids
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.settings import Settings
-from nbledger_workers.intake import consumers, waiting
+from nbledger_workers.intake import consumers, taking
 from nbledger_workers.intake.capacity import Slots
-from nbledger_workers.intake.consumers import Doorbell
+from nbledger_workers.intake.doorbell import Doorbell
 from nbledger_workers.intake.turns import Turns
 from nbledger_workers.sweeping import command_offsets, lost_commands, sweeper
 from nbledger_workers.sweeping.command_offsets import CommandOffsets
@@ -362,8 +363,8 @@ async def test_looking_touches_little_however_many_runs_wait(
             queue._AFTER,
             ("scala", "Low", long_ago, nobody, 1_000_000, queue.PAGE),
         ),
-        "a worker of other kernels": (queue._WAITING, (classes, ["python3", "r"], 0.75, 4)),
-        "a worker of these kernels": (queue._WAITING, (classes, ["scala", "r"], 0.75, 4)),
+        "a worker of other kernels": (queue._NEXT, (["python3", "r"], classes, None, None, [])),
+        "a worker of these kernels": (queue._NEXT, (["scala", "r"], classes, None, None, [])),
     }
     async with acquire(pool) as connection:
         # As it is in production: nobody has analyzed yet, or somebody has.
@@ -382,41 +383,38 @@ async def test_looking_touches_little_however_many_runs_wait(
 
 
 @pytest.mark.guarantee("G14")
-async def test_a_run_whose_command_is_lost_is_found_while_others_keep_coming(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(waiting, "BUSY_LOOK_SECONDS", 1.0)
+async def test_a_run_whose_command_is_lost_is_found_by_a_worker_with_room(pool: Pool) -> None:
+    """Though nothing rings for it."""
     dice = random.Random(3)
     story = begin(dice)
     story.executions.append(request(story, dice))
     found: asyncio.Future[Command] = asyncio.get_running_loop().create_future()
-    doorbell = Doorbell()
 
-    async def take(command: Command) -> None:
-        found.set_result(command)
-        await asyncio.Event().wait()
+    class Takes:
+        async def read(self, command: Command) -> Histories | None:
+            raise AssertionError(command)
 
-    async def ring() -> None:
-        while True:
-            doorbell.ring()
-            await asyncio.sleep(0.05)
+        async def take(self, command: Command, histories: Histories | None) -> bool:
+            assert histories is None
+            found.set_result(command)
+            await asyncio.Event().wait()
+            return True
 
-    doorbell.ring()
-    looking = waiting.look(
-        pool,
-        [story.notebook.kernel_type],
-        take,
-        slots=Slots(1),
-        turns=Turns(),
-        doorbell=doorbell,
+    looking = asyncio.create_task(
+        taking.take_turns(
+            pool,
+            [story.notebook.kernel_type],
+            Takes(),
+            slots=Slots(1),
+            turns=Turns(),
+            doorbell=Doorbell(),
+        )
     )
-    tasks = [asyncio.create_task(ring()), asyncio.create_task(looking)]
     try:
         async with open_store(pool) as store:
             await record(store, story)
         async with asyncio.timeout(30):
             assert (await found).execution_id == story.executions[0].id
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)

@@ -24,11 +24,12 @@ from support.event_store import (
     wait_for_blocked,
 )
 from support.executions import make_settings
+from support.fair_queue import shares
 from support.stories import RESOURCES, Story, begin, record, request, step
 
 from nbledger_application import queue, repository
 from nbledger_application.reactions.sweep import Sweep
-from nbledger_domain.execution import Execution, Phase, TerminationCode
+from nbledger_domain.execution import PRIORITIES, Execution, Phase, TerminationCode
 from nbledger_infrastructure.postgres import database
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import (
@@ -87,6 +88,8 @@ async def test_the_queue_is_what_the_events_add_up_to(pool: Pool) -> None:
             # Together: they share batches, and some appends hold several events.
             await asyncio.gather(*(record(store, story) for story in stories))
             assert await rows(pool) == await as_folded(store, stories)
+            kept, counted = await shares(pool)
+            assert kept == counted
         states = {row[6] for row in (await rows(pool)).values()}
         assert states == {"waiting", "claimed"}
         assert any(execution.ended for story in stories for execution in story.executions)
@@ -258,7 +261,7 @@ async def test_the_sweep_brings_stale_rows_back_in_line(
         taken.claim("worker-1", at=story.at)
         lost.lose_attempt(1, "Lost.", at=story.at)
         with monkeypatch.context() as old:
-            old.setattr(queue, "change_of", lambda _: None)
+            old.setattr(queue, "change_of", lambda *_: None)
             await record(store, story)
         async with acquire(pool) as connection:
             await connection.execute("UPDATE event SET data = NULL WHERE stream_id = $1", erased.id)
@@ -302,14 +305,15 @@ async def test_what_waits_is_found_by_class_and_age(pool: Pool) -> None:
         await record(store, story)
         head = await store.head_position()
     kernel_type = story.notebook.kernel_type
-    found = await queue.waiting(pool, [kernel_type], older_than=0, limit=100)
-    for priority, waits in found.items():
+    for priority in PRIORITIES:
         expected = [
             execution.id
             for execution in story.executions[1:]
             if execution.options.priority == priority
         ]
+        waits = await queue.waiting_after(pool, kernel_type, priority, BEGINNING, through=head)
         assert [each.execution_id for each in waits] == expected
+        assert await queue.next_waiting(pool, [kernel_type], [priority]) == waits[0]
         pages = await queue.waiting_after(
             pool, kernel_type, priority, BEGINNING, through=head, limit=2
         )
@@ -322,8 +326,7 @@ async def test_what_waits_is_found_by_class_and_age(pool: Pool) -> None:
         assert await queue.waits_since(pool, kernel_type, priority, waits[-1].requested_at) is (
             len(waits) > 1
         )
-    assert not any((await queue.waiting(pool, ["other"], older_than=0, limit=9)).values())
-    assert not any((await queue.waiting(pool, [kernel_type], older_than=60, limit=9)).values())
+    assert await queue.next_waiting(pool, ["other"], PRIORITIES) is None
     assert await queue.unleased(pool, silent_seconds=0) == [taken.id]
     assert await queue.unleased(pool, silent_seconds=60) == []
     assert await queue.late(pool, seconds=0) == [each.id for each in story.executions[1:]]

@@ -34,11 +34,14 @@ from nbledger_application.commands.change_schedule import (
     run_schedule,
 )
 from nbledger_application.commands.delete_notebook import delete_notebook
+from nbledger_application.commands.execute_notebook import RunRequest, execute_notebook
 from nbledger_application.preconditions import Precondition
+from nbledger_application.queue import ShareLimits
 from nbledger_application.schedules.firing import FiringRecorder, started_event
 from nbledger_application.schedules.rows import load_schedules
 from nbledger_application.schedules.scheduler import Scheduler, database_time
-from nbledger_domain.execution import Execution
+from nbledger_domain.errors import QueueFullError
+from nbledger_domain.execution import Execution, RunOptions
 from nbledger_domain.schedule import (
     ScheduleSettings,
     ScheduleState,
@@ -187,6 +190,33 @@ async def test_two_schedulers_and_a_clock_that_steps_fire_each_time_once(
         assert len(dues) == round((dues[-1] - dues[0]) / MINUTE) + 1
         runs = await requested(store, notebook_id)
         assert sorted(runs) == sorted(execution_id_of(each.firing_id) for each in found)
+
+
+@pytest.mark.guarantee("G29")
+@pytest.mark.guarantee("G32")
+async def test_runs_of_firings_count_for_what_may_wait_and_are_not_refused_themselves(
+    pool: Pool, store: EventStore, firing: Scheduler, now: SetClock
+) -> None:
+    notebook_id = await scheduled(store, settings(overlap="allow"))
+    await firing.tick()
+    now.step(1)
+    await firing.tick()
+    waiting = len(await requested(store, notebook_id))
+    assert waiting == 2
+    full = ShareLimits(tenant=waiting + 1, project=waiting)
+    with pytest.raises(QueueFullError):
+        await execute_notebook(
+            store,
+            pool,
+            CALLER,
+            notebook_id,
+            lambda *_: RunRequest(None, {}, RunOptions(timeout=60), []),
+            queue_without_worker=True,
+            limits=full,
+        )
+    now.step(1)
+    await firing.tick()
+    assert len(await requested(store, notebook_id)) == waiting + 1
 
 
 @pytest.mark.guarantee("G29")

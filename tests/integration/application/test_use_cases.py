@@ -104,7 +104,8 @@ async def test_a_notebook_lives_without_anybody_else(store: EventStore, pool: Po
         await delete_notebook(store, pool, CALLER, notebook_id, force=False, precondition=ANYTHING)
 
     await cancel_execution(store, CALLER, notebook_id, runs[0])
-    (waits, *_) = (await queue.waiting(pool, ["python3"], older_than=0, limit=9))["Normal"]
+    waits = await queue.next_waiting(pool, ["python3"], ["Normal"])
+    assert waits is not None
     assert waits.execution_id == runs[1]
     held = await claim(store, waits.command, worker_id="w", kernel_types=["python3"])
     assert held is not None
@@ -120,7 +121,7 @@ async def test_a_notebook_lives_without_anybody_else(store: EventStore, pool: Po
     with pytest.raises(NotebookNotFoundError):
         await load_notebook(store, CALLER, notebook_id)
     await recorder.record(lambda run: run.cancel(held.epoch, resources=Resources(), at=clock.now()))
-    assert not any((await queue.waiting(pool, ["python3"], older_than=0, limit=9)).values())
+    assert await queue.next_waiting(pool, ["python3"], ["Normal"]) is None
     assert await queue.unleased(pool, silent_seconds=0) == []
 
 
@@ -129,9 +130,8 @@ async def test_a_claim_that_comes_through_while_it_is_made_again_is_found(
 ) -> None:
     notebook_id, _ = await create_notebook(store, CALLER, NEW)
     await execute_notebook(store, pool, CALLER, notebook_id, as_asked, queue_without_worker=True)
-    ((waits, *_), *_) = filter(
-        None, (await queue.waiting(pool, ["python3"], older_than=0, limit=1)).values()
-    )
+    waits = await queue.next_waiting(pool, ["python3"], ["Normal"])
+    assert waits is not None
     read, earlier = store.read_stream, [True]
 
     async def read_before_it(stream_id: UUID, **options: Any) -> list[RecordedEvent]:

@@ -46,6 +46,8 @@ async def test_no_role_writes_the_history(users: dict[str, str], role: str) -> N
         "INSERT INTO erasure VALUES (gen_random_uuid(), 1)",
         "UPDATE execution_queue SET priority = 'High'",
         "DELETE FROM execution_queue",
+        "UPDATE queue_share SET running = 0",
+        "DELETE FROM notebook_run_limit",
         "UPDATE idempotency_key SET answer = NULL",
         "ALTER TABLE event DISABLE TRIGGER ALL",
         "DROP TABLE event",
@@ -70,8 +72,10 @@ async def test_what_waits_is_known_without_a_read_model(users: dict[str, str]) -
 
     for role in ("relay", "worker"):
         assert await refused(users[role], *waits, statuses) == [statuses]
-    for role in ("api", "projector", "auditor"):
+    for role in ("projector", "auditor"):
         assert await refused(users[role], *waits) == list(waits)
+    # The API tells where a run stands.
+    assert await refused(users["api"], *waits) == [waits[1]]
     assert await refused(users["api"], "SELECT * FROM execution_usage", statuses) == []
 
 
@@ -89,6 +93,14 @@ async def test_only_the_relay_repairs_the_queue(users: dict[str, str]) -> None:
     allowed = [role for role in users if not await refused(users[role], repair)]
 
     assert allowed == ["relay"]
+
+
+async def test_workers_ask_what_is_next_and_the_relay_forgets_shares(users: dict[str, str]) -> None:
+    ask = "SELECT next_waiting('{python3}', '{High}', 1, 1, '{}')"
+    forget = "SELECT forget_shares(1)"
+
+    assert [role for role in users if not await refused(users[role], ask)] == ["worker"]
+    assert [role for role in users if not await refused(users[role], forget)] == ["relay"]
 
 
 async def test_every_table_and_function_is_decided_on(database_dsn: str) -> None:

@@ -29,7 +29,10 @@ OWNERS: Mapping[str, str] = {
     "notebook_list": "projections",
     "notebook_list_count": "projections",
     "notebook_list_project": "projections",
+    "notebook_run_limit": "application",
     "projection_checkpoint": "infrastructure",
+    "queue_pace": "application",
+    "queue_share": "application",
     "schedule": "application",
     "schedule_firing": "projections",
     "schedule_list": "projections",
@@ -122,5 +125,8 @@ def test_statements_are_understood(found: list[tuple[str, str, str, bool]]) -> N
     ):
         assert list(touched(text)) == [("worker", False)], text
     # Statements for the table of a read model are put together from what it declares.
+    # Those of the queue's shares are written by functions in the database alone.
     unseen = set(OWNERS) - {table for _, _, table, _ in found}
-    assert unseen <= {name for name, room in OWNERS.items() if room == "projections"}
+    in_database = {"notebook_run_limit", "queue_pace", "queue_share"}
+    read_models = {name for name, room in OWNERS.items() if room == "projections"}
+    assert unseen <= read_models | in_database

@@ -2,17 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Final
+from typing import Final, TypeAlias
 from uuid import UUID
 
 import msgspec
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from nbledger_domain.execution import PRIORITIES, Priority
+from nbledger_domain.execution import PRIORITIES
 from nbledger_infrastructure.backoff import Backoff
 from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.kafka import cloudevents
@@ -27,9 +27,7 @@ from nbledger_infrastructure.kafka.clients import (
 from nbledger_infrastructure.kafka.event_topic import BrokerForgotError
 from nbledger_infrastructure.kafka.topic_ids import topic_ids
 from nbledger_infrastructure.settings import Kafka
-from nbledger_workers.intake.backlog import Backlog, Record
-from nbledger_workers.intake.capacity import Slots
-from nbledger_workers.intake.turns import Turns
+from nbledger_workers.intake.doorbell import Doorbell
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +41,9 @@ _POLL_SECONDS: Final = 0.5
 _BATCH: Final = 100
 _ANSWER_SECONDS: Final = 10.0
 _LAST_COMMIT_SECONDS: Final = 1.0
+_COMMIT_SECONDS: Final = 0.1
 
+Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 _Connection = AbstractAsyncContextManager[AIOKafkaConsumer]
 
 
@@ -51,40 +51,25 @@ class ConsumerStuckError(Exception):
     """The broker has messages that this consumer does not get; a new process is the remedy."""
 
 
-class Doorbell:
-    """When Kafka last brought a command; for who looks into the store when it is silent."""
-
-    def __init__(self) -> None:
-        self.rang_at = float("-inf")
-
-    def ring(self) -> None:
-        """A command has come."""
-        self.rang_at = time.monotonic()
-
-
 async def commands(
     kafka: Kafka,
     kernel_types: list[str],
-    take: Callable[[Command], Awaitable[None]],
     *,
-    slots: Slots,
-    turns: Turns,
     doorbell: Doorbell,
     client_id: str,
     on_ready: Callable[[], None],
 ) -> None:
-    """Give execute commands to ``take``, one after the other, for ever.
+    """Ring the bell for every execute command, for ever.
 
-    While a slot is free the one whose turn it is goes to ``take``; fetching goes on meanwhile,
-    so that whatever is more urgent overtakes. The offset is committed once ``take`` has
-    returned: from then on the claim in the store counts, not the message. ``take`` must not
-    raise. Raises :class:`ConsumerStuckError`.
+    What a command is about is a guess at what may be next, no more: the store tells what is, so
+    that no order of messages matters and none need be kept. Its offset is committed soon. Raises
+    :class:`ConsumerStuckError`.
     """
-    topics: dict[str, Priority] = {
-        command_topic(kafka, kernel_type, priority): priority
+    topics = [
+        command_topic(kafka, kernel_type, priority)
         for kernel_type in kernel_types
         for priority in PRIORITIES
-    }
+    ]
 
     @asynccontextmanager
     async def connect() -> AsyncIterator[AIOKafkaConsumer]:
@@ -103,76 +88,23 @@ async def commands(
             yield client
 
     async def serve(client: AIOKafkaConsumer, probe: "_Probe") -> None:
-        backlog = Backlog()
-        await _first_to_end(
-            _fetch(client, probe, backlog, topics),
-            _take_turns(client, backlog, take, slots=slots, turns=turns, doorbell=doorbell),
-        )
+        commits = _Commits(client)
+        try:
+            while True:
+                for record in await _poll(client, _POLL_SECONDS, _BATCH):
+                    command = _decode(record, cloudevents.EXECUTE)
+                    if command is not None:
+                        doorbell.ring(command)
+                    commits.add(record)
+                await probe.check(client)
+        finally:
+            await commits.finish()
 
     await _for_ever("commands", connect, serve, on_ready)
 
 
-async def _fetch(
-    client: AIOKafkaConsumer, probe: "_Probe", backlog: Backlog, topics: Mapping[str, Priority]
-) -> None:
-    while True:
-        full = {each for each in PRIORITIES if not backlog.has_room(each)}
-        # None at all stands for all of them.
-        partitions: list[TopicPartition] = []
-        if full:
-            partitions = [
-                each for each in client.assignment() if topics.get(each.topic) not in full
-            ]
-        if full and not partitions:
-            await asyncio.sleep(_POLL_SECONDS)
-        else:
-            for record in await _poll(client, _POLL_SECONDS, _BATCH, *partitions):
-                backlog.add(topics[record.topic], record)
-        await probe.check(client, full=bool(full))
-
-
-async def _take_turns(
-    client: AIOKafkaConsumer,
-    backlog: Backlog,
-    take: Callable[[Command], Awaitable[None]],
-    *,
-    slots: Slots,
-    turns: Turns,
-    doorbell: Doorbell,
-) -> None:
-    commits = _Commits(client)
-    try:
-        while True:
-            await backlog.filled()
-            await slots.room()
-            record = backlog.pop(turns, client.assignment())
-            if record is None:
-                continue
-            doorbell.ring()
-            command = _decode(record, cloudevents.EXECUTE)
-            if command is not None:
-                await take(command)
-            commits.add(record)
-    finally:
-        await commits.finish()
-
-
-async def _first_to_end(*parts: Coroutine[Any, Any, None]) -> None:
-    """Run all until one of them ends; raises what that met."""
-    tasks = [asyncio.create_task(part) for part in parts]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in tasks:
-        if not task.cancelled():
-            task.result()
-
-
 class _Commits:
-    """Commits the offsets of what was taken, behind the work: one commit at a time."""
+    """Commits the offsets of what has come, behind the work: one commit at a time."""
 
     def __init__(self, client: AIOKafkaConsumer) -> None:
         self._client = client
@@ -189,7 +121,7 @@ class _Commits:
             self._task = asyncio.create_task(self._commit())
 
     async def finish(self) -> None:
-        """Wait for what is under way; what is not committed comes again, to be dropped."""
+        """Wait for what is under way; what is not committed comes again, and rings once more."""
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=_LAST_COMMIT_SECONDS)
             self._task.cancel()
@@ -197,12 +129,14 @@ class _Commits:
 
     async def _commit(self) -> None:
         while self._offsets:
+            # What comes meanwhile goes along, and the run that has rung is under way by then.
+            await asyncio.sleep(_COMMIT_SECONDS)
             offsets, self._offsets = self._offsets, {}
             try:
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     await self._client.commit(offsets)
             except (CommitFailedError, IllegalStateError) as error:
-                # The partition went to another worker, which gets the command again and drops it.
+                # The partition went to another worker, which gets the command again.
                 log.info("offsets not committed", error=type(error).__name__)
 
 
@@ -286,8 +220,8 @@ class _Probe:
         self._ids: dict[str, UUID | None] = {}
         self._seen: dict[TopicPartition, tuple[int, float]] = {}
 
-    async def check(self, client: AIOKafkaConsumer, *, full: bool = False) -> None:
-        """Whether all is well; a consumer that is ``full`` stands still on purpose.
+    async def check(self, client: AIOKafkaConsumer) -> None:
+        """Whether all is well.
 
         Raises BrokerForgotError, ConsumerStuckError, or what says that the broker is away.
         """
@@ -307,7 +241,7 @@ class _Probe:
             # Tansu counts of the last batch the first message only: it may tell less than was read.
             behind = max(ends[partition] - position, 0)
             last, since = self._seen.get(partition, (-1, now))
-            if behind == 0 or position != last or full:
+            if behind == 0 or position != last:
                 self._seen[partition] = (position, now)
             elif now - since > STUCK_SECONDS:
                 log.critical(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
 import structlog
@@ -20,6 +20,8 @@ from nbledger_infrastructure.postgres.event_store.types import (
     IdempotencyKey,
     InvalidEventError,
     KeyUsedError,
+    Limit,
+    LimitReachedError,
     NewEvent,
     QueueChange,
     RecordConflictError,
@@ -29,7 +31,7 @@ from nbledger_infrastructure.postgres.event_store.types import (
 from nbledger_infrastructure.postgres.pulse import guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from uuid import UUID
 
     from asyncpg.prepared_stmt import PreparedStatement
@@ -53,7 +55,7 @@ _UNSTORABLE = (
     ValueError,
 )
 
-_APPEND = f"SELECT * FROM append_events({', '.join(f'${number}' for number in range(1, 21))})"  # noqa: S608
+_APPEND = f"SELECT * FROM append_events({', '.join(f'${number}' for number in range(1, 24))})"  # noqa: S608
 
 
 class Append:
@@ -300,15 +302,16 @@ def _arguments(batch: list[Append]) -> tuple[object, ...]:
         [event.occurred_at for event in events],
         *_queue_arguments([append.queue for append in batch]),
         *_key_arguments([append.key for append in batch]),
+        *_limit_arguments([append.queue for append in batch]),
     )
 
 
-def _queue_arguments(
-    changes: Sequence[QueueChange | None],
-) -> tuple[list[str | None] | None, list[str | None] | None, list[str | None] | None]:
-    if not any(changes):
-        return None, None, None
-    return (
+_Column: TypeAlias = "Sequence[str | int | None]"
+
+
+def _queue_arguments(changes: Sequence[QueueChange | None]) -> tuple[_Column | None, ...]:
+    """What becomes of the queue; None where no append says anything."""
+    return _told(
         [None if each is None else each.state for each in changes],
         [None if each is None else each.kernel_type for each in changes],
         [None if each is None else each.priority for each in changes],
@@ -320,6 +323,31 @@ def _key_arguments(keys: Sequence[IdempotencyKey | None]) -> tuple[list[object] 
         return (None,) * 5
     fields = ("principal_id", "operation", "key_digest", "fingerprint", "answer")
     return tuple([None if key is None else getattr(key, field) for key in keys] for field in fields)
+
+
+def _limit_arguments(changes: Sequence[QueueChange | None]) -> tuple[_Column | None, ...]:
+    """Which limits appends are held to, or set; None where there are none."""
+    return _told(
+        [None if each is None else each.tenant_limit for each in changes],
+        [None if each is None else each.project_limit for each in changes],
+        [None if each is None else each.notebook_limit for each in changes],
+    )
+
+
+def _told(*columns: _Column) -> tuple[_Column | None, ...]:
+    return tuple(
+        column if any(value is not None for value in column) else None for column in columns
+    )
+
+
+# What the function puts in the place of a stream's version.
+_LIMITS: Mapping[int, Limit] = {
+    -1: "maxRunningPerTenant",
+    -2: "maxRunningPerProject",
+    -3: "maxConcurrentRuns",
+    -4: "maxWaitingPerTenant",
+    -5: "maxWaitingPerProject",
+}
 
 
 def _answer(batch: list[Append], row: asyncpg.Record | None) -> None:
@@ -338,9 +366,12 @@ def _answer(batch: list[Append], row: asyncpg.Record | None) -> None:
 
 
 def _refusal(append: Append, actual: int | None, known: bool) -> Exception:  # noqa: FBT001
+    """Why the function has refused an append."""
     stream_id = append.stream.stream_id
     if known:
         return DuplicateEventError(stream_id)
     if actual is None:
         return KeyUsedError(stream_id)
+    if actual in _LIMITS:
+        return LimitReachedError(stream_id, _LIMITS[actual])
     return RecordConflictError(stream_id, append.expected, actual)

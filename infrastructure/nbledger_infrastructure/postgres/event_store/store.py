@@ -88,7 +88,8 @@ class EventStore:
 
         Raises `RecordConflictError` when the stream (or subject) has moved on,
         `DuplicateEventError` when an event id is in the store already, `KeyUsedError` when `key`
-        is, `InvalidEventError` when the database cannot store an event, and
+        is, `LimitReachedError` when `queue` comes to a limit, `InvalidEventError` when the database
+        cannot store an event, and
         `StoreUnavailableError`.
         """
         if not events:

@@ -56,12 +56,29 @@ class QueueChange(msgspec.Struct, frozen=True):
     """What an append makes of the row of its stream in table `execution_queue`.
 
     It is there from its first state, which comes with the kernel type and the priority, until it
-    has `ended`.
+    has `ended`. The append is refused where the tenant, or the project, has as many rows already
+    as its limit says: waiting ones for one that comes in, claimed ones for one that is claimed.
+
+    `notebook_limit` is for the append of a notebook: how many of its runs may be claimed at once;
+    0 is no limit.
     """
 
-    state: Literal["waiting", "claimed", "ended"]
+    state: Literal["waiting", "claimed", "ended"] | None
     kernel_type: str | None = None
     priority: str | None = None
+    tenant_limit: int | None = None
+    project_limit: int | None = None
+    notebook_limit: int | None = None
+
+
+Limit = Literal[
+    "maxRunningPerTenant",
+    "maxRunningPerProject",
+    "maxConcurrentRuns",
+    "maxWaitingPerTenant",
+    "maxWaitingPerProject",
+]
+"""What an append may be refused for: a limit by its public name."""
 
 
 class IdempotencyKey(msgspec.Struct, frozen=True):
@@ -201,6 +218,15 @@ class KeyUsedError(Exception):
     def __init__(self, stream_id: UUID) -> None:
         super().__init__(f"the key of an append to stream {stream_id} has been used")
         self.stream_id = stream_id
+
+
+class LimitReachedError(Exception):
+    """The tenant, project or notebook has as many runs as it may have; nothing was appended."""
+
+    def __init__(self, stream_id: UUID, limit: Limit) -> None:
+        super().__init__(f"{limit} is reached, stream {stream_id} has to wait")
+        self.stream_id = stream_id
+        self.limit: Limit = limit
 
 
 class InvalidEventError(Exception):

@@ -1,9 +1,9 @@
 """An execution as the API tells it: the members of its JSON document, quantities as numbers."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from nbledger_domain.execution import REQUESTED_CAUSE, Cause, CellRange, RetryPolicy
 from nbledger_projections.read_models.humanize import Duration, Estimate, Size
@@ -105,10 +105,31 @@ class RunEnvironmentDocument(msgspec.Struct, rename="camel"):
     packages: list[str] = []
 
 
+class QueueDocument(msgspec.Struct, rename="camel"):
+    """Where a run that waits stands in the queue, at this moment.
+
+    ``position`` counts from 1, up to 1000: how many runs of the kernel type and priority are to
+    start up to and with this one, if nothing else comes and no limit holds another one back.
+    ``reason`` is starting (a slot is free), noSlot, noWorker (none that is alive offers the kernel
+    type), notebookLimit (maxConcurrentRuns), projectLimit or tenantLimit. ``since`` is when it
+    began to wait. ``estimated_wait_seconds`` goes by how long runs took lately, and is null where
+    that cannot be told.
+    """
+
+    position: Annotated[int, Meta(ge=1, le=1000, examples=[4])]
+    reason: Annotated[
+        Literal["starting", "noSlot", "noWorker", "notebookLimit", "projectLimit", "tenantLimit"],
+        Meta(examples=["noSlot"]),
+    ]
+    since: Annotated[str, Meta(examples=["2024-01-20T10:30:00.000Z"])]
+    estimated_wait_seconds: Annotated[float, Meta(examples=[42.5])] | None
+
+
 class ExecutionDocument(msgspec.Struct, kw_only=True, rename="camel"):
     """The body that ``GET …/execution/{executionId}`` answers with.
 
-    The estimate is left out until a run of the same cells of the notebook has completed.
+    The estimate is left out until a run of the same cells of the notebook has completed. ``queue``
+    is told of one that waits, where a single one is asked for.
     """
 
     execution_id: str
@@ -117,6 +138,7 @@ class ExecutionDocument(msgspec.Struct, kw_only=True, rename="camel"):
     kernel_type: str
     status: str
     phase: str | UnsetType = UNSET
+    queue: QueueDocument | UnsetType = UNSET
     start_time: str
     end_time: str | UnsetType = UNSET
     total_duration: Duration | UnsetType = UNSET

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from nbledger_domain.events import EVENT_TYPES
-from nbledger_domain.execution import CellRange, Execution, Resources
+from nbledger_domain.execution import CellRange, Execution, Phase, Resources
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
 from nbledger_projections.machinery import quantities
@@ -39,7 +39,7 @@ class ExecutionView(msgspec.Struct, frozen=True):
 
     ``version`` counts the events of its stream, ``position`` is that of the last one, which
     was recorded at ``modified_at``, if the worker has not told later (``used_at``) what the run
-    uses.
+    uses. ``waits`` says that no worker has it.
     """
 
     execution_id: UUID
@@ -50,6 +50,7 @@ class ExecutionView(msgspec.Struct, frozen=True):
     modified_at: datetime
     ended: bool
     used_at: datetime | None = None
+    waits: bool = False
 
 
 class _Request(msgspec.Struct, rename="camel"):
@@ -208,6 +209,7 @@ async def get(
         modified_at=max(state.updated_at, used_at or state.updated_at),
         ended=state.ended,
         used_at=used_at,
+        waits=state.document.phase == Phase.QUEUED,
     )
 
 

@@ -12,13 +12,14 @@ from nbledger_projections.read_models.notebooks.activity import NotebookActivity
 
 
 class IntegrationDocument(msgspec.Struct, rename="camel"):
-    """How the notebook takes part in data enrichment, every member told."""
+    """How the notebook takes part in data enrichment, and a limit of its runs where it has one."""
 
     enrichment_mode: bool
     dataset_binding: str | None
     output_format: str | None
     auto_execution: bool
     schedule_execution: str | ScheduleSettings | UnsetType = UNSET
+    max_concurrent_runs: int | UnsetType = UNSET
 
 
 class CellDocument(msgspec.Struct, rename="camel"):

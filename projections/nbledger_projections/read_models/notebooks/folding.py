@@ -74,6 +74,7 @@ def _integration(integration: Integration) -> IntegrationDocument:
         output_format=integration.output_format,
         auto_execution=integration.auto_execution,
         schedule_execution=integration.schedule_execution or UNSET,
+        max_concurrent_runs=integration.max_concurrent_runs or UNSET,
     )
 
 

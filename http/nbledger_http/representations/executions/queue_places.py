@@ -1,0 +1,40 @@
+"""The status of a run that waits, with its place in the queue."""
+
+import msgspec
+
+from nbledger_application import queue_places
+from nbledger_application.queue import ShareLimits
+from nbledger_http.replies.responses import with_members
+from nbledger_http.representations import resources
+from nbledger_http.requests.services import Services
+from nbledger_projections.read_models.executions.documents import QueueDocument
+from nbledger_projections.read_models.executions.status import ExecutionView
+from nbledger_projections.read_models.humanize import timestamp
+
+
+class PlacedView(msgspec.Struct, frozen=True):
+    """An execution as it is answered with; the entity tag covers its place, too."""
+
+    view: ExecutionView
+    document: bytes
+    etag: str
+
+
+async def told(services: Services, view: ExecutionView) -> PlacedView:
+    """The execution, and where it stands in the queue if it waits."""
+    etag = resources.execution_etag(view)
+    if not view.waits:
+        return PlacedView(view, view.document, etag)
+    settings = services.settings.queue
+    limits = ShareLimits.of(settings.max_running_per_tenant, settings.max_running_per_project)
+    place = await queue_places.find(services.pool, view.execution_id, limits)
+    if place is None:
+        # A worker has taken it since.
+        return PlacedView(view, view.document, etag)
+    queue = QueueDocument(place.position, place.reason, timestamp(place.since), place.seconds)
+    seconds = "" if place.seconds is None else f".{place.seconds:.1f}"
+    return PlacedView(
+        view,
+        with_members(view.document, queue=queue),
+        f'{etag[:-1]}.q{place.position}.{place.reason}{seconds}"',
+    )
