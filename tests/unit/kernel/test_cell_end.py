@@ -110,6 +110,8 @@ def test_of_a_reply_only_what_makes_sense_is_told() -> None:
     assert end.told == Told(unfinished=end.told.unfinished)
     end.take_reply({"nbledger": {"exitStatus": 3, "tasks": {"count": 2, "names": ["f"]}}}, None)
     assert end.told == Told(exit_status=3, tasks=2, task_names=["f"])
+    end.take_reply({"nbledger": {"ran": False}}, None)
+    assert end.told == Told(ran=False)
 
 
 def test_late_output_is_told_by_the_kernel_alone() -> None:

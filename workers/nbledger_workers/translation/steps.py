@@ -127,7 +127,7 @@ class Translator:
             if report.status is Reported.ERROR:
                 self.parameters_failed = f"{report.error_name}: {report.error_value}"
             return []
-        if report.status is Reported.SKIPPED:
+        if report.status is Reported.SKIPPED and report.started is None:
             self._skipped.append(self._finish_cell(cell.cell_id, report, []))
             return []
         if cell.cell_type != "code":

@@ -23,6 +23,7 @@ from nbledger_workers.kernel.inside.members import (
     END_MEMBER,
     EXIT_MEMBER,
     LATE_MEMBER,
+    RAN_MEMBER,
     REPLY_MEMBER,
     TASKS_MEMBER,
     UNFINISHED_MEMBER,
@@ -43,6 +44,7 @@ class Told(msgspec.Struct, frozen=True):
 
     unfinished: list[str] = []
     exit_status: int | None = None
+    ran: bool = True
     tasks: int = 0
     task_names: list[str] = []
 
@@ -164,6 +166,7 @@ def _told(told: dict[str, Any]) -> Told:
     return Told(
         unfinished=_texts(told.get(UNFINISHED_MEMBER)),
         exit_status=_count(told.get(EXIT_MEMBER)),
+        ran=told.get(RAN_MEMBER) is not False,
         tasks=max(_count(tasks.get("count")) or 0, 0),
         task_names=_texts(tasks.get("names")),
     )
