@@ -137,3 +137,16 @@ def test_a_kernel_that_is_done_with_a_cell_and_has_not_replied_lacks_a_reply() -
     assert (end.lacks_reply, end.answered) == (True, True)
     end.take_reply(marked("m"), "0999")
     assert (end.lacks_reply, end.over) == (False, True)
+
+
+def test_a_kernel_without_marks_lacks_a_reply_once_it_has_answered() -> None:
+    end = CellEnd(None)
+    assert not end.may_lack_reply
+    # By the kernel, or by the cell, which goes on.
+    end.take_idle({}, "1000")
+    assert (end.may_lack_reply, end.lacks_reply, end.doubtful) == (True, False, False)
+    end.take_answer("iopub")
+    assert (end.lacks_reply, end.answered) == (True, False)
+    end.take_reply({"status": "ok"}, "0999")
+    assert (end.may_lack_reply, end.lacks_reply, end.over) == (False, False, True)
+    assert not CellEnd("m").may_lack_reply
