@@ -128,7 +128,7 @@ async def execute(request: Request[Any, Any, Any]) -> Reply:
     """The new execution."""
     services, access = services_of(request), access_of(request)
     notebook_id = notebook_id_of(request)
-    body = await json_object(request, optional=True, unique=True)
+    body = await json_object(request, optional=True)
     limits = services.settings.execution
     waiting = services.settings.queue
     precondition = precondition_of(request)

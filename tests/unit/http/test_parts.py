@@ -138,6 +138,8 @@ HALF = "contains half of a surrogate pair, which is no character"
         (b'{"a": 1,}', "", "is not JSON: trailing comma in object at line 1, column 9 (byte 8)"),
         (rb'{"a": "\ud83d\ude00", "b"', "", "is not JSON: it ends too early"),
         (b'{"a": "\xff"}', "", "is not UTF-8: byte 7 cannot be read"),
+        (b'{"a": [{"b/c": 1, "b/c": 1}]}', "/a/0/b~1c", "is given more than once"),
+        (rb'{"a": 1, "\u0061": 2}', "/a", "is given more than once"),
         (b" ", "", "is empty"),
     ],
 )
