@@ -250,6 +250,7 @@ async def create(request: Request[Any, Any, Any]) -> Reply:
         templates=templates.names(),
         template_cells=template_cells,
         environments=services.settings.environments,
+        limits=services.settings.execution,
     )
 
     async def make(key: RequestKey | None) -> New:
@@ -320,7 +321,12 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
         services.store,
         access,
         notebook_id,
-        partial(requests.update, body, environments=services.settings.environments),
+        partial(
+            requests.update,
+            body,
+            environments=services.settings.environments,
+            limits=services.settings.execution,
+        ),
         precondition_of(request),
     )
     integration = body.get("integration") or {}

@@ -187,8 +187,8 @@ def run(body: dict[str, Any], *, language: Language | None, limits: settings.Exe
         report.fault("/cellRange", "is required when executionMode is 'range'")
     parameters = asked.parameters or {}
     _check_parameters(parameters, language, report)
-    _check_timeout(asked.timeout, "/timeout", limits, report)
-    _check_timeout(asked.cell_timeout, "/cellTimeout", limits, report)
+    check_timeout(asked.timeout, "/timeout", limits, report)
+    check_timeout(asked.cell_timeout, "/cellTimeout", limits, report)
     report.check()
     options = RunOptions(
         timeout=asked.timeout or _default_timeout(limits),
@@ -219,9 +219,10 @@ def _check_parameters(
         report.fault("/parameters", "can be given to notebooks in Python, R and Scala only")
 
 
-def _check_timeout(
+def check_timeout(
     seconds: float | None, pointer: str, limits: settings.Executions, report: FaultReport
 ) -> None:
+    """Note at ``pointer`` where a run may not be given so many seconds."""
     lowest = min(MIN_TIMEOUT, limits.max_timeout)
     if seconds is not None and seconds < lowest:
         report.fault(pointer, f"must be at least {counted(lowest, 'second')}")
