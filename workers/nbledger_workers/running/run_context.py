@@ -8,13 +8,14 @@ from typing import Any, Final
 import msgspec
 
 from nbledger_domain.execution import Execution
+from nbledger_domain.named_datasets import named
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure import datasets
 from nbledger_infrastructure.artifacts.store import ArtifactMissingError, ArtifactStore, Scope
 from nbledger_infrastructure.datasets import DatasetHead
 from nbledger_infrastructure.postgres.event_store import EventStore, Stream
 from nbledger_workers.kernel.processes.environment import datasets_folder
-from nbledger_workers.results.datasets import named, write_csv
+from nbledger_workers.results.datasets import write_csv
 from nbledger_workers.running import input_files
 from nbledger_workers.storing.patience import Patience
 
