@@ -84,9 +84,9 @@ async def rerun_execution(
     caller: Caller,
     notebook_id: UUID,
     execution_id: UUID,
+    *,
     asked: Repetition = RERUN,
     change: Change = unchanged,
-    *,
     executions: Executions,
     limits: ShareLimits = NO_LIMITS,
     key: RequestKey | None = None,
@@ -109,7 +109,10 @@ async def rerun_execution(
 
     async def plan() -> RunPreview:
         return await plan_rerun(
-            store, pool, caller, notebook_id, execution_id, asked, change, executions=executions
+            *(store, pool, caller, notebook_id, execution_id),
+            asked=asked,
+            change=change,
+            executions=executions,
         )
 
     new_id, _, warnings = await request_run(
@@ -127,9 +130,9 @@ async def plan_rerun(
     caller: Caller,
     notebook_id: UUID,
     execution_id: UUID,
+    *,
     asked: Repetition = RERUN,
     change: Change = unchanged,
-    *,
     executions: Executions,
 ) -> RunPreview:
     """What :func:`rerun_execution` would record now; raises what it raises."""
