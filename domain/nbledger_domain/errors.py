@@ -224,6 +224,38 @@ class CountMismatchError(DomainError):
         super().__init__(f"The filter finds {found}, not the {expected:,} that are expected.")
         self.count = count
 
+class ExecutionRunningError(DomainError):
+    """The execution has not ended."""
+
+    code = "execution_running"
+
+    def __init__(self, execution_id: UUID) -> None:
+        super().__init__(
+            f"Execution {execution_id} has not ended; wait for its end, or cancel it first."
+        )
+
+
+class NothingToRepairError(DomainError):
+    """No cell of the execution failed."""
+
+    code = "nothing_to_repair"
+
+    def __init__(self, execution_id: UUID) -> None:
+        super().__init__(
+            f"Execution {execution_id} completed, and none of its cells failed; rerun it instead."
+        )
+
+
+class InputsUnavailableError(DomainError):
+    """The datasets of the execution cannot be given again as they were."""
+
+    code = "inputs_unavailable"
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__(
+            f"{'; '.join(reasons)}. Ask for the newest datasets to run with what there is."
+        )
+
 
 class NothingToExecuteError(DomainError):
     """The notebook has no cells to execute."""

@@ -238,8 +238,8 @@ async def get_execution(request: Request[Any, Any, Any]) -> Reply:
         found.document,
         etag=found.etag,
         modified_at=found.view.modified_at,
-        # A place in the queue changes at no recorded time.
-        by_time=not found.view.waits,
+        # A place in the queue changes at no recorded time, and another run at none of this one.
+        by_time=not (found.view.waits or found.view.repeated),
         headers=wait_applied(wait),
     )
 

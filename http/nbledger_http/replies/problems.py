@@ -69,6 +69,9 @@ class Code(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     NOTEBOOK_EXECUTING = "notebook_executing"
     EXECUTION_ENDED = "execution_ended"
+    EXECUTION_RUNNING = "execution_running"
+    NOTHING_TO_REPAIR = "nothing_to_repair"
+    INPUTS_UNAVAILABLE = "inputs_unavailable"
     NOTHING_TO_EXECUTE = "nothing_to_execute"
     LIBRARY_EXISTS = "library_exists"
     FILE_EXISTS = "file_exists"
@@ -119,6 +122,9 @@ KINDS: dict[Code, Kind] = {
     Code.METHOD_NOT_ALLOWED: Kind(405, "This address does not support the method."),
     Code.NOTEBOOK_EXECUTING: Kind(409, "The notebook is executing."),
     Code.EXECUTION_ENDED: Kind(409, "The execution has already ended."),
+    Code.EXECUTION_RUNNING: Kind(409, "The execution has not ended."),
+    Code.NOTHING_TO_REPAIR: Kind(409, "No cell of the execution failed."),
+    Code.INPUTS_UNAVAILABLE: Kind(409, "The datasets cannot be given again as they were."),
     Code.NOTHING_TO_EXECUTE: Kind(409, "The notebook has no cells to execute."),
     Code.LIBRARY_EXISTS: Kind(409, "The project has another wheel of this name and version."),
     Code.FILE_EXISTS: Kind(409, "The notebook has another file at this path."),

@@ -8,7 +8,13 @@ from uuid import UUID
 import msgspec
 
 from nbledger_domain.events import EVENT_TYPES
-from nbledger_domain.execution import CellRange, Execution, Phase, Resources
+from nbledger_domain.execution import (
+    CellRange,
+    Execution,
+    ExecutionStatus,
+    Phase,
+    Resources,
+)
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
 from nbledger_projections.machinery import quantities
@@ -18,7 +24,10 @@ from nbledger_projections.machinery.fresh_reads import FreshRead
 from nbledger_projections.machinery.read_model import ReadModel
 from nbledger_projections.machinery.rows import Rows
 from nbledger_projections.read_models.executions import listed
-from nbledger_projections.read_models.executions.documents import ExecutionDocument
+from nbledger_projections.read_models.executions.documents import (
+    ExecutionDocument,
+    RepetitionDocument,
+)
 from nbledger_projections.read_models.executions.estimates import Runs, remember, span
 from nbledger_projections.read_models.executions.folding import duration, fold
 from nbledger_projections.read_models.executions.projection import (
@@ -26,6 +35,7 @@ from nbledger_projections.read_models.executions.projection import (
     ROW,
     ExecutionsProjection,
 )
+from nbledger_projections.read_models.executions.repeating import REPETITIONS
 from nbledger_projections.read_models.executions.resources import resources_document
 from nbledger_projections.read_models.executions.state import ExecutionRow
 
@@ -40,7 +50,7 @@ class ExecutionView(msgspec.Struct, frozen=True):
 
     ``version`` counts the events of its stream, ``position`` is that of the last one, which
     was recorded at ``modified_at``, if the worker has not told later (``used_at``) what the run
-    uses. ``waits`` says that no worker has it.
+    uses. ``waits`` says that no worker has it, ``repeated`` how often it was run again.
     """
 
     execution_id: UUID
@@ -52,6 +62,7 @@ class ExecutionView(msgspec.Struct, frozen=True):
     ended: bool
     used_at: datetime | None = None
     waits: bool = False
+    repeated: int = 0
 
 
 class _Request(msgspec.Struct, rename="camel"):
@@ -61,10 +72,12 @@ class _Request(msgspec.Struct, rename="camel"):
 
 
 COMPLETED = Execution.Completed.TYPE
+_REQUESTED = EVENT_TYPES.stored_names(Execution.Requested.TYPE)
 
 _decode_usage = msgspec.json.Decoder(Resources).decode
 _decode_runs = msgspec.json.Decoder(dict[str, list[float]]).decode
 _decode_request = msgspec.json.Decoder(_Request).decode
+_decode_repetitions = msgspec.json.Decoder(list[RepetitionDocument]).decode
 _encode = msgspec.json.Encoder().encode
 
 _LOAD_DURATIONS = "SELECT notebook_id, runs FROM notebook_duration WHERE notebook_id = ANY($1)"
@@ -172,6 +185,13 @@ class ExecutionStatusProjection(ExecutionsProjection[ExecutionRow]):
         self._requested.clear()
 
 
+def _succeeded(row: ExecutionRow) -> str | None:
+    """What a completed execution covered."""
+    if row.document.status != ExecutionStatus.COMPLETED:
+        return None
+    return span(row.document.cell_range)
+
+
 MODEL = ReadModel(
     NAME,
     ExecutionRow,
@@ -179,6 +199,10 @@ MODEL = ReadModel(
     key_of=attrgetter("stream_id"),
     fold=fold,
     types=[each for each in EVENT_TYPES.classes if each.startswith("execution.")],
+    computed={
+        "repeats": ("uuid", lambda row: row.document.cause.execution_id),
+        "succeeded": ("text", _succeeded),
+    },
     tables=(listed.TAGS, listed.LIST, NAME, "notebook_duration"),
     projection=ExecutionStatusProjection,
 )
@@ -186,15 +210,16 @@ MODEL = ReadModel(
 _GET = FreshRead(
     MODEL,
     f"""(
-        SELECT s.*, l.usage, l.used_at
+        SELECT s.*, l.usage, l.used_at, {REPETITIONS} AS repetitions
         FROM (SELECT) AS one
         LEFT JOIN (SELECT * FROM execution_status WHERE {ROW}) AS s ON true
         LEFT JOIN execution_usage AS l ON l.execution_id = $4
     )""",  # noqa: S608 (constants)
     events=EVENTS,
     order="version",
-    # With what the run uses at the moment: no event tells it, the view execution_usage does.
-    columns=f"{MODEL.table.columns}, usage, used_at",
+    # With what the run uses at the moment: no event tells it, the view execution_usage does. Nor
+    # do its own events tell of the runs that repeat it.
+    columns=f"{MODEL.table.columns}, usage, used_at, repetitions",
 )
 
 
@@ -204,7 +229,7 @@ async def get(
     """The execution as of now; ``None`` when this notebook has none such, or is deleted."""
     async with acquire(pool) as connection:
         record, is_there, news = await _GET.fetch(
-            connection, tenant_id, project_id, notebook_id, execution_id
+            connection, tenant_id, project_id, notebook_id, execution_id, _REQUESTED, NAME
         )
         earlier: Runs | None = None
         if news and not is_there:
@@ -213,6 +238,9 @@ async def get(
     if state is None:
         return None
     usage, used_at = record["usage"], record["used_at"]
+    repetitions = record["repetitions"]
+    if repetitions is not None:
+        state.document.repetitions = _decode_repetitions(repetitions)
     if state.ended:
         used_at = None
     elif usage is not None:
@@ -227,6 +255,7 @@ async def get(
         ended=state.ended,
         used_at=used_at,
         waits=state.document.phase == Phase.QUEUED,
+        repeated=len(state.document.repetitions or ()),
     )
 
 
@@ -257,8 +286,8 @@ async def for_notebook(
     )
 
 
-_DETAILED = ("cell_results", "attempt_history")
-"""What a list leaves out."""
+_DETAILED = ("cell_results", "attempt_history", "repetitions")
+"""What a list leaves out, or does not know."""
 
 _Summary = msgspec.defstruct(
     "_Summary",
