@@ -12,7 +12,9 @@ from nbledger_http.edge.middleware import Edge
 from nbledger_http.endpoints import (
     datasets,
     downloads,
+    execution_actions,
     execution_events,
+    execution_list,
     executions,
     health,
     history,
@@ -41,6 +43,8 @@ def create_app(services: Services) -> Edge:
             *downloads.HANDLERS,
             *executions.HANDLERS,
             *execution_events.HANDLERS,
+            *execution_list.HANDLERS,
+            *execution_actions.HANDLERS,
             *results.HANDLERS,
             *schedules.HANDLERS,
             *history.HANDLERS,
