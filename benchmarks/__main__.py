@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.appends import appends
 from benchmarks.bench import Bench, bench
 from benchmarks.datasets import datasets
+from benchmarks.execution_list import execution_list
 from benchmarks.engine import latency, throughput
 from benchmarks.figures import Figure, print_table, write_json
 from benchmarks.kernels import kernels
@@ -29,6 +30,7 @@ SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
     "rebuild": rebuilds,
     "reads": reads,
     "list": list_scale,
+    "executions": execution_list,
     "repetition": repetition,
     "latency": latency,
     "throughput": throughput,
