@@ -80,7 +80,7 @@ def _advance(execution: Execution, dice: random.Random, *, at) -> None:  # type:
         case 1:
             code = dice.choice([TerminationCode.CELL_ERROR, TerminationCode.WORKER_LOST])
             execution.fail(epoch, code, detail="", resources=RESOURCES, at=at)
-        case 2:
+        case 2 if execution.phase == "Starting":
             execution.prepare_environment(epoch, "building", at=at)
         case 3:
             execution.complete(epoch, resources=RESOURCES, at=at)
