@@ -11,8 +11,8 @@ from pathlib import Path
 from benchmarks.appends import appends
 from benchmarks.bench import Bench, bench
 from benchmarks.datasets import datasets
-from benchmarks.execution_list import execution_list
 from benchmarks.engine import latency, throughput
+from benchmarks.execution_list import execution_list
 from benchmarks.figures import Figure, print_table, write_json
 from benchmarks.kernels import kernels
 from benchmarks.list_scale import list_scale

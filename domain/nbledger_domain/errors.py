@@ -224,6 +224,7 @@ class CountMismatchError(DomainError):
         super().__init__(f"The filter finds {found}, not the {expected:,} that are expected.")
         self.count = count
 
+
 class ExecutionRunningError(DomainError):
     """The execution has not ended."""
 

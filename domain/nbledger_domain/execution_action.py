@@ -20,9 +20,7 @@ SELECTED_AT_ONCE: Final = 1000
 """An event names so many executions at most: events go out on Kafka, whose messages are bounded."""
 
 
-class PassedOver(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"
-):
+class PassedOver(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     """An execution to which it was not done: nothing was to be done, or it could not be.
 
     ``reason`` is a stable code, ``detail`` says more where there is more to say.

@@ -99,9 +99,7 @@ async def test_actions_go_on_wherever_a_manager_is_killed(
             made = [waiting_run(notebook) for _ in range(count)]
             await asyncio.gather(
                 *(
-                    repository.save(
-                        store, run, CALLER.stream(run.id, notebook), CALLER.metadata()
-                    )
+                    repository.save(store, run, CALLER.stream(run.id, notebook), CALLER.metadata())
                     for run in made
                 )
             )
@@ -140,5 +138,7 @@ async def test_actions_go_on_wherever_a_manager_is_killed(
             loaded = await load(store, ExecutionAction, action_id)
             assert loaded is not None
             found = loaded.aggregate
-            tally.expect(found.done == found.total, f"{found.skipped} skipped, {found.failed} failed")
+            tally.expect(
+                found.done == found.total, f"{found.skipped} skipped, {found.failed} failed"
+            )
     conclude(KILLS, tally)

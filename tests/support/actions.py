@@ -67,9 +67,7 @@ async def waiting_runs(
     made: list[UUID] = []
     for _ in range(count):
         run = waiting_run(notebook_id, tags=tags)
-        await repository.save(
-            store, run, CALLER.stream(run.id, notebook_id), CALLER.metadata()
-        )
+        await repository.save(store, run, CALLER.stream(run.id, notebook_id), CALLER.metadata())
         made.append(run.id)
     return made
 

@@ -13,8 +13,8 @@ from nbledger_domain.filtering.fields import Field
 
 START = datetime(2024, 1, 20, 10, 30, tzinfo=UTC)
 NOTEBOOKS = [uuid.UUID(int=number + 1) for number in range(4)]
-PEOPLE = ["ann", "bob \"the\" builder", "o'neill \\ sons", "ünïcødé\n*"]
-TAGS = ["nightly", "a b", "AND", "quoted \"x\"", "tail\\", "(", "-1", "*", "🦊"]
+PEOPLE = ["ann", 'bob "the" builder', "o'neill \\ sons", "ünïcødé\n*"]
+TAGS = ["nightly", "a b", "AND", 'quoted "x"', "tail\\", "(", "-1", "*", "🦊"]
 VALUES: dict[str, list[Any]] = {"notebook": NOTEBOOKS, "requestedBy": PEOPLE, "tag": TAGS}
 
 

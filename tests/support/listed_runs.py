@@ -6,7 +6,7 @@ import random
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import cast, get_args
 from uuid import UUID
 
@@ -66,7 +66,7 @@ def drawn(dice: random.Random, position: int, *, tags: Sequence[str] | None = No
     return Run(execution, _recorded(execution, position))
 
 
-def _advance(execution: Execution, dice: random.Random, *, at) -> None:  # type: ignore[no-untyped-def]
+def _advance(execution: Execution, dice: random.Random, *, at: datetime) -> None:
     epoch = execution.epoch
     if execution.phase == "Queued":
         if dice.random() < 0.2:

@@ -7,13 +7,13 @@ from uuid import UUID
 
 from nbledger_application import repository
 from nbledger_application.actions import targets
+from nbledger_application.actions.targets import Work
 from nbledger_domain.execution import Execution
-from nbledger_domain.execution_action import ExecutionAction, PassedOver
+from nbledger_domain.execution_action import PassedOver
 from nbledger_domain.filtering import EVERYTHING, Filter, matches
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.postgres.event_store import (
     EventStore,
-    Metadata,
     RecordConflictError,
     RecordedEvent,
     Stream,
@@ -24,18 +24,13 @@ AT_ONCE: Final = 512
 
 
 async def cancel_some(
-    store: EventStore,
-    action: ExecutionAction,
-    owner: Stream,
-    wanted: Filter,
-    execution_ids: Sequence[UUID],
-    metadata: Metadata,
+    store: EventStore, work: Work, wanted: Filter, execution_ids: Sequence[UUID]
 ) -> list[PassedOver | None]:
     """Ask each to stop; of those that were passed over, why.
 
     One that is no longer as ``wanted`` at the moment at which it would be asked is not.
     """
-    found = await targets.find(store, owner, execution_ids)
+    found = await targets.find(store, work.stream, execution_ids)
     going = [key for key, each in found.items() if not (each.ended or each.ours)]
     histories = await targets.histories(store, going)
 
@@ -48,24 +43,23 @@ async def cancel_some(
         if target.ended:
             return _skipped(execution_id, "execution_ended")
         history = histories.get(execution_id, [])
-        return await _cancel(store, action, target.stream, wanted, history, metadata)
+        return await _cancel(store, work, target.stream, wanted, history)
 
     return list(await asyncio.gather(*map(one, execution_ids)))
 
 
 async def _cancel(
     store: EventStore,
-    action: ExecutionAction,
+    work: Work,
     stream: Stream,
     wanted: Filter,
     history: Sequence[RecordedEvent],
-    metadata: Metadata,
 ) -> PassedOver | None:
     """Likewise, of one with this ``history``, or a longer one where somebody else was quicker."""
 
     async def once() -> PassedOver | None:
         nonlocal history
-        if targets.is_ours(history, action.id):
+        if targets.is_ours(history, work.action.id):
             return None
         execution = targets.replayed(history)
         if execution is None:
@@ -73,9 +67,9 @@ async def _cancel(
         reason = _reason_against(execution, history, wanted)
         if reason is not None:
             return _skipped(stream.stream_id, reason)
-        execution.request_cancel(requested_by=action.requested_by, at=clock.now())
+        execution.request_cancel(requested_by=work.action.requested_by, at=clock.now())
         try:
-            await repository.save(store, execution, stream, metadata)
+            await repository.save(store, execution, stream, work.metadata)
         except RecordConflictError:
             history = await store.read_stream(stream.stream_id)
             raise

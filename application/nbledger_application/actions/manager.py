@@ -13,6 +13,7 @@ import structlog
 
 from nbledger_application import repository
 from nbledger_application.actions import cancelling, rerunning
+from nbledger_application.actions.targets import Work
 from nbledger_application.queue import ShareLimits
 from nbledger_domain.execution_action import ExecutionAction, PassedOver
 from nbledger_domain.filtering import EVERYTHING, Filter, FilterError, parse
@@ -123,16 +124,14 @@ class ActionsManager:
     async def _deal(
         self, loaded: Loaded[ExecutionAction], some: Sequence[UUID]
     ) -> Sequence[PassedOver | None]:
-        action, owner = loaded.aggregate, loaded.stream
-        metadata = self._metadata(action)
+        action = loaded.aggregate
+        work = Work(action, loaded.stream, self._metadata(action))
         if not some:
             return []
         if action.action == "cancel":
-            return await cancelling.cancel_some(
-                self._store, action, owner, _wanted(action), some, metadata
-            )
+            return await cancelling.cancel_some(self._store, work, _wanted(action), some)
         return await rerunning.rerun_some(
-            *(self._store, self._pool, action, owner, some, metadata),
+            *(self._store, self._pool, work, some),
             executions=self._executions,
             limits=self._limits,
         )

@@ -6,18 +6,17 @@ from typing import Final
 from uuid import UUID
 
 from nbledger_application.actions import targets
-from nbledger_application.actions.targets import Target
+from nbledger_application.actions.targets import Target, Work
 from nbledger_application.caller import Caller
 from nbledger_application.commands.rerun_execution import rerun_execution
 from nbledger_application.queue import ShareLimits
 from nbledger_domain.errors import DomainError, ExecutionNotFoundError, ExecutionRunningError
-from nbledger_domain.execution_action import ExecutionAction, PassedOver, rerun_id_of
+from nbledger_domain.execution_action import PassedOver, rerun_id_of
 from nbledger_infrastructure.postgres.database import Pool
 from nbledger_infrastructure.postgres.event_store import (
     EventStore,
     Metadata,
     RecordConflictError,
-    Stream,
 )
 from nbledger_infrastructure.postgres.tokens import Role
 from nbledger_infrastructure.settings import Executions
@@ -43,10 +42,8 @@ class _ForAction(Caller, frozen=True):
 async def rerun_some(
     store: EventStore,
     pool: Pool,
-    action: ExecutionAction,
-    owner: Stream,
+    work: Work,
     execution_ids: Sequence[UUID],
-    metadata: Metadata,
     *,
     executions: Executions,
     limits: ShareLimits,
@@ -56,6 +53,7 @@ async def rerun_some(
     The new run's id follows from the action and the execution: it is made once, however often this
     is called.
     """
+    action, owner = work.action, work.stream
     found = await targets.find(store, owner, execution_ids)
     slots = asyncio.Semaphore(_SIDE_BY_SIDE)
     caller = _ForAction(
@@ -64,7 +62,7 @@ async def rerun_some(
         tenant_id=owner.tenant_id,
         project_id=owner.project_id,
         request_id=str(action.id),
-        told=metadata,
+        told=work.metadata,
     )
 
     async def one(execution_id: UUID) -> PassedOver | None:

@@ -9,10 +9,11 @@ import msgspec
 
 from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution import TERMINAL_EVENTS, Execution, Phase
+from nbledger_domain.execution_action import ExecutionAction
 from nbledger_domain.filtering import Facts
 from nbledger_domain.filtering.fields import MAX_NAME
 from nbledger_infrastructure.aggregates import replay
-from nbledger_infrastructure.postgres.event_store import EventStore, RecordedEvent, Stream
+from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, RecordedEvent, Stream
 from nbledger_infrastructure.postgres.event_store.types import COLUMNS, recorded_event
 
 _FIND: Final = """
@@ -40,6 +41,14 @@ SELECT {COLUMNS} FROM event WHERE stream_id = ANY($1) ORDER BY stream_id, versio
 _ENDED: Final = [name for event in TERMINAL_EVENTS for name in EVENT_TYPES.stored_names(event.TYPE)]
 _CANCELLED: Final = EVENT_TYPES.stored_names(Execution.CancelRequested.TYPE)
 _REQUESTED: Final = EVENT_TYPES.stored_names(Execution.Requested.TYPE)
+
+
+class Work(msgspec.Struct, frozen=True):
+    """An action as far as it is, where its events are, and what is recorded with what it does."""
+
+    action: ExecutionAction
+    stream: Stream
+    metadata: Metadata
 
 
 class Target(msgspec.Struct, frozen=True):

@@ -141,7 +141,9 @@ class _Parser:
         at = self._at
         word = _WORD.match(self._text, at)
         if word is None:
-            self._stop(at, self._text[at : at + 1], "a condition is expected, such as status = Error")
+            self._stop(
+                at, self._text[at : at + 1], "a condition is expected, such as status = Error"
+            )
         self._conditions += 1
         if self._conditions > MAX_CONDITIONS:
             self._stop(at, word[0], f"there are more than {MAX_CONDITIONS} conditions")

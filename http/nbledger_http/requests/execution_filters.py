@@ -14,6 +14,7 @@ from nbledger_domain.filtering import EVERYTHING, Filter, FilterError, parse
 from nbledger_domain.filtering.parsing import MAX_LENGTH
 from nbledger_http.requests.declared import FaultReport, read_object
 from nbledger_http.requests.json_bodies import MAX_TOLD
+from nbledger_http.requests.queries import MAX_POSITION
 from nbledger_http.security.access import guid
 from nbledger_projections.read_models.executions.listing import Cursor
 
@@ -47,9 +48,13 @@ class ExecutionsQuery(msgspec.Struct, rename="camel", kw_only=True):
         Literal["-requested", "requested"],
         Meta(description="By when they were requested: newest (-requested) or oldest first."),
     ] = "-requested"
-    cursor: Annotated[
-        str, Meta(max_length=40, description="`next` of the page before; none for the first page.")
-    ] | None = None
+    cursor: (
+        Annotated[
+            str,
+            Meta(max_length=40, description="`next` of the page before; none for the first page."),
+        ]
+        | None
+    ) = None
     page_size: Annotated[int, Meta(ge=1, le=100, description="Items per page.")] = 20
 
 
@@ -63,9 +68,13 @@ class ExecutionActionRequest(
     """
 
     action: ActionKind
-    ids: Annotated[
-        list[Annotated[str, Meta(extra_json_schema={"format": "uuid"})]], Meta(max_length=MAX_IDS)
-    ] | None = None
+    ids: (
+        Annotated[
+            list[Annotated[str, Meta(extra_json_schema={"format": "uuid"})]],
+            Meta(max_length=MAX_IDS),
+        ]
+        | None
+    ) = None
     filter: FilterText | None = None
     expected_count: Annotated[int, Meta(ge=0, le=MAX_FOUND)] | None = None
     dry_run: bool = False
@@ -98,11 +107,9 @@ def cursor_of(text: str | None, report: FaultReport) -> Cursor | None:
     if text is None:
         return None
     found = _CURSOR.match(text)
-    try:
-        if found is not None:
-            return Cursor(_EPOCH + timedelta(microseconds=int(found[1])), int(found[2]))
-    except OverflowError:
-        pass
+    if found is not None and int(found[2]) <= MAX_POSITION:
+        # No number of so many digits is beyond what a time can be.
+        return Cursor(_EPOCH + timedelta(microseconds=int(found[1])), int(found[2]))
     report.fault("?cursor", "must be what a page of this list had in next")
     return None
 
@@ -138,9 +145,7 @@ def asked_action(body: dict[str, Any]) -> AskedAction:
                 "is required with filter: how many executions it is to find, which dryRun tells",
             )
     report.check()
-    return AskedAction(
-        asked.action, ids, asked.filter, wanted, asked.expected_count, asked.dry_run
-    )
+    return AskedAction(asked.action, ids, asked.filter, wanted, asked.expected_count, asked.dry_run)
 
 
 def _ids(texts: list[str], report: FaultReport) -> list[UUID]:

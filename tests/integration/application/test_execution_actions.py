@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
+from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
@@ -32,7 +34,7 @@ from nbledger_domain.execution_action import ExecutionAction, rerun_id_of
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.aggregates import load
 from nbledger_infrastructure.postgres.database import Pool
-from nbledger_infrastructure.postgres.event_store import EventStore
+from nbledger_infrastructure.postgres.event_store import AppendResult, EventStore
 from nbledger_infrastructure.settings import Queue
 from nbledger_projections.read_models import execution_actions
 
@@ -168,6 +170,20 @@ class _KilledError(BaseException):
     """The process ends here."""
 
 
+def _end_behind(store: EventStore, lasting: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    append, left = store.append, lasting
+
+    async def counted(*arguments: Any, **others: Any) -> AppendResult:
+        nonlocal left
+        result = await append(*arguments, **others)
+        left -= 1
+        if left <= 0:
+            raise _KilledError
+        return result
+
+    monkeypatch.setattr(store, "append", counted)
+
+
 async def test_each_is_dealt_with_once_wherever_a_manager_ends(
     pool: Pool, store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,27 +195,12 @@ async def test_each_is_dealt_with_once_wherever_a_manager_ends(
     await end_runs(store, ended)
     first = await request_action(store, CALLER, "cancel", waiting)
     second = await request_action(store, CALLER, "rerun", ended)
-    # Each manager is let append once, then twice, …: it ends behind a lasting append, told to none.
+    # Each manager ends right behind an append that lasts, and of which it is told nothing.
     for lasting in (1, 2, 3, 5, 2, 1, 4, 100):
-        left = lasting
         async with open_store(pool) as own:
-            append = own.append
-
-            async def counted(*arguments: object, **others: object) -> object:
-                nonlocal left
-                result = await append(*arguments, **others)  # type: ignore[arg-type]
-                left -= 1
-                if left <= 0:
-                    raise _KilledError
-                return result
-
-            monkeypatch.setattr(own, "append", counted)
-            manager = ActionsManager(pool, own, SETTINGS)
-            try:
-                while await manager.tick() is not None:
-                    pass
-            except _KilledError:
-                await asyncio.sleep(0)
+            _end_behind(own, lasting, monkeypatch)
+            with suppress(_KilledError):
+                await carry_out(pool, own)
     assert await asked_to_stop(pool) == Counter(waiting)
     assert await reruns(pool) == Counter(ended)
     for action_id in (first, second):

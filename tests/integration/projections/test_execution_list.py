@@ -100,9 +100,7 @@ def test_sql_finds_what_python_finds(filled: Filled, wanted: Filter, order: Orde
     assert ids == filled.expected(wanted, "requested")
 
 
-def test_a_page_is_bounded_and_pages_join(
-    filled: Filled, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_is_bounded_and_pages_join(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where few rows are looked at for a page, pages are short, even empty, and miss nothing."""
     monkeypatch.setattr(listing, "LOOKED_AT", 7)
     for text in (
@@ -119,9 +117,7 @@ def test_a_page_is_bounded_and_pages_join(
 
 
 def test_nothing_of_another_project_is_found(filled: Filled) -> None:
-    other = filled.runner.run(
-        listing.page(filled.pool, TENANT, uuid.uuid4(), EVERYTHING, size=10)
-    )
+    other = filled.runner.run(listing.page(filled.pool, TENANT, uuid.uuid4(), EVERYTHING, size=10))
     assert (other.items, other.following) == ([], None)
     assert filled.runner.run(
         listing.select(filled.pool, uuid.uuid4(), PROJECT, EVERYTHING, most=1)
@@ -176,8 +172,6 @@ SELECT execution_id, notebook_id, tenant_id, project_id, requested_position, 1,
     requested_position, requested_at, requested_at, $1::json, '[]', '[]'
 FROM execution_list
 """
-
-
 
 
 class Many:

@@ -131,14 +131,14 @@ def test_several_faults_are_told_at_once() -> None:
     assert [fault.position for fault in refused.value.faults] == [1, 28, 46, 48]
 
 
-@given(st.text(max_size=60) | st.text(alphabet='statugORND() =:"-\'!<*', max_size=40))
+@given(st.text(max_size=30) | st.text(alphabet="statugORND() =:\"-'!<*", max_size=30))
 def test_any_text_is_read_or_refused(text: str) -> None:
+    places: list[int] = []
     try:
-        wanted = parse(text)
+        assert parse(printed(parse(text))) == parse(text)
     except FilterError as refused:
-        assert all(1 <= fault.position <= len(text) + 1 for fault in refused.faults)
-    else:
-        assert parse(printed(wanted)) == wanted
+        places = [fault.position for fault in refused.faults]
+    assert all(1 <= place <= len(text) + 1 for place in places)
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,9 @@ def _present(name: str, row: str) -> str:
 def _comparison(name: str, how: Operator, value: str, row: str) -> str:
     column = f"{row}.{COLUMNS[name]}"
     if name == "tag":
-        return f"({value} {'=' if how == '=' else '<>'} {'ANY' if how == '=' else 'ALL'} ({column}))"
+        return (
+            f"({value} {'=' if how == '=' else '<>'} {'ANY' if how == '=' else 'ALL'} ({column}))"
+        )
     if how == "!=":
         return f"({column} IS DISTINCT FROM {value})"
     return f"({column} {how} {value})"

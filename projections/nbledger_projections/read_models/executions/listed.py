@@ -111,9 +111,7 @@ async def save(
         for tag in dict.fromkeys(found.tags)
     ]
     if tags:
-        await connection.execute(
-            _SAVE_TAGS, *(list(column) for column in zip(*tags, strict=True))
-        )
+        await connection.execute(_SAVE_TAGS, *(list(column) for column in zip(*tags, strict=True)))
 
 
 async def remove(connection: PooledConnection, notebook_ids: Sequence[UUID]) -> None:

@@ -83,7 +83,7 @@ class ExecutionPage(msgspec.Struct, frozen=True):
 
 
 class _Route(msgspec.Struct, frozen=True):
-    """A way to the rows: scans in the order of the list, or a stretch of another time, unordered."""
+    """A way to the rows: scans in the order of the list, or a stretch by another time."""
 
     scans: Way = ()
     stretch: tuple[Comparison, ...] = ()
@@ -167,7 +167,9 @@ class _Statements:
         """The first ``limit`` rows that a way comes to, in the order of the list."""
         if route.stretch:
             where = [condition(each, parameters, "r") for each in route.stretch]
-            return self._select(LIST, columns, where, parameters, "" if limit is None else f"LIMIT {limit}")
+            return self._select(
+                LIST, columns, where, parameters, "" if limit is None else f"LIMIT {limit}"
+            )
         ordered = "" if limit is None else f"ORDER BY {self._order} LIMIT {limit}"
         if not route.scans:
             return self._select(LIST, columns, [], parameters, ordered)
@@ -210,8 +212,12 @@ class _Statements:
         conditions += [bound(parameters) for bound in self._bounds]
         if self._after is not None:
             at, position = map(parameters.add, self._after)
-            conditions.append(f"(requested_at, requested_position) {self._beyond} ({at}, {position})")
-        return f"SELECT {', '.join(columns)} FROM {table} AS r WHERE {' AND '.join(conditions)} {rest}"  # noqa: S608
+            conditions.append(
+                f"(requested_at, requested_position) {self._beyond} ({at}, {position})"
+            )
+        return (
+            f"SELECT {', '.join(columns)} FROM {table} AS r WHERE {' AND '.join(conditions)} {rest}"  # noqa: S608
+        )
 
 
 def _routes(wanted: Filter) -> list[_Route]:
