@@ -52,7 +52,7 @@ INSERT INTO execution_list (
     phase, termination_code, requested_by, cause, started_at, ended_at, tags
 )
 SELECT
-    md5($1::text || i)::uuid, md5($2::text || i % 50)::uuid, $1, $2, at, 6 * i,
+    md5($1::uuid::text || i)::uuid, md5($2::uuid::text || i % 50)::uuid, $1, $2, at, 6 * i,
     CASE WHEN i > $3 - 5 THEN 'Running' WHEN i % 40 IN (7, 17) THEN 'Error'
         WHEN i % 40 = 9 THEN 'Cancelled' ELSE 'Completed' END,
     CASE WHEN i > $3 - 5 THEN 'Queued' END,
@@ -191,7 +191,9 @@ async def _rounds(
 
 async def _page(project: Project, text: str, after: Cursor | None) -> ExecutionPage:
     async with acquire(project.pool) as connection:
-        notebook = await connection.fetchval("SELECT md5($1::text || 7)::uuid", project.project_id)
+        notebook = await connection.fetchval(
+            "SELECT md5($1::uuid::text || 7)::uuid", project.project_id
+        )
     wanted = parse(text.format(notebook=notebook))
     return await listing.page(
         project.pool, project.tenant_id, project.project_id, wanted, after=after, size=PAGE_SIZE

@@ -23,7 +23,7 @@ from nbledger_application.actions import targets
 from nbledger_domain.filtering import EVERYTHING, Facts, Filter, matches, parse, printed
 from nbledger_infrastructure.postgres.database import Pool, acquire, connect_pool
 from nbledger_projections.read_models.executions import listing
-from nbledger_projections.read_models.executions.listing import LOOKED_AT, Cursor, Order
+from nbledger_projections.read_models.executions.listing import COMPARED, LOOKED_AT, Cursor, Order
 
 SEED = 11
 
@@ -103,6 +103,7 @@ def test_sql_finds_what_python_finds(filled: Filled, wanted: Filter, order: Orde
 def test_a_page_is_bounded_and_pages_join(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where few rows are looked at for a page, pages are short, even empty, and miss nothing."""
     monkeypatch.setattr(listing, "LOOKED_AT", 7)
+    monkeypatch.setattr(listing, "COMPARED", 3)
     for text in (
         "",
         "status = Error AND tag:nightly",
@@ -197,10 +198,12 @@ class Many:
         statements = listing._Statements(TENANT, PROJECT, wanted)
         routes = listing._routes(wanted)
         async with listing._reading(self.pool, listing._SETTINGS) as connection:
-            route, asked = routes[0], [statements.probe(routes, LOOKED_AT)]
-            if len(routes) > 1:
-                route, _ = await listing._shortest(connection, statements, routes, "-requested")
-            asked.append(statements.page(route, 21))
+            route = await listing._shortest(connection, statements, routes, "-requested")
+            asked = [
+                statements.probe(routes, COMPARED),
+                statements.page(route, 21),
+                statements.probe([route], LOOKED_AT),
+            ]
             plans = [
                 await connection.fetchval(
                     f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *parameters.values
@@ -255,9 +258,10 @@ def many() -> Iterator[Many]:
 def test_a_page_reads_few_rows_of_many(many: Many, text: str) -> None:
     """Told by what the statements read, not by time: at no size do they read more."""
     wanted = parse(text)
-    # A probe reads so many rows for each way, the page so many of one and their like elsewhere.
-    bound = LOOKED_AT * (len(listing._routes(wanted)) + 2) + 100
-    assert bound < 1.2 * MANY
+    # Of each way as many as are compared, and of one as many as are looked at: as keys, as rows
+    # of the list, and once more to find out where they end.
+    bound = COMPARED * len(listing._routes(wanted)) + 4 * LOOKED_AT + 100
+    assert bound < MANY / 2
     assert many.runner.run(many.rows_read(wanted)) <= bound
     found = many.runner.run(read_all(many.pool, wanted, size=100))
     assert len(found) == many.runner.run(listing.count(many.pool, TENANT, PROJECT, wanted))

@@ -34,10 +34,13 @@ from nbledger_projections.read_models.executions.listed import LIST, TAGS
 NAME: Final = status.NAME
 """The projection that the list is of."""
 
-LOOKED_AT: Final = 1000
+LOOKED_AT: Final = 400
 """At most so many rows are looked at for a page."""
 
-PROBED: Final = 20_000
+COMPARED: Final = 100
+"""Among several ways to a page that one is taken whose row of this number is farthest."""
+
+COUNTED: Final = 20_000
 """Among the ways to all rows of a filter that with the fewest is taken, counted up to here."""
 
 SELECT_TIMEOUT: Final = 30.0
@@ -133,20 +136,26 @@ class _Statements:
         return statement, parameters
 
     def probe(self, routes: Sequence[_Route], number: int) -> tuple[str, Parameters]:
-        """Where each way comes to its row of this ``number``; no row of one that has fewer."""
+        """Where each way comes to its row of this ``number``; no row of one that has fewer.
+
+        A stretch has to be shorter than what is looked at, as it is not in order.
+        """
         parameters = Parameters(*self._project)
         parts = [
-            f"""
+            self._probe(index, route, LOOKED_AT if route.stretch else number, parameters)
+            for index, route in enumerate(routes)
+        ]
+        return " UNION ALL ".join(parts), parameters
+
+    def _probe(self, index: int, route: _Route, number: int, parameters: Parameters) -> str:
+        return f"""
             (
                 SELECT {index} AS route, requested_at, requested_position
                 FROM ({self._rows(route, parameters, _KEYS, number)}) AS k
                 {"" if route.stretch else f"ORDER BY {self._order}"}
                 OFFSET {number - 1} LIMIT 1
             )
-            """  # noqa: S608 (constants of this package)
-            for index, route in enumerate(routes)
-        ]
-        return " UNION ALL ".join(parts), parameters
+        """  # noqa: S608 (constants of this package)
 
     def some(self, route: _Route, most: int) -> tuple[str, Parameters]:
         """How many rows a way comes to, counted up to ``most``."""
@@ -240,16 +249,14 @@ async def page(
     statements = _Statements(tenant_id, project_id, wanted, order=order, after=after)
     routes = _routes(wanted)
     async with _reading(pool, _SETTINGS) as connection:
-        route, end = routes[0], None
-        if len(routes) > 1:
-            route, end = await _shortest(connection, statements, routes, order)
+        route = await _shortest(connection, statements, routes, order)
         statement, parameters = statements.page(route, size + 1)
         rows = await connection.fetch(statement, *parameters.values)
         found = [row for row in rows if row["document"] is not None]
-        if len(found) <= size and len(routes) == 1:
-            end = await _end(connection, statements, route)
+        following = None
+        if len(found) <= size and not route.stretch:
+            following = await _end(connection, statements, route)
     shown = found[:size]
-    following = end
     if len(found) > size:
         following = Cursor(shown[-1]["requested_at"], shown[-1]["requested_position"])
     return ExecutionPage(
@@ -262,23 +269,21 @@ async def _shortest(
     statements: _Statements,
     routes: Sequence[_Route],
     order: Order,
-) -> tuple[_Route, Cursor | None]:
-    """The way that comes farthest with as many rows as are looked at, and where that is.
-
-    ``None`` stands for the end of the list.
-    """
-    statement, parameters = statements.probe(routes, LOOKED_AT)
+) -> _Route:
+    """The way that comes to the end of the list, or else the farthest, with few rows."""
+    if len(routes) == 1:
+        return routes[0]
+    statement, parameters = statements.probe(routes, COMPARED)
     reached: dict[int, Cursor] = {
         row["route"]: Cursor(row["requested_at"], row["requested_position"])
         for row in await connection.fetch(statement, *parameters.values)
     }
     for index, route in enumerate(routes):
         if index not in reached:
-            return route, None
-    choose = min if order == "-requested" else max
+            return route
+    farthest = min if order == "-requested" else max
     ordered = [index for index in reached if not routes[index].stretch]
-    best = choose(ordered, key=lambda index: reached[index])
-    return routes[best], reached[best]
+    return routes[farthest(ordered, key=lambda index: reached[index])]
 
 
 async def _end(
@@ -323,7 +328,7 @@ async def _fewest(
         return routes[0]
     counts: list[int] = []
     for route in routes:
-        statement, parameters = statements.some(route, PROBED)
+        statement, parameters = statements.some(route, COUNTED)
         counts.append(await connection.fetchval(statement, *parameters.values))
     return routes[counts.index(min(counts))]
 
