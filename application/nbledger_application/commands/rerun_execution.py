@@ -78,6 +78,14 @@ class Repeated(msgspec.Struct, frozen=True):
     warnings: list[str]
 
 
+class _MadeError(Exception):
+    """An earlier call, or another one at the same time, has made the execution."""
+
+    def __init__(self, repeated: Repeated) -> None:
+        super().__init__()
+        self.repeated = repeated
+
+
 async def rerun_execution(
     store: EventStore,
     pool: Pool,
@@ -102,12 +110,12 @@ async def rerun_execution(
     :class:`InputsUnavailableError`, :class:`InvalidInputError` where the newest version lacks cells
     of the run, and what :func:`execute_notebook` and ``change`` raise.
     """
-    if new_execution_id is not None:
-        made = await aggregates.load(store, Execution, new_execution_id)
-        if made is not None and made.aggregate.cause.execution_id == execution_id:
-            return Repeated(new_execution_id, made.aggregate.warnings)
 
     async def plan() -> RunPreview:
+        if new_execution_id is not None:
+            made = await aggregates.load(store, Execution, new_execution_id)
+            if made is not None and made.aggregate.cause.execution_id == execution_id:
+                raise _MadeError(Repeated(new_execution_id, made.aggregate.warnings))
         return await plan_rerun(
             *(store, pool, caller, notebook_id, execution_id),
             asked=asked,
@@ -115,12 +123,15 @@ async def rerun_execution(
             executions=executions,
         )
 
-    new_id, _, warnings = await request_run(
-        *(store, pool, caller, notebook_id, plan),
-        limits=limits,
-        key=key,
-        execution_id=new_execution_id,
-    )
+    try:
+        new_id, _, warnings = await request_run(
+            *(store, pool, caller, notebook_id, plan),
+            limits=limits,
+            key=key,
+            execution_id=new_execution_id,
+        )
+    except _MadeError as found:
+        return found.repeated
     return Repeated(new_id, warnings)
 
 
