@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import pytest
 from support.api import Api, new_notebook, unknown_id
 from support.read_models import catch_up
 from support.repetitions import end
@@ -246,6 +247,7 @@ async def pinned(api: Api, made: dict[str, Any]) -> dict[str, int]:
     return {str(key): version for key, version in loaded.aggregate.pinned.items()}
 
 
+@pytest.mark.guarantee("G35")
 async def test_the_same_datasets_are_the_same_versions(api: Api) -> None:
     client = await api.client()
     log, extra = await new_dataset(client), await new_dataset(client)

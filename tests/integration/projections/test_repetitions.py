@@ -187,6 +187,7 @@ async def assert_chained(scene: Scene, causes: Causes) -> None:
             assert len(each["attemptHistory"]) == each["attempts"]
 
 
+@pytest.mark.guarantee("G35")
 @pytest.mark.parametrize("seed", range(3))
 async def test_links_lead_both_ways_and_chains_are_whole(
     store: EventStore, pool: Pool, seed: int
