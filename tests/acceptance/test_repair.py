@@ -111,7 +111,7 @@ def test_a_failed_run_is_repaired(server: LocalServer) -> None:
     assert found["datasets"] == [{"datasetId": dataset, "before": 1, "after": 2, "changed": True}]
     alike = client.call("GET", f"{same_path}/changes", params={"against": first["executionId"]})
     assert alike["changes"]["differs"] == []
-    # The next run that fails is compared with the one that was repaired.
+    # Of itself a run is compared with the last one that succeeded.
     second = run("/execute", parameters={"factor": "x"})
     client.ended(second)
     since = client.call("GET", f"{second}/changes")

@@ -57,9 +57,6 @@ class Repetition(msgspec.Struct, frozen=True, kw_only=True):
 RERUN = Repetition(kind="rerun")
 """Everything as it was."""
 
-REPAIR = Repetition(kind="repair", version="newest", datasets="newest")
-"""With what there is now: what has failed would mostly fail again with what there was."""
-
 Change = Callable[[Notebook, Sequence[Cell], KernelLanguage, RunRequest], RunRequest]
 """What is to be otherwise: of the notebook and those of its cells, the run as it would be."""
 

@@ -21,7 +21,6 @@ from nbledger_application.commands.execute_notebook import (
     execute_notebook,
 )
 from nbledger_application.commands.rerun_execution import (
-    REPAIR,
     RERUN,
     Repetition,
     rerun_execution,
@@ -46,6 +45,7 @@ from nbledger_projections.read_models.executions import chains, changes
 from nbledger_projections.read_models.executions import status as execution_status
 
 CALLER = Caller("ann", frozenset({Role.EDITOR}), uuid4(), uuid4(), "request-1")
+REPAIR = Repetition(kind="repair", version="newest", datasets="newest")
 EXECUTIONS = Executions(queue_without_worker=True)
 CELLS = [Cell(cell_id=each, cell_type="code", source="1") for each in "abcd"]
 

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbledger_domain.cells import Cell
@@ -155,6 +155,7 @@ def test_what_is_not_known_is_told_as_that() -> None:
     assert [each.changed for each in unstarted.datasets] == [None]
 
 
+@settings(max_examples=50)
 @given(VALUES, VALUES)
 def test_values_are_the_same_where_their_json_is(one: Any, other: Any) -> None:
     def written(value: Any) -> bytes:
@@ -167,6 +168,7 @@ def test_values_are_the_same_where_their_json_is(one: Any, other: Any) -> None:
         assert same(one, other) is (written(one) == written(other))
 
 
+@settings(max_examples=50)
 @given(MEMBERS, MEMBERS)
 def test_changes_of_members_lead_from_one_to_the_other(
     before: dict[str, Any], after: dict[str, Any]
