@@ -16,7 +16,7 @@ import json, os
 told = json.load(open(os.environ["NBLEDGER_RUN_FILE"]))
 version = told["datasets"][told["datasetBinding"]]["version"]
 """
-CELLS = [
+CELLS: list[dict[str, Any]] = [
     {"cellType": "code", "content": "factor = 1", "metadata": {"tags": ["parameters"]}},
     {"cellType": "code", "content": READ},
     {"cellType": "code", "content": "print(version * factor / 0)"},

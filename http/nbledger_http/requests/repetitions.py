@@ -34,7 +34,7 @@ class _AsBefore(msgspec.Struct, rename="camel", kw_only=True, forbid_unknown_fie
     priority: Priority | UnsetType | None = UNSET
     continue_on_error: bool | UnsetType | None = UNSET
     retry_policy: RetryPolicyBody | UnsetType | None = UNSET
-    tags: Annotated[list[Tag] | UnsetType | None, Meta(max_length=MAX_TAGS)] = UNSET
+    tags: Annotated[list[Tag], Meta(max_length=MAX_TAGS)] | UnsetType | None = UNSET
     dry_run: bool = False
 
 

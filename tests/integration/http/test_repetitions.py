@@ -151,7 +151,7 @@ async def test_what_is_left_out_is_as_it_was(api: Api) -> None:
     first = await scene.get(run)
     for name in ("parameters", "tags", "timeout", "cellTimeout", "priority", "retryPolicy"):
         assert same[name] == first[name]
-    body = {
+    body: dict[str, Any] = {
         "parameters": {"log": "b"},
         "cellTimeout": None,
         "retryPolicy": None,
