@@ -35,7 +35,7 @@ class Client:
         address = f"{self._server.base}{path}"
         answer = requests.request(method, address, headers=headers, timeout=60, **members)
         assert answer.ok, answer.text
-        found: dict[str, Any] = answer.json()
+        found: dict[str, Any] = answer.json() if answer.content else {}
         return found
 
     def ended(self, path: str) -> dict[str, Any]:

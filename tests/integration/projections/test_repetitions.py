@@ -41,8 +41,8 @@ from nbledger_infrastructure.postgres.database import Pool
 from nbledger_infrastructure.postgres.event_store import EventStore
 from nbledger_infrastructure.postgres.tokens import Role
 from nbledger_infrastructure.settings import Executions
-from nbledger_projections.read_models.executions import chains, changes
 from nbledger_projections.read_models.executions import status as execution_status
+from nbledger_projections.read_models.executions.repetitions import chains, changes
 
 CALLER = Caller("ann", frozenset({Role.EDITOR}), uuid4(), uuid4(), "request-1")
 REPAIR = Repetition(kind="repair", version="newest", datasets="newest")

@@ -14,7 +14,7 @@ from nbledger_domain.cells import Cell
 from nbledger_domain.execution import Execution, PlannedCell, RunOptions
 from nbledger_domain.input_files import InputFile
 from nbledger_domain.notebook import Environment, Integration, Notebook, NotebookChanges
-from nbledger_projections.read_models.executions.differences import (
+from nbledger_projections.read_models.executions.repetitions.differences import (
     RunFacts,
     cells_change,
     differences,
