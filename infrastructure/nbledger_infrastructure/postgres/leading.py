@@ -1,7 +1,7 @@
 """Taking the lead: of several processes one at a time does a piece of work, the others stand by.
 
-A session-level advisory lock of PostgreSQL decides: it ends with its connection, however the process
-that held it came to its end.
+A session-level advisory lock of PostgreSQL decides: it ends with its connection, however the
+process that held it came to its end.
 """
 
 import asyncio
@@ -26,7 +26,11 @@ log = structlog.get_logger(__name__)
 STANDBY_SECONDS: Final = 1.0
 """How often a process that stands by looks whether it is needed."""
 
-INTERRUPTIONS: Final = (DatabaseUnavailableError, CheckpointMovedError, *UNAVAILABLE)
+INTERRUPTIONS: Final[tuple[type[Exception], ...]] = (
+    DatabaseUnavailableError,
+    CheckpointMovedError,
+    *UNAVAILABLE,
+)
 """What ends a leader's work for the moment, whatever it leads; it is taken up again."""
 
 
@@ -52,12 +56,10 @@ class Leader:
         self._lock = lock
         self._on_ready = on_ready
         self._ready = False
-        self._interruptions = (*INTERRUPTIONS, *interruptions)
+        self._interruptions: tuple[type[Exception], ...] = (*INTERRUPTIONS, *interruptions)
         self._backoff = Backoff(0.1, 5.0)
 
-    async def lead(
-        self, pool: Pool, work: Callable[[PooledConnection], Awaitable[None]]
-    ) -> None:
+    async def lead(self, pool: Pool, work: Callable[[PooledConnection], Awaitable[None]]) -> None:
         """Until told to stop, call ``work`` with the connection that holds the lock, or stand by.
 
         ``work`` goes on until told to stop. It calls :meth:`at_work` when it has found its place,
@@ -73,13 +75,16 @@ class Leader:
                 await self.pause(STANDBY_SECONDS)
             except self._interruptions as error:
                 log.warning(
-                    f"{self._name} interrupted",
+                    "interrupted",
+                    name=self._name,
                     error=repr(error),
                     failures=self._backoff.failures + 1,
                 )
                 await self.pause(self._backoff.fail())
             except Exception:
-                log.exception(f"{self._name} stopped", failures=self._backoff.failures + 1)
+                log.exception(
+                    "stopped by a fault", name=self._name, failures=self._backoff.failures + 1
+                )
                 await self.pause(self._backoff.fail())
 
     def at_work(self) -> None:

@@ -127,7 +127,7 @@ async def _tick_until_told(
 ) -> None:
     """Tick until told to stop. The lock ends with the session, and that with silence."""
     await connection.execute(f"SET idle_session_timeout = '{SILENT_SECONDS}s'")
-    log.info(f"{name} at work")
+    log.info("process manager at work", name=name)
 
     async def holds() -> None:
         await connection.execute("SELECT")
