@@ -50,6 +50,13 @@ PRINTED = {
     ],
     "pass-parameters.md": ["Completed", "south 100", "region", "422\n"],
     "retry-safely.md": ["['", '"executions"'],
+    "repair-a-failed-run.md": [
+        "cell-002 ZeroDivisionError",
+        "['repair']",
+        "Completed",
+        "request Error\nrepair Completed\n",
+        "['notebook', 'parameters'] ['cell-002']",
+    ],
     "consume-events.md": ["nbledger.notebook.created.v1"],
     "catch-up.md": ["Completed", '"events":[]'],
     "order-and-duplicates.md": ["kept 2"],

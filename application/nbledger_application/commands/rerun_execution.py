@@ -57,9 +57,6 @@ class Repetition(msgspec.Struct, frozen=True, kw_only=True):
 RERUN = Repetition(kind="rerun")
 """Everything as it was."""
 
-REPAIR = Repetition(kind="repair", version="newest", datasets="newest")
-"""With what there is now: what has failed would mostly fail again with what there was."""
-
 Change = Callable[[Notebook, Sequence[Cell], KernelLanguage, RunRequest], RunRequest]
 """What is to be otherwise: of the notebook and those of its cells, the run as it would be."""
 
@@ -76,6 +73,14 @@ class Repeated(msgspec.Struct, frozen=True):
 
     execution_id: UUID
     warnings: list[str]
+
+
+class _MadeError(Exception):
+    """An earlier call, or another one at the same time, has made the execution."""
+
+    def __init__(self, repeated: Repeated) -> None:
+        super().__init__()
+        self.repeated = repeated
 
 
 async def rerun_execution(
@@ -102,12 +107,12 @@ async def rerun_execution(
     :class:`InputsUnavailableError`, :class:`InvalidInputError` where the newest version lacks cells
     of the run, and what :func:`execute_notebook` and ``change`` raise.
     """
-    if new_execution_id is not None:
-        made = await aggregates.load(store, Execution, new_execution_id)
-        if made is not None and made.aggregate.cause.execution_id == execution_id:
-            return Repeated(new_execution_id, made.aggregate.warnings)
 
     async def plan() -> RunPreview:
+        if new_execution_id is not None:
+            made = await aggregates.load(store, Execution, new_execution_id)
+            if made is not None and made.aggregate.cause.execution_id == execution_id:
+                raise _MadeError(Repeated(new_execution_id, made.aggregate.warnings))
         return await plan_rerun(
             *(store, pool, caller, notebook_id, execution_id),
             asked=asked,
@@ -115,12 +120,15 @@ async def rerun_execution(
             executions=executions,
         )
 
-    new_id, _, warnings = await request_run(
-        *(store, pool, caller, notebook_id, plan),
-        limits=limits,
-        key=key,
-        execution_id=new_execution_id,
-    )
+    try:
+        new_id, _, warnings = await request_run(
+            *(store, pool, caller, notebook_id, plan),
+            limits=limits,
+            key=key,
+            execution_id=new_execution_id,
+        )
+    except _MadeError as found:
+        return found.repeated
     return Repeated(new_id, warnings)
 
 

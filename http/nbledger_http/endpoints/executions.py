@@ -153,12 +153,12 @@ async def execute(request: Request[Any, Any, Any]) -> Reply:
         EXECUTE,
         lambda: [notebook_id, beyond_defaults(asked_of(body, limits))],
         make,
-        partial(_requested, request, notebook_id),
+        partial(requested, request, notebook_id),
         look_first=False,
     )
 
 
-async def _requested(
+async def requested(
     request: Request[Any, Any, Any],
     notebook_id: UUID,
     execution_id: UUID,

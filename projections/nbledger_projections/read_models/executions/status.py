@@ -35,7 +35,7 @@ from nbledger_projections.read_models.executions.projection import (
     ROW,
     ExecutionsProjection,
 )
-from nbledger_projections.read_models.executions.repeating import REPETITIONS
+from nbledger_projections.read_models.executions.repetitions.links import REPETITIONS
 from nbledger_projections.read_models.executions.resources import resources_document
 from nbledger_projections.read_models.executions.state import ExecutionRow
 

@@ -15,12 +15,12 @@ from nbledger_infrastructure.aggregates import stream_of
 from nbledger_infrastructure.datasets.given import versions_given
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore, RecordedEvent
-from nbledger_projections.read_models.executions.differences import (
+from nbledger_projections.read_models.executions.estimates import span
+from nbledger_projections.read_models.executions.repetitions.differences import (
     Differences,
     RunFacts,
     differences,
 )
-from nbledger_projections.read_models.executions.estimates import span
 from nbledger_projections.read_models.executions.status import COMPLETED, NAME
 from nbledger_projections.read_models.humanize import timestamp
 

@@ -18,7 +18,7 @@ from nbledger_projections.read_models.executions.documents import (
     RepetitionDocument,
 )
 from nbledger_projections.read_models.executions.folding import fold
-from nbledger_projections.read_models.executions.repeating import REQUESTS
+from nbledger_projections.read_models.executions.repetitions.links import REQUESTS
 from nbledger_projections.read_models.executions.state import ExecutionRow
 from nbledger_projections.read_models.executions.status import MODEL, NAME
 from nbledger_projections.read_models.humanize import Duration

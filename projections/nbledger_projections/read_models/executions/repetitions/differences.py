@@ -58,7 +58,7 @@ class MembersChange(msgspec.Struct, frozen=True):
         return bool(self.added or self.removed or self.changed)
 
 
-class ChangedCell(msgspec.Struct, frozen=True, rename="camel"):
+class CellDifference(msgspec.Struct, frozen=True, rename="camel"):
     """A cell that is another one under the same id, and what of it is."""
 
     cell_id: str
@@ -70,7 +70,7 @@ class CellsChange(msgspec.Struct, frozen=True, rename="camel"):
 
     added: list[str]
     removed: list[str]
-    changed: list[ChangedCell]
+    changed: list[CellDifference]
     reordered: bool
 
 
@@ -227,7 +227,7 @@ def cells_change(before: Sequence[Cell], after: Sequence[Cell]) -> CellsChange:
     old = {cell.cell_id: cell for cell in before}
     new = {cell.cell_id: cell for cell in after}
     changed = [
-        ChangedCell(
+        CellDifference(
             cell_id,
             [
                 part
