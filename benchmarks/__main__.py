@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.appends import appends
 from benchmarks.bench import Bench, bench
+from benchmarks.bulk_actions import bulk_actions
 from benchmarks.datasets import datasets
 from benchmarks.engine import latency, throughput
 from benchmarks.execution_list import execution_list
@@ -31,6 +32,7 @@ SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
     "reads": reads,
     "list": list_scale,
     "executions": execution_list,
+    "bulk": bulk_actions,
     "repetition": repetition,
     "latency": latency,
     "throughput": throughput,

@@ -6,14 +6,14 @@ import msgspec
 from litestar import Request, get
 
 from nbledger_application.caller import Right
-from nbledger_http.description import execution_action_examples as examples
+from nbledger_http.description import execution_action_examples
 from nbledger_http.description.documentation import Answer, Operation
 from nbledger_http.endpoints.executions import TAG
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, json_reply
 from nbledger_http.representations.documents import LIST_HEADERS, LIST_NOTES, READ_OWN_WRITES
 from nbledger_http.requests import queries
-from nbledger_http.requests.execution_filters import (
+from nbledger_http.requests.many.filters import (
     ExecutionsQuery,
     cursor_of,
     cursor_text,
@@ -51,7 +51,7 @@ class ProjectExecutions(msgspec.Struct, rename="camel", kw_only=True):
             200: Answer(
                 description="The executions.",
                 schema=ProjectExecutions,
-                example=examples.EXECUTIONS,
+                example=execution_action_examples.EXECUTIONS,
                 headers=LIST_HEADERS,
             )
         },

@@ -16,7 +16,7 @@ from nbledger_domain.errors import ActionNotFoundError, CountMismatchError
 from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution_action import ActionKind, ExecutionAction
 from nbledger_domain.vocabulary.addresses import project_path
-from nbledger_http.description import execution_action_examples as examples
+from nbledger_http.description import execution_action_examples
 from nbledger_http.description.documentation import (
     ETAG,
     IDEMPOTENCY_KEY,
@@ -48,13 +48,13 @@ from nbledger_http.representations.documents import (
 from nbledger_http.representations.idempotency import New, once
 from nbledger_http.requests import queries
 from nbledger_http.requests.concurrency import turn_of
-from nbledger_http.requests.execution_filters import (
+from nbledger_http.requests.json_bodies import json_object
+from nbledger_http.requests.many.filters import (
     MAX_FOUND,
     AskedAction,
     ExecutionActionRequest,
     asked_action,
 )
-from nbledger_http.requests.json_bodies import json_object
 from nbledger_http.requests.queries import Paging
 from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, action_id_of
@@ -100,18 +100,18 @@ class CountedExecutions(msgspec.Struct, rename="camel", kw_only=True):
         "not cancelled, one that runs is not rerun, and one that the filter does not find any more "
         "when its turn comes is left alone: these are skipped, and told with the reason.",
         headers=(IDEMPOTENCY_KEY,),
-        body=Body(schema=ExecutionActionRequest, example=examples.REQUEST),
+        body=Body(schema=ExecutionActionRequest, example=execution_action_examples.REQUEST),
         answers={
             200: Answer(
                 description="How many there are, where the request has `dryRun`.",
                 schema=CountedExecutions,
-                example=examples.COUNTED,
+                example=execution_action_examples.COUNTED,
             ),
             202: Answer(
                 description="The action, which is about to be carried out.",
                 schema=ActionDocument,
                 opens="actionId",
-                example=examples.NEW_ACTION,
+                example=execution_action_examples.NEW_ACTION,
                 headers={**LOCATION, **ETAG, **POSITION, **REPLAYED},
             ),
         },
@@ -199,7 +199,7 @@ async def _accepted(
             200: Answer(
                 description="The actions.",
                 schema=ActionList,
-                example=examples.ACTION_LIST,
+                example=execution_action_examples.ACTION_LIST,
                 headers=LIST_HEADERS,
             )
         },
@@ -233,7 +233,7 @@ async def list_actions(request: Request[Any, Any, Any]) -> Reply:
             200: Answer(
                 description="The action.",
                 schema=ActionDocument,
-                example=examples.ACTION,
+                example=execution_action_examples.ACTION,
                 headers={**ETAG, **PREFERENCE_APPLIED},
             ),
             304: NOT_MODIFIED,
@@ -294,7 +294,7 @@ def _runs(view: View) -> bool:
                 description="The action, which is about to end.",
                 schema=ActionDocument,
                 opens="actionId",
-                example=examples.CANCELLED_ACTION,
+                example=execution_action_examples.CANCELLED_ACTION,
                 headers={**ETAG, **POSITION},
             )
         },
