@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 from functools import partial
 from pathlib import Path
@@ -257,6 +258,35 @@ async def test_with_an_id_of_its_own_a_rerun_may_be_asked_for_again(
     made = await asyncio.gather(*(scene.repeat(first, new_execution_id=new_id) for _ in range(3)))
     assert set(made) == {new_id}
     assert len((await scene.status(first))["repetitions"]) == 1
+
+
+async def test_of_a_long_chain_the_first_thousand_are_told(store: EventStore, pool: Pool) -> None:
+    scene = await scene_of(store, pool)
+    first = await scene.execute()
+    await end(store, first)
+    run = await scene.repeat(first)
+    await catch_up(pool, execution_status.NAME)
+    async with acquire(pool) as connection:
+        # Each repeats the one before it.
+        await connection.execute(
+            """
+            INSERT INTO execution_status
+            SELECT copied.* FROM execution_status AS s
+            CROSS JOIN generate_series(1, 1200) AS number
+            CROSS JOIN LATERAL jsonb_populate_record(s, jsonb_build_object(
+                'execution_id', md5(number::text)::uuid,
+                'repeats', CASE number WHEN 1 THEN $1 ELSE md5((number - 1)::text)::uuid END,
+                'requested_position', s.requested_position + number
+            )) AS copied
+            WHERE s.execution_id = $1
+            """,
+            run,
+        )
+    told = await scene.chain(run)
+    assert (len(told["executions"]), told["complete"]) == (1000, False)
+    assert told["firstExecutionId"] == str(first)
+    last = UUID(hashlib.md5(b"1200").hexdigest())  # noqa: S324 (an id, as the statement makes it)
+    assert (await scene.chain(last))["firstExecutionId"] == str(first)
 
 
 async def test_what_completed_before_the_migration_is_found(store: EventStore, pool: Pool) -> None:
