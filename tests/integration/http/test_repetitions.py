@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import msgspec
 import pytest
-from support.api import Api, new_notebook, unknown_id
+from support.api import Api, new_notebook, running_api, settings_for, unknown_id
 from support.read_models import catch_up
 from support.repetitions import end
 from support.shared_api import api, api_server
 
 from nbledger_application import repository
 from nbledger_domain.execution import Cause, Execution, PlannedCell, RunOptions
-from nbledger_infrastructure import aggregates, clock
+from nbledger_infrastructure import aggregates, clock, settings
+from nbledger_infrastructure.postgres import worker_registry
 from nbledger_infrastructure.postgres.event_store import Metadata, Stream
 from nbledger_infrastructure.postgres.tokens import Role
+from nbledger_infrastructure.postgres.worker_registry import WorkerOffer
 from nbledger_projections.read_models.executions import status as execution_status
 
 __all__ = ["api", "api_server"]
@@ -370,3 +374,25 @@ async def test_who_may_and_what_is_gone(api: Api) -> None:
     for what in ("chain", "changes"):
         answer = await scene.client.get(f"{scene.path}/execution/{run}/{what}")
         assert answer.json()["code"] == "execution_not_found"
+
+
+async def test_the_limits_of_an_execute_hold(database_dsn: str, tmp_path: Path) -> None:
+    config = msgspec.structs.replace(
+        settings_for(database_dsn, tmp_path),
+        execution=settings.Executions(),
+        queue=settings.Queue(max_waiting_per_project=1),
+    )
+    async with running_api(config) as api:
+        offer = WorkerOffer("python3", "python3", "python", "3.11.7")
+        await worker_registry.heartbeat(api.pool, "w1", [offer], capacity=2)
+        scene = await scene_of(api)
+        run = await scene.failed()
+        await scene.again(run, "repair")
+        full = await scene.post(run, "rerun")
+        assert (full.status_code, full.json()["code"]) == (429, "queue_full")
+        assert full.json()["limit"] == "maxWaitingPerProject"
+        assert "retry-after" in full.headers
+        assert (await scene.post(run, "rerun", dryRun=True)).status_code == 200
+        await worker_registry.remove(api.pool, "w1")
+        for body in ({}, {"dryRun": True}):
+            assert await scene.refused(run, "rerun", **body) == (503, "kernel_unavailable")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -37,7 +39,8 @@ from nbledger_domain.errors import (
 from nbledger_domain.execution import CellRange, Execution, RunOptions
 from nbledger_domain.notebook import Environment, Integration, Notebook, NotebookChanges
 from nbledger_infrastructure import aggregates
-from nbledger_infrastructure.postgres.database import Pool
+from nbledger_infrastructure.postgres import database
+from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore
 from nbledger_infrastructure.postgres.tokens import Role
 from nbledger_infrastructure.settings import Executions
@@ -46,6 +49,7 @@ from nbledger_projections.read_models.executions.repetitions import chains, chan
 
 CALLER = Caller("ann", frozenset({Role.EDITOR}), uuid4(), uuid4(), "request-1")
 REPAIR = Repetition(kind="repair", version="newest", datasets="newest")
+MIGRATION = Path(database.__file__).with_name("migrations") / "0019_repetitions.sql"
 EXECUTIONS = Executions(queue_without_worker=True)
 CELLS = [Cell(cell_id=each, cell_type="code", source="1") for each in "abcd"]
 
@@ -139,7 +143,9 @@ async def live(scene: Scene, dice: random.Random) -> Causes:
     for number in range(25):
         before = dice.choice(list(causes)) if causes and dice.random() < 0.8 else None
         if before is None:
-            run, cause = await scene.execute(), None
+            # What PostgreSQL cannot take apart, and what looks like a cause and is none.
+            like = {"cause": {"kind": "rerun", "executionId": str(next(iter(causes), uuid4()))}}
+            run, cause = await scene.execute(nul="\x00", like=like), None
         else:
             failed = (await scene.run(before)).status == "Error"
             what = dice.choice([RERUN, REPAIR]) if failed else RERUN
@@ -252,6 +258,56 @@ async def test_with_an_id_of_its_own_a_rerun_may_be_asked_for_again(
     made = await asyncio.gather(*(scene.repeat(first, new_execution_id=new_id) for _ in range(3)))
     assert set(made) == {new_id}
     assert len((await scene.status(first))["repetitions"]) == 1
+
+
+async def test_of_a_long_chain_the_first_thousand_are_told(store: EventStore, pool: Pool) -> None:
+    scene = await scene_of(store, pool)
+    first = await scene.execute()
+    await end(store, first)
+    run = await scene.repeat(first)
+    await catch_up(pool, execution_status.NAME)
+    async with acquire(pool) as connection:
+        # Each repeats the one before it.
+        await connection.execute(
+            """
+            INSERT INTO execution_status
+            SELECT copied.* FROM execution_status AS s
+            CROSS JOIN generate_series(1, 1200) AS number
+            CROSS JOIN LATERAL jsonb_populate_record(s, jsonb_build_object(
+                'execution_id', md5(number::text)::uuid,
+                'repeats', CASE number WHEN 1 THEN $1 ELSE md5((number - 1)::text)::uuid END,
+                'requested_position', s.requested_position + number
+            )) AS copied
+            WHERE s.execution_id = $1
+            """,
+            run,
+        )
+    told = await scene.chain(run)
+    assert (len(told["executions"]), told["complete"]) == (1000, False)
+    assert told["firstExecutionId"] == str(first)
+    last = UUID(hashlib.md5(b"1200").hexdigest())  # noqa: S324 (an id, as the statement makes it)
+    assert (await scene.chain(last))["firstExecutionId"] == str(first)
+
+
+async def test_what_completed_before_the_migration_is_found(store: EventStore, pool: Pool) -> None:
+    scene = await scene_of(store, pool)
+    runs = [
+        await scene.execute(text='\\u0000 "\x00\x00\\'),
+        await scene.execute(cell_range=CellRange("b", "c")),
+        await scene.execute(),
+    ]
+    for run, failing in zip(runs, (None, None, "a"), strict=True):
+        await end(store, run, failing=failing)
+    await catch_up(pool, execution_status.NAME)
+    query = "SELECT execution_id, succeeded FROM execution_status"
+    async with acquire(pool) as connection:
+        kept = dict(await connection.fetch(query))
+        await connection.execute(
+            "ALTER TABLE execution_status DROP repeats, DROP repeats_as, DROP succeeded"
+        )
+        await connection.execute(MIGRATION.read_text())
+        assert dict(await connection.fetch(query)) == kept
+    assert kept == {runs[0]: "", runs[1]: "b..c", runs[2]: None}
 
 
 async def test_changes_are_against_the_last_success_of_the_same_cells(

@@ -204,8 +204,11 @@ class _Statements:
             SELECT {", ".join(shown)}
             FROM ({self._select(TAGS, _KEYS, where, parameters, ordered)}) AS t
             CROSS JOIN LATERAL (
+                -- In the order of the list, they lie side by side; by their ids, anywhere.
                 SELECT {", ".join(others)} FROM {LIST}
-                WHERE execution_id = t.execution_id OFFSET 0
+                WHERE tenant_id = $1 AND project_id = $2 AND requested_at = t.requested_at
+                    AND requested_position = t.requested_position
+                OFFSET 0
             ) AS l
         """  # noqa: S608 (constants of this package)
 

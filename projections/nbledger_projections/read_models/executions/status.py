@@ -6,6 +6,7 @@ from operator import attrgetter
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET
 
 from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution import (
@@ -24,10 +25,7 @@ from nbledger_projections.machinery.fresh_reads import FreshRead
 from nbledger_projections.machinery.read_model import ReadModel
 from nbledger_projections.machinery.rows import Rows
 from nbledger_projections.read_models.executions import listed
-from nbledger_projections.read_models.executions.documents import (
-    ExecutionDocument,
-    RepetitionDocument,
-)
+from nbledger_projections.read_models.executions.documents import ExecutionDocument
 from nbledger_projections.read_models.executions.estimates import Runs, remember, span
 from nbledger_projections.read_models.executions.folding import duration, fold
 from nbledger_projections.read_models.executions.projection import (
@@ -35,7 +33,10 @@ from nbledger_projections.read_models.executions.projection import (
     ROW,
     ExecutionsProjection,
 )
-from nbledger_projections.read_models.executions.repetitions.links import REPETITIONS
+from nbledger_projections.read_models.executions.repetitions.links import (
+    REPETITIONS,
+    repetitions,
+)
 from nbledger_projections.read_models.executions.resources import resources_document
 from nbledger_projections.read_models.executions.state import ExecutionRow
 
@@ -77,7 +78,6 @@ _REQUESTED = EVENT_TYPES.stored_names(Execution.Requested.TYPE)
 _decode_usage = msgspec.json.Decoder(Resources).decode
 _decode_runs = msgspec.json.Decoder(dict[str, list[float]]).decode
 _decode_request = msgspec.json.Decoder(_Request).decode
-_decode_repetitions = msgspec.json.Decoder(list[RepetitionDocument]).decode
 _encode = msgspec.json.Encoder().encode
 
 _LOAD_DURATIONS = "SELECT notebook_id, runs FROM notebook_duration WHERE notebook_id = ANY($1)"
@@ -185,6 +185,11 @@ class ExecutionStatusProjection(ExecutionsProjection[ExecutionRow]):
         self._requested.clear()
 
 
+def _repeats_as(row: ExecutionRow) -> str | None:
+    cause = row.document.cause
+    return None if cause.execution_id is None else cause.kind
+
+
 def _succeeded(row: ExecutionRow) -> str | None:
     """What a completed execution covered."""
     if row.document.status != ExecutionStatus.COMPLETED:
@@ -201,6 +206,7 @@ MODEL = ReadModel(
     types=[each for each in EVENT_TYPES.classes if each.startswith("execution.")],
     computed={
         "repeats": ("uuid", lambda row: row.document.cause.execution_id),
+        "repeats_as": ("text", _repeats_as),
         "succeeded": ("text", _succeeded),
     },
     tables=(listed.TAGS, listed.LIST, NAME, "notebook_duration"),
@@ -238,9 +244,7 @@ async def get(
     if state is None:
         return None
     usage, used_at = record["usage"], record["used_at"]
-    repetitions = record["repetitions"]
-    if repetitions is not None:
-        state.document.repetitions = _decode_repetitions(repetitions)
+    state.document.repetitions = repetitions(record["repetitions"], execution_id) or UNSET
     if state.ended:
         used_at = None
     elif usage is not None:

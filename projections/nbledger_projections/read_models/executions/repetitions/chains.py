@@ -18,7 +18,7 @@ from nbledger_projections.read_models.executions.documents import (
     RepetitionDocument,
 )
 from nbledger_projections.read_models.executions.folding import fold
-from nbledger_projections.read_models.executions.repetitions.links import REQUESTS
+from nbledger_projections.read_models.executions.repetitions import links
 from nbledger_projections.read_models.executions.state import ExecutionRow
 from nbledger_projections.read_models.executions.status import MODEL, NAME
 from nbledger_projections.read_models.humanize import Duration
@@ -30,9 +30,12 @@ _REQUESTED: Final = EVENT_TYPES.stored_names(Execution.Requested.TYPE)
 
 _OF_NOTEBOOK = "notebook_id = $3 AND tenant_id = $1 AND project_id = $2"
 
-# Upwards from execution $4 to the first, and from there down to all that repeat it.
+# Upwards from execution $4 to the first, and from there down to all that repeat it. $5 and $6 are
+# executions that the read model does not hold yet, and what they repeat.
 _LINKS = f"""
-WITH RECURSIVE recent AS MATERIALIZED ({REQUESTS}),
+WITH RECURSIVE recent AS MATERIALIZED (
+    SELECT * FROM unnest($5::uuid[], $6::uuid[]) AS link (execution_id, repeats)
+),
 upwards AS (
     SELECT $4::uuid AS execution_id, 0 AS height
     UNION ALL
@@ -111,26 +114,24 @@ async def get(
         acquire(pool) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
-        links = await connection.fetch(
-            _LINKS, tenant_id, project_id, notebook_id, execution_id, _REQUESTED, NAME
-        )
-        told = links[:MOST]
-        rows = await _rows(connection, [link["execution_id"] for link in told])
+        notebook = (tenant_id, project_id, notebook_id)
+        recent = await links.recent(connection, notebook, _REQUESTED, NAME)
+        new, old = [each[0] for each in recent], [each[1] for each in recent]
+        found = await connection.fetch(_LINKS, *notebook, execution_id, new, old)
+        rows = await _rows(connection, [each["execution_id"] for each in found[:MOST]])
     rows.sort(key=lambda row: row.requested_position)
     repetitions: dict[str, list[RepetitionDocument]] = {}
     for row in rows:
         cause = row.document.cause
-        link = RepetitionDocument(
-            row.document.execution_id, "repair" if cause.kind == "repair" else "rerun"
-        )
+        link = links.repetition(row.document.execution_id, cause.kind)
         repetitions.setdefault(str(cause.execution_id), []).append(link)
     return quantities.encode_in_words(
         ChainDocument(
-            first_execution_id=str(links[0]["execution_id"]),
+            first_execution_id=str(found[0]["execution_id"]),
             executions=[
                 _chained(row, repetitions.get(row.document.execution_id, [])) for row in rows
             ],
-            complete=len(links) <= MOST,
+            complete=len(found) <= MOST,
         )
     )
 

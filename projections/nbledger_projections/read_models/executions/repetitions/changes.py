@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from nbledger_domain.events import EVENT_TYPES
-from nbledger_domain.execution import Execution
+from nbledger_domain.execution import CellRange, Execution
 from nbledger_domain.named_datasets import named
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure import aggregates
@@ -26,34 +26,35 @@ from nbledger_projections.read_models.humanize import timestamp
 
 _COMPLETED: Final = EVENT_TYPES.stored_names(COMPLETED)
 
-# As far as the projection knows it, and those completed since.
-_EARLIER_SUCCESS = """
-SELECT execution_id FROM (
-    (
-        SELECT execution_id, requested_position FROM execution_status
-        WHERE notebook_id = $3 AND tenant_id = $1 AND project_id = $2
-            AND {succeeded} AND requested_position < $4
-        ORDER BY requested_position DESC LIMIT 1
-    )
-    UNION ALL
-    SELECT requested.stream_id, requested.position
-    FROM event AS ended
-    JOIN event AS requested ON requested.stream_id = ended.stream_id AND requested.version = 1
-    WHERE ended.subject_id = $3 AND ended.tenant_id = $1 AND ended.project_id = $2
-        AND ended.type = ANY($5) AND requested.position < $4 AND requested.data IS NOT NULL
-        AND ended.position > coalesce(
-            (SELECT position FROM projection_checkpoint WHERE name = $6), 0
-        )
-        AND {covers}
-) AS found
+_KNOWN = """
+SELECT execution_id, requested_position FROM execution_status
+WHERE notebook_id = $3 AND tenant_id = $1 AND project_id = $2
+    AND {succeeded} AND requested_position < $4
 ORDER BY requested_position DESC LIMIT 1
 """
-_SPAN = """coalesce(
-    (requested.data -> 'cellRange' ->> 'startCell') || '..'
-    || (requested.data -> 'cellRange' ->> 'endCell'), ''
-)"""
-_OF_SAME_CELLS = _EARLIER_SUCCESS.format(succeeded="succeeded = $7", covers=f"{_SPAN} = $7")
-_OF_ANY_CELLS = _EARLIER_SUCCESS.format(succeeded="succeeded IS NOT NULL", covers="true")
+_OF_SAME_CELLS = _KNOWN.format(succeeded="succeeded = $5")
+_OF_ANY_CELLS = _KNOWN.format(succeeded="succeeded IS NOT NULL")
+
+# Those that completed since the projection has come so far, with their requests as text.
+_RECENT = """
+SELECT requested.stream_id, requested.position, requested.data::text
+FROM event AS ended
+JOIN event AS requested ON requested.stream_id = ended.stream_id AND requested.version = 1
+WHERE ended.subject_id = $3 AND ended.tenant_id = $1 AND ended.project_id = $2
+    AND ended.type = ANY($5) AND requested.position < $4 AND requested.data IS NOT NULL
+    AND ended.position > coalesce(
+        (SELECT position FROM projection_checkpoint WHERE name = $6), 0
+    )
+"""
+
+
+class _Request(msgspec.Struct, rename="camel"):
+    """What a request to execute says of what is to run."""
+
+    cell_range: CellRange | None = None
+
+
+_decode_request = msgspec.json.Decoder(_Request).decode
 
 
 class ComparedRun(msgspec.Struct, rename="camel"):
@@ -128,17 +129,29 @@ async def _run(store: EventStore, execution_id: UUID) -> _Run | None:
 async def _earlier_success(pool: Pool, run: _Run) -> UUID | None:
     """The last run before this one that succeeded, of the same cells if there is one."""
     requested = run.history[0]
-    arguments = (
+    before = (
         *(requested.tenant_id, requested.project_id, requested.subject_id),
-        *(requested.position, _COMPLETED, NAME),
+        requested.position,
     )
-    async with acquire(pool) as connection:
-        found: UUID | None = await connection.fetchval(
-            _OF_SAME_CELLS, *arguments, span(run.execution.cell_range)
-        )
-        if found is None:
-            found = await connection.fetchval(_OF_ANY_CELLS, *arguments)
-    return found
+    covered = span(run.execution.cell_range)
+    async with (
+        acquire(pool) as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        recent = [
+            (position, execution_id, span(_decode_request(request).cell_range))
+            for execution_id, position, request in await connection.fetch(
+                _RECENT, *before, _COMPLETED, NAME
+            )
+        ]
+        known = await connection.fetchrow(_OF_SAME_CELLS, *before, covered)
+        found = [(position, each) for position, each, cells in recent if cells == covered]
+        if known is None and not found:
+            known = await connection.fetchrow(_OF_ANY_CELLS, *before)
+            found = [(position, each) for position, each, _ in recent]
+    if known is not None:
+        found.append((known["requested_position"], known["execution_id"]))
+    return max(found)[1] if found else None
 
 
 async def _facts(
