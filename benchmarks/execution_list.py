@@ -36,7 +36,7 @@ FILTERS = {
     "a tag of none": "tag:never",
     "either of two": "status = Error OR status = Cancelled",
     "not a tag": "NOT tag:weekly",
-    "a code and a tag": "terminationCode = cell_error AND tag:weekly",
+    "a cause and a tag": "cause = schedule AND tag:weekly",
     "three that are rare": 'status = Cancelled AND tag:weekly AND requestedBy = "user3"',
     "a rare and a common one": "tag:once AND status = Completed",
     "a day": "requested >= 2024-01-01T06:00:00Z AND requested < 2024-01-02T06:00:00Z",

@@ -34,7 +34,7 @@ from nbledger_projections.read_models.executions.listed import LIST, TAGS
 NAME: Final = status.NAME
 """The projection that the list is of."""
 
-LOOKED_AT: Final = 400
+LOOKED_AT: Final = 300
 """At most so many rows are looked at for a page."""
 
 COMPARED: Final = 100
