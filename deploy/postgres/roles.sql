@@ -69,7 +69,8 @@ GRANT EXECUTE ON FUNCTION notebook_list_page TO nbledger_api;
 GRANT SELECT ON
     notebook_details, notebook_list, notebook_list_project, notebook_list_count,
     notebook_duration, execution_status, execution_results, dataset_details, library_details,
-    schedule_list, schedule_firing, projection_checkpoint, execution_usage, worker, api_token
+    schedule_list, schedule_firing, execution_list, execution_tag, execution_action,
+    projection_checkpoint, execution_usage, worker, api_token
     TO nbledger_api;
 GRANT SELECT, INSERT ON secret_key TO nbledger_api;
 -- Keys of requests come in by the function that appends; the api looks for those it gets.
@@ -98,7 +99,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON schedule, schedule_run TO nbledger_relay
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     notebook_details, notebook_list, notebook_list_project, notebook_list_count,
     notebook_duration, execution_status, execution_results, dataset_details, library_details,
-    schedule_list, schedule_firing, projection_checkpoint
+    schedule_list, schedule_firing, execution_list, execution_tag, execution_action,
+    projection_checkpoint
     TO nbledger_projector;
 
 -- worker: its leases, its own entry, and what waits. No token and no read model. The queue is

@@ -196,6 +196,68 @@ class ExecutionEndedError(DomainError):
         super().__init__(f"Execution {execution_id} has already ended: {status}.")
 
 
+class ActionNotFoundError(DomainError):
+    """There is no such execution action."""
+
+    code = "action_not_found"
+
+    def __init__(self, action_id: UUID) -> None:
+        super().__init__(f"There is no execution action {action_id} in this project.")
+
+
+class ActionEndedError(DomainError):
+    """The execution action has already ended."""
+
+    code = "action_ended"
+
+    def __init__(self, action_id: UUID, outcome: str) -> None:
+        super().__init__(f"Execution action {action_id} has already ended: {outcome}.")
+
+
+class CountMismatchError(DomainError):
+    """The filter finds another number of executions than the request expects."""
+
+    code = "count_mismatch"
+
+    def __init__(self, expected: int, count: int) -> None:
+        found = "1 execution" if count == 1 else f"{count:,} executions"
+        super().__init__(f"The filter finds {found}, not the {expected:,} that are expected.")
+        self.count = count
+
+
+class ExecutionRunningError(DomainError):
+    """The execution has not ended."""
+
+    code = "execution_running"
+
+    def __init__(self, execution_id: UUID) -> None:
+        super().__init__(
+            f"Execution {execution_id} has not ended; wait for its end, or cancel it first."
+        )
+
+
+class NothingToRepairError(DomainError):
+    """No cell of the execution failed."""
+
+    code = "nothing_to_repair"
+
+    def __init__(self, execution_id: UUID) -> None:
+        super().__init__(
+            f"Execution {execution_id} completed, and none of its cells failed; rerun it instead."
+        )
+
+
+class InputsUnavailableError(DomainError):
+    """The datasets of the execution cannot be given again as they were."""
+
+    code = "inputs_unavailable"
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__(
+            f"{'; '.join(reasons)}. Ask for the newest datasets to run with what there is."
+        )
+
+
 class NothingToExecuteError(DomainError):
     """The notebook has no cells to execute."""
 

@@ -1,6 +1,6 @@
 """Ask for a run of a notebook."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +19,14 @@ from nbledger_domain.errors import (
     NothingToExecuteError,
     QueueFullError,
 )
-from nbledger_domain.execution import CellRange, Execution, PlannedCell, RunOptions
+from nbledger_domain.execution import (
+    Cause,
+    CellRange,
+    Execution,
+    GivenDataset,
+    PlannedCell,
+    RunOptions,
+)
 from nbledger_domain.notebook import Notebook
 from nbledger_domain.vocabulary.languages import BY_NAME, LANGUAGES, Language
 from nbledger_infrastructure.clock import now
@@ -57,7 +64,7 @@ class RunPreview(msgspec.Struct, frozen=True):
     """What a run would be: of which notebook, of which of its cells, on which kernel.
 
     ``warnings`` have those of the request, and of now. ``offer`` is ``None`` where no worker could
-    run it now.
+    run it now. ``cause`` and ``datasets`` are those of :meth:`Execution.request`.
     """
 
     notebook: Notebook
@@ -65,6 +72,8 @@ class RunPreview(msgspec.Struct, frozen=True):
     cells: Sequence[Cell]
     warnings: list[str]
     offer: OfferedKernel | None
+    cause: Cause | None = None
+    datasets: Sequence[GivenDataset] = ()
 
 
 async def execute_notebook(
@@ -91,14 +100,9 @@ async def execute_notebook(
     :class:`KeyUsedError` where an earlier request came with the same ``key``; with it the warnings
     are recorded for its repetitions.
     """
-    execution_id = new_id()
-    attempts = 0
 
-    async def request() -> tuple[UUID, AppendResult, list[str]]:
-        nonlocal attempts
-        attempts += 1
-        position = await deletions.last_position(pool, notebook_id)
-        plan = await plan_execution(
+    async def plan() -> RunPreview:
+        return await plan_execution(
             store,
             pool,
             caller,
@@ -107,21 +111,50 @@ async def execute_notebook(
             queue_without_worker=queue_without_worker,
             precondition=precondition,
         )
-        warnings = plan.warnings
+
+    return await request_run(store, pool, caller, notebook_id, plan, limits=limits, key=key)
+
+
+async def request_run(
+    store: EventStore,
+    pool: Pool,
+    caller: Caller,
+    notebook_id: UUID,
+    plan: Callable[[], Awaitable[RunPreview]],
+    *,
+    limits: ShareLimits = NO_LIMITS,
+    key: RequestKey | None = None,
+    execution_id: UUID | None = None,
+) -> tuple[UUID, AppendResult, list[str]]:
+    """Record the request of the run that ``plan`` tells, which reads and decides.
+
+    Returns the execution's id (by default a new one), its place, warnings. Raises what ``plan``
+    raises, :class:`QueueFullError`, :class:`KeyUsedError`, and :class:`RecordConflictError` after
+    ten lost races or where there is an execution with this id.
+    """
+    run_id = execution_id or new_id()
+    attempts = 0
+
+    async def request() -> tuple[UUID, AppendResult, list[str]]:
+        nonlocal attempts
+        attempts += 1
+        position = await deletions.last_position(pool, notebook_id)
+        planned = await plan()
+        warnings = planned.warnings
         # A deletion may have come in between. Runs of the same notebook that record a lot
         # would defeat the guard for ever, so the last attempt goes without: what slips
         # through is cancelled by the deletions reactor.
         appended = await repository.save(
             store,
-            _execution(execution_id, plan, caller),
-            caller.stream(execution_id, notebook_id),
+            _execution(run_id, planned, caller),
+            caller.stream(run_id, notebook_id),
             caller.metadata(),
             subject_unchanged_since=position if attempts <= GUARDED_ATTEMPTS else None,
             limits=limits,
             key=None if key is None else key.answering({"warnings": warnings}),
         )
         assert appended is not None  # noqa: S101 (a request is an event)
-        return execution_id, appended, warnings
+        return run_id, appended, warnings
 
     try:
         return await repository.until_saved(request)
@@ -142,10 +175,21 @@ async def plan_execution(
     """What :func:`execute_notebook` would record now; raises what it raises."""
     notebook = (await load_notebook(store, caller, notebook_id)).aggregate
     precondition.check(notebook.version, notebook.modified_on, "notebook")
+    return await plan_run(pool, notebook, decide, queue_without_worker=queue_without_worker)
+
+
+async def plan_run(
+    pool: Pool,
+    notebook: Notebook,
+    decide: Callable[[Notebook, KernelLanguage], RunRequest],
+    *,
+    queue_without_worker: bool,
+) -> RunPreview:
+    """A run of ``notebook``, as it is or was; raises what :func:`execute_notebook` raises."""
     offers = await worker_registry.offers(pool)
     asked = decide(notebook, kernel_language(notebook.kernel_type, offers))
     if not notebook.cells:
-        raise NothingToExecuteError(notebook_id)
+        raise NothingToExecuteError(notebook.id)
     of_now = _without_worker(offers, notebook.kernel_type, queue=queue_without_worker)
     cells: Sequence[Cell] = notebook.cells
     if asked.cell_range is not None:
@@ -171,6 +215,8 @@ def _execution(execution_id: UUID, plan: RunPreview, caller: Caller) -> Executio
         cell_range=asked.cell_range,
         warnings=asked.warnings,
         tags=asked.tags,
+        cause=plan.cause,
+        datasets=plan.datasets,
     )
 
 

@@ -6,9 +6,11 @@ from nbledger_application.caller import Caller
 from nbledger_domain.dataset import Dataset
 from nbledger_domain.errors import (
     DatasetNotFoundError,
+    ExecutionNotFoundError,
     LibraryNotFoundError,
     NotebookNotFoundError,
 )
+from nbledger_domain.execution import Execution
 from nbledger_domain.library import Library
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure import aggregates
@@ -31,6 +33,24 @@ async def load_notebook(
         or loaded.aggregate.deletion_requested
     ):
         raise NotebookNotFoundError(notebook_id)
+    return loaded
+
+
+async def load_execution(
+    store: EventStore, caller: Caller, notebook_id: UUID, execution_id: UUID
+) -> Loaded[Execution]:
+    """The execution of a notebook, as it is now.
+
+    Raises :class:`ExecutionNotFoundError` where it is unknown, foreign, of another notebook or
+    erased.
+    """
+    loaded = await aggregates.load(store, Execution, execution_id)
+    if (
+        loaded is None
+        or not caller.owns(loaded.stream)
+        or loaded.aggregate.notebook_id != notebook_id
+    ):
+        raise ExecutionNotFoundError(execution_id)
     return loaded
 
 

@@ -17,6 +17,7 @@ from nbledger_domain.execution.values import (
     CellRange,
     CellStatus,
     EnvironmentStage,
+    GivenDataset,
     Output,
     Phase,
     PlannedCell,
@@ -43,6 +44,7 @@ class Execution(ExecutionEndings):
         CellStarted as CellStarted,
         Claimed as Claimed,
         Completed as Completed,
+        DatasetsGiven as DatasetsGiven,
         EnvironmentProgressed as EnvironmentProgressed,
         Event as Event,
         Failed as Failed,
@@ -76,11 +78,13 @@ class Execution(ExecutionEndings):
         warnings: Sequence[str] = (),
         tags: Sequence[str] = (),
         cause: Cause | None = None,
+        datasets: Sequence[GivenDataset] = (),
     ) -> "Execution":
         """A new execution, waiting for a worker.
 
         ``notebook_stream_version`` pins the cells that will run: the notebook as it is at
-        that version of its stream, whatever is changed in it later.
+        that version of its stream, whatever is changed in it later. ``datasets`` pin versions
+        likewise; the others are given as they are when the run starts.
         """
         return cls._create(
             cls.Requested,
@@ -98,6 +102,7 @@ class Execution(ExecutionEndings):
             warnings=list(warnings) or UNSET,
             tags=list(tags) or UNSET,
             cause=UNSET if cause is None else cause,
+            datasets=list(datasets) or UNSET,
         )
 
     def claim(self, worker_id: str, *, at: datetime) -> int:
@@ -138,6 +143,13 @@ class Execution(ExecutionEndings):
         """Record that something is not as was asked for."""
         self.must_hold(epoch)
         self.trigger_event(self.Warned, timestamp=at, epoch=epoch, warning=warning)
+
+    def give_datasets(self, epoch: int, datasets: Sequence[GivenDataset], *, at: datetime) -> None:
+        """Record the datasets that lie in the run's folder, before its first cell."""
+        self.must_hold(epoch)
+        if self.has_run_cells:
+            raise IllegalTransitionError(f"Cells of execution {self.id} have run.")
+        self.trigger_event(self.DatasetsGiven, timestamp=at, epoch=epoch, datasets=list(datasets))
 
     def start(self, epoch: int, *, language: str, language_version: str, at: datetime) -> None:
         """Record that the kernel is up."""

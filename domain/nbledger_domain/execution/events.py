@@ -15,6 +15,7 @@ from nbledger_domain.execution.values import (
     CellStatus,
     EnvironmentStage,
     ExecutionStatus,
+    GivenDataset,
     Output,
     Phase,
     PlannedCell,
@@ -37,7 +38,8 @@ class Requested(Event, CanInitAggregate[UUID], frozen=True, kw_only=True):
 
     ``warnings`` say what the request asks for that the run does otherwise, ``tags`` are marks of
     the client's choice; both are absent without any. ``cause`` is absent where somebody asked for
-    just this run.
+    just this run. ``datasets`` are those that the run is given in these versions, whatever newer
+    ones there are; absent where it is given the newest of all.
     """
 
     TYPE: ClassVar[str] = "execution.requested.v1"
@@ -54,6 +56,7 @@ class Requested(Event, CanInitAggregate[UUID], frozen=True, kw_only=True):
     warnings: list[str] | UnsetType = UNSET
     tags: list[str] | UnsetType = UNSET
     cause: Cause | UnsetType = UNSET
+    datasets: list[GivenDataset] | UnsetType = UNSET
 
 
 class Claimed(Event, frozen=True, kw_only=True):
@@ -104,6 +107,21 @@ class Started(Event, frozen=True, kw_only=True):
 
     def apply(self, aggregate: "ExecutionState") -> None:
         aggregate.phase = Phase.EXECUTING
+
+
+class DatasetsGiven(Event, frozen=True, kw_only=True):
+    """The datasets that the run names are in its folder, in these versions.
+
+    One that it names and the project does not hold is not among them. A run that names none has
+    no such event.
+    """
+
+    TYPE: ClassVar[str] = "execution.datasets-given.v1"
+    epoch: int
+    datasets: list[GivenDataset]
+
+    def apply(self, aggregate: "ExecutionState") -> None:
+        aggregate.given = {each.dataset_id: each.version for each in self.datasets}
 
 
 class CellStarted(Event, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from nbledger_domain.execution.values import (
     CellRange,
     CellStatus,
     ExecutionStatus,
+    GivenDataset,
     Phase,
     PlannedCell,
     RunOptions,
@@ -42,6 +43,7 @@ class ExecutionState(BaseAggregate[UUID]):
         warnings: list[str] | UnsetType = UNSET,
         tags: list[str] | UnsetType = UNSET,
         cause: Cause | UnsetType = UNSET,
+        datasets: list[GivenDataset] | UnsetType = UNSET,
     ) -> None:
         self.warnings = list(warnings or ())
         self.tags = list(tags or ())
@@ -55,6 +57,10 @@ class ExecutionState(BaseAggregate[UUID]):
         self.options = options
         self.requested_by = requested_by
         self.cause = REQUESTED_CAUSE if cause is UNSET else cause
+        self.pinned = {each.dataset_id: each.version for each in datasets or ()}
+        """Datasets that it is given in these versions, whatever newer ones there are."""
+        self.given: dict[UUID, int] | None = None
+        """The versions that it was given last of the datasets it names; ``None``: not recorded."""
         self.status = ExecutionStatus.RUNNING
         self.phase: Phase | None = Phase.QUEUED
         self.epoch = 0

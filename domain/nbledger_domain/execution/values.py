@@ -116,6 +116,13 @@ REQUESTED_CAUSE: Final = Cause(kind="request")
 """Of whatever does not say otherwise: somebody asked for it."""
 
 
+class GivenDataset(msgspec.Struct, frozen=True, rename="camel"):
+    """A version of a dataset that a run is given, or is to be given."""
+
+    dataset_id: UUID
+    version: int
+
+
 class PlannedCell(msgspec.Struct, frozen=True, rename="camel"):
     """A cell that the run covers; only code cells go to the kernel."""
 

@@ -8,6 +8,7 @@ from nbledger_http.description.example_ids import (
     EXECUTION_ID,
     LINK,
     NOTEBOOK_ID,
+    REPAIR_ID,
 )
 
 _PARAMETERS = {
@@ -187,6 +188,7 @@ EXECUTION: dict[str, Any] = {
     "terminationCode": "cell_error",
     "terminationCategory": "user_error",
     "error": {"terminationCode": "cell_error", "detail": "cell-002 raised KeyError"},
+    "repetitions": [{"executionId": REPAIR_ID, "kind": "repair"}],
 }
 
 CANCELLED_EXECUTION: dict[str, Any] = {
@@ -209,7 +211,7 @@ EXECUTION_LIST: dict[str, Any] = {
         {
             name: value
             for name, value in EXECUTION.items()
-            if name not in ("cellResults", "attemptHistory", "error")
+            if name not in ("cellResults", "attemptHistory", "error", "repetitions")
         }
     ],
     "totalCount": 1,

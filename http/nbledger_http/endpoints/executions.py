@@ -163,12 +163,12 @@ async def execute(request: Request[Any, Any, Any]) -> Reply:
         EXECUTE,
         lambda: [notebook_id, beyond_defaults(asked_of(body, limits))],
         make,
-        partial(_requested, request, notebook_id),
+        partial(requested, request, notebook_id),
         look_first=False,
     )
 
 
-async def _requested(
+async def requested(
     request: Request[Any, Any, Any],
     notebook_id: UUID,
     execution_id: UUID,
@@ -248,8 +248,8 @@ async def get_execution(request: Request[Any, Any, Any]) -> Reply:
         found.document,
         etag=found.etag,
         modified_at=found.view.modified_at,
-        # A place in the queue changes at no recorded time.
-        by_time=not found.view.waits,
+        # A place in the queue changes at no recorded time, and another run at none of this one.
+        by_time=not (found.view.waits or found.view.repeated),
         headers=wait_applied(wait),
     )
 

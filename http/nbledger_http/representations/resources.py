@@ -56,6 +56,7 @@ def notebook_etag(view: NotebookView) -> str:
 
 
 def execution_etag(view: ExecutionView) -> str:
-    """The version of its stream, and the moment of what is told beside it while it runs."""
+    """The version of its stream, and what is told beside it: of its run, and of its repetitions."""
     used = "" if view.used_at is None else f".u{view.used_at.timestamp() * 1000:.0f}"
-    return f'"v{view.version}{used}"'
+    repeated = f".r{view.repeated}" if view.repeated else ""
+    return f'"v{view.version}{used}{repeated}"'

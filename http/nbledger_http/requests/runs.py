@@ -136,14 +136,14 @@ def asked_of(body: dict[str, Any], limits: settings.Executions) -> Asked:
     parameters = body.get("parameters") or {}
     asked = run({**body, "parameters": {}}, language=None, limits=limits)
     options = asked.options
-    if options.timeout == _default_timeout(limits):
+    if options.timeout == default_timeout(limits):
         # Whatever it is at the moment: the same request stays the same.
         options = msgspec.structs.replace(options, timeout=0.0)
     cells = None if asked.whole else (asked.start_cell, asked.end_cell)
     return Asked(parameters, options, cells, asked.strict, asked.tags)
 
 
-def _default_timeout(limits: settings.Executions) -> float:
+def default_timeout(limits: settings.Executions) -> float:
     """Seconds that a run may take where the request says nothing."""
     return min(limits.default_timeout, limits.max_timeout)
 
@@ -166,7 +166,12 @@ def run_request(
             if cell_range is None
             else select_range(notebook.cells, cell_range.start_cell, cell_range.end_cell)
         )
-        warnings = [*asked.warnings, *_of_parameters(notebook, asked, cells, kernel.language)]
+        warnings = [
+            *asked.warnings,
+            *parameter_warnings(
+                notebook, cells, asked.parameters, kernel.language, strict=asked.strict
+            ),
+        ]
         return RunRequest(cell_range, asked.parameters, asked.options, warnings, asked.tags)
 
     return decide
@@ -186,17 +191,17 @@ def run(body: dict[str, Any], *, language: Language | None, limits: settings.Exe
     elif asked.cell_range is None and mode == "range":
         report.fault("/cellRange", "is required when executionMode is 'range'")
     parameters = asked.parameters or {}
-    _check_parameters(parameters, language, report)
+    check_parameters(parameters, language, report)
     check_timeout(asked.timeout, "/timeout", limits, report)
     check_timeout(asked.cell_timeout, "/cellTimeout", limits, report)
     report.check()
     options = RunOptions(
-        timeout=asked.timeout or _default_timeout(limits),
+        timeout=asked.timeout or default_timeout(limits),
         cell_timeout=asked.cell_timeout,
         priority=asked.priority or "Normal",
         continue_on_error=asked.continue_on_error or False,
-        retry_policy=_retry_policy(asked.retry_policy),
-        output_options=_output_options(asked.output_options or OutputOptionsBody()),
+        retry_policy=retry_policy(asked.retry_policy),
+        output_options=output_options(asked.output_options or OutputOptionsBody()),
     )
     return Run(
         mode == "all",
@@ -206,13 +211,19 @@ def run(body: dict[str, Any], *, language: Language | None, limits: settings.Exe
         asked.strict_parameters or False,
         options,
         report.warnings,
-        list(dict.fromkeys(tag.strip() for tag in asked.tags or ())),
+        tags(asked.tags),
     )
 
 
-def _check_parameters(
+def tags(asked: Sequence[str] | None) -> list[str]:
+    """Tags as they are kept: without blanks around them, and each once."""
+    return list(dict.fromkeys(tag.strip() for tag in asked or ()))
+
+
+def check_parameters(
     parameters: dict[str, Any], language: Language | None, report: FaultReport
 ) -> None:
+    """Report what is wrong with parameters for a kernel of this language."""
     for fault in notebook_parameters.validate(parameters, language or "python"):
         report.fault(f"/parameters/{escaped(fault.name)}", fault.reason)
     if parameters and language is None:
@@ -222,7 +233,7 @@ def _check_parameters(
 def check_timeout(
     seconds: float | None, pointer: str, limits: settings.Executions, report: FaultReport
 ) -> None:
-    """Note at ``pointer`` where a run may not be given so many seconds."""
+    """Report a timeout that is too short or too long."""
     lowest = min(MIN_TIMEOUT, limits.max_timeout)
     if seconds is not None and seconds < lowest:
         report.fault(pointer, f"must be at least {counted(lowest, 'second')}")
@@ -230,7 +241,8 @@ def check_timeout(
         report.fault(pointer, f"must be at most {counted(limits.max_timeout, 'second')}")
 
 
-def _output_options(asked: OutputOptionsBody) -> OutputOptions:
+def output_options(asked: OutputOptionsBody) -> OutputOptions:
+    """What is to be kept of a run."""
     return OutputOptions(
         capture_outputs=asked.capture_outputs,
         save_intermediate_results=asked.save_intermediate_results,
@@ -239,19 +251,25 @@ def _output_options(asked: OutputOptionsBody) -> OutputOptions:
     )
 
 
-def _retry_policy(asked: RetryPolicyBody | None) -> RetryPolicy | None:
+def retry_policy(asked: RetryPolicyBody | None) -> RetryPolicy | None:
+    """When a run may begin anew."""
     if asked is None:
         return None
     return RetryPolicy(max_attempts=asked.max_attempts, retry_on=tuple(asked.retry_on))
 
 
-def _of_parameters(
-    notebook: Notebook, asked: Run, cells: Sequence[Cell], language: Language | None
+def parameter_warnings(
+    notebook: Notebook,
+    cells: Sequence[Cell],
+    parameters: dict[str, Any],
+    language: Language | None,
+    *,
+    strict: bool,
 ) -> list[str]:
     """Warnings of parameters that the notebook does not take so; they refuse a strict run."""
     if not notebook.cells:
         return []
-    told = advice(notebook.cells, cells, asked.parameters, language)
-    if asked.strict and told.faults:
+    told = advice(notebook.cells, cells, parameters, language)
+    if strict and told.faults:
         raise InvalidInputError(told.faults)
     return as_warnings(told)

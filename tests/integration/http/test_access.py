@@ -83,6 +83,10 @@ async def test_foreign_and_unknown_are_told_alike(api: Api) -> None:
         "/execution/{}": ("GET",),
         "/execution/{}/results": ("GET",),
         "/execution/{}/cancel": ("POST",),
+        "/execution/{}/rerun": ("POST",),
+        "/execution/{}/repair": ("POST",),
+        "/execution/{}/chain": ("GET",),
+        "/execution/{}/changes": ("GET",),
         "/execution/{}/history": ("GET",),
     }
     for suffix, methods in suffixes.items():

@@ -1,4 +1,4 @@
-"""Datasets of a run: those that it names, and those that it makes."""
+"""Datasets of a run: those that it is given, as CSV, and those that it makes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -28,9 +28,6 @@ from nbledger_workers.results.descriptions import ParquetTable
 
 log = structlog.get_logger(__name__)
 
-_MOST_NAMED: Final = 100
-"""Datasets that the parameters of one run may name."""
-
 _READ_SECONDS: Final = 600.0
 _MOST_FACTS_BYTES: Final = 64 * 1024 * 1024
 """What may be told of a table: of 5,000 columns, names of 1,000 characters."""
@@ -38,18 +35,6 @@ _MOST_FACTS_BYTES: Final = 64 * 1024 * 1024
 
 class InvalidTableError(Exception):
     """The file is no table that can be kept as a dataset."""
-
-
-def named(binding: str | None, parameters: dict[str, Any]) -> dict[str, UUID]:
-    """The texts that may be ids of datasets: the binding, and values of parameters."""
-    found: dict[str, UUID] = {}
-    for text in (binding, *parameters.values()):
-        if isinstance(text, str) and len(text) <= 50 and len(found) < _MOST_NAMED:
-            try:
-                found[text] = UUID(text)
-            except ValueError:
-                continue
-    return found
 
 
 class TableReader:

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Final
 
-from nbledger_infrastructure.datasets import DatasetHead
 from nbledger_workers.kernel.driving.driver import KernelRun
 from nbledger_workers.kernel.protocol import CellFinished, Outcome, RunFinished
 from nbledger_workers.results.collector import Collector
@@ -76,17 +75,13 @@ class Leavings:
 
         return await self.in_time(collect, _NOT_ALL_KEPT)
 
-    async def of_run(self, finished: RunFinished, missing: Sequence[DatasetHead]) -> list[Step]:
-        """All that is left once the cells are over; a warning for each dataset ``missing``."""
+    async def of_run(self, finished: RunFinished, warnings: Sequence[str]) -> list[Step]:
+        """All that is left once the cells are over, ``warnings`` among it."""
         folder, collector = self._kernel.folder, self._collector
         if folder is None or finished.outcome is Outcome.FAILED_TO_START:
             return []
         steps: list[Step] = []
-        for dataset in missing:
-            steps += collector.warning(
-                f"The dataset {dataset.name!r} is held, but its file is not there any more."
-            )
-        for warning in finished.warnings:
+        for warning in (*warnings, *finished.warnings):
             steps += collector.warning(warning)
 
         async def collect(steps: list[Step]) -> None:

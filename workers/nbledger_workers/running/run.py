@@ -15,6 +15,7 @@ from nbledger_application.recording import Recorder
 from nbledger_domain.execution import Execution, Resources, TerminationCode
 from nbledger_domain.notebook import Notebook
 from nbledger_domain.vocabulary.units import MB
+from nbledger_infrastructure import clock
 from nbledger_infrastructure.artifacts.store import Scope
 from nbledger_infrastructure.packages import EnvironmentFailedError
 from nbledger_workers.kernel.driving.driver import KernelRun, Report
@@ -256,7 +257,7 @@ class Run:
             request,
             on_message=on_message,
             on_usage=self._tell_usage,
-            prepare=context.prepare if context.has_to_prepare else None,
+            prepare=partial(self._prepare, context) if context.has_to_prepare else None,
             pool=self._services.kernels,
             environment=self._provision.environment,
         )
@@ -290,7 +291,7 @@ class Run:
             if finished.outcome is Outcome.COMPLETED:
                 steps += translator.skipped()
             steps = await with_more(
-                steps, leavings.of_run(finished, context.missing), self._pending
+                steps, leavings.of_run(finished, context.warnings), self._pending
             )
             if report is not None and finished.outcome in _REPORTED:
                 make = partial(report.make, context.bound)
@@ -307,6 +308,16 @@ class Run:
         await self._pending.flush()
         self.concluded = True
         log.info("run ended", outcome=finished.outcome.value, **_measured(finished))
+
+    async def _prepare(self, context: RunContext, folder: Path) -> bytes:
+        """Prepare the run's folder; that it has its datasets is recorded before its first cell."""
+        run_file = await context.prepare(folder)
+        if (given := context.given) is not None:
+            at, epoch = clock.now(), self._claim.epoch
+            await self._pending.put(
+                [lambda execution: execution.give_datasets(epoch, given, at=at)]
+            )
+        return run_file
 
     async def _until_finished(
         self, running: asyncio.Task[RunFinished], writing: asyncio.Task[list[Step]]

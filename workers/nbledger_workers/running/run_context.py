@@ -4,17 +4,19 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
-from nbledger_domain.execution import Execution
+from nbledger_domain.execution import Execution, GivenDataset
+from nbledger_domain.named_datasets import named
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure import datasets
 from nbledger_infrastructure.artifacts.store import ArtifactMissingError, ArtifactStore, Scope
 from nbledger_infrastructure.datasets import DatasetHead
 from nbledger_infrastructure.postgres.event_store import EventStore, Stream
 from nbledger_workers.kernel.processes.environment import datasets_folder
-from nbledger_workers.results.datasets import named, write_csv
+from nbledger_workers.results.datasets import write_csv
 from nbledger_workers.running import input_files
 from nbledger_workers.storing.patience import Patience
 
@@ -25,8 +27,9 @@ _READ_CSV: Final = frozenset({"r", "scala"})
 class RunContext:
     """The context of one run. What it read is known once :meth:`prepare` has returned.
 
-    ``bound`` is the dataset that the notebook is bound to, where the project holds it; ``missing``
-    are held datasets whose files are gone.
+    ``bound`` is the dataset that the notebook is bound to, where the project holds it; ``given``
+    are the datasets in the run's folder, ``None`` where the run names none; ``warnings`` tell of
+    those that should be there and are not.
     """
 
     def __init__(
@@ -41,7 +44,8 @@ class RunContext:
     ) -> None:
         self._patience = patience
         self.bound: DatasetHead | None = None
-        self.missing: list[DatasetHead] = []
+        self.given: list[GivenDataset] | None = None
+        self.warnings: list[str] = []
         self._store = store
         self._artifacts = artifacts
         self._stream = stream
@@ -49,6 +53,7 @@ class RunContext:
         self._files = list(notebook.files.values())
         self._binding = notebook.integration.dataset_binding
         self._named = named(self._binding, execution.parameters)
+        self._pinned = execution.pinned
         self._members = {
             "executionId": str(execution.id),
             "notebookId": str(execution.notebook_id),
@@ -78,7 +83,9 @@ class RunContext:
         )
         place = datasets_folder(folder)
         told: dict[str, dict[str, Any]] = {}
-        self.bound, self.missing = None, []
+        self.bound, self.warnings = None, []
+        given: list[GivenDataset] = []
+        self.given = given if self._named else None
         for text, dataset_id in self._named.items():
             if str(dataset_id) in told:
                 told[text] = told[str(dataset_id)]
@@ -90,9 +97,11 @@ class RunContext:
                     self._stream.tenant_id,
                     self._stream.project_id,
                     dataset_id,
+                    version=self._pinned.get(dataset_id),
                 )
             )
             if dataset is None:
+                self._warn_of_pinned(dataset_id)
                 continue
             if text == self._binding:
                 self.bound = dataset
@@ -104,8 +113,11 @@ class RunContext:
                 )
             except ArtifactMissingError:
                 path.unlink(missing_ok=True)
-                self.missing.append(dataset)
+                self.warnings.append(
+                    f"The dataset {dataset.name!r} is held, but its file is not there any more."
+                )
                 continue
+            given.append(GivenDataset(dataset_id, dataset.version))
             # By its id as it is written, and as the notebook writes it.
             told[text] = told[str(dataset_id)] = {
                 "path": str(path),
@@ -117,3 +129,11 @@ class RunContext:
             if self._csv and await write_csv(path, csv := path.with_suffix(".csv")):
                 told[text]["csvPath"] = str(csv)
         return self.encode(told)
+
+    def _warn_of_pinned(self, dataset_id: UUID) -> None:
+        version = self._pinned.get(dataset_id)
+        if version is not None:
+            self.warnings.append(
+                f"Version {version} of dataset {dataset_id}, which the run was to be given, is not "
+                "held any more."
+            )

@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from nbledger_application.commands.execute_notebook import RunPreview
 from nbledger_domain.cells import CellType
-from nbledger_domain.execution import CellRange
+from nbledger_domain.execution import Cause, CellRange, GivenDataset
 from nbledger_domain.vocabulary.priorities import Priority
 from nbledger_http.description.schemas import Session
 from nbledger_http.replies.responses import Reply, json_reply
@@ -23,7 +23,11 @@ class PlannedCellDocument(msgspec.Struct, rename="camel"):
 
 
 class RunPlanDocument(msgspec.Struct, rename="camel", kw_only=True):
-    """What would run now, as it was asked for; `kernel.offered` is false while nothing runs it."""
+    """What would run now, as it was asked for; `kernel.offered` is false while nothing runs it.
+
+    `cause` is there where it would repeat an execution, `datasets` where it would be given those
+    versions and no newer ones.
+    """
 
     dry_run: Literal[True] = True
     notebook_id: UUID
@@ -33,6 +37,8 @@ class RunPlanDocument(msgspec.Struct, rename="camel", kw_only=True):
     cells: list[PlannedCellDocument]
     parameters: dict[str, Any]
     tags: list[str]
+    cause: Cause | UnsetType = UNSET
+    datasets: list[GivenDataset] | UnsetType = UNSET
     priority: Priority
     timeout: float
     cell_timeout: float | UnsetType = UNSET
@@ -61,6 +67,8 @@ def plan_reply(plan: RunPreview) -> Reply:
         cells=[PlannedCellDocument(cell.cell_id, cell.cell_type) for cell in plan.cells],
         parameters=asked.parameters,
         tags=asked.tags,
+        cause=plan.cause or UNSET,
+        datasets=list(plan.datasets) or UNSET,
         priority=options.priority,
         timeout=options.timeout,
         cell_timeout=UNSET if options.cell_timeout is None else options.cell_timeout,

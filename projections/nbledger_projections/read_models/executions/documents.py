@@ -105,6 +105,13 @@ class RunEnvironmentDocument(msgspec.Struct, rename="camel"):
     packages: list[str] = []
 
 
+class RepetitionDocument(msgspec.Struct, rename="camel"):
+    """A run that repeats this one: it is its `cause`."""
+
+    execution_id: str
+    kind: Literal["rerun", "repair"]
+
+
 class QueueDocument(msgspec.Struct, rename="camel"):
     """Where a run that waits stands in the queue, at this moment.
 
@@ -129,7 +136,8 @@ class ExecutionDocument(msgspec.Struct, kw_only=True, rename="camel"):
     """The body that ``GET …/execution/{executionId}`` answers with.
 
     The estimate is left out until a run of the same cells of the notebook has completed. ``queue``
-    is told of one that waits, where a single one is asked for.
+    is told of one that waits, and ``repetitions`` of one that was run again, oldest first; both
+    where a single one is asked for.
     """
 
     execution_id: str
@@ -167,3 +175,4 @@ class ExecutionDocument(msgspec.Struct, kw_only=True, rename="camel"):
     environment: RunEnvironmentDocument | UnsetType = UNSET
     run_warnings: list[str] = []
     metrics: dict[str, float] | UnsetType = UNSET
+    repetitions: list[RepetitionDocument] | UnsetType = UNSET

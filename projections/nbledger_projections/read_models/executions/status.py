@@ -6,9 +6,16 @@ from operator import attrgetter
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET
 
 from nbledger_domain.events import EVENT_TYPES
-from nbledger_domain.execution import CellRange, Execution, Phase, Resources
+from nbledger_domain.execution import (
+    CellRange,
+    Execution,
+    ExecutionStatus,
+    Phase,
+    Resources,
+)
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
 from nbledger_projections.machinery import quantities
@@ -17,6 +24,7 @@ from nbledger_projections.machinery.documents import Page
 from nbledger_projections.machinery.fresh_reads import FreshRead
 from nbledger_projections.machinery.read_model import ReadModel
 from nbledger_projections.machinery.rows import Rows
+from nbledger_projections.read_models.executions import listed
 from nbledger_projections.read_models.executions.documents import ExecutionDocument
 from nbledger_projections.read_models.executions.estimates import Runs, remember, span
 from nbledger_projections.read_models.executions.folding import duration, fold
@@ -24,6 +32,10 @@ from nbledger_projections.read_models.executions.projection import (
     EVENTS,
     ROW,
     ExecutionsProjection,
+)
+from nbledger_projections.read_models.executions.repetitions.links import (
+    REPETITIONS,
+    repetitions,
 )
 from nbledger_projections.read_models.executions.resources import resources_document
 from nbledger_projections.read_models.executions.state import ExecutionRow
@@ -39,7 +51,7 @@ class ExecutionView(msgspec.Struct, frozen=True):
 
     ``version`` counts the events of its stream, ``position`` is that of the last one, which
     was recorded at ``modified_at``, if the worker has not told later (``used_at``) what the run
-    uses. ``waits`` says that no worker has it.
+    uses. ``waits`` says that no worker has it, ``repeated`` how often it was run again.
     """
 
     execution_id: UUID
@@ -51,6 +63,7 @@ class ExecutionView(msgspec.Struct, frozen=True):
     ended: bool
     used_at: datetime | None = None
     waits: bool = False
+    repeated: int = 0
 
 
 class _Request(msgspec.Struct, rename="camel"):
@@ -60,6 +73,7 @@ class _Request(msgspec.Struct, rename="camel"):
 
 
 COMPLETED = Execution.Completed.TYPE
+_REQUESTED = EVENT_TYPES.stored_names(Execution.Requested.TYPE)
 
 _decode_usage = msgspec.json.Decoder(Resources).decode
 _decode_runs = msgspec.json.Decoder(dict[str, list[float]]).decode
@@ -110,6 +124,9 @@ class ExecutionStatusProjection(ExecutionsProjection[ExecutionRow]):
     def __init__(self, model: ReadModel[ExecutionRow]) -> None:
         super().__init__(model)
         self._runs: Rows[Runs] = Rows(CACHED_DURATIONS)
+        # Executions whose row in the list changes in this batch, and those that are new to it.
+        self._listed: set[UUID] = set()
+        self._requested: set[UUID] = set()
 
     async def load(self, connection: PooledConnection, events: Sequence[RecordedEvent]) -> None:
         """Bring the rows that ``events`` change, or depend on, into memory."""
@@ -121,6 +138,10 @@ class ExecutionStatusProjection(ExecutionsProjection[ExecutionRow]):
         self._runs.fill(notebooks, {row[0]: _decode_runs(row[1]) for row in rows})
 
     def _fold(self, row: ExecutionRow | None, recorded: RecordedEvent) -> ExecutionRow | None:
+        if recorded.type in listed.CHANGING:
+            self._listed.add(recorded.stream_id)
+        if recorded.type == REQUESTED:
+            self._requested.add(recorded.stream_id)
         if recorded.type == REQUESTED:
             return fold(row, recorded, earlier=self._runs.get(recorded.subject_id))
         state = fold(row, recorded)
@@ -138,21 +159,42 @@ class ExecutionStatusProjection(ExecutionsProjection[ExecutionRow]):
     async def save(self, connection: PooledConnection) -> None:
         """Write what has changed."""
         await super().save(connection)
+        changed = [state for state in self._rows.changes()[0] if state.execution_id in self._listed]
+        await listed.save(connection, changed, self._requested)
         if runs := self._runs.changed():
             rows = [(key, _encode(each).decode()) for key, each in runs]
             await connection.executemany(_SAVE_DURATIONS, rows)
         if self._gone:
             await connection.execute(_DELETE_DURATIONS, sorted(self._gone))
+            await listed.remove(connection, sorted(self._gone))
 
     def settle(self) -> None:
         """What was saved is committed."""
         super().settle()
         self._runs.settle()
+        self._forget()
 
     def reset(self) -> None:
         """Forget what is in memory: it may not be what the database holds."""
         super().reset()
         self._runs.clear()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._listed.clear()
+        self._requested.clear()
+
+
+def _repeats_as(row: ExecutionRow) -> str | None:
+    cause = row.document.cause
+    return None if cause.execution_id is None else cause.kind
+
+
+def _succeeded(row: ExecutionRow) -> str | None:
+    """What a completed execution covered."""
+    if row.document.status != ExecutionStatus.COMPLETED:
+        return None
+    return span(row.document.cell_range)
 
 
 MODEL = ReadModel(
@@ -162,22 +204,28 @@ MODEL = ReadModel(
     key_of=attrgetter("stream_id"),
     fold=fold,
     types=[each for each in EVENT_TYPES.classes if each.startswith("execution.")],
-    tables=(NAME, "notebook_duration"),
+    computed={
+        "repeats": ("uuid", lambda row: row.document.cause.execution_id),
+        "repeats_as": ("text", _repeats_as),
+        "succeeded": ("text", _succeeded),
+    },
+    tables=(listed.TAGS, listed.LIST, NAME, "notebook_duration"),
     projection=ExecutionStatusProjection,
 )
 
 _GET = FreshRead(
     MODEL,
     f"""(
-        SELECT s.*, l.usage, l.used_at
+        SELECT s.*, l.usage, l.used_at, {REPETITIONS} AS repetitions
         FROM (SELECT) AS one
         LEFT JOIN (SELECT * FROM execution_status WHERE {ROW}) AS s ON true
         LEFT JOIN execution_usage AS l ON l.execution_id = $4
     )""",  # noqa: S608 (constants)
     events=EVENTS,
     order="version",
-    # With what the run uses at the moment: no event tells it, the view execution_usage does.
-    columns=f"{MODEL.table.columns}, usage, used_at",
+    # With what the run uses at the moment: no event tells it, the view execution_usage does. Nor
+    # do its own events tell of the runs that repeat it.
+    columns=f"{MODEL.table.columns}, usage, used_at, repetitions",
 )
 
 
@@ -187,7 +235,7 @@ async def get(
     """The execution as of now; ``None`` when this notebook has none such, or is deleted."""
     async with acquire(pool) as connection:
         record, is_there, news = await _GET.fetch(
-            connection, tenant_id, project_id, notebook_id, execution_id
+            connection, tenant_id, project_id, notebook_id, execution_id, _REQUESTED, NAME
         )
         earlier: Runs | None = None
         if news and not is_there:
@@ -196,6 +244,7 @@ async def get(
     if state is None:
         return None
     usage, used_at = record["usage"], record["used_at"]
+    state.document.repetitions = repetitions(record["repetitions"], execution_id) or UNSET
     if state.ended:
         used_at = None
     elif usage is not None:
@@ -210,6 +259,7 @@ async def get(
         ended=state.ended,
         used_at=used_at,
         waits=state.document.phase == Phase.QUEUED,
+        repeated=len(state.document.repetitions or ()),
     )
 
 
@@ -234,14 +284,14 @@ async def for_notebook(
         )
     assert row is not None  # noqa: S101 (a query of scalars has one row)
     return Page(
-        items=[_summary(document) for document in row["documents"]],
+        items=[summary(document) for document in row["documents"]],
         total_count=row["total"],
         position=row["position"] or 0,
     )
 
 
-_DETAILED = ("cell_results", "attempt_history")
-"""What a list leaves out."""
+_DETAILED = ("cell_results", "attempt_history", "repetitions")
+"""What a list leaves out, or does not know."""
 
 _Summary = msgspec.defstruct(
     "_Summary",
@@ -262,5 +312,6 @@ _Summary = msgspec.defstruct(
 _decode_summary = quantities.decoder(_Summary).decode
 
 
-def _summary(document: str) -> bytes:
+def summary(document: str) -> bytes:
+    """A stored document as lists show it: without what each cell did."""
     return quantities.encode_in_words(_decode_summary(document))
