@@ -10,8 +10,10 @@ from pathlib import Path
 
 from benchmarks.appends import appends
 from benchmarks.bench import Bench, bench
+from benchmarks.bulk_actions import bulk_actions
 from benchmarks.datasets import datasets
 from benchmarks.engine import latency, throughput
+from benchmarks.execution_list import execution_list
 from benchmarks.figures import Figure, print_table, write_json
 from benchmarks.kernels import kernels
 from benchmarks.list_scale import list_scale
@@ -29,6 +31,8 @@ SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
     "rebuild": rebuilds,
     "reads": reads,
     "list": list_scale,
+    "executions": execution_list,
+    "bulk": bulk_actions,
     "repetition": repetition,
     "latency": latency,
     "throughput": throughput,

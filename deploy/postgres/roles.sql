@@ -69,11 +69,14 @@ GRANT EXECUTE ON FUNCTION notebook_list_page TO nbledger_api;
 GRANT SELECT ON
     notebook_details, notebook_list, notebook_list_project, notebook_list_count,
     notebook_duration, execution_status, execution_results, dataset_details, library_details,
-    schedule_list, schedule_firing, projection_checkpoint, execution_usage, worker, api_token
+    schedule_list, schedule_firing, execution_list, execution_tag, execution_action,
+    projection_checkpoint, execution_usage, worker, api_token
     TO nbledger_api;
 GRANT SELECT, INSERT ON secret_key TO nbledger_api;
 -- Keys of requests come in by the function that appends; the api looks for those it gets.
 GRANT SELECT ON idempotency_key TO nbledger_api;
+-- It tells how many runs a schedule has left.
+GRANT SELECT ON schedule TO nbledger_api;
 
 -- It tells of a run that waits where it stands.
 GRANT SELECT ON execution_queue, queue_share, queue_pace, notebook_run_limit TO nbledger_api;
@@ -96,7 +99,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON schedule, schedule_run TO nbledger_relay
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     notebook_details, notebook_list, notebook_list_project, notebook_list_count,
     notebook_duration, execution_status, execution_results, dataset_details, library_details,
-    schedule_list, schedule_firing, projection_checkpoint
+    schedule_list, schedule_firing, execution_list, execution_tag, execution_action,
+    projection_checkpoint
     TO nbledger_projector;
 
 -- worker: its leases, its own entry, and what waits. No token and no read model. The queue is

@@ -196,6 +196,35 @@ class ExecutionEndedError(DomainError):
         super().__init__(f"Execution {execution_id} has already ended: {status}.")
 
 
+class ActionNotFoundError(DomainError):
+    """There is no such execution action."""
+
+    code = "action_not_found"
+
+    def __init__(self, action_id: UUID) -> None:
+        super().__init__(f"There is no execution action {action_id} in this project.")
+
+
+class ActionEndedError(DomainError):
+    """The execution action has already ended."""
+
+    code = "action_ended"
+
+    def __init__(self, action_id: UUID, outcome: str) -> None:
+        super().__init__(f"Execution action {action_id} has already ended: {outcome}.")
+
+
+class CountMismatchError(DomainError):
+    """The filter finds another number of executions than the request expects."""
+
+    code = "count_mismatch"
+
+    def __init__(self, expected: int, count: int) -> None:
+        found = "1 execution" if count == 1 else f"{count:,} executions"
+        super().__init__(f"The filter finds {found}, not the {expected:,} that are expected.")
+        self.count = count
+
+
 class ExecutionRunningError(DomainError):
     """The execution has not ended."""
 

@@ -3,11 +3,25 @@
 from typing import Any
 
 from nbledger_projections.machinery.read_model import ReadModel
-from nbledger_projections.read_models import dataset_details, library_details, schedules
+from nbledger_projections.read_models import (
+    dataset_details,
+    execution_actions,
+    library_details,
+    schedules,
+)
 from nbledger_projections.read_models.executions import results, status
 from nbledger_projections.read_models.notebooks import details, listing
 
-_MODULES = (details, listing, status, results, dataset_details, library_details, schedules)
+_MODULES = (
+    details,
+    listing,
+    status,
+    results,
+    dataset_details,
+    library_details,
+    schedules,
+    execution_actions,
+)
 
 READ_MODELS: dict[str, ReadModel[Any]] = {module.MODEL.name: module.MODEL for module in _MODULES}
 """By name."""

@@ -57,6 +57,7 @@ PRINTED = {
         "request Error\nrepair Completed\n",
         "['notebook', 'parameters'] ['cell-002']",
     ],
+    "cancel-or-rerun-many.md": ["3 found", "rerun Completed 1 of 1"],
     "consume-events.md": ["nbledger.notebook.created.v1"],
     "catch-up.md": ["Completed", '"events":[]'],
     "order-and-duplicates.md": ["kept 2"],

@@ -17,7 +17,12 @@ from nbledger_infrastructure.postgres.event_store import EventStore, RecordedEve
 from nbledger_projections.machinery import quantities, runner
 from nbledger_projections.machinery.documents import Documents, State
 from nbledger_projections.machinery.runner import Projection
-from nbledger_projections.read_models import dataset_details, library_details, schedules
+from nbledger_projections.read_models import (
+    dataset_details,
+    execution_actions,
+    library_details,
+    schedules,
+)
 from nbledger_projections.read_models.executions import estimates, result_folding, state
 from nbledger_projections.read_models.executions import folding as execution_folding
 from nbledger_projections.read_models.executions import results as execution_results
@@ -32,6 +37,7 @@ Rows = dict[str, list[tuple[Any, ...]]]
 
 # Zero rows say nothing, and a rebuild has no reason to make them.
 _ORDER = {
+    "execution_tag": "execution_id, tag",
     "notebook_list_count": "tenant_id, project_id, level, bucket, kernel_type",
     "notebook_list_project": "tenant_id, project_id",
 }
@@ -197,6 +203,7 @@ def naive_documents(
 
 naive_datasets = partial(naive_documents, dataset_details.MODEL)
 naive_libraries = partial(naive_documents, library_details.MODEL)
+naive_actions = partial(naive_documents, execution_actions.MODEL)
 
 _NAIVE: dict[str, tuple[Callable[[Sequence[RecordedEvent]], dict[UUID, bytes]], str]] = {
     notebook_details.NAME: (
@@ -228,6 +235,10 @@ _NAIVE: dict[str, tuple[Callable[[Sequence[RecordedEvent]], dict[UUID, bytes]], 
     library_details.NAME: (
         naive_libraries,
         "SELECT library_id, document, library_id FROM library_details",
+    ),
+    execution_actions.NAME: (
+        naive_actions,
+        "SELECT action_id, document, action_id FROM execution_action",
     ),
 }
 

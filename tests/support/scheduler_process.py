@@ -11,7 +11,7 @@ import sys
 from datetime import datetime
 
 from nbledger_infrastructure.postgres.database import PooledConnection
-from nbledger_infrastructure.settings import Postgres, Settings
+from nbledger_infrastructure.settings import Executions, Postgres, Settings
 from nbledger_workers.sweeping.process_managers import run
 
 
@@ -24,7 +24,9 @@ async def now(connection: PooledConnection) -> datetime:
 async def main(dsn: str) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    settings = Settings(postgres=Postgres(dsn=dsn))
+    # No worker is there to run what is asked for.
+    executions = Executions(queue_without_worker=True)
+    settings = Settings(postgres=Postgres(dsn=dsn), execution=executions)
     await run(settings, stop, lambda: print("ready", flush=True), now=now)
 
 

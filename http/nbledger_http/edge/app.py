@@ -7,7 +7,7 @@ from litestar.datastructures import State
 
 from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_domain.vocabulary.units import MIB
-from nbledger_http.description import openapi
+from nbledger_http.description import entry_point, openapi
 from nbledger_http.edge.middleware import Edge
 from nbledger_http.endpoints import (
     datasets,
@@ -19,6 +19,7 @@ from nbledger_http.endpoints import (
     input_files,
     kernels,
     libraries,
+    many,
     notebook_parameters,
     notebooks,
     repetitions,
@@ -43,6 +44,7 @@ def create_app(services: Services) -> Edge:
             *executions.HANDLERS,
             *repetitions.HANDLERS,
             *execution_events.HANDLERS,
+            *many.HANDLERS,
             *results.HANDLERS,
             *schedules.HANDLERS,
             *history.HANDLERS,
@@ -57,7 +59,12 @@ def create_app(services: Services) -> Edge:
     )
     without_token = Router(
         "/",
-        route_handlers=[*downloads.OPEN_HANDLERS, *health.HANDLERS, *openapi.HANDLERS],
+        route_handlers=[
+            *downloads.OPEN_HANDLERS,
+            *health.HANDLERS,
+            *entry_point.HANDLERS,
+            *openapi.HANDLERS,
+        ],
         guards=[access.known_methods],
     )
     app = Litestar(

@@ -12,6 +12,7 @@ from litestar.exceptions import HTTPException
 from msgspec import UNSET, UnsetType
 
 from nbledger_domain.errors import (
+    CountMismatchError,
     DomainError,
     Fault,
     InvalidCsvError,
@@ -63,6 +64,7 @@ class Code(StrEnum):
     DATASET_NOT_FOUND = "dataset_not_found"
     LIBRARY_NOT_FOUND = "library_not_found"
     SCHEDULE_NOT_FOUND = "schedule_not_found"
+    ACTION_NOT_FOUND = "action_not_found"
     CELL_NOT_FOUND = "cell_not_found"
     FILE_NOT_FOUND = "file_not_found"
     ARTIFACT_NOT_FOUND = "artifact_not_found"
@@ -73,6 +75,8 @@ class Code(StrEnum):
     NOTHING_TO_REPAIR = "nothing_to_repair"
     INPUTS_UNAVAILABLE = "inputs_unavailable"
     NOTHING_TO_EXECUTE = "nothing_to_execute"
+    ACTION_ENDED = "action_ended"
+    COUNT_MISMATCH = "count_mismatch"
     LIBRARY_EXISTS = "library_exists"
     FILE_EXISTS = "file_exists"
     STALE_VERSION = "stale_version"
@@ -116,6 +120,7 @@ KINDS: dict[Code, Kind] = {
     Code.DATASET_NOT_FOUND: Kind(404, "There is no such dataset."),
     Code.LIBRARY_NOT_FOUND: Kind(404, "There is no such library."),
     Code.SCHEDULE_NOT_FOUND: Kind(404, "The notebook has no schedule."),
+    Code.ACTION_NOT_FOUND: Kind(404, "There is no such execution action."),
     Code.CELL_NOT_FOUND: Kind(404, "There is no such cell in the execution."),
     Code.FILE_NOT_FOUND: Kind(404, "The notebook has no file at this path."),
     Code.ARTIFACT_NOT_FOUND: Kind(404, "There is no such file."),
@@ -126,6 +131,8 @@ KINDS: dict[Code, Kind] = {
     Code.NOTHING_TO_REPAIR: Kind(409, "No cell of the execution failed."),
     Code.INPUTS_UNAVAILABLE: Kind(409, "The datasets cannot be given again as they were."),
     Code.NOTHING_TO_EXECUTE: Kind(409, "The notebook has no cells to execute."),
+    Code.ACTION_ENDED: Kind(409, "The execution action has already ended."),
+    Code.COUNT_MISMATCH: Kind(409, "The filter finds another number of executions."),
     Code.LIBRARY_EXISTS: Kind(409, "The project has another wheel of this name and version."),
     Code.FILE_EXISTS: Kind(409, "The notebook has another file at this path."),
     Code.STALE_VERSION: Kind(409, "The notebook has been changed since it was read."),
@@ -159,6 +166,7 @@ _FIXED_DETAILS = {
     Code.DATASET_NOT_FOUND: "There is no such dataset, or it is not open to this token.",
     Code.LIBRARY_NOT_FOUND: "There is no such library, or it is not open to this token.",
     Code.EXECUTION_NOT_FOUND: "There is no such execution, or it is not open to this token.",
+    Code.ACTION_NOT_FOUND: "There is no such execution action, or it is not open to this token.",
 }
 
 _LITESTAR_CODES = {
@@ -188,6 +196,7 @@ class Problem(Exception):
         faults: list[Fault] | None = None,
         offered: list[str] | UnsetType = UNSET,
         limit: str | UnsetType = UNSET,
+        count: int | UnsetType = UNSET,
         place: Place | None = None,
         date_modified: str | UnsetType = UNSET,
         headers: Mapping[str, str] | None = None,
@@ -198,6 +207,7 @@ class Problem(Exception):
         self.faults = faults or []
         self.offered = offered
         self.limit = limit
+        self.count = count
         self.place = place
         self.date_modified = date_modified
         self.headers = dict(headers or {})
@@ -210,6 +220,7 @@ class ProblemBody(msgspec.Struct, kw_only=True, omit_defaults=True, rename="came
     ``column`` and ``reason`` go with ``invalid_csv``; the header is row 1. ``reason`` goes with
     ``invalid_wheel``, too. ``dateModified`` goes with ``stale_version``: when the notebook was
     changed last. ``limit`` goes with ``queue_full``: maxWaitingPerTenant or maxWaitingPerProject.
+    ``count`` goes with ``count_mismatch``: how many executions the filter finds.
     """
 
     type: str
@@ -222,6 +233,7 @@ class ProblemBody(msgspec.Struct, kw_only=True, omit_defaults=True, rename="came
     errors: list[Fault] = []
     offered: list[str] | UnsetType = UNSET
     limit: str | UnsetType = UNSET
+    count: int | UnsetType = UNSET
     row: int | UnsetType | None = UNSET
     column: str | UnsetType | None = UNSET
     reason: str | UnsetType = UNSET
@@ -278,6 +290,7 @@ def render(problem: Problem, request_id: str) -> Reply:
         errors=problem.faults,
         offered=problem.offered,
         limit=problem.limit,
+        count=problem.count,
         row=UNSET if place is None else place.row,
         column=UNSET if place is None else place.column,
         reason=UNSET if place is None else place.reason,
@@ -306,6 +319,8 @@ def _from_domain(error: DomainError) -> Problem:
     if isinstance(error, QueueFullError):
         retry = {"Retry-After": str(RETRY_AFTER_QUEUE_SECONDS)}
         return Problem(Code(error.code), error.detail, limit=error.limit, headers=retry)
+    if isinstance(error, CountMismatchError):
+        return Problem(Code(error.code), error.detail, count=error.count)
     if isinstance(error, InvalidFilesError):
         return Problem(Code(error.code), _first_reason(error.faults), faults=error.faults)
     if isinstance(error, InvalidCsvError):

@@ -30,6 +30,7 @@ PATH_PARAMETERS = {
     "execution_id": PathParameter("executionId", "The execution.", Code.EXECUTION_NOT_FOUND),
     "dataset_id": PathParameter("datasetId", "The dataset.", Code.DATASET_NOT_FOUND),
     "library_id": PathParameter("libraryId", "The library.", Code.LIBRARY_NOT_FOUND),
+    "action_id": PathParameter("actionId", "The execution action.", Code.ACTION_NOT_FOUND),
     "path": PathParameter("path", "The path of the input file, below the notebook's folder."),
     "digest": PathParameter("digest", "The SHA-256 of the file."),
     "file_name": PathParameter("fileName", "The name of the file."),
@@ -115,6 +116,7 @@ notebook_id_of = partial(id_of, name="notebook_id")
 execution_id_of = partial(id_of, name="execution_id")
 dataset_id_of = partial(id_of, name="dataset_id")
 library_id_of = partial(id_of, name="library_id")
+action_id_of = partial(id_of, name="action_id")
 
 
 def _most_specific(parameters: dict[str, Any]) -> Code:

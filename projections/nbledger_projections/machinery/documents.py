@@ -62,7 +62,7 @@ class Documents(ReadModel[State[D]]):
     """The documents in table ``name``, folded from the events of one kind of aggregate.
 
     ``key`` is the column of their ids. Of the events ``created`` makes a document, by ``create``,
-    ``deleted`` ends it, and ``changes`` alter it; ``item`` is what a list shows of it.
+    ``deleted`` ends it if anything does, and ``changes`` alter it; ``item`` is what a list shows.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Documents(ReadModel[State[D]]):
         created: type[DomainEvent],
         create: Callable[[RecordedEvent, Any], D],
         changes: Mapping[str, Change[D]] = MappingProxyType({}),
-        deleted: type[DomainEvent],
+        deleted: type[DomainEvent] | None,
         item: Callable[[D], Any],
     ) -> None:
         def state(recorded: RecordedEvent, event: Any) -> State[D]:

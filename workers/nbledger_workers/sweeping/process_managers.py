@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
+from nbledger_application.actions.manager import ActionsManager
 from nbledger_application.schedules.scheduler import Clock, Scheduler, database_time
 from nbledger_infrastructure.postgres.database import (
     Pool,
@@ -74,8 +75,13 @@ def _scheduler(around: Surroundings) -> ProcessManager:
     )
 
 
+def _actions(around: Surroundings) -> ProcessManager:
+    return ActionsManager(around.pool, around.store, around.settings, holds=around.holds)
+
+
 MANAGERS: Final[Mapping[str, _Manager]] = {
     "scheduler": _Manager(0x6E626C_736368, _scheduler),
+    "execution-actions": _Manager(0x6E626C_616374, _actions),
 }
 """The process managers under their names."""
 

@@ -24,6 +24,7 @@ from nbledger_projections.machinery.documents import Page
 from nbledger_projections.machinery.fresh_reads import FreshRead
 from nbledger_projections.machinery.read_model import ReadModel
 from nbledger_projections.machinery.rows import Rows
+from nbledger_projections.read_models.executions import listed
 from nbledger_projections.read_models.executions.documents import ExecutionDocument
 from nbledger_projections.read_models.executions.estimates import Runs, remember, span
 from nbledger_projections.read_models.executions.folding import duration, fold
@@ -123,6 +124,9 @@ class ExecutionStatusProjection(ExecutionsProjection[ExecutionRow]):
     def __init__(self, model: ReadModel[ExecutionRow]) -> None:
         super().__init__(model)
         self._runs: Rows[Runs] = Rows(CACHED_DURATIONS)
+        # Executions whose row in the list changes in this batch, and those that are new to it.
+        self._listed: set[UUID] = set()
+        self._requested: set[UUID] = set()
 
     async def load(self, connection: PooledConnection, events: Sequence[RecordedEvent]) -> None:
         """Bring the rows that ``events`` change, or depend on, into memory."""
@@ -134,6 +138,10 @@ class ExecutionStatusProjection(ExecutionsProjection[ExecutionRow]):
         self._runs.fill(notebooks, {row[0]: _decode_runs(row[1]) for row in rows})
 
     def _fold(self, row: ExecutionRow | None, recorded: RecordedEvent) -> ExecutionRow | None:
+        if recorded.type in listed.CHANGING:
+            self._listed.add(recorded.stream_id)
+        if recorded.type == REQUESTED:
+            self._requested.add(recorded.stream_id)
         if recorded.type == REQUESTED:
             return fold(row, recorded, earlier=self._runs.get(recorded.subject_id))
         state = fold(row, recorded)
@@ -151,21 +159,30 @@ class ExecutionStatusProjection(ExecutionsProjection[ExecutionRow]):
     async def save(self, connection: PooledConnection) -> None:
         """Write what has changed."""
         await super().save(connection)
+        changed = [state for state in self._rows.changes()[0] if state.execution_id in self._listed]
+        await listed.save(connection, changed, self._requested)
         if runs := self._runs.changed():
             rows = [(key, _encode(each).decode()) for key, each in runs]
             await connection.executemany(_SAVE_DURATIONS, rows)
         if self._gone:
             await connection.execute(_DELETE_DURATIONS, sorted(self._gone))
+            await listed.remove(connection, sorted(self._gone))
 
     def settle(self) -> None:
         """What was saved is committed."""
         super().settle()
         self._runs.settle()
+        self._forget()
 
     def reset(self) -> None:
         """Forget what is in memory: it may not be what the database holds."""
         super().reset()
         self._runs.clear()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._listed.clear()
+        self._requested.clear()
 
 
 def _repeats_as(row: ExecutionRow) -> str | None:
@@ -192,7 +209,7 @@ MODEL = ReadModel(
         "repeats_as": ("text", _repeats_as),
         "succeeded": ("text", _succeeded),
     },
-    tables=(NAME, "notebook_duration"),
+    tables=(listed.TAGS, listed.LIST, NAME, "notebook_duration"),
     projection=ExecutionStatusProjection,
 )
 
@@ -267,7 +284,7 @@ async def for_notebook(
         )
     assert row is not None  # noqa: S101 (a query of scalars has one row)
     return Page(
-        items=[_summary(document) for document in row["documents"]],
+        items=[summary(document) for document in row["documents"]],
         total_count=row["total"],
         position=row["position"] or 0,
     )
@@ -295,5 +312,6 @@ _Summary = msgspec.defstruct(
 _decode_summary = quantities.decoder(_Summary).decode
 
 
-def _summary(document: str) -> bytes:
+def summary(document: str) -> bytes:
+    """A stored document as lists show it: without what each cell did."""
     return quantities.encode_in_words(_decode_summary(document))

@@ -1,0 +1,1 @@
+"""Carrying out what is to be done to many executions at once."""

@@ -1,0 +1,1 @@
+"""Which executions are meant, where there may be many."""
