@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from nbledger_domain import usual_durations
+from nbledger_domain.execution import usual_durations
 from nbledger_infrastructure.aggregates import decode
 from nbledger_infrastructure.postgres import checkpoints
 from nbledger_infrastructure.postgres.checkpoints import Checkpoint

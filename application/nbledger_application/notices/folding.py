@@ -10,9 +10,9 @@ import msgspec
 from nbledger_application.following import Interests
 from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution import Cause, CellRange, Execution, TerminationCode
+from nbledger_domain.execution.usual_durations import Runs, least_high, remember, span
 from nbledger_domain.notebook import Notebook
 from nbledger_domain.notices import KernelNotice, ScheduleNotice
-from nbledger_domain.usual_durations import Runs, least_high, remember, span
 from nbledger_infrastructure.aggregates import decode
 from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store import RecordedEvent

@@ -14,7 +14,7 @@ from nbledger_application.notices import failing_schedules
 from nbledger_application.notices.folding import INTERESTS, NAME, NoticeFollower
 from nbledger_application.notices.missing_workers import MissingWorkers
 from nbledger_application.notices.slow_runs import SlowRuns
-from nbledger_domain.usual_durations import SlowRule
+from nbledger_domain.execution.usual_durations import SlowRule
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore
 from nbledger_infrastructure.settings import Notices as NoticeSettings

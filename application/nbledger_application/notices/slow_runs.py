@@ -10,8 +10,8 @@ import structlog
 
 from nbledger_application.notices.folding import decode_request, decode_runs
 from nbledger_application.notices.telling import ACTOR, tell
+from nbledger_domain.execution.usual_durations import SlowRule, Usual, span, usual
 from nbledger_domain.notices import RunNotice, run_notice_id
-from nbledger_domain.usual_durations import SlowRule, Usual, span, usual
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, Stream

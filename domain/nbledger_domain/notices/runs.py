@@ -7,7 +7,7 @@ from uuid import UUID, uuid5
 from eventsourcing.domain import BaseAggregate, CanInitAggregate, event
 
 from nbledger_domain.events import DomainEvent, register
-from nbledger_domain.usual_durations import Usual
+from nbledger_domain.execution.usual_durations import Usual
 
 
 def run_notice_id(execution_id: UUID) -> UUID:

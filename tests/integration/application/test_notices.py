@@ -22,9 +22,9 @@ from nbledger_application.notices import failing_schedules
 from nbledger_application.notices.manager import NoticeManager
 from nbledger_application.notices.telling import tell
 from nbledger_application.preconditions import Precondition
+from nbledger_domain.execution.usual_durations import Usual
 from nbledger_domain.notices import RunNotice, kernel_notice_id, run_notice_id
 from nbledger_domain.schedule import ScheduleSettings, schedule_id_of
-from nbledger_domain.usual_durations import Usual
 from nbledger_infrastructure.postgres import worker_registry
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, Stream

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbledger_domain.execution import CellRange
-from nbledger_domain.usual_durations import (
+from nbledger_domain.execution.usual_durations import (
     REMEMBERED_RUNS,
     REMEMBERED_SPANS,
     SlowRule,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbledger_domain import usual_durations
+from nbledger_domain.execution import usual_durations
 from nbledger_projections.read_models import humanize
 
 

@@ -11,7 +11,7 @@ from nbledger_domain.execution import (
     Resources,
     TerminationCode,
 )
-from nbledger_domain.usual_durations import Runs, likely, span
+from nbledger_domain.execution.usual_durations import Runs, likely, span
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
 from nbledger_projections.machinery.folding import Change, Fold
 from nbledger_projections.read_models.executions.documents import (

@@ -16,8 +16,8 @@ from nbledger_domain.execution import (
     Phase,
     Resources,
 )
+from nbledger_domain.execution.usual_durations import Runs, remember, span
 from nbledger_domain.notices import run_notice_id
-from nbledger_domain.usual_durations import Runs, remember, span
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
 from nbledger_projections.machinery import quantities

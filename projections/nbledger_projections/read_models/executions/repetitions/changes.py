@@ -8,9 +8,9 @@ import msgspec
 
 from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution import CellRange, Execution
+from nbledger_domain.execution.usual_durations import span
 from nbledger_domain.named_datasets import named
 from nbledger_domain.notebook import Notebook
-from nbledger_domain.usual_durations import span
 from nbledger_infrastructure import aggregates
 from nbledger_infrastructure.aggregates import stream_of
 from nbledger_infrastructure.datasets.given import versions_given
