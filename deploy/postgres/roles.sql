@@ -69,7 +69,7 @@ GRANT EXECUTE ON FUNCTION notebook_list_page TO nbledger_api;
 GRANT SELECT ON
     notebook_details, notebook_list, notebook_list_project, notebook_list_count,
     notebook_duration, execution_status, execution_results, dataset_details, library_details,
-    schedule_list, schedule_firing, execution_list, execution_tag, execution_action,
+    schedule_list, schedule_firing, trigger_list, execution_list, execution_tag, execution_action,
     projection_checkpoint, execution_usage, worker, api_token
     TO nbledger_api;
 GRANT SELECT, INSERT ON secret_key TO nbledger_api;
@@ -81,6 +81,8 @@ GRANT SELECT ON schedule TO nbledger_api;
 -- It tells of a run that waits where it stands.
 GRANT SELECT ON execution_queue, queue_share, queue_pace, notebook_run_limit TO nbledger_api;
 GRANT EXECUTE ON FUNCTION queue_place TO nbledger_api;
+-- And of a notebook that runs by itself what is going on.
+GRANT SELECT ON automation, automation_trigger TO nbledger_api;
 GRANT EXECUTE ON FUNCTION running_runs TO nbledger_api, nbledger_worker;
 
 -- relay: keeps its position and what the broker has, and recovers what workers have lost.
@@ -94,12 +96,15 @@ GRANT SELECT, INSERT, UPDATE ON lease_watch TO nbledger_relay;
 -- Its sweep forgets keys once they are old.
 GRANT SELECT, DELETE ON idempotency_key TO nbledger_relay;
 GRANT SELECT, INSERT, UPDATE, DELETE ON schedule, schedule_run TO nbledger_relay;
+-- Automatic execution: what it keeps, and whether more runs may wait.
+GRANT SELECT, INSERT, UPDATE, DELETE ON automation, automation_trigger TO nbledger_relay;
+GRANT SELECT ON automation_since, queue_share TO nbledger_relay;
 
 -- projector: owns the contents of the read models.
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     notebook_details, notebook_list, notebook_list_project, notebook_list_count,
     notebook_duration, execution_status, execution_results, dataset_details, library_details,
-    schedule_list, schedule_firing, execution_list, execution_tag, execution_action,
+    schedule_list, schedule_firing, trigger_list, execution_list, execution_tag, execution_action,
     projection_checkpoint
     TO nbledger_projector;
 

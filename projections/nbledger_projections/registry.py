@@ -8,6 +8,7 @@ from nbledger_projections.read_models import (
     execution_actions,
     library_details,
     schedules,
+    triggers,
 )
 from nbledger_projections.read_models.executions import results, status
 from nbledger_projections.read_models.notebooks import details, listing
@@ -21,6 +22,7 @@ _MODULES = (
     library_details,
     schedules,
     execution_actions,
+    triggers,
 )
 
 READ_MODELS: dict[str, ReadModel[Any]] = {module.MODEL.name: module.MODEL for module in _MODULES}

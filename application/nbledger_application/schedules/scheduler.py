@@ -6,7 +6,7 @@ killed at any point is taken over by reading on.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -14,11 +14,14 @@ from uuid import UUID
 import structlog
 
 from nbledger_application import repository
+from nbledger_application.concurrently import all_of
+from nbledger_application.database_clock import Clock, database_time
+from nbledger_application.following import Following
 from nbledger_application.schedules.firing import (
     FiringRecorder,
     MakeEvent,
 )
-from nbledger_application.schedules.following import ACTOR, Following
+from nbledger_application.schedules.following import ACTOR, INTERESTS, NAME, ScheduleFollower
 from nbledger_application.schedules.rows import SCHEDULE, RunRow, ScheduleRow, schedule_row
 from nbledger_application.schedules.waiting import Waiting
 from nbledger_domain.errors import DomainError
@@ -26,7 +29,7 @@ from nbledger_domain.notebook import Notebook
 from nbledger_domain.schedule import Firing, FiringOutcome, Schedule, execution_id_of
 from nbledger_domain.schedule.deciding import Decision, Standing, decide, exhausted
 from nbledger_infrastructure import clock
-from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
+from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore, Metadata
 from nbledger_infrastructure.settings import Executions as ExecutionLimits
 
@@ -37,8 +40,6 @@ AT_ONCE: Final = 500
 
 MOST_DECISIONS: Final = 20
 """Of one schedule so many firings are dealt with at a time."""
-
-Clock = Callable[[PooledConnection], Awaitable[datetime]]
 
 _DUE: Final = f"""
 SELECT {SCHEDULE} FROM schedule
@@ -74,12 +75,6 @@ SELECT
 """
 
 
-async def database_time(connection: PooledConnection) -> datetime:
-    """The time by the clock of the database, which all schedulers share."""
-    now: datetime = await connection.fetchval("SELECT clock_timestamp()")
-    return now
-
-
 class Scheduler:
     """Fires what is due at each :meth:`tick`; of several processes one at a time should.
 
@@ -100,7 +95,7 @@ class Scheduler:
         self._store = store
         self._now = now
         self._holds = holds
-        self._following = Following(pool, store, holds)
+        self._following = Following(pool, NAME, INTERESTS, ScheduleFollower(store), holds)
         self._recorder = FiringRecorder(store, limits)
         self._waiting = Waiting(pool, self._recorder)
 
@@ -202,7 +197,7 @@ class Scheduler:
         notebooks: Mapping[UUID, Notebook],
     ) -> list[UUID]:
         """Append what was decided; returns the schedules with which that cannot go on now."""
-        done = await _gathered(
+        done = await all_of(
             self._record_one(row, decisions[row.schedule_id], notebooks.get(row.notebook_id))
             for row in rows
         )
@@ -252,7 +247,7 @@ class Scheduler:
         """Record that schedules have ended, and pause those whose runs fail."""
         async with acquire(self._pool) as connection:
             rows = [schedule_row(row) for row in await connection.fetch(_FINISHED, AT_ONCE)]
-        await _gathered(self._tell_one(row) for row in rows)
+        await all_of(self._tell_one(row) for row in rows)
         return bool(rows)
 
     async def _tell_one(self, row: ScheduleRow) -> None:
@@ -303,12 +298,3 @@ def _event(row: ScheduleRow, decision: Decision) -> MakeEvent:
         return Firing.Skipped(**common, reason=decision.reason or "nothing_to_execute")
 
     return make
-
-
-async def _gathered(work: Iterable[Awaitable[Any]]) -> list[Any]:
-    """The results of all; the first failure once all are over."""
-    results = await asyncio.gather(*work, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return results

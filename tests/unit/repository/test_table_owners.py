@@ -11,6 +11,9 @@ MIGRATIONS = ROOT / "infrastructure/nbledger_infrastructure/postgres/migrations"
 
 OWNERS: Mapping[str, str] = {
     "api_token": "infrastructure",
+    "automation": "application",
+    "automation_since": "application",
+    "automation_trigger": "application",
     "command_topic": "workers",
     "dataset_details": "projections",
     "erasure": "infrastructure",
@@ -42,6 +45,7 @@ OWNERS: Mapping[str, str] = {
     "schedule_run": "application",
     "schema_migration": "infrastructure",
     "secret_key": "http",
+    "trigger_list": "projections",
     "worker": "infrastructure",
 }
 """Tables and views, each with the room whose statements read and write it."""
