@@ -103,21 +103,25 @@ async def add_version(store: EventStore, dataset_id: UUID, *, by: UUID | None = 
             correlation_id=requested.metadata.correlation_id,
             causation_id=str(requested.event_id),
         )
-    loaded = await load(store, Dataset, dataset_id)
-    if loaded is None:
-        dataset = Dataset.create(dataset_id, name="D", at=clock.now())
-        stream = CALLER.stream(dataset_id, dataset_id)
-    else:
-        dataset, stream = loaded.aggregate, loaded.stream
-    number = dataset.add_version(
-        content=Representation("application/vnd.apache.parquet", "00" * 32, 1),
-        rows=1,
-        columns=[],
-        source=source,
-        at=clock.now(),
-    )
-    await repository.save(store, dataset, stream, metadata)
-    return number
+
+    async def once() -> int:
+        loaded = await load(store, Dataset, dataset_id)
+        if loaded is None:
+            dataset = Dataset.create(dataset_id, name="D", at=clock.now())
+            stream = CALLER.stream(dataset_id, dataset_id)
+        else:
+            dataset, stream = loaded.aggregate, loaded.stream
+        number = dataset.add_version(
+            content=Representation("application/vnd.apache.parquet", "00" * 32, 1),
+            rows=1,
+            columns=[],
+            source=source,
+            at=clock.now(),
+        )
+        await repository.save(store, dataset, stream, metadata)
+        return number
+
+    return await repository.until_saved(once)
 
 
 class Told(msgspec.Struct, frozen=True):

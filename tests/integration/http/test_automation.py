@@ -148,8 +148,9 @@ async def test_what_becomes_of_a_change_is_told(api: Api) -> None:
     await end_runs(api.store, [UUID(told["executionId"])])
     await running.tick()
     assert (await client.get(path, params={"triggers": 0})).json()["state"] == "idle"
+    auditor = await api.client(Role.AUDITOR)
     history = (
-        await client.get(
+        await auditor.get(
             f"/notebook/{notebook['notebookId']}/history", params={"executions": "true"}
         )
     ).json()
