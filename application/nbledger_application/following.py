@@ -53,7 +53,7 @@ class Interests(msgspec.Struct, frozen=True, kw_only=True):
         return frozenset({*self.read, *self.noted, *self.marked})
 
 
-class Follower(Protocol):
+class EventFollower(Protocol):
     """What becomes of the events that concern a reader."""
 
     async def prepare(self, batch: Sequence[RecordedEvent]) -> None:
@@ -77,7 +77,7 @@ class Following:
         pool: Pool,
         name: str,
         interests: Interests,
-        follower: Follower,
+        follower: EventFollower,
         holds: Callable[[], Awaitable[Any]] | None,
     ) -> None:
         self._pool = pool

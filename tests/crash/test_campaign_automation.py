@@ -32,7 +32,7 @@ pytestmark = [
 ]
 
 KILLS = times(small=3, ci=10, full=50)
-SECONDS_BETWEEN = times(small=1.0, ci=2.0, full=3.0)
+SECONDS_BETWEEN = times(small=1, ci=2, full=3)
 TAKEOVER_SECONDS = 10.0
 """From a kill until another one is at work; of the clock of this machine."""
 

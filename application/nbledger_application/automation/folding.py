@@ -14,9 +14,9 @@ from nbledger_application.automation.rows import (
 )
 from nbledger_domain.automation import (
     AutomationSettings,
-    Change,
     SkipReason,
     Trigger,
+    TriggeringChange,
     bound_dataset,
     changes,
     execution_id_of,
@@ -229,7 +229,7 @@ class AutomationRows:
         self,
         row: AutomationRow,
         recorded: RecordedEvent,
-        change: Change,
+        change: TriggeringChange,
         reason: SkipReason | None = None,
     ) -> None:
         """Gather a change, or with a ``reason`` have it told that nothing becomes of it."""
@@ -352,9 +352,9 @@ class AutomationRows:
             trigger.due_at = changes.due_at(trigger.changes, row.settings, row.started_at)
 
 
-def _change(recorded: RecordedEvent, dataset_version: int | None = None) -> Change:
+def _change(recorded: RecordedEvent, dataset_version: int | None = None) -> TriggeringChange:
     """The change that an event tells of."""
-    return Change(
+    return TriggeringChange(
         kind="cells" if dataset_version is None else "dataset",
         first_event_id=recorded.event_id,
         first_at=recorded.recorded_at,

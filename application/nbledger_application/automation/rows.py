@@ -8,14 +8,14 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from nbledger_domain.automation import AutomationSettings, Change, SkipReason
+from nbledger_domain.automation import AutomationSettings, SkipReason, TriggeringChange
 from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store import Stream
 
 TriggerState = Literal["gathering", "skipping", "starting", "running"]
 
 _decode_settings = msgspec.json.Decoder(AutomationSettings).decode
-_decode_changes = msgspec.json.Decoder(list[Change]).decode
+_decode_changes = msgspec.json.Decoder(list[TriggeringChange]).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -47,7 +47,7 @@ class TriggerRow(msgspec.Struct):
     project_id: UUID
     set_by: str
     state: TriggerState
-    changes: list[Change]
+    changes: list[TriggeringChange]
     execution_id: UUID
     reason: SkipReason | None = None
     due_at: datetime | None = None

@@ -28,7 +28,7 @@ class Gathering(msgspec.Struct, frozen=True):
     waits_for: WaitReason
 
 
-class Standing(msgspec.Struct, frozen=True):
+class AutomationStanding(msgspec.Struct, frozen=True):
     """Who switched it on, the run that goes on, and what is gathered."""
 
     set_by: str
@@ -36,7 +36,7 @@ class Standing(msgspec.Struct, frozen=True):
     gathering: Gathering | None
 
 
-async def standing(pool: Pool, notebook_id: UUID) -> Standing | None:
+async def standing(pool: Pool, notebook_id: UUID) -> AutomationStanding | None:
     """As of moments ago; ``None`` where it is off, or was switched on just now."""
     async with acquire(pool) as connection:
         rows, triggers = await load(connection, [notebook_id], [])
@@ -44,7 +44,9 @@ async def standing(pool: Pool, notebook_id: UUID) -> Standing | None:
         return None
     busy = [each.execution_id for each in triggers if each.state in _BUSY]
     gathering = [_gathering(rows[0], each) for each in triggers if each.state == "gathering"]
-    return Standing(rows[0].set_by, busy[0] if busy else None, gathering[0] if gathering else None)
+    return AutomationStanding(
+        rows[0].set_by, busy[0] if busy else None, gathering[0] if gathering else None
+    )
 
 
 def _gathering(row: AutomationRow, trigger: TriggerRow) -> Gathering:

@@ -1,6 +1,6 @@
 """Automatic execution: notebooks that run when what they are made of has changed."""
 
-from nbledger_domain.automation.changes import Change
+from nbledger_domain.automation.changes import TriggeringChange
 from nbledger_domain.automation.settings import (
     AutoExecution,
     AutomationSettings,
@@ -17,10 +17,10 @@ from nbledger_domain.automation.trigger import (
 __all__ = [
     "AutoExecution",
     "AutomationSettings",
-    "Change",
     "ChangeKind",
     "SkipReason",
     "Trigger",
+    "TriggeringChange",
     "bound_dataset",
     "execution_id_of",
     "trigger_id_of",

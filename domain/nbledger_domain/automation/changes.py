@@ -14,7 +14,7 @@ MOST_KEPT: Final = 32
 """So many changes are kept apart; beyond that the oldest of a kind are told as one."""
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class TriggeringChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A change, or ``count`` of them, of which all but the first event tell of the newest.
 
     ``event_id``, ``position`` and ``at`` are those of the event that tells of it; ``chains`` are
@@ -34,11 +34,11 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     correlation_id: str | None = None
     traceparent: str | None = None
 
-    def by(self, chains: Iterable[Chain]) -> "Change":
+    def by(self, chains: Iterable[Chain]) -> "TriggeringChange":
         """The same change, having come by these chains."""
         return msgspec.structs.replace(self, chains=tuple(chains))
 
-    def followed_by(self, later: "Change") -> "Change":
+    def followed_by(self, later: "TriggeringChange") -> "TriggeringChange":
         """Both as one."""
         return msgspec.structs.replace(
             later,
@@ -49,11 +49,11 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
 
-Changes = list[Change]
+Changes = list[TriggeringChange]
 """Changes in the order in which they came, at least one."""
 
 
-def with_change(changes: Sequence[Change], change: Change) -> Changes:
+def with_change(changes: Sequence[TriggeringChange], change: TriggeringChange) -> Changes:
     """All of them, with one more."""
     found = [*changes, change]
     while len(found) > MOST_KEPT:
@@ -70,13 +70,13 @@ def _merge_oldest(changes: Changes) -> None:
                 return
 
 
-def after(changes: Sequence[Change], position: int) -> Changes:
+def after(changes: Sequence[TriggeringChange], position: int) -> Changes:
     """What is not yet decided on once all up to this position is."""
     return [change for change in changes if change.position > position]
 
 
 def wanted(
-    changes: Sequence[Change], settings: AutomationSettings, dataset_id: UUID | None
+    changes: Sequence[TriggeringChange], settings: AutomationSettings, dataset_id: UUID | None
 ) -> Changes:
     """Those that still matter where the notebook is bound to this dataset."""
     return [
@@ -86,17 +86,17 @@ def wanted(
     ]
 
 
-def newest(changes: Sequence[Change]) -> Change:
+def newest(changes: Sequence[TriggeringChange]) -> TriggeringChange:
     """The one that came last."""
     return max(changes, key=lambda change: change.position)
 
 
-def count(changes: Sequence[Change]) -> int:
+def count(changes: Sequence[TriggeringChange]) -> int:
     """How many there are."""
     return sum(change.count for change in changes)
 
 
-def quiet_at(changes: Sequence[Change], settings: AutomationSettings) -> datetime:
+def quiet_at(changes: Sequence[TriggeringChange], settings: AutomationSettings) -> datetime:
     """When enough time has passed since the last change, or since the first."""
     last = max(change.at for change in changes)
     first = min(change.first_at for change in changes)
@@ -107,7 +107,7 @@ def quiet_at(changes: Sequence[Change], settings: AutomationSettings) -> datetim
 
 
 def due_at(
-    changes: Sequence[Change], settings: AutomationSettings, started_at: datetime | None
+    changes: Sequence[TriggeringChange], settings: AutomationSettings, started_at: datetime | None
 ) -> datetime:
     """When they become a run; ``started_at`` is when the last one before it started."""
     due = quiet_at(changes, settings)

@@ -10,7 +10,6 @@ from nbledger_domain.vocabulary.units import MIB
 from nbledger_http.description import entry_point, openapi
 from nbledger_http.edge.middleware import Edge
 from nbledger_http.endpoints import (
-    automation,
     datasets,
     downloads,
     execution_events,
@@ -48,7 +47,6 @@ def create_app(services: Services) -> Edge:
             *many.HANDLERS,
             *results.HANDLERS,
             *schedules.HANDLERS,
-            *automation.HANDLERS,
             *history.HANDLERS,
             *kernels.HANDLERS,
             *templates.HANDLERS,

@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from nbledger_application.automation.standing import Gathering, Standing, WaitReason
+from nbledger_application.automation.standing import AutomationStanding, Gathering, WaitReason
 from nbledger_domain.automation import (
     AutoExecution,
     AutomationSettings,
@@ -104,7 +104,7 @@ def summary(settings: AutomationSettings) -> AutomationSummary:
 
 
 def full(
-    notebook: Notebook, standing: Standing | None, triggers: list[TriggerDocument]
+    notebook: Notebook, standing: AutomationStanding | None, triggers: list[TriggerDocument]
 ) -> AutomationDocument:
     """All that is told of a notebook's automatic execution."""
     document = AutomationDocument(notebook_id=notebook.id, state="off", triggers=triggers)

@@ -24,8 +24,8 @@ from nbledger_application.automation.rows import TriggerRow
 from nbledger_domain import events
 from nbledger_domain.automation import (
     AutomationSettings,
-    Change,
     Trigger,
+    TriggeringChange,
     bound_dataset,
     changes,
     execution_id_of,
@@ -300,14 +300,14 @@ def test_what_comes_between_a_decision_and_its_event_is_not_forgotten(
     gaps: list[int], unseen: list[int]
 ) -> None:
     settings = AutomationSettings(quiet_seconds=2)
-    world = World({}, 1)
     left = list(unseen)
 
-    def meanwhile(_: TriggerRow) -> None:
-        for _ in range(left.pop() if left else 0):
-            world.edit(N)
+    class Busy(World):
+        def meanwhile(self, row: TriggerRow) -> None:
+            for _ in range(left.pop() if left else 0):
+                self.edit(row.notebook_id)
 
-    world.meanwhile = meanwhile  # type: ignore[method-assign]
+    world = Busy({}, 1)
     world.notebook(N, Integration(auto_execution=settings))
     moment = 0
     for gap in gaps:
@@ -530,7 +530,7 @@ def test_chains_are_merged_without_what_says_no_more() -> None:
 
 
 def test_changes_survive_being_stored() -> None:
-    change = Change(
+    change = TriggeringChange(
         kind="dataset",
         first_event_id=N,
         first_at=START,
@@ -543,5 +543,5 @@ def test_changes_survive_being_stored() -> None:
         count=4,
     )
     stored = msgspec.json.encode([change])
-    assert msgspec.json.decode(stored, type=list[Change]) == [change]
+    assert msgspec.json.decode(stored, type=list[TriggeringChange]) == [change]
     assert changes.count([change, change]) == 8
