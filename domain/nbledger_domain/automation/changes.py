@@ -78,12 +78,19 @@ def after(changes: Sequence[TriggeringChange], position: int) -> Changes:
 def wanted(
     changes: Sequence[TriggeringChange], settings: AutomationSettings, dataset_id: UUID | None
 ) -> Changes:
-    """Those that still matter where the notebook is bound to this dataset."""
-    return [
+    """Those that still matter where the notebook is bound to this dataset.
+
+    They begin with the same event, by which whoever decides on them decides on the same.
+    """
+    found = [
         change
         for change in changes
         if change.kind in settings.on and change.dataset_id in (None, dataset_id)
     ]
+    if found:
+        first = changes[0].first_event_id
+        found[0] = msgspec.structs.replace(found[0], first_event_id=first)
+    return found
 
 
 def newest(changes: Sequence[TriggeringChange]) -> TriggeringChange:

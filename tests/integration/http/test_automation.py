@@ -49,6 +49,11 @@ async def test_a_notebook_shows_what_its_setting_means(api: Api) -> None:
     }
 
     setting = {"on": ["dataset"], "quietSeconds": 30, "minIntervalSeconds": 3600}
+    body = {"notebookName": "N", "integration": {"autoExecution": setting}}
+    key = {"Idempotency-Key": '"automatic"'}
+    once, twice = [await client.post("/notebook", json=body, headers=key) for _ in range(2)]
+    assert (once.status_code, twice.headers["idempotency-replayed"]) == (201, "true")
+    assert once.json()["notebookId"] == twice.json()["notebookId"]
     changed = await client.put(path, json={"integration": {"autoExecution": setting}})
     assert changed.json()["integration"]["autoExecution"] == setting
     assert changed.json()["automatic"] == {**DEFAULTS, **setting, "maxWaitSeconds": 300}

@@ -317,6 +317,7 @@ def test_what_comes_between_a_decision_and_its_event_is_not_forgotten(
     world.assert_each_change_is_dealt_with_once({N: (settings, None)})
     ids = [event.originator_id for _, _, event in world.started]
     assert len(set(ids)) == len(ids)
+    assert ids == [trigger_id_of(N, event.first_event_id) for _, _, event in world.started]
 
 
 def test_many_changes_are_kept_in_little_and_counted_all() -> None:
@@ -338,6 +339,8 @@ def test_settings_that_change_let_go_of_what_they_no_longer_want() -> None:
             world.at(moment, lambda step=step: step(world))
         world.play()
         assert not world.triggers()
+        for _, notebook_id, event in world.started:
+            assert event.originator_id == trigger_id_of(notebook_id, event.first_event_id)
         return [
             *(f"{event.changes} {event.kind}" for _, _, event in world.started),
             *(f"{event.changes} {event.reason}" for _, event in world.skipped),
