@@ -61,7 +61,8 @@ class Places:
                 notebook_id = await automatic(stage.store, settings, dataset=dataset)
                 self.bound[notebook_id] = dataset
                 self.settings[notebook_id] = settings
-            self.writes[notebook_id] = self.datasets[(place + 1) % 3]
+                if settings == SETTINGS[-1]:
+                    self.writes[notebook_id] = self.datasets[(place + 1) % 3]
 
 
 async def _work(stage: Scene, places: Places) -> None:

@@ -102,7 +102,7 @@ class World:
 
     # --- what comes of it ---------------------------------------------------------------------
 
-    def play(self, *, most: int = 3000) -> None:
+    def play(self, *, most: int = 1500) -> None:
         """Let time pass until nothing is left to happen."""
         for _ in range(most):
             due = self._due()
@@ -502,6 +502,22 @@ def test_a_circle_of_notebooks_goes_round_once(length: int) -> None:
     assert [each for _, each, _ in world.started] == circle[1:]
     assert [(each, event.reason) for each, event in world.skipped] == [(circle[0], "loop")]
     assert world.skipped[0][1].chains == [circle]
+
+
+def test_one_way_without_the_notebook_is_enough() -> None:
+    """What two notebooks feed each other is no reason to leave out what somebody uploads."""
+    a, b = NOTEBOOKS[:2]
+    of_a, of_b = DATASETS[:2]
+    world = World({a: [of_a], b: [of_b]}, 3)
+    settings = AutomationSettings(quiet_seconds=5)
+    world.notebook(a, Integration(auto_execution=settings, dataset_binding=str(of_b)))
+    world.notebook(b, Integration(auto_execution=settings, dataset_binding=str(of_a)))
+    world.at(0, lambda: world.upload(of_b))  # a starts at 5, and has changed of_a at 8
+    world.at(10, lambda: world.upload(of_a))
+    world.play()
+    ran = [(each, event.changes, event.chains or None) for _, each, event in world.started]
+    assert ran == [(a, 1, None), (b, 2, None), (a, 1, [[b]])]
+    assert [(each, event.chains) for each, event in world.skipped] == [(b, [[b, a]])]
 
 
 def test_a_chain_that_is_too_long_ends_and_says_so() -> None:
