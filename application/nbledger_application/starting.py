@@ -32,9 +32,7 @@ class RunStarter:
         self.store = store
         self._limits = limits
 
-    def options(
-        self, timeout: float | None = None, priority: Priority = "Normal"
-    ) -> RunOptions:
+    def options(self, timeout: float | None = None, priority: Priority = "Normal") -> RunOptions:
         """How a run goes on, which may have as long as is allowed now, whenever that was set."""
         asked = timeout or self._limits.default_timeout
         return RunOptions(timeout=min(asked, self._limits.max_timeout), priority=priority)
