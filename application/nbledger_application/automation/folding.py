@@ -282,6 +282,10 @@ class AutomationRows:
         trigger.changes = [each for each in trigger.changes if each.position <= position]
         if rest:
             trigger_id = trigger_id_of(trigger.notebook_id, rest[0].first_event_id)
+            if trigger_id == trigger.trigger_id:
+                # Told as one with some that were seen, or in place of one: its own event is new.
+                rest[0] = rest[0].by_itself()
+                trigger_id = trigger_id_of(trigger.notebook_id, rest[0].first_event_id)
             self._keep(
                 TriggerRow(
                     trigger_id=trigger_id,

@@ -38,6 +38,10 @@ class TriggeringChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
         """The same change, having come by these chains."""
         return msgspec.structs.replace(self, chains=tuple(chains))
 
+    def by_itself(self) -> "TriggeringChange":
+        """The same change, beginning with the event that tells of it."""
+        return msgspec.structs.replace(self, first_event_id=self.event_id)
+
     def followed_by(self, later: "TriggeringChange") -> "TriggeringChange":
         """Both as one."""
         return msgspec.structs.replace(

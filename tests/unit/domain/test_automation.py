@@ -40,6 +40,7 @@ from nbledger_domain.automation.chains import (
     short_enough,
     without_loops,
 )
+from nbledger_domain.automation.changes import MOST_KEPT
 from nbledger_domain.dataset import Dataset, Source
 from nbledger_domain.events import DomainEvent
 from nbledger_domain.execution import (
@@ -144,6 +145,12 @@ class World:
         self._record(event, row.notebook_id)
         chains = [tuple(chain) for chain in event.chains or [[]]]
         self._run(row.notebook_id, event.execution_id, chains)
+
+    def decide_late(self, notebook_id: UUID, event: Trigger.Started) -> None:
+        """Let a decision come that was made earlier."""
+        self.started.append((self.now, notebook_id, event))
+        self._record(event, notebook_id)
+        self._run(notebook_id, event.execution_id, ((),))
 
     def meanwhile(self, row: TriggerRow) -> None:
         """What comes between a decision and its event."""
@@ -329,6 +336,42 @@ def test_many_changes_are_kept_in_little_and_counted_all() -> None:
     world.play()
     assert [event.changes for _, _, event in world.started] == [1, 499]
     world.assert_each_change_is_dealt_with_once({N: (settings, D)})
+
+
+@pytest.mark.parametrize("seen", [1, 5, MOST_KEPT, MOST_KEPT + 3])
+def test_what_a_late_decision_had_not_seen_is_a_trigger_of_its_own(seen: int) -> None:
+    """Whoever decides may be far behind, and older changes are told as one by then."""
+    world = World({}, 1)
+    world.notebook(N, Integration(auto_execution=AutomationSettings(quiet_seconds=60)))
+    for _ in range(seen):
+        world.edit(N)
+    (row,) = world.triggers()
+    late = Trigger.Started(**told(row), execution_id=row.execution_id, notebook_stream_version=1)
+    for _ in range(MOST_KEPT + 5):
+        world.edit(N)
+    world.decide_late(N, late)
+    (_, rest) = world.triggers()
+    assert (rest.state, rest.due_at) == ("gathering", None)  # the run goes on
+    world.play()
+    assert not world.triggers()
+    (_, _, first), (_, _, second) = world.started
+    assert first.originator_id != second.originator_id
+    assert second.originator_id == trigger_id_of(N, second.first_event_id)
+    assert second.through == first.through + MOST_KEPT + 5
+
+
+def test_a_late_decision_on_what_is_wanted_no_more_takes_nothing_else_along() -> None:
+    world = World({}, 1)
+    world.notebook(N, Integration(auto_execution=True, dataset_binding=str(D)))
+    world.upload(D)
+    (row,) = world.triggers()
+    late = Trigger.Started(**told(row), execution_id=row.execution_id, notebook_stream_version=1)
+    world.edit(N)
+    world.notebook(N, Integration(auto_execution=AutomationSettings(on=("cells",))))
+    world.decide_late(N, late)
+    world.play()
+    assert [event.kind for _, _, event in world.started] == ["dataset", "cells"]
+    assert len({event.originator_id for _, _, event in world.started}) == 2
 
 
 def test_settings_that_change_let_go_of_what_they_no_longer_want() -> None:
