@@ -14,14 +14,14 @@ from nbledger_domain.cells import Cell
 from nbledger_domain.notebook import Environment, Integration, Notebook, NotebookChanges
 from nbledger_domain.vocabulary.languages import DEFAULT_KERNEL_TYPE
 from nbledger_http.requests import cells as cell_inputs
-from nbledger_http.requests.automation import (
+from nbledger_http.requests.cells import ChangedCell, NewCell
+from nbledger_http.requests.declared import FaultReport, read_form, read_object
+from nbledger_http.requests.schedules.advice import schedule_advice
+from nbledger_http.requests.schedules.automation import (
     AutoExecutionBody,
     automation_setting,
     nothing_starts,
 )
-from nbledger_http.requests.cells import ChangedCell, NewCell
-from nbledger_http.requests.declared import FaultReport, read_form, read_object
-from nbledger_http.requests.schedules.advice import schedule_advice
 from nbledger_http.requests.schedules.settings import CronText, ScheduleSetting, schedule_setting
 from nbledger_infrastructure import settings
 from nbledger_infrastructure.packages import parse_requirement
