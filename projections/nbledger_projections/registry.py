@@ -7,6 +7,7 @@ from nbledger_projections.read_models import (
     dataset_details,
     execution_actions,
     library_details,
+    notices,
     schedules,
     triggers,
 )
@@ -23,6 +24,7 @@ _MODULES = (
     schedules,
     execution_actions,
     triggers,
+    notices,
 )
 
 READ_MODELS: dict[str, ReadModel[Any]] = {module.MODEL.name: module.MODEL for module in _MODULES}

@@ -15,6 +15,7 @@ import structlog
 from nbledger_application.actions.manager import ActionsManager
 from nbledger_application.automation.manager import Automation
 from nbledger_application.database_clock import Clock, database_time
+from nbledger_application.notices.manager import NoticeManager
 from nbledger_application.schedules.scheduler import Scheduler
 from nbledger_infrastructure.postgres.database import (
     Pool,
@@ -87,10 +88,21 @@ def _automation(around: Surroundings) -> ProcessManager:
     )
 
 
+def _notices(around: Surroundings) -> ProcessManager:
+    return NoticeManager(
+        around.pool,
+        around.store,
+        around.settings.notices,
+        now=around.now,
+        holds=around.holds,
+    )
+
+
 MANAGERS: Final[Mapping[str, _Manager]] = {
     "scheduler": _Manager(0x6E626C_736368, _scheduler),
     "execution-actions": _Manager(0x6E626C_616374, _actions),
     "automation": _Manager(0x6E626C_617574, _automation),
+    "notices": _Manager(0x6E626C_6E6F74, _notices),
 }
 """The process managers under their names."""
 
