@@ -69,6 +69,12 @@ WHERE state = 'waiting' AND requested_at < statement_timestamp() - make_interval
 ORDER BY requested_at, execution_id LIMIT $2
 """
 
+_WAITING: Final = """
+SELECT tenant_id, project_id, level, sum(waiting) FROM queue_share
+WHERE level IN (1, 2) AND tenant_id = ANY($1) AND waiting > 0
+GROUP BY tenant_id, project_id, level
+"""
+
 _STATES: Final[Mapping[type[DomainEvent], QueueChange]] = {
     Execution.AttemptLost: QueueChange("waiting"),
     **dict.fromkeys(TERMINAL_EVENTS, QueueChange("ended")),
@@ -215,6 +221,47 @@ async def forget_shares(pool: Pool) -> None:
     """Forget when tenants, projects and notebooks without runs were served, an hour after it."""
     async with acquire(pool) as connection:
         await connection.execute("SELECT forget_shares($1)", REMEMBERED_SECONDS)
+
+
+class Room:
+    """How many more runs may wait, by what waited at one moment and was taken since."""
+
+    def __init__(
+        self, limits: ShareLimits, tenants: dict[UUID, int], projects: dict[tuple[UUID, UUID], int]
+    ) -> None:
+        self._limits = limits
+        self._tenants = tenants
+        self._projects = projects
+
+    def take(self, tenant_id: UUID, project_id: UUID) -> bool:
+        """Take the room of one run; whether there was any."""
+        of_tenant = self._tenants.get(tenant_id, 0)
+        of_project = self._projects.get((tenant_id, project_id), 0)
+        if _full(of_tenant, self._limits.tenant) or _full(of_project, self._limits.project):
+            return False
+        self._tenants[tenant_id] = of_tenant + 1
+        self._projects[tenant_id, project_id] = of_project + 1
+        return True
+
+
+def _full(waiting: int, limit: int | None) -> bool:
+    return limit is not None and waiting >= limit
+
+
+async def waiting_room(
+    pool: Pool, limits: ShareLimits, places: Collection[tuple[UUID, UUID]]
+) -> Room:
+    """How many more runs may wait in these projects, each named by its tenant and itself."""
+    tenants: dict[UUID, int] = {}
+    projects: dict[tuple[UUID, UUID], int] = {}
+    async with acquire(pool) as connection:
+        rows = await connection.fetch(_WAITING, [tenant for tenant, _ in places])
+    for tenant_id, project_id, level, waiting in rows:
+        if level == 1:
+            tenants[tenant_id] = waiting
+        else:
+            projects[tenant_id, project_id] = waiting
+    return Room(limits, tenants, projects)
 
 
 async def repair(pool: Pool) -> int:

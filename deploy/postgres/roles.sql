@@ -69,8 +69,8 @@ GRANT EXECUTE ON FUNCTION notebook_list_page TO nbledger_api;
 GRANT SELECT ON
     notebook_details, notebook_list, notebook_list_project, notebook_list_count,
     notebook_duration, execution_status, execution_results, dataset_details, library_details,
-    schedule_list, schedule_firing, execution_list, execution_tag, execution_action, notice_list,
-    projection_checkpoint, execution_usage, worker, api_token
+    schedule_list, schedule_firing, trigger_list, execution_list, execution_tag, execution_action,
+    notice_list, projection_checkpoint, execution_usage, worker, api_token
     TO nbledger_api;
 GRANT SELECT, INSERT ON secret_key TO nbledger_api;
 -- Keys of requests come in by the function that appends; the api looks for those it gets.
@@ -84,6 +84,8 @@ GRANT SELECT ON failing_schedule TO nbledger_api;
 -- It tells of a run that waits where it stands.
 GRANT SELECT ON execution_queue, queue_share, queue_pace, notebook_run_limit TO nbledger_api;
 GRANT EXECUTE ON FUNCTION queue_place TO nbledger_api;
+-- And of a notebook that runs by itself what is going on.
+GRANT SELECT ON automation, automation_trigger TO nbledger_api;
 GRANT EXECUTE ON FUNCTION running_runs TO nbledger_api, nbledger_worker;
 
 -- relay: keeps its position and what the broker has, and recovers what workers have lost.
@@ -100,14 +102,16 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON schedule, schedule_run TO nbledger_relay
 -- What it tells notices by, and what waits for a kernel type in each project.
 GRANT SELECT, INSERT, UPDATE, DELETE ON usual_duration, failing_schedule, kernel_outage
     TO nbledger_relay;
-GRANT SELECT ON queue_share TO nbledger_relay;
+-- Automatic execution: what it keeps, and whether more runs may wait.
+GRANT SELECT, INSERT, UPDATE, DELETE ON automation, automation_trigger TO nbledger_relay;
+GRANT SELECT ON automation_since, queue_share TO nbledger_relay;
 
 -- projector: owns the contents of the read models.
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     notebook_details, notebook_list, notebook_list_project, notebook_list_count,
     notebook_duration, execution_status, execution_results, dataset_details, library_details,
-    schedule_list, schedule_firing, execution_list, execution_tag, execution_action, notice_list,
-    projection_checkpoint
+    schedule_list, schedule_firing, trigger_list, execution_list, execution_tag, execution_action,
+    notice_list, projection_checkpoint
     TO nbledger_projector;
 
 -- worker: its leases, its own entry, and what waits. No token and no read model. The queue is

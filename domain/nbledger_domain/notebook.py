@@ -10,6 +10,7 @@ from eventsourcing.domain import BaseAggregate, CanInitAggregate, event
 from msgspec import UNSET
 
 from nbledger_domain import semver
+from nbledger_domain.automation import AutoExecution
 from nbledger_domain.cells import Cell
 from nbledger_domain.errors import (
     Fault,
@@ -27,13 +28,14 @@ from nbledger_domain.schedule import ScheduleSettings
 class Integration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     """How the notebook takes part in data enrichment, and how many runs of it go on at once.
 
-    ``max_concurrent_runs`` bounds those that workers have at one time; ``None`` is no limit.
+    ``auto_execution`` makes it run when what it is made of changes. ``max_concurrent_runs`` bounds
+    the runs that workers have at one time; ``None`` is no limit.
     """
 
     enrichment_mode: bool = False
     dataset_binding: str | None = None
     output_format: str | None = None
-    auto_execution: bool = False
+    auto_execution: AutoExecution = False
     schedule_execution: str | ScheduleSettings | None = None
     max_concurrent_runs: int | None = None
 

@@ -9,6 +9,7 @@ from nbledger_projections.read_models import (
     library_details,
     notices,
     schedules,
+    triggers,
 )
 from nbledger_projections.read_models.executions import results, status
 from nbledger_projections.read_models.notebooks import details, listing
@@ -22,6 +23,7 @@ _MODULES = (
     library_details,
     schedules,
     execution_actions,
+    triggers,
     notices,
 )
 

@@ -49,6 +49,7 @@ PRINTED = {
         "manifest.json",
     ],
     "pass-parameters.md": ["Completed", "south 100", "region", "422\n"],
+    "run-on-change.md": ["idle\n2\n", "Completed\n2 orders\n", "'kind': 'dataset'", "\noff\n"],
     "be-told-of-slow-runs.md": ["runSlow The run takes longer", "Running {'runs': 5", "202\n"],
     "retry-safely.md": ["['", '"executions"'],
     "repair-a-failed-run.md": [

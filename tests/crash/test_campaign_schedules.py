@@ -6,24 +6,20 @@ Every due time has to be dealt with once, and every event of it has to add up.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 import time
-from asyncio.subprocess import PIPE, Process
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
 from support.campaigns import Tally, conclude, times
-from support.event_store import open_pool, open_store
-from support.paths import ROOT
+from support.managers import PATIENCE, scene
 from support.schedules import CALLER, MINUTE, end_runs, scheduled
 
 from nbledger_application import queue
@@ -32,7 +28,6 @@ from nbledger_domain.execution import Execution
 from nbledger_domain.schedule import ScheduleSettings, execution_id_of, firing_id_of, schedule_id_of
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore
-from nbledger_workers.sweeping.process_managers import MANAGERS
 
 pytestmark = [
     pytest.mark.campaign,
@@ -50,85 +45,9 @@ STEP_SECONDS = 0.2
 STOPS = times(small=1, ci=2, full=10)
 AT_ONCE = times(small=300, ci=2_000, full=10_000)
 LAG_SECONDS = 5.0
-_PATIENCE = 120.0
 
 # A simulated hour is over in seconds: what takes a scheduler's place takes hours of it.
 _ALL = timedelta(days=2) // timedelta(seconds=1)
-
-
-class Scene:
-    """A database with a clock to set, and schedulers of their own on it."""
-
-    def __init__(self, dsn: str, pool: Pool, store: EventStore, stack: AsyncExitStack) -> None:
-        self.pool = pool
-        self.store = store
-        self._dsn = dsn
-        self._stack = stack
-
-    async def start(self) -> Process:
-        """One more scheduler; at work, or standing by."""
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
-        program = str(Path(__file__).parents[1] / "support" / "scheduler_process.py")
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, program, self._dsn, stdout=PIPE, env=environment
-        )
-        self._stack.push_async_callback(_ended, process)
-        assert process.stdout is not None
-        async with asyncio.timeout(_PATIENCE):
-            while await process.stdout.readline() not in {b"ready\n", b""}:
-                pass
-        return process
-
-    async def set_clock(self, moment: datetime) -> datetime:
-        """Set the clock; returns the real time at which it was."""
-        async with acquire(self.pool) as connection:
-            at: datetime = await connection.fetchval(
-                "UPDATE test_clock SET time = $1 RETURNING clock_timestamp()", moment
-            )
-        return at
-
-    async def held(self) -> bool:
-        """Whether a scheduler is at work."""
-        async with acquire(self.pool) as connection:
-            found: bool = await connection.fetchval(
-                "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted"
-                " AND ((classid::bigint << 32) | objid::bigint) = $1"
-                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
-                MANAGERS["scheduler"].lock,
-            )
-        return found
-
-    async def until(self, condition: str) -> None:
-        """Wait until the database says that it is so."""
-        async with asyncio.timeout(_PATIENCE):
-            while not await self._holds(condition):  # noqa: ASYNC110 - nothing tells of it
-                await asyncio.sleep(0.1)
-
-    async def _holds(self, condition: str) -> bool:
-        async with acquire(self.pool) as connection:
-            found: bool = await connection.fetchval(f"SELECT {condition}")
-        return found
-
-
-@asynccontextmanager
-async def scene(dsn: str) -> AsyncIterator[Scene]:
-    async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(open_pool(dsn, max_size=8))
-        store = await stack.enter_async_context(open_store(pool))
-        async with acquire(pool) as connection:
-            await connection.execute("CREATE TABLE test_clock AS SELECT clock_timestamp() AS time")
-        yield Scene(dsn, pool, store, stack)
-
-
-async def _ended(process: Process) -> None:
-    if process.returncode is None:
-        process.terminate()
-    try:
-        async with asyncio.timeout(20):
-            await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
 
 
 async def _work(pool: Pool, store: EventStore) -> None:
@@ -138,20 +57,6 @@ async def _work(pool: Pool, store: EventStore) -> None:
             with suppress(ExecutionEndedError):  # it was cancelled for the one after it
                 await end_runs(store, [each])
         await asyncio.sleep(0.1)
-
-
-async def _kill(stage: Scene, schedulers: list[Process], tally: Tally) -> None:
-    """Kill the one that has been there longest, or at times the other, and start another."""
-    place = 0 if tally.random.random() < 0.8 else 1
-    victim = schedulers.pop(place)
-    began = time.monotonic()
-    victim.send_signal(signal.SIGKILL)
-    await victim.wait()
-    async with asyncio.timeout(_PATIENCE):
-        while not await stage.held():  # noqa: ASYNC110 - nothing tells of it
-            await asyncio.sleep(0.05)
-    tally.took(time.monotonic() - began, "taken over" if place == 0 else "went on")
-    schedulers.append(await stage.start())
 
 
 def _settings(start: datetime, overlap: Any, **members: Any) -> ScheduleSettings:
@@ -192,7 +97,7 @@ async def test_a_day_of_kills_and_clocks_that_are_set(
             if step in kills:
                 if killing is not None:
                     await killing
-                killing = asyncio.create_task(_kill(stage, schedulers, tally))
+                killing = asyncio.create_task(stage.kill(schedulers, tally, "scheduler"))
             await asyncio.sleep(STEP_SECONDS)
         if killing is not None:
             await killing
@@ -261,7 +166,7 @@ async def test_many_that_are_due_in_one_minute_start_at_once(
         # What was before is over when the minute comes, as it is elsewhere.
         async with acquire(stage.pool) as connection:
             for table in ("event", "schedule", "schedule_run", "execution_queue"):
-                await connection.execute(f"VACUUM ANALYZE {table}", timeout=_PATIENCE)
+                await connection.execute(f"VACUUM ANALYZE {table}", timeout=PATIENCE)
         at = await stage.set_clock(due)
         await stage.until(
             f"(SELECT count(*) FROM schedule_run WHERE state = 'running') >= {AT_ONCE}"

@@ -24,6 +24,7 @@ from nbledger_projections.read_models import (
     library_details,
     notices,
     schedules,
+    triggers,
 )
 from nbledger_projections.read_models.executions import folding as execution_folding
 from nbledger_projections.read_models.executions import result_folding, state
@@ -190,6 +191,21 @@ def naive_firings(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
     }
 
 
+def naive_triggers(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
+    """What is told of each trigger."""
+    states = {
+        each.stream_id: (each.subject_id, triggers.fold(None, each))
+        for each in events
+        if each.type.startswith("trigger.")
+    }
+    gone = {each.subject_id for each in events if each.type == "notebook.deleted.v1"}
+    return {
+        key: quantities.encode(row.document)
+        for key, (notebook_id, row) in states.items()
+        if row is not None and notebook_id not in gone
+    }
+
+
 def naive_documents(
     documents: Documents[Any], events: Sequence[RecordedEvent]
 ) -> dict[UUID, bytes]:
@@ -249,6 +265,10 @@ _NAIVE: dict[str, tuple[Callable[[Sequence[RecordedEvent]], dict[UUID, bytes]], 
     schedules.NAME: (
         naive_firings,
         "SELECT firing_id, document, notebook_id FROM schedule_firing",
+    ),
+    triggers.NAME: (
+        naive_triggers,
+        "SELECT trigger_id, document, notebook_id FROM trigger_list",
     ),
     notices.NAME: (
         naive_notices,

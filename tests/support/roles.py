@@ -150,12 +150,34 @@ async def _check_requests(client: httpx.AsyncClient) -> uuid.UUID:
     assert status.json()["status"] == "Completed", status.text
     results = await client.get(f"{run}/results")
     assert len(results.json()["enrichedDatasets"]) == 1, results.text
+    await _check_automatic_run(client, notebook)
     for path in ("/notebooks", f"{run}/history"):
         answer = await client.get(path)
         assert answer.status_code == 200, answer.text
     deleted = await client.delete(f"/notebook/{notebook}")
     assert deleted.status_code == 204, deleted.text
     return uuid.UUID(notebook)
+
+
+async def _check_automatic_run(client: httpx.AsyncClient, notebook: str) -> None:
+    """The notebook runs because its cells have changed."""
+    changed = await client.put(
+        f"/notebook/{notebook}",
+        json={
+            "integration": {"autoExecution": {"quietSeconds": 0}},
+            "cells": [{"cellType": "code", "content": "1"}],
+        },
+    )
+    assert changed.status_code == 200, changed.text
+    triggers: list[dict[str, str]] = []
+    async with asyncio.timeout(_REQUEST_SECONDS):
+        while not triggers:
+            await asyncio.sleep(0.1)
+            told = await client.get(f"/notebook/{notebook}/automatic-execution")
+            triggers = told.json()["triggers"]
+    run = f"/notebook/{notebook}/execution/{triggers[0]['executionId']}"
+    status = await client.get(run, headers={"Prefer": "wait=60"})
+    assert (status.json()["status"], status.json()["cause"]["kind"]) == ("Completed", "cells")
 
 
 async def _erased(pool: Pool, notebook: uuid.UUID) -> None:

@@ -1,61 +1,27 @@
 """Recording what became of firings, and asking for their runs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
-from typing import Final
 from uuid import UUID
 
 from nbledger_application import repository
 from nbledger_application.schedules.following import ACTOR
 from nbledger_application.schedules.rows import RunRow, ScheduleRow
+from nbledger_application.starting import RunStarter
 from nbledger_domain.errors import ExecutionEndedError
 from nbledger_domain.events import DomainEvent
-from nbledger_domain.execution import Cause, Execution, PlannedCell, RunOptions
+from nbledger_domain.execution import Cause, Execution
 from nbledger_domain.notebook import Notebook
 from nbledger_domain.schedule import Firing, FiringOutcome, Trigger, execution_id_of
 from nbledger_infrastructure import aggregates, clock
-from nbledger_infrastructure.aggregates import replay
-from nbledger_infrastructure.postgres.event_store import (
-    EventStore,
-    Metadata,
-    RecordConflictError,
-    RecordedEvent,
-    Stream,
-)
-from nbledger_infrastructure.postgres.event_store.types import COLUMNS, recorded_event
-from nbledger_infrastructure.settings import Executions as ExecutionLimits
-
-_NOTEBOOKS: Final = f"""
-SELECT {COLUMNS} FROM event WHERE stream_id = ANY($1) ORDER BY stream_id, version
-"""  # noqa: S608 (constants)
+from nbledger_infrastructure.postgres.event_store import Metadata, RecordConflictError, Stream
 
 MakeEvent = Callable[[int], Firing.Event]
 """Makes the event of a firing that comes at this version of its stream."""
 
 
-class FiringRecorder:
+class FiringRecorder(RunStarter):
     """Appends the events of firings, and the requests of their runs."""
-
-    def __init__(self, store: EventStore, limits: ExecutionLimits) -> None:
-        self.store = store
-        self._limits = limits
-
-    async def notebooks(self, notebook_ids: Sequence[UUID]) -> dict[UUID, Notebook]:
-        """These notebooks as they are now, without those that are deleted or about to be."""
-        if not notebook_ids:
-            return {}
-        async with self.store.reading() as connection:
-            rows = await connection.fetch(_NOTEBOOKS, notebook_ids)
-        histories: dict[UUID, list[RecordedEvent]] = {}
-        for row in rows:
-            recorded = recorded_event(row)
-            histories.setdefault(recorded.stream_id, []).append(recorded)
-        found: dict[UUID, Notebook] = {}
-        for notebook_id, history in histories.items():
-            notebook = replay(Notebook, history)
-            if notebook is not None and not (notebook.deleted or notebook.deletion_requested):
-                found[notebook_id] = notebook
-        return found
 
     async def record(
         self, row: ScheduleRow, firing_id: UUID, make: MakeEvent, *, version: int = 0
@@ -103,17 +69,12 @@ class FiringRecorder:
 
     async def request(self, row: ScheduleRow, run: RunRow, notebook: Notebook) -> None:
         """Ask for the run of a firing that is started; if that is done already, do nothing."""
-        execution = Execution.request(
-            run.execution_id,
-            notebook_id=notebook.id,
-            notebook_version=notebook.notebook_version,
-            notebook_stream_version=notebook.version,
-            kernel_type=notebook.kernel_type,
-            cells=[PlannedCell(cell.cell_id, cell.cell_type) for cell in notebook.cells],
+        await self.request_run(
+            self._stream(row, run.execution_id),
+            notebook,
             parameters=row.settings.parameters,
-            options=self._options(row),
+            options=self.options(row.settings.timeout, row.settings.priority),
             requested_by=run.asked_by or row.set_by,
-            at=clock.now(),
             cause=Cause(
                 kind="schedule",
                 schedule_id=row.schedule_id,
@@ -121,22 +82,7 @@ class FiringRecorder:
                 due_at=run.due_at,
                 trigger=run.trigger,
             ),
-        )
-        try:
-            await repository.save(
-                self.store,
-                execution,
-                self._stream(row, run.execution_id),
-                self._metadata(row, run.firing_id, on_behalf_of=run.asked_by),
-            )
-        except RecordConflictError:
-            return
-
-    def _options(self, row: ScheduleRow) -> RunOptions:
-        # The bound may be lower than when the schedule was set.
-        asked = row.settings.timeout or self._limits.default_timeout
-        return RunOptions(
-            timeout=min(asked, self._limits.max_timeout), priority=row.settings.priority
+            metadata=self._metadata(row, run.firing_id, on_behalf_of=run.asked_by),
         )
 
     async def cancel(self, row: ScheduleRow, execution_id: UUID, firing_id: UUID) -> bool:

@@ -6,7 +6,7 @@ killed at any point is taken over by reading on.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -14,6 +14,7 @@ from uuid import UUID
 import structlog
 
 from nbledger_application import repository
+from nbledger_application.concurrently import all_of
 from nbledger_application.database_clock import Clock, database_time
 from nbledger_application.following import Following
 from nbledger_application.schedules.firing import (
@@ -196,7 +197,7 @@ class Scheduler:
         notebooks: Mapping[UUID, Notebook],
     ) -> list[UUID]:
         """Append what was decided; returns the schedules with which that cannot go on now."""
-        done = await _gathered(
+        done = await all_of(
             self._record_one(row, decisions[row.schedule_id], notebooks.get(row.notebook_id))
             for row in rows
         )
@@ -246,7 +247,7 @@ class Scheduler:
         """Record that schedules have ended, and pause those whose runs fail."""
         async with acquire(self._pool) as connection:
             rows = [schedule_row(row) for row in await connection.fetch(_FINISHED, AT_ONCE)]
-        await _gathered(self._tell_one(row) for row in rows)
+        await all_of(self._tell_one(row) for row in rows)
         return bool(rows)
 
     async def _tell_one(self, row: ScheduleRow) -> None:
@@ -297,12 +298,3 @@ def _event(row: ScheduleRow, decision: Decision) -> MakeEvent:
         return Firing.Skipped(**common, reason=decision.reason or "nothing_to_execute")
 
     return make
-
-
-async def _gathered(work: Iterable[Awaitable[Any]]) -> list[Any]:
-    """The results of all; the first failure once all are over."""
-    results = await asyncio.gather(*work, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return results

@@ -6,6 +6,7 @@ from typing import Final
 
 import structlog
 
+from nbledger_application.concurrently import all_of
 from nbledger_application.schedules.firing import FiringRecorder, MakeEvent, queued_event
 from nbledger_application.schedules.rows import (
     RUN,
@@ -101,10 +102,7 @@ class Waiting:
             async with slots:
                 await self._advance_one(row, of_it, notebooks.get(row.notebook_id))
 
-        done = await asyncio.gather(*(one(row) for row in rows), return_exceptions=True)
-        for each in done:
-            if isinstance(each, BaseException):
-                raise each
+        await all_of(one(row) for row in rows)
         return True
 
     async def _advance_one(

@@ -98,7 +98,8 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, renam
     """Why there is a run, and by what: the ids that belong to its ``kind``.
 
     A ``schedule`` names itself, its firing, when that was due, and what triggered it; a ``dataset``
-    and ``cells`` name the version that came; a ``rerun`` or ``repair`` names the execution before.
+    and ``cells`` name the version that came, the trigger and how many changes it stands for; a
+    ``rerun`` or ``repair`` names the execution before.
     """
 
     kind: CauseKind
@@ -110,6 +111,8 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, renam
     dataset_version: int | None = None
     notebook_version: str | None = None
     execution_id: UUID | None = None
+    trigger_id: UUID | None = None
+    changes: int | None = None
 
 
 REQUESTED_CAUSE: Final = Cause(kind="request")

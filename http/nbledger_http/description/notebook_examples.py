@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nbledger_http.description import schedule_examples
+from nbledger_http.description import automation_examples, schedule_examples
 from nbledger_http.description.example_ids import (
     DATASET_ID,
     NOTEBOOK_ID,
@@ -135,8 +135,13 @@ NEW_NOTEBOOK: dict[str, Any] = {
 
 CHANGED_NOTEBOOK: dict[str, Any] = {
     **NOTEBOOK,
-    "integration": {**INTEGRATION, "scheduleExecution": "CRON_TZ=Europe/Berlin 0 2 * * *"},
+    "integration": {
+        **INTEGRATION,
+        "autoExecution": True,
+        "scheduleExecution": "CRON_TZ=Europe/Berlin 0 2 * * *",
+    },
     "schedule": schedule_examples.SUMMARY,
+    "automatic": automation_examples.SUMMARY,
     "warnings": [],
 }
 

@@ -33,6 +33,7 @@ from nbledger_http.description.schemas import DeletionUnderWay, PageBody, Parsin
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, empty_reply, json_reply, with_members
 from nbledger_http.representations import resources
+from nbledger_http.representations.automation import ShownNotebook, shown_notebook
 from nbledger_http.representations.changed_notebooks import (
     asked_of,
     created_reply,
@@ -47,7 +48,6 @@ from nbledger_http.representations.documents import (
     page_reply,
 )
 from nbledger_http.representations.idempotency import New, once
-from nbledger_http.representations.schedules import ScheduledNotebook, with_schedule
 from nbledger_http.requests import bodies as requests
 from nbledger_http.requests import queries
 from nbledger_http.requests.bindings import binding_warnings, library_warnings
@@ -89,7 +89,7 @@ class DeletionQuery(msgspec.Struct):
     force: Annotated[bool, Meta(description="Delete even while the notebook is executing.")] = False
 
 
-class ChangedNotebook(ScheduledNotebook, rename="camel", kw_only=True):
+class ChangedNotebook(ShownNotebook, rename="camel", kw_only=True):
     """The whole notebook, and what is to be said of the request that has made it so."""
 
     warnings: list[str]
@@ -120,7 +120,7 @@ class NotebookListDocument(PageBody, rename="camel", kw_only=True):
         answers={
             200: Answer(
                 description="The notebook.",
-                schema=ScheduledNotebook,
+                schema=ShownNotebook,
                 example=notebook_examples.NOTEBOOK,
                 headers=ETAG,
             ),
@@ -133,7 +133,7 @@ async def get_notebook(request: Request[Any, Any, Any]) -> Reply:
     """The notebook."""
     services = services_of(request)
     view = await resources.notebook(services.pool, access_of(request), notebook_id_of(request))
-    document = await with_schedule(services.store, view.notebook_id, view.document)
+    document = await shown_notebook(services.store, view.notebook_id, view.document)
     return document_reply(
         request, document, etag=resources.notebook_etag(view), modified_at=view.modified_at
     )
@@ -339,7 +339,7 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
         ),
     ]
     view = await resources.notebook(services.pool, access, notebook_id)
-    document = await with_schedule(services.store, notebook_id, view.document)
+    document = await shown_notebook(services.store, notebook_id, view.document)
     return json_reply(with_members(document, warnings=warnings), headers=state_headers(view))
 
 

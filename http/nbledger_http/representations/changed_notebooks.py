@@ -11,10 +11,10 @@ from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_http.description.schemas import Parsing
 from nbledger_http.replies.responses import Reply, json_reply, with_members
 from nbledger_http.representations import resources
+from nbledger_http.representations.automation import shown_notebook
 from nbledger_http.representations.conditional import last_modified
 from nbledger_http.representations.executions.run_plans import session_of
 from nbledger_http.representations.idempotency import beyond_defaults
-from nbledger_http.representations.schedules import with_schedule
 from nbledger_http.requests.bodies import Creation
 from nbledger_http.requests.services import services_of
 from nbledger_http.security.access import access_of
@@ -49,7 +49,7 @@ async def created_reply(
     services = services_of(request)
     view = await resources.notebook(services.pool, access, notebook_id)
     location = project_path(access.tenant_id, access.project_id, "notebook", notebook_id)
-    document = await with_schedule(services.store, notebook_id, view.document)
+    document = await shown_notebook(services.store, notebook_id, view.document)
     return json_reply(
         with_members(document, **told),
         status=201,

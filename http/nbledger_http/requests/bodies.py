@@ -17,6 +17,11 @@ from nbledger_http.requests import cells as cell_inputs
 from nbledger_http.requests.cells import ChangedCell, NewCell
 from nbledger_http.requests.declared import FaultReport, read_form, read_object
 from nbledger_http.requests.schedules.advice import schedule_advice
+from nbledger_http.requests.schedules.automation import (
+    AutoExecutionBody,
+    automation_setting,
+    nothing_starts,
+)
 from nbledger_http.requests.schedules.settings import CronText, ScheduleSetting, schedule_setting
 from nbledger_infrastructure import settings
 from nbledger_infrastructure.packages import parse_requirement
@@ -43,6 +48,7 @@ _READ_ONLY = (
     "executionCount",
     "files",
     "schedule",
+    "automatic",
     "session",
     "warnings",
     "parsing",
@@ -78,7 +84,7 @@ class IntegrationBody(msgspec.Struct, rename="camel", kw_only=True):
     enrichment_mode: bool = False
     dataset_binding: Text | None = None
     output_format: Text | None = None
-    auto_execution: bool = False
+    auto_execution: AutoExecutionBody = False
     schedule_execution: CronText | ScheduleSetting | None = None
     max_concurrent_runs: ConcurrentRuns | None = None
 
@@ -300,7 +306,7 @@ def _integration(
         enrichment_mode=asked.enrichment_mode,
         dataset_binding=asked.dataset_binding or None,
         output_format=asked.output_format or None,
-        auto_execution=asked.auto_execution,
+        auto_execution=automation_setting(asked.auto_execution, report, f"{pointer}/autoExecution"),
         schedule_execution=schedule_setting(
             asked.schedule_execution,
             before.schedule_execution,
@@ -314,8 +320,8 @@ def _integration(
     if form is not None and form not in OUTPUT_FORMATS and form != before.output_format:
         known = ", ".join(OUTPUT_FORMATS)
         report.warnings.append(f"outputFormat: {form!r} is kept but unknown; known are {known}")
-    if found.auto_execution and not before.auto_execution:
-        report.warnings.append("autoExecution: kept, but nothing executes on a change yet")
+    if found != before and nothing_starts(found.auto_execution, found.dataset_binding):
+        report.warnings.append("autoExecution: no dataset is bound, so nothing starts a run")
     return found
 
 

@@ -358,5 +358,5 @@ def _from_text(core: Any, text: str) -> Any:
     """The value that a form or a query writes as ``text``; an empty one is none."""
     if core is int and _INTEGER.match(text):
         return int(text)
-    found = boolean(text) if core is bool else None
+    found = boolean(text) if core is bool or bool in get_args(core) else None
     return (text or None) if found is None else found

@@ -22,23 +22,26 @@ def _nothing(_: object, __: RecordedEvent) -> None:
 class Fold(Generic[R]):
     """The row after an event: ``created`` makes one, ``deleted`` ends it, ``changes`` alter it.
 
+    There may be several types of events any of which makes one.
+
     ``create`` takes the recorded and the decoded event, and by name whatever :meth:`__call__` is
     given beside them. ``always`` is called after each event that there is a row for.
     """
 
     def __init__(
         self,
-        created: type[DomainEvent],
+        created: type[DomainEvent] | tuple[type[DomainEvent], ...],
         create: Callable[..., R],
         *,
         changes: Mapping[str, Change[R]] = MappingProxyType({}),
         deleted: type[DomainEvent] | None = None,
         always: Callable[[R, RecordedEvent], None] = _nothing,
     ) -> None:
-        self.created = created.TYPE
+        several = created if isinstance(created, tuple) else (created,)
+        self.created = frozenset(each.TYPE for each in several)
         self.deleted = None if deleted is None else deleted.TYPE
         self._create, self._changes, self._always = create, changes, always
-        self.types = frozenset({self.created, *changes, *([self.deleted] if self.deleted else [])})
+        self.types = frozenset({*self.created, *changes, *([self.deleted] if self.deleted else [])})
         """Events that change a row otherwise than every event does."""
 
     def __call__(self, row: R | None, recorded: RecordedEvent, **given: Any) -> R | None:
@@ -52,7 +55,7 @@ class Fold(Generic[R]):
             return None
         if recorded.data is None:
             return row  # erased: the deletion follows
-        if recorded.type == self.created:
+        if recorded.type in self.created:
             row = self._create(recorded, decode(recorded), **given)
         elif row is None:
             return None

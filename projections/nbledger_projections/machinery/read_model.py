@@ -64,7 +64,7 @@ class TableProjection(Generic[R]):
         model = self.model
         telling = [recorded for recorded in events if recorded.type in model.types]
         keys = self._rows.missing(map(model.key_of, telling))
-        created = {model.key_of(each) for each in telling if each.type == model.fold.created}
+        created = {model.key_of(each) for each in telling if each.type in model.fold.created}
         known = [key for key in keys if key not in created]
         self._rows.fill(keys, await model.table.load(connection, known))
 

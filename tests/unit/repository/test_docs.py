@@ -103,12 +103,8 @@ def test_every_event_type_is_described_and_no_other() -> None:
     assert notices.RunNotice.Slow.TYPE in events.EVENT_TYPES.classes
     assert execution_action.ExecutionAction.Requested.TYPE in events.EVENT_TYPES.classes
     text = (ROOT / "docs" / "events.md").read_text()
-    described = set(
-        re.findall(
-            r"`((?:notebook|execution|dataset|library|schedule|firing|action|notice)\.[a-z-]+\.v\d+)`",
-            text,
-        )
-    )
+    kinds = "notebook|execution|dataset|library|schedule|firing|trigger|action|notice"
+    described = set(re.findall(rf"`((?:{kinds})\.[a-z-]+\.v\d+)`", text))
     assert described == events.EVENT_TYPES.readable()
     for type_name, (event_class, _) in events.EVENT_TYPES.classes.items():
         row = next(line for line in text.splitlines() if line.startswith(f"| `{type_name}`"))

@@ -11,6 +11,9 @@ MIGRATIONS = ROOT / "infrastructure/nbledger_infrastructure/postgres/migrations"
 
 OWNERS: Mapping[str, str] = {
     "api_token": "infrastructure",
+    "automation": "application",
+    "automation_since": "application",
+    "automation_trigger": "application",
     "command_topic": "workers",
     "dataset_details": "projections",
     "erasure": "infrastructure",
@@ -45,6 +48,7 @@ OWNERS: Mapping[str, str] = {
     "schedule_run": "application",
     "schema_migration": "infrastructure",
     "secret_key": "http",
+    "trigger_list": "projections",
     "usual_duration": "application",
     "worker": "infrastructure",
 }

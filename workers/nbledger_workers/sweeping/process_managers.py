@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from nbledger_application.actions.manager import ActionsManager
+from nbledger_application.automation.manager import Automation
 from nbledger_application.database_clock import Clock, database_time
 from nbledger_application.notices.manager import NoticeManager
 from nbledger_application.schedules.scheduler import Scheduler
@@ -81,6 +82,12 @@ def _actions(around: Surroundings) -> ProcessManager:
     return ActionsManager(around.pool, around.store, around.settings, holds=around.holds)
 
 
+def _automation(around: Surroundings) -> ProcessManager:
+    return Automation(
+        around.pool, around.store, around.settings, now=around.now, holds=around.holds
+    )
+
+
 def _notices(around: Surroundings) -> ProcessManager:
     return NoticeManager(
         around.pool,
@@ -94,6 +101,7 @@ def _notices(around: Surroundings) -> ProcessManager:
 MANAGERS: Final[Mapping[str, _Manager]] = {
     "scheduler": _Manager(0x6E626C_736368, _scheduler),
     "execution-actions": _Manager(0x6E626C_616374, _actions),
+    "automation": _Manager(0x6E626C_617574, _automation),
     "notices": _Manager(0x6E626C_6E6F74, _notices),
 }
 """The process managers under their names."""

@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from nbledger_domain.automation import AutoExecution
 from nbledger_domain.schedule import ScheduleSettings
 from nbledger_projections.read_models.notebooks.activity import NotebookActivity
 
@@ -17,7 +18,7 @@ class IntegrationDocument(msgspec.Struct, rename="camel"):
     enrichment_mode: bool
     dataset_binding: str | None
     output_format: str | None
-    auto_execution: bool
+    auto_execution: AutoExecution
     schedule_execution: str | ScheduleSettings | UnsetType = UNSET
     max_concurrent_runs: int | UnsetType = UNSET
 

@@ -1,0 +1,1 @@
+"""Automatic execution: what is kept of changes, what becomes of them, and what is appended."""

@@ -1,0 +1,88 @@
+"""Starting runs that nobody asked for just now: of schedules, and of changes."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from nbledger_application import repository
+from nbledger_domain.execution import Cause, Execution, PlannedCell, RunOptions
+from nbledger_domain.notebook import Notebook
+from nbledger_domain.vocabulary.priorities import Priority
+from nbledger_infrastructure import clock
+from nbledger_infrastructure.aggregates import replay
+from nbledger_infrastructure.postgres.event_store import (
+    EventStore,
+    Metadata,
+    RecordConflictError,
+    RecordedEvent,
+    Stream,
+)
+from nbledger_infrastructure.postgres.event_store.types import COLUMNS, recorded_event
+from nbledger_infrastructure.settings import Executions as ExecutionLimits
+
+_NOTEBOOKS: Final = f"""
+SELECT {COLUMNS} FROM event WHERE stream_id = ANY($1) ORDER BY stream_id, version
+"""  # noqa: S608 (constants)
+
+
+class RunStarter:
+    """Reads notebooks, and asks for runs of them whose ids are given."""
+
+    def __init__(self, store: EventStore, limits: ExecutionLimits) -> None:
+        self.store = store
+        self._limits = limits
+
+    def options(self, timeout: float | None = None, priority: Priority = "Normal") -> RunOptions:
+        """How a run goes on, which may have as long as is allowed now, whenever that was set."""
+        asked = timeout or self._limits.default_timeout
+        return RunOptions(timeout=min(asked, self._limits.max_timeout), priority=priority)
+
+    async def notebooks(self, notebook_ids: Sequence[UUID]) -> dict[UUID, Notebook]:
+        """These notebooks as they are now, without those that are deleted or about to be."""
+        if not notebook_ids:
+            return {}
+        async with self.store.reading() as connection:
+            rows = await connection.fetch(_NOTEBOOKS, notebook_ids)
+        histories: dict[UUID, list[RecordedEvent]] = {}
+        for row in rows:
+            recorded = recorded_event(row)
+            histories.setdefault(recorded.stream_id, []).append(recorded)
+        found: dict[UUID, Notebook] = {}
+        for notebook_id, history in histories.items():
+            notebook = replay(Notebook, history)
+            if notebook is not None and not (notebook.deleted or notebook.deletion_requested):
+                found[notebook_id] = notebook
+        return found
+
+    async def request_run(
+        self,
+        stream: Stream,
+        notebook: Notebook,
+        *,
+        parameters: dict[str, Any],
+        options: RunOptions,
+        requested_by: str,
+        cause: Cause,
+        metadata: Metadata,
+    ) -> None:
+        """Ask for a run of all cells; if that is done already, do nothing.
+
+        The id of the run is that of ``stream``. Limits on waiting runs do not refuse it.
+        """
+        execution = Execution.request(
+            stream.stream_id,
+            notebook_id=notebook.id,
+            notebook_version=notebook.notebook_version,
+            notebook_stream_version=notebook.version,
+            kernel_type=notebook.kernel_type,
+            cells=[PlannedCell(cell.cell_id, cell.cell_type) for cell in notebook.cells],
+            parameters=parameters,
+            options=options,
+            requested_by=requested_by,
+            at=clock.now(),
+            cause=cause,
+        )
+        try:
+            await repository.save(self.store, execution, stream, metadata)
+        except RecordConflictError:
+            return
