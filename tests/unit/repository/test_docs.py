@@ -103,7 +103,8 @@ def test_every_event_type_is_described_and_no_other() -> None:
     text = (ROOT / "docs" / "events.md").read_text()
     described = set(
         re.findall(
-            r"`((?:notebook|execution|dataset|library|schedule|firing)\.[a-z-]+\.v\d+)`", text
+            r"`((?:notebook|execution|dataset|library|schedule|firing|action)\.[a-z-]+\.v\d+)`",
+            text,
         )
     )
     assert described == events.EVENT_TYPES.readable()
