@@ -16,7 +16,7 @@ from nbledger.role import ARTIFACTS, load_settings, run, run_command, run_role, 
 from nbledger_infrastructure import logging
 from nbledger_infrastructure.postgres.database import MigrationChangedError
 from nbledger_infrastructure.settings import Settings
-from nbledger_infrastructure.settings_loading import environment_names
+from nbledger_infrastructure.settings_loading import SettingsError, environment_names
 
 DATABASE = "postgres.dsn"
 BROKER = "kafka.bootstrap_servers"
@@ -128,14 +128,22 @@ def migrate() -> None:
 
 @main.command()
 def settings() -> None:
-    """List every setting with its default, and say how kernels are isolated here."""
+    """List every setting with its default, and say how kernels are isolated here.
+
+    Exits with status 2 where the settings of this place are not usable.
+    """
     defaults = Settings()
     for variable, (section, field) in environment_names().items():
         default = getattr(getattr(defaults, section), field)
         click.echo(f"{variable:45} [{section}] {field} = {default!r}")
     click.echo()
-    for line in isolation.lines():
-        click.echo(line)
+    try:
+        for line in isolation.lines():
+            click.echo(line)
+    except SettingsError as error:
+        told = "; ".join(error.faults)
+        click.echo(f"Error: the settings are not usable: {told}", err=True)
+        sys.exit(2)
 
 
 main.add_command(token)

@@ -75,6 +75,8 @@ GRANT SELECT ON
 GRANT SELECT, INSERT ON secret_key TO nbledger_api;
 -- Keys of requests come in by the function that appends; the api looks for those it gets.
 GRANT SELECT ON idempotency_key TO nbledger_api;
+-- It tells how many runs a schedule has left.
+GRANT SELECT ON schedule TO nbledger_api;
 
 -- It tells of a run that waits where it stands.
 GRANT SELECT ON execution_queue, queue_share, queue_pace, notebook_run_limit TO nbledger_api;

@@ -44,12 +44,16 @@ def after_outputs(output_count: int, output_bytes: int, outputs: "Iterable[Outpu
     )
 
 
+def in_words(missing: NotKept) -> str:
+    """How much that is: ``2 outputs (3,000 bytes)``."""
+    size = many(missing.bytes, "byte")
+    return f"{many(missing.outputs, 'output')} ({size})" if missing.outputs else size
+
+
 def note(missing: NotKept) -> dict[str, Any]:
     """An output, as nbformat has it, that says in place of others that they are not kept."""
-    what = many(missing.bytes, "byte")
-    if missing.outputs:
-        what = f"{many(missing.outputs, 'output')} ({what})"
-    text = f"[Not shown here: {what} of this cell. Beyond the limits on output nothing is kept.]"
+    what = f"{in_words(missing)} of this cell"
+    text = f"[Not shown here: {what}. Beyond the limits on output nothing is kept.]"
     return {
         "output_type": "display_data",
         "data": {"text/plain": text},

@@ -127,7 +127,9 @@ def content_type_of(path: str) -> str:
 def _check(precondition: Precondition, notebook: Notebook, paths: Sequence[str]) -> None:
     for path in paths:
         held = notebook.files.get(path)
-        precondition.check_file(notebook.version, path, None if held is None else held.digest)
+        precondition.check_file(
+            notebook.version, notebook.modified_on, path, None if held is None else held.digest
+        )
 
 
 async def _told(files: Sequence[SideFile]) -> list[InputFile]:

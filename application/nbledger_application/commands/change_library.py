@@ -84,7 +84,7 @@ async def delete_library(
     """
 
     def delete(library: Library) -> None:
-        precondition.check(library.version, "library")
+        precondition.check(library.version, library.modified_on, "library")
         library.delete(at=now())
 
     read = partial(load_library, store, caller, library_id)

@@ -79,7 +79,8 @@ async def add_version(
 
     async def read() -> Loaded[Dataset]:
         loaded = await load_dataset(store, caller, dataset_id)
-        precondition.check(loaded.aggregate.version, "dataset")
+        dataset = loaded.aggregate
+        precondition.check(dataset.version, dataset.modified_on, "dataset")
         return loaded
 
     await _add_version(
@@ -155,7 +156,7 @@ async def delete_dataset(
     """
 
     def delete(dataset: Dataset) -> None:
-        precondition.check(dataset.version, "dataset")
+        precondition.check(dataset.version, dataset.modified_on, "dataset")
         dataset.delete(at=now())
 
     read = partial(load_dataset, store, caller, dataset_id)

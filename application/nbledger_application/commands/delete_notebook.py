@@ -40,7 +40,7 @@ async def delete_notebook(
         return None if running else activity.position
 
     def delete(notebook: Notebook) -> None:
-        precondition.check(notebook.version, "notebook")
+        precondition.check(notebook.version, notebook.modified_on, "notebook")
         if running and not force:
             raise NotebookExecutingError(notebook_id, len(running))
         if running:

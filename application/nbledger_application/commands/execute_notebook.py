@@ -10,6 +10,7 @@ from nbledger_application import repository
 from nbledger_application.caller import Caller
 from nbledger_application.commands.loading import load_notebook
 from nbledger_application.idempotency import RequestKey
+from nbledger_application.preconditions import UNCONDITIONAL, Precondition
 from nbledger_application.queue import NO_LIMITS, ShareLimits
 from nbledger_application.reactions import deletions
 from nbledger_domain.cells import Cell, select_range
@@ -83,6 +84,7 @@ async def execute_notebook(
     decide: Callable[[Notebook, KernelLanguage], RunRequest],
     *,
     queue_without_worker: bool,
+    precondition: Precondition = UNCONDITIONAL,
     limits: ShareLimits = NO_LIMITS,
     key: RequestKey | None = None,
 ) -> tuple[UUID, AppendResult, list[str]]:
@@ -91,7 +93,8 @@ async def execute_notebook(
     The warnings are recorded with it, but for that of an absent worker, which holds only now.
 
     ``decide`` tells what is asked for of the notebook as it is, in the language of its kernel; the
-    notebook may have no cells. Raises what it raises, :class:`NotebookNotFoundError`,
+    notebook may have no cells; the ``precondition`` is about its state then. Raises what it raises,
+    :class:`NotebookNotFoundError`, :class:`PreconditionFailedError`, :class:`RuledOutError`,
     :class:`NothingToExecuteError`, :class:`QueueFullError` where as many runs wait as ``limits``
     allow, unless the run may ``queue_without_worker`` :class:`KernelUnavailableError`, and
     :class:`KeyUsedError` where an earlier request came with the same ``key``; with it the warnings
@@ -100,7 +103,13 @@ async def execute_notebook(
 
     async def plan() -> RunPreview:
         return await plan_execution(
-            store, pool, caller, notebook_id, decide, queue_without_worker=queue_without_worker
+            store,
+            pool,
+            caller,
+            notebook_id,
+            decide,
+            queue_without_worker=queue_without_worker,
+            precondition=precondition,
         )
 
     return await request_run(store, pool, caller, notebook_id, plan, limits=limits, key=key)
@@ -161,9 +170,11 @@ async def plan_execution(
     decide: Callable[[Notebook, KernelLanguage], RunRequest],
     *,
     queue_without_worker: bool,
+    precondition: Precondition = UNCONDITIONAL,
 ) -> RunPreview:
     """What :func:`execute_notebook` would record now; raises what it raises."""
     notebook = (await load_notebook(store, caller, notebook_id)).aggregate
+    precondition.check(notebook.version, notebook.modified_on, "notebook")
     return await plan_run(pool, notebook, decide, queue_without_worker=queue_without_worker)
 
 

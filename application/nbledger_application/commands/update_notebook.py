@@ -43,7 +43,7 @@ async def update_notebook(
     """
 
     def change(notebook: Notebook) -> U:
-        precondition.check(notebook.version, "notebook")
+        precondition.check(notebook.version, notebook.modified_on, "notebook")
         update = decide(notebook)
         if update.read_at is not None and notebook.modified_on >= update.read_at:
             raise StaleVersionError(

@@ -38,7 +38,7 @@ class FiringRecorder:
 
     def __init__(self, store: EventStore, limits: ExecutionLimits) -> None:
         self.store = store
-        self._options = RunOptions(timeout=min(limits.default_timeout, limits.max_timeout))
+        self._limits = limits
 
     async def notebooks(self, notebook_ids: Sequence[UUID]) -> dict[UUID, Notebook]:
         """These notebooks as they are now, without those that are deleted or about to be."""
@@ -111,7 +111,7 @@ class FiringRecorder:
             kernel_type=notebook.kernel_type,
             cells=[PlannedCell(cell.cell_id, cell.cell_type) for cell in notebook.cells],
             parameters=row.settings.parameters,
-            options=self._options,
+            options=self._options(row),
             requested_by=run.asked_by or row.set_by,
             at=clock.now(),
             cause=Cause(
@@ -131,6 +131,13 @@ class FiringRecorder:
             )
         except RecordConflictError:
             return
+
+    def _options(self, row: ScheduleRow) -> RunOptions:
+        # The bound may be lower than when the schedule was set.
+        asked = row.settings.timeout or self._limits.default_timeout
+        return RunOptions(
+            timeout=min(asked, self._limits.max_timeout), priority=row.settings.priority
+        )
 
     async def cancel(self, row: ScheduleRow, execution_id: UUID, firing_id: UUID) -> bool:
         """Ask a run to end, so that a later firing can start; returns whether it has ended."""

@@ -1,6 +1,6 @@
 """What the scheduler keeps of schedules and of their firings that are not over."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -132,6 +132,24 @@ async def load_schedules(
         list(schedule_ids),
     )
     return {row[0]: schedule_row(row) for row in rows}
+
+
+async def counted_runs(
+    connection: PooledConnection, schedules: Mapping[UUID, ScheduleSettings]
+) -> dict[UUID, int]:
+    """How many firings of these schedules count as run, as far as the scheduler has read.
+
+    Of one whose settings it has not read yet none does.
+    """
+    rows = await connection.fetch(
+        "SELECT schedule_id, settings, runs FROM schedule WHERE schedule_id = ANY($1)",
+        list(schedules),
+    )
+    return {
+        row["schedule_id"]: row["runs"]
+        for row in rows
+        if _decode_settings(row["settings"]) == schedules[row["schedule_id"]]
+    }
 
 
 async def save_schedules(connection: PooledConnection, rows: Sequence[ScheduleRow]) -> None:

@@ -4,19 +4,18 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from nbledger_infrastructure.settings import Settings
-from nbledger_infrastructure.settings_loading import SettingsError, load
+from nbledger_infrastructure.settings_loading import load
 
 if TYPE_CHECKING:
     from nbledger_workers.confinement.levels import Confinement
 
 
 def lines() -> Iterator[str]:
-    """In words, from the settings as they are here; it is tried, which takes a moment."""
-    try:
-        settings = load()
-    except SettingsError as error:
-        yield f"The settings are not usable, so nothing is isolated: {'; '.join(error.faults)}"
-        return
+    """In words, from the settings as they are here; it is tried, which takes a moment.
+
+    Raises :class:`SettingsError` where these are not usable.
+    """
+    settings = load()
     try:
         yield from _isolated(settings)
     except ImportError:

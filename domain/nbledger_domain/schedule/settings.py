@@ -11,6 +11,7 @@ from msgspec import Meta
 from nbledger_domain.errors import Fault
 from nbledger_domain.schedule.cron import DEFAULT_ZONE, Cron, CronError, next_after, split_zone
 from nbledger_domain.schedule.cron import cron as cron_of
+from nbledger_domain.vocabulary.priorities import Priority
 
 Overlap = Literal["skip", "queueOne", "queueAll", "cancelPrevious", "allow"]
 
@@ -33,7 +34,8 @@ class ScheduleSettings(
     """When a notebook runs by itself, and how.
 
     ``cron`` has five fields and is read in ``time_zone``; firings are due from ``start`` to
-    ``end``, both included, until ``max_runs`` of them have run. ``overlap`` says what becomes of a
+    ``end``, both included, until ``max_runs`` of them have run. Each run has ``timeout`` seconds,
+    the service's default without, and ``priority``. ``overlap`` says what becomes of a
     firing while an earlier one still runs. One that is late by more than ``catch_up_seconds`` is
     missed. Each fires up to ``jitter_seconds`` later than it is due. After so many failed runs
     without another between them as ``pause_after_failures`` says the schedule is paused.
@@ -45,6 +47,8 @@ class ScheduleSettings(
     end: datetime | None = None
     max_runs: MaxRuns | None = None
     parameters: dict[str, Any] = {}
+    timeout: float | None = None
+    priority: Priority = "Normal"
     overlap: Overlap = "skip"
     catch_up_seconds: CatchUp = CATCH_UP_SECONDS
     jitter_seconds: Jitter = 0

@@ -101,6 +101,14 @@ REPLAYED = {
     "Idempotency-Replayed": "true: the request is a repetition, and has made nothing itself."
 }
 IDEMPOTENCY_PROBLEMS = (Code.IDEMPOTENCY_KEY_REUSED, Code.IDEMPOTENCY_RESULT_GONE)
+IF_MATCH_READ = Header(
+    name="If-Match",
+    description="Entity tags: where none of them holds any more, the answer is 412.",
+)
+IF_UNMODIFIED_SINCE = Header(
+    name="If-Unmodified-Since",
+    description="Like If-Match, by time, which goes by the second; counts only without it.",
+)
 IF_MATCH_EITHER = Header(
     name="If-Match",
     description="The entity tag of the notebook, or of the file, that was read: when it has "
@@ -111,11 +119,17 @@ UNLESS_MATCH = Header(
     description="*: nothing is done (412) where anything is there. Entity tags: nothing is done "
     "where what is there has one of them.",
 )
-PRECONDITIONS = (IF_MATCH, UNLESS_MATCH)
+PRECONDITIONS = (IF_MATCH, IF_UNMODIFIED_SINCE, UNLESS_MATCH)
 """Of a request that changes something."""
 
-FILE_PRECONDITIONS = (IF_MATCH_EITHER, UNLESS_MATCH)
+FILE_PRECONDITIONS = (IF_MATCH_EITHER, IF_UNMODIFIED_SINCE, UNLESS_MATCH)
 """Of a request that changes input files."""
+
+READ_BY_TAG = (IF_MATCH_READ, IF_UNMODIFIED_SINCE, IF_NONE_MATCH)
+"""Of a request for what may change at no recorded time."""
+
+READ_CONDITIONS = (*READ_BY_TAG, IF_MODIFIED_SINCE)
+"""Of a request that reads."""
 
 READ_POSITION = Header(
     name="Nbledger-Position",

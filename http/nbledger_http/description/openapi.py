@@ -9,6 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from nbledger_application.caller import ROLES, Right
 from nbledger_http.description.documentation import JSON, Answer, Body, Header, Operation
+from nbledger_http.description.entry_point import entry_point
 from nbledger_http.description.links import add_links
 from nbledger_http.description.page import page
 from nbledger_http.replies.problems import KINDS, MEDIA_TYPE, Code, ProblemBody
@@ -349,6 +350,7 @@ def install(app: Litestar, *, version: str) -> None:
     described = document(app, version=version)
     app.state.openapi_json = msgspec.json.encode(described)
     app.state.openapi_page = page(described).encode()
+    app.state.entry_point = msgspec.json.encode(entry_point(version))
 
 
 HANDLERS: list[Any] = [schema_page, schema_json]

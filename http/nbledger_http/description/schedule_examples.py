@@ -27,6 +27,8 @@ SCHEDULE: dict[str, Any] = {
     **_ITEM,
     "setBy": "user123",
     "parameters": {"days": 7},
+    "timeout": 600,
+    "priority": "Low",
     "overlap": "skip",
     "catchUpSeconds": 3600,
     "jitterSeconds": 0,
@@ -50,6 +52,7 @@ SCHEDULE: dict[str, Any] = {
             "reason": "overlap",
         },
     ],
+    "warnings": [],
 }
 
 PAUSED: dict[str, Any] = {

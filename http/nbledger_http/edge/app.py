@@ -7,7 +7,7 @@ from litestar.datastructures import State
 
 from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_domain.vocabulary.units import MIB
-from nbledger_http.description import openapi
+from nbledger_http.description import entry_point, openapi
 from nbledger_http.edge.middleware import Edge
 from nbledger_http.endpoints import (
     datasets,
@@ -59,7 +59,12 @@ def create_app(services: Services) -> Edge:
     )
     without_token = Router(
         "/",
-        route_handlers=[*downloads.OPEN_HANDLERS, *health.HANDLERS, *openapi.HANDLERS],
+        route_handlers=[
+            *downloads.OPEN_HANDLERS,
+            *health.HANDLERS,
+            *entry_point.HANDLERS,
+            *openapi.HANDLERS,
+        ],
         guards=[access.known_methods],
     )
     app = Litestar(

@@ -27,12 +27,11 @@ from nbledger_http.description.documentation import (
     ETAG,
     IDEMPOTENCY_KEY,
     IDEMPOTENCY_PROBLEMS,
-    IF_MODIFIED_SINCE,
-    IF_NONE_MATCH,
     LOCATION,
     NOT_MODIFIED,
     POSITION,
     PRECONDITIONS,
+    READ_CONDITIONS,
     REPLAYED,
     Answer,
     Body,
@@ -208,8 +207,8 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
     services, access = services_of(request), access_of(request)
     dataset_id = dataset_id_of(request)
     precondition = precondition_of(request)
-    loaded = await load_dataset(services.store, access, dataset_id)
-    precondition.check(loaded.aggregate.version, "dataset")
+    dataset = (await load_dataset(services.store, access, dataset_id)).aggregate
+    precondition.check(dataset.version, dataset.modified_on, "dataset")
     report = FaultReport()
     async with received(request, limit_mb=services.settings.http.max_dataset_mb) as form:
         read_form(NoFields, form.fields, report)
@@ -271,7 +270,7 @@ async def list_datasets(request: Request[Any, Any, Any]) -> Reply:
         description="Its columns with their types, its rows, and the newest 100 versions with "
         "where each came from, and its columns where they differ from those of the version after "
         "it. As of now: never behind what an earlier request has changed.",
-        headers=(IF_NONE_MATCH, IF_MODIFIED_SINCE),
+        headers=READ_CONDITIONS,
         answers={
             200: Answer(
                 description="The dataset.",
@@ -281,7 +280,7 @@ async def list_datasets(request: Request[Any, Any, Any]) -> Reply:
             ),
             304: NOT_MODIFIED,
         },
-        problems=(Code.DATASET_NOT_FOUND,),
+        problems=(Code.DATASET_NOT_FOUND, Code.PRECONDITION_FAILED),
     ),
 )
 async def get_dataset(request: Request[Any, Any, Any]) -> Reply:

@@ -150,6 +150,7 @@ async def download_notebook(request: Request[Any, Any, Any]) -> Reply:
         answers=ANSWERS,
         problems=(
             Code.DATASET_NOT_FOUND,
+            Code.PRECONDITION_FAILED,
             Code.ARTIFACT_NOT_FOUND,
             Code.RANGE_NOT_SATISFIABLE,
             Code.VALIDATION_FAILED,
@@ -195,6 +196,7 @@ async def download_dataset(request: Request[Any, Any, Any]) -> Reply:
         answers=ANSWERS,
         problems=(
             Code.LINK_INVALID,
+            Code.PRECONDITION_FAILED,
             Code.ARTIFACT_NOT_FOUND,
             Code.RANGE_NOT_SATISFIABLE,
             Code.VALIDATION_FAILED,

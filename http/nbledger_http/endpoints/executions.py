@@ -22,13 +22,13 @@ from nbledger_http.description.documentation import (
     ETAG,
     IDEMPOTENCY_KEY,
     IDEMPOTENCY_PROBLEMS,
-    IF_MODIFIED_SINCE,
-    IF_NONE_MATCH,
     LOCATION,
     NOT_MODIFIED,
     POSITION,
+    PRECONDITIONS,
     PREFER_NEWS,
     PREFERENCE_APPLIED,
+    READ_CONDITIONS,
     REPLAYED,
     Answer,
     Body,
@@ -38,7 +38,12 @@ from nbledger_http.description.schemas import PageBody
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, json_reply, with_members
 from nbledger_http.representations import resources
-from nbledger_http.representations.conditional import document_reply, last_modified, none_match
+from nbledger_http.representations.conditional import (
+    document_reply,
+    last_modified,
+    none_match,
+    precondition_of,
+)
 from nbledger_http.representations.documents import LIST_HEADERS, READ_OWN_WRITES, page_reply
 from nbledger_http.representations.executions.queue_places import PlacedView, told
 from nbledger_http.representations.executions.run_plans import RunPlanDocument, plan_reply
@@ -85,9 +90,10 @@ class ExecutionListDocument(PageBody, rename="camel", kw_only=True):
         "follow the run at the address in Location. Its status is Running until it has ended, "
         "its phase tells whether it waits, starts or runs. Without a live worker that offers "
         "the kernel type it is refused, unless this installation lets it wait for one; so it is "
-        "where as many runs of the tenant or project wait as may. With `dryRun` everything is "
+        "where as many runs of the tenant or project wait as may, and, with `If-Match`, where the "
+        "notebook has changed since it was read. With `dryRun` everything is "
         "checked in the same way but how many wait, and nothing runs.",
-        headers=(IDEMPOTENCY_KEY,),
+        headers=(*PRECONDITIONS, IDEMPOTENCY_KEY),
         body=Body(
             schema=ExecuteNotebook, required=False, example=execution_examples.EXECUTE_NOTEBOOK
         ),
@@ -108,6 +114,7 @@ class ExecutionListDocument(PageBody, rename="camel", kw_only=True):
         problems=(
             Code.NOTEBOOK_NOT_FOUND,
             Code.NOTHING_TO_EXECUTE,
+            Code.PRECONDITION_FAILED,
             Code.BODY_TOO_LARGE,
             Code.UNSUPPORTED_MEDIA_TYPE,
             Code.VALIDATION_FAILED,
@@ -121,9 +128,10 @@ async def execute(request: Request[Any, Any, Any]) -> Reply:
     """The new execution."""
     services, access = services_of(request), access_of(request)
     notebook_id = notebook_id_of(request)
-    body = await json_object(request, optional=True, unique=True)
+    body = await json_object(request, optional=True)
     limits = services.settings.execution
     waiting = services.settings.queue
+    precondition = precondition_of(request)
     if body.get("dryRun") is True:
         plan = await plan_execution(
             services.store,
@@ -131,6 +139,7 @@ async def execute(request: Request[Any, Any, Any]) -> Reply:
             access,
             notebook_id,
             run_request(body, limits),
+            precondition=precondition,
             queue_without_worker=limits.queue_without_worker,
         )
         return plan_reply(plan)
@@ -142,6 +151,7 @@ async def execute(request: Request[Any, Any, Any]) -> Reply:
             access,
             notebook_id,
             run_request(body, limits),
+            precondition=precondition,
             queue_without_worker=limits.queue_without_worker,
             limits=ShareLimits.of(waiting.max_waiting_per_tenant, waiting.max_waiting_per_project),
             key=key,
@@ -208,7 +218,7 @@ def state_headers(view: ExecutionView) -> dict[str, str]:
         "and what it waits for. With `Prefer: wait=N` the answer comes when the "
         "execution has ended, or, with If-None-Match, as soon as its state is another one; "
         "after N seconds (60 at most) it tells what is then: 200, or 304 where nothing changed.",
-        headers=(IF_NONE_MATCH, IF_MODIFIED_SINCE, PREFER_NEWS),
+        headers=(*READ_CONDITIONS, PREFER_NEWS),
         answers={
             200: Answer(
                 description="The execution.",
@@ -218,7 +228,7 @@ def state_headers(view: ExecutionView) -> dict[str, str]:
             ),
             304: NOT_MODIFIED,
         },
-        problems=(Code.EXECUTION_NOT_FOUND,),
+        problems=(Code.EXECUTION_NOT_FOUND, Code.PRECONDITION_FAILED),
     ),
 )
 async def get_execution(request: Request[Any, Any, Any]) -> Reply:

@@ -11,10 +11,10 @@ from nbledger_http.description.documentation import (
     FILE_PRECONDITIONS,
     IDEMPOTENCY_KEY,
     IDEMPOTENCY_PROBLEMS,
-    IF_NONE_MATCH,
     LOCATION,
     NOT_MODIFIED,
     POSITION,
+    READ_BY_TAG,
     REPLAYED,
     Answer,
     Body,
@@ -164,7 +164,7 @@ LIST = Operation(
     summary="List the files beside a notebook",
     description="By path; as of now, or as an execution had them.",
     query=FileListQuery,
-    headers=(IF_NONE_MATCH,),
+    headers=READ_BY_TAG,
     answers={
         200: Answer(
             description="The files.",
@@ -177,6 +177,7 @@ LIST = Operation(
     problems=(
         Code.NOTEBOOK_NOT_FOUND,
         Code.EXECUTION_NOT_FOUND,
+        Code.PRECONDITION_FAILED,
         Code.VALIDATION_FAILED,
     ),
 )
@@ -192,6 +193,7 @@ DOWNLOAD = Operation(
     problems=(
         Code.NOTEBOOK_NOT_FOUND,
         Code.EXECUTION_NOT_FOUND,
+        Code.PRECONDITION_FAILED,
         Code.FILE_NOT_FOUND,
         Code.ARTIFACT_NOT_FOUND,
         Code.RANGE_NOT_SATISFIABLE,

@@ -19,12 +19,11 @@ from nbledger_http.description.documentation import (
     ETAG,
     IDEMPOTENCY_KEY,
     IDEMPOTENCY_PROBLEMS,
-    IF_MODIFIED_SINCE,
-    IF_NONE_MATCH,
     LOCATION,
     NOT_MODIFIED,
     POSITION,
     PRECONDITIONS,
+    READ_CONDITIONS,
     REPLAYED,
     Answer,
     Body,
@@ -193,7 +192,7 @@ async def list_libraries(request: Request[Any, Any, Any]) -> Reply:
         tag=TAG,
         summary="Get a library",
         description="As of now: never behind what an earlier request has changed.",
-        headers=(IF_NONE_MATCH, IF_MODIFIED_SINCE),
+        headers=READ_CONDITIONS,
         answers={
             200: Answer(
                 description="The library.",
@@ -203,7 +202,7 @@ async def list_libraries(request: Request[Any, Any, Any]) -> Reply:
             ),
             304: NOT_MODIFIED,
         },
-        problems=(Code.LIBRARY_NOT_FOUND,),
+        problems=(Code.LIBRARY_NOT_FOUND, Code.PRECONDITION_FAILED),
     ),
 )
 async def get_library(request: Request[Any, Any, Any]) -> Reply:
@@ -221,7 +220,12 @@ async def get_library(request: Request[Any, Any, Any]) -> Reply:
         summary="Download the wheel of a library",
         headers=RANGE_HEADERS,
         answers=ANSWERS,
-        problems=(Code.LIBRARY_NOT_FOUND, Code.ARTIFACT_NOT_FOUND, Code.RANGE_NOT_SATISFIABLE),
+        problems=(
+            Code.LIBRARY_NOT_FOUND,
+            Code.ARTIFACT_NOT_FOUND,
+            Code.RANGE_NOT_SATISFIABLE,
+            Code.PRECONDITION_FAILED,
+        ),
     ),
 )
 async def download(request: Request[Any, Any, Any]) -> Reply:

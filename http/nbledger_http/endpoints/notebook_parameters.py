@@ -17,8 +17,8 @@ from nbledger_domain.vocabulary.languages import Language
 from nbledger_http.description import notebook_examples
 from nbledger_http.description.documentation import (
     ETAG,
-    IF_NONE_MATCH,
     NOT_MODIFIED,
+    READ_BY_TAG,
     Answer,
     Operation,
 )
@@ -70,7 +70,7 @@ class ParametersDocument(msgspec.Struct, rename="camel", kw_only=True):
         description="Names, types, defaults and help, as its first cell tagged `parameters` "
         "declares them, without running anything. Notebooks in Python, R and Scala have such; of "
         "others, and of code that cannot be read, less is known.",
-        headers=(IF_NONE_MATCH,),
+        headers=READ_BY_TAG,
         answers={
             200: Answer(
                 description="The parameters.",
@@ -80,7 +80,7 @@ class ParametersDocument(msgspec.Struct, rename="camel", kw_only=True):
             ),
             304: NOT_MODIFIED,
         },
-        problems=(Code.NOTEBOOK_NOT_FOUND,),
+        problems=(Code.NOTEBOOK_NOT_FOUND, Code.PRECONDITION_FAILED),
     ),
 )
 async def get_parameters(request: Request[Any, Any, Any]) -> Reply:

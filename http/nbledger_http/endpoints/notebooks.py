@@ -19,12 +19,11 @@ from nbledger_http.description.documentation import (
     ETAG,
     IDEMPOTENCY_KEY,
     IDEMPOTENCY_PROBLEMS,
-    IF_MODIFIED_SINCE,
-    IF_NONE_MATCH,
     LOCATION,
     NOT_MODIFIED,
     POSITION,
     PRECONDITIONS,
+    READ_CONDITIONS,
     REPLAYED,
     Answer,
     Body,
@@ -117,7 +116,7 @@ class NotebookListDocument(PageBody, rename="camel", kw_only=True):
         tag=TAG,
         summary="Get notebook details",
         description="As of now: never behind what an earlier request has changed.",
-        headers=(IF_NONE_MATCH, IF_MODIFIED_SINCE),
+        headers=READ_CONDITIONS,
         answers={
             200: Answer(
                 description="The notebook.",
@@ -127,7 +126,7 @@ class NotebookListDocument(PageBody, rename="camel", kw_only=True):
             ),
             304: NOT_MODIFIED,
         },
-        problems=(Code.NOTEBOOK_NOT_FOUND,),
+        problems=(Code.NOTEBOOK_NOT_FOUND, Code.PRECONDITION_FAILED),
     ),
 )
 async def get_notebook(request: Request[Any, Any, Any]) -> Reply:
@@ -251,6 +250,7 @@ async def create(request: Request[Any, Any, Any]) -> Reply:
         templates=templates.names(),
         template_cells=template_cells,
         environments=services.settings.environments,
+        limits=services.settings.execution,
     )
 
     async def make(key: RequestKey | None) -> New:
@@ -321,7 +321,12 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
         services.store,
         access,
         notebook_id,
-        partial(requests.update, body, environments=services.settings.environments),
+        partial(
+            requests.update,
+            body,
+            environments=services.settings.environments,
+            limits=services.settings.execution,
+        ),
         precondition_of(request),
     )
     integration = body.get("integration") or {}

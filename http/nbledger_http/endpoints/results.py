@@ -16,8 +16,8 @@ from nbledger_domain.vocabulary.media_types import is_json
 from nbledger_http.description import execution_examples
 from nbledger_http.description.documentation import (
     ETAG,
-    IF_NONE_MATCH,
     NOT_MODIFIED,
+    READ_BY_TAG,
     Answer,
     Operation,
 )
@@ -26,7 +26,7 @@ from nbledger_http.replies.file_names import content_disposition, safe_file_name
 from nbledger_http.replies.problems import Code, Problem
 from nbledger_http.replies.responses import Reply, empty_reply, header_list
 from nbledger_http.representations import resources, result_archive, result_bodies, result_selection
-from nbledger_http.representations.conditional import document_reply, none_match
+from nbledger_http.representations.conditional import document_reply, none_match, require_match
 from nbledger_http.representations.notebook_files import notebook_file
 from nbledger_http.representations.result_bodies import Linker
 from nbledger_http.representations.result_selection import Place, ResultsQuery
@@ -62,7 +62,7 @@ _TEXT = re.compile(r"text/|application/(javascript|xml)$")
         description="What the execution has put out; of one that still runs, what there is so "
         "far. Every output and file has a link that works without a token until it expires.",
         query=ResultsQuery,
-        headers=(IF_NONE_MATCH,),
+        headers=READ_BY_TAG,
         answers={
             200: Answer(
                 description="The results.",
@@ -73,7 +73,12 @@ _TEXT = re.compile(r"text/|application/(javascript|xml)$")
             ),
             304: NOT_MODIFIED,
         },
-        problems=(Code.EXECUTION_NOT_FOUND, Code.CELL_NOT_FOUND, Code.VALIDATION_FAILED),
+        problems=(
+            Code.EXECUTION_NOT_FOUND,
+            Code.CELL_NOT_FOUND,
+            Code.VALIDATION_FAILED,
+            Code.PRECONDITION_FAILED,
+        ),
     ),
 )
 async def get_results(request: Request[Any, Any, Any]) -> Reply:
@@ -199,6 +204,7 @@ async def _archive(
     """A ZIP archive of the executed notebook and the selected results; 304 where it is known."""
     services = services_of(request)
     tags = {"ETag": f'"v{view.version}.z"', "Cache-Control": "private, no-cache"}
+    require_match(request, tags["ETag"])
     if none_match(request, tags["ETag"]):
         return empty_reply(304, tags)
     notebook = (

@@ -39,6 +39,7 @@ from nbledger_http.requests.bindings import binding_warnings
 from nbledger_http.requests.bodies import Creation
 from nbledger_http.requests.bundles import ReceivedBundle, received_bundle
 from nbledger_http.requests.json_bodies import unstorable
+from nbledger_http.requests.schedules.advice import schedule_advice
 from nbledger_http.requests.services import services_of
 from nbledger_http.security.access import access_of
 from nbledger_infrastructure.notebooks.files import ParsedNotebook, parse_ipynb
@@ -104,7 +105,12 @@ async def _upload(request: Request[Any, Any, Any], bundle: ReceivedBundle) -> Re
     services, access = services_of(request), access_of(request)
     kernel_types = services.settings.worker.kernels
     fields, file_name, content = bundle.fields, bundle.file_name, bundle.content
-    creation, kernel_given = requests.upload(fields, file_name=file_name, kernel_types=kernel_types)
+    creation, kernel_given = requests.upload(
+        fields,
+        file_name=file_name,
+        kernel_types=kernel_types,
+        limits=services.settings.execution,
+    )
     digests = await file_digests(request, [file.location for file in bundle.files])
 
     def asked() -> Any:
@@ -128,10 +134,16 @@ async def _upload(request: Request[Any, Any, Any], bundle: ReceivedBundle) -> Re
             *await binding_warnings(services.pool, access, creation.integration.dataset_binding),
         ]
         new, about_kernel = _with_kernel_type(creation, parsed, kernel_types, given=kernel_given)
+        about_schedule = schedule_advice(
+            new.integration.schedule_execution,
+            parsed.cells,
+            new.kernel_type,
+            pointer="/scheduleExecution",
+        )
         told = await told_of(
             services.pool,
             new.kernel_type,
-            [*warnings, *about_kernel],
+            [*warnings, *about_kernel, *about_schedule],
             parsing=Parsing(
                 nbformat=parsed.nbformat, cells=_counts(parsed.cells), upgrades=parsed.upgrades
             ),

@@ -9,6 +9,7 @@ from typing import Any
 from litestar import Request
 
 from nbledger_application.preconditions import Precondition, Tags
+from nbledger_domain.errors import PreconditionFailedError
 from nbledger_http.replies.responses import Reply, empty_reply, json_reply
 
 SECOND = timedelta(seconds=1)
@@ -39,8 +40,10 @@ def document_reply(
 ) -> Reply:
     """The document, or 304 where the client says that it has just this one.
 
-    Without ``by_time`` only its entity tag can say so. ``headers`` go along with either.
+    Without ``by_time`` only its entity tag can say so. ``headers`` go along with either. Raises
+    :class:`PreconditionFailedError` where the client demands another state.
     """
+    require_match(request, etag, modified_at)
     tags = {
         "ETag": etag,
         "Last-Modified": last_modified(modified_at),
@@ -52,6 +55,30 @@ def document_reply(
     return json_reply(document, headers=tags)
 
 
+def require_match(
+    request: Request[Any, Any, Any],
+    etag: str,
+    modified_at: datetime | None = None,
+    *,
+    what: str = "resource",
+) -> None:
+    """Raise :class:`PreconditionFailedError` where a request that reads demands another state.
+
+    ``what`` it reads was changed last at ``modified_at``; ``None`` where that is not told.
+    """
+    match = request.headers.get("if-match")
+    if match is not None:
+        # By strong comparison.
+        if match.strip() != "*" and not any(
+            not weak and f'"{tag}"' == etag for weak, tag in _ETAG.findall(match)
+        ):
+            raise PreconditionFailedError(what)
+        return
+    since = _unmodified_since(request)
+    if since is not None and modified_at is not None and modified_at.replace(microsecond=0) > since:
+        raise PreconditionFailedError(what)
+
+
 def none_match(request: Request[Any, Any, Any], etag: str) -> bool:
     """Whether ``If-None-Match`` names this state; by weak comparison."""
     header = request.headers.get("if-none-match", "")
@@ -61,29 +88,47 @@ def none_match(request: Request[Any, Any, Any], etag: str) -> bool:
 def _not_modified(request: Request[Any, Any, Any], etag: str, modified_at: datetime | None) -> bool:
     if "if-none-match" in request.headers:
         return none_match(request, etag)  # If-Modified-Since then does not count.
-    since = request.headers.get("if-modified-since")
-    if since is None or modified_at is None:
-        return False
-    try:
-        moment = parsedate_to_datetime(since)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return False
-    if moment.tzinfo is None:
+    moment = _moment(request.headers.get("if-modified-since"))
+    if moment is None or modified_at is None:
         return False
     return modified_at.replace(microsecond=0) <= moment
 
 
+def _unmodified_since(request: Request[Any, Any, Any]) -> datetime | None:
+    return _moment(request.headers.get("if-unmodified-since"))
+
+
+def _moment(header: str | None) -> datetime | None:
+    """The time that is told; ``None`` for what is no HTTP date, and does not count then."""
+    if header is None:
+        return None
+    try:
+        moment = parsedate_to_datetime(header)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return None if moment.tzinfo is None else moment
+
+
 def precondition_of(request: Request[Any, Any, Any]) -> Precondition:
-    """What ``If-Match`` and ``If-None-Match`` demand of the state of what ``request`` changes."""
-    return precondition(request.headers.get("if-match"), request.headers.get("if-none-match"))
+    """What a request that changes something demands of its state.
+
+    By ``If-Match``, or else ``If-Unmodified-Since``, and by ``If-None-Match``.
+    """
+    headers = request.headers
+    return precondition(
+        headers.get("if-match"), headers.get("if-none-match"), _unmodified_since(request)
+    )
 
 
-def precondition(match: str | None, none_match: str | None = None) -> Precondition:
+def precondition(
+    match: str | None, none_match: str | None = None, unmodified_since: datetime | None = None
+) -> Precondition:
     """The same of the headers' values."""
     return Precondition(
         # Strong comparison for the one, by which a weak tag never matches; weak for the other.
         accepted=None if match is None else _tags(match, weak=False),
         ruled_out=_tags(none_match or "", weak=True),
+        unmodified_since=unmodified_since if match is None else None,
     )
 
 

@@ -1,5 +1,6 @@
 """Schedules as the API shows them: in a notebook, in the list, and in full."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -8,6 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from nbledger_application.commands.change_schedule import AskedFiring
+from nbledger_application.schedules.rows import counted_runs
 from nbledger_domain.schedule import (
     CronError,
     Overlap,
@@ -16,6 +18,7 @@ from nbledger_domain.schedule import (
     ScheduleState,
     schedule_id_of,
 )
+from nbledger_domain.vocabulary.priorities import Priority
 from nbledger_http.description.schemas import PageBody
 from nbledger_http.replies.responses import with_members
 from nbledger_infrastructure import clock
@@ -60,7 +63,9 @@ class ScheduleItem(ScheduleSummary, rename="camel", kw_only=True):
 class ScheduleDocument(ScheduleItem, rename="camel", kw_only=True):
     """A schedule in full; `firings` are the last ones with what became of them, newest first.
 
-    `pauseReason` is requested, or failures: too many runs failed one after the other.
+    `pauseReason` is requested, or failures: too many runs failed one after the other. `timeout`
+    (seconds) and `priority` are those of its runs; without `timeout` they have the default.
+    `warnings` say which of the parameters the notebook, as it is now, does not take.
     """
 
     pause_reason: str | UnsetType = UNSET
@@ -70,11 +75,14 @@ class ScheduleDocument(ScheduleItem, rename="camel", kw_only=True):
     end: str | UnsetType = UNSET
     max_runs: int | UnsetType = UNSET
     parameters: dict[str, Any]
+    timeout: int | float | UnsetType = UNSET
+    priority: Priority
     overlap: Overlap
     catch_up_seconds: int
     jitter_seconds: int
     pause_after_failures: int | UnsetType = UNSET
     firings: list[FiringDocument]
+    warnings: list[str]
 
 
 class ScheduleList(PageBody, rename="camel", kw_only=True):
@@ -100,12 +108,16 @@ class _Notebook(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Notebook).decode
 
 
-def summary(settings: ScheduleSettings, state: str) -> ScheduleSummary:
-    """What is told of a schedule wherever it is shown."""
+def summary(settings: ScheduleSettings, state: str, runs: int = 0) -> ScheduleSummary:
+    """What is told of a schedule wherever it is shown; ``runs`` of its firings count as run."""
     if faults := settings.faults():
         return _invalid(settings, faults[0].reason)
     now = clock.now()
-    following = settings.upcoming(now, count=NEXT_FIRINGS) if state == ScheduleState.ACTIVE else []
+    count = 0
+    if state == ScheduleState.ACTIVE:
+        left = NEXT_FIRINGS if settings.max_runs is None else settings.max_runs - runs
+        count = max(min(left, NEXT_FIRINGS), 0)
+    following = settings.upcoming(now, count=count)
     shown: _Shown = "active"
     if state == ScheduleState.PAUSED:
         shown = "paused"
@@ -120,9 +132,18 @@ def summary(settings: ScheduleSettings, state: str) -> ScheduleSummary:
     )
 
 
-def listed(schedule: ListedSchedule) -> bytes:
+async def runs_of(store: EventStore, schedules: Mapping[UUID, ScheduleSettings]) -> dict[UUID, int]:
+    """How many firings of each schedule count as run, of those where that matters."""
+    bounded = {key: each for key, each in schedules.items() if each.max_runs is not None}
+    if not bounded:
+        return {}
+    async with store.reading() as connection:
+        return await counted_runs(connection, bounded)
+
+
+def listed(schedule: ListedSchedule, runs: int) -> bytes:
     """A schedule in the list of its project."""
-    told = summary(schedule.settings, schedule.state)
+    told = summary(schedule.settings, schedule.state, runs)
     return msgspec.json.encode(
         ScheduleItem(
             schedule_id=schedule.schedule_id,
@@ -132,10 +153,13 @@ def listed(schedule: ListedSchedule) -> bytes:
     )
 
 
-def full(schedule: Schedule, firings: list[FiringDocument]) -> bytes:
+def full(
+    schedule: Schedule, firings: list[FiringDocument], *, runs: int, warnings: list[str]
+) -> bytes:
     """A schedule in full."""
     settings = schedule.settings
-    told = summary(settings, schedule.state)
+    told = summary(settings, schedule.state, runs)
+    timeout = settings.timeout
     return msgspec.json.encode(
         ScheduleDocument(
             schedule_id=schedule.id,
@@ -147,11 +171,14 @@ def full(schedule: Schedule, firings: list[FiringDocument]) -> bytes:
             end=_moment(settings.end),
             max_runs=settings.max_runs or UNSET,
             parameters=settings.parameters,
+            timeout=UNSET if timeout is None else int(timeout) if timeout % 1 == 0 else timeout,
+            priority=settings.priority,
             overlap=settings.overlap,
             catch_up_seconds=settings.catch_up_seconds,
             jitter_seconds=settings.jitter_seconds,
             pause_after_failures=settings.pause_after_failures or UNSET,
             firings=firings,
+            warnings=warnings,
             **msgspec.structs.asdict(told),
         )
     )
@@ -175,7 +202,9 @@ async def with_schedule(store: EventStore, notebook_id: UUID, document: bytes) -
         state = loaded.aggregate.state
     elif loaded is not None and loaded.aggregate.state is ScheduleState.PAUSED:
         state = ScheduleState.PAUSED
-    return with_members(document, schedule=summary(settings, state))
+    schedule_id = schedule_id_of(notebook_id)
+    runs = (await runs_of(store, {schedule_id: settings})).get(schedule_id, 0)
+    return with_members(document, schedule=summary(settings, state, runs))
 
 
 def _invalid(value: str | ScheduleSettings, reason: str) -> ScheduleSummary:

@@ -5,11 +5,11 @@ from typing import Any
 
 from litestar import Request
 
-from nbledger_http.description.documentation import Answer, Header
+from nbledger_http.description.documentation import IF_MATCH_READ, IF_NONE_MATCH, Answer, Header
 from nbledger_http.replies.file_names import content_disposition, safe_file_name
 from nbledger_http.replies.problems import Code, Problem
 from nbledger_http.replies.responses import Reply, empty_reply, header_list
-from nbledger_http.representations.conditional import none_match
+from nbledger_http.representations.conditional import none_match, require_match
 from nbledger_http.representations.streaming import LiveReply
 from nbledger_http.requests.concurrency import is_head
 from nbledger_infrastructure.artifacts.store import ArtifactStore, Stored
@@ -32,10 +32,8 @@ RANGE_HEADERS = (
         name="If-Range",
         description="An entity tag: the range counts only if it still holds.",
     ),
-    Header(
-        name="If-None-Match",
-        description="Entity tags at hand: when one holds, the answer is 304 without a body.",
-    ),
+    IF_MATCH_READ,
+    IF_NONE_MATCH,
 )
 _HEADERS = {
     "ETag": "The SHA-256 of the whole file.",
@@ -69,7 +67,8 @@ def file_reply(
     ``content_type`` and ``file_name`` may be what a notebook says they are. The content is for
     no page of ours: it is to be saved, or shown ``inline`` in a sandbox. A name that was checked
     can be kept ``exact``. Raises
-    :class:`Problem` (416) for a range outside of the file.
+    :class:`Problem` (416) for a range outside of the file, and
+    :class:`PreconditionFailedError`.
     """
     etag = f'"{stored.digest}"'
     headers = {
@@ -84,6 +83,7 @@ def file_reply(
         "Accept-Ranges": "bytes",
         "ETag": etag,
     }
+    require_match(request, etag, what="file")
     if "if-none-match" in request.headers and none_match(request, etag):
         return empty_reply(304, headers)
     found = _range(request, stored.size, etag)

@@ -16,6 +16,7 @@ from nbledger_domain.vocabulary.languages import DEFAULT_KERNEL_TYPE
 from nbledger_http.requests import cells as cell_inputs
 from nbledger_http.requests.cells import ChangedCell, NewCell
 from nbledger_http.requests.declared import FaultReport, read_form, read_object
+from nbledger_http.requests.schedules.advice import schedule_advice
 from nbledger_http.requests.schedules.settings import CronText, ScheduleSetting, schedule_setting
 from nbledger_infrastructure import settings
 from nbledger_infrastructure.packages import parse_requirement
@@ -24,6 +25,9 @@ MAX_CELLS = 10_000
 MAX_PACKAGES = 1000
 OUTPUT_FORMATS = ("enriched_dataframe", "csv", "parquet")
 """What of enriched datasets is written: CSV with Parquet beside it, but for the last."""
+
+SCHEDULE = "/integration/scheduleExecution"
+"""Where the schedule is in a JSON body."""
 
 _FRACTION = re.compile(r"\.(\d+)")
 _READ_ONLY = (
@@ -154,6 +158,7 @@ def creation(
     templates: Mapping[str, Sequence[Cell]] | Collection[str],
     template_cells: Any,
     environments: settings.Environments,
+    limits: settings.Executions,
 ) -> Creation:
     """Check the body of a create. Raises :class:`InvalidInputError` with every fault.
 
@@ -170,13 +175,16 @@ def creation(
         known = ", ".join(sorted(templates)) or "none"
         report.fault("/template", f"is not a template; the templates are: {known}")
     integration = _integration(
-        asked.integration or IntegrationBody(), Integration(), report, "/integration"
+        asked.integration or IntegrationBody(), Integration(), report, "/integration", limits
     )
     environment = _environment(
         asked.environment or EnvironmentBody(), Environment(), report, environments
     )
     cells = cell_inputs.new_cells(asked.initial_cells or [], before=before, report=report)
     report.check()
+    report.warnings += schedule_advice(
+        integration.schedule_execution, [*before, *cells], kernel_type, pointer=SCHEDULE
+    )
     return Creation(
         asked.notebook_name,
         asked.notebook_description or "",
@@ -190,7 +198,11 @@ def creation(
 
 
 def upload(
-    fields: Mapping[str, str], *, file_name: str, kernel_types: Collection[str]
+    fields: Mapping[str, str],
+    *,
+    file_name: str,
+    kernel_types: Collection[str],
+    limits: settings.Executions,
 ) -> tuple[Creation, bool]:
     """Check the fields of an upload; the second value tells whether a kernel type was given.
 
@@ -199,7 +211,7 @@ def upload(
     report = FaultReport()
     asked = read_form(UploadForm, fields, report)
     _check_kernel_type(asked.kernel_type, kernel_types, report)
-    integration = _integration(asked, Integration(), report, "")
+    integration = _integration(asked, Integration(), report, "", limits)
     report.check()
     default_name = file_name.removesuffix(".ipynb").strip()[:200] or "Untitled"
     found = Creation(
@@ -216,7 +228,11 @@ def upload(
 
 
 def update(
-    body: dict[str, Any], notebook: Notebook, *, environments: settings.Environments
+    body: dict[str, Any],
+    notebook: Notebook,
+    *,
+    environments: settings.Environments,
+    limits: settings.Executions,
 ) -> Update:
     """Check the body of an update of ``notebook``. Raises :class:`InvalidInputError`."""
     report = FaultReport()
@@ -232,7 +248,9 @@ def update(
         integration=(
             UNSET
             if asked.integration is None
-            else _integration(asked.integration, notebook.integration, report, "/integration")
+            else _integration(
+                asked.integration, notebook.integration, report, "/integration", limits
+            )
         ),
         environment=(
             UNSET
@@ -248,6 +266,13 @@ def update(
     if asked.kernel_type not in (None, notebook.kernel_type):
         report.fault("/kernelType", f"cannot be changed; it is {notebook.kernel_type!r}")
     report.check()
+    if body.get("integration") is not None or changes.cells is not UNSET:
+        report.warnings += schedule_advice(
+            (changes.integration or notebook.integration).schedule_execution,
+            notebook.cells if changes.cells is UNSET else changes.cells,
+            notebook.kernel_type,
+            pointer=SCHEDULE,
+        )
     libraries = (asked.environment or EnvironmentBody()).custom_libraries
     known = notebook.environment.custom_libraries
     return Update(
@@ -264,7 +289,11 @@ def _check_kernel_type(asked: str | None, known: Collection[str], report: FaultR
 
 
 def _integration(
-    asked: IntegrationBody, before: Integration, report: FaultReport, pointer: str
+    asked: IntegrationBody,
+    before: Integration,
+    report: FaultReport,
+    pointer: str,
+    limits: settings.Executions,
 ) -> Integration:
     """The settings that are asked for in place of ``before``; an empty text is none."""
     found = Integration(
@@ -277,6 +306,7 @@ def _integration(
             before.schedule_execution,
             report,
             f"{pointer}/scheduleExecution",
+            limits,
         ),
         max_concurrent_runs=asked.max_concurrent_runs,
     )

@@ -24,12 +24,9 @@ MAX_TOLD = 100
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 
 
-async def json_object(
-    request: Request[Any, Any, Any], *, optional: bool = False, unique: bool = False
-) -> dict[str, Any]:
+async def json_object(request: Request[Any, Any, Any], *, optional: bool = False) -> dict[str, Any]:
     """The JSON object that ``request`` carries; ``{}`` for no body where that is allowed.
 
-    Its members may have to be ``unique``, so that none is passed over.
     Raises :class:`InvalidInputError`, and :class:`Problem` (413, 415).
     """
     body = await raw_body(request)
@@ -44,7 +41,7 @@ async def json_object(
     _, _, charset = parameters.lower().partition("charset=")
     if charset and charset.strip(" \"'") not in ("utf-8", "utf8", "us-ascii"):
         raise Problem(Code.UNSUPPORTED_MEDIA_TYPE, "JSON is written in UTF-8.")
-    return decode_object(body, unique=unique)
+    return decode_object(body)
 
 
 async def raw_body(request: Request[Any, Any, Any]) -> bytes:
@@ -95,17 +92,17 @@ def _unreadable(body: bytes, error: Exception) -> list[Fault]:
     return faults_of_json(text, error)
 
 
-def decode_object(body: bytes, *, unique: bool = False) -> dict[str, Any]:
+def decode_object(body: bytes) -> dict[str, Any]:
     """The JSON object in ``body``, free of what can be stored nowhere.
 
-    Of members with one name the last counts, unless they are to be ``unique``. Raises
+    No object in it has two members of one name, of which one would be passed over. Raises
     :class:`InvalidInputError`.
     """
     value = decode(body)
     if not isinstance(value, dict):
         raise InvalidInputError([Fault("", "must be a JSON object")])
     faults = list(itertools.islice(unstorable(value), MAX_TOLD))
-    if not faults and unique:
+    if not faults:
         faults = repeated_members(body.removeprefix(codecs.BOM_UTF8))
     if faults:
         raise InvalidInputError(faults)

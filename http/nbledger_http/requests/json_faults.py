@@ -42,6 +42,8 @@ def faults_of_json(body: str, error: Exception) -> list[Fault]:
 
 def repeated_members(body: bytes) -> list[Fault]:
     """A fault for each member of ``body``, which is JSON, whose name another one has, too."""
+    if not _repeats(body):
+        return []
     value = json.loads(body, object_pairs_hook=_Pairs, parse_int=len, parse_float=len)
     faults: list[Fault] = []
     pending: list[tuple[str, Any]] = [("", value)]
@@ -58,6 +60,18 @@ def repeated_members(body: bytes) -> list[Fault]:
         elif isinstance(each, list):
             pending += [(f"{pointer}/{place}", item) for place, item in enumerate(each)]
     return list(dict.fromkeys(faults))
+
+
+def _repeats(body: bytes) -> bool:
+    """Whether any member's name is another one's, too; quick, as ordinary bodies have none."""
+    found = False
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal found
+        found = found or len(dict(pairs)) < len(pairs)
+
+    json.loads(body, object_pairs_hook=look, parse_int=len, parse_float=len)
+    return found
 
 
 class _Pairs:

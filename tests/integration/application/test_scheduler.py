@@ -144,7 +144,8 @@ async def test_a_schedule_is_as_its_notebook_says(
 async def test_a_run_says_why_it_is(
     pool: Pool, store: EventStore, firing: Scheduler, now: SetClock
 ) -> None:
-    notebook_id = await scheduled(store, settings(parameters={"days": 7}))
+    asked = settings(parameters={"days": 7}, timeout=90.0, priority="High")
+    notebook_id = await scheduled(store, asked)
     await firing.tick()
     (fact,) = await told(store, notebook_id)
     (execution_id,) = await requested(store, notebook_id)
@@ -155,6 +156,7 @@ async def test_a_run_says_why_it_is(
     assert fact.firing_id == firing_id_of(schedule_id_of(notebook_id), now.time)
     assert execution_id == execution_id_of(fact.firing_id)
     assert (execution.parameters, execution.requested_by) == ({"days": 7}, "ann")
+    assert (execution.options.timeout, execution.options.priority) == (90.0, "High")
     cause = execution.cause
     assert (cause.kind, cause.trigger, cause.due_at) == ("schedule", "due", now.time)
     assert (cause.firing_id, cause.schedule_id) == (fact.firing_id, schedule_id_of(notebook_id))

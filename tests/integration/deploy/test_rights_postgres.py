@@ -77,6 +77,9 @@ async def test_what_waits_is_known_without_a_read_model(users: dict[str, str]) -
     # The API tells where a run stands.
     assert await refused(users["api"], *waits) == [waits[1]]
     assert await refused(users["api"], "SELECT * FROM execution_usage", statuses) == []
+    # And how many runs a schedule has left.
+    counts = ("SELECT runs FROM schedule", "UPDATE schedule SET runs = 0")
+    assert await refused(users["api"], *counts) == [counts[1]]
 
 
 async def test_only_the_projector_erases(users: dict[str, str]) -> None:

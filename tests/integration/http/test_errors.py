@@ -63,6 +63,22 @@ async def test_bodies_that_are_no_request(api: Api, body: bytes) -> None:
             assert problem["errors"]
 
 
+async def test_no_member_is_passed_over_for_another_of_its_name(api: Api) -> None:
+    client = await api.client()
+    cells = b'[{"cellType": "code", "content": "1", "content": "2"}]'
+    body = b'{"notebookName": "one", "cells": %b, "notebookName": "two"}' % cells
+    notebook = await new_notebook(client, "1")
+    path = f"/notebook/{notebook['notebookId']}"
+    for method, address in (("POST", "/notebook"), ("PUT", path)):
+        answer = await client.request(method, address, content=body, headers=JSON)
+        assert answer.status_code == 422, address
+        assert {(each["pointer"], each["reason"]) for each in answer.json()["errors"]} == {
+            ("/notebookName", "is given more than once"),
+            ("/cells/0/content", "is given more than once"),
+        }
+    assert (await client.get(path)).json()["notebookName"] == notebook["notebookName"]
+
+
 async def test_every_fault_is_told_at_once(api: Api) -> None:
     client = await api.client(Role.EDITOR)
     body = {
@@ -248,7 +264,7 @@ async def test_a_put_of_a_part_is_refused(api: Api) -> None:
 
 async def test_unknown_addresses_and_methods(api: Api) -> None:
     client = await api.client(base="")
-    for path in ("/", "/api", "/nowhere", f"{api.base}", f"{api.base}/notebooks/x", "/%00", "/%ff"):
+    for path in ("/api", "/nowhere", f"{api.base}", f"{api.base}/notebooks/x", "/%00", "/%ff"):
         answer = await client.get(path)
         assert answer.status_code == 404, path
         assert answer.json()["code"] == "not_found"

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from support.api import Api, new_notebook, unknown_id
 from support.read_models import catch_up
-from support.schedules import SetClock, end_runs, scheduler
+from support.schedules import SetClock, end_runs, outcomes, scheduler
 from support.shared_api import api, api_server
 
 from nbledger_domain.schedule import schedule_id_of
@@ -95,6 +95,9 @@ async def test_a_notebook_shows_its_schedule(api: Api) -> None:
         ),
         ({"cron": "@daily", "parameters": {"1x": 1}}, "/parameters/1x", ""),
         ({"cron": "@daily", "timezone": "UTC"}, "/timezone", "did you mean timeZone?"),
+        ({"cron": "@daily", "timeout": 0.5}, "/timeout", "must be at least 1 second"),
+        ({"cron": "@daily", "timeout": 1e9}, "/timeout", "must be at most"),
+        ({"cron": "@daily", "priority": "soon"}, "/priority", "must be one of"),
     ],
 )
 async def test_what_is_wrong_with_it_is_told(
@@ -188,6 +191,73 @@ async def test_it_is_paused_run_and_made_up_for(api: Api) -> None:
     assert page["totalCount"] == 1
     assert page["schedules"][0]["scheduleId"] == str(schedule_id_of(UUID(made["notebookId"])))
     assert page["schedules"][0]["state"] == "active"
+
+
+async def test_the_next_firings_are_those_that_its_bound_leaves(api: Api) -> None:
+    client = await api.client(Role.EDITOR)
+    now = SetClock()
+    firing = scheduler(api.pool, api.store, now)
+    made = await scheduled(client, {"cron": "* * * * *", "maxRuns": 3, "overlap": "allow"})
+    assert len(made["schedule"]["nextFirings"]) == 3
+    notebook_id = UUID(made["notebookId"])
+    path = f"/notebook/{notebook_id}"
+    for left in (2, 1, 0):
+        await firing.tick()
+        while len(await outcomes(api.store, notebook_id)) < 3 - left:
+            now.step(1)
+            await firing.tick()
+        # What has ended is told by the next one.
+        await firing.tick()
+        assert await outcomes(api.store, notebook_id) == ["started"] * (3 - left)
+        await catch_up(api.pool, "schedule_list")
+        shown = [
+            (await client.get(path)).json()["schedule"],
+            (await client.get(f"{path}/schedule")).json(),
+            (await client.get("/schedules")).json()["schedules"][0],
+        ]
+        assert [len(each["nextFirings"]) for each in shown] == [left] * 3
+        assert {each["state"] for each in shown} == {"active" if left else "ended"}
+
+
+async def test_what_its_runs_are_given_is_checked_and_told(api: Api) -> None:
+    client = await api.client(Role.EDITOR)
+    setting = {
+        "cron": "@daily",
+        "parameters": {"dayz": 7},
+        "timeout": 90,
+        "priority": "High",
+    }
+    cells = [{"cellType": "code", "content": "days = 1", "tags": ["parameters"]}]
+    body = {
+        "notebookName": "N",
+        "initialCells": cells,
+        "integration": {"scheduleExecution": setting},
+    }
+    answer = await client.post("/notebook", json=body)
+    assert answer.status_code == 201, answer.text
+    made = answer.json()
+    path = f"/notebook/{made['notebookId']}"
+    mistyped = "/parameters/dayz: the cell tagged 'parameters' does not set it; did you mean days?"
+    told = f"/integration/scheduleExecution{mistyped}"
+    assert told in made["warnings"]
+    whole = (await client.get(f"{path}/schedule")).json()
+    assert (whole["timeout"], whole["priority"], whole["warnings"]) == (90, "High", [mistyped])
+    # What is read may be sent back, and says so again; what does not concern it says nothing.
+    read = (await client.get(path)).json()
+    assert read["integration"]["scheduleExecution"]["timeout"] == 90
+    assert told in (await client.put(path, json=read)).json()["warnings"]
+    renamed = await client.put(path, json={"notebookName": "other"})
+    assert renamed.json()["warnings"] == []
+    # Nor does it once the notebook takes it.
+    renamed_too = [{"cellType": "code", "content": "dayz = 1", "tags": ["parameters"]}]
+    changed = await client.put(path, json={"cells": renamed_too})
+    assert changed.json()["warnings"] == []
+    whole = (await client.get(f"{path}/schedule")).json()
+    assert whole["warnings"] == []
+
+    plain = (await scheduled(client, "@daily"))["notebookId"]
+    whole = (await client.get(f"/notebook/{plain}/schedule")).json()
+    assert ("timeout" in whole, whole["priority"], whole["warnings"]) == (False, "Normal", [])
 
 
 async def test_a_backfill_is_of_what_is_over_and_not_too_much(api: Api) -> None:

@@ -30,6 +30,20 @@ async def test_health(api: Api) -> None:
     assert (await client.head("/health/ready")).status_code == 200
 
 
+async def test_whoever_opens_the_address_finds_the_way_on(api: Api) -> None:
+    client = api.anonymous()
+    answer = await client.get("/")
+    assert answer.status_code == 200
+    told = answer.json()
+    assert (told["name"], told["version"]) == ("nbledger", api.document["info"]["version"])
+    for address in (*told["links"].values(), *(each["url"] for each in answer.links.values())):
+        assert (await client.get(address)).status_code == 200, address
+    assert answer.links["service-desc"]["url"] == "/schema/openapi.json"
+    assert told["notebooks"] in api.document["paths"]
+    refused = await client.post("/")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+
+
 async def test_a_taken_port_is_refused(database_dsn: str, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -70,6 +70,28 @@ async def test_a_cell_that_breaks_its_streams_has_an_error_and_the_next_ones_wor
     assert run.cell(6).error_name == "ValueError"
 
 
+async def test_a_file_that_has_got_the_number_of_a_stream_gets_no_output_of_others(
+    tmp_path: Path,
+) -> None:
+    run = await recorded(
+        tmp_path,
+        "import os, subprocess\nos.close(1); taken = open('taken.txt', 'w')",
+        "taken.fileno(), subprocess.run(['echo', 'child'])\nNone",
+        # On purpose it stays redirected, over cells.
+        "kept = os.dup(1); log = open('log.txt', 'w'); os.dup2(log.fileno(), 1)\nNone",
+        "subprocess.run(['echo', 'logged'])\nNone",
+        "os.dup2(kept, 1); subprocess.run(['echo', 'shown'])\nNone",
+        continue_on_error=True,
+    )
+    assert run.statuses == [ERROR, *[OK] * 4]
+    assert run.cell(0).error_value == (
+        "the cell closed the kernel's standard output (descriptor 1), which is open again now"
+    )
+    assert [run.text(index) for index in range(1, 5)] == ["child\n", "", "", "shown\n"]
+    assert (tmp_path / "taken.txt").read_text() == ""
+    assert (tmp_path / "log.txt").read_text() == "logged\n"
+
+
 async def test_a_cell_that_closes_its_streams_keeps_what_it_has_printed(tmp_path: Path) -> None:
     run = await recorded(
         tmp_path,

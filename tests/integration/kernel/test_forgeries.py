@@ -129,14 +129,19 @@ IPKernelApp.launch_instance(kernel_class=Toy)
 """
 
 
+def toy(folder: Path, monkeypatch: pytest.MonkeyPatch, *, idle_first: str = "0") -> None:
+    """A kernel of another make under the name `own`, which gives no marks."""
+    (folder / "toy.py").write_text(_TOY)
+    argv = [sys.executable, str(folder / "toy.py"), "-f", "{connection_file}"]
+    spec(folder, *argv, IDLE_FIRST=idle_first)
+    monkeypatch.setenv("JUPYTER_PATH", str(folder))
+
+
 @pytest.mark.parametrize("idle_first", ["0", "1"])
 async def test_a_kernel_of_another_make_may_reply_first_or_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, idle_first: str
 ) -> None:
-    (tmp_path / "toy.py").write_text(_TOY)
-    argv = [sys.executable, str(tmp_path / "toy.py"), "-f", "{connection_file}"]
-    spec(tmp_path, *argv, IDLE_FIRST=idle_first)
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    toy(tmp_path, monkeypatch, idle_first=idle_first)
     (folder := tmp_path / "run").mkdir()
     run = await recorded(
         folder, *_FORGING, kernel_name="own", continue_on_error=True, timeout=200.0
@@ -292,16 +297,30 @@ print('all of it')
 
 
 @pytest.mark.stalls("a lost reply is told of by silence")
-async def test_a_cell_whose_reply_is_lost_ends_and_is_flagged(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernel", ["python3", "own"])
+async def test_a_cell_whose_reply_is_lost_ends_and_is_flagged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel: str
+) -> None:
+    (folder := tmp_path / "run").mkdir()
+    if kernel == "own":
+        toy(tmp_path, monkeypatch)
     run = await recorded(
-        tmp_path, _DROPS_REPLY, "print('on')", continue_on_error=True, timeout=100.0
+        folder,
+        _DROPS_REPLY,
+        "print('on')",
+        # It is not over, however long it goes on after it has said so.
+        _FORGE + "idle(); time.sleep(6); print('whole')",
+        kernel_name=kernel,
+        continue_on_error=True,
+        timeout=100.0,
     )
-    assert run.statuses == [ERROR, OK]
+    assert run.statuses == [ERROR, OK, OK]
     cell = run.cell(0)
     assert (cell.error_name, cell.truncated) == ("NoReply", True)
     assert cell.warnings == ["its output may not be whole: the kernel's reply was lost"]
-    assert [run.text(index) for index in (0, 1)] == ["all of it\n", "on\n"]
-    assert (run.cell(1).truncated, run.cell(1).warnings) == (False, [])
+    assert [run.text(index) for index in range(3)] == ["all of it\n", "on\n", "whole\n"]
+    for index in (1, 2):
+        assert (run.cell(index).truncated, run.cell(index).warnings) == (False, [])
 
 
 _JUNK = """

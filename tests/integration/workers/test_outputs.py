@@ -18,6 +18,7 @@ from nbledger_domain.execution import (
 )
 from nbledger_domain.output_digest import outputs_digest
 from nbledger_projections.read_models.executions import results as execution_results
+from nbledger_projections.read_models.executions import status as execution_status
 from nbledger_projections.read_models.executions.result_folding import CellOutputs
 from nbledger_projections.read_models.executions.results import ResultsView
 
@@ -199,6 +200,21 @@ async def test_outputs_are_kept_whole_and_can_be_verified(at_work: Stage) -> Non
         (30_000_001, 20_000_000),
         (2894, 2890),
     ]
+    told = [
+        f"Cell {beyond[0].cell_id!r}: 10,000,001 bytes beyond the limits on output: not kept.",
+        f"Cell {beyond[1].cell_id!r}: 1 output (4 bytes) beyond the limits on output: not kept.",
+    ]
+    assert view.run_warnings == told
+    (first_event, *_) = await at_work.history(execution.id)
+    status = await execution_status.get(
+        at_work.pool,
+        first_event.tenant_id,
+        first_event.project_id,
+        first_event.subject_id,
+        execution.id,
+    )
+    assert status is not None
+    assert msgspec.json.decode(status.document)["runWarnings"] == told
 
 
 _LATE = """

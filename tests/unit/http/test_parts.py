@@ -34,6 +34,7 @@ from nbledger_http.requests.declared import FaultReport
 from nbledger_http.security.links import Link, LinkSigner
 from nbledger_infrastructure.artifacts.store import Scope
 from nbledger_infrastructure.notebooks.bundles import ArchiveLimits, Bundle, read_archive
+from nbledger_infrastructure.settings import Executions
 
 
 def query_of(path: str) -> dict[str, str]:
@@ -138,6 +139,8 @@ HALF = "contains half of a surrogate pair, which is no character"
         (b'{"a": 1,}', "", "is not JSON: trailing comma in object at line 1, column 9 (byte 8)"),
         (rb'{"a": "\ud83d\ude00", "b"', "", "is not JSON: it ends too early"),
         (b'{"a": "\xff"}', "", "is not UTF-8: byte 7 cannot be read"),
+        (b'{"a": [{"b/c": 1, "b/c": 1}]}', "/a/0/b~1c", "is given more than once"),
+        (rb'{"a": 1, "\u0061": 2}', "/a", "is given more than once"),
         (b" ", "", "is empty"),
     ],
 )
@@ -227,7 +230,9 @@ def test_the_bundle_of_a_notebook_of_whatever_name_uploads_again(name: str) -> N
     assert again.file_name == file_name
     assert [file.path for file in again.files] == ["data/input.csv"]
     assert again.warnings == []
-    creation, _ = bodies.upload({}, file_name=again.file_name, kernel_types=["python3"])
+    creation, _ = bodies.upload(
+        {}, file_name=again.file_name, kernel_types=["python3"], limits=Executions()
+    )
     assert file_name.startswith(creation.name)
 
 

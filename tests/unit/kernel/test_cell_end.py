@@ -110,6 +110,8 @@ def test_of_a_reply_only_what_makes_sense_is_told() -> None:
     assert end.told == Told(unfinished=end.told.unfinished)
     end.take_reply({"nbledger": {"exitStatus": 3, "tasks": {"count": 2, "names": ["f"]}}}, None)
     assert end.told == Told(exit_status=3, tasks=2, task_names=["f"])
+    end.take_reply({"nbledger": {"ran": False}}, None)
+    assert end.told == Told(ran=False)
 
 
 def test_late_output_is_told_by_the_kernel_alone() -> None:
@@ -135,3 +137,16 @@ def test_a_kernel_that_is_done_with_a_cell_and_has_not_replied_lacks_a_reply() -
     assert (end.lacks_reply, end.answered) == (True, True)
     end.take_reply(marked("m"), "0999")
     assert (end.lacks_reply, end.over) == (False, True)
+
+
+def test_a_kernel_without_marks_lacks_a_reply_once_it_has_answered() -> None:
+    end = CellEnd(None)
+    assert not end.may_lack_reply
+    # By the kernel, or by the cell, which goes on.
+    end.take_idle({}, "1000")
+    assert (end.may_lack_reply, end.lacks_reply, end.doubtful) == (True, False, False)
+    end.take_answer("iopub")
+    assert (end.lacks_reply, end.answered) == (True, False)
+    end.take_reply({"status": "ok"}, "0999")
+    assert (end.may_lack_reply, end.lacks_reply, end.over) == (False, False, True)
+    assert not CellEnd("m").may_lack_reply

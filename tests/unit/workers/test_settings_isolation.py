@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
+from click.testing import CliRunner
 
 from nbledger.commands import isolation
+from nbledger.main import main
 from nbledger_workers.confinement import levels
 
 _BROKER = "the Kafka broker when it starts them"
@@ -54,3 +56,18 @@ def test_a_machine_that_cannot_close_ports_is_told_of(monkeypatch: pytest.Monkey
     monkeypatch.setattr(levels, "available", lambda _: None)
     monkeypatch.setattr(levels, "can_close_ports", lambda: False)
     assert "  closed TCP ports: none, for this cannot be had here" in list(isolation.lines())
+
+
+def test_settings_that_are_not_usable_end_with_a_status_and_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NBLEDGER_HTTP_PORT", "many")
+    monkeypatch.setenv("NBLEDGER_WORKER_POOL_MAXX", "1")
+    ended = CliRunner().invoke(main, ["settings"])
+    assert ended.exit_code == 2
+    assert "[http] port = " in ended.stdout
+    (line,) = ended.stderr.splitlines()
+    assert line == (
+        "Error: the settings are not usable: NBLEDGER_WORKER_POOL_MAXX: there is no such setting; "
+        "did you mean NBLEDGER_WORKER_POOL_MAX?; NBLEDGER_HTTP_PORT: 'many' is not a whole number"
+    )

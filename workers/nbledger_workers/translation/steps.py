@@ -15,6 +15,7 @@ from nbledger_domain.execution import (
     Resources,
     TerminationCode,
 )
+from nbledger_domain.not_kept import NotKept, in_words
 from nbledger_domain.vocabulary.media_types import WIDGET_STATE
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.artifacts.store import Scope
@@ -127,7 +128,7 @@ class Translator:
             if report.status is Reported.ERROR:
                 self.parameters_failed = f"{report.error_name}: {report.error_value}"
             return []
-        if report.status is Reported.SKIPPED:
+        if report.status is Reported.SKIPPED and report.started is None:
             self._skipped.append(self._finish_cell(cell.cell_id, report, []))
             return []
         if cell.cell_type != "code":
@@ -261,12 +262,14 @@ class Translator:
                 kept_bytes=_bytes_of(stored),
                 at=at,
             )
+            told = f"Cell {cell_id!r}: output is not kept, which the artifact store did not take."
+            execution.warn(self._epoch, told, at=at)
         return stored
 
     def _truncate(
         self, cell_id: str, report: CellFinished | OutputsUpdated, kept: Sequence[Output]
     ) -> list[Step]:
-        """The step that says that not all is kept, where that is so and not yet said."""
+        """The steps that say that not all is kept, where that is so and not yet said."""
         if not report.truncated or report.index in self._truncated:
             return []
         self._truncated.add(report.index)
@@ -282,7 +285,12 @@ class Translator:
                 at=at,
             )
 
-        return [step]
+        missing = NotKept(
+            max(report.output_count - len(kept), 0), max(report.output_bytes - kept_bytes, 0)
+        )
+        # Nothing of what came is missing where it is flagged for what may not have come.
+        told = f"Cell {cell_id!r}: {in_words(missing)} beyond the limits on output: not kept."
+        return [step, *(self._warn(told) if missing else [])]
 
 
 def _bytes_of(outputs: Sequence[Output]) -> int:

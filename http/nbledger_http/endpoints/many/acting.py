@@ -130,7 +130,7 @@ class CountedExecutions(msgspec.Struct, rename="camel", kw_only=True):
 async def create(request: Request[Any, Any, Any]) -> Reply:
     """The new action."""
     services, access = services_of(request), access_of(request)
-    asked = asked_action(await json_object(request, unique=True))
+    asked = asked_action(await json_object(request))
     if asked.dry_run:
         count = len(asked.ids)
         if asked.text is not None:

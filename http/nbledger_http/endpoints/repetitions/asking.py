@@ -123,7 +123,7 @@ async def repair(request: Request[Any, Any, Any]) -> Reply:
 async def _repeated(request: Request[Any, Any, Any], kind: RepetitionKind) -> Reply:
     services, access = services_of(request), access_of(request)
     notebook_id, execution_id = notebook_id_of(request), execution_id_of(request)
-    body = await json_object(request, optional=True, unique=True)
+    body = await json_object(request, optional=True)
     executions, waiting = services.settings.execution, services.settings.queue
     run = (services.store, services.pool, access, notebook_id, execution_id)
     asked, change = repetition(kind, body), change_of(kind, body, executions)

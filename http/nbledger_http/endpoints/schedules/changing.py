@@ -189,7 +189,7 @@ async def run(request: Request[Any, Any, Any]) -> Reply:
 )
 async def backfill(request: Request[Any, Any, Any]) -> Reply:
     """The firings that were asked for."""
-    asked = backfill_of(await json_object(request, unique=True), clock.now())
+    asked = backfill_of(await json_object(request), clock.now())
     changed, firings = await backfill_schedule(
         services_of(request).store,
         access_of(request),
@@ -215,7 +215,7 @@ class _Change(Protocol):
 
 async def _noted(request: Request[Any, Any, Any], change: _Change) -> Reply:
     """The schedule as it is after a change, for which there may be a note."""
-    note = note_of(await json_object(request, optional=True, unique=True))
+    note = note_of(await json_object(request, optional=True))
     store = services_of(request).store
     changed = await change(store, access_of(request), notebook_id_of(request), note=note)
     body = await in_full(services_of(request), request, changed.aggregate, 10)

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from nbledger_application.caller import Right
 from nbledger_application.commands.change_schedule import read_schedule
+from nbledger_application.commands.loading import load_notebook
 from nbledger_domain.schedule import Schedule
 from nbledger_http.description import schedule_examples
 from nbledger_http.description.documentation import (
@@ -24,9 +25,16 @@ from nbledger_http.representations.documents import (
     READ_OWN_WRITES,
     page_reply,
 )
-from nbledger_http.representations.schedules import ScheduleDocument, ScheduleList, full, listed
+from nbledger_http.representations.schedules import (
+    ScheduleDocument,
+    ScheduleList,
+    full,
+    listed,
+    runs_of,
+)
 from nbledger_http.requests import queries
 from nbledger_http.requests.queries import Paging
+from nbledger_http.requests.schedules.advice import schedule_advice
 from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, notebook_id_of
 from nbledger_projections.machinery.documents import Page
@@ -72,7 +80,13 @@ async def list_schedules(request: Request[Any, Any, Any]) -> Reply:
         found = await schedules.page(
             pool, access.tenant_id, access.project_id, page=page, page_size=size
         )
-        return Page([listed(each) for each in found.schedules], found.total_count, found.position)
+        settings = {each.schedule_id: each.settings for each in found.schedules}
+        runs = await runs_of(services_of(request).store, settings)
+        return Page(
+            [listed(each, runs.get(each.schedule_id, 0)) for each in found.schedules],
+            found.total_count,
+            found.position,
+        )
 
     asked = queries.read(request, Paging)
     return await page_reply(request, asked, "schedules", schedules.NAME, read)
@@ -126,7 +140,14 @@ async def in_full(
     found = await schedules.firings(
         services.pool, access.tenant_id, access.project_id, notebook_id, limit=count
     )
-    return full(schedule, found)
+    runs = await runs_of(services.store, {schedule.id: schedule.settings})
+    notebook = (await load_notebook(services.store, access, notebook_id)).aggregate
+    return full(
+        schedule,
+        found,
+        runs=runs.get(schedule.id, 0),
+        warnings=schedule_advice(schedule.settings, notebook.cells, notebook.kernel_type),
+    )
 
 
 HANDLERS: list[Any] = [list_schedules, get_schedule]

@@ -15,8 +15,11 @@ from nbledger_domain.schedule.settings import (
     Jitter,
     MaxRuns,
 )
+from nbledger_domain.vocabulary.priorities import Priority
 from nbledger_http.requests.declared import FaultReport
 from nbledger_http.requests.json_bodies import escaped
+from nbledger_http.requests.runs import Seconds, check_timeout
+from nbledger_infrastructure.settings import Executions
 
 Text = Annotated[str, Meta(max_length=200)]
 Moment = Annotated[
@@ -40,7 +43,8 @@ class ScheduleSetting(msgspec.Struct, rename="camel", kw_only=True, forbid_unkno
     becomes of a firing while an earlier run goes on: it is skipped, waits alone (queueOne) or in
     line (queueAll), has the earlier one cancelled, or runs beside it. A firing that is late by
     `catchUpSeconds` is missed; each comes up to `jitterSeconds` late. After so many failures in a
-    row as `pauseAfterFailures` the schedule is paused.
+    row as `pauseAfterFailures` the schedule is paused. `timeout` (seconds) and `priority` are
+    those of the runs, as execute takes them.
     """
 
     cron: Text
@@ -49,6 +53,8 @@ class ScheduleSetting(msgspec.Struct, rename="camel", kw_only=True, forbid_unkno
     end: Moment | None = None
     max_runs: MaxRuns | None = None
     parameters: dict[str, Any] | None = None
+    timeout: Seconds | None = None
+    priority: Priority | None = "Normal"
     overlap: Overlap | None = "skip"
     catch_up_seconds: CatchUp | None = CATCH_UP_SECONDS
     jitter_seconds: Jitter | None = 0
@@ -63,9 +69,11 @@ def schedule_setting(
     before: Setting,
     report: FaultReport,
     pointer: str,
+    limits: Executions,
 ) -> Setting:
     """The schedule that is asked for in place of ``before``; an empty text is none."""
     if isinstance(asked, ScheduleSetting):
+        check_timeout(asked.timeout, f"{pointer}/timeout", limits, report)
         return _settings(asked, report, pointer)
     if not isinstance(asked, str):
         return asked
@@ -90,6 +98,8 @@ def _settings(asked: ScheduleSetting, report: FaultReport, pointer: str) -> Sche
         end=_in_utc(asked.end),
         max_runs=asked.max_runs,
         parameters=parameters,
+        timeout=asked.timeout,
+        priority=asked.priority or "Normal",
         overlap=asked.overlap or "skip",
         catch_up_seconds=(
             CATCH_UP_SECONDS if asked.catch_up_seconds is None else asked.catch_up_seconds

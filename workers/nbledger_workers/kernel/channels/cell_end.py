@@ -23,6 +23,7 @@ from nbledger_workers.kernel.inside.members import (
     END_MEMBER,
     EXIT_MEMBER,
     LATE_MEMBER,
+    RAN_MEMBER,
     REPLY_MEMBER,
     TASKS_MEMBER,
     UNFINISHED_MEMBER,
@@ -37,12 +38,14 @@ class Told(msgspec.Struct, frozen=True):
     """What a kernel with `inside` tells with its reply.
 
     `unfinished` is what its orderly end has to do, in words. `exit_status` is that of a cell that
-    ended by SystemExit. `tasks` counts the asyncio tasks that are pending, and `task_names` has
-    names of their coroutines.
+    ended by SystemExit, or during which a task did. `ran` says whether the cell has begun: not
+    where the program had ended before. `tasks` counts the asyncio tasks that are pending, and
+    `task_names` has names of their coroutines.
     """
 
     unfinished: list[str] = []
     exit_status: int | None = None
+    ran: bool = True
     tasks: int = 0
     task_names: list[str] = []
 
@@ -124,7 +127,17 @@ class CellEnd:
     @property
     def lacks_reply(self) -> bool:
         """Whether the kernel has told that the cell is over, and no reply has come."""
-        return self._reply is None and self._idle_is_marked
+        if self._reply is not None:
+            return False
+        return self._idle_is_marked or (self.may_lack_reply and bool(self._answers))
+
+    @property
+    def may_lack_reply(self) -> bool:
+        """Whether no reply has come and the cell seems over; a cell can say so of itself.
+
+        Of a kernel without marks only its answer to a question can tell then.
+        """
+        return self._reply is None and self._idle and self._mark is None
 
     @property
     def answered(self) -> bool:
@@ -164,6 +177,7 @@ def _told(told: dict[str, Any]) -> Told:
     return Told(
         unfinished=_texts(told.get(UNFINISHED_MEMBER)),
         exit_status=_count(told.get(EXIT_MEMBER)),
+        ran=told.get(RAN_MEMBER) is not False,
         tasks=max(_count(tasks.get("count")) or 0, 0),
         task_names=_texts(tasks.get("names")),
     )

@@ -233,8 +233,9 @@ class CellClient(NotebookClient):
     async def _has_reply(self, msg_id: str) -> bool:
         """Wait for a reply to the request; False where it was lost on its way.
 
-        The kernel has told on the other channel then that the cell is over. An answer to a
-        question comes after the reply, and if nothing comes at all, that is lost as well.
+        The kernel has told on the other channel then that the cell is over, or it seems so. An
+        answer to a question comes after the reply, and if nothing comes at all from a kernel that
+        is done with the cell, that is lost as well.
         """
         loop = asyncio.get_running_loop()
         silent, since = 0, None
@@ -242,12 +243,13 @@ class CellClient(NotebookClient):
             received = await self._shell.within(_SILENCE_SECONDS)
             if received is not None and self._take_reply(received, msg_id):
                 return True
-            if not self._end.lacks_reply:
+            lacks_reply = self._end.lacks_reply
+            if not (lacks_reply or self._end.may_lack_reply):
                 continue
             since = loop.time() if since is None else since
             silent += received is None
             # Once may be while this process was held.
-            if self._end.answered or silent > 1:
+            if self._end.answered or (lacks_reply and silent > 1):
                 return False
             if silent or loop.time() - since >= _SILENCE_SECONDS:
                 self._ask()

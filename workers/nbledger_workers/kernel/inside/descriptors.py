@@ -19,9 +19,12 @@ class DescriptorGuard:
     def __init__(self) -> None:
         self._essential: dict[int, str] = {}
         self._kept: dict[int, int] = {}
+        # Which files these are, by device and inode.
+        self._identities: dict[int, tuple[int, int]] = {}
         self._files: set[int] = set()
         for number in NAMES:
             with contextlib.suppress(OSError):
+                self._identities[number] = _identity(number)
                 self._kept[number] = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _FIRST_OWN)
 
     def begin(self) -> None:
@@ -51,16 +54,32 @@ class DescriptorGuard:
         return False
 
     def reopen(self) -> list[int]:
-        """Open those of the standard descriptors again that are closed; which they were."""
-        closed = []
-        for number, copy in self._kept.items():
-            try:
-                os.fstat(number)
-            except OSError:
-                closed.append(number)
-                with contextlib.suppress(OSError):
+        """Open those of the standard descriptors again that were closed; which they were."""
+        closed = [number for number in self._kept if self._was_closed(number)]
+        for number in closed:
+            with contextlib.suppress(OSError):
+                copy = self._kept[number]
+                if _identity(copy) == self._identities[number]:
                     os.dup2(copy, number)
         return closed
+
+    def _was_closed(self, number: int) -> bool:
+        """Whether it is closed, or another file has got its number by being opened next.
+
+        What a notebook puts in its place (`os.dup2`) is inherited by programs, for which it does
+        so; what was merely opened is not.
+        """
+        try:
+            if _identity(number) == self._identities[number]:
+                return False
+            return bool(fcntl.fcntl(number, fcntl.F_GETFD) & fcntl.FD_CLOEXEC)
+        except OSError:
+            return True
+
+
+def _identity(number: int) -> tuple[int, int]:
+    status = os.fstat(number)
+    return status.st_dev, status.st_ino
 
 
 def _descriptors() -> set[int]:

@@ -3,8 +3,9 @@
 - All output of a cell is published before its reply, and no cell is left without a reply
   (`streams`); a kernel whose own descriptors are gone ends itself, since nobody hears it any more.
 - Each reply tells what the kernel's orderly end would still have to do, which tasks are pending,
-  and by which status the cell has ended the program. It has a mark that is in the `idle` which
-  follows, made with a key: what a cell sends in the kernel's name has none.
+  and by which status the cell, or a task beside it (`program_end`), has ended the program. It has
+  a mark that is in the `idle` which follows, made with a key: what a cell sends in the kernel's
+  name has none.
 - The orderly end (`orderly_end`) tells when all output has been sent.
 """
 
@@ -21,6 +22,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from nbledger_workers.kernel.inside.descriptors import DescriptorGuard
@@ -30,12 +32,14 @@ from nbledger_workers.kernel.inside.members import (
     EXIT_MEMBER,
     FAREWELL_MEMBER,
     LATE_MEMBER,
+    RAN_MEMBER,
     REPLY_MEMBER,
     TASKS_MEMBER,
     THREAD_SECONDS_MEMBER,
     UNFINISHED_MEMBER,
 )
 from nbledger_workers.kernel.inside.orderly_end import OrderlyEnd, bound_threads, write_out
+from nbledger_workers.kernel.inside.program_end import ProgramEnd
 from nbledger_workers.kernel.inside.streams import Streams
 from nbledger_workers.kernel.inside.tasks import pending_tasks
 from nbledger_workers.kernel.inside.texts import pack_any_text, text_of
@@ -63,6 +67,10 @@ class _Prepared:
         # Of the cell whose reply is made, until the kernel says that it is idle.
         self._end: str | None = None
         self._marks = False
+        self._program = ProgramEnd(shell)
+        # What has ended the program, of the cell whose reply is made, and whether that cell ran.
+        self._ended_by: BaseException | None = None
+        self._ran = True
         # What whoever asked for the orderly end is to be told at last.
         self._farewell: str | None = None
         self._orderly_end = OrderlyEnd(shell, self._guard, self._streams)
@@ -76,18 +84,18 @@ class _Prepared:
             self._guard.begin()
             self._end, self._streams.late = None, False
             before = getattr(self._shell, "last_execution_result", None)
-            try:
-                content = execute(*arguments, **options)
-                if inspect.isawaitable(content):
-                    content = await content
-            except (asyncio.CancelledError, GeneratorExit):
-                raise
-            except BaseException as error:  # noqa: BLE001 - or no reply would go out
-                # Also SystemExit of a hook that runs beside the cell.
-                content = self._failed({}, error)
+            self._ended_by, self._ran = None, not self._program.noted
+            content: Any = {"execution_count": None}
+            if self._ran:
+                self._program.begin()
+                try:
+                    content = await self._executed(lambda: execute(*arguments, **options))
+                finally:
+                    self._program.conclude()
             return self._settled(content or {}, before)
 
         async def do_shutdown(*arguments: Any, **options: Any) -> Any:
+            self._program.ending = True
             self._begin_end()
             content = shut_down(*arguments, **options)
             return await content if inspect.isawaitable(content) else content
@@ -100,6 +108,9 @@ class _Prepared:
         def _showtraceback(*arguments: Any) -> None:
             # It flushes the streams first, and publishes nothing where that fails.
             self._streams.check()
+            if self._program.noted and arguments[:1] == (asyncio.CancelledError,):
+                # Not the notebook's: the reply tells what has ended the program.
+                return
             show_traceback(*arguments)
 
         self._shell._showtraceback = _showtraceback
@@ -107,9 +118,23 @@ class _Prepared:
         kernel.do_execute = do_execute
         kernel.do_shutdown = do_shutdown
         kernel._progressively_terminate_all_children = leave_children
+        self._program.install()
         self._mark_idle()
         self._make_pipe_of_publisher()
         self._orderly_end.register(self._let_go)
+
+    async def _executed(self, execute: Callable[[], Any]) -> Any:
+        """What the kernel replies to a cell, an error where it fails."""
+        try:
+            content = execute()
+            return await content if inspect.isawaitable(content) else content
+        except (asyncio.CancelledError, GeneratorExit):
+            if not self._program.noted:
+                raise
+            return {}
+        except BaseException as error:  # noqa: BLE001 - or no reply would go out
+            # Also SystemExit of a hook that runs beside the cell.
+            return self._failed({}, error)
 
     def _make_pipe_of_publisher(self) -> None:
         """Have the thread that publishes make what it would make at its first output.
@@ -171,6 +196,7 @@ class _Prepared:
         if self._guard.lost():
             self._give_up()
         try:
+            content = self._ended(content)
             error = self._streams.check()
             if error is not None:
                 content = self._failed(content, error)
@@ -181,6 +207,18 @@ class _Prepared:
         except BaseException as error:  # noqa: BLE001
             content = self._failed(content, error)
         return self._sendable(content)
+
+    def _ended(self, content: dict[str, Any]) -> dict[str, Any]:
+        """The content of a reply that tells what has ended the program, where something has.
+
+        An error of the cell itself goes before: then the next cell tells it.
+        """
+        if content.get("status") == "error" and content.get("ename") != "CancelledError":
+            return content
+        error = self._ended_by = self._program.take()
+        if error is None:
+            return content
+        return self._failed({**content, "status": "ok"}, error)
 
     def _sendable(self, content: dict[str, Any]) -> dict[str, Any]:
         """The content, or what can be sent of it where a cell has put into it what cannot."""
@@ -196,8 +234,8 @@ class _Prepared:
     def _told(self, content: dict[str, Any], before: object) -> dict[str, Any]:
         """What a reply tells beside what the protocol has."""
         result = getattr(self._shell, "last_execution_result", None)
-        status = None
-        if content.get("status") == "error" and result is not before:
+        status = exit_status(self._ended_by)
+        if self._ended_by is None and content.get("status") == "error" and result is not before:
             status = exit_status(getattr(result, "error_in_exec", None))
         count, names = pending_tasks()
         try:
@@ -207,6 +245,7 @@ class _Prepared:
         return {
             UNFINISHED_MEMBER: unfinished,
             EXIT_MEMBER: status,
+            RAN_MEMBER: self._ran,
             TASKS_MEMBER: {"count": count, "names": names},
             END_MEMBER: self._end,
         }

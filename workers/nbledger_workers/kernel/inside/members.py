@@ -12,6 +12,8 @@ END_MEMBER = "end"
 UNFINISHED_MEMBER = "unfinished"
 #: Member of that in a reply: the status of a cell that ended by SystemExit, else null.
 EXIT_MEMBER = "exitStatus"
+#: Member of that in a reply: false where the program had ended before the cell began.
+RAN_MEMBER = "ran"
 #: Member of that in a reply: asyncio tasks that are pending, as a count and the coroutines' names.
 TASKS_MEMBER = "tasks"
 #: Member of a status: whether flushing the cell's output took longer than the kernel waits.

@@ -13,6 +13,7 @@ _MODULES: Final = (
     "texts",
     "tasks",
     "orderly_end",
+    "program_end",
     "ipython",
     "programs",
 )

@@ -51,6 +51,7 @@ _LATE_REPLY: Final = (
 _WRITTEN_CUT: Final = "more was written past the kernel's messages than is kept"
 _MAPPED: Final = "later cells can change its results unseen, which are mapped into memory"
 _ENDED: Final = "a cell ended the program"
+_NOT_RUN: Final = "it did not run: a task or a callback of a cell before had ended the program"
 
 
 class Cells:
@@ -188,7 +189,7 @@ class Cells:
             if may_fail and not self._kernel.died.is_set() and self._stop.outcome is None:
                 status = CellStatus.SUCCESS
             elif exits:
-                status, error = CellStatus.SUCCESS, None
+                status, error = self._ended_clean(), None
                 # Not what else it has shown: that may be another error.
                 collector.drop_error(error_text(self._reply))
                 self.finish(Outcome.COMPLETED, _ENDED)
@@ -231,6 +232,17 @@ class Cells:
             )
         )
         client.routing.conclude()
+
+    def _ended_clean(self) -> CellStatus:
+        """The status of a cell in which the program has ended well, or before which it had."""
+        if self._ran():
+            return CellStatus.SUCCESS
+        self.passed_over += 1
+        return CellStatus.SKIPPED
+
+    def _ran(self) -> bool:
+        told = self._client.told
+        return told is None or bool(told.ran)
 
     def _new_collector(self) -> OutputCollector:
         request = self._request
@@ -319,6 +331,8 @@ class Cells:
             warnings.append(_LATE_REPLY)
         if collector.joined:
             warnings.append(_JOINED)
+        if not self._ran():
+            warnings.append(_NOT_RUN)
         return warnings
 
     async def _released(self) -> bool:

@@ -1,0 +1,74 @@
+"""What whoever opens the server's address finds: what it is, and where to go on."""
+
+from typing import Any, Final
+
+import msgspec
+from litestar import Request, get
+
+from nbledger_domain.vocabulary.addresses import project_path
+from nbledger_http.description.documentation import Answer, Operation
+from nbledger_http.replies.responses import Reply, json_reply
+
+
+class EntryPoint(msgspec.Struct, rename="camel", kw_only=True):
+    """The service and its version; `links` lead on, and need no token.
+
+    `notebooks` is the address of a project's notebooks, for which a token is needed.
+    """
+
+    name: str
+    version: str
+    description: str
+    links: dict[str, str]
+    notebooks: str
+
+
+# Relations of RFC 8631 and their addresses.
+_RELATIONS: Final = {
+    "service-doc": "/schema",
+    "service-desc": "/schema/openapi.json",
+    "status": "/health/ready",
+}
+_LINK: Final = {"Link": ", ".join(f'<{to}>; rel="{name}"' for name, to in _RELATIONS.items())}
+
+
+def entry_point(version: str) -> EntryPoint:
+    """That of this version of the service."""
+    return EntryPoint(
+        name="nbledger",
+        version=version,
+        description="Stores Jupyter notebooks, runs them on kernel workers, and serves their list, "
+        "status and results.",
+        links={
+            "documentation": "/schema",
+            "openapi": "/schema/openapi.json",
+            "ready": "/health/ready",
+            "live": "/health/live",
+        },
+        notebooks=f"{project_path('{tenantId}', '{projectId}')}/notebooks",
+    )
+
+
+@get(
+    "/",
+    operation=Operation(
+        id="getEntryPoint",
+        tag="Description",
+        summary="What this server is, and where to go on",
+        secured=False,
+        answers={
+            200: Answer(
+                description="Links, also as the header Link.",
+                schema=EntryPoint,
+                example=msgspec.to_builtins(entry_point("0.1.0")),
+                headers={"Link": "The relations service-doc, service-desc and status."},
+            )
+        },
+    ),
+)
+async def get_entry_point(request: Request[Any, Any, Any]) -> Reply:
+    """The links."""
+    return json_reply(request.app.state.entry_point, headers=_LINK)
+
+
+HANDLERS: list[Any] = [get_entry_point]
