@@ -5,6 +5,7 @@ told by the execution's own events, so that one that is killed between the two i
 reading on, and nothing is done twice.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -31,6 +32,9 @@ from nbledger_infrastructure.settings import Settings
 log = structlog.get_logger(__name__)
 
 ACTOR: Final = "execution-actions"
+
+REST_SECONDS: Final = 5.0
+"""For so long an action is let be that could not go on."""
 
 # The index of requested actions has this very condition.
 _NEW: Final = f"""
@@ -68,6 +72,7 @@ class ActionsManager:
         self._holds = holds
         self._position = 0
         self._open: dict[UUID, Loaded[ExecutionAction] | None] = {}
+        self._rest: dict[UUID, float] = {}
 
     async def tick(self) -> float | None:
         """Do the next part of each action; returns 0 where there is more to do.
@@ -78,6 +83,8 @@ class ActionsManager:
         await self._find()
         moved = 0
         for action_id in list(self._open):
+            if self._rest.get(action_id, 0.0) > time.monotonic():
+                continue
             if self._holds is not None:
                 await self._holds()
             try:
@@ -89,10 +96,12 @@ class ActionsManager:
                 # One action that cannot go on now must not keep the others waiting.
                 log.exception("execution action held up", action_id=str(action_id))
                 self._open[action_id] = None
+                self._rest[action_id] = time.monotonic() + REST_SECONDS
                 continue
             moved += 1
             if over:
                 del self._open[action_id]
+                self._rest.pop(action_id, None)
         return 0.0 if self._open and moved else None
 
     async def _find(self) -> None:

@@ -97,6 +97,7 @@ async def test_cancelling_many(pool: Pool, store: EventStore) -> None:
     assert told.correlation_id == str(action_id)
 
 
+@pytest.mark.guarantee("G33")
 async def test_what_the_filter_finds_no_more_is_left_alone(pool: Pool, store: EventStore) -> None:
     """Whoever cancels what waits does not mean what has begun to run meanwhile."""
     notebook = await a_notebook(store)
@@ -184,6 +185,7 @@ def _end_behind(store: EventStore, lasting: int, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(store, "append", counted)
 
 
+@pytest.mark.guarantee("G33")
 async def test_each_is_dealt_with_once_wherever_a_manager_ends(
     pool: Pool, store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +212,7 @@ async def test_each_is_dealt_with_once_wherever_a_manager_ends(
         assert events.count(ExecutionAction.Ended.TYPE) == 1
 
 
+@pytest.mark.guarantee("G33")
 async def test_two_managers_at_once_do_nothing_twice(pool: Pool, store: EventStore) -> None:
     waiting = await waiting_runs(store, await a_notebook(store), 20)
     action_id = await request_action(store, CALLER, "cancel", waiting)
