@@ -69,7 +69,7 @@ GRANT EXECUTE ON FUNCTION notebook_list_page TO nbledger_api;
 GRANT SELECT ON
     notebook_details, notebook_list, notebook_list_project, notebook_list_count,
     notebook_duration, execution_status, execution_results, dataset_details, library_details,
-    schedule_list, schedule_firing, execution_list, execution_tag, execution_action,
+    schedule_list, schedule_firing, execution_list, execution_tag, execution_action, notice_list,
     projection_checkpoint, execution_usage, worker, api_token
     TO nbledger_api;
 GRANT SELECT, INSERT ON secret_key TO nbledger_api;
@@ -77,6 +77,9 @@ GRANT SELECT, INSERT ON secret_key TO nbledger_api;
 GRANT SELECT ON idempotency_key TO nbledger_api;
 -- It tells how many runs a schedule has left.
 GRANT SELECT ON schedule TO nbledger_api;
+
+-- It shows with a schedule that its runs fail.
+GRANT SELECT ON failing_schedule TO nbledger_api;
 
 -- It tells of a run that waits where it stands.
 GRANT SELECT ON execution_queue, queue_share, queue_pace, notebook_run_limit TO nbledger_api;
@@ -94,12 +97,16 @@ GRANT SELECT, INSERT, UPDATE ON lease_watch TO nbledger_relay;
 -- Its sweep forgets keys once they are old.
 GRANT SELECT, DELETE ON idempotency_key TO nbledger_relay;
 GRANT SELECT, INSERT, UPDATE, DELETE ON schedule, schedule_run TO nbledger_relay;
+-- What it tells notices by, and what waits for a kernel type in each project.
+GRANT SELECT, INSERT, UPDATE, DELETE ON usual_duration, failing_schedule, kernel_outage
+    TO nbledger_relay;
+GRANT SELECT ON queue_share TO nbledger_relay;
 
 -- projector: owns the contents of the read models.
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     notebook_details, notebook_list, notebook_list_project, notebook_list_count,
     notebook_duration, execution_status, execution_results, dataset_details, library_details,
-    schedule_list, schedule_firing, execution_list, execution_tag, execution_action,
+    schedule_list, schedule_firing, execution_list, execution_tag, execution_action, notice_list,
     projection_checkpoint
     TO nbledger_projector;
 

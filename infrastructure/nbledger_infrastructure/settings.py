@@ -216,6 +216,25 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     idempotency_hours: Annotated[int, Meta(ge=24, le=8760)] = 24
 
 
+class Notices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the relay tells by itself, as events; nothing where it is not ``enabled``.
+
+    A run is told of that has taken more than ``slow_factor`` times the upper quartile of the last
+    runs of the same cells of its notebook, of which there must be ``slow_least_runs`` at least, and
+    more than ``slow_least_seconds``; a factor of 0 is never. A schedule is told of that has failed
+    as often in a row as pauses it, or ``schedule_failures`` times where none does; 0 is never. A
+    kernel type is told of for which runs wait and that no live worker has offered for
+    ``kernel_seconds``.
+    """
+
+    enabled: bool = True
+    slow_factor: Annotated[float, Meta(ge=0)] = 2.0
+    slow_least_runs: Annotated[int, Meta(ge=4, le=20)] = 5
+    slow_least_seconds: Annotated[float, Meta(ge=0)] = 5.0
+    schedule_failures: Annotated[int, Meta(ge=0, le=1000)] = 3
+    kernel_seconds: Annotated[float, Meta(ge=0)] = 30.0
+
+
 class Environments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Packages and libraries that notebooks ask for and the kernels' own environment lacks.
 
@@ -261,6 +280,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     execution: Executions = Executions()
     queue: Queue = Queue()
     recovery: Recovery = Recovery()
+    notices: Notices = Notices()
     environments: Environments = Environments()
     log: Log = Log()
     health: HealthServer = HealthServer()

@@ -7,6 +7,7 @@ from nbledger_projections.read_models import (
     dataset_details,
     execution_actions,
     library_details,
+    notices,
     schedules,
 )
 from nbledger_projections.read_models.executions import results, status
@@ -21,6 +22,7 @@ _MODULES = (
     library_details,
     schedules,
     execution_actions,
+    notices,
 )
 
 READ_MODELS: dict[str, ReadModel[Any]] = {module.MODEL.name: module.MODEL for module in _MODULES}

@@ -49,6 +49,7 @@ PRINTED = {
         "manifest.json",
     ],
     "pass-parameters.md": ["Completed", "south 100", "region", "422\n"],
+    "be-told-of-slow-runs.md": ["runSlow The run takes longer", "Running {'runs': 5", "202\n"],
     "retry-safely.md": ["['", '"executions"'],
     "repair-a-failed-run.md": [
         "cell-002 ZeroDivisionError",

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from nbledger_domain.execution import usual_durations
 from nbledger_infrastructure.aggregates import decode
 from nbledger_infrastructure.postgres import checkpoints
 from nbledger_infrastructure.postgres.checkpoints import Checkpoint
@@ -21,10 +22,11 @@ from nbledger_projections.read_models import (
     dataset_details,
     execution_actions,
     library_details,
+    notices,
     schedules,
 )
-from nbledger_projections.read_models.executions import estimates, result_folding, state
 from nbledger_projections.read_models.executions import folding as execution_folding
+from nbledger_projections.read_models.executions import result_folding, state
 from nbledger_projections.read_models.executions import results as execution_results
 from nbledger_projections.read_models.executions import status as execution_status
 from nbledger_projections.read_models.notebooks import details as notebook_details
@@ -150,7 +152,7 @@ def _statuses(events: Sequence[RecordedEvent]) -> dict[UUID, state.ExecutionRow]
         assert state is not None
         states[stream] = state
         if recorded.type == "execution.completed.v1":
-            covered = estimates.span(state.document.cell_range)
+            covered = usual_durations.span(state.document.cell_range)
             seconds = execution_folding.duration(state, recorded)
             earlier[covered] = [*earlier.get(covered, []), seconds][-20:]
     return states
@@ -201,6 +203,22 @@ def naive_documents(
     }
 
 
+def naive_notices(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
+    """What is told of each notice."""
+    model = notices.MODEL
+    rows: dict[UUID, Any] = {}
+    for recorded in events:
+        if recorded.type in model.types:
+            key = model.key_of(recorded)
+            row = model.fold(rows.get(key), recorded)
+            if row is not None:
+                rows[key] = row
+        elif recorded.type == "notebook.deleted.v1":
+            gone = recorded.subject_id
+            rows = {key: row for key, row in rows.items() if row.subject_id != gone}
+    return {key: quantities.encode(row.document) for key, row in rows.items()}
+
+
 naive_datasets = partial(naive_documents, dataset_details.MODEL)
 naive_libraries = partial(naive_documents, library_details.MODEL)
 naive_actions = partial(naive_documents, execution_actions.MODEL)
@@ -231,6 +249,10 @@ _NAIVE: dict[str, tuple[Callable[[Sequence[RecordedEvent]], dict[UUID, bytes]], 
     schedules.NAME: (
         naive_firings,
         "SELECT firing_id, document, notebook_id FROM schedule_firing",
+    ),
+    notices.NAME: (
+        naive_notices,
+        "SELECT told_id, document, subject_id FROM notice_list",
     ),
     library_details.NAME: (
         naive_libraries,

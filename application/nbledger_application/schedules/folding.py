@@ -1,6 +1,6 @@
 """From events to the rows that the scheduler works with."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,7 +13,6 @@ from nbledger_application.schedules.rows import (
     save_runs,
     save_schedules,
 )
-from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution import TERMINAL_EVENTS, Execution
 from nbledger_domain.notebook import Notebook
 from nbledger_domain.schedule import (
@@ -52,11 +51,6 @@ _LOAD_RUNS: Final = f"""
 SELECT {RUN} FROM schedule_run WHERE firing_id = ANY($1)
 UNION SELECT {RUN} FROM schedule_run WHERE execution_id = ANY($2)
 """  # noqa: S608 (constants)
-
-
-def stored(types: Iterable[str]) -> list[str]:
-    """Every name that events of these types are stored under."""
-    return [name for each in types for name in EVENT_TYPES.stored_names(each)]
 
 
 class ScheduleRows:

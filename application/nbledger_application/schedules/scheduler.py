@@ -14,11 +14,13 @@ from uuid import UUID
 import structlog
 
 from nbledger_application import repository
+from nbledger_application.database_clock import Clock, database_time
+from nbledger_application.following import Following
 from nbledger_application.schedules.firing import (
     FiringRecorder,
     MakeEvent,
 )
-from nbledger_application.schedules.following import ACTOR, Following
+from nbledger_application.schedules.following import ACTOR, INTERESTS, NAME, ScheduleFollower
 from nbledger_application.schedules.rows import SCHEDULE, RunRow, ScheduleRow, schedule_row
 from nbledger_application.schedules.waiting import Waiting
 from nbledger_domain.errors import DomainError
@@ -26,7 +28,7 @@ from nbledger_domain.notebook import Notebook
 from nbledger_domain.schedule import Firing, FiringOutcome, Schedule, execution_id_of
 from nbledger_domain.schedule.deciding import Decision, Standing, decide, exhausted
 from nbledger_infrastructure import clock
-from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
+from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore, Metadata
 from nbledger_infrastructure.settings import Executions as ExecutionLimits
 
@@ -37,8 +39,6 @@ AT_ONCE: Final = 500
 
 MOST_DECISIONS: Final = 20
 """Of one schedule so many firings are dealt with at a time."""
-
-Clock = Callable[[PooledConnection], Awaitable[datetime]]
 
 _DUE: Final = f"""
 SELECT {SCHEDULE} FROM schedule
@@ -74,12 +74,6 @@ SELECT
 """
 
 
-async def database_time(connection: PooledConnection) -> datetime:
-    """The time by the clock of the database, which all schedulers share."""
-    now: datetime = await connection.fetchval("SELECT clock_timestamp()")
-    return now
-
-
 class Scheduler:
     """Fires what is due at each :meth:`tick`; of several processes one at a time should.
 
@@ -100,7 +94,7 @@ class Scheduler:
         self._store = store
         self._now = now
         self._holds = holds
-        self._following = Following(pool, store, holds)
+        self._following = Following(pool, NAME, INTERESTS, ScheduleFollower(store), holds)
         self._recorder = FiringRecorder(store, limits)
         self._waiting = Waiting(pool, self._recorder)
 

@@ -21,7 +21,10 @@ KERNELS: dict[str, Any] = {
             "memoryPerWaitingKernel": "33 MB",
             "memoryPerWaitingBytes": 33_000_000,
         }
-    ]
+    ],
+    "withoutWorkers": [
+        {"kernelType": "r", "waiting": 4, "waitingSince": "2024-01-20T10:12:00.000Z"}
+    ],
 }
 
 

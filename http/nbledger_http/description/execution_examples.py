@@ -10,6 +10,7 @@ from nbledger_http.description.example_ids import (
     NOTEBOOK_ID,
     REPAIR_ID,
 )
+from nbledger_http.description.notice_examples import DURATION_WARNING, SLOW_RUN_TEXT
 
 _PARAMETERS = {
     "dataset_id": DATASET_ID,
@@ -113,6 +114,7 @@ EXECUTION: dict[str, Any] = {
     "status": "Error",
     "endTime": "2024-01-20T10:47:00.000Z",
     "totalDuration": "17 minutes",
+    "estimatedDuration": "7-8 minutes",
     "progress": {
         "totalCells": 2,
         "completedCells": 2,
@@ -184,7 +186,8 @@ EXECUTION: dict[str, Any] = {
             "detail": "cell-002 raised KeyError",
         }
     ],
-    "runWarnings": [],
+    "runWarnings": [SLOW_RUN_TEXT],
+    "durationWarning": DURATION_WARNING,
     "terminationCode": "cell_error",
     "terminationCategory": "user_error",
     "error": {"terminationCode": "cell_error", "detail": "cell-002 raised KeyError"},
@@ -211,7 +214,8 @@ EXECUTION_LIST: dict[str, Any] = {
         {
             name: value
             for name, value in EXECUTION.items()
-            if name not in ("cellResults", "attemptHistory", "error", "repetitions")
+            if name
+            not in ("cellResults", "attemptHistory", "error", "repetitions", "durationWarning")
         }
     ],
     "totalCount": 1,

@@ -33,6 +33,14 @@ SCHEDULE: dict[str, Any] = {
     "catchUpSeconds": 3600,
     "jitterSeconds": 0,
     "pauseAfterFailures": 3,
+    "failing": {
+        "failures": 1,
+        "since": "2024-01-20T01:00:12.400Z",
+        "firstExecutionId": EXECUTION_ID,
+        "lastExecutionId": EXECUTION_ID,
+        "terminationCode": "cell_error",
+        "told": False,
+    },
     "firings": [
         {
             "firingId": _FIRING_ID,
@@ -41,7 +49,7 @@ SCHEDULE: dict[str, Any] = {
             "outcome": "started",
             "decidedAt": "2024-01-20T01:00:00.212Z",
             "executionId": EXECUTION_ID,
-            "execution": {"status": "Completed", "terminationCode": "success"},
+            "execution": {"status": "Error", "terminationCode": "cell_error"},
         },
         {
             "firingId": "0c7f7a7e-3a50-5f0e-8f0d-6a2f5d0c6b11",

@@ -6,11 +6,13 @@ import msgspec
 from litestar import Request, get
 
 from nbledger_application.caller import Right
+from nbledger_application.notices import missing_workers
 from nbledger_http.description import examples
 from nbledger_http.description.documentation import Answer, Operation
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, json_reply
 from nbledger_http.requests.services import services_of
+from nbledger_http.security.access import access_of
 from nbledger_infrastructure.postgres import worker_registry
 from nbledger_infrastructure.postgres.worker_registry import OfferedKernel
 from nbledger_projections.read_models import humanize
@@ -32,10 +34,25 @@ class KernelDocument(msgspec.Struct, rename="camel", kw_only=True):
     memory_per_waiting_bytes: int | None = None
 
 
+class MissingKernelDocument(msgspec.Struct, rename="camel", kw_only=True):
+    """A kernel type without a live worker; so many runs of the project wait for it.
+
+    The first of them was asked for at `waitingSince`.
+    """
+
+    kernel_type: str
+    waiting: int
+    waiting_since: str
+
+
 class KernelListDocument(msgspec.Struct, rename="camel"):
-    """What can be executed now; a type that is missing here has no live worker."""
+    """What can be executed now; a type that is not among `kernels` has no live worker.
+
+    `withoutWorkers` are those of them for which runs of the project wait.
+    """
 
     kernels: list[KernelDocument]
+    without_workers: list[MissingKernelDocument]
 
 
 @get(
@@ -45,7 +62,8 @@ class KernelListDocument(msgspec.Struct, rename="camel"):
         id="listKernels",
         tag="Kernels",
         summary="List the kernel types on offer",
-        description="Those that live workers offer now, by name.",
+        description="Those that live workers offer now, by name; and those for which runs of this "
+        "project wait that no live worker offers.",
         answers={
             200: Answer(
                 description="The kernel types.",
@@ -58,10 +76,21 @@ class KernelListDocument(msgspec.Struct, rename="camel"):
 )
 async def list_kernels(request: Request[Any, Any, Any]) -> Reply:
     """The kernel types on offer."""
-    offers = await worker_registry.offers(services_of(request).pool)
+    pool, access = services_of(request).pool, access_of(request)
+    offers = await worker_registry.offers(pool)
     kernels = [_document(offers[name]) for name in sorted(offers)]
+    missing = [
+        MissingKernelDocument(
+            kernel_type=each.kernel_type,
+            waiting=each.waiting,
+            waiting_since=humanize.timestamp(each.waiting_since),
+        )
+        for each in await missing_workers.of_project(
+            pool, access.tenant_id, access.project_id, offers
+        )
+    ]
     headers = {"Cache-Control": "private, no-cache"}
-    return json_reply(msgspec.json.encode(KernelListDocument(kernels)), headers=headers)
+    return json_reply(msgspec.json.encode(KernelListDocument(kernels, missing)), headers=headers)
 
 
 def _document(offer: OfferedKernel) -> KernelDocument:

@@ -56,7 +56,8 @@ def notebook_etag(view: NotebookView) -> str:
 
 
 def execution_etag(view: ExecutionView) -> str:
-    """The version of its stream, and what is told beside it: of its run, and of its repetitions."""
+    """The version of its stream, and what is told beside it: of its run, repetitions, a notice."""
     used = "" if view.used_at is None else f".u{view.used_at.timestamp() * 1000:.0f}"
     repeated = f".r{view.repeated}" if view.repeated else ""
-    return f'"v{view.version}{used}{repeated}"'
+    slow = ".s" if view.slow else ""
+    return f'"v{view.version}{used}{repeated}{slow}"'

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from nbledger_application.commands.change_schedule import AskedFiring
+from nbledger_application.notices.folding import FailingRow
 from nbledger_application.schedules.rows import counted_runs
 from nbledger_domain.schedule import (
     CronError,
@@ -26,6 +27,7 @@ from nbledger_infrastructure.aggregates import load
 from nbledger_infrastructure.postgres.event_store import EventStore
 from nbledger_projections.read_models.humanize import timestamp
 from nbledger_projections.read_models.notebooks.documents import NotebookDocument
+from nbledger_projections.read_models.notices import FailingScheduleDocument
 from nbledger_projections.read_models.schedules import FiringDocument, ListedSchedule
 
 NEXT_FIRINGS = 5
@@ -60,12 +62,19 @@ class ScheduleItem(ScheduleSummary, rename="camel", kw_only=True):
     notebook_id: UUID
 
 
+class FailingSeries(FailingScheduleDocument, rename="camel", kw_only=True):
+    """So many runs of the schedule have failed in a row; `told` says that a notice tells so."""
+
+    told: bool
+
+
 class ScheduleDocument(ScheduleItem, rename="camel", kw_only=True):
     """A schedule in full; `firings` are the last ones with what became of them, newest first.
 
     `pauseReason` is requested, or failures: too many runs failed one after the other. `timeout`
     (seconds) and `priority` are those of its runs; without `timeout` they have the default.
     `warnings` say which of the parameters the notebook, as it is now, does not take.
+    `failing` is there where the last run has failed.
     """
 
     pause_reason: str | UnsetType = UNSET
@@ -83,6 +92,7 @@ class ScheduleDocument(ScheduleItem, rename="camel", kw_only=True):
     pause_after_failures: int | UnsetType = UNSET
     firings: list[FiringDocument]
     warnings: list[str]
+    failing: FailingSeries | UnsetType = UNSET
 
 
 class ScheduleList(PageBody, rename="camel", kw_only=True):
@@ -154,7 +164,12 @@ def listed(schedule: ListedSchedule, runs: int) -> bytes:
 
 
 def full(
-    schedule: Schedule, firings: list[FiringDocument], *, runs: int, warnings: list[str]
+    schedule: Schedule,
+    firings: list[FiringDocument],
+    *,
+    runs: int,
+    warnings: list[str],
+    series: FailingRow | None,
 ) -> bytes:
     """A schedule in full."""
     settings = schedule.settings
@@ -179,8 +194,20 @@ def full(
             pause_after_failures=settings.pause_after_failures or UNSET,
             firings=firings,
             warnings=warnings,
+            failing=UNSET if series is None else _failing(series),
             **msgspec.structs.asdict(told),
         )
+    )
+
+
+def _failing(series: FailingRow) -> FailingSeries:
+    return FailingSeries(
+        failures=series.failures,
+        since=timestamp(series.since),
+        first_execution_id=series.first_execution_id,
+        last_execution_id=series.last_execution_id,
+        termination_code=series.termination_code,
+        told=series.told,
     )
 
 

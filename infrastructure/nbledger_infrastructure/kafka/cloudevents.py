@@ -14,11 +14,14 @@ CANCEL = "nbledger.command.cancel.v1"
 
 _TYPE_PREFIX = "nbledger."
 _OWN_SUBJECTS = {"dataset", "library"}
+_NOTICES_OF_NO_NOTEBOOK = "notice.kernel-"
 _CONSTANT = (("ce_specversion", b"1.0"), ("content-type", b"application/json"))
 
 
 def subject_kind(event_type: str) -> str:
     """What an event of this type concerns: a notebook, with its executions, or something else."""
+    if event_type.startswith(_NOTICES_OF_NO_NOTEBOOK):
+        return "notice"
     kind = event_type.partition(".")[0]
     return kind if kind in _OWN_SUBJECTS else "notebook"
 

@@ -35,11 +35,12 @@ from nbledger_application.commands.change_schedule import (
 )
 from nbledger_application.commands.delete_notebook import delete_notebook
 from nbledger_application.commands.execute_notebook import RunRequest, execute_notebook
+from nbledger_application.database_clock import database_time
 from nbledger_application.preconditions import Precondition
 from nbledger_application.queue import ShareLimits
 from nbledger_application.schedules.firing import FiringRecorder, started_event
 from nbledger_application.schedules.rows import load_schedules
-from nbledger_application.schedules.scheduler import Scheduler, database_time
+from nbledger_application.schedules.scheduler import Scheduler
 from nbledger_domain.errors import QueueFullError
 from nbledger_domain.execution import Execution, RunOptions
 from nbledger_domain.schedule import (

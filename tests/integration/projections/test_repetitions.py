@@ -301,12 +301,12 @@ async def test_what_completed_before_the_migration_is_found(store: EventStore, p
     await catch_up(pool, execution_status.NAME)
     query = "SELECT execution_id, succeeded FROM execution_status"
     async with acquire(pool) as connection:
-        kept = dict(await connection.fetch(query))
+        kept = {each[0]: each[1] for each in await connection.fetch(query)}
         await connection.execute(
             "ALTER TABLE execution_status DROP repeats, DROP repeats_as, DROP succeeded"
         )
         await connection.execute(MIGRATION.read_text())
-        assert dict(await connection.fetch(query)) == kept
+        assert {each[0]: each[1] for each in await connection.fetch(query)} == kept
     assert kept == {runs[0]: "", runs[1]: "b..c", runs[2]: None}
 
 

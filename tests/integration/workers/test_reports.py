@@ -101,9 +101,12 @@ async def test_a_report_has_all_that_is_kept_and_says_what_is_not(at_work: Stage
     assert f"data:image/png;base64,{_PNG}" in page
     absent = "pictures: it shows the attachment 'b.png', which the cell does not have."
     assert html.escape(absent) in page
-    assert await at_work.warnings(execution.id) == [f"The report does not show all: {absent}"]
     # Each is shown with the quotation marks of its repr.
     size = sum(len(f"'item{i}'") for i in range(1000, 1500))
+    assert await at_work.warnings(execution.id) == [
+        f"Cell 'items': 500 outputs ({size:,} bytes) beyond the limits on output: not kept.",
+        f"The report does not show all: {absent}",
+    ]
     note = f"Not shown here: 500 outputs ({size:,} bytes) of this cell."
     assert page.index("item999") < page.index(note) < page.index("ZeroDivisionError</span>")
     assert "item1000" not in page

@@ -11,7 +11,15 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from nbledger_domain import dataset, events, execution, execution_action, library, notebook
+from nbledger_domain import (
+    dataset,
+    events,
+    execution,
+    execution_action,
+    library,
+    notebook,
+    notices,
+)
 
 GOLDEN = Path(__file__).with_name("golden")
 STREAM = UUID("aa0e8400-e29b-41d4-a716-446655440000")
@@ -23,6 +31,7 @@ def test_every_known_type_has_its_file() -> None:
     assert execution.Execution.Requested.TYPE in events.EVENT_TYPES.classes
     assert dataset.Dataset.Created.TYPE in events.EVENT_TYPES.classes
     assert library.Library.Uploaded.TYPE in events.EVENT_TYPES.classes
+    assert notices.RunNotice.Slow.TYPE in events.EVENT_TYPES.classes
     assert execution_action.ExecutionAction.Requested.TYPE in events.EVENT_TYPES.classes
     assert {path.stem for path in GOLDEN.glob("*.json")} == events.EVENT_TYPES.readable()
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nbledger_domain.execution import usual_durations
 from nbledger_projections.read_models import humanize
-from nbledger_projections.read_models.executions import estimates
 
 
 @pytest.mark.parametrize(
@@ -80,13 +80,13 @@ def test_sizes(count: int, text: str) -> None:
     ],
 )
 def test_estimates(durations: list[float], text: str) -> None:
-    likely = estimates.likely(durations)
+    likely = usual_durations.likely(durations)
     assert likely is not None
     assert humanize.Estimate(likely).words() == humanize.estimate(*likely) == text
 
 
 def test_nothing_is_estimated_without_earlier_runs() -> None:
-    assert estimates.likely([]) is None
+    assert usual_durations.likely([]) is None
 
 
 def test_times_have_one_width_and_so_sort_as_text() -> None:

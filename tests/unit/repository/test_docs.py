@@ -10,7 +10,7 @@ import pytest
 from support.paths import ROOT, SOURCE_ROOTS
 
 from nbledger.main import main
-from nbledger_domain import dataset, events, execution, library, notebook
+from nbledger_domain import dataset, events, execution, execution_action, library, notebook, notices
 from nbledger_http.replies.problems import KINDS
 from nbledger_infrastructure.settings_loading import environment_names
 from nbledger_workers.kernel.protocol import RunNotebook
@@ -100,10 +100,12 @@ def test_every_event_type_is_described_and_no_other() -> None:
     assert notebook.Notebook.Created.TYPE in events.EVENT_TYPES.classes
     assert dataset.Dataset.Created.TYPE in events.EVENT_TYPES.classes
     assert library.Library.Uploaded.TYPE in events.EVENT_TYPES.classes
+    assert notices.RunNotice.Slow.TYPE in events.EVENT_TYPES.classes
+    assert execution_action.ExecutionAction.Requested.TYPE in events.EVENT_TYPES.classes
     text = (ROOT / "docs" / "events.md").read_text()
     described = set(
         re.findall(
-            r"`((?:notebook|execution|dataset|library|schedule|firing|action)\.[a-z-]+\.v\d+)`",
+            r"`((?:notebook|execution|dataset|library|schedule|firing|action|notice)\.[a-z-]+\.v\d+)`",
             text,
         )
     )

@@ -13,7 +13,9 @@ import msgspec
 import structlog
 
 from nbledger_application.actions.manager import ActionsManager
-from nbledger_application.schedules.scheduler import Clock, Scheduler, database_time
+from nbledger_application.database_clock import Clock, database_time
+from nbledger_application.notices.manager import NoticeManager
+from nbledger_application.schedules.scheduler import Scheduler
 from nbledger_infrastructure.postgres.database import (
     Pool,
     PooledConnection,
@@ -79,9 +81,20 @@ def _actions(around: Surroundings) -> ProcessManager:
     return ActionsManager(around.pool, around.store, around.settings, holds=around.holds)
 
 
+def _notices(around: Surroundings) -> ProcessManager:
+    return NoticeManager(
+        around.pool,
+        around.store,
+        around.settings.notices,
+        now=around.now,
+        holds=around.holds,
+    )
+
+
 MANAGERS: Final[Mapping[str, _Manager]] = {
     "scheduler": _Manager(0x6E626C_736368, _scheduler),
     "execution-actions": _Manager(0x6E626C_616374, _actions),
+    "notices": _Manager(0x6E626C_6E6F74, _notices),
 }
 """The process managers under their names."""
 

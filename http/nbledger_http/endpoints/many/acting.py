@@ -21,13 +21,12 @@ from nbledger_http.description.documentation import (
     ETAG,
     IDEMPOTENCY_KEY,
     IDEMPOTENCY_PROBLEMS,
-    IF_MODIFIED_SINCE,
-    IF_NONE_MATCH,
     LOCATION,
     NOT_MODIFIED,
     POSITION,
     PREFER_NEWS,
     PREFERENCE_APPLIED,
+    READ_CONDITIONS,
     REPLAYED,
     Answer,
     Body,
@@ -233,7 +232,7 @@ async def list_actions(request: Request[Any, Any, Any]) -> Reply:
         summary="Get the progress of an execution action",
         description="As of now. With `Prefer: wait=N` the answer comes when the action has ended, "
         "or after N seconds (60 at most).",
-        headers=(IF_NONE_MATCH, IF_MODIFIED_SINCE, PREFER_NEWS),
+        headers=(*READ_CONDITIONS, PREFER_NEWS),
         answers={
             200: Answer(
                 description="The action.",
@@ -243,7 +242,7 @@ async def list_actions(request: Request[Any, Any, Any]) -> Reply:
             ),
             304: NOT_MODIFIED,
         },
-        problems=(Code.ACTION_NOT_FOUND,),
+        problems=(Code.ACTION_NOT_FOUND, Code.PRECONDITION_FAILED),
     ),
 )
 async def get_action(request: Request[Any, Any, Any]) -> Reply:

@@ -10,6 +10,7 @@ from msgspec import Meta
 from nbledger_application.caller import Right
 from nbledger_application.commands.change_schedule import read_schedule
 from nbledger_application.commands.loading import load_notebook
+from nbledger_application.notices import failing_schedules
 from nbledger_domain.schedule import Schedule
 from nbledger_http.description import schedule_examples
 from nbledger_http.description.documentation import (
@@ -101,7 +102,7 @@ async def list_schedules(request: Request[Any, Any, Any]) -> Reply:
         summary="Get a notebook's schedule",
         description="As of now, with its last firings and what became of each. These follow "
         "within moments; to have a change in them, send back the Nbledger-Position that it was "
-        "answered with, and how long you would wait.",
+        "answered with, and how long you would wait. `failing` follows within moments, too.",
         query=FiringsQuery,
         headers=READ_OWN_WRITES,
         answers={
@@ -147,6 +148,7 @@ async def in_full(
         found,
         runs=runs.get(schedule.id, 0),
         warnings=schedule_advice(schedule.settings, notebook.cells, notebook.kernel_type),
+        series=await failing_schedules.series(services.pool, schedule.id),
     )
 
 

@@ -7,6 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from nbledger_domain.execution import REQUESTED_CAUSE, Cause, CellRange, RetryPolicy
 from nbledger_projections.read_models.humanize import Duration, Estimate, Size
+from nbledger_projections.read_models.notices import SlowRunDocument
 
 
 class ProgressDocument(msgspec.Struct, rename="camel"):
@@ -132,12 +133,18 @@ class QueueDocument(msgspec.Struct, rename="camel"):
     estimated_wait_seconds: Annotated[float, Meta(examples=[42.5])] | None
 
 
+class DurationWarningDocument(SlowRunDocument, rename="camel"):
+    """That the run was told to take longer than usual, and when."""
+
+    told_at: str
+
+
 class ExecutionDocument(msgspec.Struct, kw_only=True, rename="camel"):
     """The body that ``GET …/execution/{executionId}`` answers with.
 
     The estimate is left out until a run of the same cells of the notebook has completed. ``queue``
-    is told of one that waits, and ``repetitions`` of one that was run again, oldest first; both
-    where a single one is asked for.
+    is told of one that waits, ``duration_warning`` of one that takes longer than usual, or did, and
+    ``repetitions`` of one that was run again, oldest first; all where a single one is asked for.
     """
 
     execution_id: str
@@ -174,5 +181,6 @@ class ExecutionDocument(msgspec.Struct, kw_only=True, rename="camel"):
     error: ErrorDocument | UnsetType = UNSET
     environment: RunEnvironmentDocument | UnsetType = UNSET
     run_warnings: list[str] = []
+    duration_warning: DurationWarningDocument | UnsetType = UNSET
     metrics: dict[str, float] | UnsetType = UNSET
     repetitions: list[RepetitionDocument] | UnsetType = UNSET

@@ -11,6 +11,7 @@ from nbledger_domain.execution import (
     Resources,
     TerminationCode,
 )
+from nbledger_domain.execution.usual_durations import Runs, likely, span
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
 from nbledger_projections.machinery.folding import Change, Fold
 from nbledger_projections.read_models.executions.documents import (
@@ -24,7 +25,6 @@ from nbledger_projections.read_models.executions.documents import (
     ResourcesDocument,
     RunEnvironmentDocument,
 )
-from nbledger_projections.read_models.executions.estimates import Runs, likely, span
 from nbledger_projections.read_models.executions.resources import added_up, resources_document
 from nbledger_projections.read_models.executions.service_reports import is_print
 from nbledger_projections.read_models.executions.state import ExecutionRow

@@ -16,6 +16,8 @@ from nbledger_domain.execution import (
     Phase,
     Resources,
 )
+from nbledger_domain.execution.usual_durations import Runs, remember, span
+from nbledger_domain.notices import run_notice_id
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
 from nbledger_projections.machinery import quantities
@@ -26,7 +28,7 @@ from nbledger_projections.machinery.read_model import ReadModel
 from nbledger_projections.machinery.rows import Rows
 from nbledger_projections.read_models.executions import listed
 from nbledger_projections.read_models.executions.documents import ExecutionDocument
-from nbledger_projections.read_models.executions.estimates import Runs, remember, span
+from nbledger_projections.read_models.executions.duration_warning import warn_of_duration
 from nbledger_projections.read_models.executions.folding import duration, fold
 from nbledger_projections.read_models.executions.projection import (
     EVENTS,
@@ -51,7 +53,8 @@ class ExecutionView(msgspec.Struct, frozen=True):
 
     ``version`` counts the events of its stream, ``position`` is that of the last one, which
     was recorded at ``modified_at``, if the worker has not told later (``used_at``) what the run
-    uses. ``waits`` says that no worker has it, ``repeated`` how often it was run again.
+    uses. ``waits`` says that no worker has it, ``repeated`` how often it was run again, ``slow``
+    that it was told to take longer than usual.
     """
 
     execution_id: UUID
@@ -64,6 +67,7 @@ class ExecutionView(msgspec.Struct, frozen=True):
     used_at: datetime | None = None
     waits: bool = False
     repeated: int = 0
+    slow: bool = False
 
 
 class _Request(msgspec.Struct, rename="camel"):
@@ -216,16 +220,18 @@ MODEL = ReadModel(
 _GET = FreshRead(
     MODEL,
     f"""(
-        SELECT s.*, l.usage, l.used_at, {REPETITIONS} AS repetitions
+        SELECT s.*, l.usage, l.used_at, {REPETITIONS} AS repetitions, n.data AS slow,
+            n.type AS slow_type, n.occurred_at AS slow_at
         FROM (SELECT) AS one
         LEFT JOIN (SELECT * FROM execution_status WHERE {ROW}) AS s ON true
         LEFT JOIN execution_usage AS l ON l.execution_id = $4
+        LEFT JOIN event AS n ON n.stream_id = $7 AND n.version = 1
     )""",  # noqa: S608 (constants)
     events=EVENTS,
     order="version",
     # With what the run uses at the moment: no event tells it, the view execution_usage does. Nor
-    # do its own events tell of the runs that repeat it.
-    columns=f"{MODEL.table.columns}, usage, used_at, repetitions",
+    # do its own events tell of the runs that repeat it, or that it takes longer than usual.
+    columns=f"{MODEL.table.columns}, usage, used_at, repetitions, slow, slow_type, slow_at",
 )
 
 
@@ -235,7 +241,14 @@ async def get(
     """The execution as of now; ``None`` when this notebook has none such, or is deleted."""
     async with acquire(pool) as connection:
         record, is_there, news = await _GET.fetch(
-            connection, tenant_id, project_id, notebook_id, execution_id, _REQUESTED, NAME
+            connection,
+            tenant_id,
+            project_id,
+            notebook_id,
+            execution_id,
+            _REQUESTED,
+            NAME,
+            run_notice_id(execution_id),
         )
         earlier: Runs | None = None
         if news and not is_there:
@@ -243,23 +256,27 @@ async def get(
     state = _GET.fold(record if is_there else None, news, earlier=earlier)
     if state is None:
         return None
-    usage, used_at = record["usage"], record["used_at"]
+    usage, used_at, slow_at = record["usage"], record["used_at"], record["slow_at"]
     state.document.repetitions = repetitions(record["repetitions"], execution_id) or UNSET
     if state.ended:
         used_at = None
     elif usage is not None:
         state.document.resources = resources_document(_decode_usage(usage))
+    if record["slow"] is not None:
+        told = record["slow"].encode(), record["slow_type"], slow_at
+        warn_of_duration(state.document, execution_id, *told)
     return ExecutionView(
         execution_id=state.execution_id,
         notebook_id=state.notebook_id,
         document=quantities.encode_in_words(state.document),
         position=state.position,
         version=state.version,
-        modified_at=max(state.updated_at, used_at or state.updated_at),
+        modified_at=max(filter(None, (state.updated_at, used_at, slow_at))),
         ended=state.ended,
         used_at=used_at,
         waits=state.document.phase == Phase.QUEUED,
         repeated=len(state.document.repetitions or ()),
+        slow=record["slow"] is not None,
     )
 
 
@@ -290,7 +307,7 @@ async def for_notebook(
     )
 
 
-_DETAILED = ("cell_results", "attempt_history", "repetitions")
+_DETAILED = ("cell_results", "attempt_history", "repetitions", "duration_warning")
 """What a list leaves out, or does not know."""
 
 _Summary = msgspec.defstruct(

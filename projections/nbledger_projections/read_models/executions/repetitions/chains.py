@@ -28,24 +28,24 @@ MOST: Final = 1000
 
 _REQUESTED: Final = EVENT_TYPES.stored_names(Execution.Requested.TYPE)
 
-_OF_NOTEBOOK = "notebook_id = $3 AND tenant_id = $1 AND project_id = $2"
-
-# Upwards from execution $4 to the first, and from there down to all that repeat it. $5 and $6 are
+# Upwards from execution $1 to the first, and from there down to all that repeat it. $2 and $3 are
 # executions that the read model does not hold yet, and what they repeat.
 _LINKS = f"""
 WITH RECURSIVE recent AS MATERIALIZED (
-    SELECT * FROM unnest($5::uuid[], $6::uuid[]) AS link (execution_id, repeats)
+    SELECT * FROM unnest($2::uuid[], $3::uuid[]) AS link (execution_id, repeats)
 ),
 upwards AS (
-    SELECT $4::uuid AS execution_id, 0 AS height
+    SELECT $1::uuid AS execution_id, 0 AS height
     UNION ALL
     SELECT earlier.repeats, upwards.height + 1
     FROM upwards CROSS JOIN LATERAL (
-        SELECT repeats FROM execution_status
-        WHERE execution_id = upwards.execution_id AND repeats IS NOT NULL AND {_OF_NOTEBOOK}
-        UNION
-        SELECT repeats FROM recent WHERE execution_id = upwards.execution_id
+        -- By its key: among all that repeat any, it would be searched for.
+        SELECT coalesce(
+            (SELECT repeats FROM execution_status WHERE execution_id = upwards.execution_id),
+            (SELECT repeats FROM recent WHERE execution_id = upwards.execution_id)
+        ) AS repeats
     ) AS earlier
+    WHERE earlier.repeats IS NOT NULL
 ),
 downwards AS (
     (SELECT execution_id, NULL::uuid AS repeats FROM upwards ORDER BY height DESC LIMIT 1)
@@ -53,7 +53,7 @@ downwards AS (
     SELECT later.execution_id, downwards.execution_id
     FROM downwards CROSS JOIN LATERAL (
         SELECT execution_id FROM execution_status
-        WHERE repeats = downwards.execution_id AND {_OF_NOTEBOOK}
+        WHERE repeats = downwards.execution_id
         UNION
         SELECT execution_id FROM recent WHERE repeats = downwards.execution_id
     ) AS later
@@ -117,7 +117,7 @@ async def get(
         notebook = (tenant_id, project_id, notebook_id)
         recent = await links.recent(connection, notebook, _REQUESTED, NAME)
         new, old = [each[0] for each in recent], [each[1] for each in recent]
-        found = await connection.fetch(_LINKS, *notebook, execution_id, new, old)
+        found = await connection.fetch(_LINKS, execution_id, new, old)
         rows = await _rows(connection, [each["execution_id"] for each in found[:MOST]])
     rows.sort(key=lambda row: row.requested_position)
     repetitions: dict[str, list[RepetitionDocument]] = {}

@@ -8,6 +8,7 @@ import msgspec
 
 from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution import CellRange, Execution
+from nbledger_domain.execution.usual_durations import span
 from nbledger_domain.named_datasets import named
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure import aggregates
@@ -15,7 +16,6 @@ from nbledger_infrastructure.aggregates import stream_of
 from nbledger_infrastructure.datasets.given import versions_given
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore, RecordedEvent
-from nbledger_projections.read_models.executions.estimates import span
 from nbledger_projections.read_models.executions.repetitions.differences import (
     Differences,
     RunFacts,

@@ -32,7 +32,7 @@ REPETITIONS: Final = f"""(
     FROM (
         SELECT execution_id, repeats_as AS kind, NULL AS request, requested_position
         FROM execution_status
-        WHERE repeats = $4 AND notebook_id = $3 AND tenant_id = $1 AND project_id = $2
+        WHERE repeats = $4
         UNION ALL
         SELECT e.stream_id, NULL, e.data::text, e.position FROM event AS e
         WHERE {_SINCE} AND e.data::text LIKE '%"executionId":"' || $4::uuid::text || '"%'

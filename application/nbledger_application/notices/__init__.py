@@ -1,0 +1,1 @@
+"""Notices: what the service tells by itself of runs, schedules and kernel types."""
