@@ -36,13 +36,14 @@ ACTOR: Final = "execution-actions"
 REST_SECONDS: Final = 5.0
 """For so long an action is let be that could not go on."""
 
-# The index of requested actions has this very condition.
+# The index of requested actions has this very condition; whether one has ended its own stream says.
 _NEW: Final = f"""
-SELECT asked.stream_id, asked.position, EXISTS (
-    SELECT FROM event AS e
-    WHERE e.stream_id = asked.stream_id AND e.type = '{ExecutionAction.Ended.TYPE}'
-) AS ended
+SELECT asked.stream_id, asked.position, told.ended
 FROM event AS asked
+CROSS JOIN LATERAL (
+    SELECT count(*) > 0 AS ended FROM event
+    WHERE stream_id = asked.stream_id AND type = '{ExecutionAction.Ended.TYPE}'
+) AS told
 WHERE asked.type = '{ExecutionAction.Requested.TYPE}' AND asked.position > $1
 ORDER BY asked.position
 """  # noqa: S608 (constants)

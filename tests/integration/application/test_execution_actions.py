@@ -22,9 +22,10 @@ from support.actions import (
 )
 from support.event_store import open_store
 from support.schedules import end_runs
+from support.waiting_runs import fill
 
 from nbledger_application import repository
-from nbledger_application.actions import cancelling, rerunning
+from nbledger_application.actions import cancelling, manager, rerunning, targets
 from nbledger_application.actions.manager import ActionsManager
 from nbledger_application.commands.act_on_executions import cancel_action, request_action
 from nbledger_application.commands.cancel_execution import cancel_execution
@@ -33,7 +34,7 @@ from nbledger_domain.execution import Execution
 from nbledger_domain.execution_action import ExecutionAction, rerun_id_of
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.aggregates import load
-from nbledger_infrastructure.postgres.database import Pool
+from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import AppendResult, EventStore
 from nbledger_infrastructure.settings import Queue
 from nbledger_projections.read_models import execution_actions
@@ -150,11 +151,11 @@ async def test_an_action_can_be_cancelled(
     monkeypatch.setattr(cancelling, "AT_ONCE", 2)
     waiting = await waiting_runs(store, await a_notebook(store), 6)
     action_id = await request_action(store, CALLER, "cancel", waiting)
-    manager = ActionsManager(pool, store, SETTINGS)
-    assert await manager.tick() == 0
+    carrying_out = ActionsManager(pool, store, SETTINGS)
+    assert await carrying_out.tick() == 0
     await cancel_action(store, CALLER, action_id)
     await cancel_action(store, CALLER, action_id)
-    while await manager.tick() is not None:
+    while await carrying_out.tick() is not None:
         pass
     document = await found(pool, action_id)
     assert (document.status, document.cancel_requested) == ("Cancelled", True)
@@ -220,3 +221,20 @@ async def test_two_managers_at_once_do_nothing_twice(pool: Pool, store: EventSto
     assert await asked_to_stop(pool) == Counter(waiting)
     document = await found(pool, action_id)
     assert (document.done, document.skipped) == (20, 0)
+
+
+async def test_what_is_looked_up_is_few_of_all_events(pool: Pool, store: EventStore) -> None:
+    """Whatever the planner knows of the table: before its first statistics, and with them."""
+    waiting = await waiting_runs(store, await a_notebook(store), 3)
+    await fill(pool, 5_000)
+    asked = [
+        (targets._FIND, (waiting, "x", targets._ENDED, targets._CANCELLED, targets._REQUESTED)),
+        (manager._NEW, (0,)),
+    ]
+    async with acquire(pool) as connection:
+        for prepare in ("SELECT", "ANALYZE event"):
+            await connection.execute(prepare)
+            for statement, arguments in asked:
+                rows = await connection.fetch(f"EXPLAIN (ANALYZE) {statement}", *arguments)
+                plan = "\n".join(row[0] for row in rows)
+                assert "Seq Scan on event" not in plan, plan
