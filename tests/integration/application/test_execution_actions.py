@@ -227,8 +227,9 @@ async def test_what_is_looked_up_is_few_of_all_events(pool: Pool, store: EventSt
     """Whatever the planner knows of the table: before its first statistics, and with them."""
     waiting = await waiting_runs(store, await a_notebook(store), 3)
     await fill(pool, 5_000)
+    many = [*waiting, *(uuid4() for _ in range(cancelling.AT_ONCE))]
     asked = [
-        (targets._FIND, (waiting, "x", targets._ENDED, targets._CANCELLED, targets._REQUESTED)),
+        (targets._FIND, (many, "x", targets._ENDED, targets._CANCELLED, targets._REQUESTED)),
         (manager._NEW, (0,)),
     ]
     async with acquire(pool) as connection:
