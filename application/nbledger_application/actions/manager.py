@@ -5,6 +5,7 @@ told by the execution's own events, so that one that is killed between the two i
 reading on, and nothing is done twice.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -32,13 +33,17 @@ log = structlog.get_logger(__name__)
 
 ACTOR: Final = "execution-actions"
 
-# The index of requested actions has this very condition.
+REST_SECONDS: Final = 5.0
+"""For so long an action is let be that could not go on."""
+
+# The index of requested actions has this very condition; whether one has ended its own stream says.
 _NEW: Final = f"""
-SELECT asked.stream_id, asked.position, EXISTS (
-    SELECT FROM event AS e
-    WHERE e.stream_id = asked.stream_id AND e.type = '{ExecutionAction.Ended.TYPE}'
-) AS ended
+SELECT asked.stream_id, asked.position, told.ended
 FROM event AS asked
+CROSS JOIN LATERAL (
+    SELECT count(*) > 0 AS ended FROM event
+    WHERE stream_id = asked.stream_id AND type = '{ExecutionAction.Ended.TYPE}'
+) AS told
 WHERE asked.type = '{ExecutionAction.Requested.TYPE}' AND asked.position > $1
 ORDER BY asked.position
 """  # noqa: S608 (constants)
@@ -68,6 +73,7 @@ class ActionsManager:
         self._holds = holds
         self._position = 0
         self._open: dict[UUID, Loaded[ExecutionAction] | None] = {}
+        self._rest: dict[UUID, float] = {}
 
     async def tick(self) -> float | None:
         """Do the next part of each action; returns 0 where there is more to do.
@@ -78,6 +84,8 @@ class ActionsManager:
         await self._find()
         moved = 0
         for action_id in list(self._open):
+            if self._rest.get(action_id, 0.0) > time.monotonic():
+                continue
             if self._holds is not None:
                 await self._holds()
             try:
@@ -89,10 +97,12 @@ class ActionsManager:
                 # One action that cannot go on now must not keep the others waiting.
                 log.exception("execution action held up", action_id=str(action_id))
                 self._open[action_id] = None
+                self._rest[action_id] = time.monotonic() + REST_SECONDS
                 continue
             moved += 1
             if over:
                 del self._open[action_id]
+                self._rest.pop(action_id, None)
         return 0.0 if self._open and moved else None
 
     async def _find(self) -> None:

@@ -21,7 +21,7 @@ from nbledger_infrastructure.postgres.event_store import (
 from nbledger_infrastructure.postgres.tokens import Role
 from nbledger_infrastructure.settings import Executions
 
-AT_ONCE: Final = 64
+AT_ONCE: Final = 32
 """So many executions are asked for again before that is recorded of the action."""
 
 _SIDE_BY_SIDE: Final = 4

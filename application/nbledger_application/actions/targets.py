@@ -16,22 +16,23 @@ from nbledger_infrastructure.aggregates import replay
 from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, RecordedEvent, Stream
 from nbledger_infrastructure.postgres.event_store.types import COLUMNS, recorded_event
 
+# Each part is by itself a look-up of one stream: no plan may read all events for them.
 _FIND: Final = """
 SELECT asked.id, first.subject_id, first.tenant_id, first.project_id,
-    last.type = ANY($3) AS ended,
-    EXISTS (
-        SELECT FROM event AS e
-        WHERE e.stream_id = asked.id AND e.type = ANY($4)
-            AND e.metadata ->> 'correlationId' = $2
-    ) AS ours
+    last.type = ANY($3) AS ended, cancelled.by_us AS ours
 FROM unnest($1::uuid[]) AS asked (id)
 CROSS JOIN LATERAL (
     SELECT subject_id, tenant_id, project_id FROM event
     WHERE stream_id = asked.id AND version = 1 AND type = ANY($5) AND data IS NOT NULL
+    OFFSET 0
 ) AS first
 CROSS JOIN LATERAL (
     SELECT type FROM event WHERE stream_id = asked.id ORDER BY version DESC LIMIT 1
 ) AS last
+CROSS JOIN LATERAL (
+    SELECT count(*) > 0 AS by_us FROM event
+    WHERE stream_id = asked.id AND type = ANY($4) AND metadata ->> 'correlationId' = $2
+) AS cancelled
 """
 
 _READ: Final = f"""

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from nbledger_application.caller import Right
 from nbledger_domain.errors import (
+    ActionNotFoundError,
     DatasetNotFoundError,
     ExecutionNotFoundError,
     LibraryNotFoundError,
@@ -25,6 +26,7 @@ from nbledger_http.requests import queries
 from nbledger_http.requests.services import services_of
 from nbledger_http.security.access import (
     access_of,
+    action_id_of,
     dataset_id_of,
     execution_id_of,
     library_id_of,
@@ -149,9 +151,29 @@ async def library_history(request: Request[Any, Any, Any]) -> Reply:
     return await _document_history(request, "library", library_id, LibraryNotFoundError(library_id))
 
 
+@get(
+    "/execution-actions/{action_id:str}/history",
+    right=Right.AUDIT,
+    operation=Operation(
+        id="getExecutionActionHistory",
+        tag=TAG,
+        summary="Get the history of an execution action",
+        description="Who asked for it, for which executions, and what became of each. What it did "
+        "to an execution is in that one's history, with the action's id as `correlationId`.",
+        query=HistoryQuery,
+        answers=ANSWERS,
+        problems=(Code.ACTION_NOT_FOUND, Code.VALIDATION_FAILED),
+    ),
+)
+async def action_history(request: Request[Any, Any, Any]) -> Reply:
+    """Events of the action."""
+    action_id = action_id_of(request)
+    return await _document_history(request, "action", action_id, ActionNotFoundError(action_id))
+
+
 async def _document_history(
     request: Request[Any, Any, Any],
-    kind: Literal["dataset", "library"],
+    kind: Literal["dataset", "library", "action"],
     document_id: UUID,
     not_found: Exception,
 ) -> Reply:
@@ -180,4 +202,10 @@ async def _reply(
     return json_reply(msgspec.json.encode(History(events=shown, next=following)))
 
 
-HANDLERS: list[Any] = [notebook_history, execution_history, dataset_history, library_history]
+HANDLERS: list[Any] = [
+    notebook_history,
+    execution_history,
+    dataset_history,
+    library_history,
+    action_history,
+]

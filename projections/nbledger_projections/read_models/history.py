@@ -75,7 +75,7 @@ async def document_history(
     project_id: UUID,
     document_id: UUID,
     *,
-    kind: Literal["dataset", "library"],
+    kind: Literal["dataset", "library", "action"],
     after: int = 0,
     limit: int,
 ) -> list[HistoryEntry]:

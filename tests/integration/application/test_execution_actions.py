@@ -22,9 +22,10 @@ from support.actions import (
 )
 from support.event_store import open_store
 from support.schedules import end_runs
+from support.waiting_runs import fill
 
 from nbledger_application import repository
-from nbledger_application.actions import cancelling, rerunning
+from nbledger_application.actions import cancelling, manager, rerunning, targets
 from nbledger_application.actions.manager import ActionsManager
 from nbledger_application.commands.act_on_executions import cancel_action, request_action
 from nbledger_application.commands.cancel_execution import cancel_execution
@@ -33,7 +34,7 @@ from nbledger_domain.execution import Execution
 from nbledger_domain.execution_action import ExecutionAction, rerun_id_of
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.aggregates import load
-from nbledger_infrastructure.postgres.database import Pool
+from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import AppendResult, EventStore
 from nbledger_infrastructure.settings import Queue
 from nbledger_projections.read_models import execution_actions
@@ -97,6 +98,7 @@ async def test_cancelling_many(pool: Pool, store: EventStore) -> None:
     assert told.correlation_id == str(action_id)
 
 
+@pytest.mark.guarantee("G33")
 async def test_what_the_filter_finds_no_more_is_left_alone(pool: Pool, store: EventStore) -> None:
     """Whoever cancels what waits does not mean what has begun to run meanwhile."""
     notebook = await a_notebook(store)
@@ -149,11 +151,11 @@ async def test_an_action_can_be_cancelled(
     monkeypatch.setattr(cancelling, "AT_ONCE", 2)
     waiting = await waiting_runs(store, await a_notebook(store), 6)
     action_id = await request_action(store, CALLER, "cancel", waiting)
-    manager = ActionsManager(pool, store, SETTINGS)
-    assert await manager.tick() == 0
+    carrying_out = ActionsManager(pool, store, SETTINGS)
+    assert await carrying_out.tick() == 0
     await cancel_action(store, CALLER, action_id)
     await cancel_action(store, CALLER, action_id)
-    while await manager.tick() is not None:
+    while await carrying_out.tick() is not None:
         pass
     document = await found(pool, action_id)
     assert (document.status, document.cancel_requested) == ("Cancelled", True)
@@ -184,6 +186,7 @@ def _end_behind(store: EventStore, lasting: int, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(store, "append", counted)
 
 
+@pytest.mark.guarantee("G33")
 async def test_each_is_dealt_with_once_wherever_a_manager_ends(
     pool: Pool, store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +213,7 @@ async def test_each_is_dealt_with_once_wherever_a_manager_ends(
         assert events.count(ExecutionAction.Ended.TYPE) == 1
 
 
+@pytest.mark.guarantee("G33")
 async def test_two_managers_at_once_do_nothing_twice(pool: Pool, store: EventStore) -> None:
     waiting = await waiting_runs(store, await a_notebook(store), 20)
     action_id = await request_action(store, CALLER, "cancel", waiting)
@@ -217,3 +221,21 @@ async def test_two_managers_at_once_do_nothing_twice(pool: Pool, store: EventSto
     assert await asked_to_stop(pool) == Counter(waiting)
     document = await found(pool, action_id)
     assert (document.done, document.skipped) == (20, 0)
+
+
+async def test_what_is_looked_up_is_few_of_all_events(pool: Pool, store: EventStore) -> None:
+    """Whatever the planner knows of the table: before its first statistics, and with them."""
+    waiting = await waiting_runs(store, await a_notebook(store), 3)
+    await fill(pool, 5_000)
+    many = [*waiting, *(uuid4() for _ in range(cancelling.AT_ONCE))]
+    asked = [
+        (targets._FIND, (many, "x", targets._ENDED, targets._CANCELLED, targets._REQUESTED)),
+        (manager._NEW, (0,)),
+    ]
+    async with acquire(pool) as connection:
+        for prepare in ("SELECT", "ANALYZE event"):
+            await connection.execute(prepare)
+            for statement, arguments in asked:
+                rows = await connection.fetch(f"EXPLAIN (ANALYZE) {statement}", *arguments)
+                plan = "\n".join(row[0] for row in rows)
+                assert "Seq Scan on event" not in plan, plan

@@ -124,6 +124,12 @@ async def test_many_are_cancelled(api: Api) -> None:
     assert again.headers["idempotency-replayed"] == "true"
     reused = await client.post("/execution-actions", json={**body, "action": "rerun"}, headers=key)
     assert reused.json()["code"] == "idempotency_key_reused"
+    auditor = await api.client(Role.AUDITOR)
+    told = (await auditor.get(f"{path}/history")).json()["events"]
+    assert [each["type"].split(".")[1] for each in told] == [
+        *("requested", "selected", "progressed", "ended")
+    ]
+    assert (await client.get(f"{path}/history")).json()["code"] == "forbidden"
     ended = await client.post(f"{path}/cancel")
     assert (ended.status_code, ended.json()["code"]) == (409, "action_ended")
 

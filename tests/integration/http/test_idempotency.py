@@ -377,4 +377,10 @@ def test_every_post_that_makes_something_takes_a_key(api: Api) -> None:
         assert any("Idempotency-Replayed" in told["headers"] for told in good), name
         assert "410" in operation["responses"]
     # These may be repeated as they are.
-    assert without == {"cancelExecution", "pauseSchedule", "resumeSchedule", "backfillSchedule"}
+    assert without == {
+        "cancelExecution",
+        "cancelExecutionAction",
+        "pauseSchedule",
+        "resumeSchedule",
+        "backfillSchedule",
+    }

@@ -133,13 +133,13 @@ async def create(request: Request[Any, Any, Any]) -> Reply:
     if asked.dry_run:
         count = len(asked.ids)
         if asked.text is not None:
-            count, _ = await _find(services, access, asked, most=0)
+            count, _ = await _find(request, asked, most=0)
         return json_reply(msgspec.json.encode(CountedExecutions(action=asked.action, count=count)))
 
     async def make(key: RequestKey | None) -> New:
         ids = asked.ids
         if asked.text is not None:
-            count, ids = await _find(services, access, asked, most=MAX_FOUND)
+            count, ids = await _find(request, asked, most=MAX_FOUND)
             if count != asked.expected:
                 raise CountMismatchError(asked.expected or 0, count)
         action_id = await request_action(
@@ -155,11 +155,16 @@ async def create(request: Request[Any, Any, Any]) -> Reply:
 
 
 async def _find(
-    services: Services, access: Caller, asked: AskedAction, *, most: int
+    request: Request[Any, Any, Any], asked: AskedAction, *, most: int
 ) -> tuple[int, list[UUID]]:
     """How many executions the filter finds now, and which, unless there are more than ``most``."""
+    services, access = services_of(request), access_of(request)
     head = await services.store.head_position()
-    if not await services.positions.reached(listing.NAME, head, CATCH_UP_SECONDS):
+    reached = await services.positions.reached(listing.NAME, head, 0)
+    if not reached:
+        turn_of(request.scope).give_back()
+        reached = await services.positions.reached(listing.NAME, head, CATCH_UP_SECONDS)
+    if not reached:
         raise Problem(
             Code.UNAVAILABLE,
             "The list of executions is behind; what the filter finds cannot be told yet.",
