@@ -87,7 +87,7 @@ async def _change(stage: Scene, places: Places, tally: Tally) -> None:
         await asyncio.sleep(tally.random.expovariate(8.0))
 
 
-@pytest.mark.guarantee("G36")
+@pytest.mark.guarantee("G34")
 async def test_changes_while_managers_are_killed(
     database_dsn: str, record_property: Callable[[str, object], None]
 ) -> None:

@@ -150,7 +150,7 @@ async def test_changes_gather_until_it_is_quiet_and_while_a_run_goes_on(
     assert [each.changes for each in await told(store, notebook_id)] == [1, 2]
 
 
-@pytest.mark.guarantee("G36")
+@pytest.mark.guarantee("G34")
 async def test_no_notebook_runs_because_of_itself_and_others_do(
     pool: Pool, store: EventStore, running: Automation
 ) -> None:
@@ -249,7 +249,7 @@ async def test_what_cannot_run_is_told(pool: Pool, store: EventStore, running: A
     assert {row.notebook_id for row in rows} == {empty, unbound, of_gone}
 
 
-@pytest.mark.guarantee("G36")
+@pytest.mark.guarantee("G34")
 async def test_a_run_that_was_not_asked_for_in_time_is_asked_for_by_the_next(
     pool: Pool, store: EventStore, running: Automation, now: SetClock
 ) -> None:
@@ -282,7 +282,7 @@ async def test_a_run_that_was_not_asked_for_in_time_is_asked_for_by_the_next(
     assert len(await requested(store, notebook_id)) == 2
 
 
-@pytest.mark.guarantee("G36")
+@pytest.mark.guarantee("G34")
 async def test_two_at_work_start_each_once(pool: Pool, store: EventStore, now: SetClock) -> None:
     dataset = uuid4()
     notebooks = [await automatic(store, dataset=dataset) for _ in range(5)]

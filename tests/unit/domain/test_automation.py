@@ -466,7 +466,7 @@ def _reached(
     return found
 
 
-@pytest.mark.guarantee("G36")
+@pytest.mark.guarantee("G34")
 @given(
     bound=st.dictionaries(notebooks, datasets, min_size=1),
     writes=st.dictionaries(notebooks, st.lists(datasets, unique=True, max_size=3)),
@@ -529,7 +529,7 @@ def _assert_chains_are_told(world: World) -> None:
         assert all(notebook_id in chain for chain in skipped.chains)
 
 
-@pytest.mark.guarantee("G36")
+@pytest.mark.guarantee("G34")
 @pytest.mark.parametrize("length", [1, 2, 3, 5])
 def test_a_circle_of_notebooks_goes_round_once(length: int) -> None:
     circle = NOTEBOOKS[:length]
