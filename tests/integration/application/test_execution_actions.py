@@ -225,8 +225,8 @@ async def test_two_managers_at_once_do_nothing_twice(pool: Pool, store: EventSto
 
 async def test_what_is_looked_up_is_few_of_all_events(pool: Pool, store: EventStore) -> None:
     """Whatever the planner knows of the table: before its first statistics, and with them."""
-    waiting = await waiting_runs(store, await a_notebook(store), 3)
     await fill(pool, 5_000)
+    waiting = await waiting_runs(store, await a_notebook(store), 3)
     many = [*waiting, *(uuid4() for _ in range(cancelling.AT_ONCE))]
     asked = [
         (targets._FIND, (many, "x", targets._ENDED, targets._CANCELLED, targets._REQUESTED)),
