@@ -6,6 +6,7 @@ from nbledger_application import queue_places
 from nbledger_application.queue import ShareLimits
 from nbledger_http.replies.responses import with_members
 from nbledger_http.representations import resources
+from nbledger_http.representations.principals import with_name
 from nbledger_http.requests.services import Services
 from nbledger_projections.read_models.executions.documents import QueueDocument
 from nbledger_projections.read_models.executions.status import ExecutionView
@@ -23,18 +24,19 @@ class PlacedView(msgspec.Struct, frozen=True):
 async def told(services: Services, view: ExecutionView) -> PlacedView:
     """The execution, and where it stands in the queue if it waits."""
     etag = resources.execution_etag(view)
+    document = await with_name(services.names, view.document, "requestedBy")
     if not view.waits:
-        return PlacedView(view, view.document, etag)
+        return PlacedView(view, document, etag)
     settings = services.settings.queue
     limits = ShareLimits.of(settings.max_running_per_tenant, settings.max_running_per_project)
     place = await queue_places.find(services.pool, view.execution_id, limits)
     if place is None:
         # A worker has taken it since.
-        return PlacedView(view, view.document, etag)
+        return PlacedView(view, document, etag)
     queue = QueueDocument(place.position, place.reason, timestamp(place.since), place.seconds)
     seconds = "" if place.seconds is None else f".{place.seconds:.1f}"
     return PlacedView(
         view,
-        with_members(view.document, queue=queue),
+        with_members(document, queue=queue),
         f'{etag[:-1]}.q{place.position}.{place.reason}{seconds}"',
     )
