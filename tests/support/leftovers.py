@@ -31,7 +31,11 @@ WORDS = [
 
 
 async def tables_as_text(pool: Pool) -> Mapping[str, str]:
-    """Every row of every table, in any schema of ours, as PostgreSQL writes it."""
+    """Every row of every table, in any schema of ours, as PostgreSQL writes it.
+
+    With them are its statistics, which are samples of what tables hold.
+    """
+    await pool.execute("ANALYZE")
     tables = await pool.fetch(
         """
         SELECT format('%I.%I', nspname, relname) AS name
@@ -41,8 +45,7 @@ async def tables_as_text(pool: Pool) -> Mapping[str, str]:
         """
     )
     found: dict[str, str] = {}
-    for table in tables:
-        name = table["name"]
+    for name in (*(table["name"] for table in tables), "pg_stats"):
         rows = await pool.fetch(f"SELECT whole::text FROM {name} AS whole")
         found[name.removeprefix("public.")] = "\n".join(row[0] for row in rows)
     return found

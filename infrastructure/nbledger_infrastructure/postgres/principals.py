@@ -81,12 +81,15 @@ async def list_all(pool: Pool, tenant_id: UUID | None = None) -> list[Principal]
 async def erase(pool: Pool, principal_id: UUID) -> bool:
     """Erase the name of a principal and end its tokens; ``False`` where there is no such name.
 
-    What events hold of it, the id, stays and says nothing any more.
+    What events hold of it, the id, stays and says nothing any more. The table is written anew, so
+    that the name leaves its file as well, which takes the rights of the owner.
     """
-    async with acquire(pool) as connection, connection.transaction():
-        erased = await connection.fetchval(_ERASE, principal_id)
-        if erased:
-            await connection.execute(_REVOKE, principal_id)
+    async with acquire(pool) as connection:
+        async with connection.transaction():
+            erased = await connection.fetchval(_ERASE, principal_id)
+            if erased:
+                await connection.execute(_REVOKE, principal_id)
+        await connection.execute("VACUUM FULL principal")
     return bool(erased)
 
 

@@ -185,9 +185,7 @@ async def test_events_of_before_keep_their_names_and_publish_none() -> None:
             published = attributes(event_headers(recorded))
             assert (published["authtype"], "authid" in published) == ("api_key", False)
             assert NAME not in repr(published)
-            # Not even among what a dropped column leaves in the table's files, once vacuumed.
-            await pool.execute("VACUUM api_token")
-            await pool.execute("VACUUM principal")
+            # Nor is it in the files, where dead rows and dropped columns stay otherwise.
             await pool.execute("CHECKPOINT")
             for table in ("api_token", "principal"):
                 content = await pool.fetchval(
