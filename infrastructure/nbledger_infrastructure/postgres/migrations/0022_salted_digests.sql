@@ -149,12 +149,14 @@ DECLARE
     beyond record;
     moved uuid[];
     moved_to text;
+    seed bytea;
     randoms bytea[];
 BEGIN
-    -- Salts are made before the lock, so that nobody waits for them.
+    -- Salts are made before the lock, so that nobody waits for them. The server's generator is dear:
+    -- it gives the 244 bits of a seed, which nobody keeps, and the seed gives those of the batch.
+    seed := uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid());
     randoms := ARRAY(
-        SELECT sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
-        FROM generate_series(1, cardinality(event_ids))
+        SELECT sha256(seed || int4send(i)) FROM generate_series(1, cardinality(event_ids)) AS i
     );
 
     -- Before any statement takes its snapshot: whoever gets the lock sees all that was committed.
