@@ -23,20 +23,21 @@ class PlacedView(msgspec.Struct, frozen=True):
 
 async def told(services: Services, view: ExecutionView) -> PlacedView:
     """The execution, and where it stands in the queue if it waits."""
-    etag = resources.execution_etag(view)
+    # The place first: the less time has passed since the execution was read, the better they fit.
+    queue, mark = await _place(services, view) if view.waits else (None, "")
     document = await with_name(services.names, view.document, "requestedBy")
-    if not view.waits:
-        return PlacedView(view, document, etag)
+    if queue is not None:
+        document = with_members(document, queue=queue)
+    return PlacedView(view, document, f'{resources.execution_etag(view)[:-1]}{mark}"')
+
+
+async def _place(services: Services, view: ExecutionView) -> tuple[QueueDocument | None, str]:
+    """The place, and what the entity tag tells of it; none where a worker has taken it since."""
     settings = services.settings.queue
     limits = ShareLimits.of(settings.max_running_per_tenant, settings.max_running_per_project)
     place = await queue_places.find(services.pool, view.execution_id, limits)
     if place is None:
-        # A worker has taken it since.
-        return PlacedView(view, document, etag)
+        return None, ""
     queue = QueueDocument(place.position, place.reason, timestamp(place.since), place.seconds)
     seconds = "" if place.seconds is None else f".{place.seconds:.1f}"
-    return PlacedView(
-        view,
-        with_members(document, queue=queue),
-        f'{etag[:-1]}.q{place.position}.{place.reason}{seconds}"',
-    )
+    return queue, f".q{place.position}.{place.reason}{seconds}"
