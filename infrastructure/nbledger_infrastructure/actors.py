@@ -11,10 +11,13 @@ from uuid import UUID
 SERVICE: Final = "nbledger"
 """What finishes what others began, such as a deletion."""
 
+ACTIONS: Final = "execution-actions"
+"""What carries out what was asked for of many executions."""
+
 SCHEDULER: Final = "scheduler"
 SWEEPER: Final = "sweeper"
 
-_SYSTEM: Final = frozenset({SERVICE, SCHEDULER, SWEEPER})
+_SYSTEM: Final = frozenset({SERVICE, ACTIONS, SCHEDULER, SWEEPER})
 _WORKER: Final = "worker:"
 
 AuthType = Literal["api_key", "service_account", "system"]

@@ -51,7 +51,7 @@ from nbledger_http.representations.documents import (
     state_headers,
 )
 from nbledger_http.representations.idempotency import New, file_digests, once
-from nbledger_http.representations.principals import with_names_of_versions
+from nbledger_http.representations.principals import with_names_within
 from nbledger_http.requests import queries
 from nbledger_http.requests.declared import FaultReport, NoFields, read_form
 from nbledger_http.requests.forms import Form, received
@@ -332,7 +332,7 @@ async def _view(services: Services, access: Caller, dataset_id: UUID) -> View:
     view = await dataset_details.get(services.pool, access.tenant_id, access.project_id, dataset_id)
     if view is None:
         raise DatasetNotFoundError(dataset_id)
-    document = await with_names_of_versions(services.names, view.document, "createdBy")
+    document = await with_names_within(services.names, view.document, "createdBy", "versions")
     return msgspec.structs.replace(view, document=document)
 
 

@@ -30,12 +30,13 @@ async def with_names(names: Names, documents: Sequence[bytes], member: str) -> l
     return [_encode(members) for members in taken_apart]
 
 
-async def with_names_of_versions(names: Names, document: bytes, member: str) -> bytes:
-    """The same of an object and of each in its ``versions``."""
+async def with_names_within(names: Names, document: bytes, member: str, within: str) -> bytes:
+    """The same of each object in the list ``within``, and of the one that holds it if it has it."""
     members = _members(document)
-    versions = _list_of_members(members["versions"])
-    await _name_all(names, [members, *versions], member)
-    members["versions"] = msgspec.Raw(_encode(versions))
+    objects = _list_of_members(members[within])
+    own = [members] if member in members else []
+    await _name_all(names, [*own, *objects], member)
+    members[within] = msgspec.Raw(_encode(objects))
     return _encode(members)
 
 

@@ -1,7 +1,7 @@
 """Principals: who acts by a token. Events hold their ids, this table alone their names."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4
@@ -39,6 +39,10 @@ RETURNING true
 
 _REVOKE: Final = """
 UPDATE api_token SET revoked_at = now() WHERE principal_id = $1 AND revoked_at IS NULL
+"""
+
+_BY_NAME: Final = """
+SELECT name, principal_id FROM principal WHERE tenant_id = $1 AND name = ANY($2)
 """
 
 _BEFORE: Final = "SELECT formula = 1 FROM event ORDER BY position LIMIT 1"
@@ -116,6 +120,21 @@ class Names:
         told = {actor: principal_id_of(actor) for actor in set(actors)}
         names = await self._names({each for each in told.values() if each is not None})
         return {actor: names.get(principal) or actor for actor, principal in told.items()}
+
+    async def actors(self, tenant_id: UUID, names: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """By name what events may hold of each principal of the tenant that has one of ``names``.
+
+        That is its id, and in a store with events of before there were principals the name, too.
+        Raises ``DatabaseUnavailableError``.
+        """
+        if not names:
+            return {}
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(_BY_NAME, tenant_id, list(names))
+        if not rows:
+            return {}
+        old = await names_in_events(self._pool)
+        return {row[0]: (str(row[1]), row[0]) if old else (str(row[1]),) for row in rows}
 
     async def _names(self, principal_ids: set[UUID]) -> dict[UUID | None, str | None]:
         moment = self._clock()
