@@ -29,7 +29,7 @@ NAME = "Zelda Quux"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-async def make_everything(client: httpx.AsyncClient, folder: Path) -> dict[str, str]:
+async def make_everything(api: Api, client: httpx.AsyncClient, folder: Path) -> dict[str, str]:
     """One of each of what tells who made it; the addresses."""
     made = await client.post(
         "/notebook",
@@ -60,16 +60,26 @@ async def make_everything(client: httpx.AsyncClient, folder: Path) -> dict[str, 
     library = await client.post("/library", files={"file": (wheel.name, content)})
     assert library.status_code == 201, library.text
     assert library.json()["uploadedBy"] == NAME
+    await catch_up(api.pool, "execution_status")
+    # It finds no other execution, and is told as it was asked for.
+    asked_for = {"action": "cancel", "filter": f'requestedBy = "{NAME}" AND NOT tag:*'}
+    missed = await client.post("/execution-actions", json={**asked_for, "expectedCount": 7})
+    assert missed.json()["code"] == "count_mismatch"
+    assert missed.json()["count"] == 1
+    action = await client.post("/execution-actions", json={**asked_for, "expectedCount": 1})
+    assert (action.status_code, action.json()["requestedBy"]) == (202, NAME), action.text
+    assert action.json()["filter"] == asked_for["filter"]
     return {
         "notebook": notebook,
         "execution": execution,
+        "action": f"/execution-actions/{action.json()['actionId']}",
         "dataset": f"/dataset/{dataset.json()['datasetId']}",
         "library": f"/library/{library.json()['libraryId']}",
     }
 
 
-async def told(client: httpx.AsyncClient, made: dict[str, str]) -> dict[str, Any]:
-    """Who is said to have done each of these things."""
+async def told(client: httpx.AsyncClient, made: dict[str, str], name: str) -> dict[str, Any]:
+    """Who is said to have done each of these things, by that ``name``."""
 
     async def get(path: str) -> Any:
         answer = await client.get(path)
@@ -80,7 +90,13 @@ async def told(client: httpx.AsyncClient, made: dict[str, str]) -> dict[str, Any
     listed = await get(f"{made['notebook']}/executions")
     followed = await client.get(f"{made['execution']}/events")
     lines = [line for line in followed.text.splitlines() if line.startswith("data: ")]
+    found = await get(f"/executions?filter=requestedBy = '{name}'")
     return {
+        "found": found["executions"][0]["requestedBy"],
+        "chain": (await get(f"{made['execution']}/chain"))["executions"][0]["requestedBy"],
+        "action": (await get(made["action"]))["requestedBy"],
+        "listed action": (await get("/execution-actions"))["actions"][0]["requestedBy"],
+        "filter": (await get(made["action"]))["filter"].split('"')[1],
         "notebook": (await get(made["notebook"]))["createdBy"],
         "execution": (await get(made["execution"]))["requestedBy"],
         "listed": listed["executions"][0]["requestedBy"],
@@ -92,6 +108,7 @@ async def told(client: httpx.AsyncClient, made: dict[str, str]) -> dict[str, Any
         **{
             f"history of {kind}": (await get(f"{path}/history"))["events"][0]["actor"]
             for kind, path in made.items()
+            if kind != "action"
         },
     }
 
@@ -106,7 +123,7 @@ async def test_a_name_is_kept_in_one_place_and_erased_there(
         await scheduler(api.pool, api.store, SetClock()).tick()
         for name in READ_MODELS:
             await catch_up(api.pool, name)
-        before = await told(client, made)
+        before = await told(client, made, NAME)
         assert set(before.values()) == {NAME}
         history = (await client.get(f"{made['notebook']}/history")).json()["events"]
         assert history[0]["actorId"] == str(principal_id)
@@ -134,7 +151,8 @@ async def test_a_name_is_kept_in_one_place_and_erased_there(
     async with running_api(config) as api:
         base = f"/api/{tenant}/{project}"
         other = await api.client(base=base, tenant_id=tenant)
-        assert set((await told(other, made)).values()) == {str(principal_id)}
+        shown = await told(other, made, str(principal_id))
+        assert set(shown.values()) == {str(principal_id)}
         ended = api.anonymous(base=base, headers={"Authorization": secret})
         assert (await ended.get("/notebooks")).status_code == 401
         # Who comes later under that name is somebody else.
@@ -149,7 +167,7 @@ async def act(api: Api, folder: Path) -> tuple[dict[str, str], UUID, httpx.Async
         api.pool, name=NAME, tenant_id=api.tenant_id, project_ids=None, roles=[Role.ADMIN]
     )
     client = api.anonymous(base=api.base, headers={"Authorization": f"Bearer {secret}"})
-    return await make_everything(client, folder), token.principal_id, client
+    return await make_everything(api, client, folder), token.principal_id, client
 
 
 async def test_a_name_is_shown_for_moments_after_its_erasure(database_dsn: str) -> None:

@@ -354,3 +354,5 @@ ALTER TABLE api_token SET WITHOUT CLUSTER;
 -- Statistics are samples of what a column holds, and would keep them after it is erased.
 ALTER TABLE principal ALTER COLUMN name SET STATISTICS 0;
 ALTER TABLE idempotency_key ALTER COLUMN answer SET STATISTICS 0;
+ALTER TABLE execution_list ALTER COLUMN tags SET STATISTICS 0;
+ALTER TABLE execution_tag ALTER COLUMN tag SET STATISTICS 0;
