@@ -14,11 +14,12 @@ SERVICE: Final = "nbledger"
 ACTIONS: Final = "execution-actions"
 """What carries out what was asked for of many executions."""
 
+AUTOMATION: Final = "automation"
 NOTICES: Final = "notices"
 SCHEDULER: Final = "scheduler"
 SWEEPER: Final = "sweeper"
 
-_SYSTEM: Final = frozenset({SERVICE, ACTIONS, NOTICES, SCHEDULER, SWEEPER})
+_SYSTEM: Final = frozenset({SERVICE, ACTIONS, AUTOMATION, NOTICES, SCHEDULER, SWEEPER})
 _WORKER: Final = "worker:"
 
 AuthType = Literal["api_key", "service_account", "system"]

@@ -33,7 +33,7 @@ from nbledger_http.description.schemas import DeletionUnderWay, PageBody, Parsin
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, empty_reply, json_reply, with_members
 from nbledger_http.representations import resources
-from nbledger_http.representations.automation import ShownNotebook, shown_notebook
+from nbledger_http.representations.automation import ShownNotebook
 from nbledger_http.representations.changed_notebooks import (
     asked_of,
     created_reply,

@@ -20,6 +20,7 @@ ID = "7d9c6d2c-3c51-4c42-9be5-6b1f0a8d2f8e"
         (actors.SWEEPER, ("system", "sweeper")),
         (actors.ACTIONS, ("system", "execution-actions")),
         (actors.NOTICES, ("system", "notices")),
+        (actors.AUTOMATION, ("system", "automation")),
         (actors.SERVICE, ("system", "nbledger")),
         (actors.worker("w-1"), ("service_account", "worker:w-1")),
         # Names of tokens, as there are in events of before.
