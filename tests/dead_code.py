@@ -18,7 +18,10 @@ ROOTS: list[str] = PROJECT["tool"]["hatch"]["build"]["dev-mode-dirs"]
 EXEMPT = {
     "called by the event sourcing library": {"_apply_*", "_as_dict", "originator_*"},
     "for the next version of an event": {"add_upcaster"},
-    "commands of the command line": {"create_token", "list_tokens", "revoke_token", "demo"},
+    "commands of the command line": {
+        *("create_token", "list_tokens", "revoke_token"),
+        *("list_principals", "erase_principal", "demo"),
+    },
     "called by asyncio": {"datagram_received", "addr"},
     "called by polars": {"predicate", "n_rows"},
     "read by aiokafka, or set in it": {

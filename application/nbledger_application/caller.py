@@ -29,7 +29,7 @@ ROLES: dict[Right, frozenset[Role]] = {
 class Caller(msgspec.Struct, frozen=True):
     """Who asks, with which roles, in which project, and in the course of what.
 
-    ``principal_id`` is the token that the request came with.
+    ``actor`` is the principal behind the token that the request came with, ``token_id`` the token.
     """
 
     actor: str
@@ -38,7 +38,7 @@ class Caller(msgspec.Struct, frozen=True):
     project_id: UUID
     request_id: str
     traceparent: str | None = None
-    principal_id: UUID | None = None
+    token_id: UUID | None = None
 
     def may(self, right: Right) -> bool:
         """Whether one of the roles has this right."""

@@ -14,7 +14,7 @@ from nbledger_application.queue import NO_LIMITS, ShareLimits
 from nbledger_domain.errors import DomainError
 from nbledger_domain.execution import Execution, Phase, Resources, TerminationCode
 from nbledger_domain.notebook import Notebook
-from nbledger_infrastructure import aggregates, clock
+from nbledger_infrastructure import actors, aggregates, clock
 from nbledger_infrastructure.aggregates import stream_of
 from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.postgres.event_store import (
@@ -194,7 +194,7 @@ async def give_up_if_held(
 def worker_metadata(requested: RecordedEvent, worker_id: str) -> Metadata:
     """What a worker's events carry: caused by the request, in the course of the same work."""
     return Metadata(
-        actor=f"worker:{worker_id}",
+        actor=actors.worker(worker_id),
         correlation_id=requested.metadata.correlation_id or str(requested.stream_id),
         causation_id=str(requested.event_id),
         traceparent=requested.metadata.traceparent,

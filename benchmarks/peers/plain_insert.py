@@ -2,8 +2,8 @@
 
 Choices in the peer's favour: uvloop; a connection for each caller, opened before the clock
 starts; the statement prepared once a connection; autocommit, so an append is a single round
-trip; digest, chain and JSON text computed beforehand; no version look-up, no ordering lock, no
-NOTIFY. The unique indexes refuse conflicts.
+trip; salts, digest, chain and JSON text computed beforehand; no version look-up, no ordering lock,
+no NOTIFY. The unique indexes refuse conflicts.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _connections: list[Any] = []
 _INSERT = """
     INSERT INTO event (
         stream_id, version, event_id, type, subject_id, tenant_id, project_id,
-        data, metadata, occurred_at, recorded_at, digest, chain
+        data, metadata, occurred_at, recorded_at, digest, chain, formula, salt, metadata_salt
     )
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, clock_timestamp(), $11, $12)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, clock_timestamp(), $11, $12, 2, $13, $14)
     RETURNING position
 """
 
@@ -49,7 +49,7 @@ def start(dsn: str, callers: int) -> None:
 
 def measure(seconds: float, type_name: str, data: str, metadata: str) -> dict[str, float]:
     """Appends per second, each caller to a stream of its own over a connection of its own."""
-    tenant, project, digest = uuid.uuid4(), uuid.uuid4(), bytes(32)
+    tenant, project, digest, salt = uuid.uuid4(), uuid.uuid4(), bytes(32), bytes(16)
 
     async def caller(connection: Any, end: float) -> int:
         statement = await connection.prepare(_INSERT)
@@ -70,6 +70,8 @@ def measure(seconds: float, type_name: str, data: str, metadata: str) -> dict[st
                 datetime.now(UTC),
                 digest,
                 digest,
+                salt,
+                salt,
             )
         return version
 

@@ -7,8 +7,8 @@
 --
 --   CREATE ROLE worker_1 LOGIN PASSWORD '…' IN ROLE nbledger_worker;
 --
--- `nbledger migrate`, `nbledger token`, `nbledger audit verify` and `nbledger projector --rebuild`
--- are commands of the owner.
+-- `nbledger migrate`, `nbledger token`, `nbledger principals`, `nbledger audit verify` and
+-- `nbledger projector --rebuild` are commands of the owner.
 
 BEGIN;
 
@@ -43,7 +43,8 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public
     FROM PUBLIC, nbledger_api, nbledger_relay, nbledger_projector, nbledger_worker, nbledger_auditor;
 
 -- Nobody but the owner writes the table `event`. Events come in by this function alone, which
--- gives positions, digests and chain values; and the data of a subject goes by the other alone.
+-- gives positions, salts, digests and chain values; and the data of a subject goes by the other
+-- alone. The first inserts by record_events, which is nobody's to call.
 ALTER FUNCTION append_events SECURITY DEFINER;
 ALTER FUNCTION append_events SET search_path = public, pg_temp;
 ALTER FUNCTION erase_subject SECURITY DEFINER;
@@ -70,7 +71,8 @@ GRANT SELECT ON
     notebook_details, notebook_list, notebook_list_project, notebook_list_count,
     notebook_duration, execution_status, execution_results, dataset_details, library_details,
     schedule_list, schedule_firing, trigger_list, execution_list, execution_tag, execution_action,
-    notice_list, projection_checkpoint, execution_usage, worker, api_token
+    notice_list, projection_checkpoint, execution_usage, worker, api_token,
+    principal
     TO nbledger_api;
 GRANT SELECT, INSERT ON secret_key TO nbledger_api;
 -- Keys of requests come in by the function that appends; the api looks for those it gets.

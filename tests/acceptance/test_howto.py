@@ -66,7 +66,7 @@ PRINTED = {
     "order-and-duplicates.md": ["kept 2"],
     "replay-a-history.md": ["notebook.renamed.v1", "1.0.1 {} ", "execution.completed.v1"],
     "verify-the-chain.md": ["nothing was altered", "anchor: "],
-    "erase-data.md": ['"erased":true', "nothing was altered"],
+    "erase-data.md": ['"erased":true', "nothing was altered", "ada, who leaves", "erased "],
 }
 
 

@@ -27,6 +27,14 @@ def create_database() -> str:
     return _with_database(server, name)
 
 
+def empty_database() -> str:
+    """Make a database without a schema and return its DSN."""
+    server = service_address("postgres")
+    name = f"test_{uuid.uuid4().hex}"
+    _blocking(_execute(server, f"CREATE DATABASE {name}"))
+    return _with_database(server, name)
+
+
 def drop_database(dsn: str) -> None:
     """Drop the database of the DSN and cut whoever is still connected."""
     name = urlsplit(dsn).path.lstrip("/")

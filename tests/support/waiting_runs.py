@@ -39,7 +39,7 @@ async def fill(
                 )
                 INSERT INTO event
                 SELECT position, id, 1, id, $3, whose, whose, whose, '{}', '{}',
-                    clock_timestamp(), clock_timestamp() - interval '1 hour', '', ''
+                    clock_timestamp(), clock_timestamp() - interval '1 hour', '', '', 1
                 FROM run
                 """,
                 begins,

@@ -19,6 +19,7 @@ from nbledger_application.queue import ShareLimits
 from nbledger_domain.execution_action import ExecutionAction, PassedOver
 from nbledger_domain.filtering import EVERYTHING, Filter, FilterError, parse
 from nbledger_infrastructure import aggregates, clock
+from nbledger_infrastructure.actors import ACTIONS
 from nbledger_infrastructure.aggregates import Loaded
 from nbledger_infrastructure.postgres.database import (
     UNAVAILABLE,
@@ -30,8 +31,6 @@ from nbledger_infrastructure.postgres.event_store import EventStore, Metadata
 from nbledger_infrastructure.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-ACTOR: Final = "execution-actions"
 
 REST_SECONDS: Final = 5.0
 """For so long an action is let be that could not go on."""
@@ -172,7 +171,7 @@ class ActionsManager:
 
     def _metadata(self, action: ExecutionAction) -> Metadata:
         return Metadata(
-            actor=ACTOR, correlation_id=str(action.id), on_behalf_of=action.requested_by
+            actor=ACTIONS, correlation_id=str(action.id), on_behalf_of=action.requested_by
         )
 
 

@@ -20,8 +20,6 @@ from nbledger_infrastructure.postgres.event_store import EventStore, RecordedEve
 NAME: Final = "automation"
 """Under this name automatic execution keeps its checkpoint."""
 
-ACTOR: Final = "automation"
-
 LOOKED_UP_AT_ONCE: Final = 8
 
 # The cells of notebooks stay where they are, but for those that run by themselves.

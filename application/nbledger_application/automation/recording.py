@@ -6,7 +6,6 @@ from uuid import UUID
 from msgspec import UNSET
 
 from nbledger_application import repository
-from nbledger_application.automation.following import ACTOR
 from nbledger_application.automation.rows import TriggerRow
 from nbledger_application.starting import RunStarter
 from nbledger_domain.automation import SkipReason, Trigger, changes
@@ -14,6 +13,7 @@ from nbledger_domain.automation.chains import merged
 from nbledger_domain.execution import Cause
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure import clock
+from nbledger_infrastructure.actors import AUTOMATION
 from nbledger_infrastructure.aggregates import decode, load
 from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.postgres.event_store import Metadata, RecordConflictError
@@ -95,7 +95,7 @@ class TriggerRecorder(RunStarter):
                 changes=event.changes,
             ),
             metadata=Metadata(
-                actor=ACTOR,
+                actor=AUTOMATION,
                 correlation_id=metadata.correlation_id,
                 causation_id=str(event_id),
                 traceparent=metadata.traceparent,
@@ -107,7 +107,7 @@ class TriggerRecorder(RunStarter):
         """In the course of what led to the newest change."""
         newest = changes.newest(row.changes)
         return Metadata(
-            actor=ACTOR,
+            actor=AUTOMATION,
             correlation_id=newest.correlation_id or str(row.trigger_id),
             causation_id=str(newest.event_id),
             traceparent=newest.traceparent,

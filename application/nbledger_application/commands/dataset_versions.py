@@ -116,11 +116,6 @@ async def add_version_of_run(
     :class:`RecordConflictError` after ten lost races.
     """
     assert source.execution_id is not None  # noqa: S101 - of every version that a run makes
-    # Where somebody has deleted the first, what comes later is another dataset.
-    first, second = (
-        uuid5(origin, f"dataset:{result_name}")
-        for origin in (notebook.subject_id, source.execution_id)
-    )
 
     async def add_to(dataset_id: UUID) -> tuple[UUID, int]:
         stream = Stream(dataset_id, dataset_id, notebook.tenant_id, notebook.project_id)
@@ -141,9 +136,23 @@ async def add_version_of_run(
         return dataset_id, number
 
     try:
-        return await add_to(first)
+        return await add_to(await _dataset_id(store, notebook.subject_id, result_name))
     except DatasetNotFoundError:
-        return await add_to(second)
+        # Somebody has deleted that one: what comes later is another dataset.
+        return await add_to(await _dataset_id(store, source.execution_id, result_name))
+
+
+async def _dataset_id(store: EventStore, origin: UUID, result_name: str) -> UUID:
+    """The id of what a notebook, or one of its executions, hands back under a name.
+
+    Ids stay when data is erased. So the name is hashed with the salt of the first event of the
+    ``origin``, which is erased with it: afterwards nobody can find the name by guessing.
+    """
+    salt = await store.first_salt(origin)
+    if salt is None:
+        return new_id()  # Erased: it will not be asked for again.
+    namespace = UUID(bytes=salt) if salt else origin
+    return uuid5(namespace, f"dataset:{result_name}")
 
 
 async def delete_dataset(

@@ -8,11 +8,12 @@ import msgspec
 import structlog
 
 from nbledger_application.notices.folding import FAILING, FailingRow
-from nbledger_application.notices.telling import ACTOR, tell
+from nbledger_application.notices.telling import tell
 from nbledger_domain.execution import TerminationCode
 from nbledger_domain.notebook import Notebook
 from nbledger_domain.notices import ScheduleNotice, schedule_notice_id
 from nbledger_infrastructure import aggregates, clock
+from nbledger_infrastructure.actors import NOTICES
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, Stream
 
@@ -78,6 +79,6 @@ async def _tell(pool: Pool, store: EventStore, row: FailingRow) -> bool | None:
             row.project_id,
         ),
         make,
-        metadata=Metadata(actor=ACTOR, correlation_id=str(row.schedule_id)),
+        metadata=Metadata(actor=NOTICES, correlation_id=str(row.schedule_id)),
         holds_true=is_there,
     )

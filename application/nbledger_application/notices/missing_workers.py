@@ -9,9 +9,9 @@ import msgspec
 import structlog
 
 from nbledger_application import repository
-from nbledger_application.notices.telling import ACTOR
 from nbledger_domain.notices import KernelNotice, OutageEnd, kernel_notice_id
 from nbledger_infrastructure import aggregates, clock
+from nbledger_infrastructure.actors import NOTICES
 from nbledger_infrastructure.postgres import worker_registry
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import (
@@ -202,7 +202,7 @@ class MissingWorkers:
                 self._store,
                 Stream(notice_id, notice_id, tenant_id, project_id),
                 [msgspec.structs.replace(event, originator_version=version + 1)],
-                Metadata(actor=ACTOR, correlation_id=str(notice_id)),
+                Metadata(actor=NOTICES, correlation_id=str(notice_id)),
             )
         except RecordConflictError:
             return False

@@ -9,10 +9,11 @@ import msgspec
 import structlog
 
 from nbledger_application.notices.folding import decode_request, decode_runs
-from nbledger_application.notices.telling import ACTOR, tell
+from nbledger_application.notices.telling import tell
 from nbledger_domain.execution.usual_durations import SlowRule, Usual, span, usual
 from nbledger_domain.notices import RunNotice, run_notice_id
 from nbledger_infrastructure import clock
+from nbledger_infrastructure.actors import NOTICES
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, Stream
 
@@ -143,7 +144,7 @@ class SlowRuns:
             run.stream,
             make,
             metadata=Metadata(
-                actor=ACTOR,
+                actor=NOTICES,
                 correlation_id=run.asked.correlation_id or str(run.execution_id),
                 traceparent=run.asked.traceparent,
                 on_behalf_of=run.asked.responsible,

@@ -1,7 +1,6 @@
 """Telling once what concerns a notebook: a run that is slow, a schedule that fails."""
 
 from collections.abc import Awaitable, Callable
-from typing import Final
 from uuid import UUID
 
 from eventsourcing.domain import BaseAggregate
@@ -15,8 +14,6 @@ from nbledger_infrastructure.postgres.event_store import (
     RecordConflictError,
     Stream,
 )
-
-ACTOR: Final = "notices"
 
 
 async def tell(

@@ -16,6 +16,7 @@ from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution import TERMINAL_EVENTS, Execution, TerminationCode
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure import aggregates
+from nbledger_infrastructure.actors import SERVICE
 from nbledger_infrastructure.clock import now
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import (
@@ -29,8 +30,6 @@ log = structlog.get_logger(__name__)
 
 NAME = "deletions"
 """Under this name the reactor keeps its checkpoint."""
-
-ACTOR = "nbledger"
 
 _TERMINAL = [event.TYPE for event in TERMINAL_EVENTS]
 # SQL compares the types as they are stored.
@@ -91,7 +90,7 @@ async def react(store: EventStore, pool: Pool, batch: Sequence[RecordedEvent]) -
     going = await _going(pool, {event.subject_id for event in told})
     for recorded in [event for event in told if event.subject_id in going]:
         metadata = Metadata(
-            actor=ACTOR,
+            actor=SERVICE,
             correlation_id=recorded.metadata.correlation_id,
             causation_id=str(recorded.event_id),
             traceparent=recorded.metadata.traceparent,

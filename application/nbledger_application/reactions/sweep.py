@@ -17,6 +17,7 @@ from nbledger_application.leases import Lease
 from nbledger_domain.errors import DomainError
 from nbledger_domain.execution import Execution
 from nbledger_infrastructure import clock
+from nbledger_infrastructure.actors import SWEEPER
 from nbledger_infrastructure.postgres import worker_registry
 from nbledger_infrastructure.postgres.database import UNAVAILABLE, DatabaseUnavailableError, Pool
 from nbledger_infrastructure.postgres.event_store import EventStore, Metadata
@@ -73,7 +74,7 @@ class Sweep:
                 self._store,
                 lease,
                 reason,
-                Metadata(actor="sweeper", correlation_id=str(lease.execution_id)),
+                Metadata(actor=SWEEPER, correlation_id=str(lease.execution_id)),
                 max_attempts=self._settings.recovery.max_attempts,
             )
         except (DatabaseUnavailableError, *UNAVAILABLE):
@@ -107,7 +108,7 @@ class Sweep:
                 Execution,
                 execution_id,
                 lambda execution: execution.expire(detail=detail, at=clock.now()),
-                Metadata(actor="sweeper", correlation_id=str(execution_id)),
+                Metadata(actor=SWEEPER, correlation_id=str(execution_id)),
             )
         except DomainError:
             return  # somebody has taken it after all, or it has ended

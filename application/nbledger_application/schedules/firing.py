@@ -5,7 +5,6 @@ from datetime import datetime
 from uuid import UUID
 
 from nbledger_application import repository
-from nbledger_application.schedules.following import ACTOR
 from nbledger_application.schedules.rows import RunRow, ScheduleRow
 from nbledger_application.starting import RunStarter
 from nbledger_domain.errors import ExecutionEndedError
@@ -14,6 +13,7 @@ from nbledger_domain.execution import Cause, Execution
 from nbledger_domain.notebook import Notebook
 from nbledger_domain.schedule import Firing, FiringOutcome, Trigger, execution_id_of
 from nbledger_infrastructure import aggregates, clock
+from nbledger_infrastructure.actors import SCHEDULER
 from nbledger_infrastructure.postgres.event_store import Metadata, RecordConflictError, Stream
 
 MakeEvent = Callable[[int], Firing.Event]
@@ -92,7 +92,7 @@ class FiringRecorder(RunStarter):
                 self.store,
                 Execution,
                 execution_id,
-                lambda execution: execution.request_cancel(requested_by=ACTOR, at=clock.now()),
+                lambda execution: execution.request_cancel(requested_by=SCHEDULER, at=clock.now()),
                 self._metadata(row, firing_id),
             )
         except ExecutionEndedError:
@@ -106,7 +106,7 @@ class FiringRecorder(RunStarter):
         self, row: ScheduleRow, firing_id: UUID, *, on_behalf_of: str | None = None
     ) -> Metadata:
         return Metadata(
-            actor=ACTOR, correlation_id=str(firing_id), on_behalf_of=on_behalf_of or row.set_by
+            actor=SCHEDULER, correlation_id=str(firing_id), on_behalf_of=on_behalf_of or row.set_by
         )
 
 

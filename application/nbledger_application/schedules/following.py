@@ -12,13 +12,12 @@ from nbledger_application.following import Interests
 from nbledger_application.schedules.folding import NOTED, READ, ScheduleRows
 from nbledger_application.schedules.settling import settle
 from nbledger_domain.notebook import Notebook
+from nbledger_infrastructure.actors import SCHEDULER
 from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, RecordedEvent
 
 NAME: Final = "scheduler"
 """Under this name the scheduler keeps its checkpoint."""
-
-ACTOR: Final = "scheduler"
 
 SETTLED_AT_ONCE: Final = 16
 
@@ -52,7 +51,7 @@ class ScheduleFollower:
                     self._store,
                     recorded.subject_id,
                     Metadata(
-                        actor=ACTOR,
+                        actor=SCHEDULER,
                         correlation_id=recorded.metadata.correlation_id,
                         causation_id=str(recorded.event_id),
                         traceparent=recorded.metadata.traceparent,

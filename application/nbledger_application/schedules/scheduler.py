@@ -21,7 +21,7 @@ from nbledger_application.schedules.firing import (
     FiringRecorder,
     MakeEvent,
 )
-from nbledger_application.schedules.following import ACTOR, INTERESTS, NAME, ScheduleFollower
+from nbledger_application.schedules.following import INTERESTS, NAME, ScheduleFollower
 from nbledger_application.schedules.rows import SCHEDULE, RunRow, ScheduleRow, schedule_row
 from nbledger_application.schedules.waiting import Waiting
 from nbledger_domain.errors import DomainError
@@ -29,6 +29,7 @@ from nbledger_domain.notebook import Notebook
 from nbledger_domain.schedule import Firing, FiringOutcome, Schedule, execution_id_of
 from nbledger_domain.schedule.deciding import Decision, Standing, decide, exhausted
 from nbledger_infrastructure import clock
+from nbledger_infrastructure.actors import SCHEDULER
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore, Metadata
 from nbledger_infrastructure.settings import Executions as ExecutionLimits
@@ -262,7 +263,7 @@ class Scheduler:
             schedule.end("max_runs" if spent else "end", at=clock.now())
 
         metadata = Metadata(
-            actor=ACTOR, correlation_id=str(row.schedule_id), on_behalf_of=row.set_by
+            actor=SCHEDULER, correlation_id=str(row.schedule_id), on_behalf_of=row.set_by
         )
         try:
             await repository.update(self._store, Schedule, row.schedule_id, change, metadata)

@@ -1,4 +1,4 @@
-"""Commands of those who run the service: tokens, audits, rebuilding read models."""
+"""Commands of those who run the service: tokens, principals, audits, rebuilding read models."""
 
 import re
 import sys
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nbledger.role import load_settings, run_command
-from nbledger_infrastructure.postgres import tokens
+from nbledger_infrastructure.postgres import principals, tokens
 from nbledger_infrastructure.postgres.database import Pool, connect_pool
 from nbledger_infrastructure.settings import Settings
 
@@ -41,7 +41,11 @@ def token() -> None:
 
 
 @token.command("create")
-@click.option("--name", required=True, help="Who acts with it; history shows this name.")
+@click.option(
+    "--name",
+    required=True,
+    help="Who acts with it; history shows this name. Tokens of one name are of one principal.",
+)
 @click.option("--tenant", "tenant_id", type=click.UUID, required=True)
 @click.option(
     "--project",
@@ -79,6 +83,7 @@ def create_token(
                 expires_at=datetime.now(UTC) + timedelta(days=days) if days else None,
             )
         click.echo(f"id: {record.token_id}", err=True)
+        click.echo(f"principal: {record.principal_id}", err=True)
         click.echo(secret)
 
     run_command(create(), settings)
@@ -93,16 +98,20 @@ def list_tokens(tenant_id: UUID | None) -> None:
     async def show() -> None:
         async with _database(settings) as pool:
             found = await tokens.list_all(pool, tenant_id)
-        table = Table("id", "name", "tenant", "projects", "roles", "created", "state", box=None)
+        table = Table(
+            *("id", "name", "tenant", "projects", "roles", "created", "state", "principal"),
+            box=None,
+        )
         for record in found:
             table.add_row(
                 str(record.token_id),
-                Text(record.name),
+                _name(record.name),
                 str(record.tenant_id),
                 "all" if record.project_ids is None else "\n".join(map(str, record.project_ids)),
                 ", ".join(record.roles),
                 f"{record.created_at:%Y-%m-%d %H:%M}",
                 _state(record),
+                str(record.principal_id),
             )
         # Ids are there to be copied: rather lines that run over than columns cut short.
         Console(highlight=False, width=1000).print(table)
@@ -132,6 +141,66 @@ def _state(record: tokens.Token) -> str:
         return "valid"
     state = "expired" if record.expires_at <= datetime.now(UTC) else "valid until"
     return f"{state} {record.expires_at:%Y-%m-%d %H:%M}"
+
+
+def _name(name: str | None) -> Text:
+    return Text("(erased)" if name is None else name)
+
+
+@click.group("principals")
+def principal() -> None:
+    """List who acts by tokens, and erase their names."""
+
+
+@principal.command("list")
+@click.option("--tenant", "tenant_id", type=click.UUID, help="Only the principals of this tenant.")
+def list_principals(tenant_id: UUID | None) -> None:
+    """List the principals by their ids, which events hold, with their names, which they do not."""
+    settings = load_settings("postgres.dsn")
+
+    async def show() -> None:
+        async with _database(settings) as pool:
+            found = await principals.list_all(pool, tenant_id)
+        table = Table("id", "name", "tenant", "created", "valid tokens", "erased", box=None)
+        for each in found:
+            table.add_row(
+                str(each.principal_id),
+                _name(each.name),
+                str(each.tenant_id),
+                f"{each.created_at:%Y-%m-%d %H:%M}",
+                str(each.valid_tokens),
+                "" if each.erased_at is None else f"{each.erased_at:%Y-%m-%d %H:%M}",
+            )
+        Console(highlight=False, width=1000).print(table)
+
+    run_command(show(), settings)
+
+
+@principal.command("erase")
+@click.argument("principal_id", type=click.UUID)
+def erase_principal(principal_id: UUID) -> None:
+    """Erase the name of a principal for good, by the id that `list` shows, and end its tokens.
+
+    Events keep the id, which is random. Answers and histories show it in place of the name a few
+    seconds later.
+    """
+    settings = load_settings("postgres.dsn")
+
+    async def erase() -> tuple[bool, bool]:
+        async with _database(settings) as pool:
+            erased = await principals.erase(pool, principal_id)
+            return erased, await principals.names_in_events(pool)
+
+    erased, in_events = run_command(erase(), settings)
+    if not erased:
+        raise click.ClickException(f"there is no principal {principal_id} that has a name")
+    click.echo(f"erased {principal_id}")
+    if in_events:
+        click.echo(
+            "This store has events from before names were kept apart; they hold the names of "
+            "tokens as they were recorded, and keep them.",
+            err=True,
+        )
 
 
 @click.group()
@@ -179,6 +248,10 @@ def verify(anchor: "Anchor | None") -> None:
             f"{report.events} events in {report.streams} streams verified, "
             f"{report.erased} of them erased"
         )
+        if report.unsalted:
+            click.echo(
+                f"{report.unsalted} of them have digests without salt, from before migration 0022"
+            )
         if report.fault is None:
             click.echo("nothing was altered")
             click.echo(f"anchor: {report.position}:{report.fingerprint}")

@@ -368,6 +368,7 @@ HISTORY: dict[str, Any] = {
             "streamId": NOTEBOOK_ID,
             "eventId": "0190163d-8694-739b-aea5-966c26f8ad90",
             "actor": "user123",
+            "actorId": "7d9c6d2c-3c51-4c42-9be5-6b1f0a8d2f8e",
             "time": "2024-01-20T10:30:00.000Z",
             "recordedAt": "2024-01-20T10:30:00.002Z",
             "correlationId": None,
@@ -376,6 +377,8 @@ HISTORY: dict[str, Any] = {
             "erased": False,
             "digest": "5f" * 32,
             "chain": "a0" * 32,
+            "formula": 2,
+            "salt": "1c" * 16,
         }
     ],
     "next": None,
@@ -386,6 +389,8 @@ _CLAIMED: dict[str, Any] = {
     "position": 4712,
     "type": "execution.claimed.v1",
     "streamId": EXECUTION_ID,
+    "actor": "worker:worker-1",
+    "actorId": "worker:worker-1",
     "data": {"epoch": 1, "workerId": "worker-1"},
 }
 

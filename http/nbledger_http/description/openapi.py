@@ -29,6 +29,8 @@ Stores Jupyter notebooks, runs them on kernel workers, and serves their list, st
 Every change is an event; what single resources answer is never behind the last one.
 Errors are problems (RFC 9457) whose `code` is one of a closed list.
 Every answer carries `X-Request-Id`; send your own in a request to find it again in the logs.
+Members that tell who acted (`createdBy`, `requestedBy`, `setBy`, `uploadedBy`, `actor`) show a
+name, or the id of the principal once its name is erased.
 Wherever there is GET there is HEAD.
 """
 

@@ -21,6 +21,7 @@ from nbledger_infrastructure.artifacts.health import ArtifactHealth
 from nbledger_infrastructure.datasets.ingest import warm_up
 from nbledger_infrastructure.postgres.database import connect_pool
 from nbledger_infrastructure.postgres.event_store import EventStore, StreamWatch
+from nbledger_infrastructure.postgres.principals import Names
 from nbledger_infrastructure.postgres.pulse import Pulse
 from nbledger_infrastructure.settings import Settings
 from nbledger_projections.machinery.positions import PositionWatch
@@ -100,6 +101,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             artifacts=store_of_files,
             artifact_health=health,
             authenticator=Authenticator(pool, rate_limit=settings.http.rate_limit),
+            names=Names(pool),
             links=LinkSigner(key, lifetime_seconds=settings.http.download_link_hours * 3600.0),
             positions=positions,
             streams=streams,

@@ -51,6 +51,7 @@ from nbledger_http.representations.documents import (
     state_headers,
 )
 from nbledger_http.representations.idempotency import New, file_digests, once
+from nbledger_http.representations.principals import with_names_within
 from nbledger_http.requests import queries
 from nbledger_http.requests.declared import FaultReport, NoFields, read_form
 from nbledger_http.requests.forms import Form, received
@@ -58,7 +59,6 @@ from nbledger_http.requests.queries import Paging
 from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, dataset_id_of
 from nbledger_infrastructure.datasets.ingest import Ingested, ingest_csv
-from nbledger_infrastructure.postgres.database import Pool
 from nbledger_projections.machinery.documents import Page, View
 from nbledger_projections.read_models import dataset_details
 from nbledger_projections.read_models.dataset_details import DatasetDocument, DatasetItemDocument
@@ -168,7 +168,7 @@ async def _created(
     request: Request[Any, Any, Any], dataset_id: UUID, told: Mapping[str, Any]
 ) -> Reply:
     access = access_of(request)
-    view = await _view(services_of(request).pool, access, dataset_id)
+    view = await _view(services_of(request), access, dataset_id)
     location = project_path(access.tenant_id, access.project_id, "dataset", dataset_id)
     return _changed_reply(view, told, status=201, headers={"Location": location})
 
@@ -222,7 +222,7 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
             precondition=precondition,
             file_name=form.file_name,
         )
-    view = await _view(services.pool, access, dataset_id)
+    view = await _view(services, access, dataset_id)
     return _changed_reply(view, _told_of(ingested, report))
 
 
@@ -285,7 +285,7 @@ async def list_datasets(request: Request[Any, Any, Any]) -> Reply:
 )
 async def get_dataset(request: Request[Any, Any, Any]) -> Reply:
     """The dataset."""
-    view = await _view(services_of(request).pool, access_of(request), dataset_id_of(request))
+    view = await _view(services_of(request), access_of(request), dataset_id_of(request))
     return document_reply(request, view.document, etag=etag(view), modified_at=view.modified_at)
 
 
@@ -328,11 +328,12 @@ def _default_name(file_name: str) -> str:
     return (plain.rpartition(".")[0].strip() or plain or "Untitled")[:MAX_NAME]
 
 
-async def _view(pool: Pool, access: Caller, dataset_id: UUID) -> View:
-    view = await dataset_details.get(pool, access.tenant_id, access.project_id, dataset_id)
+async def _view(services: Services, access: Caller, dataset_id: UUID) -> View:
+    view = await dataset_details.get(services.pool, access.tenant_id, access.project_id, dataset_id)
     if view is None:
         raise DatasetNotFoundError(dataset_id)
-    return view
+    document = await with_names_within(services.names, view.document, "createdBy", "versions")
+    return msgspec.structs.replace(view, document=document)
 
 
 def _told_of(ingested: Ingested, report: FaultReport) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from nbledger_http.endpoints.executions import TAG, TERMINAL
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, empty_reply, header_list
 from nbledger_http.representations import resources
+from nbledger_http.representations.principals import named
 from nbledger_http.representations.streaming import LiveReply
 from nbledger_http.requests import queries
 from nbledger_http.requests.services import Services, services_of
@@ -168,13 +169,14 @@ class _Stream:
 
     async def _read(self, after: int) -> list[HistoryEntry]:
         async with self._services.streams.reads:
-            return await history.execution_history(
+            found = await history.execution_history(
                 *self._place,
                 self._execution_id,
                 after=after,
                 after_version=self._version,
                 limit=EVENTS_PER_READ,
             )
+            return await named(self._services.names, found)
 
     async def _still_allowed(self, authorization: str | None) -> bool:
         try:

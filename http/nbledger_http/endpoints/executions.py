@@ -48,6 +48,7 @@ from nbledger_http.representations.documents import LIST_HEADERS, READ_OWN_WRITE
 from nbledger_http.representations.executions.queue_places import PlacedView, told
 from nbledger_http.representations.executions.run_plans import RunPlanDocument, plan_reply
 from nbledger_http.representations.idempotency import New, beyond_defaults, once
+from nbledger_http.representations.principals import with_name, with_names
 from nbledger_http.requests import queries
 from nbledger_http.requests.concurrency import turn_of
 from nbledger_http.requests.json_bodies import json_object
@@ -175,14 +176,15 @@ async def requested(
     told: Mapping[str, Any],
 ) -> Reply:
     """202 with the execution as it is now."""
-    access = access_of(request)
-    view = await resources.execution(services_of(request).pool, access, notebook_id, execution_id)
+    services, access = services_of(request), access_of(request)
+    view = await resources.execution(services.pool, access, notebook_id, execution_id)
+    document = await with_name(services.names, view.document, "requestedBy")
     location = project_path(
         *(access.tenant_id, access.project_id),
         *("notebook", notebook_id, "execution", execution_id),
     )
     return json_reply(
-        with_members(view.document, **_said_of_estimate(view), **told),
+        with_members(document, **_said_of_estimate(view), **told),
         status=202,
         headers={"Location": location, **state_headers(view)},
     )
@@ -312,14 +314,16 @@ async def _news(
 )
 async def list_executions(request: Request[Any, Any, Any]) -> Reply:
     """A page of the notebook's executions."""
-    pool, access = services_of(request).pool, access_of(request)
-    notebook_id = notebook_id_of(request)
+    services, access = services_of(request), access_of(request)
+    pool, notebook_id = services.pool, notebook_id_of(request)
 
     async def read(page: int, size: int) -> Page:
         await resources.notebook(pool, access, notebook_id)
-        return await execution_status.for_notebook(
+        found = await execution_status.for_notebook(
             pool, access.tenant_id, access.project_id, notebook_id, page=page, page_size=size
         )
+        items = await with_names(services.names, found.items, "requestedBy")
+        return msgspec.structs.replace(found, items=items)
 
     asked = queries.read(request, Paging)
     return await page_reply(request, asked, "executions", execution_status.NAME, read)
@@ -352,7 +356,8 @@ async def cancel(request: Request[Any, Any, Any]) -> Reply:
     notebook_id, execution_id = notebook_id_of(request), execution_id_of(request)
     await cancel_execution(services.store, access, notebook_id, execution_id)
     view = await resources.execution(services.pool, access, notebook_id, execution_id)
-    return json_reply(view.document, status=202, headers=state_headers(view))
+    document = await with_name(services.names, view.document, "requestedBy")
+    return json_reply(document, status=202, headers=state_headers(view))
 
 
 HANDLERS: list[Any] = [execute, get_execution, list_executions, cancel]

@@ -22,8 +22,9 @@ from nbledger_http.description.documentation import Answer, Operation
 from nbledger_http.description.schemas import History
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, json_reply
+from nbledger_http.representations.principals import named
 from nbledger_http.requests import queries
-from nbledger_http.requests.services import services_of
+from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import (
     access_of,
     action_id_of,
@@ -79,12 +80,12 @@ ANSWERS = {
 )
 async def notebook_history(request: Request[Any, Any, Any]) -> Reply:
     """Events of the notebook."""
-    pool, access = services_of(request).pool, access_of(request)
+    services, access = services_of(request), access_of(request)
     notebook_id = notebook_id_of(request)
     query = queries.checked(request, NotebookHistoryQuery)
-    place = (pool, access.tenant_id, access.project_id, notebook_id)
+    place = (services.pool, access.tenant_id, access.project_id, notebook_id)
     read = partial(history.notebook_history, *place, include_executions=query.executions)
-    return await _reply(read, query, NotebookNotFoundError(notebook_id))
+    return await _reply(services, read, query, NotebookNotFoundError(notebook_id))
 
 
 @get(
@@ -103,12 +104,12 @@ async def notebook_history(request: Request[Any, Any, Any]) -> Reply:
 )
 async def execution_history(request: Request[Any, Any, Any]) -> Reply:
     """Events of the execution."""
-    pool, access = services_of(request).pool, access_of(request)
+    services, access = services_of(request), access_of(request)
     notebook_id, execution_id = notebook_id_of(request), execution_id_of(request)
     query = queries.checked(request, HistoryQuery)
-    place = (pool, access.tenant_id, access.project_id, notebook_id, execution_id)
+    place = (services.pool, access.tenant_id, access.project_id, notebook_id, execution_id)
     read = partial(history.execution_history, *place)
-    return await _reply(read, query, ExecutionNotFoundError(execution_id))
+    return await _reply(services, read, query, ExecutionNotFoundError(execution_id))
 
 
 @get(
@@ -177,14 +178,15 @@ async def _document_history(
     document_id: UUID,
     not_found: Exception,
 ) -> Reply:
-    pool, access = services_of(request).pool, access_of(request)
+    services, access = services_of(request), access_of(request)
     query = queries.checked(request, HistoryQuery)
-    place = (pool, access.tenant_id, access.project_id, document_id)
+    place = (services.pool, access.tenant_id, access.project_id, document_id)
     read = partial(history.document_history, *place, kind=kind)
-    return await _reply(read, query, not_found)
+    return await _reply(services, read, query, not_found)
 
 
 async def _reply(
+    services: Services,
     read: Callable[..., Awaitable[list[HistoryEntry]]],
     query: HistoryQuery,
     not_found: Exception,
@@ -199,7 +201,8 @@ async def _reply(
         raise not_found
     shown = found[:limit]
     following = shown[-1].position if len(found) > limit else None
-    return json_reply(msgspec.json.encode(History(events=shown, next=following)))
+    told = History(events=await named(services.names, shown), next=following)
+    return json_reply(msgspec.json.encode(told))
 
 
 HANDLERS: list[Any] = [

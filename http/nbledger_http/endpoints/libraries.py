@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from litestar import Request, delete, get, post
 
 from nbledger_application.caller import Caller, Right
@@ -43,15 +44,15 @@ from nbledger_http.representations.documents import (
     state_headers,
 )
 from nbledger_http.representations.idempotency import New, file_digests, once
+from nbledger_http.representations.principals import with_name
 from nbledger_http.representations.stored_files import ANSWERS, RANGE_HEADERS, file_reply
 from nbledger_http.requests import queries
 from nbledger_http.requests.declared import NoFields
 from nbledger_http.requests.forms import received
 from nbledger_http.requests.queries import Paging
-from nbledger_http.requests.services import services_of
+from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, library_id_of
 from nbledger_infrastructure.packages.wheels import read_wheel
-from nbledger_infrastructure.postgres.database import Pool
 from nbledger_projections.machinery.documents import Page, View
 from nbledger_projections.read_models import library_details
 from nbledger_projections.read_models.library_details import LibraryDocument, LibraryItemDocument
@@ -141,7 +142,7 @@ async def _uploaded(
     request: Request[Any, Any, Any], library_id: UUID, told: Mapping[str, Any]
 ) -> Reply:
     access = access_of(request)
-    view = await _view(services_of(request).pool, access, library_id)
+    view = await _view(services_of(request), access, library_id)
     location = project_path(access.tenant_id, access.project_id, "library", library_id)
     return json_reply(
         view.document,
@@ -207,7 +208,7 @@ async def list_libraries(request: Request[Any, Any, Any]) -> Reply:
 )
 async def get_library(request: Request[Any, Any, Any]) -> Reply:
     """The library."""
-    view = await _view(services_of(request).pool, access_of(request), library_id_of(request))
+    view = await _view(services_of(request), access_of(request), library_id_of(request))
     return document_reply(request, view.document, etag=etag(view), modified_at=view.modified_at)
 
 
@@ -271,11 +272,12 @@ async def delete_(request: Request[Any, Any, Any]) -> Reply:
     return empty_reply(204)
 
 
-async def _view(pool: Pool, access: Caller, library_id: UUID) -> View:
-    view = await library_details.get(pool, access.tenant_id, access.project_id, library_id)
+async def _view(services: Services, access: Caller, library_id: UUID) -> View:
+    view = await library_details.get(services.pool, access.tenant_id, access.project_id, library_id)
     if view is None:
         raise LibraryNotFoundError(library_id)
-    return view
+    document = await with_name(services.names, view.document, "uploadedBy")
+    return msgspec.structs.replace(view, document=document)
 
 
 HANDLERS: list[Any] = [upload, list_libraries, get_library, download, delete_]

@@ -33,10 +33,11 @@ from nbledger_http.description.schemas import DeletionUnderWay, PageBody, Parsin
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, empty_reply, json_reply, with_members
 from nbledger_http.representations import resources
-from nbledger_http.representations.automation import ShownNotebook, shown_notebook
+from nbledger_http.representations.automation import ShownNotebook
 from nbledger_http.representations.changed_notebooks import (
     asked_of,
     created_reply,
+    shown,
     state_headers,
     told_of,
 )
@@ -133,9 +134,11 @@ async def get_notebook(request: Request[Any, Any, Any]) -> Reply:
     """The notebook."""
     services = services_of(request)
     view = await resources.notebook(services.pool, access_of(request), notebook_id_of(request))
-    document = await shown_notebook(services.store, view.notebook_id, view.document)
     return document_reply(
-        request, document, etag=resources.notebook_etag(view), modified_at=view.modified_at
+        request,
+        await shown(services, view),
+        etag=resources.notebook_etag(view),
+        modified_at=view.modified_at,
     )
 
 
@@ -339,8 +342,9 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
         ),
     ]
     view = await resources.notebook(services.pool, access, notebook_id)
-    document = await shown_notebook(services.store, notebook_id, view.document)
-    return json_reply(with_members(document, warnings=warnings), headers=state_headers(view))
+    return json_reply(
+        with_members(await shown(services, view), warnings=warnings), headers=state_headers(view)
+    )
 
 
 @delete(

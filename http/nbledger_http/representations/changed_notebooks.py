@@ -15,8 +15,9 @@ from nbledger_http.representations.automation import shown_notebook
 from nbledger_http.representations.conditional import last_modified
 from nbledger_http.representations.executions.run_plans import session_of
 from nbledger_http.representations.idempotency import beyond_defaults
+from nbledger_http.representations.principals import with_name
 from nbledger_http.requests.bodies import Creation
-from nbledger_http.requests.services import services_of
+from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of
 from nbledger_infrastructure.postgres import worker_registry
 from nbledger_infrastructure.postgres.database import Pool
@@ -49,12 +50,17 @@ async def created_reply(
     services = services_of(request)
     view = await resources.notebook(services.pool, access, notebook_id)
     location = project_path(access.tenant_id, access.project_id, "notebook", notebook_id)
-    document = await shown_notebook(services.store, notebook_id, view.document)
     return json_reply(
-        with_members(document, **told),
+        with_members(await shown(services, view), **told),
         status=201,
         headers={"Location": location, **state_headers(view)},
     )
+
+
+async def shown(services: Services, view: NotebookView) -> bytes:
+    """The notebook as clients see it: with the name of who created it, and with its schedule."""
+    document = await with_name(services.names, view.document, "createdBy")
+    return await shown_notebook(services.store, view.notebook_id, document)
 
 
 def state_headers(view: NotebookView) -> dict[str, str]:

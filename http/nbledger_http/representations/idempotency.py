@@ -173,11 +173,11 @@ def _key_of(
 ) -> RequestKey | None:
     values = request.headers.getall(HEADER, [])
     access = access_of(request)
-    if not values or access.principal_id is None:
+    if not values or access.token_id is None:
         return None
     # What the address names is part of what is asked for.
     return RequestKey(
-        access.principal_id,
+        access.token_id,
         operation,
         parsed_key(values),
         lambda: [access.project_id, asked()],

@@ -167,11 +167,12 @@ def full(
     schedule: Schedule,
     firings: list[FiringDocument],
     *,
+    set_by: str,
     runs: int,
     warnings: list[str],
     series: FailingRow | None,
 ) -> bytes:
-    """A schedule in full."""
+    """A schedule in full; ``set_by`` is the name of who has set it."""
     settings = schedule.settings
     told = summary(settings, schedule.state, runs)
     timeout = settings.timeout
@@ -181,7 +182,7 @@ def full(
             notebook_id=schedule.notebook_id,
             pause_reason=schedule.pause_reason or UNSET,
             note=schedule.note or UNSET,
-            set_by=schedule.set_by,
+            set_by=set_by,
             start=_moment(settings.start),
             end=_moment(settings.end),
             max_runs=settings.max_runs or UNSET,

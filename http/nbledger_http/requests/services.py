@@ -12,6 +12,7 @@ from nbledger_infrastructure.artifacts.health import ArtifactHealth
 from nbledger_infrastructure.artifacts.store import ArtifactStore
 from nbledger_infrastructure.postgres.database import Pool
 from nbledger_infrastructure.postgres.event_store import EventStore, StreamWatch
+from nbledger_infrastructure.postgres.principals import Names
 from nbledger_infrastructure.settings import Settings
 from nbledger_projections.machinery.positions import PositionWatch
 from nbledger_projections.read_models.executions.results import RecentResults
@@ -47,6 +48,7 @@ class Services(msgspec.Struct, kw_only=True):
     artifacts: ArtifactStore
     artifact_health: ArtifactHealth
     authenticator: Authenticator
+    names: Names
     links: LinkSigner
     positions: PositionWatch
     streams: StreamWatch

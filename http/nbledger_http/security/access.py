@@ -1,5 +1,6 @@
 """Who a request is from: its token, project and right are checked before every handler."""
 
+import re
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, cast
 from uuid import UUID
@@ -10,6 +11,9 @@ from litestar.handlers import BaseRouteHandler
 
 from nbledger_application.caller import ROLES, Caller, Right
 from nbledger_http.replies.problems import Code, Problem, not_allowed
+
+# W3C Trace Context: version, trace, parent and flags.
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 
 
 class PathParameter(NamedTuple):
@@ -55,12 +59,12 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     if right is None:
         raise _not_allowed(connection)
     caller = Caller(
-        token.name,
+        str(token.principal_id),
         frozenset(token.roles),
         token.tenant_id,
         project_id,
         cast("dict[str, Any]", connection.scope).get("request_id", ""),
-        connection.headers.get("traceparent"),
+        _traceparent(connection.headers.get("traceparent", "")),
         token.token_id,
     )
     if not caller.may(right):
@@ -70,6 +74,11 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
         # RFC 9110, section 14.5: to take a part for the whole would destroy the rest.
         raise Problem(Code.PARTIAL_PUT, "Content-Range: send the whole content without it.")
     cast("dict[str, Any]", connection.scope)["caller"] = caller
+
+
+def _traceparent(header: str) -> str | None:
+    """The header, where it is one: it is kept with events for ever, so it can be no other text."""
+    return header if _TRACEPARENT.match(header) else None
 
 
 async def known_methods(

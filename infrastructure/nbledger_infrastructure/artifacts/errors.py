@@ -38,10 +38,14 @@ class ArtifactStoreUnavailableError(Exception):
 
 
 class ArtifactMissingError(Exception):
-    """An artifact that was stored is not in the store any more."""
+    """An artifact that was stored is not in the store any more.
+
+    The text does not tell its digest: logs are kept when what is deleted is not.
+    """
 
     def __init__(self, digest: str) -> None:
-        super().__init__(f"artifact {digest} is not in the store")
+        super().__init__("an artifact is not in the store")
+        self.digest = digest
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import secrets
+import shutil
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -305,10 +306,15 @@ class ArtifactStore:
                 async with asyncio.timeout(OPERATION_TIMEOUT):
                     batch = await anext(batches, None)
                     if batch is None:
-                        return count
+                        break
                     paths = [entry["path"] for entry in batch]
                     await self._store.delete_async(paths)
             count += len(paths)
+        if isinstance(self._store, LocalStore) and self._store.prefix is not None:
+            # Folders begin with digits of digests, and a put that was cut off is not listed.
+            with explained():
+                await asyncio.to_thread(_remove_tree, self._store.prefix / scope.prefix)
+        return count
 
     async def check(self) -> None:
         """Write a few bytes, read them back and delete them, as the service has to be able to.
@@ -357,6 +363,11 @@ def file_digest(path: Path) -> str:
     """The digest of a file, in lower-case hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove_tree(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
 
 
 def _path(scope: Scope, digest: str) -> str:

@@ -5,6 +5,7 @@ from functools import lru_cache
 from uuid import UUID
 
 from nbledger_domain.vocabulary.addresses import project_path
+from nbledger_infrastructure.actors import auth_context
 from nbledger_infrastructure.postgres.event_store import Metadata, RecordedEvent
 
 Headers = list[tuple[str, bytes]]
@@ -95,8 +96,10 @@ def _place(
 @lru_cache(maxsize=4096)
 def _causes(metadata: Metadata) -> tuple[tuple[str, bytes], ...]:
     """Who and what caused it; the same for all events of a request."""
+    kind, actor = auth_context(metadata.actor)
     causes = {
-        "actor": metadata.actor,
+        "authtype": kind,
+        "authid": actor,
         "correlationid": metadata.correlation_id,
         "causationid": metadata.causation_id,
         "traceparent": metadata.traceparent,

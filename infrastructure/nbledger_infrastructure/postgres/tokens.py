@@ -12,6 +12,7 @@ import asyncpg
 import msgspec
 
 from nbledger_infrastructure.identifiers import new_id
+from nbledger_infrastructure.postgres import principals
 from nbledger_infrastructure.postgres.database import Pool, acquire
 
 PREFIX = "nbl_"
@@ -29,11 +30,13 @@ class Role(StrEnum):
 class Token(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A token's record, which does not hold the token itself.
 
-    ``name`` is who acts with it, as history shows; no ``project_ids`` means every project.
+    ``principal_id`` is who acts with it, as events tell; ``name`` is what that one is called,
+    ``None`` once it is erased. No ``project_ids`` means every project.
     """
 
     token_id: UUID
-    name: str
+    principal_id: UUID
+    name: str | None
     tenant_id: UUID
     project_ids: list[UUID] | None
     roles: list[Role]
@@ -66,18 +69,23 @@ async def create(
     expires_at: datetime | None = None,
     token: str | None = None,
 ) -> tuple[str, Token]:
-    """Store a token (a new one unless given) and return it, for the only time, with its record."""
+    """Store a token (a new one unless given) and return it, for the only time, with its record.
+
+    Tokens of one name are of one principal of the tenant, which the first of them makes.
+    """
     secret = token or generate()
-    async with acquire(pool) as connection:
+    async with acquire(pool) as connection, connection.transaction():
         row = await connection.fetchrow(
             """
-            INSERT INTO api_token (token_id, hash, name, tenant_id, project_ids, roles, expires_at)
+            INSERT INTO api_token AS t (
+                token_id, hash, principal_id, tenant_id, project_ids, roles, expires_at
+            )
             VALUES ($1, $2, $3, $4, $5, $6, $7)
-            RETURNING *
+            RETURNING t.*, (SELECT p.name FROM principal AS p WHERE p.principal_id = $3) AS name
             """,
             new_id(),
             hash_token(secret),
-            name,
+            await principals.ensure(connection, tenant_id, name),
             tenant_id,
             None if project_ids is None else list(project_ids),
             [str(role) for role in roles],
@@ -93,8 +101,9 @@ async def find(pool: Pool, token: str) -> Token | None:
     async with acquire(pool) as connection:
         row = await connection.fetchrow(
             """
-            SELECT * FROM api_token
-            WHERE hash = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+            SELECT t.*, p.name FROM api_token AS t JOIN principal AS p USING (principal_id)
+            WHERE t.hash = $1 AND t.revoked_at IS NULL
+                AND (t.expires_at IS NULL OR t.expires_at > now())
             """,
             hash_token(token),
         )
@@ -106,9 +115,9 @@ async def list_all(pool: Pool, tenant_id: UUID | None = None) -> list[Token]:
     async with acquire(pool) as connection:
         rows = await connection.fetch(
             """
-            SELECT * FROM api_token
-            WHERE $1::uuid IS NULL OR tenant_id = $1
-            ORDER BY created_at, token_id
+            SELECT t.*, p.name FROM api_token AS t JOIN principal AS p USING (principal_id)
+            WHERE $1::uuid IS NULL OR t.tenant_id = $1
+            ORDER BY t.created_at, t.token_id
             """,
             tenant_id,
         )
@@ -132,6 +141,7 @@ async def revoke(pool: Pool, token_id: UUID) -> bool:
 def _from_row(row: asyncpg.Record) -> Token:
     return Token(
         token_id=row["token_id"],
+        principal_id=row["principal_id"],
         name=row["name"],
         tenant_id=row["tenant_id"],
         project_ids=row["project_ids"],

@@ -15,8 +15,11 @@ from nbledger_projections.read_models.humanize import timestamp
 class HistoryEntry(msgspec.Struct, frozen=True, rename="camel"):
     """One event. ``data`` is exactly what was recorded, null once it has been erased.
 
-    ``time`` is when it was decided, ``recorded_at`` when it was stored. ``digest`` and
-    ``chain`` are hexadecimal.
+    ``time`` is when it was decided, ``recorded_at`` when it was stored. ``actor_id`` is who caused
+    it as the event tells, ``actor`` the name of that one as long as there is one. ``digest``,
+    ``salt`` and ``chain`` are hexadecimal: ``digest`` is the SHA-256 of the bytes of the salt with
+    those of the data behind them. The salt is null once it has been erased, and where ``formula``
+    is 1: such events are from before digests had salt.
     """
 
     position: int
@@ -25,6 +28,7 @@ class HistoryEntry(msgspec.Struct, frozen=True, rename="camel"):
     stream_id: UUID
     event_id: UUID
     actor: str
+    actor_id: str
     time: str
     recorded_at: str
     correlation_id: str | None
@@ -33,18 +37,20 @@ class HistoryEntry(msgspec.Struct, frozen=True, rename="camel"):
     erased: bool
     digest: str
     chain: str
+    formula: int
+    salt: str | None
 
 
 # A notebook's executions are in streams of their own with the notebook as their subject.
 _SUBJECT = f"""
-SELECT {COLUMNS} FROM event
+SELECT {COLUMNS}, formula, salt FROM event
 WHERE subject_id = $3 AND tenant_id = $1 AND project_id = $2 AND position > $4
     AND CASE WHEN stream_id = subject_id THEN type LIKE $6 ELSE $7 END
 ORDER BY position LIMIT $5
 """  # noqa: S608 (constants)
 
 _EXECUTION = f"""
-SELECT {COLUMNS} FROM event
+SELECT {COLUMNS}, formula, salt FROM event
 WHERE stream_id = $6 AND subject_id = $3 AND stream_id <> subject_id
     AND tenant_id = $1 AND project_id = $2 AND position > $4 AND version > $7
 ORDER BY version LIMIT $5
@@ -121,6 +127,7 @@ def _entries(rows: Sequence[asyncpg.Record]) -> list[HistoryEntry]:
             stream_id=recorded.stream_id,
             event_id=recorded.event_id,
             actor=recorded.metadata.actor,
+            actor_id=recorded.metadata.actor,
             time=timestamp(recorded.occurred_at),
             recorded_at=timestamp(recorded.recorded_at),
             correlation_id=recorded.metadata.correlation_id,
@@ -129,6 +136,9 @@ def _entries(rows: Sequence[asyncpg.Record]) -> list[HistoryEntry]:
             erased=recorded.data is None,
             digest=recorded.digest.hex(),
             chain=recorded.chain.hex(),
+            formula=row["formula"],
+            salt=None if row["salt"] is None else row["salt"].hex(),
         )
-        for recorded in map(recorded_event, rows)
+        for row in rows
+        for recorded in (recorded_event(tuple(row)[:-2]),)
     ]

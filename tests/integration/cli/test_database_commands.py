@@ -13,6 +13,7 @@ from nbledger.embedded.ports import free_port
 COMMANDS = (
     ("audit", "verify"),
     ("token", "list"),
+    ("principals", "list"),
     ("projector", "--rebuild", "notebook_list"),
     ("migrate",),
 )
@@ -39,7 +40,7 @@ def test_a_database_that_is_away_is_told_with_its_place_alone(command: tuple[str
     )
 
 
-@pytest.mark.parametrize("command", COMMANDS[:3], ids=" ".join)
+@pytest.mark.parametrize("command", COMMANDS[:-1], ids=" ".join)
 def test_a_database_without_the_schema_is_told_what_to_do(
     postgres_dsn: str, command: tuple[str, ...]
 ) -> None:

@@ -66,6 +66,15 @@ async def test_tokens_are_the_api_s_alone(users: dict[str, str]) -> None:
         assert await refused(users[role], *reads) == list(reads)
 
 
+async def test_names_are_the_api_s_to_read_and_nobody_s_to_write(users: dict[str, str]) -> None:
+    read = "SELECT * FROM principal"
+    writes = ["UPDATE principal SET name = 'x'", "DELETE FROM principal"]
+
+    assert [role for role in users if not await refused(users[role], read)] == ["api"]
+    for dsn in users.values():
+        assert await refused(dsn, *writes) == writes
+
+
 async def test_what_waits_is_known_without_a_read_model(users: dict[str, str]) -> None:
     waits = ("SELECT * FROM execution_queue", "SELECT * FROM execution_lease")
     statuses = "SELECT * FROM execution_status"

@@ -54,7 +54,7 @@ async def outcomes_of(*appends: Coroutine[Any, Any, AppendResult]) -> list[objec
     return list(await asyncio.gather(*appends, return_exceptions=True))
 
 
-async def test_an_event_is_read_as_it_was_appended(store: EventStore) -> None:
+async def test_an_event_is_read_as_it_was_appended(store: EventStore, pool: Pool) -> None:
     stream = new_stream()
     data = '{"b":1,  "a": "ü\\u0000", "n": 1.0}'.encode()
     event = new_event(data, "notebook.created.v1")
@@ -62,7 +62,9 @@ async def test_an_event_is_read_as_it_was_appended(store: EventStore) -> None:
     assert result == AppendResult(position=1, version=1)
     [recorded] = await store.read_stream(stream.stream_id)
     assert recorded.data == data
-    assert recorded.digest == hashlib.sha256(data).digest()
+    salt = await pool.fetchval("SELECT salt FROM event")
+    assert len(salt) == 16
+    assert recorded.digest == hashlib.sha256(salt + data).digest()
     assert (recorded.event_id, recorded.type, recorded.occurred_at) == (
         event.event_id,
         "notebook.created.v1",

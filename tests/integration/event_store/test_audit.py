@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 from support.event_store import METADATA, new_event, new_stream, open_pool, open_store
+from support.old_store import old_database
 
-from nbledger_infrastructure.postgres.database import Pool
-from nbledger_infrastructure.postgres.event_store import RecordedEvent
+from nbledger_infrastructure.postgres.database import Pool, migrate
 from nbledger_infrastructure.postgres.event_store.audit import Anchor, Fault, verify
 
 CHANGES = {
@@ -35,21 +35,55 @@ CHANGES = {
     ),
     "digest": ("digest = sha256('x')", "the data does not match its digest", True),
     "chain": ("chain = sha256('x')", "the event does not match its chain", True),
+    "formula": ("formula = 3", "is not a known formula", True),
+    "salt": ("salt = decode(repeat('00', 16), 'hex')", "the data does not match its digest", True),
+    "metadata_salt": (
+        "metadata_salt = decode(repeat('00', 16), 'hex')",
+        "the event does not match its chain",
+        True,
+    ),
 }
+
+# What has no salt may not get one either.
+UNSALTED_CHANGES = {
+    **CHANGES,
+    "salt": (CHANGES["salt"][0], "the salt is not as the formula says", True),
+    "metadata_salt": (
+        CHANGES["metadata_salt"][0],
+        "the salt of the metadata is not as the formula says",
+        True,
+    ),
+}
+
+
+async def fill(pool: Pool) -> None:
+    """Three streams of three events, written in turns, the second one's last."""
+    async with open_store(pool) as store:
+        streams = [new_stream() for _ in range(3)]
+        for version in range(3):
+            for stream in streams:
+                await store.append(
+                    stream, [new_event()], expected_version=version, metadata=METADATA
+                )
 
 
 @pytest.fixture
 async def pool(database_dsn: str) -> AsyncIterator[Pool]:
-    """A store with three streams of three events, written in turns, the second one's last."""
+    """A store with the events of `fill`."""
     async with open_pool(database_dsn) as pool:
-        async with open_store(pool) as store:
-            streams = [new_stream() for _ in range(3)]
-            for version in range(3):
-                for stream in streams:
-                    await store.append(
-                        stream, [new_event()], expected_version=version, metadata=METADATA
-                    )
+        await fill(pool)
         yield pool
+
+
+@pytest.fixture
+async def old_pool() -> AsyncIterator[Pool]:
+    """The same of before digests had salt, migrated."""
+    async with old_database() as (dsn, pool):
+        await fill(pool)
+        await migrate(dsn)
+        # Its connections have plans of before.
+        async with open_pool(dsn) as migrated:
+            yield migrated
 
 
 async def fault_after(pool: Pool, *statements: str) -> Fault | None:
@@ -59,15 +93,27 @@ async def fault_after(pool: Pool, *statements: str) -> Fault | None:
     return (await verify(pool)).fault
 
 
-def test_every_column_has_a_change() -> None:
-    # What is read as `type` and as `stored_type` is one column.
-    assert set(CHANGES) == set(RecordedEvent.__struct_fields__) - {"stored_type"}
+async def test_every_column_has_a_change(pool: Pool) -> None:
+    columns = await pool.fetch(
+        "SELECT attname FROM pg_attribute "
+        "WHERE attrelid = 'event'::regclass AND attnum > 0 AND NOT attisdropped"
+    )
+    assert set(CHANGES) == set(UNSALTED_CHANGES) == {each["attname"] for each in columns}
 
 
 @pytest.mark.guarantee("G4")
 async def test_a_change_of_any_column(pool: Pool) -> None:
+    await check_changes(pool, CHANGES)
+
+
+@pytest.mark.guarantee("G4")
+async def test_a_change_of_any_column_of_before_there_was_salt(old_pool: Pool) -> None:
+    await check_changes(old_pool, UNSALTED_CHANGES)
+
+
+async def check_changes(pool: Pool, changes: Mapping[str, tuple[str, str, bool]]) -> None:
     await pool.execute("CREATE TABLE original AS TABLE event")
-    for column, (change, what, row_is_named) in CHANGES.items():
+    for column, (change, what, row_is_named) in changes.items():
         fault = await fault_after(pool, f"UPDATE event SET {change} WHERE position = 5")
         assert fault is not None, column
         assert (fault.position, fault.what) == (5, what), column
@@ -89,9 +135,37 @@ async def test_data_that_is_gone_without_an_erasure(pool: Pool) -> None:
     )
 
 
+@pytest.mark.guarantee("G4")
+async def test_a_row_under_another_formula(pool: Pool, old_pool: Pool) -> None:
+    """Neither can pass for the other, whatever else is changed to fit."""
+    to_unsalted = (
+        "formula = 1, salt = NULL, metadata_salt = NULL, "
+        "digest = sha256(convert_to(data::text, 'UTF8'))"
+    )
+    fault = await fault_after(pool, f"UPDATE event SET {to_unsalted} WHERE position = 5")
+    assert fault is not None
+    assert (fault.position, fault.what) == (5, "the event does not match its chain")
+    salt = "decode(repeat('07', 16), 'hex')"
+    to_salted = (
+        f"formula = 2, salt = {salt}, metadata_salt = {salt}, "
+        f"digest = sha256({salt} || convert_to(data::text, 'UTF8'))"
+    )
+    fault = await fault_after(old_pool, f"UPDATE event SET {to_salted} WHERE position = 5")
+    assert fault is not None
+    assert (fault.position, fault.what) == (5, "the event does not match its chain")
+
+
+async def test_a_salt_that_outlives_its_data(pool: Pool) -> None:
+    subject = await pool.fetchval("SELECT subject_id FROM event WHERE position = 5")
+    await pool.execute("SELECT erase_subject($1)", subject)
+    fault = await fault_after(pool, "UPDATE event SET salt = metadata_salt WHERE position = 5")
+    assert fault is not None
+    assert (fault.position, fault.what) == (5, "the salt of erased data is still there")
+
+
 async def test_data_and_digest_changed_together(pool: Pool) -> None:
     fault = await fault_after(
-        pool, "UPDATE event SET data = '{}', digest = sha256('{}') WHERE position = 5"
+        pool, "UPDATE event SET data = '{}', digest = sha256(salt || '{}') WHERE position = 5"
     )
     assert fault is not None
     assert (fault.position, fault.what) == (5, "the event does not match its chain")
@@ -189,6 +263,7 @@ async def test_the_report(pool: Pool) -> None:
     reached: list[int] = []
     report = await verify(pool, progress=reached.append)
     assert (report.events, report.streams, report.erased, report.position) == (9, 3, 0, 9)
+    assert report.unsalted == 0
     assert re.fullmatch(r"[0-9a-f]{64}", report.fingerprint)
     assert reached == [9]
 

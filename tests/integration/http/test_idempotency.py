@@ -138,7 +138,7 @@ async def test_what_was_recorded_and_never_answered_is_told(
         api.tenant_id,
         api.project_id,
         "request",
-        principal_id=token.token_id,
+        token_id=token.token_id,
     )
     key = idempotency.RequestKey(
         token.token_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 import uuid
 from datetime import timedelta
@@ -256,6 +257,8 @@ async def test_history_tells_every_event_as_it_was_recorded(pool: Pool, store: E
         assert bytes(entry.data) == event.data
         assert (entry.type, entry.version, entry.actor) == (event.type, event.version, "tester")
         assert (entry.digest, entry.chain) == (event.digest.hex(), event.chain.hex())
+        salted = bytes.fromhex(entry.salt or "") + bytes(entry.data)
+        assert (entry.formula, hashlib.sha256(salted).hexdigest()) == (2, entry.digest)
     told = await history.notebook_history(pool, *scoped(story), limit=1000, include_executions=True)
     assert [entry.position for entry in told] == [event.position for event in everything]
     paged: list[int] = []

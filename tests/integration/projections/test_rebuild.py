@@ -62,6 +62,15 @@ async def leftovers(pool: Pool) -> list[str]:
     return [row[0] for row in rows]
 
 
+# Of what columns no samples are taken, which would outlive the rows.
+_UNSAMPLED = """
+SELECT attrelid::regclass::text, attname FROM pg_attribute
+WHERE attstattarget = 0 AND attrelid = ANY (
+    SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace
+) ORDER BY 1, 2
+"""
+
+
 @pytest.mark.guarantee("G21")
 async def test_a_rebuild_gives_the_same_rows(
     pool: Pool, store: EventStore, database_dsn: str, tmp_path: Path
@@ -74,6 +83,8 @@ async def test_a_rebuild_gives_the_same_rows(
         indexes = await connection.fetch(
             "SELECT tablename, indexname, indexdef FROM pg_indexes ORDER BY 1, 2"
         )
+        unsampled = await connection.fetch(_UNSAMPLED)
+        assert ("execution_tag", "tag") in [tuple(each) for each in unsampled]
         # Whatever is wrong in the tables is gone afterwards.
         await connection.execute("UPDATE notebook_list SET item = '{}', status = 'Error'")
         await connection.execute("DELETE FROM execution_status")
@@ -86,6 +97,7 @@ async def test_a_rebuild_gives_the_same_rows(
         assert indexes == await connection.fetch(
             "SELECT tablename, indexname, indexdef FROM pg_indexes ORDER BY 1, 2"
         )
+        assert unsampled == await connection.fetch(_UNSAMPLED)
     assert await leftovers(pool) == []
 
 

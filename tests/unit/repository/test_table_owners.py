@@ -39,6 +39,7 @@ OWNERS: Mapping[str, str] = {
     "notebook_list_project": "projections",
     "notebook_run_limit": "application",
     "notice_list": "projections",
+    "principal": "infrastructure",
     "projection_checkpoint": "infrastructure",
     "queue_pace": "application",
     "queue_share": "application",

@@ -96,7 +96,6 @@ class ReportPage:
             ("Notebook id", str(execution.notebook_id)),
             ("Version", execution.notebook_version),
             ("Execution", str(execution.id)),
-            ("Requested by", execution.requested_by),
             ("Started", _moment(self._started)),
             ("Ended", _moment(clock.now())),
             ("Kernel", self._kernel),

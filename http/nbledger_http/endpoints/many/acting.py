@@ -1,7 +1,7 @@
 """Doing something to many executions at once, as a resource with its progress."""
 
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -12,9 +12,16 @@ from litestar import Request, get, post
 from nbledger_application.caller import Caller, Right
 from nbledger_application.commands.act_on_executions import cancel_action, request_action
 from nbledger_application.idempotency import RequestKey
-from nbledger_domain.errors import ActionNotFoundError, CountMismatchError
+from nbledger_domain.errors import (
+    ActionNotFoundError,
+    CountMismatchError,
+    Fault,
+    InvalidInputError,
+)
 from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution_action import ActionKind, ExecutionAction
+from nbledger_domain.filtering import printed
+from nbledger_domain.filtering.parsing import MAX_LENGTH
 from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_http.description import execution_action_examples
 from nbledger_http.description.documentation import (
@@ -44,7 +51,9 @@ from nbledger_http.representations.documents import (
     page_reply,
     state_headers,
 )
+from nbledger_http.representations.filters import by_ids, with_filter_by_names
 from nbledger_http.representations.idempotency import New, once
+from nbledger_http.representations.principals import with_names
 from nbledger_http.requests import queries
 from nbledger_http.requests.concurrency import turn_of
 from nbledger_http.requests.json_bodies import json_object
@@ -57,7 +66,6 @@ from nbledger_http.requests.many.filters import (
 from nbledger_http.requests.queries import Paging
 from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, action_id_of
-from nbledger_infrastructure.postgres.database import Pool
 from nbledger_projections.machinery.documents import Page, View
 from nbledger_projections.read_models import execution_actions
 from nbledger_projections.read_models.execution_actions import ActionDocument, ActionItemDocument
@@ -129,7 +137,7 @@ class CountedExecutions(msgspec.Struct, rename="camel", kw_only=True):
 async def create(request: Request[Any, Any, Any]) -> Reply:
     """The new action."""
     services, access = services_of(request), access_of(request)
-    asked = asked_action(await json_object(request))
+    asked = await _by_ids(services, access, asked_action(await json_object(request)))
     if asked.dry_run:
         count = len(asked.ids)
         if asked.text is not None:
@@ -143,7 +151,7 @@ async def create(request: Request[Any, Any, Any]) -> Reply:
             if count != asked.expected:
                 raise CountMismatchError(asked.expected or 0, count)
         action_id = await request_action(
-            services.store, access, asked.action, ids, wanted=asked.text, key=key
+            services.store, access, asked.action, ids, wanted=asked.kept, key=key
         )
         return New(action_id, {})
 
@@ -152,6 +160,20 @@ async def create(request: Request[Any, Any, Any]) -> Reply:
         return [asked.action, asked.text, asked.expected, ids]
 
     return await once(request, CREATE, said, make, partial(_accepted, request))
+
+
+async def _by_ids(services: Services, access: Caller, asked: AskedAction) -> AskedAction:
+    """What is asked for, with the ids of those whom its filter names; these are recorded.
+
+    Raises :class:`InvalidInputError` where it cannot be read any more, so long as it becomes.
+    """
+    wanted = await by_ids(services.names, access.tenant_id, asked.wanted)
+    if asked.text is None or wanted == asked.wanted:
+        return asked
+    kept = printed(wanted)
+    if len(kept) > MAX_LENGTH:
+        raise InvalidInputError([Fault("/filter", "names too many of those who asked")])
+    return msgspec.structs.replace(asked, wanted=wanted, kept=kept)
 
 
 async def _find(
@@ -180,7 +202,7 @@ async def _accepted(
 ) -> Reply:
     """202 with the action as it is now."""
     access = access_of(request)
-    view = await _view(services_of(request).pool, access, action_id)
+    view = await _view(services_of(request), access, action_id)
     location = project_path(
         *(access.tenant_id, access.project_id), *("execution-actions", action_id)
     )
@@ -214,10 +236,11 @@ async def list_actions(request: Request[Any, Any, Any]) -> Reply:
     """A page of the project's actions."""
     services, access = services_of(request), access_of(request)
 
-    def read(page: int, size: int) -> Awaitable[Page]:
-        return execution_actions.page(
+    async def read(page: int, size: int) -> Page:
+        found = await execution_actions.page(
             services.pool, access.tenant_id, access.project_id, page=page, page_size=size
         )
+        return msgspec.structs.replace(found, items=await _shown(services, found.items))
 
     asked = queries.read(request, Paging)
     return await page_reply(request, asked, "actions", execution_actions.NAME, read)
@@ -249,7 +272,7 @@ async def get_action(request: Request[Any, Any, Any]) -> Reply:
     """The action."""
     services, access, action_id = services_of(request), access_of(request), action_id_of(request)
     wait = queries.preferred_wait(request)
-    view = await _view(services.pool, access, action_id)
+    view = await _view(services, access, action_id)
     if wait and _runs(view):
         turn_of(request.scope).give_back()
         view = await _ended(services, access, action_id, wait)
@@ -269,7 +292,7 @@ async def _ended(services: Services, access: Caller, action_id: UUID, seconds: f
     with watch.follow(action_id, ENDED) as follower:
         while True:
             async with watch.reads:
-                view = await _view(services.pool, access, action_id)
+                view = await _view(services, access, action_id)
             left = deadline - time.monotonic()
             if not _runs(view) or watch.ended or left <= 0:
                 return view
@@ -309,15 +332,24 @@ async def cancel(request: Request[Any, Any, Any]) -> Reply:
     """The action that is to stop."""
     services, access, action_id = services_of(request), access_of(request), action_id_of(request)
     await cancel_action(services.store, access, action_id)
-    view = await _view(services.pool, access, action_id)
+    view = await _view(services, access, action_id)
     return json_reply(view.document, status=202, headers=state_headers(view))
 
 
-async def _view(pool: Pool, access: Caller, action_id: UUID) -> View:
-    view = await execution_actions.get(pool, access.tenant_id, access.project_id, action_id)
+async def _view(services: Services, access: Caller, action_id: UUID) -> View:
+    view = await execution_actions.get(
+        services.pool, access.tenant_id, access.project_id, action_id
+    )
     if view is None:
         raise ActionNotFoundError(action_id)
-    return view
+    (document,) = await _shown(services, [view.document])
+    return msgspec.structs.replace(view, document=document)
+
+
+async def _shown(services: Services, documents: Sequence[bytes]) -> list[bytes]:
+    """Actions with the names of those who asked, for them and for what their filters find."""
+    named = await with_names(services.names, documents, "requestedBy")
+    return await with_filter_by_names(services.names, named)
 
 
 HANDLERS: list[Any] = [create, list_actions, get_action, cancel]

@@ -12,6 +12,8 @@ from nbledger_http.endpoints.executions import TAG
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, json_reply
 from nbledger_http.representations.documents import LIST_HEADERS, LIST_NOTES, READ_OWN_WRITES
+from nbledger_http.representations.filters import by_ids
+from nbledger_http.representations.principals import with_names
 from nbledger_http.requests import queries
 from nbledger_http.requests.many.filters import (
     ExecutionsQuery,
@@ -68,6 +70,7 @@ async def list_project_executions(request: Request[Any, Any, Any]) -> Reply:
     report.check()
     if awaited is not None:
         await services.positions.reached(listing.NAME, awaited.position, awaited.seconds or 0)
+    wanted = await by_ids(services.names, access.tenant_id, wanted)
     found = await listing.page(
         *(services.pool, access.tenant_id, access.project_id, wanted),
         order=query.sort,
@@ -75,7 +78,8 @@ async def list_project_executions(request: Request[Any, Any, Any]) -> Reply:
         size=query.page_size,
     )
     following = msgspec.json.encode(cursor_text(found.following))
-    body = b'{"executions":[%b],"next":%b}' % (b",".join(found.items), following)
+    items = await with_names(services.names, found.items, "requestedBy")
+    body = b'{"executions":[%b],"next":%b}' % (b",".join(items), following)
     applied = queries.wait_applied(None if awaited is None else awaited.seconds)
     return json_reply(body, headers={"Nbledger-Position": str(found.position), **applied})
 

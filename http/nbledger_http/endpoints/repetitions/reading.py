@@ -15,6 +15,7 @@ from nbledger_http.endpoints.executions import TAG
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, json_reply
 from nbledger_http.representations import resources
+from nbledger_http.representations.principals import with_names_within
 from nbledger_http.requests import queries
 from nbledger_http.requests.services import services_of
 from nbledger_http.security.access import (
@@ -67,7 +68,8 @@ async def get_chain(request: Request[Any, Any, Any]) -> Reply:
     pool, access = services_of(request).pool, access_of(request)
     notebook_id, execution_id = notebook_id_of(request), execution_id_of(request)
     await resources.execution(pool, access, notebook_id, execution_id)
-    body = await chains.get(pool, access.tenant_id, access.project_id, notebook_id, execution_id)
+    chain = await chains.get(pool, access.tenant_id, access.project_id, notebook_id, execution_id)
+    body = await with_names_within(services_of(request).names, chain, "requestedBy", "executions")
     return json_reply(body, headers=_UNCACHED)
 
 

@@ -66,7 +66,11 @@ async def get_automatic_execution(request: Request[Any, Any, Any]) -> Reply:
     found = await triggers.triggers(
         services.pool, access.tenant_id, access.project_id, notebook_id, limit=query.triggers
     )
-    body = full(notebook, await standing(services.pool, notebook_id), found)
+    stands = await standing(services.pool, notebook_id)
+    if stands is not None:
+        names = await services.names.of([stands.set_by])
+        stands = msgspec.structs.replace(stands, set_by=names[stands.set_by])
+    body = full(notebook, stands, found)
     return json_reply(
         msgspec.json.encode(body),
         headers=queries.wait_applied(None if awaited is None else awaited.seconds),

@@ -143,9 +143,11 @@ async def in_full(
     )
     runs = await runs_of(services.store, {schedule.id: schedule.settings})
     notebook = (await load_notebook(services.store, access, notebook_id)).aggregate
+    names = await services.names.of([schedule.set_by])
     return full(
         schedule,
         found,
+        set_by=names[schedule.set_by],
         runs=runs.get(schedule.id, 0),
         warnings=schedule_advice(schedule.settings, notebook.cells, notebook.kernel_type),
         series=await failing_schedules.series(services.pool, schedule.id),

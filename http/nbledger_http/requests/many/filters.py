@@ -81,7 +81,10 @@ class ExecutionActionRequest(
 
 
 class AskedAction(msgspec.Struct, frozen=True):
-    """What was asked for: ``ids``, or what ``wanted``, the filter ``text`` as read, finds."""
+    """What was asked for: ``ids``, or what ``wanted``, the filter ``text`` as read, finds.
+
+    ``kept`` is the filter as it is recorded.
+    """
 
     action: ActionKind
     ids: list[UUID]
@@ -89,6 +92,7 @@ class AskedAction(msgspec.Struct, frozen=True):
     wanted: Filter
     expected: int | None
     dry_run: bool
+    kept: str | None
 
 
 def wanted_by(text: str | None, pointer: str, report: FaultReport) -> Filter:
@@ -145,7 +149,10 @@ def asked_action(body: dict[str, Any]) -> AskedAction:
                 "is required with filter: how many executions it is to find, which dryRun tells",
             )
     report.check()
-    return AskedAction(asked.action, ids, asked.filter, wanted, asked.expected_count, asked.dry_run)
+    return AskedAction(
+        *(asked.action, ids, asked.filter, wanted, asked.expected_count, asked.dry_run),
+        kept=asked.filter,
+    )
 
 
 def _ids(texts: list[str], report: FaultReport) -> list[UUID]:

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 PROGRESS_EVERY = 10_000
 READ_TIMEOUT = 60.0
+UNSALTED = 1
+"""The formula of rows from before migration 0022."""
+SALTED = 2
+"""The formula since then: what is hashed has 16 random bytes before it."""
+SALT_BYTES = 16
 _PREFETCH = 1_000
 _NEW_STREAM = bytes(32)
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -32,7 +37,8 @@ _MICROSECOND = timedelta(microseconds=1)
 _ALL = """
 SELECT
     e.position, e.stream_id, e.version, e.event_id, e.type, e.subject_id, e.tenant_id,
-    e.project_id, e.data, e.metadata, e.occurred_at, e.recorded_at, e.digest, e.chain,
+    e.project_id, e.data, e.metadata, e.occurred_at, e.recorded_at, e.digest, e.chain, e.formula,
+    e.salt, e.metadata_salt,
     before.position AS position_before, before.chain AS chain_before,
     e.data IS NULL AND EXISTS (
         SELECT FROM erasure WHERE erasure.subject_id = e.subject_id
@@ -68,12 +74,13 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
 
     `position` and `fingerprint` (hex SHA-256 over the chain values of all events so far) make an
     `Anchor`: with it a later audit also notices events cut off the end, or a history rewritten
-    as a whole with all its chains.
+    as a whole with all its chains. `unsalted` events are from before digests had salt.
     """
 
     events: int
     streams: int
     erased: int
+    unsalted: int
     position: int
     fingerprint: str
     fault: Fault | None
@@ -97,7 +104,7 @@ async def verify(
 
     Raises `StoreUnavailableError`.
     """
-    position = events = streams = erased = 0
+    position = events = streams = erased = unsalted = 0
     fingerprint = hashlib.sha256()
     fault: Fault | None = None
     anchored = anchor is None or anchor.position == 0
@@ -110,6 +117,7 @@ async def verify(
             events += 1
             streams += row["version"] == 1
             erased += row["data"] is None
+            unsalted += row["formula"] == UNSALTED
             fingerprint.update(row["chain"])
             if anchor is not None and position == anchor.position:
                 anchored = True
@@ -128,6 +136,7 @@ async def verify(
         events=events,
         streams=streams,
         erased=erased,
+        unsalted=unsalted,
         position=position,
         fingerprint=fingerprint.hexdigest(),
         fault=fault,
@@ -146,22 +155,50 @@ def find_fault(row: asyncpg.Record, position_before: int) -> Fault | None:
         return _fault(row, f"stands before version {version - 1} of the stream")
     if version < 1:
         return _fault(row, "is not a possible version")
+    what = _fault_of_content(row)
+    if what is None and chain(row["chain_before"] or _NEW_STREAM, row) != row["chain"]:
+        what = "the event does not match its chain"
+    return None if what is None else _fault(row, what)
+
+
+def _fault_of_content(row: asyncpg.Record) -> str | None:
+    """What is wrong with the data, its salt or its digest."""
+    if row["formula"] not in (UNSALTED, SALTED):
+        return "is not a known formula"
+    salted = row["formula"] == SALTED
+    if not _is_salt(row["metadata_salt"], wanted=salted):
+        return "the salt of the metadata is not as the formula says"
     if row["data"] is None:
         if not row["erased"]:
-            return _fault(row, "the data is missing, but its subject was not erased")
-    elif hashlib.sha256(row["data"].encode()).digest() != row["digest"]:
-        return _fault(row, "the data does not match its digest")
-    if chain(row["chain_before"] or _NEW_STREAM, row) != row["chain"]:
-        return _fault(row, "the event does not match its chain")
+            return "the data is missing, but its subject was not erased"
+        return None if row["salt"] is None else "the salt of erased data is still there"
+    if not _is_salt(row["salt"], wanted=salted):
+        return "the salt is not as the formula says"
+    if salted_digest(row["salt"], row["data"]) != row["digest"]:
+        return "the data does not match its digest"
     return None
 
 
+def _is_salt(salt: bytes | None, *, wanted: bool) -> bool:
+    return salt is not None and len(salt) == SALT_BYTES if wanted else salt is None
+
+
+def salted_digest(salt: bytes | None, text: str) -> bytes:
+    """SHA-256 of the salt and the text, or of the text alone where there is no salt."""
+    return hashlib.sha256((salt or b"") + text.encode()).digest()
+
+
 def chain(before: bytes, row: asyncpg.Record) -> bytes:
-    """The chain value of a row after `before`; the formula stands in migration 0001."""
+    """The chain value of a row after `before`.
+
+    The formulas stand in migrations 0001 and 0022. They differ in the byte that names the second,
+    and in the salts.
+    """
     return hashlib.sha256(
         b"".join(
             (
                 before,
+                b"" if row["formula"] == UNSALTED else bytes([row["formula"]]),
                 row["digest"],
                 row["event_id"].bytes,
                 row["stream_id"].bytes,
@@ -170,7 +207,7 @@ def chain(before: bytes, row: asyncpg.Record) -> bytes:
                 row["tenant_id"].bytes,
                 row["project_id"].bytes,
                 row["position"].to_bytes(8, "big"),
-                hashlib.sha256(row["metadata"].encode()).digest(),
+                salted_digest(row["metadata_salt"], row["metadata"]),
                 _microseconds(row["occurred_at"]),
                 _microseconds(row["recorded_at"]),
                 row["type"].encode(),

@@ -33,6 +33,9 @@ _encode_metadata = msgspec.json.Encoder().encode
 _SELECT = f"SELECT {COLUMNS} FROM event "  # noqa: S608  field names of a struct
 _READ_STREAM = _SELECT + "WHERE stream_id = $1 AND version > $2 ORDER BY version LIMIT $3"
 _READ_SUBJECT = _SELECT + "WHERE subject_id = $1 AND position > $2 ORDER BY position"
+_FIRST_SALT = """
+SELECT salt, data IS NULL AS data_is_erased FROM event WHERE stream_id = $1 AND version = 1
+"""
 # As many as asked for, but no further than the one that passes 16 MiB as stored: an event may
 # hold a whole notebook.
 READ_ALL = f"""
@@ -116,6 +119,18 @@ class EventStore:
             rows = await connection.fetch(_READ_STREAM, stream_id, after_version, limit)
         return [recorded_event(row) for row in rows]
 
+    async def first_salt(self, stream_id: UUID) -> bytes | None:
+        """The salt of the first event of a stream: random bytes that are erased with its data.
+
+        Empty for an event of before there was salt, `None` where it is erased or there is none.
+        """
+        async with self.reading() as connection:
+            row = await connection.fetchrow(_FIRST_SALT, stream_id)
+        if row is None or row["data_is_erased"]:
+            return None
+        salt: bytes | None = row["salt"]
+        return salt or b""
+
     async def read_subject(
         self, subject_id: UUID, *, after_position: int = 0
     ) -> list[RecordedEvent]:
@@ -143,10 +158,11 @@ class EventStore:
         return position
 
     async def erase_subject(self, subject_id: UUID) -> int:
-        """Erase the data of every event of the subject; return how many had any.
+        """Erase data and salt of every event of the subject; return how many had any.
 
-        What remains (types, versions, times, metadata, digest, chain) still verifies. The old
-        bytes leave the database files when PostgreSQL vacuums, and backups when those expire.
+        What remains (types, versions, times, metadata, digest, chain) still verifies, and without
+        the salt it confirms no guess at the data. The old bytes leave the database files when
+        PostgreSQL vacuums, and backups when those expire.
         """
         async with self.reading() as connection:
             erased: int = await connection.fetchval("SELECT erase_subject($1)", subject_id)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 class Metadata(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """Who caused an event, and in the course of what.
 
-    ``on_behalf_of`` is who asked for it, where the actor is a part of the service.
+    ``actor`` is the id of a principal, or the name of a part of the service (`actors.py`); never
+    the name of a person, as metadata is not erased. ``on_behalf_of`` is who asked for it, where the
+    actor is a part of the service.
     """
 
     actor: str

@@ -1,0 +1,76 @@
+"""Filters by who asked: clients say and see names, what is compared and kept are ids.
+
+A filter that something is done by is recorded, and would keep the name otherwise.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from nbledger_domain.filtering import AllOf, AnyOf, Comparison, Filter, Not, parse, printed
+from nbledger_infrastructure.postgres.principals import Names
+
+_FIELD = "requestedBy"
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_text = msgspec.json.Decoder(str).decode
+_encode = msgspec.json.Encoder().encode
+
+
+async def by_ids(names: Names, tenant_id: UUID, wanted: Filter) -> Filter:
+    """The same filter with what executions hold in place of names: ids of principals.
+
+    Where executions of before there were principals may hold the name, it is looked for as well.
+    """
+    actors = await names.actors(tenant_id, set(_values(wanted)))
+    return _replaced(wanted, lambda name: actors.get(name, (name,)))
+
+
+async def with_filter_by_names(names: Names, documents: Sequence[bytes]) -> list[bytes]:
+    """JSON objects whose ``filter``, if they have one, tells names in place of ids."""
+    return [await _by_names(names, document) for document in documents]
+
+
+async def _by_names(names: Names, document: bytes) -> bytes:
+    members: dict[str, Any] = _members(document)
+    text = _text(members["filter"]) if "filter" in members else ""
+    if _FIELD not in text:
+        return document
+    wanted = parse(text)
+    shown = await names.of(_values(wanted))
+    members["filter"] = printed(_replaced(wanted, lambda actor: (shown[actor],)))
+    return _encode(members)
+
+
+def _values(wanted: Filter) -> Iterator[str]:
+    """Whom the filter names."""
+    match wanted:
+        case AllOf(operands) | AnyOf(operands):
+            for each in operands:
+                yield from _values(each)
+        case Not(operand):
+            yield from _values(operand)
+        case Comparison(field, _, value) if field == _FIELD:
+            yield str(value)
+        case _:
+            return
+
+
+def _replaced(wanted: Filter, values: Callable[[str], Sequence[str]]) -> Filter:
+    """The filter with each whom it names replaced by one of ``values``, whichever it is."""
+    match wanted:
+        case AllOf(operands):
+            return AllOf(tuple(_replaced(each, values) for each in operands))
+        case AnyOf(operands):
+            return AnyOf(tuple(_replaced(each, values) for each in operands))
+        case Not(operand):
+            return Not(_replaced(operand, values))
+        case Comparison(field, how, value) if field == _FIELD:
+            compared = tuple(Comparison(field, how, each) for each in values(str(value)))
+            if len(compared) == 1:
+                return compared[0]
+            return AnyOf(compared) if how == "=" else AllOf(compared)
+        case _:
+            return wanted

@@ -1,0 +1,53 @@
+"""Names in answers: what is stored tells the ids of principals, clients are told their names.
+
+The name is looked up for each answer, so that one which is erased is shown nowhere. Then its id is.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from nbledger_infrastructure.postgres.principals import Names
+from nbledger_projections.read_models.history import HistoryEntry
+
+# Members stay as they are written: only that of the name is taken apart.
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_list_of_members = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
+_text = msgspec.json.Decoder(str).decode
+_encode = msgspec.json.Encoder().encode
+
+
+async def with_name(names: Names, document: bytes, member: str) -> bytes:
+    """The JSON object with the name of the actor that its ``member`` tells."""
+    return (await with_names(names, [document], member))[0]
+
+
+async def with_names(names: Names, documents: Sequence[bytes], member: str) -> list[bytes]:
+    """The same of several objects."""
+    taken_apart = [_members(document) for document in documents]
+    await _name_all(names, taken_apart, member)
+    return [_encode(members) for members in taken_apart]
+
+
+async def with_names_within(names: Names, document: bytes, member: str, within: str) -> bytes:
+    """The same of each object in the list ``within``, and of the one that holds it if it has it."""
+    members = _members(document)
+    objects = _list_of_members(members[within])
+    own = [members] if member in members else []
+    await _name_all(names, [*own, *objects], member)
+    members[within] = msgspec.Raw(_encode(objects))
+    return _encode(members)
+
+
+async def named(names: Names, entries: Sequence[HistoryEntry]) -> list[HistoryEntry]:
+    """Events with the names of those who caused them."""
+    shown = await names.of([entry.actor_id for entry in entries])
+    return [msgspec.structs.replace(entry, actor=shown[entry.actor_id]) for entry in entries]
+
+
+async def _name_all(names: Names, objects: Sequence[dict[str, Any]], member: str) -> None:
+    actors = [_text(each[member]) for each in objects]
+    shown = await names.of(actors)
+    for each, actor in zip(objects, actors, strict=True):
+        each[member] = shown[actor]

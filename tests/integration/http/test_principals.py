@@ -1,0 +1,212 @@
+"""Who acts is told by name, is stored by id, and can be erased."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from support.api import Api, running_api, settings_for
+from support.event_store import METADATA, new_event, new_stream, open_pool, open_store
+from support.leftovers import tables_as_text
+from support.old_store import old_database, old_token
+from support.read_models import catch_up
+from support.schedules import SetClock, scheduler
+from support.wheels import make_wheel
+
+from nbledger_infrastructure.kafka.cloudevents import attributes, event_headers
+from nbledger_infrastructure.postgres import principals, tokens
+from nbledger_infrastructure.postgres.database import migrate
+from nbledger_infrastructure.postgres.principals import Names
+from nbledger_infrastructure.postgres.tokens import Role
+from nbledger_projections.registry import READ_MODELS
+
+NAME = "Zelda Quux"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+async def make_everything(api: Api, client: httpx.AsyncClient, folder: Path) -> dict[str, str]:
+    """One of each of what tells who made it; the addresses."""
+    made = await client.post(
+        "/notebook",
+        json={
+            "notebookName": "N",
+            "initialCells": [
+                # A client's own members are nobody's names.
+                {"cellType": "code", "content": "1", "metadata": {"createdBy": NAME[::-1]}}
+            ],
+            "integration": {"scheduleExecution": {"cron": "0 0 1 1 *"}},
+        },
+        headers={"traceparent": TRACE},
+    )
+    assert made.status_code == 201, made.text
+    assert made.json()["createdBy"] == NAME
+    notebook = f"/notebook/{made.json()['notebookId']}"
+    asked = await client.post(f"{notebook}/execute", headers={"traceparent": f"of {NAME}"})
+    assert asked.status_code == 202, asked.text
+    assert asked.json()["requestedBy"] == NAME
+    execution = f"{notebook}/execution/{asked.json()['executionId']}"
+    cancelled = await client.post(f"{execution}/cancel")
+    assert (cancelled.status_code, cancelled.json()["requestedBy"]) == (202, NAME)
+    dataset = await client.post("/dataset/csv", files={"file": ("a.csv", b"a,b\n1,2\n")})
+    assert dataset.status_code == 201, dataset.text
+    assert dataset.json()["createdBy"] == NAME
+    wheel = make_wheel(folder, "rules")
+    content = await asyncio.to_thread(wheel.read_bytes)
+    library = await client.post("/library", files={"file": (wheel.name, content)})
+    assert library.status_code == 201, library.text
+    assert library.json()["uploadedBy"] == NAME
+    await catch_up(api.pool, "execution_status")
+    # It finds no other execution, and is told as it was asked for.
+    asked_for = {"action": "cancel", "filter": f'requestedBy = "{NAME}" AND NOT tag:*'}
+    missed = await client.post("/execution-actions", json={**asked_for, "expectedCount": 7})
+    assert missed.json()["code"] == "count_mismatch"
+    assert missed.json()["count"] == 1
+    action = await client.post("/execution-actions", json={**asked_for, "expectedCount": 1})
+    assert (action.status_code, action.json()["requestedBy"]) == (202, NAME), action.text
+    assert action.json()["filter"] == asked_for["filter"]
+    return {
+        "notebook": notebook,
+        "execution": execution,
+        "action": f"/execution-actions/{action.json()['actionId']}",
+        "dataset": f"/dataset/{dataset.json()['datasetId']}",
+        "library": f"/library/{library.json()['libraryId']}",
+    }
+
+
+async def told(client: httpx.AsyncClient, made: dict[str, str], name: str) -> dict[str, Any]:
+    """Who is said to have done each of these things, by that ``name``."""
+
+    async def get(path: str) -> Any:
+        answer = await client.get(path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    dataset = await get(made["dataset"])
+    listed = await get(f"{made['notebook']}/executions")
+    followed = await client.get(f"{made['execution']}/events")
+    lines = [line for line in followed.text.splitlines() if line.startswith("data: ")]
+    found = await get(f"/executions?filter=requestedBy = '{name}'")
+    return {
+        "found": found["executions"][0]["requestedBy"],
+        "chain": (await get(f"{made['execution']}/chain"))["executions"][0]["requestedBy"],
+        "action": (await get(made["action"]))["requestedBy"],
+        "listed action": (await get("/execution-actions"))["actions"][0]["requestedBy"],
+        "filter": (await get(made["action"]))["filter"].split('"')[1],
+        "notebook": (await get(made["notebook"]))["createdBy"],
+        "execution": (await get(made["execution"]))["requestedBy"],
+        "listed": listed["executions"][0]["requestedBy"],
+        "schedule": (await get(f"{made['notebook']}/schedule"))["setBy"],
+        "dataset": dataset["createdBy"],
+        "version": dataset["versions"][0]["createdBy"],
+        "library": (await get(made["library"]))["uploadedBy"],
+        "followed": json.loads(lines[0].removeprefix("data: "))["actor"],
+        **{
+            f"history of {kind}": (await get(f"{path}/history"))["events"][0]["actor"]
+            for kind, path in made.items()
+            if kind != "action"
+        },
+    }
+
+
+@pytest.mark.guarantee("G5")
+async def test_a_name_is_kept_in_one_place_and_erased_there(
+    database_dsn: str, tmp_path: Path
+) -> None:
+    config = settings_for(database_dsn, tmp_path / "artifacts")
+    async with running_api(config) as api:
+        made, principal_id, client = await act(api, tmp_path)
+        await scheduler(api.pool, api.store, SetClock()).tick()
+        for name in READ_MODELS:
+            await catch_up(api.pool, name)
+        before = await told(client, made, NAME)
+        assert set(before.values()) == {NAME}
+        history = (await client.get(f"{made['notebook']}/history")).json()["events"]
+        assert history[0]["actorId"] == str(principal_id)
+        assert history[0]["data"]["createdBy"] == str(principal_id)
+        assert history[0]["data"]["cells"][0]["metadata"] == {"createdBy": NAME[::-1]}
+        tables = await tables_as_text(api.pool)
+        assert [name for name, text in tables.items() if NAME in text] == ["principal"]
+
+        assert await principals.erase(api.pool, principal_id)
+        assert not await principals.erase(api.pool, principal_id)
+        tables = await tables_as_text(api.pool)
+        assert [name for name, text in tables.items() if NAME in text] == []
+        (left,) = [
+            each
+            for each in await principals.list_all(api.pool, api.tenant_id)
+            if each.principal_id == principal_id
+        ]
+        assert (left.name, left.valid_tokens) == (None, 0)
+        recorded = await api.store.read_all(after_position=0, limit=100)
+        assert NAME not in repr([event_headers(each) for each in recorded])
+        assert {each.metadata.traceparent for each in recorded} == {TRACE, None}
+        tenant, project = api.tenant_id, api.project_id
+        secret = client.headers["authorization"]
+    # An API that has no name in memory any more.
+    async with running_api(config) as api:
+        base = f"/api/{tenant}/{project}"
+        other = await api.client(base=base, tenant_id=tenant)
+        shown = await told(other, made, str(principal_id))
+        assert set(shown.values()) == {str(principal_id)}
+        ended = api.anonymous(base=base, headers={"Authorization": secret})
+        assert (await ended.get("/notebooks")).status_code == 401
+        # Who comes later under that name is somebody else.
+        _, again = await tokens.create(
+            api.pool, name=NAME, tenant_id=tenant, project_ids=None, roles=[Role.READER]
+        )
+        assert again.principal_id != principal_id
+
+
+async def act(api: Api, folder: Path) -> tuple[dict[str, str], UUID, httpx.AsyncClient]:
+    secret, token = await tokens.create(
+        api.pool, name=NAME, tenant_id=api.tenant_id, project_ids=None, roles=[Role.ADMIN]
+    )
+    client = api.anonymous(base=api.base, headers={"Authorization": f"Bearer {secret}"})
+    return await make_everything(api, client, folder), token.principal_id, client
+
+
+async def test_a_name_is_shown_for_moments_after_its_erasure(database_dsn: str) -> None:
+    async with open_pool(database_dsn) as pool:
+        _, token = await tokens.create(
+            pool, name=NAME, tenant_id=UUID(int=1), project_ids=None, roles=[Role.READER]
+        )
+        moment = 0.0
+        names = Names(pool, clock=lambda: moment)
+        actor = str(token.principal_id)
+        others = ["scheduler", "worker:w1", str(UUID(int=7)), "ann"]
+        assert await names.of([actor, *others]) == {actor: NAME, **{each: each for each in others}}
+        await principals.erase(pool, token.principal_id)
+        assert (await names.of([actor]))[actor] == NAME
+        moment = principals.REMEMBER_SECONDS + 0.1
+        assert (await names.of([actor]))[actor] == actor
+
+
+async def test_events_of_before_keep_their_names_and_publish_none() -> None:
+    stream = new_stream()
+    async with old_database() as (dsn, old):
+        async with open_store(old) as store:
+            old_metadata = type(METADATA)(actor=NAME)
+            await store.append(stream, [new_event()], expected_version=0, metadata=old_metadata)
+        await old_token(old, NAME, stream.tenant_id)
+        await migrate(dsn)
+        async with open_pool(dsn) as pool, open_store(pool) as store:
+            (principal,) = await principals.list_all(pool)
+            await principals.erase(pool, principal.principal_id)
+            tables = await tables_as_text(pool)
+            assert [name for name, text in tables.items() if NAME in text] == ["event"]
+            (recorded,) = await store.read_stream(stream.stream_id)
+            published = attributes(event_headers(recorded))
+            assert (published["authtype"], "authid" in published) == ("api_key", False)
+            assert NAME not in repr(published)
+            # Nor is it in the files, where dead rows and dropped columns stay otherwise.
+            await pool.execute("CHECKPOINT")
+            for table in ("api_token", "principal"):
+                content = await pool.fetchval(
+                    "SELECT pg_read_binary_file(pg_relation_filepath($1))", table
+                )
+                assert NAME.encode() not in content
