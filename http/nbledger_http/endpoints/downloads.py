@@ -17,8 +17,8 @@ from nbledger_http.replies.file_names import content_disposition, safe_file_name
 from nbledger_http.replies.problems import Code, Problem
 from nbledger_http.replies.responses import Reply, header_list
 from nbledger_http.representations import resources
-from nbledger_http.representations.notebook_bundle import bundle_reply
-from nbledger_http.representations.notebook_files import notebook_file
+from nbledger_http.representations.notebooks.bundle import bundle_reply
+from nbledger_http.representations.notebooks.files import notebook_file
 from nbledger_http.representations.stored_files import ANSWERS, RANGE_HEADERS, file_reply
 from nbledger_http.representations.streaming import LiveReply
 from nbledger_http.requests import queries

@@ -22,7 +22,7 @@ from nbledger_http.description.documentation import (
     Answer,
     Operation,
 )
-from nbledger_http.endpoints.notebooks import TAG
+from nbledger_http.endpoints.notebooks.reading import TAG
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply
 from nbledger_http.representations.conditional import document_reply

@@ -27,7 +27,7 @@ from nbledger_http.replies.problems import Code, Problem
 from nbledger_http.replies.responses import Reply, empty_reply, header_list
 from nbledger_http.representations import resources, result_archive, result_bodies, result_selection
 from nbledger_http.representations.conditional import document_reply, none_match, require_match
-from nbledger_http.representations.notebook_files import notebook_file
+from nbledger_http.representations.notebooks.files import notebook_file
 from nbledger_http.representations.result_bodies import Linker
 from nbledger_http.representations.result_selection import Place, ResultsQuery
 from nbledger_http.representations.streaming import LiveReply

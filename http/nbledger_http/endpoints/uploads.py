@@ -29,11 +29,12 @@ from nbledger_http.description.documentation import (
     Operation,
 )
 from nbledger_http.description.schemas import CellCounts, Parsing
-from nbledger_http.endpoints.notebooks import TAG, NewNotebook
+from nbledger_http.endpoints.notebooks.changing import NewNotebook
+from nbledger_http.endpoints.notebooks.reading import TAG
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply
-from nbledger_http.representations.changed_notebooks import asked_of, created_reply, told_of
 from nbledger_http.representations.idempotency import New, file_digests, once
+from nbledger_http.representations.notebooks.changes import asked_of, created_reply, told_of
 from nbledger_http.requests import bodies as requests
 from nbledger_http.requests.bindings import binding_warnings
 from nbledger_http.requests.bodies import Creation

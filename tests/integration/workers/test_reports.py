@@ -16,7 +16,7 @@ from support.executions import Stage, eventually
 from nbledger_domain.cells import Cell
 from nbledger_domain.execution import Execution, ExecutionStatus, OutputOptions
 from nbledger_domain.not_kept import NotKept
-from nbledger_http.representations.notebook_outputs import executed_outputs, missing
+from nbledger_http.representations.notebooks.outputs import executed_outputs, missing
 from nbledger_projections.read_models.executions import result_folding
 from nbledger_projections.read_models.executions.result_folding import CellOutputs
 from nbledger_workers.reports import browser

@@ -12,7 +12,7 @@ from nbledger_domain.cells import Cell
 from nbledger_domain.execution import Execution
 from nbledger_domain.notebook import Notebook
 from nbledger_domain.vocabulary.languages import DEFAULT_KERNEL_TYPE, LANGUAGES
-from nbledger_http.representations.notebook_outputs import (
+from nbledger_http.representations.notebooks.outputs import (
     executed_outputs,
     missing,
     uploaded_outputs,
