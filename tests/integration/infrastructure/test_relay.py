@@ -29,6 +29,7 @@ from nbledger_infrastructure import settings
 from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.kafka import clients, messages, relay
 from nbledger_infrastructure.kafka.cloudevents import attributes
+from nbledger_infrastructure.postgres import leading
 from nbledger_infrastructure.postgres.checkpoints import checkpoint
 from nbledger_infrastructure.postgres.database import Pool
 from nbledger_infrastructure.postgres.event_store import EventStore, NewEvent, RecordedEvent
@@ -266,7 +267,7 @@ async def test_large_and_erased_data_is_not_carried(
 async def test_a_relay_stands_by_until_it_is_needed(
     config: settings.Settings, store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "STANDBY_SECONDS", 0.05)
+    monkeypatch.setattr(leading, "STANDBY_SECONDS", 0.05)
     async with reading(config, clients.events_topic(config.kafka)) as found:
         at_work = asyncio.Event()
         first = asyncio.create_task(relay.run(config, asyncio.Event(), at_work.set))
