@@ -123,7 +123,8 @@ def test_administration_by_command_line(server: LocalServer) -> None:
         "--role", "reader",
     )  # fmt: skip
     token = created.stdout.strip()
-    token_id = created.stderr.split()[-1]
+    told = dict(line.split(": ", 1) for line in created.stderr.splitlines())
+    token_id = told["id"]
     url = f"{server.base}/notebooks"
     headers = {"Authorization": f"Bearer {token}"}
     assert requests.get(url, headers=headers, timeout=10).status_code == 200

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from support.event_store import connect
 
 from nbledger_infrastructure.settings import Postgres, Settings
 from nbledger_workers.sweeping import process_managers
@@ -96,3 +97,30 @@ async def test_those_of_the_service_come_up_and_end(database_dsn: str) -> None:
     async with running(database_dsn) as process:
         await process.ready.get()
     assert process.ready.empty()
+
+
+async def test_one_that_has_nothing_to_do_keeps_its_place(
+    database_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Ticking] = []
+
+    class Resting(Ticking):
+        async def tick(self) -> float | None:
+            await super().tick()
+            return None
+
+    def start(_: Surroundings) -> Resting:
+        made.append(resting := Resting())
+        resting.may.set()
+        return resting
+
+    monkeypatch.setattr(process_managers, "MANAGERS", {"one": _Manager(0x7465_7374_0020, start)})
+    monkeypatch.setattr(process_managers, "SILENT_SECONDS", 1)
+    monkeypatch.setattr(process_managers, "TICK_SECONDS", 0.25)
+    async with running(database_dsn), connect(database_dsn) as other:
+        # Longer than a silent session lives.
+        while not made or made[0].ticks < 8:
+            assert len(made) <= 1
+            await asyncio.sleep(0.05)
+        assert not await other.fetchval("SELECT pg_try_advisory_lock($1)", 0x7465_7374_0020)
+    assert len(made) == 1

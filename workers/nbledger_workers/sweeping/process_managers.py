@@ -161,6 +161,8 @@ async def _tick_until_told(
 
     ticking = manager.start(msgspec.structs.replace(around, holds=holds))
     while not leader.stop.is_set():
+        # A manager at rest has no reason to ask, and its session may not fall silent.
+        await holds()
         due = await ticking.tick()
         leader.succeeded()
         await leader.pause(TICK_SECONDS if due is None else min(max(due, 0.0), TICK_SECONDS))
