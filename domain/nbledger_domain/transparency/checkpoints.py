@@ -1,0 +1,62 @@
+"""Checkpoints of a log, as C2SP tlog-checkpoint defines them, and what witnesses sign of them.
+
+A checkpoint says of a log, which its origin names, how many entries it has and the hash of its tree.
+"""
+
+import base64
+import re
+from typing import Final
+
+import msgspec
+
+from nbledger_domain.transparency.notes import Note, NoteError, Signature
+
+_SIZE: Final = re.compile(r"0|[1-9][0-9]{0,18}")
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """The state of a log: the origin names it, ``size`` counts its entries."""
+
+    origin: str
+    size: int
+    root: bytes
+
+    @property
+    def text(self) -> str:
+        """The text that is signed."""
+        return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
+
+
+def read_checkpoint(note: Note) -> Checkpoint:
+    """Read the text of a note as a checkpoint; lines of extensions are passed over.
+
+    Raises :class:`NoteError`. Whether anybody signed it is another question.
+    """
+    origin, *rest = note.text.removesuffix("\n").split("\n")
+    if len(rest) < 2 or not origin or not all(rest):
+        raise NoteError("a checkpoint has three lines: origin, size and root hash")
+    size, root = rest[:2]
+    if not _SIZE.fullmatch(size):
+        raise NoteError(f"{size!r} is no size of a log")
+    try:
+        decoded = base64.b64decode(root, validate=True)
+    except ValueError as error:
+        raise NoteError("the root hash is no base64") from error
+    if len(decoded) != 32 or base64.b64encode(decoded).decode() != root:
+        raise NoteError("the root hash is no SHA-256")
+    return Checkpoint(origin, int(size), decoded)
+
+
+def cosigned(text: bytes, timestamp: int) -> bytes:
+    """What a witness signs of the text of a checkpoint (C2SP tlog-cosignature, Ed25519).
+
+    ``timestamp`` is in seconds since 1970.
+    """
+    return b"cosignature/v1\ntime %d\n" % timestamp + text
+
+
+def timestamp_of(cosignature: Signature) -> int | None:
+    """When a witness signed, in seconds since 1970; None for what is no Ed25519 cosignature."""
+    if len(cosignature.signed) != 72:
+        return None
+    return int.from_bytes(cosignature.signed[:8], "big")

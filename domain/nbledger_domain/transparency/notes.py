@@ -1,0 +1,150 @@
+"""Signed notes, as C2SP signed-note defines them: a text, and under it the lines of who signed it."""
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+ED25519: Final = 0x01
+"""The type of a signature of the text itself."""
+
+COSIGNATURE: Final = 0x04
+"""The type of a witness's signature with its time (C2SP tlog-cosignature)."""
+
+MOST_SIGNATURES: Final = 100
+
+_NAME: Final = re.compile(r"[^\s+\x00-\x1f\x7f]+")
+_LINE: Final = re.compile(r"— (?P<name>\S+) (?P<signature>\S+)")
+_CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")
+
+
+class NoteError(ValueError):
+    """A text that is no signed note, or no key of one."""
+
+
+class Key(msgspec.Struct, frozen=True):
+    """A public key under its name; ``kind`` is the type of its signatures."""
+
+    name: str
+    kind: int
+    public: bytes
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise NoteError(f"{self.name!r} is no name of a key: it has blanks, a plus or nothing")
+
+    @property
+    def key_id(self) -> bytes:
+        """The four bytes by which its signatures name it, besides its name."""
+        told = self.name.encode() + b"\n" + bytes((self.kind,)) + self.public
+        return hashlib.sha256(told).digest()[:4]
+
+    @property
+    def encoded(self) -> str:
+        """The key in one word, for policies and settings (a "vkey")."""
+        encoded = base64.b64encode(bytes((self.kind,)) + self.public).decode()
+        return f"{self.name}+{self.key_id.hex()}+{encoded}"
+
+    @classmethod
+    def read(cls, encoded: str) -> "Key":
+        """Read what :attr:`encoded` gives. Raises :class:`NoteError`."""
+        # The last part may have a plus of its own.
+        name, _, rest = encoded.partition("+")
+        key_id, _, material = rest.partition("+")
+        decoded = _base64(material)
+        if not decoded:
+            raise NoteError("a key is <name>+<id>+<base64>")
+        key = cls(name, decoded[0], decoded[1:])
+        if key.key_id.hex() != key_id:
+            raise NoteError(f"the key {name} does not have the id {key_id}")
+        return key
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """One line below a note: who signed it, and with what."""
+
+    name: str
+    key_id: bytes
+    signed: bytes
+
+    @property
+    def line(self) -> str:
+        """The line, with its line feed."""
+        return f"— {self.name} {base64.b64encode(self.key_id + self.signed).decode()}\n"
+
+    def is_of(self, key: Key) -> bool:
+        """Whether it claims to be of this key."""
+        return (self.name, self.key_id) == (key.name, key.key_id)
+
+
+class Note(msgspec.Struct, frozen=True):
+    """A signed text. ``text`` ends with a line feed."""
+
+    text: str
+    signatures: tuple[Signature, ...]
+
+    def __str__(self) -> str:
+        return f"{self.text}\n{''.join(each.line for each in self.signatures)}"
+
+    def with_signatures(self, more: Iterable[Signature]) -> "Note":
+        """The note with further signatures; one that is there already is not doubled."""
+        new = [each for each in more if each not in self.signatures]
+        return Note(self.text, (*self.signatures, *new))
+
+    def signed_by(
+        self, keys: Sequence[Key], verify: Callable[[Key, bytes, Signature], bool]
+    ) -> tuple[Key, ...]:
+        """Which of ``keys`` signed the text.
+
+        ``verify`` says whether a signature of the text is the key's. Raises :class:`NoteError` where
+        a signature that claims to be of one of them is not.
+        """
+        text = self.text.encode()
+        signers: list[Key] = []
+        for key in keys:
+            for signature in self.signatures:
+                if signature.is_of(key):
+                    if not verify(key, text, signature):
+                        raise NoteError(f"a signature of {key.name} is false")
+                    signers.append(key)
+                    break
+        return tuple(signers)
+
+
+def read_note(told: str) -> Note:
+    """Read a signed note. Raises :class:`NoteError`."""
+    if _CONTROL.search(told):
+        raise NoteError("a note has no control characters")
+    text, blank, below = told.rpartition("\n\n")
+    if not blank or not below.endswith("\n"):
+        raise NoteError("a note has signatures, below an empty line")
+    return Note(f"{text}\n", read_signatures(below))
+
+
+def read_signatures(lines: str) -> tuple[Signature, ...]:
+    """Read lines of signatures. Raises :class:`NoteError`."""
+    parts = lines.removesuffix("\n").split("\n")
+    if len(parts) > MOST_SIGNATURES:
+        raise NoteError(f"a note has more than {MOST_SIGNATURES} signatures")
+    return tuple(map(_signature, parts))
+
+
+def _signature(line: str) -> Signature:
+    found = _LINE.fullmatch(line)
+    decoded = _base64(found["signature"]) if found else b""
+    if found is None or len(decoded) < 5 or not _NAME.fullmatch(found["name"]):
+        raise NoteError("a signature is — <name> <base64>")
+    return Signature(found["name"], decoded[:4], decoded[4:])
+
+
+def _base64(text: str) -> bytes:
+    """What ``text`` encodes; nothing where it is no base64 of the standard form."""
+    try:
+        decoded = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+    return decoded if base64.b64encode(decoded).decode() == text else b""
