@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 # One slim image per need, from the wheel and the locked dependencies:
-#   core    relay, projector, migrate, token, audit
+#   core    relay, projector, sealer, migrate, token, audit
 #   api     the HTTP service, without kernels
 #   worker  the kernel worker and what notebooks import
 #   worker-r  the same, with R
@@ -22,6 +22,7 @@ COPY domain domain
 COPY infrastructure infrastructure
 COPY application application
 COPY projections projections
+COPY audit audit
 COPY workers workers
 COPY http http
 COPY cli cli

@@ -11,7 +11,7 @@ VENV := .venv
 BENCH_VENV := .venv-bench
 S3_VENV := .venv-s3
 BIN := $(VENV)/bin
-ROOTS := domain infrastructure application projections workers http cli sdk
+ROOTS := domain infrastructure application projections audit workers http cli sdk
 
 # Which Python builds the environment (default: the first suitable one on PATH).
 PYTHON ?=

@@ -26,6 +26,7 @@ NEEDS = {
     "relay": (DATABASE, BROKER),
     "projector": (DATABASE, ARTIFACTS),
     "worker": (DATABASE, BROKER, ARTIFACTS),
+    "sealer": (DATABASE, "audit.origin", "audit.key_file", "audit.state_folder"),
     "migrate": (DATABASE,),
 }
 """The settings that a command cannot do without."""
@@ -107,6 +108,12 @@ def projector(rebuild: str | None) -> None:
 def relay() -> None:
     """Publish events and commands to Kafka, and recover lost work."""
     run_role("relay", roles.relay, *NEEDS["relay"])
+
+
+@main.command(short_help="Enter events in the logs that prove them.")
+def sealer() -> None:
+    """Enter every event in the log of its tenant, and sign checkpoints of the logs."""
+    run_role("sealer", roles.sealer, *NEEDS["sealer"])
 
 
 @main.command()

@@ -41,6 +41,13 @@ async def relay(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> N
         tasks.create_task(manage(settings, stop, all_ready))
 
 
+async def sealer(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
+    """Enter events in the logs that prove them, and sign checkpoints."""
+    from nbledger_audit.sealer import run
+
+    await run(settings, stop, on_ready)
+
+
 class _Countdown:
     """Reports readiness once all of ``count`` parts are ready."""
 

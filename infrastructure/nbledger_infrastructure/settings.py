@@ -235,6 +235,21 @@ class Notices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     kernel_seconds: Annotated[float, Meta(ge=0)] = 30.0
 
 
+class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The logs that prove what is in the event store, one for each tenant.
+
+    ``origin`` names this installation for ever, such as ``ledger.example.com``: the origins of its
+    logs begin with it. ``key_file`` has the Ed25519 key (PEM) that signs checkpoints, every
+    ``checkpoint_seconds`` where something was recorded. ``state_folder`` keeps what was signed last;
+    neither is to be where the database is.
+    """
+
+    origin: Annotated[str, Meta(pattern=r"^[^\s+\x00-\x1f]{0,200}$")] = ""
+    key_file: str = ""
+    state_folder: str = ""
+    checkpoint_seconds: Seconds = 10.0
+
+
 class Environments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Packages and libraries that notebooks ask for and the kernels' own environment lacks.
 
@@ -281,6 +296,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     queue: Queue = Queue()
     recovery: Recovery = Recovery()
     notices: Notices = Notices()
+    audit: Audit = Audit()
     environments: Environments = Environments()
     log: Log = Log()
     health: HealthServer = HealthServer()

@@ -1,4 +1,4 @@
-"""Transparency logs: what is proved to whom does not trust us, in formats that are others' standards.
+"""Transparency logs: what is proved to those who do not trust us, in formats of others' standards.
 
-Everything here computes on bytes alone: who stores tiles, reads events and holds keys is elsewhere.
+Everything here computes on bytes alone: who keeps tiles, reads events and holds keys is elsewhere.
 """

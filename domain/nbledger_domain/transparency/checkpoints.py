@@ -1,6 +1,6 @@
 """Checkpoints of a log, as C2SP tlog-checkpoint defines them, and what witnesses sign of them.
 
-A checkpoint says of a log, which its origin names, how many entries it has and the hash of its tree.
+A checkpoint says how many entries a log has, which its origin names, and the hash of its tree.
 """
 
 import base64

@@ -17,10 +17,10 @@ EMPTY: Final = hashlib.sha256(b"").digest()
 
 
 class Perfect(NamedTuple):
-    """The perfect subtree of leaves ``index * 2**height`` to ``(index + 1) * 2**height - 1``."""
+    """The perfect subtree of the 2**height leaves from ``number * 2**height`` on."""
 
     height: int
-    index: int
+    number: int
 
 
 class ProofError(ValueError):
@@ -88,7 +88,7 @@ def consistency(old: int, size: int) -> tuple[tuple[Perfect, ...], ...]:
     """
     if not 0 <= old <= size:
         raise ValueError(f"a tree of {size} leaves has not grown out of one of {old}")
-    if old in (0, size):
+    if old in {0, size}:
         return ()
     path: list[tuple[Perfect, ...]] = []
     first, last = 0, size
@@ -115,19 +115,7 @@ def check_inclusion(
     """
     if not 0 <= index < size:
         raise ProofError(f"a tree of {size} leaves has no leaf {index}")
-    at, last, folded = index, size - 1, leaf
-    for step in proof:
-        if last == 0:
-            raise ProofError("the proof is longer than the tree is high")
-        if at & 1 or at == last:
-            folded = node_hash(step, folded)
-            while not at & 1 and at:
-                at, last = at >> 1, last >> 1
-        else:
-            folded = node_hash(folded, step)
-        at, last = at >> 1, last >> 1
-    if last:
-        raise ProofError("the proof is shorter than the tree is high")
+    (folded,) = _climb((leaf,), index, size - 1, proof)
     if folded != root_hash:
         raise ProofError("the entry is not in this tree")
 
@@ -141,7 +129,7 @@ def check_consistency(
     """
     if not 0 <= old <= size:
         raise ProofError(f"a tree of {size} leaves has not grown out of one of {old}")
-    if old in (0, size):
+    if old in {0, size}:
         if proof:
             raise ProofError("nothing is to be proved, and there is a proof")
         if old_root != (root_hash if old else EMPTY):
@@ -150,24 +138,33 @@ def check_consistency(
     at, last = old - 1, size - 1
     while at & 1:
         at, last = at >> 1, last >> 1
-    steps = [old_root, *proof] if not at else list(proof)
-    if not steps:
-        raise ProofError("the proof is empty")
-    old_folded = folded = steps[0]
-    for step in steps[1:]:
+    # Whoever holds the old tree knows its hash, where it is that of a subtree of the new one.
+    first, *rest = [*proof, b""] if at else [old_root, *proof, b""]
+    if _climb((first, first), at, last, rest[:-1]) != (old_root, root_hash):
+        raise ProofError("the new tree does not begin with the old one")
+
+
+def _climb(
+    hashes: tuple[bytes, ...], at: int, last: int, proof: Sequence[bytes]
+) -> tuple[bytes, ...]:
+    """From node ``at`` of a row that ends with ``last`` to the root, taking a step with each hash.
+
+    The last of ``hashes`` becomes that of the whole tree; one before it, that of the tree which
+    ends with this node. Raises :class:`ProofError` where the proof has another length.
+    """
+    for step in proof:
         if last == 0:
             raise ProofError("the proof is longer than the tree is high")
         if at & 1 or at == last:
-            old_folded, folded = node_hash(step, old_folded), node_hash(step, folded)
+            hashes = tuple(node_hash(step, each) for each in hashes)
             while not at & 1 and at:
                 at, last = at >> 1, last >> 1
         else:
-            folded = node_hash(folded, step)
+            hashes = (*hashes[:-1], node_hash(hashes[-1], step))
         at, last = at >> 1, last >> 1
     if last:
         raise ProofError("the proof is shorter than the tree is high")
-    if (old_folded, folded) != (old_root, root_hash):
-        raise ProofError("the new tree does not begin with the old one")
+    return hashes
 
 
 def _largest_part(leaves: int) -> int:

@@ -1,4 +1,4 @@
-"""Signed notes, as C2SP signed-note defines them: a text, and under it the lines of who signed it."""
+"""Signed notes, as C2SP signed-note defines them: a text, and below it who signed it."""
 
 import base64
 import binascii
@@ -100,8 +100,8 @@ class Note(msgspec.Struct, frozen=True):
     ) -> tuple[Key, ...]:
         """Which of ``keys`` signed the text.
 
-        ``verify`` says whether a signature of the text is the key's. Raises :class:`NoteError` where
-        a signature that claims to be of one of them is not.
+        ``verify`` says whether a signature of the text is the key's. Raises :class:`NoteError`
+        where a signature that claims to be of one of them is not.
         """
         text = self.text.encode()
         signers: list[Key] = []

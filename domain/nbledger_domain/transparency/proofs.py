@@ -30,19 +30,22 @@ class EntryProof(msgspec.Struct, frozen=True):
         return f"{_HEADER}\nindex {self.index}\n{hashes}\n{self.checkpoint}"
 
     def check(self, entry: bytes) -> Checkpoint:
-        """Check that ``entry`` is the one; returns the checkpoint, whose signatures are not checked.
+        """Check that ``entry`` is the one; returns the checkpoint.
+
+        Whoever signed it is another question.
 
         Raises ``ProofError`` where it is not, and ``NoteError`` for what is no checkpoint.
         """
         checkpoint = read_checkpoint(self.checkpoint)
-        check_inclusion(
-            leaf_hash(entry), self.index, checkpoint.size, self.hashes, checkpoint.root
-        )
+        check_inclusion(leaf_hash(entry), self.index, checkpoint.size, self.hashes, checkpoint.root)
         return checkpoint
 
 
 def read_proof(told: str) -> EntryProof:
-    """Read a proof. Raises ``NoteError``. Extra data, which nothing authenticates, is passed over."""
+    """Read a proof; extra data, which nothing authenticates, is passed over.
+
+    Raises ``NoteError``.
+    """
     head, blank, note = told.partition("\n\n")
     lines = head.split("\n")
     if not blank or lines.pop(0) != _HEADER:

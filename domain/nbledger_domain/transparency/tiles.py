@@ -1,7 +1,7 @@
 """Tiles: the pieces in which a log's tree is kept and served, as C2SP tlog-tiles defines them.
 
-Tile ``index`` of ``level`` has the hashes of up to 256 perfect subtrees of 256**level leaves. A tile
-only grows: what a smaller tree has of it is its beginning.
+Tile ``number`` of ``level`` has the hashes of up to 256 perfect subtrees of 256**level leaves. A
+tile only grows: what a smaller tree has of it is its beginning.
 """
 
 import re
@@ -26,7 +26,7 @@ class Tile(NamedTuple):
     """One tile, whatever its width."""
 
     level: int
-    index: int
+    number: int
 
 
 def index_path(index: int, width: int = WIDTH) -> str:
@@ -50,14 +50,14 @@ def read_index_path(path: str) -> tuple[int, int] | None:
 
 
 def width_of(tile: Tile, size: int) -> int:
-    """How many hashes a tile has in the tree of ``size`` leaves; 0 where it is none of its tiles."""
-    return min(max((size >> HEIGHT * tile.level) - tile.index * WIDTH, 0), WIDTH)
+    """How many hashes a tile has in the tree of ``size`` leaves; 0 where it is not there."""
+    return min(max((size >> HEIGHT * tile.level) - tile.number * WIDTH, 0), WIDTH)
 
 
 def tile_of(subtree: Perfect) -> Tile:
     """Which tile the hash of a perfect subtree is computed from."""
     level, height = divmod(subtree.height, HEIGHT)
-    return Tile(level, (subtree.index << height) >> HEIGHT)
+    return Tile(level, (subtree.number << height) >> HEIGHT)
 
 
 def hash_of(subtree: Perfect, tiles: Mapping[Tile, bytes]) -> bytes:
@@ -67,7 +67,7 @@ def hash_of(subtree: Perfect, tiles: Mapping[Tile, bytes]) -> bytes:
     """
     hashes = tiles[tile_of(subtree)]
     count = 1 << subtree.height % HEIGHT
-    first = subtree.index * count % WIDTH
+    first = subtree.number * count % WIDTH
     part = hashes[first * HASH_BYTES : (first + count) * HASH_BYTES]
     if len(part) != count * HASH_BYTES:
         raise ValueError(f"{tile_of(subtree)} has no hash of {subtree}")
@@ -103,8 +103,8 @@ def right_edge(size: int) -> list[Tile]:
 def append(edge: Mapping[Tile, bytes], size: int, leaves: Sequence[bytes]) -> dict[Tile, bytes]:
     """The tiles that ``leaves`` change or make, with all their hashes.
 
-    ``leaves`` are hashes of leaves, which come after the first ``size`` ones; ``edge`` has the tiles
-    of :func:`right_edge`.
+    ``leaves`` are hashes of leaves, which come after the first ``size`` ones; ``edge`` has the
+    tiles of :func:`right_edge`.
     """
     changed: dict[Tile, bytes] = {}
     level, count, row = 0, size, list(leaves)

@@ -72,6 +72,7 @@ def pins(lock: Path) -> list[Requirement]:
         "infrastructure",
         "application",
         "projections",
+        "audit",
         "workers",
         "http",
         "cli",

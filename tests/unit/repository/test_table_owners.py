@@ -32,6 +32,9 @@ OWNERS: Mapping[str, str] = {
     "kernel_outage": "application",
     "lease_watch": "application",
     "library_details": "projections",
+    "log_bundle": "audit",
+    "log_checkpoint": "audit",
+    "log_tile": "audit",
     "notebook_details": "projections",
     "notebook_duration": "projections",
     "notebook_list": "projections",
@@ -51,12 +54,14 @@ OWNERS: Mapping[str, str] = {
     "secret_key": "http",
     "trigger_list": "projections",
     "usual_duration": "application",
+    "transparency_log": "audit",
     "worker": "infrastructure",
 }
 """Tables and views, each with the room whose statements read and write it."""
 
 READ_BY: Mapping[tuple[str, str], str] = {
     ("event", "application"): "decides on what has happened, such as which runs have not ended",
+    ("event", "audit"): "makes entries of logs of them",
     ("event", "projections"): "folds events into read models, and those that a model lacks yet",
     ("erasure", "application"): "erases what ends after its notebook was erased",
     ("execution_usage", "projections"): "the view that is made for the status of an execution",

@@ -59,7 +59,7 @@ def defined(first: int, last: int) -> bytes:
 
 
 def hash_of(subtree: Perfect) -> bytes:
-    return defined(subtree.index << subtree.height, subtree.index + 1 << subtree.height)
+    return defined(subtree.number << subtree.height, subtree.number + 1 << subtree.height)
 
 
 def hashes_of(steps: tuple[tuple[Perfect, ...], ...]) -> list[bytes]:
@@ -68,10 +68,10 @@ def hashes_of(steps: tuple[tuple[Perfect, ...], ...]) -> list[bytes]:
 
 def test_the_reference_tree() -> None:
     hashes = [merkle.leaf_hash(each) for each in ENTRIES]
-    assert merkle.EMPTY == hashlib.sha256().digest()
+    assert hashlib.sha256().digest() == merkle.EMPTY
     for size, root in enumerate(ROOTS, 1):
         parts = [
-            merkle.perfect_hash(hashes[at.index << at.height : at.index + 1 << at.height])
+            merkle.perfect_hash(hashes[at.number << at.height : at.number + 1 << at.height])
             for at in merkle.root(size)
         ]
         assert merkle.fold(parts).hex() == root
@@ -114,7 +114,7 @@ def test_a_tree_is_proved_to_have_grown_out_of_another(size: int, data: st.DataO
         (old, then, size, now, [*proof, now]),
         (size + 1, then, size, now, proof),
     ]
-    if 0 < old:
+    if old > 0:
         wrong.append((old, then, size, b"x" * 32, proof))
     if 0 < old < size:
         wrong.append((old - 1, then, size, now, proof))

@@ -1,0 +1,210 @@
+"""Logs as they are kept: tiles that grow, which events they hold, and checkpoints."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from nbledger_audit.entries import Recorded
+from nbledger_domain.transparency import merkle, tiles
+from nbledger_domain.transparency.merkle import Perfect
+from nbledger_domain.transparency.tiles import WIDTH, Tile
+from nbledger_infrastructure.postgres.database import PooledConnection
+
+_SIZES: Final = """
+SELECT tenant_id, size FROM transparency_log WHERE tenant_id = ANY($1)
+"""
+
+_GROW: Final = """
+INSERT INTO transparency_log (tenant_id, size)
+SELECT * FROM unnest($1::uuid[], $2::bigint[])
+ON CONFLICT (tenant_id) DO UPDATE SET size = excluded.size
+"""
+
+_TILES: Final = """
+SELECT tenant_id, level, index, hashes FROM log_tile
+JOIN unnest($1::uuid[], $2::smallint[], $3::bigint[]) AS wanted (tenant_id, level, index)
+    USING (tenant_id, level, index)
+"""
+
+_KEEP_TILES: Final = """
+INSERT INTO log_tile (tenant_id, level, index, hashes)
+SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::bytea[])
+ON CONFLICT (tenant_id, level, index) DO UPDATE SET hashes = excluded.hashes
+"""
+
+# unnest() would take an array of arrays apart altogether.
+_KEEP_BUNDLES: Final = """
+INSERT INTO log_bundle (tenant_id, index, first_position, positions)
+SELECT tenant_id, index, position[1], position FROM (
+    SELECT tenant_id, index, array_agg(position ORDER BY position) AS position
+    FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS added (tenant_id, index, position)
+    GROUP BY tenant_id, index
+) AS added
+ON CONFLICT (tenant_id, index) DO UPDATE
+    SET positions = log_bundle.positions || excluded.positions
+"""
+
+_POSITIONS: Final = """
+SELECT positions FROM log_bundle WHERE tenant_id = $1 AND index = $2
+"""
+
+_BUNDLE_OF: Final = """
+SELECT index, positions FROM log_bundle
+WHERE tenant_id = $1 AND first_position <= $2 ORDER BY first_position DESC LIMIT 1
+"""
+
+_UNSIGNED: Final = """
+SELECT tenant_id, size FROM transparency_log WHERE size > signed_size AND tenant_id > $1
+ORDER BY tenant_id LIMIT $2
+"""
+
+_SIGN: Final = """
+WITH signed AS (
+    INSERT INTO log_checkpoint (tenant_id, size, note) VALUES ($1, $2, $3)
+    ON CONFLICT (tenant_id, size) DO UPDATE SET note = excluded.note
+)
+UPDATE transparency_log SET signed_size = greatest(signed_size, $2) WHERE tenant_id = $1
+"""
+
+_CHECKPOINT: Final = """
+SELECT note FROM log_checkpoint WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1
+"""
+
+
+class Unsigned(msgspec.Struct, frozen=True):
+    """A log that has entries beyond its last checkpoint."""
+
+    tenant_id: UUID
+    size: int
+
+
+async def add(connection: PooledConnection, events: Sequence[Recorded]) -> None:
+    """Enter events, which come in order of positions after all that are there.
+
+    To be called within a transaction that no other one enters events beside.
+    """
+    by_tenant: dict[UUID, list[Recorded]] = {}
+    for event in events:
+        by_tenant.setdefault(event.tenant_id, []).append(event)
+    sizes = dict.fromkeys(by_tenant, 0) | {
+        row["tenant_id"]: row["size"] for row in await connection.fetch(_SIZES, list(by_tenant))
+    }
+    edges = await _tiles(
+        connection,
+        [
+            (tenant_id, tile)
+            for tenant_id in by_tenant
+            for tile in tiles.right_edge(sizes[tenant_id])
+        ],
+    )
+    changed: list[tuple[UUID, Tile, bytes]] = []
+    entered: list[tuple[UUID, int, int]] = []
+    for tenant_id, added in by_tenant.items():
+        size = sizes[tenant_id]
+        leaves = [merkle.leaf_hash(event.entry(number)) for number, event in enumerate(added, size)]
+        edge = edges.get(tenant_id, {})
+        changed += ((tenant_id, *kept) for kept in tiles.append(edge, size, leaves).items())
+        entered += (
+            (tenant_id, number // WIDTH, event.position) for number, event in enumerate(added, size)
+        )
+        sizes[tenant_id] = size + len(added)
+    await connection.execute(
+        _KEEP_TILES,
+        [tenant_id for tenant_id, _, _ in changed],
+        [tile.level for _, tile, _ in changed],
+        [tile.number for _, tile, _ in changed],
+        [hashes for _, _, hashes in changed],
+    )
+    await connection.execute(_KEEP_BUNDLES, *map(list, zip(*entered, strict=True)))
+    await connection.execute(_GROW, list(sizes), list(sizes.values()))
+
+
+async def size(connection: PooledConnection, tenant_id: UUID) -> int:
+    """How many entries the log of a tenant has, signed or not."""
+    found: int | None = await connection.fetchval(
+        "SELECT size FROM transparency_log WHERE tenant_id = $1", tenant_id
+    )
+    return found or 0
+
+
+async def unsigned(connection: PooledConnection, after: UUID, limit: int) -> list[Unsigned]:
+    """Logs that have grown since their last checkpoint, by tenant, those after one."""
+    rows = await connection.fetch(_UNSIGNED, after, limit)
+    return [Unsigned(row["tenant_id"], row["size"]) for row in rows]
+
+
+async def sign(connection: PooledConnection, tenant_id: UUID, size: int, note: str) -> None:
+    """Keep a checkpoint of so many entries."""
+    await connection.execute(_SIGN, tenant_id, size, note)
+
+
+async def checkpoint(connection: PooledConnection, tenant_id: UUID) -> str | None:
+    """The newest checkpoint of a tenant's log, a signed note; None where there is none yet."""
+    found: str | None = await connection.fetchval(_CHECKPOINT, tenant_id)
+    return found
+
+
+async def tile(
+    connection: PooledConnection, tenant_id: UUID, wanted: Tile, width: int
+) -> bytes | None:
+    """The first hashes of a tile; None where it does not have so many."""
+    found = (await _tiles(connection, [(tenant_id, wanted)])).get(tenant_id, {}).get(wanted, b"")
+    hashes = found[: width * tiles.HASH_BYTES]
+    return hashes if len(hashes) == width * tiles.HASH_BYTES else None
+
+
+async def positions(
+    connection: PooledConnection, tenant_id: UUID, index: int, width: int
+) -> list[int] | None:
+    """Which events the first entries of a bundle are; None where it does not have so many."""
+    found: list[int] | None = await connection.fetchval(_POSITIONS, tenant_id, index)
+    if found is None or len(found) < width:
+        return None
+    return found[:width]
+
+
+async def number_of(connection: PooledConnection, tenant_id: UUID, position: int) -> int | None:
+    """Which entry of a tenant's log an event is; None where it is none, or none yet."""
+    row = await connection.fetchrow(_BUNDLE_OF, tenant_id, position)
+    if row is None or position not in row["positions"]:
+        return None
+    number: int = row["index"] * WIDTH + row["positions"].index(position)
+    return number
+
+
+async def prove(
+    connection: PooledConnection, tenant_id: UUID, steps: Sequence[Sequence[Perfect]]
+) -> list[bytes]:
+    """The hashes of a proof. Raises ``LookupError`` where a tile is missing or too short."""
+    wanted = [(tenant_id, each) for each in tiles.tiles_of(steps)]
+    found = (await _tiles(connection, wanted)).get(tenant_id, {})
+    try:
+        return tiles.proof_of(steps, found)
+    except ValueError as error:
+        raise LookupError(str(error)) from error
+
+
+async def root(connection: PooledConnection, tenant_id: UUID, size: int) -> bytes:
+    """The hash of the tree of the first ``size`` entries. Raises as :func:`prove` does."""
+    (hashed,) = await prove(connection, tenant_id, (merkle.root(size),))
+    return hashed
+
+
+async def _tiles(
+    connection: PooledConnection, wanted: Iterable[tuple[UUID, Tile]]
+) -> Mapping[UUID, dict[Tile, bytes]]:
+    listed = list(wanted)
+    found: dict[UUID, dict[Tile, bytes]] = {}
+    if listed:
+        rows = await connection.fetch(
+            _TILES,
+            [tenant_id for tenant_id, _ in listed],
+            [tile.level for _, tile in listed],
+            [tile.number for _, tile in listed],
+        )
+        for row in rows:
+            kept = found.setdefault(row["tenant_id"], {})
+            kept[Tile(row["level"], row["index"])] = row["hashes"]
+    return found
