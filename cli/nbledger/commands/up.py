@@ -29,6 +29,7 @@ from nbledger.embedded.home import (
 from nbledger.embedded.postgres import start_postgres
 from nbledger.embedded.processes import sweep_instance
 from nbledger.embedded.tansu import DEFAULT_PARTITIONS, start_tansu
+from nbledger_audit.keys import Signer
 from nbledger_infrastructure.artifacts.store import (
     ArtifactStore,
     ArtifactStoreUnavailableError,
@@ -36,7 +37,7 @@ from nbledger_infrastructure.artifacts.store import (
 )
 from nbledger_infrastructure.postgres import tokens
 from nbledger_infrastructure.postgres.database import connect_pool, migrate
-from nbledger_infrastructure.settings import Settings
+from nbledger_infrastructure.settings import Audit, Settings
 
 DEFAULT_HOME = ".nbledger"
 STOP_SECONDS = 5.0
@@ -75,7 +76,7 @@ async def running(settings: Settings, *, progress: Progress) -> AsyncIterator[Se
             if settings.artifacts.url:
                 await _check_artifacts(settings.artifacts.url)
             credentials = await _prepare(home, environment["NBLEDGER_POSTGRES_DSN"])
-            progress("Starting API, relay, projector and worker")
+            progress("Starting API, relay, projector, sealer and worker")
             url = await _start_roles(stack, home, environment)
             info = ServerInfo(
                 url=url,
@@ -167,12 +168,28 @@ async def _start_services(
         environment["NBLEDGER_KAFKA_COMMAND_PARTITIONS"] = "1"
     if not settings.artifacts.url:
         environment["NBLEDGER_ARTIFACTS_URL"] = (home.path / "artifacts").as_uri()
+    environment |= _sealing(home, settings.audit)
     if not settings.worker.work_folder:
         environment["NBLEDGER_WORKER_WORK_FOLDER"] = str(home.path / "work")
     # Database, outputs and tokens are there.
     hidden = json.dumps([*settings.worker.hidden_folders, str(home.path)])
     environment["NBLEDGER_WORKER_HIDDEN_FOLDERS"] = hidden
     return environment
+
+
+def _sealing(home: Home, audit: Audit) -> dict[str, str]:
+    """What the sealer signs by, as far as the settings do not say it; a key is made once."""
+    folder = home.path / "sealer"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    key_file = folder / "key.pem"
+    if not audit.key_file and not key_file.exists():
+        Signer.generate(key_file)
+    return {
+        # No other installation has this one's id.
+        "NBLEDGER_AUDIT_ORIGIN": audit.origin or f"localhost/{home.instance}",
+        "NBLEDGER_AUDIT_KEY_FILE": audit.key_file or str(key_file),
+        "NBLEDGER_AUDIT_STATE_FOLDER": audit.state_folder or str(folder / "signed"),
+    }
 
 
 async def _check_artifacts(url: str) -> None:
@@ -239,7 +256,7 @@ async def _start_roles(stack: AsyncExitStack, home: Home, environment: dict[str,
             log_file=logs / f"{name}.log",
             socket=socket(name),
         )
-        for name in ("api", "relay", "projector", "worker")
+        for name in ("api", "relay", "projector", "sealer", "worker")
     ]
     stack.push_async_callback(_stop_all, children)
     async with asyncio.TaskGroup() as starting:
