@@ -47,9 +47,10 @@ RUN --mount=from=wheel,source=/wheels,target=/wheels \
 
 FROM python:${PYTHON} AS runtime
 ENV PATH=/opt/nbledger/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-# A volume mounted on the artifacts folder takes over its owner, so it must exist here.
+# A volume takes over the owner of the folder that it is mounted on, so that has to exist here.
 RUN useradd --uid 10001 --create-home --home-dir /home/nbledger --shell /usr/sbin/nologin nbledger \
-    && install -d -o nbledger -g nbledger /var/lib/nbledger /var/lib/nbledger/artifacts
+    && install -d -o nbledger -g nbledger /var/lib/nbledger /var/lib/nbledger/artifacts \
+    && install -d -o nbledger -g nbledger -m 700 /var/lib/nbledger/sealer
 WORKDIR /home/nbledger
 USER nbledger
 ENTRYPOINT ["nbledger"]

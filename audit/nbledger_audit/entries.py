@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from nbledger_domain.transparency.entries import Entry, moment
+from nbledger_domain.transparency.entries import LogEntry, moment
 from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store.audit import SALTED
 
@@ -35,7 +35,7 @@ class Recorded(msgspec.Struct, frozen=True):
 
     def entry(self, number: int) -> bytes:
         """The event as entry ``number``."""
-        return Entry(number=number, **self.envelope).encoded()
+        return LogEntry(number=number, **self.envelope).encoded()
 
 
 async def events_after(connection: PooledConnection, position: int, limit: int) -> list[Recorded]:

@@ -13,9 +13,9 @@ from uuid import UUID
 
 import structlog
 
-from nbledger_audit import log as logs
+from nbledger_audit import logs
 from nbledger_audit.entries import events_after
-from nbledger_audit.keys import Signer
+from nbledger_audit.keys import KeyFileError, Signer
 from nbledger_audit.signing import CheckpointSigner, InconsistentLogError
 from nbledger_infrastructure.postgres import checkpoints
 from nbledger_infrastructure.postgres.checkpoints import Checkpoint
@@ -27,7 +27,8 @@ from nbledger_infrastructure.postgres.database import (
     connect_pool,
 )
 from nbledger_infrastructure.postgres.leading import Leader
-from nbledger_infrastructure.settings import Settings
+from nbledger_infrastructure.settings import Audit, Settings
+from nbledger_infrastructure.settings_loading import SettingsError
 
 log = structlog.get_logger(__name__)
 
@@ -45,14 +46,10 @@ _LOCK: Final = 0x6E626C_736561
 async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
     """Seal until ``stop`` is set; ``on_ready`` is called once at work, or standing by.
 
-    Raises ``DatabaseUnavailableError`` when the database is away at the start, and ``KeyFileError``
-    where there is no key to sign with.
+    Raises ``DatabaseUnavailableError`` when the database is away at the start, and
+    ``SettingsError`` where there is no key to sign with, or no folder for what was signed.
     """
-    signer = CheckpointSigner(
-        Signer.read(Path(settings.audit.key_file)),
-        settings.audit.origin,
-        Path(settings.audit.state_folder),
-    )
+    signer = _open_signer(settings.audit)
     async with AsyncExitStack() as stack:
         pool = await connect_pool(
             settings.postgres.dsn, max_size=3, application_name="nbledger-sealer"
@@ -63,6 +60,7 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
 
         async def work(connection: PooledConnection) -> None:
             log.info("sealer at work")
+            await signer.tell_key(connection)
             while not stop.is_set():
                 # The lock ends with its session; so does what this process may do.
                 await connection.execute("SELECT")
@@ -71,6 +69,18 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
                 await leader.pause(wait)
 
         await leader.lead(pool, work)
+
+
+def _open_signer(audit: Audit) -> CheckpointSigner:
+    try:
+        signer = Signer.read(Path(audit.key_file))
+    except KeyFileError as error:
+        raise SettingsError([f"audit.key_file: {error}"]) from None
+    try:
+        return CheckpointSigner(signer, audit.origin, Path(audit.state_folder))
+    except OSError as error:
+        reason = f"{audit.state_folder}: {error.strerror}"
+        raise SettingsError([f"audit.state_folder: {reason}"]) from None
 
 
 class Sealer:

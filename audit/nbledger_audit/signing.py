@@ -7,18 +7,15 @@ the database does not make the signer forget.
 import contextlib
 import os
 from pathlib import Path
-from typing import Final
 from uuid import UUID
 
-from nbledger_audit import log
+from nbledger_audit import logs
 from nbledger_audit.keys import Signer, verify
 from nbledger_domain.transparency import merkle
-from nbledger_domain.transparency.checkpoints import Checkpoint, read_checkpoint
+from nbledger_domain.transparency.checkpoints import LogCheckpoint, origin_of, read_checkpoint
 from nbledger_domain.transparency.merkle import ProofError
 from nbledger_domain.transparency.notes import Note, NoteError, read_note
 from nbledger_infrastructure.postgres.database import PooledConnection
-
-_PATH: Final = "audit/log"
 
 
 class InconsistentLogError(Exception):
@@ -40,7 +37,11 @@ class CheckpointSigner:
 
     def origin_of(self, tenant_id: UUID) -> str:
         """The origin of a tenant's log, which is the name of its key, too."""
-        return f"{self._origin}/{_PATH}/{tenant_id}"
+        return origin_of(self._origin, tenant_id)
+
+    async def tell_key(self, connection: PooledConnection) -> None:
+        """Tell readers of the logs the public key."""
+        await logs.use_key(connection, self._origin, self._signer.public)
 
     async def checkpoint(self, connection: PooledConnection, tenant_id: UUID, size: int) -> Note:
         """Sign the first ``size`` entries of a log.
@@ -48,8 +49,8 @@ class CheckpointSigner:
         Raises :class:`InconsistentLogError`.
         """
         origin = self.origin_of(tenant_id)
-        root = await log.root(connection, tenant_id, size)
-        checkpoint = Checkpoint(origin, size, root)
+        root = await logs.root(connection, tenant_id, size)
+        checkpoint = LogCheckpoint(origin, size, root)
         last = self._last(tenant_id)
         if last is not None:
             await _check(connection, tenant_id, last, checkpoint)
@@ -58,7 +59,7 @@ class CheckpointSigner:
         _write(self._folder / str(tenant_id), str(note))
         return note
 
-    def _last(self, tenant_id: UUID) -> Checkpoint | None:
+    def _last(self, tenant_id: UUID) -> LogCheckpoint | None:
         path = self._folder / str(tenant_id)
         try:
             note = read_note(path.read_text())
@@ -79,14 +80,14 @@ class CheckpointSigner:
 
 
 async def _check(
-    connection: PooledConnection, tenant_id: UUID, last: Checkpoint, new: Checkpoint
+    connection: PooledConnection, tenant_id: UUID, last: LogCheckpoint, new: LogCheckpoint
 ) -> None:
     if new.size < last.size:
         raise InconsistentLogError(
             f"the log of tenant {tenant_id} has {new.size} entries, and had {last.size}"
         )
     try:
-        proof = await log.prove(connection, tenant_id, merkle.consistency(last.size, new.size))
+        proof = await logs.prove(connection, tenant_id, merkle.consistency(last.size, new.size))
         merkle.check_consistency(last.size, last.root, new.size, new.root, proof)
     except (ProofError, LookupError) as error:
         raise InconsistentLogError(

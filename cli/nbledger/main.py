@@ -46,8 +46,8 @@ def main() -> None:
     """Store Jupyter notebooks, run them on kernel workers, and keep every change as an event.
 
     On one machine, `nbledger up` is all you need: it starts PostgreSQL, a Kafka broker and the
-    four roles, and keeps its data in NBLEDGER_HOME (default: .nbledger). In a deployment each
-    role runs by itself: api, relay, projector and worker.
+    five roles, and keeps its data in NBLEDGER_HOME (default: .nbledger). In a deployment each
+    role runs by itself: api, relay, projector, sealer and worker.
     """
 
 

@@ -45,9 +45,13 @@ def load_settings(*required: str) -> Settings:
         settings = load()
         require(settings, *required)
     except SettingsError as error:
-        message = "The settings are not usable:\n" + "\n".join(f"  {f}" for f in error.faults)
-        raise click.ClickException(message) from None
+        raise _unusable(error) from None
     return settings
+
+
+def _unusable(error: SettingsError) -> click.ClickException:
+    faults = "\n".join(f"  {fault}" for fault in error.faults)
+    return click.ClickException(f"The settings are not usable:\n{faults}")
 
 
 def run_role(name: str, role: Role, *required: str) -> None:
@@ -56,6 +60,8 @@ def run_role(name: str, role: Role, *required: str) -> None:
     logging.configure(settings.log, role=name)
     try:
         run(_supervise(name, role, settings, uses_artifacts=ARTIFACTS in required))
+    except SettingsError as error:
+        raise _unusable(error) from None
     except Exception as error:  # whatever it was, it is told in the log's form
         log.exception("role failed", error=repr(error))
         sys.exit(1)

@@ -18,7 +18,7 @@ DECLARE
 BEGIN
     FOREACH role_name IN ARRAY ARRAY[
         'nbledger_api', 'nbledger_relay', 'nbledger_projector', 'nbledger_worker',
-        'nbledger_auditor'
+        'nbledger_sealer', 'nbledger_auditor'
     ] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role_name) THEN
             EXECUTE format('CREATE ROLE %I NOLOGIN', role_name);
@@ -28,19 +28,22 @@ BEGIN
     EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
     EXECUTE format(
         'GRANT CONNECT ON DATABASE %I TO nbledger_api, nbledger_relay, nbledger_projector, '
-        'nbledger_worker, nbledger_auditor', current_database()
+        'nbledger_worker, nbledger_sealer, nbledger_auditor', current_database()
     );
 END
 $$;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public
-    TO nbledger_api, nbledger_relay, nbledger_projector, nbledger_worker, nbledger_auditor;
+    TO nbledger_api, nbledger_relay, nbledger_projector, nbledger_worker, nbledger_sealer,
+    nbledger_auditor;
 
 -- A right that an earlier edition of this file gave, and this one does not, goes.
 REVOKE ALL ON ALL TABLES IN SCHEMA public
-    FROM nbledger_api, nbledger_relay, nbledger_projector, nbledger_worker, nbledger_auditor;
+    FROM nbledger_api, nbledger_relay, nbledger_projector, nbledger_worker, nbledger_sealer,
+    nbledger_auditor;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public
-    FROM PUBLIC, nbledger_api, nbledger_relay, nbledger_projector, nbledger_worker, nbledger_auditor;
+    FROM PUBLIC, nbledger_api, nbledger_relay, nbledger_projector, nbledger_worker, nbledger_sealer,
+    nbledger_auditor;
 
 -- Nobody but the owner writes the table `event`. Events come in by this function alone, which
 -- gives positions, salts, digests and chain values; and the data of a subject goes by the other
@@ -61,7 +64,7 @@ GRANT EXECUTE ON FUNCTION append_events
     TO nbledger_api, nbledger_relay, nbledger_projector, nbledger_worker;
 GRANT EXECUTE ON FUNCTION erase_subject TO nbledger_projector;
 
--- Everybody reads events: aggregates and read models are folded from them.
+-- Everybody but the sealer reads whole events: aggregates and read models are folded from them.
 GRANT SELECT ON event, erasure
     TO nbledger_api, nbledger_relay, nbledger_projector, nbledger_worker, nbledger_auditor;
 
@@ -121,5 +124,17 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
 GRANT SELECT, INSERT, UPDATE, DELETE ON execution_lease, worker TO nbledger_worker;
 GRANT SELECT ON execution_queue, queue_share, notebook_run_limit TO nbledger_worker;
 GRANT EXECUTE ON FUNCTION next_waiting TO nbledger_worker;
+
+-- sealer: reads of events what is published of them, never their data nor its salt, and keeps the
+-- logs, of which it deletes nothing.
+GRANT SELECT (
+    position, event_id, stream_id, version, type, subject_id, tenant_id, project_id, occurred_at,
+    recorded_at, digest, chain, formula, metadata, metadata_salt
+) ON event TO nbledger_sealer;
+GRANT SELECT, INSERT, UPDATE ON
+    transparency_log, log_tile, log_bundle, log_checkpoint, log_key, projection_checkpoint
+    TO nbledger_sealer;
+GRANT SELECT ON transparency_log, log_tile, log_bundle, log_checkpoint, log_key
+    TO nbledger_api, nbledger_auditor;
 
 COMMIT;

@@ -240,8 +240,8 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     ``origin`` names this installation for ever, such as ``ledger.example.com``: the origins of its
     logs begin with it. ``key_file`` has the Ed25519 key (PEM) that signs checkpoints, every
-    ``checkpoint_seconds`` where something was recorded. ``state_folder`` keeps what was signed last;
-    neither is to be where the database is.
+    ``checkpoint_seconds`` where something was recorded. ``state_folder`` keeps what was signed
+    last; neither is to be where the database is.
     """
 
     origin: Annotated[str, Meta(pattern=r"^[^\s+\x00-\x1f]{0,200}$")] = ""

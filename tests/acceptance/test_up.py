@@ -73,7 +73,7 @@ def test_ctrl_c_ends_every_process_within_ten_seconds_and_data_stays() -> None:
         )
         assert ended.json()["status"] == "Completed"
         members = server.members()
-        assert len(members) >= 6, "up, four roles, the broker, the database"
+        assert len(members) >= 7, "up, five roles, the broker, the database"
         assert server.stop() < 10
         assert alive(members) == []
         assert not (server.home / "server.json").exists()
@@ -86,9 +86,8 @@ def test_ctrl_c_ends_every_process_within_ten_seconds_and_data_stays() -> None:
         server.stop()
         assert _complaints(printed + server.printed) == []
         logs = [*server.home.rglob("*.log")]
-        assert {f"{role}.log" for role in ("api", "relay", "projector", "worker", "tansu")} <= {
-            log.name for log in logs
-        }
+        names = ("api", "relay", "projector", "sealer", "worker", "tansu")
+        assert {f"{name}.log" for name in names} <= {log.name for log in logs}
         for log in logs:
             assert _complaints(log.read_text(errors="replace")) == [], log.name
 
@@ -104,7 +103,7 @@ def _complaints(text: str) -> list[str]:
     ]
 
 
-def test_administration_by_command_line(server: LocalServer) -> None:
+def test_administration_by_command_line(server: LocalServer, tmp_path: Path) -> None:
     environment = {**os.environ, "NBLEDGER_POSTGRES_DSN": server.info.postgres}
 
     def nbledger(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -146,6 +145,13 @@ def test_administration_by_command_line(server: LocalServer) -> None:
     other = nbledger("audit", "verify", "--anchor", f"999999:{'0' * 64}")
     assert other.returncode == 1
     assert "FAULT" in other.stdout
+    key = tmp_path / "key.pem"
+    made = nbledger("audit", "key", str(key))
+    assert made.returncode == 0, made.stderr
+    kept = key.read_bytes()
+    again = nbledger("audit", "key", str(key))
+    assert (again.returncode, again.stderr) == (1, f"Error: {key}: File exists\n")
+    assert key.read_bytes() == kept
     assert nbledger("projector", "--rebuild", "notebook_list").returncode == 0
     unknown = nbledger("projector", "--rebuild", "nothing")
     assert unknown.returncode == 1

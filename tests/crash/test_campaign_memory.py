@@ -45,7 +45,7 @@ AT_ONCE = 4
 _PATIENCE = 600.0
 _EVERY_SECONDS = times(small=1, ci=5, full=10)
 _BROKER = "tansu"
-ROLES = ("api", "relay", "projector", "worker", _BROKER)
+ROLES = ("api", "relay", "projector", "sealer", "worker", _BROKER)
 
 Reports = Callable[[str, object], None]
 

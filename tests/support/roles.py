@@ -1,4 +1,4 @@
-"""The four roles as processes of their own, each with the credentials of its own user."""
+"""The five roles as processes of their own, each with the credentials of its own user."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from support.paths import ROOT
 
 from nbledger import notify
 from nbledger.children import Child
+from nbledger_audit.keys import Signer
 from nbledger_infrastructure.postgres import tokens
 from nbledger_infrastructure.postgres.database import Pool, close_pool, connect_pool
 
-ROLES = ("api", "relay", "projector", "worker")
+ROLES = ("api", "relay", "projector", "sealer", "worker")
 
 _STOP_SECONDS = 20.0
 _STATEMENT_SECONDS = 30.0
@@ -96,6 +97,7 @@ async def check_roles_work(
         "NBLEDGER_HTTP_PORT": "0",
         "NBLEDGER_WORKER_WORK_FOLDER": str(folder / "work"),
         "NBLEDGER_WORKER_POOL_MAX": "1",
+        **sealing(folder),
     }
     try:
         token, _ = await tokens.create(
@@ -118,6 +120,8 @@ async def check_roles_work(
             notebook = await _check_requests(client)
             async with asyncio.timeout(_REQUEST_SECONDS):
                 await _erased(pool, notebook)
+                if "sealer" in environments:
+                    await _sealed(pool, tenant)
         for name in environments:
             log = (folder / f"{name}.log").read_text()
             refusals = [line for line in log.splitlines() if _REFUSED.search(line)]
@@ -178,6 +182,27 @@ async def _check_automatic_run(client: httpx.AsyncClient, notebook: str) -> None
     run = f"/notebook/{notebook}/execution/{triggers[0]['executionId']}"
     status = await client.get(run, headers={"Prefer": "wait=60"})
     assert (status.json()["status"], status.json()["cause"]["kind"]) == ("Completed", "cells")
+
+
+def sealing(folder: Path) -> dict[str, str]:
+    """What a sealer needs besides the database, with a new key."""
+    Signer.generate(folder / "sealer.pem")
+    return {
+        "NBLEDGER_AUDIT_ORIGIN": "ledger.example.com",
+        "NBLEDGER_AUDIT_KEY_FILE": str(folder / "sealer.pem"),
+        "NBLEDGER_AUDIT_STATE_FOLDER": str(folder / "signed"),
+        "NBLEDGER_AUDIT_CHECKPOINT_SECONDS": "0.1",
+    }
+
+
+async def _sealed(pool: Pool, tenant: uuid.UUID) -> None:
+    """Wait until a checkpoint is signed of all that was recorded."""
+    async with pool.acquire() as connection:
+        while not await connection.fetchval(  # noqa: ASYNC110 - another process signs
+            "SELECT max(size) = (SELECT count(*) FROM event WHERE tenant_id = $1) "
+            "FROM log_checkpoint WHERE tenant_id = $1", tenant
+        ):  # fmt: skip
+            await asyncio.sleep(0.05)
 
 
 async def _erased(pool: Pool, notebook: uuid.UUID) -> None:

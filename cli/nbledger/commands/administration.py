@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -205,7 +206,7 @@ def erase_principal(principal_id: UUID) -> None:
 
 @click.group()
 def audit() -> None:
-    """Check that history has not been altered."""
+    """Check that history has not been altered, and make the key that signs its log."""
 
 
 class _AnchorType(click.ParamType["Anchor"]):
@@ -264,6 +265,22 @@ def verify(anchor: "Anchor | None") -> None:
 
     if not run_command(check(), settings):
         sys.exit(1)
+
+
+@audit.command("key")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def make_key(file: Path) -> None:
+    """Make the key that the sealer signs checkpoints with, in a new FILE (setting audit.key_file).
+
+    Only its owner can read it. No file is ever overwritten.
+    """
+    from nbledger_audit.keys import Signer
+
+    try:
+        signer = Signer.generate(file)
+    except OSError as error:
+        raise click.ClickException(f"{file}: {error.strerror}") from None
+    click.echo(f"made {file}; its public key is {signer.public.hex()}")
 
 
 async def rebuild_read_model(settings: Settings, name: str) -> None:

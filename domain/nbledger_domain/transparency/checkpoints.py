@@ -6,6 +6,7 @@ A checkpoint says how many entries a log has, which its origin names, and the ha
 import base64
 import re
 from typing import Final
+from uuid import UUID
 
 import msgspec
 
@@ -14,7 +15,7 @@ from nbledger_domain.transparency.notes import Note, NoteError, Signature
 _SIZE: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
-class Checkpoint(msgspec.Struct, frozen=True):
+class LogCheckpoint(msgspec.Struct, frozen=True):
     """The state of a log: the origin names it, ``size`` counts its entries."""
 
     origin: str
@@ -27,7 +28,15 @@ class Checkpoint(msgspec.Struct, frozen=True):
         return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
 
 
-def read_checkpoint(note: Note) -> Checkpoint:
+def origin_of(installation: str, tenant_id: UUID) -> str:
+    """The origin of a tenant's log, which is the name of its key, too.
+
+    ``installation`` is what origins begin with, such as ``nb.example.com``.
+    """
+    return f"{installation}/audit/log/{tenant_id}"
+
+
+def read_checkpoint(note: Note) -> LogCheckpoint:
     """Read the text of a note as a checkpoint; lines of extensions are passed over.
 
     Raises :class:`NoteError`. Whether anybody signed it is another question.
@@ -44,7 +53,7 @@ def read_checkpoint(note: Note) -> Checkpoint:
         raise NoteError("the root hash is no base64") from error
     if len(decoded) != 32 or base64.b64encode(decoded).decode() != root:
         raise NoteError("the root hash is no SHA-256")
-    return Checkpoint(origin, int(size), decoded)
+    return LogCheckpoint(origin, int(size), decoded)
 
 
 def cosigned(text: bytes, timestamp: int) -> bytes:

@@ -16,7 +16,7 @@ VERSION: Final = 1
 _encoder = msgspec.json.Encoder(order="sorted")
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class LogEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One entry.
 
     ``number`` counts the entries of the log from 0, ``version`` the events of the stream from 1.

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from nbledger_domain.transparency.checkpoints import Checkpoint, read_checkpoint
+from nbledger_domain.transparency.checkpoints import LogCheckpoint, read_checkpoint
 from nbledger_domain.transparency.merkle import check_inclusion, leaf_hash
 from nbledger_domain.transparency.notes import Note, NoteError, read_note
 
@@ -29,7 +29,7 @@ class EntryProof(msgspec.Struct, frozen=True):
         hashes = "".join(f"{base64.b64encode(each).decode()}\n" for each in self.hashes)
         return f"{_HEADER}\nindex {self.index}\n{hashes}\n{self.checkpoint}"
 
-    def check(self, entry: bytes) -> Checkpoint:
+    def check(self, entry: bytes) -> LogCheckpoint:
         """Check that ``entry`` is the one; returns the checkpoint.
 
         Whoever signed it is another question.

@@ -62,7 +62,7 @@ async def test_tokens_are_the_api_s_alone(users: dict[str, str]) -> None:
     reads = ("SELECT * FROM api_token", "SELECT * FROM secret_key")
 
     assert await refused(users["api"], *reads, "DELETE FROM api_token") == ["DELETE FROM api_token"]
-    for role in ("relay", "projector", "worker", "auditor"):
+    for role in ("relay", "projector", "sealer", "worker", "auditor"):
         assert await refused(users[role], *reads) == list(reads)
 
 
@@ -81,7 +81,7 @@ async def test_what_waits_is_known_without_a_read_model(users: dict[str, str]) -
 
     for role in ("relay", "worker"):
         assert await refused(users[role], *waits, statuses) == [statuses]
-    for role in ("projector", "auditor"):
+    for role in ("projector", "sealer", "auditor"):
         assert await refused(users[role], *waits) == list(waits)
     # The API tells where a run stands.
     assert await refused(users["api"], *waits) == [waits[1]]
@@ -105,6 +105,19 @@ async def test_only_the_relay_repairs_the_queue(users: dict[str, str]) -> None:
     allowed = [role for role in users if not await refused(users[role], repair)]
 
     assert allowed == ["relay"]
+
+
+async def test_the_sealer_sees_no_data_and_alone_writes_logs(users: dict[str, str]) -> None:
+    data = ("SELECT data FROM event", "SELECT salt FROM event", "SELECT * FROM event")
+    assert await refused(users["sealer"], "SELECT digest FROM event", *data) == list(data)
+    logs = ("log_bundle", "log_checkpoint", "log_key", "log_tile", "transparency_log")
+    for table in logs:
+        reads = [role for role in users if not await refused(users[role], f"SELECT FROM {table}")]
+        assert sorted(reads) == ["api", "auditor", "sealer"]
+        write = f"INSERT INTO {table} SELECT * FROM {table}"
+        assert [role for role in users if not await refused(users[role], write)] == ["sealer"]
+        delete = f"DELETE FROM {table}"
+        assert await refused(users["sealer"], delete) == [delete]
 
 
 async def test_workers_ask_what_is_next_and_the_relay_forgets_shares(users: dict[str, str]) -> None:

@@ -14,6 +14,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer
+from support.roles import ROLES, sealing
 from support.services import kafka_name
 
 from nbledger import notify
@@ -22,7 +23,6 @@ from nbledger_infrastructure.postgres import tokens
 from nbledger_infrastructure.postgres.database import connect_pool
 
 pytestmark = pytest.mark.timeout(180)
-ROLES = ("api", "relay", "projector", "worker")
 READY_SECONDS = 60
 RUN_SECONDS = 90
 TERMINAL = {"execution.completed.v1", "execution.failed.v1", "execution.kernel-died.v1"}
@@ -101,6 +101,7 @@ async def test_a_notebook_runs_through_separate_processes(
         "NBLEDGER_ARTIFACTS_URL": (tmp_path / "artifacts").as_uri(),
         "NBLEDGER_WORKER_WORK_FOLDER": str(tmp_path / "work"),
         "NBLEDGER_WORKER_SHUTDOWN_GRACE_SECONDS": "3",
+        **sealing(tmp_path),
     }
     migrated = nbledger("migrate", settings, tmp_path / "migrate.log")
     assert await asyncio.to_thread(migrated.wait, 60) == 0
@@ -158,4 +159,4 @@ async def test_a_notebook_runs_through_separate_processes(
             process.send_signal(signal.SIGTERM)
         ended = [await asyncio.to_thread(process.wait, 15) for process, _, _ in started]
         logs = "\n".join((tmp_path / f"{name}.log").read_text() for name in ROLES)
-        assert ended == [0, 0, 0, 0], logs
+        assert ended == [0] * len(ROLES), logs

@@ -20,7 +20,7 @@ from nbledger_infrastructure.settings_loading import environment_names, load, re
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-ROLES = ["api", "projector", "relay", "worker"]
+ROLES = ["api", "projector", "relay", "sealer", "worker"]
 OURS = [*ROLES, "migrate"]
 
 
@@ -93,6 +93,21 @@ def test_who_needs_the_artifacts_shares_them() -> None:
         assert SERVICES[name]["volumes"] == ["artifacts:/var/lib/nbledger/artifacts"]
         url = SERVICES[name]["environment"]["NBLEDGER_ARTIFACTS_URL"]
         assert "file:///var/lib/nbledger/artifacts" in url
+
+
+def test_the_key_of_the_sealer_is_in_a_volume_of_its_own() -> None:
+    (volume,) = SERVICES["sealer"]["volumes"]
+    folder = volume.partition(":")[2]
+    for setting in ("KEY_FILE", "STATE_FOLDER"):
+        path = SERVICES["sealer"]["environment"][f"NBLEDGER_AUDIT_{setting}"]
+        assert path.startswith(f"{folder}/")
+    assert all(
+        volume not in service.get("volumes", [])
+        for name, service in SERVICES.items()
+        if name != "sealer"
+    )
+    # Of the user that the image runs as.
+    assert f"install -d -o nbledger -g nbledger -m 700 {folder}\n" in DOCKERFILE
 
 
 def test_volumes_are_declared() -> None:

@@ -34,6 +34,7 @@ OWNERS: Mapping[str, str] = {
     "library_details": "projections",
     "log_bundle": "audit",
     "log_checkpoint": "audit",
+    "log_key": "audit",
     "log_tile": "audit",
     "notebook_details": "projections",
     "notebook_duration": "projections",

@@ -38,3 +38,12 @@ CREATE TABLE log_checkpoint (
     signed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT log_checkpoint_pkey PRIMARY KEY (tenant_id, size)
 );
+
+-- Which keys sign, under which origins: the public half, which the private one is not told by. The
+-- one that was used last is the one in use.
+CREATE TABLE log_key (
+    origin text NOT NULL,
+    public_key bytea NOT NULL,
+    used_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT log_key_pkey PRIMARY KEY (origin, public_key)
+);

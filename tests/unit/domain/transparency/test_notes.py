@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nbledger_domain.transparency import merkle
 from nbledger_domain.transparency.checkpoints import (
-    Checkpoint,
+    LogCheckpoint,
     cosigned,
     read_checkpoint,
     timestamp_of,
@@ -148,7 +148,7 @@ def test_what_is_no_checkpoint(text: str) -> None:
 
 
 def test_extensions_of_a_checkpoint_are_passed_over() -> None:
-    checkpoint = Checkpoint("origin", 0, merkle.EMPTY)
+    checkpoint = LogCheckpoint("origin", 0, merkle.EMPTY)
     assert read_checkpoint(Note(f"{checkpoint.text}more\n", ())) == checkpoint
 
 
@@ -156,7 +156,7 @@ def proof(index: int = 1) -> EntryProof:
     leaves = [merkle.leaf_hash(each) for each in (b"a", b"b", b"c")]
     root = merkle.node_hash(merkle.node_hash(*leaves[:2]), leaves[2])
     signed = (Signature("origin", b"1234", b"5"),)
-    note = Note(Checkpoint("origin", 3, root).text, signed)
+    note = Note(LogCheckpoint("origin", 3, root).text, signed)
     return EntryProof(index, (leaves[0], leaves[2]), note)
 
 

@@ -68,6 +68,11 @@ WITH signed AS (
 UPDATE transparency_log SET signed_size = greatest(signed_size, $2) WHERE tenant_id = $1
 """
 
+_USE_KEY: Final = """
+INSERT INTO log_key (origin, public_key) VALUES ($1, $2)
+ON CONFLICT (origin, public_key) DO UPDATE SET used_at = clock_timestamp()
+"""
+
 _CHECKPOINT: Final = """
 SELECT note FROM log_checkpoint WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1
 """
@@ -138,6 +143,11 @@ async def unsigned(connection: PooledConnection, after: UUID, limit: int) -> lis
 async def sign(connection: PooledConnection, tenant_id: UUID, size: int, note: str) -> None:
     """Keep a checkpoint of so many entries."""
     await connection.execute(_SIGN, tenant_id, size, note)
+
+
+async def use_key(connection: PooledConnection, origin: str, public: bytes) -> None:
+    """Tell readers of the logs by which key checkpoints are signed from now on."""
+    await connection.execute(_USE_KEY, origin, public)
 
 
 async def checkpoint(connection: PooledConnection, tenant_id: UUID) -> str | None:

@@ -13,13 +13,13 @@ import msgspec
 import pytest
 from support.event_store import METADATA, new_event, open_pool, open_store
 
-from nbledger_audit import log
+from nbledger_audit import logs
 from nbledger_audit.entries import events_at
 from nbledger_audit.keys import KeyFileError, Signer, verify
 from nbledger_audit.sealer import Sealer
 from nbledger_audit.signing import CheckpointSigner, InconsistentLogError
 from nbledger_domain.transparency import merkle, tiles
-from nbledger_domain.transparency.checkpoints import Checkpoint, read_checkpoint
+from nbledger_domain.transparency.checkpoints import LogCheckpoint, read_checkpoint
 from nbledger_domain.transparency.notes import COSIGNATURE, Key, read_note
 from nbledger_domain.transparency.proofs import EntryProof
 from nbledger_domain.transparency.tiles import WIDTH, Tile
@@ -49,10 +49,10 @@ class Scene(msgspec.Struct):
         await self.sealer.tick()
         await self.sealer.sign()
 
-    async def checkpoint(self, tenant_id: UUID) -> Checkpoint:
+    async def checkpoint(self, tenant_id: UUID) -> LogCheckpoint:
         """The newest checkpoint, its signature checked."""
         async with self.pool.acquire() as connection:
-            told = await log.checkpoint(connection, tenant_id)
+            told = await logs.checkpoint(connection, tenant_id)
         assert told is not None
         note = read_note(told)
         key = self.signer.key(self.checkpoints.origin_of(tenant_id))
@@ -67,7 +67,7 @@ class Scene(msgspec.Struct):
         async with self.pool.acquire() as connection:
             for index in range(-(-size // WIDTH)):
                 width = min(size - index * WIDTH, WIDTH)
-                positions = await log.positions(connection, tenant_id, index, width)
+                positions = await logs.positions(connection, tenant_id, index, width)
                 assert positions is not None
                 events = await events_at(connection, positions)
                 assert [event.position for event in events] == positions
@@ -111,13 +111,13 @@ async def test_each_tenant_has_a_log_of_its_events_alone(scene: Scene) -> None:
             assert entry == json.dumps(each, separators=(",", ":"), sort_keys=True).encode()
             assert len(each["data"]) == len(each["metadata"]) == len(each["chain"]) == 64
     async with scene.pool.acquire() as connection:
-        assert await log.checkpoint(connection, TENANTS[2]) is None
-        assert await log.size(connection, TENANTS[2]) == 0
+        assert await logs.checkpoint(connection, TENANTS[2]) is None
+        assert await logs.size(connection, TENANTS[2]) == 0
 
 
 async def test_proofs_hold_for_every_event_and_each_growth(scene: Scene) -> None:
     (tenant_id, other, _) = TENANTS
-    seen: list[Checkpoint] = []
+    seen: list[LogCheckpoint] = []
     for count in (3, 253, 1, 400):
         await scene.record(tenant_id, count)
         await scene.record(other, 1)
@@ -127,29 +127,29 @@ async def test_proofs_hold_for_every_event_and_each_growth(scene: Scene) -> None
     entries = await scene.entries(tenant_id, last.size)
     async with scene.pool.acquire() as connection:
         for earlier in seen:
-            proof = await log.prove(
+            proof = await logs.prove(
                 connection, tenant_id, merkle.consistency(earlier.size, last.size)
             )
             merkle.check_consistency(earlier.size, earlier.root, last.size, last.root, proof)
-        note = read_note(await log.checkpoint(connection, tenant_id) or "")
+        note = read_note(await logs.checkpoint(connection, tenant_id) or "")
         for entry in entries:
             position = json.loads(entry)["position"]
-            number = await log.number_of(connection, tenant_id, position)
+            number = await logs.number_of(connection, tenant_id, position)
             assert number is not None
             assert entries[number] == entry
-            assert await log.number_of(connection, other, position) is None
-            hashes = await log.prove(connection, tenant_id, merkle.inclusion(number, last.size))
+            assert await logs.number_of(connection, other, position) is None
+            hashes = await logs.prove(connection, tenant_id, merkle.inclusion(number, last.size))
             assert EntryProof(number, tuple(hashes), note).check(entry) == last
         # Tiles of sizes that were signed are there in the width they had.
         for earlier in seen:
             for tile in tiles.right_edge(earlier.size):
                 width = tiles.width_of(tile, earlier.size)
-                assert await log.tile(connection, tenant_id, tile, width) is not None
-        assert await log.tile(connection, tenant_id, Tile(0, 9), 1) is None
-        assert await log.tile(connection, tenant_id, Tile(0, 2), WIDTH) is None
-        assert await log.positions(connection, tenant_id, 2, WIDTH) is None
+                assert await logs.tile(connection, tenant_id, tile, width) is not None
+        assert await logs.tile(connection, tenant_id, Tile(0, 9), 1) is None
+        assert await logs.tile(connection, tenant_id, Tile(0, 2), WIDTH) is None
+        assert await logs.positions(connection, tenant_id, 2, WIDTH) is None
         with pytest.raises(LookupError):
-            await log.root(connection, tenant_id, last.size + 1)
+            await logs.root(connection, tenant_id, last.size + 1)
 
 
 async def test_a_sealer_goes_on_where_another_was_and_signs_the_same(
@@ -170,7 +170,7 @@ async def test_a_sealer_goes_on_where_another_was_and_signs_the_same(
     async with scene.pool.acquire() as connection:
         # What is signed already is signed alike.
         note = await again.checkpoint(connection, tenant_id, 15)
-        assert str(note) == await log.checkpoint(connection, tenant_id)
+        assert str(note) == await logs.checkpoint(connection, tenant_id)
 
 
 @pytest.mark.parametrize("rewritten", ["cut", "altered"])
@@ -199,7 +199,7 @@ async def test_a_log_that_was_rewritten_is_not_signed(scene: Scene, rewritten: s
                 "SELECT position FROM event WHERE tenant_id = $1 ORDER BY position", tenant_id
             )
         ]
-        await log.add(connection, await events_at(connection, positions))
+        await logs.add(connection, await events_at(connection, positions))
         with pytest.raises(InconsistentLogError):
             await scene.checkpoints.checkpoint(connection, tenant_id, len(positions))
     # Everybody else's log goes on.
@@ -207,7 +207,7 @@ async def test_a_log_that_was_rewritten_is_not_signed(scene: Scene, rewritten: s
     await scene.seal()
     assert (await scene.checkpoint(other)).size == 2
     async with scene.pool.acquire() as connection:
-        assert await log.checkpoint(connection, tenant_id) is None
+        assert await logs.checkpoint(connection, tenant_id) is None
     assert true.size == 300
 
 

@@ -1,0 +1,145 @@
+"""The sealer as a role: one works and another takes over, and none starts without its key."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import uuid
+from contextlib import AsyncExitStack
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from support.event_store import METADATA, new_event, open_pool, open_store
+
+from nbledger_audit import logs, sealer
+from nbledger_audit.keys import Signer, verify
+from nbledger_domain.transparency.checkpoints import LogCheckpoint, origin_of, read_checkpoint
+from nbledger_domain.transparency.notes import read_note
+from nbledger_infrastructure.postgres.database import Pool
+from nbledger_infrastructure.postgres.event_store import EventStore, Stream
+from nbledger_infrastructure.settings import Audit, Postgres, Settings
+
+TENANT = UUID(int=1)
+ORIGIN = "ledger.example.com"
+SECONDS = 60
+
+
+class Sealing:
+    """A sealer that runs in this process until it is stopped."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stop = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Return once it is at work, or stands by."""
+        run = sealer.run(self._settings, self._stop, self._ready.set)
+        self._task = asyncio.create_task(run)
+        async with asyncio.timeout(SECONDS):
+            await self._ready.wait()
+
+    async def stop(self) -> None:
+        self._stop.set()
+        if self._task is not None:
+            async with asyncio.timeout(SECONDS):
+                await self._task
+
+
+async def record(store: EventStore, count: int) -> None:
+    stream = Stream(uuid.uuid4(), uuid.uuid4(), TENANT, uuid.uuid4())
+    events = [new_event(b"{}") for _ in range(count)]
+    await store.append(stream, events, expected_version=0, metadata=METADATA)
+
+
+async def signed(pool: Pool, signer: Signer, size: int) -> LogCheckpoint:
+    """Wait for the checkpoint of so many entries; its signature is checked."""
+    key = signer.key(origin_of(ORIGIN, TENANT))
+    async with asyncio.timeout(SECONDS), pool.acquire() as connection:
+        while True:
+            told = await logs.checkpoint(connection, TENANT)
+            if told is not None:
+                note = read_note(told)
+                assert note.signed_by([key], verify) == (key,)
+                checkpoint = read_checkpoint(note)
+                assert checkpoint.size <= size
+                if checkpoint.size == size:
+                    assert checkpoint.root == await logs.root(connection, TENANT, size)
+                    return checkpoint
+            await asyncio.sleep(0.02)
+
+
+async def test_one_sealer_works_and_another_takes_over(database_dsn: str, tmp_path: Path) -> None:
+    signer = Signer.generate(tmp_path / "key.pem")
+    settings = Settings(
+        postgres=Postgres(dsn=database_dsn),
+        audit=Audit(
+            origin=ORIGIN,
+            key_file=str(tmp_path / "key.pem"),
+            state_folder=str(tmp_path / "signed"),
+            checkpoint_seconds=0.05,
+        ),
+    )
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(database_dsn))
+        store = await stack.enter_async_context(open_store(pool))
+        first, second, third = (Sealing(settings) for _ in range(3))
+        for each in (first, second, third):
+            stack.push_async_callback(each.stop)
+        await record(store, 3)
+        await first.start()
+        await second.start()
+        await signed(pool, signer, 3)
+        await record(store, 300)
+        await signed(pool, signer, 303)
+        await first.stop()
+        await record(store, 5)
+        await signed(pool, signer, 308)
+        # Nobody is at work for a while; whoever comes next goes on.
+        await second.stop()
+        await record(store, 7)
+        await third.start()
+        await signed(pool, signer, 315)
+        async with pool.acquire() as connection:
+            assert await connection.fetchval("SELECT count(*) FROM log_key") == 1
+            entered = "SELECT sum(cardinality(positions)) FROM log_bundle"
+            assert await connection.fetchval(entered) == 315
+
+
+@pytest.mark.parametrize("fault", ["missing", "readable by others", "no folder"])
+def test_a_sealer_that_cannot_sign_says_so_in_a_line_and_ends(tmp_path: Path, fault: str) -> None:
+    key_file, folder = tmp_path / "key.pem", tmp_path / "signed"
+    expected = f"audit.key_file: {key_file}: No such file or directory"
+    if fault != "missing":
+        Signer.generate(key_file)
+        key_file.chmod(0o640)
+        expected = f"audit.key_file: {key_file}: others than its owner can get at it: chmod 600"
+    if fault == "no folder":
+        key_file.chmod(0o600)
+        folder.write_text("a file")
+        expected = f"audit.state_folder: {folder}: File exists"
+    ended = subprocess.run(
+        [sys.executable, "-m", "nbledger", "sealer"],
+        env={
+            **os.environ,
+            # Nothing is asked of the database before there is a key.
+            "NBLEDGER_POSTGRES_DSN": "postgresql://nobody@127.0.0.1:1/none",
+            "NBLEDGER_AUDIT_ORIGIN": ORIGIN,
+            "NBLEDGER_AUDIT_KEY_FILE": str(key_file),
+            "NBLEDGER_AUDIT_STATE_FOLDER": str(folder),
+            "NBLEDGER_HEALTH_PORT": "0",
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    told = ended.stdout + ended.stderr
+    assert told.endswith(f"Error: The settings are not usable:\n  {expected}\n")
+    assert "Traceback" not in told
