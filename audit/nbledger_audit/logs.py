@@ -1,6 +1,7 @@
 """Logs as they are kept: tiles that grow, which events they hold, and checkpoints."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -73,8 +74,16 @@ INSERT INTO log_key (origin, public_key) VALUES ($1, $2)
 ON CONFLICT (origin, public_key) DO UPDATE SET used_at = clock_timestamp()
 """
 
+_KEYS: Final = """
+SELECT origin, public_key FROM log_key ORDER BY used_at DESC
+"""
+
+_NEWEST: Final = """
+SELECT size, note, signed_at FROM log_checkpoint WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1
+"""
+
 _CHECKPOINT: Final = """
-SELECT note FROM log_checkpoint WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1
+SELECT note FROM log_checkpoint WHERE tenant_id = $1 AND size = $2
 """
 
 
@@ -83,6 +92,21 @@ class Unsigned(msgspec.Struct, frozen=True):
 
     tenant_id: UUID
     size: int
+
+
+class Signed(msgspec.Struct, frozen=True):
+    """A checkpoint of so many entries: the signed note, and when it was signed."""
+
+    size: int
+    note: str
+    signed_at: datetime
+
+
+class UsedKey(msgspec.Struct, frozen=True):
+    """A key that signs, or has signed, the logs whose origins begin with ``origin``."""
+
+    origin: str
+    public: bytes
 
 
 async def add(connection: PooledConnection, events: Sequence[Recorded]) -> None:
@@ -126,14 +150,6 @@ async def add(connection: PooledConnection, events: Sequence[Recorded]) -> None:
     await connection.execute(_GROW, list(sizes), list(sizes.values()))
 
 
-async def size(connection: PooledConnection, tenant_id: UUID) -> int:
-    """How many entries the log of a tenant has, signed or not."""
-    found: int | None = await connection.fetchval(
-        "SELECT size FROM transparency_log WHERE tenant_id = $1", tenant_id
-    )
-    return found or 0
-
-
 async def unsigned(connection: PooledConnection, after: UUID, limit: int) -> list[Unsigned]:
     """Logs that have grown since their last checkpoint, by tenant, those after one."""
     rows = await connection.fetch(_UNSIGNED, after, limit)
@@ -150,10 +166,29 @@ async def use_key(connection: PooledConnection, origin: str, public: bytes) -> N
     await connection.execute(_USE_KEY, origin, public)
 
 
-async def checkpoint(connection: PooledConnection, tenant_id: UUID) -> str | None:
-    """The newest checkpoint of a tenant's log, a signed note; None where there is none yet."""
-    found: str | None = await connection.fetchval(_CHECKPOINT, tenant_id)
+async def keys(connection: PooledConnection) -> list[UsedKey]:
+    """The keys that sign or have signed, the one in use first; none before a sealer was at work."""
+    return [UsedKey(row["origin"], row["public_key"]) for row in await connection.fetch(_KEYS)]
+
+
+async def newest(connection: PooledConnection, tenant_id: UUID) -> Signed | None:
+    """The newest checkpoint of a tenant's log; None where there is none yet."""
+    row = await connection.fetchrow(_NEWEST, tenant_id)
+    return None if row is None else Signed(row["size"], row["note"], row["signed_at"])
+
+
+async def checkpoint(connection: PooledConnection, tenant_id: UUID, size: int) -> str | None:
+    """The checkpoint of exactly so many entries, a signed note; None where there is none."""
+    found: str | None = await connection.fetchval(_CHECKPOINT, tenant_id, size)
     return found
+
+
+async def signed_size(connection: PooledConnection, tenant_id: UUID) -> int:
+    """So many entries are in the newest checkpoint."""
+    found: int | None = await connection.fetchval(
+        "SELECT signed_size FROM transparency_log WHERE tenant_id = $1", tenant_id
+    )
+    return found or 0
 
 
 async def tile(

@@ -121,7 +121,7 @@ def documented_operation(document: dict[str, Any], method: str, path: str) -> di
     """What the description says of this method and path."""
     method = "get" if method == "HEAD" else method.lower()
     for template, methods in document["paths"].items():
-        pattern = re.sub(r"\{\w+\}", "[^/]+", template.replace("{path}", ".+"))
+        pattern = re.sub(r"\{\w+\}", "[^/]+", re.sub(r"\{(path|index)\}", ".+", template))
         # A literal path comes before one with a variable in the same place.
         if re.fullmatch(pattern, path) and (path.endswith("upload") <= template.endswith("upload")):
             found: dict[str, Any] | None = methods.get(method)

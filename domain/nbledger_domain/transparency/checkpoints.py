@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from nbledger_domain.transparency.notes import Note, NoteError, Signature
+from nbledger_domain.vocabulary.addresses import log_path
 
 _SIZE: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 
@@ -33,7 +34,7 @@ def origin_of(installation: str, tenant_id: UUID) -> str:
 
     ``installation`` is what origins begin with, such as ``nb.example.com``.
     """
-    return f"{installation}/audit/log/{tenant_id}"
+    return f"{installation}{log_path(tenant_id)}"
 
 
 def read_checkpoint(note: Note) -> LogCheckpoint:

@@ -19,15 +19,20 @@ _MOST_HASHES: Final = 63
 
 
 class EntryProof(msgspec.Struct, frozen=True):
-    """That entry ``index`` is in the log of the checkpoint. ``hashes`` go from the leaf up."""
+    """That entry ``index`` is in the log of the checkpoint. ``hashes`` go from the leaf up.
+
+    ``extra`` is whatever comes with it, such as the entry itself; nothing authenticates it.
+    """
 
     index: int
     hashes: tuple[bytes, ...]
     checkpoint: Note
+    extra: bytes = b""
 
     def __str__(self) -> str:
         hashes = "".join(f"{base64.b64encode(each).decode()}\n" for each in self.hashes)
-        return f"{_HEADER}\nindex {self.index}\n{hashes}\n{self.checkpoint}"
+        extra = f"extra {base64.b64encode(self.extra).decode()}\n" if self.extra else ""
+        return f"{_HEADER}\n{extra}index {self.index}\n{hashes}\n{self.checkpoint}"
 
     def check(self, entry: bytes) -> LogCheckpoint:
         """Check that ``entry`` is the one; returns the checkpoint.
@@ -42,29 +47,34 @@ class EntryProof(msgspec.Struct, frozen=True):
 
 
 def read_proof(told: str) -> EntryProof:
-    """Read a proof; extra data, which nothing authenticates, is passed over.
-
-    Raises ``NoteError``.
-    """
+    """Read a proof. Raises ``NoteError``."""
     head, blank, note = told.partition("\n\n")
     lines = head.split("\n")
     if not blank or lines.pop(0) != _HEADER:
         raise NoteError(f"a proof begins with {_HEADER}")
+    extra = b""
     if lines and lines[0].startswith("extra "):
-        lines.pop(0)
+        extra = _decoded(lines.pop(0).removeprefix("extra "))
     index = _INDEX.fullmatch(lines.pop(0)) if lines else None
     if index is None:
         raise NoteError("a proof has the index of its entry")
     if len(lines) > _MOST_HASHES:
         raise NoteError(f"a proof has more than {_MOST_HASHES} hashes")
-    return EntryProof(int(index[1]), tuple(map(_hash, lines)), read_note(note))
+    return EntryProof(int(index[1]), tuple(map(_hash, lines)), read_note(note), extra)
 
 
 def _hash(line: str) -> bytes:
-    try:
-        decoded = base64.b64decode(line, validate=True)
-    except ValueError as error:
-        raise NoteError("a hash of the proof is no base64") from error
-    if len(decoded) != 32 or base64.b64encode(decoded).decode() != line:
+    decoded = _decoded(line)
+    if len(decoded) != 32:
         raise NoteError("a hash of the proof is no SHA-256")
+    return decoded
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        decoded = base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise NoteError("a line of the proof is no base64") from error
+    if base64.b64encode(decoded).decode() != text:
+        raise NoteError("a line of the proof is no base64 of the standard form")
     return decoded

@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from litestar import Litestar, Router
 from litestar.datastructures import State
 
-from nbledger_domain.vocabulary.addresses import project_path
+from nbledger_domain.vocabulary.addresses import log_path, project_path
 from nbledger_domain.vocabulary.units import MIB
 from nbledger_http.description import entry_point, openapi
 from nbledger_http.edge.middleware import Edge
@@ -27,6 +27,7 @@ from nbledger_http.endpoints import (
     results,
     schedules,
     templates,
+    transparency_log,
     uploads,
 )
 from nbledger_http.replies import problems
@@ -59,6 +60,11 @@ def create_app(services: Services) -> Edge:
         ],
         guards=[access.guard],
     )
+    log = Router(
+        log_path("{tenant_id:str}"),
+        route_handlers=transparency_log.HANDLERS,
+        guards=[access.guard_log],
+    )
     without_token = Router(
         "/",
         route_handlers=[
@@ -70,7 +76,7 @@ def create_app(services: Services) -> Edge:
         guards=[access.known_methods],
     )
     app = Litestar(
-        route_handlers=[api, without_token],
+        route_handlers=[api, log, without_token],
         exception_handlers={Exception: problems.handle},
         request_max_body_size=services.settings.http.max_body_mb * MIB,
         openapi_config=None,

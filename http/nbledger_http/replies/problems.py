@@ -68,6 +68,10 @@ class Code(StrEnum):
     CELL_NOT_FOUND = "cell_not_found"
     FILE_NOT_FOUND = "file_not_found"
     ARTIFACT_NOT_FOUND = "artifact_not_found"
+    LOG_NOT_FOUND = "log_not_found"
+    TILE_NOT_FOUND = "tile_not_found"
+    EVENT_NOT_FOUND = "event_not_found"
+    EVENT_NOT_SIGNED = "event_not_signed"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     NOTEBOOK_EXECUTING = "notebook_executing"
     EXECUTION_ENDED = "execution_ended"
@@ -124,6 +128,10 @@ KINDS: dict[Code, Kind] = {
     Code.CELL_NOT_FOUND: Kind(404, "There is no such cell in the execution."),
     Code.FILE_NOT_FOUND: Kind(404, "The notebook has no file at this path."),
     Code.ARTIFACT_NOT_FOUND: Kind(404, "There is no such file."),
+    Code.LOG_NOT_FOUND: Kind(404, "There is no such log."),
+    Code.TILE_NOT_FOUND: Kind(404, "The log has no such tile."),
+    Code.EVENT_NOT_FOUND: Kind(404, "The tenant has no such event."),
+    Code.EVENT_NOT_SIGNED: Kind(404, "No checkpoint covers the event yet."),
     Code.METHOD_NOT_ALLOWED: Kind(405, "This address does not support the method."),
     Code.NOTEBOOK_EXECUTING: Kind(409, "The notebook is executing."),
     Code.EXECUTION_ENDED: Kind(409, "The execution has already ended."),
@@ -165,6 +173,7 @@ _FIXED_DETAILS = {
     Code.NOTEBOOK_NOT_FOUND: "There is no such notebook, or it is not open to this token.",
     Code.DATASET_NOT_FOUND: "There is no such dataset, or it is not open to this token.",
     Code.LIBRARY_NOT_FOUND: "There is no such library, or it is not open to this token.",
+    Code.LOG_NOT_FOUND: "There is no such log, or it is not open to this token.",
     Code.EXECUTION_NOT_FOUND: "There is no such execution, or it is not open to this token.",
     Code.ACTION_NOT_FOUND: "There is no such execution action, or it is not open to this token.",
 }

@@ -11,6 +11,8 @@ from litestar.handlers import BaseRouteHandler
 
 from nbledger_application.caller import ROLES, Caller, Right
 from nbledger_http.replies.problems import Code, Problem, not_allowed
+from nbledger_http.security.authentication import Authenticator
+from nbledger_infrastructure.postgres.tokens import Token
 
 # W3C Trace Context: version, trace, parent and flags.
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
@@ -38,6 +40,10 @@ PATH_PARAMETERS = {
     "path": PathParameter("path", "The path of the input file, below the notebook's folder."),
     "digest": PathParameter("digest", "The SHA-256 of the file."),
     "file_name": PathParameter("fileName", "The name of the file."),
+    "tile_level": PathParameter("level", "The level of the tile, from 0."),
+    "tile_index": PathParameter(
+        "index", "The index in three digits a segment, such as x001/067, and .p/ with a width."
+    ),
 }
 """What paths have in them, the more general before the more specific."""
 
@@ -48,16 +54,12 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     Raises :class:`Problem`: 401, 404 or 403, 400 for a PUT of a part, and 405 for a handler that
     names no right: Litestar adds one for OPTIONS, which would not name all methods of the address.
     """
-    token = await connection.app.state.services.authenticator.authenticate(
-        connection.headers.get("authorization")
-    )
+    token = await _token(connection)
     parameters = connection.path_params
     tenant_id, project_id = guid(parameters["tenant_id"]), guid(parameters["project_id"])
     if tenant_id != token.tenant_id or project_id is None or not token.covers(project_id):
         raise Problem(_most_specific(parameters))
-    right: Right | None = handler.opt.get("right")
-    if right is None:
-        raise _not_allowed(connection)
+    right = _right(connection, handler)
     caller = Caller(
         str(token.principal_id),
         frozenset(token.roles),
@@ -68,12 +70,48 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
         token.token_id,
     )
     if not caller.may(right):
-        allowed = " or ".join(sorted(ROLES[right]))
-        raise Problem(Code.FORBIDDEN, f"This requires the role {allowed}.")
+        raise _forbidden(right)
     if connection.scope.get("method") == "PUT" and "content-range" in connection.headers:
         # RFC 9110, section 14.5: to take a part for the whole would destroy the rest.
         raise Problem(Code.PARTIAL_PUT, "Content-Range: send the whole content without it.")
     cast("dict[str, Any]", connection.scope)["caller"] = caller
+
+
+async def guard_log(
+    connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
+) -> None:
+    """Likewise before every handler of a tenant's log, which covers all projects of the tenant.
+
+    Raises :class:`Problem`: 401, 404, 403 or 405.
+    """
+    token = await _token(connection)
+    if guid(connection.path_params["tenant_id"]) != token.tenant_id:
+        raise Problem(Code.LOG_NOT_FOUND)
+    right = _right(connection, handler)
+    if ROLES[right].isdisjoint(token.roles):
+        raise _forbidden(right)
+    if token.project_ids is not None:
+        raise Problem(
+            Code.FORBIDDEN,
+            "The log covers all projects of the tenant, and this token some of them.",
+        )
+
+
+async def _token(connection: ASGIConnection[Any, Any, Any, Any]) -> Token:
+    authenticator: Authenticator = connection.app.state.services.authenticator
+    return await authenticator.authenticate(connection.headers.get("authorization"))
+
+
+def _right(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> Right:
+    right: Right | None = handler.opt.get("right")
+    if right is None:
+        raise _not_allowed(connection)
+    return right
+
+
+def _forbidden(right: Right) -> Problem:
+    allowed = " or ".join(sorted(ROLES[right]))
+    return Problem(Code.FORBIDDEN, f"This requires the role {allowed}.")
 
 
 def _traceparent(header: str) -> str | None:
@@ -123,6 +161,7 @@ def execution_id_in(text: str) -> UUID:
 
 notebook_id_of = partial(id_of, name="notebook_id")
 execution_id_of = partial(id_of, name="execution_id")
+tenant_id_of = partial(id_of, name="tenant_id")
 dataset_id_of = partial(id_of, name="dataset_id")
 library_id_of = partial(id_of, name="library_id")
 action_id_of = partial(id_of, name="action_id")

@@ -52,9 +52,9 @@ class Scene(msgspec.Struct):
     async def checkpoint(self, tenant_id: UUID) -> LogCheckpoint:
         """The newest checkpoint, its signature checked."""
         async with self.pool.acquire() as connection:
-            told = await logs.checkpoint(connection, tenant_id)
-        assert told is not None
-        note = read_note(told)
+            newest = await logs.newest(connection, tenant_id)
+        assert newest is not None
+        note = read_note(newest.note)
         key = self.signer.key(self.checkpoints.origin_of(tenant_id))
         assert note.signed_by([key], verify) == (key,)
         checkpoint = read_checkpoint(note)
@@ -111,8 +111,8 @@ async def test_each_tenant_has_a_log_of_its_events_alone(scene: Scene) -> None:
             assert entry == json.dumps(each, separators=(",", ":"), sort_keys=True).encode()
             assert len(each["data"]) == len(each["metadata"]) == len(each["chain"]) == 64
     async with scene.pool.acquire() as connection:
-        assert await logs.checkpoint(connection, TENANTS[2]) is None
-        assert await logs.size(connection, TENANTS[2]) == 0
+        assert await logs.newest(connection, TENANTS[2]) is None
+        assert await logs.signed_size(connection, TENANTS[2]) == 0
 
 
 async def test_proofs_hold_for_every_event_and_each_growth(scene: Scene) -> None:
@@ -131,7 +131,7 @@ async def test_proofs_hold_for_every_event_and_each_growth(scene: Scene) -> None
                 connection, tenant_id, merkle.consistency(earlier.size, last.size)
             )
             merkle.check_consistency(earlier.size, earlier.root, last.size, last.root, proof)
-        note = read_note(await logs.checkpoint(connection, tenant_id) or "")
+        note = read_note(await logs.checkpoint(connection, tenant_id, last.size) or "")
         for entry in entries:
             position = json.loads(entry)["position"]
             number = await logs.number_of(connection, tenant_id, position)
@@ -170,7 +170,7 @@ async def test_a_sealer_goes_on_where_another_was_and_signs_the_same(
     async with scene.pool.acquire() as connection:
         # What is signed already is signed alike.
         note = await again.checkpoint(connection, tenant_id, 15)
-        assert str(note) == await logs.checkpoint(connection, tenant_id)
+        assert str(note) == await logs.checkpoint(connection, tenant_id, 15)
 
 
 @pytest.mark.parametrize("rewritten", ["cut", "altered"])
@@ -207,7 +207,7 @@ async def test_a_log_that_was_rewritten_is_not_signed(scene: Scene, rewritten: s
     await scene.seal()
     assert (await scene.checkpoint(other)).size == 2
     async with scene.pool.acquire() as connection:
-        assert await logs.checkpoint(connection, tenant_id) is None
+        assert await logs.newest(connection, tenant_id) is None
     assert true.size == 300
 
 

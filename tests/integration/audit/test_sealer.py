@@ -61,9 +61,9 @@ async def signed(pool: Pool, signer: Signer, size: int) -> LogCheckpoint:
     key = signer.key(origin_of(ORIGIN, TENANT))
     async with asyncio.timeout(SECONDS), pool.acquire() as connection:
         while True:
-            told = await logs.checkpoint(connection, TENANT)
-            if told is not None:
-                note = read_note(told)
+            newest = await logs.newest(connection, TENANT)
+            if newest is not None:
+                note = read_note(newest.note)
                 assert note.signed_by([key], verify) == (key,)
                 checkpoint = read_checkpoint(note)
                 assert checkpoint.size <= size

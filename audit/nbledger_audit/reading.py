@@ -1,0 +1,126 @@
+"""Logs as they are told: to whoever may read a tenant's history, up to the newest checkpoint."""
+
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from nbledger_audit import logs
+from nbledger_audit.entries import events_at
+from nbledger_domain.transparency import merkle, tiles
+from nbledger_domain.transparency.checkpoints import origin_of
+from nbledger_domain.transparency.notes import ED25519, Key, read_note
+from nbledger_domain.transparency.proofs import EntryProof
+from nbledger_domain.transparency.tiles import WIDTH, Tile
+from nbledger_infrastructure.postgres.database import PooledConnection
+
+_POSITION: Final = """
+SELECT position FROM event WHERE event_id = $1 AND tenant_id = $2
+"""
+
+_IS_OF: Final = """
+SELECT EXISTS (SELECT FROM event WHERE position = $1 AND tenant_id = $2)
+"""
+
+
+class IncompleteLogError(Exception):
+    """The log has entries of which the event is no longer there, or is another tenant's."""
+
+
+class LogState(msgspec.Struct, frozen=True):
+    """What is told of a log: which keys have signed it, the newest first, and up to where."""
+
+    origin: str
+    keys: tuple[Key, ...]
+    newest: logs.Signed | None
+
+    @property
+    def size(self) -> int:
+        """So many entries are signed for."""
+        return 0 if self.newest is None else self.newest.size
+
+    @property
+    def signed_at(self) -> datetime | None:
+        """When the newest checkpoint was signed."""
+        return None if self.newest is None else self.newest.signed_at
+
+
+class ProvedEntry(msgspec.Struct, frozen=True):
+    """An entry, and the proof that it is in the log of the newest checkpoint."""
+
+    entry: bytes
+    proof: EntryProof
+
+
+async def state(connection: PooledConnection, tenant_id: UUID) -> LogState | None:
+    """The log of a tenant; None where no sealer has ever been at work."""
+    used = await logs.keys(connection)
+    if not used:
+        return None
+    newest = await logs.newest(connection, tenant_id)
+    origin = origin_of(used[0].origin, tenant_id)
+    keys = tuple(Key(origin, ED25519, key.public) for key in used if key.origin == used[0].origin)
+    return LogState(origin, keys, newest)
+
+
+async def tile(
+    connection: PooledConnection, tenant_id: UUID, wanted: Tile, width: int
+) -> bytes | None:
+    """The first hashes of a tile; None where no checkpoint was signed for so many."""
+    if width > tiles.width_of(wanted, await logs.signed_size(connection, tenant_id)):
+        return None
+    return await logs.tile(connection, tenant_id, wanted, width)
+
+
+async def bundle(
+    connection: PooledConnection, tenant_id: UUID, index: int, width: int
+) -> bytes | None:
+    """The first entries of a bundle; None where no checkpoint was signed for so many.
+
+    Raises :class:`IncompleteLogError`.
+    """
+    if width > tiles.width_of(Tile(0, index), await logs.signed_size(connection, tenant_id)):
+        return None
+    positions = await logs.positions(connection, tenant_id, index, width)
+    if positions is None:
+        return None
+    entries = await _entries(connection, tenant_id, index * WIDTH, positions)
+    return tiles.bundle(entries)
+
+
+async def position_of(connection: PooledConnection, tenant_id: UUID, event_id: UUID) -> int | None:
+    """Where an event of the tenant is; None where there is no such event."""
+    found: int | None = await connection.fetchval(_POSITION, event_id, tenant_id)
+    return found
+
+
+async def is_of(connection: PooledConnection, tenant_id: UUID, position: int) -> bool:
+    """Whether the event at a position is the tenant's."""
+    found: bool = await connection.fetchval(_IS_OF, position, tenant_id)
+    return found
+
+
+async def prove_entry(
+    connection: PooledConnection, tenant_id: UUID, position: int
+) -> ProvedEntry | None:
+    """The entry of the event at a position; None where no checkpoint covers it.
+
+    Raises :class:`IncompleteLogError`.
+    """
+    newest = await logs.newest(connection, tenant_id)
+    number = await logs.number_of(connection, tenant_id, position)
+    if newest is None or number is None or number >= newest.size:
+        return None
+    (entry,) = await _entries(connection, tenant_id, number, [position])
+    hashes = await logs.prove(connection, tenant_id, merkle.inclusion(number, newest.size))
+    return ProvedEntry(entry, EntryProof(number, tuple(hashes), read_note(newest.note)))
+
+
+async def _entries(
+    connection: PooledConnection, tenant_id: UUID, first: int, positions: list[int]
+) -> list[bytes]:
+    events = await events_at(connection, positions)
+    if [each.position for each in events] != positions:
+        raise IncompleteLogError(f"events of the log of tenant {tenant_id} are gone")
+    return [event.entry(number) for number, event in enumerate(events, first)]

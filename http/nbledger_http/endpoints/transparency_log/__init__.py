@@ -1,0 +1,7 @@
+"""The log that proves a tenant's history: its checkpoints and tiles, and proofs of its entries."""
+
+from typing import Any
+
+from nbledger_http.endpoints.transparency_log import proving, reading
+
+HANDLERS: list[Any] = [*reading.HANDLERS, *proving.HANDLERS]
