@@ -24,10 +24,12 @@ from benchmarks.rebuild import rebuilds
 from benchmarks.relaying import relaying
 from benchmarks.repetition import repetition
 from benchmarks.results import results
+from benchmarks.sealing import sealing
 
 SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
     "appends": appends,
     "relay": relaying,
+    "sealing": sealing,
     "rebuild": rebuilds,
     "reads": reads,
     "list": list_scale,

@@ -26,7 +26,7 @@ METADATA = Metadata(actor="bench", correlation_id=str(uuid4()), request_id=str(u
 def appends(bench: Bench) -> list[Figure]:
     """Ours against the eventsourcing library's recorder and against plain INSERTs."""
     seconds = 0.2 if bench.quick else 2.0
-    type_name, data = _cell_executed()
+    type_name, data = cell_executed()
     ours_dsn = bench.new_database("appends_ours")
     plain_dsn = bench.new_database("appends_plain")
     recorder_dsn = bench.new_database("appends_recorder", migrated=False)
@@ -37,7 +37,7 @@ def appends(bench: Bench) -> list[Figure]:
     async def ours_round() -> float:
         await store.start()
         try:
-            return await _append(store, type_name, data, seconds)
+            return await append(store, type_name, data, seconds)
         finally:
             await store.close()
 
@@ -117,7 +117,7 @@ def eventsourcing_env(dsn: str) -> dict[str, str]:
     }
 
 
-def _cell_executed() -> tuple[str, bytes]:
+def cell_executed() -> tuple[str, bytes]:
     """Type and data of the event that is appended most: a cell has run."""
     for history in histories(1):
         for event in history.events:
@@ -126,7 +126,8 @@ def _cell_executed() -> tuple[str, bytes]:
     raise AssertionError("a history without executed cells")
 
 
-async def _append(store: EventStore, type_name: str, data: bytes, seconds: float) -> float:
+async def append(store: EventStore, type_name: str, data: bytes, seconds: float) -> float:
+    """Appends per second of all callers."""
     tenant, project = new_id(), new_id()
 
     async def caller(end: float) -> int:

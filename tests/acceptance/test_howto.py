@@ -65,7 +65,10 @@ PRINTED = {
     "catch-up.md": ["Completed", '"events":[]'],
     "order-and-duplicates.md": ["kept 2"],
     "replay-a-history.md": ["notebook.renamed.v1", "1.0.1 {} ", "execution.completed.v1"],
-    "verify-the-chain.md": ["nothing was altered", "anchor: "],
+    "verify-the-chain.md": [
+        *("nothing was altered", "anchor: ", '"verifierKeys":["localhost/'),
+        *("c2sp.org/tlog-proof@v1", '"hashes":['),
+    ],
     "erase-data.md": ['"erased":true', "nothing was altered", "ada, who leaves", "erased "],
 }
 

@@ -155,9 +155,7 @@ KINDS: dict[Code, Kind] = {
     Code.INVALID_ARCHIVE: Kind(422, "The archive is not acceptable."),
     Code.INVALID_FILES: Kind(422, "The names of the input files are not acceptable."),
     Code.IDEMPOTENCY_KEY_REUSED: Kind(422, "The idempotency key came with another request."),
-    Code.IDEMPOTENCY_RESULT_GONE: Kind(
-        410, "What the first request with the idempotency key has made is deleted."
-    ),
+    Code.IDEMPOTENCY_RESULT_GONE: Kind(410, "What the first request with the key made is deleted."),
     Code.VALIDATION_FAILED: Kind(422, "The request is not valid."),
     Code.RATE_LIMITED: Kind(429, "Too many requests."),
     Code.QUEUE_FULL: Kind(429, "As many runs wait as may."),
