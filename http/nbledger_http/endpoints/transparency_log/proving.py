@@ -13,8 +13,8 @@ from nbledger_audit import logs, reading
 from nbledger_audit.reading import ProvedEntry
 from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_domain.transparency import merkle
-from nbledger_http.description import log_examples
 from nbledger_http.description.documentation import JSON, Answer, Operation
+from nbledger_http.endpoints.transparency_log import examples
 from nbledger_http.endpoints.transparency_log.reading import FRESH, TAG, known_state, text_reply
 from nbledger_http.replies.problems import Code, Problem
 from nbledger_http.replies.responses import Reply, json_reply
@@ -99,7 +99,7 @@ class ConsistencyDocument(msgspec.Struct, rename="camel", kw_only=True):
                 description="The proof, in the newest checkpoint.",
                 schema=InclusionDocument,
                 media_types=(JSON, "text/plain"),
-                example=log_examples.INCLUSION,
+                example=examples.INCLUSION,
                 headers={
                     "Content-Disposition": "Names a .tlog-proof.",
                     "Cache-Control": "For how long it may be kept.",
@@ -175,7 +175,7 @@ async def _proved(
             200: Answer(
                 description="The proof.",
                 schema=ConsistencyDocument,
-                example=log_examples.CONSISTENCY,
+                example=examples.CONSISTENCY,
                 headers={"Cache-Control": "For how long it may be kept."},
             )
         },

@@ -15,8 +15,8 @@ from nbledger_audit import reading
 from nbledger_audit.reading import LogState
 from nbledger_domain.transparency.tiles import Tile, read_index_path
 from nbledger_domain.vocabulary.addresses import log_path
-from nbledger_http.description import log_examples
 from nbledger_http.description.documentation import Answer, Operation
+from nbledger_http.endpoints.transparency_log import examples
 from nbledger_http.replies.problems import Code, Problem
 from nbledger_http.replies.responses import Reply, header_list, json_reply
 from nbledger_http.requests.services import services_of
@@ -87,7 +87,7 @@ async def known_state(connection: PooledConnection, request: Request[Any, Any, A
             200: Answer(
                 description="The log.",
                 schema=LogDocument,
-                example=log_examples.LOG,
+                example=examples.LOG,
                 headers={"Cache-Control": "For how long it may be kept."},
             )
         },
@@ -129,7 +129,7 @@ async def get_log(request: Request[Any, Any, Any]) -> Reply:
             200: Answer(
                 description="The checkpoint.",
                 media_types=("text/plain",),
-                example=log_examples.CHECKPOINT,
+                example=examples.CHECKPOINT,
                 headers={"Cache-Control": "For how long it may be kept."},
             )
         },

@@ -9,6 +9,8 @@ CREATE TABLE log_tile (
     hashes bytea NOT NULL,
     CONSTRAINT log_tile_pkey PRIMARY KEY (tenant_id, level, index)
 );
+-- Hashes cannot be compressed; nobody is to try.
+ALTER TABLE log_tile ALTER COLUMN hashes SET STORAGE EXTERNAL;
 
 -- Which events are the entries of a tile of level 0. The entries themselves are made of the events.
 CREATE TABLE log_bundle (
