@@ -24,6 +24,7 @@ async def test_a_parameter_that_is_there_and_empty_is_refused(api: Api) -> None:
         "executionId": run.json()["executionId"],
         "datasetId": dataset.json()["datasetId"],
         "libraryId": unknown_id(),
+        "actionId": unknown_id(),
     }
     tried: list[str] = []
     for template, methods in api.document["paths"].items():
