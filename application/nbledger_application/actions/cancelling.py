@@ -22,13 +22,16 @@ from nbledger_infrastructure.postgres.event_store import (
 AT_ONCE: Final = 512
 """So many executions are cancelled at a time: their appends go in one batch."""
 
+_NOT_USABLE: Final = "The filter cannot be read, so nothing tells whether the execution matches it."
+
 
 async def cancel_some(
-    store: EventStore, work: Work, wanted: Filter, execution_ids: Sequence[UUID]
+    store: EventStore, work: Work, wanted: Filter | None, execution_ids: Sequence[UUID]
 ) -> list[PassedOver | None]:
     """Ask each to stop; of those that were passed over, why.
 
-    One that is no longer as ``wanted`` at the moment at which it would be asked is not.
+    One that is no longer as ``wanted`` at the moment at which it would be asked is not; none is
+    where ``wanted`` is ``None``, as it cannot be told.
     """
     found = await targets.find(store, work.stream, execution_ids)
     going = [key for key, each in found.items() if not (each.ended or each.ours)]
@@ -42,6 +45,13 @@ async def cancel_some(
             return None
         if target.ended:
             return _skipped(execution_id, "execution_ended")
+        if wanted is None:
+            return PassedOver(
+                execution_id=execution_id,
+                outcome="failed",
+                reason="filter_not_usable",
+                detail=_NOT_USABLE,
+            )
         history = histories.get(execution_id, [])
         return await _cancel(store, work, target.stream, wanted, history)
 

@@ -175,13 +175,13 @@ class ActionsManager:
         )
 
 
-def _wanted(action: ExecutionAction) -> Filter:
-    """What the executions were found by, and have to be still."""
+def _wanted(action: ExecutionAction) -> Filter | None:
+    """What the executions were found by, and have to be still; ``None`` if it cannot be told."""
     if action.filter is None:
         return EVERYTHING
     try:
         return parse(action.filter)
     except FilterError:
-        # A field or value of a later version: the executions are named all the same.
+        # A field or value of another version: nothing may be done that it perhaps excludes.
         log.warning("filter not usable", action_id=str(action.id))
-        return EVERYTHING
+        return None

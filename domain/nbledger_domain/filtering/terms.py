@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from types import UnionType
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -89,12 +90,15 @@ def _compared(found: Any, how: Operator, value: Value) -> bool:
 
 
 def printed(wanted: Filter) -> str:
-    """The filter as a text that reads as the very same."""
+    """The filter as a text that reads as the very same.
+
+    It has no parentheses that are not needed, as only so many may be nested in a text.
+    """
     match wanted:
         case AllOf(operands):
-            return " AND ".join(_operand(each) for each in operands)
+            return " AND ".join(_operand(each, AllOf) for each in operands)
         case AnyOf(operands):
-            return " OR ".join(_operand(each) for each in operands)
+            return " OR ".join(_operand(each, AllOf | AnyOf) for each in operands)
         case Not(operand):
             text = printed(operand)
             return f"NOT {text}" if isinstance(operand, Comparison | Present) else f"NOT ({text})"
@@ -104,9 +108,9 @@ def printed(wanted: Filter) -> str:
             return f"{name} {how} {_value(value, FIELDS[name].kind)}"
 
 
-def _operand(wanted: Filter) -> str:
+def _operand(wanted: Filter, enclosed: type[AllOf] | UnionType) -> str:
     text = printed(wanted)
-    return f"({text})" if isinstance(wanted, AllOf | AnyOf) else text
+    return f"({text})" if isinstance(wanted, enclosed) else text
 
 
 def _value(value: Value, kind: str) -> str:

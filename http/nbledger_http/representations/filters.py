@@ -9,10 +9,24 @@ from uuid import UUID
 
 import msgspec
 
-from nbledger_domain.filtering import AllOf, AnyOf, Comparison, Filter, Not, parse, printed
+from nbledger_domain.errors import Fault, InvalidInputError
+from nbledger_domain.filtering import (
+    AllOf,
+    AnyOf,
+    Comparison,
+    Filter,
+    FilterError,
+    Not,
+    parse,
+    printed,
+)
 from nbledger_infrastructure.postgres.principals import Names
 
 _FIELD = "requestedBy"
+_TOO_MUCH = (
+    "is beyond the limits of a filter once it has ids in place of the names of those who asked: "
+    "it has to be shorter, or with fewer conditions or parentheses"
+)
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _text = msgspec.json.Decoder(str).decode
@@ -28,6 +42,28 @@ async def by_ids(names: Names, tenant_id: UUID, wanted: Filter) -> Filter:
     return _replaced(wanted, lambda name: actors.get(name, (name,)))
 
 
+async def by_recorded_ids(names: Names, tenant_id: UUID, text: str) -> tuple[Filter, str]:
+    """The filter in ``text`` by ids, and the text of it that is recorded.
+
+    Raises :class:`InvalidInputError` where that text would not read as the same any more.
+    """
+    said = parse(text)
+    wanted = await by_ids(names, tenant_id, said)
+    if wanted == said:
+        return said, text
+    kept = printed(wanted)
+    if not _reads_as(wanted, kept):
+        raise InvalidInputError([Fault("/filter", _TOO_MUCH)])
+    return wanted, kept
+
+
+def _reads_as(wanted: Filter, text: str) -> bool:
+    try:
+        return parse(text) == wanted
+    except FilterError:
+        return False
+
+
 async def with_filter_by_names(names: Names, documents: Sequence[bytes]) -> list[bytes]:
     """JSON objects whose ``filter``, if they have one, tells names in place of ids."""
     return [await _by_names(names, document) for document in documents]
@@ -38,7 +74,11 @@ async def _by_names(names: Names, document: bytes) -> bytes:
     text = _text(members["filter"]) if "filter" in members else ""
     if _FIELD not in text:
         return document
-    wanted = parse(text)
+    try:
+        wanted = parse(text)
+    except FilterError:
+        # Of another version: it is shown as it is recorded.
+        return document
     shown = await names.of(_values(wanted))
     members["filter"] = printed(_replaced(wanted, lambda actor: (shown[actor],)))
     return _encode(members)

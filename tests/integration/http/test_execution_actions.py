@@ -13,6 +13,10 @@ from support.read_models import catch_up
 from support.schedules import end_runs
 from support.shared_api import api, api_server
 
+from nbledger_application.caller import Caller
+from nbledger_application.commands.act_on_executions import request_action
+from nbledger_domain.execution import Execution
+from nbledger_domain.filtering import parse
 from nbledger_infrastructure.postgres.tokens import Role
 
 __all__ = ["api", "api_server"]
@@ -148,6 +152,56 @@ async def test_many_are_cancelled(api: Api) -> None:
         ("cancel", "Completed"),
     ]
     assert "passedOver" not in page["actions"][0]
+
+
+async def test_a_recorded_filter_can_be_read(api: Api) -> None:
+    """As it is asked for by names and recorded by ids, or else it is refused."""
+    client = await api.client(Role.EDITOR)
+    (run,) = await runs(client, 1, "a", "c")
+    await catch_up(api.pool)
+    text = "tag:a"
+    for _ in range(11):
+        text = f"(tag:b OR {text} AND tag:c)"
+    asked = {"action": "cancel", "filter": f'{text} AND requestedBy = "tester"'}
+    made = await client.post("/execution-actions", json={**asked, "expectedCount": 1})
+    assert made.status_code == 202, made.text
+    assert parse(made.json()["filter"]) == parse(asked["filter"])
+    await carry_out(api.pool, api.store, SETTINGS)
+    done = (await client.get(f"/execution-actions/{made.json()['actionId']}")).json()
+    assert (done["done"], done["total"]) == (1, 1)
+    await catch_up(api.pool)
+    assert await listed(client, filter="status = Cancelled") == [run]
+
+    asked["filter"] = " AND ".join(
+        f"(requestedBy:tester OR tag:{number} OR requestedBy!=tester)" for number in range(33)
+    )
+    for more in ({"expectedCount": 0}, {"dryRun": True}):
+        refused = await client.post("/execution-actions", json={**asked, **more})
+        assert refused.status_code == 422, refused.text
+        (fault,) = refused.json()["errors"]
+        assert fault["pointer"] == "/filter"
+        assert "is beyond the limits of a filter once it has ids" in fault["reason"]
+    assert len((await client.get("/execution-actions")).json()["actions"]) == 1
+
+
+async def test_a_filter_that_cannot_be_read_is_shown_and_lets_nothing_through(api: Api) -> None:
+    client = await api.client(Role.EDITOR)
+    (run,) = await runs(client, 1)
+    of_another_version = "colour = red AND requestedBy:*"
+    caller = Caller("ann", frozenset({Role.EDITOR}), api.tenant_id, api.project_id, "request-1")
+    action_id = await request_action(
+        api.store, caller, "cancel", [UUID(run)], wanted=of_another_version
+    )
+    await carry_out(api.pool, api.store, SETTINGS)
+    await catch_up(api.pool)
+    (shown,) = (await client.get("/execution-actions")).json()["actions"]
+    assert shown["filter"] == of_another_version
+    action = (await client.get(f"/execution-actions/{action_id}")).json()
+    assert (action["done"], action["failed"]) == (0, 1)
+    (passed,) = action["passedOver"]
+    assert (passed["outcome"], passed["reason"]) == ("failed", "filter_not_usable")
+    events = [each.type for each in await api.store.read_stream(UUID(run))]
+    assert Execution.CancelRequested.TYPE not in events
 
 
 async def test_who_may(api: Api) -> None:

@@ -60,6 +60,16 @@ def test_what_is_written_reads_as_the_same(wanted: Filter) -> None:
     assert parse(text) == wanted, text
 
 
+@pytest.mark.parametrize("inner", ["tag:a", "NOT (tag:a OR tag:b)"])
+def test_what_is_nested_as_deep_as_may_be_is_written_no_deeper(inner: str) -> None:
+    text, levels = inner, MAX_DEPTH - inner.count("(")
+    for _ in range(levels):
+        text = f"(tag:b OR {text} AND tag:c OR tag:d)"
+    wanted = parse(text)
+    assert parse(printed(wanted)) == wanted
+    assert printed(parse("(tag:b OR tag:c) AND tag:d")) == 'tag = "b" OR tag = "c" AND tag = "d"'
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [

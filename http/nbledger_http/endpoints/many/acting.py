@@ -12,16 +12,10 @@ from litestar import Request, get, post
 from nbledger_application.caller import Caller, Right
 from nbledger_application.commands.act_on_executions import cancel_action, request_action
 from nbledger_application.idempotency import RequestKey
-from nbledger_domain.errors import (
-    ActionNotFoundError,
-    CountMismatchError,
-    Fault,
-    InvalidInputError,
-)
+from nbledger_domain.errors import ActionNotFoundError, CountMismatchError
 from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution_action import ActionKind, ExecutionAction
-from nbledger_domain.filtering import printed
-from nbledger_domain.filtering.parsing import MAX_LENGTH
+from nbledger_domain.filtering import Filter
 from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_http.description import execution_action_examples
 from nbledger_http.description.documentation import (
@@ -51,7 +45,7 @@ from nbledger_http.representations.documents import (
     page_reply,
     state_headers,
 )
-from nbledger_http.representations.filters import by_ids, with_filter_by_names
+from nbledger_http.representations.filters import by_recorded_ids, with_filter_by_names
 from nbledger_http.representations.idempotency import New, once
 from nbledger_http.representations.principals import with_names
 from nbledger_http.requests import queries
@@ -59,7 +53,6 @@ from nbledger_http.requests.concurrency import turn_of
 from nbledger_http.requests.json_bodies import json_object
 from nbledger_http.requests.many.filters import (
     MAX_FOUND,
-    AskedAction,
     ExecutionActionRequest,
     asked_action,
 )
@@ -137,21 +130,23 @@ class CountedExecutions(msgspec.Struct, rename="camel", kw_only=True):
 async def create(request: Request[Any, Any, Any]) -> Reply:
     """The new action."""
     services, access = services_of(request), access_of(request)
-    asked = await _by_ids(services, access, asked_action(await json_object(request)))
+    asked = asked_action(await json_object(request))
     if asked.dry_run:
         count = len(asked.ids)
         if asked.text is not None:
-            count, _ = await _find(request, asked, most=0)
+            wanted, _ = await by_recorded_ids(services.names, access.tenant_id, asked.text)
+            count, _ = await _find(request, wanted, most=0)
         return json_reply(msgspec.json.encode(CountedExecutions(action=asked.action, count=count)))
 
     async def make(key: RequestKey | None) -> New:
-        ids = asked.ids
+        ids, kept = asked.ids, None
         if asked.text is not None:
-            count, ids = await _find(request, asked, most=MAX_FOUND)
+            wanted, kept = await by_recorded_ids(services.names, access.tenant_id, asked.text)
+            count, ids = await _find(request, wanted, most=MAX_FOUND)
             if count != asked.expected:
                 raise CountMismatchError(asked.expected or 0, count)
         action_id = await request_action(
-            services.store, access, asked.action, ids, wanted=asked.kept, key=key
+            services.store, access, asked.action, ids, wanted=kept, key=key
         )
         return New(action_id, {})
 
@@ -162,22 +157,8 @@ async def create(request: Request[Any, Any, Any]) -> Reply:
     return await once(request, CREATE, said, make, partial(_accepted, request))
 
 
-async def _by_ids(services: Services, access: Caller, asked: AskedAction) -> AskedAction:
-    """What is asked for, with the ids of those whom its filter names; these are recorded.
-
-    Raises :class:`InvalidInputError` where it cannot be read any more, so long as it becomes.
-    """
-    wanted = await by_ids(services.names, access.tenant_id, asked.wanted)
-    if asked.text is None or wanted == asked.wanted:
-        return asked
-    kept = printed(wanted)
-    if len(kept) > MAX_LENGTH:
-        raise InvalidInputError([Fault("/filter", "names too many of those who asked")])
-    return msgspec.structs.replace(asked, wanted=wanted, kept=kept)
-
-
 async def _find(
-    request: Request[Any, Any, Any], asked: AskedAction, *, most: int
+    request: Request[Any, Any, Any], wanted: Filter, *, most: int
 ) -> tuple[int, list[UUID]]:
     """How many executions the filter finds now, and which, unless there are more than ``most``."""
     services, access = services_of(request), access_of(request)
@@ -193,7 +174,7 @@ async def _find(
             headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
         )
     return await listing.select(
-        services.pool, access.tenant_id, access.project_id, asked.wanted, most=most
+        services.pool, access.tenant_id, access.project_id, wanted, most=most
     )
 
 

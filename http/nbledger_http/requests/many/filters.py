@@ -81,18 +81,13 @@ class ExecutionActionRequest(
 
 
 class AskedAction(msgspec.Struct, frozen=True):
-    """What was asked for: ``ids``, or what ``wanted``, the filter ``text`` as read, finds.
-
-    ``kept`` is the filter as it is recorded.
-    """
+    """What was asked for: ``ids``, or what the filter ``text`` finds, which has been read once."""
 
     action: ActionKind
     ids: list[UUID]
     text: str | None
-    wanted: Filter
     expected: int | None
     dry_run: bool
-    kept: str | None
 
 
 def wanted_by(text: str | None, pointer: str, report: FaultReport) -> Filter:
@@ -130,7 +125,6 @@ def asked_action(body: dict[str, Any]) -> AskedAction:
     report = FaultReport()
     asked = read_object(ExecutionActionRequest, body, report)
     ids: list[UUID] = []
-    wanted: Filter = EVERYTHING
     if asked.ids is not None and asked.filter is not None:
         report.fault("/ids", "does not go with filter; send one of them")
     elif asked.ids is not None:
@@ -140,7 +134,7 @@ def asked_action(body: dict[str, Any]) -> AskedAction:
     elif asked.filter is None:
         report.fault("/filter", "is required, unless there are ids")
     else:
-        wanted = wanted_by(asked.filter, "/filter", report)
+        wanted_by(asked.filter, "/filter", report)
         if not asked.filter.strip():
             report.fault("/filter", "must not be empty: it would find every execution there is")
         elif asked.expected_count is None and not asked.dry_run:
@@ -149,10 +143,7 @@ def asked_action(body: dict[str, Any]) -> AskedAction:
                 "is required with filter: how many executions it is to find, which dryRun tells",
             )
     report.check()
-    return AskedAction(
-        *(asked.action, ids, asked.filter, wanted, asked.expected_count, asked.dry_run),
-        kept=asked.filter,
-    )
+    return AskedAction(asked.action, ids, asked.filter, asked.expected_count, asked.dry_run)
 
 
 def _ids(texts: list[str], report: FaultReport) -> list[UUID]:
