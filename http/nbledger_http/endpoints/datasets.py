@@ -332,7 +332,9 @@ async def _view(services: Services, access: Caller, dataset_id: UUID) -> View:
     view = await dataset_details.get(services.pool, access.tenant_id, access.project_id, dataset_id)
     if view is None:
         raise DatasetNotFoundError(dataset_id)
-    document = await with_names_within(services.names, view.document, "createdBy", "versions")
+    document = await with_names_within(
+        services.names, access.tenant_id, view.document, "createdBy", "versions"
+    )
     return msgspec.structs.replace(view, document=document)
 
 

@@ -132,6 +132,7 @@ class _Stream:
         self, services: Services, access: Caller, notebook_id: UUID, execution_id: UUID
     ) -> None:
         self._services = services
+        self._tenant_id = access.tenant_id
         self._place = (services.pool, access.tenant_id, access.project_id, notebook_id)
         self._execution_id = execution_id
         self._version = 0
@@ -176,7 +177,7 @@ class _Stream:
                 after_version=self._version,
                 limit=EVENTS_PER_READ,
             )
-            return await named(self._services.names, found)
+            return await named(self._services.names, self._tenant_id, found)
 
     async def _still_allowed(self, authorization: str | None) -> bool:
         try:

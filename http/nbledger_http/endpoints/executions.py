@@ -178,7 +178,7 @@ async def requested(
     """202 with the execution as it is now."""
     services, access = services_of(request), access_of(request)
     view = await resources.execution(services.pool, access, notebook_id, execution_id)
-    document = await with_name(services.names, view.document, "requestedBy")
+    document = await with_name(services.names, access.tenant_id, view.document, "requestedBy")
     location = project_path(
         *(access.tenant_id, access.project_id),
         *("notebook", notebook_id, "execution", execution_id),
@@ -241,7 +241,7 @@ async def get_execution(request: Request[Any, Any, Any]) -> Reply:
     view = await resources.execution(services.pool, access, notebook_id, execution_id)
     found = None
     if not wait or view.ended or not _only_for_the_end(request):
-        found = await told(services, view)
+        found = await told(services, access.tenant_id, view)
     if found is None or (wait and not _is_news(request, found)):
         turn_of(request.scope).give_back()
         found = await _news(request, services, view, wait or 0)
@@ -285,7 +285,7 @@ async def _news(
                 over = watch.ended or left <= 0
                 found = None
                 if over or view.ended or not only_end:
-                    found = await told(services, view)
+                    found = await told(services, access.tenant_id, view)
             if found is not None and (over or _is_news(request, found)):
                 return found
             await follower.moved(left)
@@ -322,7 +322,7 @@ async def list_executions(request: Request[Any, Any, Any]) -> Reply:
         found = await execution_status.for_notebook(
             pool, access.tenant_id, access.project_id, notebook_id, page=page, page_size=size
         )
-        items = await with_names(services.names, found.items, "requestedBy")
+        items = await with_names(services.names, access.tenant_id, found.items, "requestedBy")
         return msgspec.structs.replace(found, items=items)
 
     asked = queries.read(request, Paging)
@@ -356,7 +356,7 @@ async def cancel(request: Request[Any, Any, Any]) -> Reply:
     notebook_id, execution_id = notebook_id_of(request), execution_id_of(request)
     await cancel_execution(services.store, access, notebook_id, execution_id)
     view = await resources.execution(services.pool, access, notebook_id, execution_id)
-    document = await with_name(services.names, view.document, "requestedBy")
+    document = await with_name(services.names, access.tenant_id, view.document, "requestedBy")
     return json_reply(document, status=202, headers=state_headers(view))
 
 

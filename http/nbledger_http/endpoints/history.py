@@ -9,7 +9,7 @@ import msgspec
 from litestar import Request, get
 from msgspec import Meta
 
-from nbledger_application.caller import Right
+from nbledger_application.caller import Caller, Right
 from nbledger_domain.errors import (
     ActionNotFoundError,
     DatasetNotFoundError,
@@ -85,7 +85,7 @@ async def notebook_history(request: Request[Any, Any, Any]) -> Reply:
     query = queries.checked(request, NotebookHistoryQuery)
     place = (services.pool, access.tenant_id, access.project_id, notebook_id)
     read = partial(history.notebook_history, *place, include_executions=query.executions)
-    return await _reply(services, read, query, NotebookNotFoundError(notebook_id))
+    return await _reply(services, access, read, query, NotebookNotFoundError(notebook_id))
 
 
 @get(
@@ -109,7 +109,7 @@ async def execution_history(request: Request[Any, Any, Any]) -> Reply:
     query = queries.checked(request, HistoryQuery)
     place = (services.pool, access.tenant_id, access.project_id, notebook_id, execution_id)
     read = partial(history.execution_history, *place)
-    return await _reply(services, read, query, ExecutionNotFoundError(execution_id))
+    return await _reply(services, access, read, query, ExecutionNotFoundError(execution_id))
 
 
 @get(
@@ -182,11 +182,12 @@ async def _document_history(
     query = queries.checked(request, HistoryQuery)
     place = (services.pool, access.tenant_id, access.project_id, document_id)
     read = partial(history.document_history, *place, kind=kind)
-    return await _reply(services, read, query, not_found)
+    return await _reply(services, access, read, query, not_found)
 
 
 async def _reply(
     services: Services,
+    access: Caller,
     read: Callable[..., Awaitable[list[HistoryEntry]]],
     query: HistoryQuery,
     not_found: Exception,
@@ -201,7 +202,7 @@ async def _reply(
         raise not_found
     shown = found[:limit]
     following = shown[-1].position if len(found) > limit else None
-    told = History(events=await named(services.names, shown), next=following)
+    told = History(events=await named(services.names, access.tenant_id, shown), next=following)
     return json_reply(msgspec.json.encode(told))
 
 

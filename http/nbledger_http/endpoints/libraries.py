@@ -276,7 +276,7 @@ async def _view(services: Services, access: Caller, library_id: UUID) -> View:
     view = await library_details.get(services.pool, access.tenant_id, access.project_id, library_id)
     if view is None:
         raise LibraryNotFoundError(library_id)
-    document = await with_name(services.names, view.document, "uploadedBy")
+    document = await with_name(services.names, access.tenant_id, view.document, "uploadedBy")
     return msgspec.structs.replace(view, document=document)
 
 

@@ -64,12 +64,14 @@ def _reads_as(wanted: Filter, text: str) -> bool:
         return False
 
 
-async def with_filter_by_names(names: Names, documents: Sequence[bytes]) -> list[bytes]:
+async def with_filter_by_names(
+    names: Names, tenant_id: UUID, documents: Sequence[bytes]
+) -> list[bytes]:
     """JSON objects whose ``filter``, if they have one, tells names in place of ids."""
-    return [await _by_names(names, document) for document in documents]
+    return [await _by_names(names, tenant_id, document) for document in documents]
 
 
-async def _by_names(names: Names, document: bytes) -> bytes:
+async def _by_names(names: Names, tenant_id: UUID, document: bytes) -> bytes:
     members: dict[str, Any] = _members(document)
     text = _text(members["filter"]) if "filter" in members else ""
     if _FIELD not in text:
@@ -79,7 +81,7 @@ async def _by_names(names: Names, document: bytes) -> bytes:
     except FilterError:
         # Of another version: it is shown as it is recorded.
         return document
-    shown = await names.of(_values(wanted))
+    shown = await names.of(tenant_id, _values(wanted))
     members["filter"] = printed(_replaced(wanted, lambda actor: (shown[actor],)))
     return _encode(members)
 

@@ -1,10 +1,12 @@
 """Names in answers: what is stored tells the ids of principals, clients are told their names.
 
 The name is looked up for each answer, so that one which is erased is shown nowhere. Then its id is.
+So is that of a principal of another tenant.
 """
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -18,36 +20,44 @@ _text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
 
-async def with_name(names: Names, document: bytes, member: str) -> bytes:
+async def with_name(names: Names, tenant_id: UUID, document: bytes, member: str) -> bytes:
     """The JSON object with the name of the actor that its ``member`` tells."""
-    return (await with_names(names, [document], member))[0]
+    return (await with_names(names, tenant_id, [document], member))[0]
 
 
-async def with_names(names: Names, documents: Sequence[bytes], member: str) -> list[bytes]:
+async def with_names(
+    names: Names, tenant_id: UUID, documents: Sequence[bytes], member: str
+) -> list[bytes]:
     """The same of several objects."""
     taken_apart = [_members(document) for document in documents]
-    await _name_all(names, taken_apart, member)
+    await _name_all(names, tenant_id, taken_apart, member)
     return [_encode(members) for members in taken_apart]
 
 
-async def with_names_within(names: Names, document: bytes, member: str, within: str) -> bytes:
+async def with_names_within(
+    names: Names, tenant_id: UUID, document: bytes, member: str, within: str
+) -> bytes:
     """The same of each object in the list ``within``, and of the one that holds it if it has it."""
     members = _members(document)
     objects = _list_of_members(members[within])
     own = [members] if member in members else []
-    await _name_all(names, [*own, *objects], member)
+    await _name_all(names, tenant_id, [*own, *objects], member)
     members[within] = msgspec.Raw(_encode(objects))
     return _encode(members)
 
 
-async def named(names: Names, entries: Sequence[HistoryEntry]) -> list[HistoryEntry]:
+async def named(
+    names: Names, tenant_id: UUID, entries: Sequence[HistoryEntry]
+) -> list[HistoryEntry]:
     """Events with the names of those who caused them."""
-    shown = await names.of([entry.actor_id for entry in entries])
+    shown = await names.of(tenant_id, [entry.actor_id for entry in entries])
     return [msgspec.structs.replace(entry, actor=shown[entry.actor_id]) for entry in entries]
 
 
-async def _name_all(names: Names, objects: Sequence[dict[str, Any]], member: str) -> None:
+async def _name_all(
+    names: Names, tenant_id: UUID, objects: Sequence[dict[str, Any]], member: str
+) -> None:
     actors = [_text(each[member]) for each in objects]
-    shown = await names.of(actors)
+    shown = await names.of(tenant_id, actors)
     for each, actor in zip(objects, actors, strict=True):
         each[member] = shown[actor]

@@ -45,6 +45,10 @@ _BY_NAME: Final = """
 SELECT name, principal_id FROM principal WHERE tenant_id = $1 AND name = ANY($2)
 """
 
+_BY_ID: Final = """
+SELECT principal_id, name FROM principal WHERE principal_id = ANY($1) AND tenant_id = $2
+"""
+
 _BEFORE: Final = "SELECT formula = 1 FROM event ORDER BY position LIMIT 1"
 
 
@@ -109,16 +113,16 @@ class Names:
     def __init__(self, pool: Pool, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._pool = pool
         self._clock = clock
-        self._known: dict[UUID, tuple[float, str | None]] = {}
+        self._known: dict[tuple[UUID, UUID], tuple[float, str | None]] = {}
 
-    async def of(self, actors: Iterable[str]) -> dict[str, str]:
+    async def of(self, tenant_id: UUID, actors: Iterable[str]) -> dict[str, str]:
         """What to show for each actor: the name of a principal, anything else as it is.
 
-        A principal without a name, as it is erased, is shown by its id. Raises
-        ``DatabaseUnavailableError``.
+        A principal without a name, as it is erased, is shown by its id; so is one of another
+        tenant. Raises ``DatabaseUnavailableError``.
         """
         told = {actor: principal_id_of(actor) for actor in set(actors)}
-        names = await self._names({each for each in told.values() if each is not None})
+        names = await self._names(tenant_id, {each for each in told.values() if each is not None})
         return {actor: names.get(principal) or actor for actor, principal in told.items()}
 
     async def actors(self, tenant_id: UUID, names: Collection[str]) -> dict[str, tuple[str, ...]]:
@@ -136,25 +140,24 @@ class Names:
         old = await names_in_events(self._pool)
         return {row[0]: (str(row[1]), row[0]) if old else (str(row[1]),) for row in rows}
 
-    async def _names(self, principal_ids: set[UUID]) -> dict[UUID | None, str | None]:
+    async def _names(
+        self, tenant_id: UUID, principal_ids: set[UUID]
+    ) -> dict[UUID | None, str | None]:
         moment = self._clock()
         found: dict[UUID | None, str | None] = {
             each: known[1]
             for each in principal_ids
-            if (known := self._known.get(each)) is not None and known[0] > moment
+            if (known := self._known.get((tenant_id, each))) is not None and known[0] > moment
         }
         wanted = principal_ids - found.keys()
         if not wanted:
             return found
         async with acquire(self._pool) as connection:
-            rows = await connection.fetch(
-                "SELECT principal_id, name FROM principal WHERE principal_id = ANY($1)",
-                list(wanted),
-            )
+            rows = await connection.fetch(_BY_ID, list(wanted), tenant_id)
         new: dict[UUID, str | None] = dict.fromkeys(wanted)
         new |= {row[0]: row[1] for row in rows}
         if len(self._known) + len(new) > REMEMBER_NAMES:
             self._known.clear()
         until = moment + REMEMBER_SECONDS
-        self._known |= {each: (until, name) for each, name in new.items()}
+        self._known |= {(tenant_id, each): (until, name) for each, name in new.items()}
         return found | new

@@ -170,6 +170,19 @@ async def act(api: Api, folder: Path) -> tuple[dict[str, str], UUID, httpx.Async
     return await make_everything(api, client, folder), token.principal_id, client
 
 
+async def test_a_filter_tells_no_name_of_another_tenant(database_dsn: str, tmp_path: Path) -> None:
+    async with running_api(settings_for(database_dsn, tmp_path / "artifacts")) as api:
+        _, other = await tokens.create(
+            api.pool, name=NAME, tenant_id=UUID(int=7), project_ids=None, roles=[Role.READER]
+        )
+        wanted = f'requestedBy = "{other.principal_id}"'
+        client = await api.client(Role.EDITOR)
+        made = await client.post(
+            "/execution-actions", json={"action": "cancel", "filter": wanted, "expectedCount": 0}
+        )
+        assert (made.status_code, made.json()["filter"]) == (202, wanted), made.text
+
+
 async def test_a_name_is_shown_for_moments_after_its_erasure(database_dsn: str) -> None:
     async with open_pool(database_dsn) as pool:
         _, token = await tokens.create(
@@ -179,11 +192,16 @@ async def test_a_name_is_shown_for_moments_after_its_erasure(database_dsn: str) 
         names = Names(pool, clock=lambda: moment)
         actor = str(token.principal_id)
         others = ["scheduler", "worker:w1", str(UUID(int=7)), "ann"]
-        assert await names.of([actor, *others]) == {actor: NAME, **{each: each for each in others}}
+        assert await names.of(UUID(int=1), [actor, *others]) == {
+            actor: NAME,
+            **{each: each for each in others},
+        }
+        # To another tenant it is an id, whoever was told first.
+        assert (await names.of(UUID(int=2), [actor]))[actor] == actor
         await principals.erase(pool, token.principal_id)
-        assert (await names.of([actor]))[actor] == NAME
+        assert (await names.of(UUID(int=1), [actor]))[actor] == NAME
         moment = principals.REMEMBER_SECONDS + 0.1
-        assert (await names.of([actor]))[actor] == actor
+        assert (await names.of(UUID(int=1), [actor]))[actor] == actor
 
 
 async def test_events_of_before_keep_their_names_and_publish_none() -> None:

@@ -221,7 +221,7 @@ async def list_actions(request: Request[Any, Any, Any]) -> Reply:
         found = await execution_actions.page(
             services.pool, access.tenant_id, access.project_id, page=page, page_size=size
         )
-        return msgspec.structs.replace(found, items=await _shown(services, found.items))
+        return msgspec.structs.replace(found, items=await _shown(services, access, found.items))
 
     asked = queries.read(request, Paging)
     return await page_reply(request, asked, "actions", execution_actions.NAME, read)
@@ -323,14 +323,14 @@ async def _view(services: Services, access: Caller, action_id: UUID) -> View:
     )
     if view is None:
         raise ActionNotFoundError(action_id)
-    (document,) = await _shown(services, [view.document])
+    (document,) = await _shown(services, access, [view.document])
     return msgspec.structs.replace(view, document=document)
 
 
-async def _shown(services: Services, documents: Sequence[bytes]) -> list[bytes]:
+async def _shown(services: Services, access: Caller, documents: Sequence[bytes]) -> list[bytes]:
     """Actions with the names of those who asked, for them and for what their filters find."""
-    named = await with_names(services.names, documents, "requestedBy")
-    return await with_filter_by_names(services.names, named)
+    named = await with_names(services.names, access.tenant_id, documents, "requestedBy")
+    return await with_filter_by_names(services.names, access.tenant_id, named)
 
 
 HANDLERS: list[Any] = [create, list_actions, get_action, cancel]

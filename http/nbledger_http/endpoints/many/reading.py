@@ -78,7 +78,7 @@ async def list_project_executions(request: Request[Any, Any, Any]) -> Reply:
         size=query.page_size,
     )
     following = msgspec.json.encode(cursor_text(found.following))
-    items = await with_names(services.names, found.items, "requestedBy")
+    items = await with_names(services.names, access.tenant_id, found.items, "requestedBy")
     body = b'{"executions":[%b],"next":%b}' % (b",".join(items), following)
     applied = queries.wait_applied(None if awaited is None else awaited.seconds)
     return json_reply(body, headers={"Nbledger-Position": str(found.position), **applied})

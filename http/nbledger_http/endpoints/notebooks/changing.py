@@ -196,7 +196,8 @@ async def update(request: Request[Any, Any, Any]) -> Reply:
     ]
     view = await resources.notebook(services.pool, access, notebook_id)
     return json_reply(
-        with_members(await shown(services, view), warnings=warnings), headers=state_headers(view)
+        with_members(await shown(services, access.tenant_id, view), warnings=warnings),
+        headers=state_headers(view),
     )
 
 

@@ -90,11 +90,11 @@ class NotebookListDocument(PageBody, rename="camel", kw_only=True):
 )
 async def get_notebook(request: Request[Any, Any, Any]) -> Reply:
     """The notebook."""
-    services = services_of(request)
-    view = await resources.notebook(services.pool, access_of(request), notebook_id_of(request))
+    services, access = services_of(request), access_of(request)
+    view = await resources.notebook(services.pool, access, notebook_id_of(request))
     return document_reply(
         request,
-        await shown(services, view),
+        await shown(services, access.tenant_id, view),
         etag=resources.notebook_etag(view),
         modified_at=view.modified_at,
     )

@@ -69,7 +69,8 @@ async def get_chain(request: Request[Any, Any, Any]) -> Reply:
     notebook_id, execution_id = notebook_id_of(request), execution_id_of(request)
     await resources.execution(pool, access, notebook_id, execution_id)
     chain = await chains.get(pool, access.tenant_id, access.project_id, notebook_id, execution_id)
-    body = await with_names_within(services_of(request).names, chain, "requestedBy", "executions")
+    names = services_of(request).names
+    body = await with_names_within(names, access.tenant_id, chain, "requestedBy", "executions")
     return json_reply(body, headers=_UNCACHED)
 
 

@@ -68,7 +68,7 @@ async def get_automatic_execution(request: Request[Any, Any, Any]) -> Reply:
     )
     stands = await standing(services.pool, notebook_id)
     if stands is not None:
-        names = await services.names.of([stands.set_by])
+        names = await services.names.of(access.tenant_id, [stands.set_by])
         stands = msgspec.structs.replace(stands, set_by=names[stands.set_by])
     body = full(notebook, stands, found)
     return json_reply(

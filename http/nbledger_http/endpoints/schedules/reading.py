@@ -143,7 +143,7 @@ async def in_full(
     )
     runs = await runs_of(services.store, {schedule.id: schedule.settings})
     notebook = (await load_notebook(services.store, access, notebook_id)).aggregate
-    names = await services.names.of([schedule.set_by])
+    names = await services.names.of(access.tenant_id, [schedule.set_by])
     return full(
         schedule,
         found,

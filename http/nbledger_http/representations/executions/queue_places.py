@@ -1,5 +1,7 @@
 """The status of a run that waits, with its place in the queue."""
 
+from uuid import UUID
+
 import msgspec
 
 from nbledger_application import queue_places
@@ -21,11 +23,11 @@ class PlacedView(msgspec.Struct, frozen=True):
     etag: str
 
 
-async def told(services: Services, view: ExecutionView) -> PlacedView:
+async def told(services: Services, tenant_id: UUID, view: ExecutionView) -> PlacedView:
     """The execution, and where it stands in the queue if it waits."""
     # The place first: the less time has passed since the execution was read, the better they fit.
     queue, mark = await _place(services, view) if view.waits else (None, "")
-    document = await with_name(services.names, view.document, "requestedBy")
+    document = await with_name(services.names, tenant_id, view.document, "requestedBy")
     if queue is not None:
         document = with_members(document, queue=queue)
     return PlacedView(view, document, f'{resources.execution_etag(view)[:-1]}{mark}"')

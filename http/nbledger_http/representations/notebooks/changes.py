@@ -51,15 +51,15 @@ async def created_reply(
     view = await resources.notebook(services.pool, access, notebook_id)
     location = project_path(access.tenant_id, access.project_id, "notebook", notebook_id)
     return json_reply(
-        with_members(await shown(services, view), **told),
+        with_members(await shown(services, access.tenant_id, view), **told),
         status=201,
         headers={"Location": location, **state_headers(view)},
     )
 
 
-async def shown(services: Services, view: NotebookView) -> bytes:
+async def shown(services: Services, tenant_id: UUID, view: NotebookView) -> bytes:
     """The notebook as clients see it: with the name of who created it, and with its schedule."""
-    document = await with_name(services.names, view.document, "createdBy")
+    document = await with_name(services.names, tenant_id, view.document, "createdBy")
     return await shown_notebook(services.store, view.notebook_id, document)
 
 
