@@ -31,6 +31,11 @@ def worker(worker_id: str) -> str:
     return _WORKER + worker_id
 
 
+def is_of_service(actor: str) -> bool:
+    """Whether a part of the service acts that has no more than its fixed name."""
+    return actor in _SYSTEM
+
+
 @lru_cache(maxsize=4096)
 def principal_id_of(actor: str) -> UUID | None:
     """The principal that acts; ``None`` for a part of the service.

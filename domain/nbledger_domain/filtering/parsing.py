@@ -82,6 +82,22 @@ def parse(text: str) -> Filter:
     return _Parser(text).filter()
 
 
+class Said(msgspec.Struct, frozen=True):
+    """A value that a field is compared with, and its place: the character, counted from 1."""
+
+    field: str
+    value: Value
+    position: int
+    text: str
+
+
+def values_in(text: str) -> list[Said]:
+    """All values in a text that :func:`parse` reads."""
+    parser = _Parser(text)
+    parser.filter()
+    return parser.said
+
+
 class _Parser:
     def __init__(self, text: str) -> None:
         self._text = text
@@ -89,6 +105,7 @@ class _Parser:
         self._depth = 0
         self._conditions = 0
         self._faults: list[FilterFault] = []
+        self.said: list[Said] = []
 
     def filter(self) -> Filter:
         self._skip()
@@ -196,6 +213,7 @@ class _Parser:
             return Present(field.name)
         text = bare[0] if bare else _unescaped(token[1] if token[1] is not None else token[2])
         value = self._value(field, at, token[0], text, bare is not None)
+        self.said.append(Said(field.name, value, at + 1, token[0]))
         return Comparison(field.name, "=" if how == ":" else cast("Operator", how), value)
 
     def _value(self, field: Field, at: int, token: str, text: str, bare: bool) -> Value:  # noqa: FBT001

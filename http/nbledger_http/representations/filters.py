@@ -3,7 +3,7 @@
 A filter that something is done by is recorded, and would keep the name otherwise.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -16,13 +16,20 @@ from nbledger_domain.filtering import (
     Comparison,
     Filter,
     FilterError,
+    FilterFault,
     Not,
     parse,
     printed,
 )
+from nbledger_domain.filtering.parsing import MAX_FAULTS, values_in
+from nbledger_infrastructure.actors import is_of_service, principal_id_of
 from nbledger_infrastructure.postgres.principals import Names
 
 _FIELD = "requestedBy"
+_NOBODY = (
+    "is nobody who asks here; something is done only to the executions of a name that there is, "
+    "of a principal's id, or of a part of the service"
+)
 _TOO_MUCH = (
     "is beyond the limits of a filter once it has ids in place of the names of those who asked: "
     "it has to be shorter, or with fewer conditions or parentheses"
@@ -39,22 +46,40 @@ async def by_ids(names: Names, tenant_id: UUID, wanted: Filter) -> Filter:
     Where executions of before there were principals may hold the name, it is looked for as well.
     """
     actors = await names.actors(tenant_id, set(_values(wanted)))
-    return _replaced(wanted, lambda name: actors.get(name, (name,)))
+    return _with_actors(wanted, actors)
 
 
 async def by_recorded_ids(names: Names, tenant_id: UUID, text: str) -> tuple[Filter, str]:
     """The filter in ``text`` by ids, and the text of it that is recorded.
 
-    Raises :class:`InvalidInputError` where that text would not read as the same any more.
+    Raises :class:`InvalidInputError` where that text would not read as the same any more, or has
+    what may be a name, as nothing erases it again.
     """
     said = parse(text)
-    wanted = await by_ids(names, tenant_id, said)
+    actors = await names.actors(tenant_id, set(_values(said)))
+    faults = [
+        Fault("/filter", str(FilterFault(each.position, each.text[:50], _NOBODY)))
+        for each in values_in(text)
+        if each.field == _FIELD and _is_nobody(str(each.value), actors)
+    ]
+    if faults:
+        raise InvalidInputError(faults[:MAX_FAULTS])
+    wanted = _with_actors(said, actors)
     if wanted == said:
         return said, text
     kept = printed(wanted)
     if not _reads_as(wanted, kept):
         raise InvalidInputError([Fault("/filter", _TOO_MUCH)])
     return wanted, kept
+
+
+def _is_nobody(actor: str, actors: Collection[str]) -> bool:
+    known = actor in actors or is_of_service(actor)
+    return not known and principal_id_of(actor) is None
+
+
+def _with_actors(wanted: Filter, actors: Mapping[str, Sequence[str]]) -> Filter:
+    return _replaced(wanted, lambda name: actors.get(name, (name,)))
 
 
 def _reads_as(wanted: Filter, text: str) -> bool:

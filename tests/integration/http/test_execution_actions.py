@@ -184,6 +184,30 @@ async def test_a_recorded_filter_can_be_read(api: Api) -> None:
     assert len((await client.get("/execution-actions")).json()["actions"]) == 1
 
 
+async def test_who_is_nobody_is_not_recorded(api: Api) -> None:
+    client = await api.client(Role.EDITOR)
+    nobody = "tag:a OR requestedBy:'Zelda Quux' AND requestedBy != worker:w1"
+    for more in ({"expectedCount": 0}, {"dryRun": True}):
+        refused = await client.post(
+            "/execution-actions", json={"action": "rerun", "filter": nobody, **more}
+        )
+        assert refused.status_code == 422, refused.text
+        told = [
+            (each["pointer"], each["reason"].split(":")[0]) for each in refused.json()["errors"]
+        ]
+        assert told == [
+            ("/filter", "at character 22 ('Zelda Quux')"),
+            ("/filter", "at character 54 (worker"),
+        ]
+    assert await listed(client, filter=nobody) == []
+    known = f"requestedBy:tester OR requestedBy:scheduler OR requestedBy:{uuid4()}"
+    made = await client.post(
+        "/execution-actions", json={"action": "rerun", "filter": known, "expectedCount": 0}
+    )
+    assert made.status_code == 202, made.text
+    assert parse(made.json()["filter"]) == parse(known)
+
+
 async def test_a_filter_that_cannot_be_read_is_shown_and_lets_nothing_through(api: Api) -> None:
     client = await api.client(Role.EDITOR)
     (run,) = await runs(client, 1)
