@@ -128,16 +128,19 @@ def _values(wanted: Filter) -> Iterator[str]:
 def _replaced(wanted: Filter, values: Callable[[str], Sequence[str]]) -> Filter:
     """The filter with each whom it names replaced by one of ``values``, whichever it is."""
     match wanted:
-        case AllOf(operands):
-            return AllOf(tuple(_replaced(each, values) for each in operands))
-        case AnyOf(operands):
-            return AnyOf(tuple(_replaced(each, values) for each in operands))
+        case AllOf(operands) | AnyOf(operands):
+            replaced = tuple(_replaced(each, values) for each in operands)
+            return wanted if replaced == operands else _joined(type(wanted), replaced)
         case Not(operand):
             return Not(_replaced(operand, values))
         case Comparison(field, how, value) if field == _FIELD:
-            compared = tuple(Comparison(field, how, each) for each in values(str(value)))
-            if len(compared) == 1:
-                return compared[0]
-            return AnyOf(compared) if how == "=" else AllOf(compared)
+            compared = [Comparison(field, how, each) for each in values(str(value))]
+            return _joined(AnyOf if how == "=" else AllOf, compared)
         case _:
             return wanted
+
+
+def _joined(kind: type[AllOf] | type[AnyOf], operands: Sequence[Filter]) -> Filter:
+    """The operands, each once: an id and the name of old events are shown as one name."""
+    distinct = tuple(dict.fromkeys(operands))
+    return distinct[0] if len(distinct) == 1 else kind(distinct)

@@ -18,6 +18,7 @@ from support.read_models import catch_up
 from support.schedules import SetClock, scheduler
 from support.wheels import make_wheel
 
+from nbledger_http.representations.filters import by_recorded_ids, with_filter_by_names
 from nbledger_infrastructure.kafka.cloudevents import attributes, event_headers
 from nbledger_infrastructure.postgres import principals, tokens
 from nbledger_infrastructure.postgres.database import migrate
@@ -228,3 +229,21 @@ async def test_events_of_before_keep_their_names_and_publish_none() -> None:
                     "SELECT pg_read_binary_file(pg_relation_filepath($1))", table
                 )
                 assert NAME.encode() not in content
+
+
+async def test_a_filter_for_events_of_before_finds_id_and_name_and_is_shown_as_one() -> None:
+    stream = new_stream()
+    async with old_database() as (dsn, old):
+        async with open_store(old) as store:
+            await store.append(stream, [new_event()], expected_version=0, metadata=METADATA)
+        await old_token(old, NAME, stream.tenant_id)
+        await migrate(dsn)
+        async with open_pool(dsn) as pool:
+            (principal,) = await principals.list_all(pool)
+            said = f'requestedBy = "{NAME}" OR tag = "x" AND requestedBy != "{NAME}"'
+            names = Names(pool)
+            _, kept = await by_recorded_ids(names, stream.tenant_id, said)
+            assert (kept.count(NAME), kept.count(str(principal.principal_id))) == (2, 2)
+            document = json.dumps({"filter": kept}).encode()
+            (shown,) = await with_filter_by_names(names, stream.tenant_id, [document])
+            assert json.loads(shown)["filter"] == said
