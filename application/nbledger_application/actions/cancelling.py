@@ -1,6 +1,5 @@
 """Cancelling many executions for one action, each once."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
@@ -8,6 +7,7 @@ from uuid import UUID
 from nbledger_application import repository
 from nbledger_application.actions import targets
 from nbledger_application.actions.targets import Work
+from nbledger_application.concurrently import all_of
 from nbledger_domain.execution import Execution
 from nbledger_domain.execution_action import PassedOver
 from nbledger_domain.filtering import EVERYTHING, Filter, matches
@@ -55,7 +55,7 @@ async def cancel_some(
         history = histories.get(execution_id, [])
         return await _cancel(store, work, target.stream, wanted, history)
 
-    return list(await asyncio.gather(*map(one, execution_ids)))
+    return await all_of(map(one, execution_ids))
 
 
 async def _cancel(

@@ -9,6 +9,7 @@ from nbledger_application.actions import targets
 from nbledger_application.actions.targets import Target, Work
 from nbledger_application.caller import Caller
 from nbledger_application.commands.rerun_execution import rerun_execution
+from nbledger_application.concurrently import all_of
 from nbledger_application.queue import ShareLimits
 from nbledger_domain.errors import DomainError, ExecutionNotFoundError, ExecutionRunningError
 from nbledger_domain.execution_action import PassedOver, rerun_id_of
@@ -83,7 +84,7 @@ async def rerun_some(
             return PassedOver(execution_id=execution_id, outcome="failed", reason="conflict")
         return None
 
-    return list(await asyncio.gather(*map(one, execution_ids)))
+    return await all_of(map(one, execution_ids))
 
 
 def _passed(execution_id: UUID, error: DomainError) -> PassedOver:

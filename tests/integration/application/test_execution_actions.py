@@ -31,10 +31,10 @@ from nbledger_application.commands.act_on_executions import cancel_action, reque
 from nbledger_application.commands.cancel_execution import cancel_execution
 from nbledger_domain.errors import ActionEndedError, ActionNotFoundError
 from nbledger_domain.execution import Execution
-from nbledger_domain.execution_action import ExecutionAction, rerun_id_of
+from nbledger_domain.execution_action import ActionKind, ExecutionAction, rerun_id_of
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.aggregates import load
-from nbledger_infrastructure.postgres.database import Pool, acquire
+from nbledger_infrastructure.postgres.database import DatabaseUnavailableError, Pool, acquire
 from nbledger_infrastructure.postgres.event_store import AppendResult, EventStore
 from nbledger_infrastructure.settings import Queue
 from nbledger_projections.read_models import execution_actions
@@ -211,6 +211,35 @@ async def test_each_is_dealt_with_once_wherever_a_manager_ends(
         assert (document.status, document.done, document.passed_over) == ("Completed", 10, [])
         events = [each.type for each in await store.read_stream(action_id)]
         assert events.count(ExecutionAction.Ended.TYPE) == 1
+
+
+@pytest.mark.parametrize("action", ["cancel", "rerun"])
+async def test_nothing_goes_on_by_itself_behind_a_failure(
+    pool: Pool, store: EventStore, monkeypatch: pytest.MonkeyPatch, action: ActionKind
+) -> None:
+    several = await waiting_runs(store, await a_notebook(store), 4)
+    if action == "rerun":
+        await end_runs(store, several)
+    action_id = await request_action(store, CALLER, action, several)
+    append, begun, over = store.append, 0, 0
+
+    async def first_fails(*arguments: Any, **others: Any) -> AppendResult:
+        nonlocal begun, over
+        begun += 1
+        if begun == 1:
+            raise DatabaseUnavailableError
+        try:
+            return await append(*arguments, **others)
+        finally:
+            over += 1
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "append", first_fails)
+        with pytest.raises(DatabaseUnavailableError):
+            await carry_out(pool, store)
+        assert over == begun - 1 >= 3
+    await carry_out(pool, store)
+    assert (await found(pool, action_id)).done == 4
 
 
 @pytest.mark.guarantee("G33")
