@@ -12,12 +12,14 @@ from nbledger_domain.execution import TERMINAL_EVENTS, Execution, Phase
 from nbledger_domain.execution_action import ExecutionAction
 from nbledger_domain.filtering import Facts
 from nbledger_domain.filtering.fields import MAX_NAME
+from nbledger_infrastructure.actors import ACTIONS
 from nbledger_infrastructure.aggregates import replay
 from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, RecordedEvent, Stream
 from nbledger_infrastructure.postgres.event_store.types import COLUMNS, recorded_event
 
 # Each part is by itself a look-up of one stream: no plan may read all events for them.
-_FIND: Final = """
+# A client may have sent the action's id as the id of a request: who acted has to be looked at, too.
+_FIND: Final = f"""
 SELECT asked.id, first.subject_id, first.tenant_id, first.project_id,
     last.type = ANY($3) AS ended, cancelled.by_us AS ours
 FROM unnest($1::uuid[]) AS asked (id)
@@ -31,9 +33,10 @@ CROSS JOIN LATERAL (
 ) AS last
 CROSS JOIN LATERAL (
     SELECT count(*) > 0 AS by_us FROM event
-    WHERE stream_id = asked.id AND type = ANY($4) AND metadata ->> 'correlationId' = $2
+    WHERE stream_id = asked.id AND type = ANY($4)
+        AND metadata ->> 'correlationId' = $2 AND metadata ->> 'actor' = '{ACTIONS}'
 ) AS cancelled
-"""
+"""  # noqa: S608 (constants)
 
 _READ: Final = f"""
 SELECT {COLUMNS} FROM event WHERE stream_id = ANY($1) ORDER BY stream_id, version
@@ -103,6 +106,7 @@ def is_ours(history: Sequence[RecordedEvent], action_id: UUID) -> bool:
     return any(
         each.type == Execution.CancelRequested.TYPE
         and each.metadata.correlation_id == str(action_id)
+        and each.metadata.actor == ACTIONS
         for each in history
     )
 

@@ -98,6 +98,30 @@ async def test_cancelling_many(pool: Pool, store: EventStore) -> None:
     assert told.correlation_id == str(action_id)
 
 
+async def test_a_request_with_the_id_of_an_action_is_not_the_action(
+    pool: Pool, store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = await a_notebook(store)
+    before, meanwhile = await waiting_runs(store, notebook, 2)
+    await claim(store, before)
+    await claim(store, meanwhile)
+    action_id = await request_action(store, CALLER, "cancel", [before, meanwhile])
+    client = msgspec.structs.replace(CALLER, request_id=str(action_id))
+    await cancel_execution(store, client, notebook, before)
+    read = targets.histories
+
+    async def then_cancelled(*arguments: Any) -> Any:
+        histories = await read(*arguments)
+        await cancel_execution(store, client, notebook, meanwhile)
+        return histories
+
+    monkeypatch.setattr(targets, "histories", then_cancelled)
+    await carry_out(pool, store)
+    document = await found(pool, action_id)
+    assert (document.done, document.skipped) == (0, 2)
+    assert set(reasons(document).values()) == {"skipped already_cancelled"}
+
+
 @pytest.mark.guarantee("G33")
 async def test_what_the_filter_finds_no_more_is_left_alone(pool: Pool, store: EventStore) -> None:
     """Whoever cancels what waits does not mean what has begun to run meanwhile."""
