@@ -359,7 +359,20 @@ ALTER TABLE idempotency_key
     ALTER COLUMN answer SET STATISTICS 0, ALTER COLUMN answer TYPE text;
 ALTER TABLE execution_list
     ALTER COLUMN tags SET STATISTICS 0, ALTER COLUMN tags TYPE text[],
-    ALTER COLUMN requested_by SET STATISTICS 0, ALTER COLUMN requested_by TYPE text;
+    ALTER COLUMN requested_by SET STATISTICS 0;
+DO $$
+BEGIN
+    -- Not without need: it makes the index of the column anew, which then comes after the others in
+    -- the choice of one while the table is not analysed.
+    IF EXISTS (
+        SELECT FROM pg_stats
+        WHERE schemaname = current_schema() AND tablename = 'execution_list'
+            AND attname = 'requested_by'
+    ) THEN
+        ALTER TABLE execution_list ALTER COLUMN requested_by TYPE text;
+    END IF;
+END
+$$;
 ALTER TABLE execution_tag
     ALTER COLUMN tag SET STATISTICS 0, ALTER COLUMN tag TYPE text;
 -- Who acted is an id from now on, and was a name before.
