@@ -243,6 +243,11 @@ class Room:
         self._projects[tenant_id, project_id] = of_project + 1
         return True
 
+    def give_back(self, tenant_id: UUID, project_id: UUID) -> None:
+        """Give back the room of a run that was taken, as there is none."""
+        self._tenants[tenant_id] -= 1
+        self._projects[tenant_id, project_id] -= 1
+
 
 def _full(waiting: int, limit: int | None) -> bool:
     return limit is not None and waiting >= limit

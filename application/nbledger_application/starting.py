@@ -20,6 +20,9 @@ from nbledger_infrastructure.postgres.event_store import (
 from nbledger_infrastructure.postgres.event_store.types import COLUMNS, recorded_event
 from nbledger_infrastructure.settings import Executions as ExecutionLimits
 
+NOTEBOOKS_AT_ONCE: Final = 20
+"""The events of at most so many notebooks are read by one statement: there may be many."""
+
 _NOTEBOOKS: Final = f"""
 SELECT {COLUMNS} FROM event WHERE stream_id = ANY($1) ORDER BY stream_id, version
 """  # noqa: S608 (constants)
@@ -39,8 +42,12 @@ class RunStarter:
 
     async def notebooks(self, notebook_ids: Sequence[UUID]) -> dict[UUID, Notebook]:
         """These notebooks as they are now, without those that are deleted or about to be."""
-        if not notebook_ids:
-            return {}
+        found: dict[UUID, Notebook] = {}
+        for start in range(0, len(notebook_ids), NOTEBOOKS_AT_ONCE):
+            found |= await self._some_notebooks(notebook_ids[start : start + NOTEBOOKS_AT_ONCE])
+        return found
+
+    async def _some_notebooks(self, notebook_ids: Sequence[UUID]) -> dict[UUID, Notebook]:
         async with self.store.reading() as connection:
             rows = await connection.fetch(_NOTEBOOKS, notebook_ids)
         histories: dict[UUID, list[RecordedEvent]] = {}

@@ -183,24 +183,31 @@ def erase_principal(principal_id: UUID) -> None:
     """Erase the name of a principal for good, by the id that `list` shows, and end its tokens.
 
     Events keep the id, which is random. Answers and histories show it in place of the name a few
-    seconds later.
+    seconds later. Exits with status 1 where the file of the table could not be written anew, as the
+    table was in use; the same command does it later.
     """
     settings = load_settings("postgres.dsn")
 
-    async def erase() -> tuple[bool, bool]:
+    async def erase() -> tuple[principals.Erased | None, bool]:
         async with _database(settings) as pool:
             erased = await principals.erase(pool, principal_id)
             return erased, await principals.names_in_events(pool)
 
     erased, in_events = run_command(erase(), settings)
-    if not erased:
-        raise click.ClickException(f"there is no principal {principal_id} that has a name")
+    if erased is None:
+        raise click.ClickException(f"there is no principal {principal_id}")
     click.echo(f"erased {principal_id}")
     if in_events:
         click.echo(
             "This store has events from before names were kept apart; they hold the names of "
             "tokens as they were recorded, and keep them.",
             err=True,
+        )
+    if not erased.rewritten:
+        raise click.ClickException(
+            "the name is erased and its tokens are revoked, but the file of table principal still "
+            "holds it until the table is vacuumed: a transaction that is open keeps the table in "
+            f"use. Once that has ended: nbledger principals erase {principal_id}"
         )
 
 

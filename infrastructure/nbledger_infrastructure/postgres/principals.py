@@ -1,11 +1,13 @@
 """Principals: who acts by a token. Events hold their ids, this table alone their names."""
 
+import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4
 
+import asyncpg
 import msgspec
 
 from nbledger_infrastructure.actors import principal_id_of
@@ -15,6 +17,12 @@ REMEMBER_SECONDS: Final = 5.0
 """For so long a name that has just been erased may still be shown."""
 
 REMEMBER_NAMES: Final = 10_000
+
+LOCK_SECONDS: Final = 1.0
+"""Seconds that an erasure waits for the table at each try, and between two."""
+
+ATTEMPTS: Final = 3
+"""How often an erasure tries to write the table anew."""
 
 _ENSURE: Final = """
 INSERT INTO principal (principal_id, tenant_id, name) VALUES ($1, $2, $3)
@@ -34,8 +42,9 @@ GROUP BY p.principal_id ORDER BY p.created_at, p.principal_id
 
 _ERASE: Final = """
 UPDATE principal SET name = NULL, erased_at = now() WHERE principal_id = $1 AND name IS NOT NULL
-RETURNING true
 """
+
+_KNOWN: Final = "SELECT EXISTS (SELECT FROM principal WHERE principal_id = $1)"
 
 _REVOKE: Final = """
 UPDATE api_token SET revoked_at = now() WHERE principal_id = $1 AND revoked_at IS NULL
@@ -63,6 +72,12 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     valid_tokens: int
 
 
+class Erased(msgspec.Struct, frozen=True):
+    """The name is erased. ``rewritten`` is whether the file of the table is rid of it, too."""
+
+    rewritten: bool
+
+
 async def ensure(connection: PooledConnection, tenant_id: UUID, name: str) -> UUID:
     """The id of the tenant's principal of this name, which is made where there is none."""
     found: UUID = await connection.fetchval(_ENSURE, uuid4(), tenant_id, name)
@@ -86,19 +101,42 @@ async def list_all(pool: Pool, tenant_id: UUID | None = None) -> list[Principal]
     ]
 
 
-async def erase(pool: Pool, principal_id: UUID) -> bool:
-    """Erase the name of a principal and end its tokens; ``False`` where there is no such name.
+async def erase(pool: Pool, principal_id: UUID) -> Erased | None:
+    """Erase the name of a principal and end its tokens; ``None`` where there is no such principal.
 
     What events hold of it, the id, stays and says nothing any more. The table is written anew, so
-    that the name leaves its file as well, which takes the rights of the owner.
+    that the name leaves its file as well, which takes the rights of the owner. Where others keep it
+    in use that is left out; a repetition, which finds the name erased, does it.
     """
     async with acquire(pool) as connection:
         async with connection.transaction():
-            erased = await connection.fetchval(_ERASE, principal_id)
-            if erased:
-                await connection.execute(_REVOKE, principal_id)
-        await connection.execute("VACUUM FULL principal")
-    return bool(erased)
+            known = await connection.fetchval(_KNOWN, principal_id)
+            if not known:
+                return None
+            await connection.execute(_ERASE, principal_id)
+            await connection.execute(_REVOKE, principal_id)
+        return Erased(rewritten=await _rewrite(connection))
+
+
+async def _rewrite(connection: PooledConnection) -> bool:
+    """Write the table anew; whether nobody kept it in use for so long that this was left out.
+
+    All that look up tokens wait behind whoever waits for the lock of the whole table, so each try
+    waits for a moment only.
+    """
+    await connection.execute(f"SET lock_timeout = {round(LOCK_SECONDS * 1000)}")
+    try:
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(LOCK_SECONDS)
+            try:
+                await connection.execute("VACUUM FULL principal")
+            except asyncpg.LockNotAvailableError:
+                continue
+            return True
+    finally:
+        await connection.execute("RESET lock_timeout")
+    return False
 
 
 async def names_in_events(pool: Pool) -> bool:

@@ -21,6 +21,7 @@ from support.automation import (
 from support.schedules import CALLER, SetClock, end_runs, requested, scheduler
 
 from nbledger_application import repository
+from nbledger_application.automation import resting
 from nbledger_application.automation.manager import Automation
 from nbledger_application.automation.recording import told as told_of
 from nbledger_application.automation.rows import load
@@ -28,6 +29,7 @@ from nbledger_application.automation.standing import standing
 from nbledger_application.commands.delete_notebook import delete_notebook
 from nbledger_application.commands.execute_notebook import RunRequest, execute_notebook
 from nbledger_application.preconditions import Precondition
+from nbledger_application.starting import NOTEBOOKS_AT_ONCE
 from nbledger_domain.automation import AutomationSettings, Trigger, execution_id_of
 from nbledger_domain.dataset import Dataset
 from nbledger_domain.execution import RunOptions
@@ -339,6 +341,36 @@ async def test_no_more_runs_wait_than_may(pool: Pool, store: EventStore, now: Se
     await full.tick()
     assert len(await started()) == 3
     assert await outcomes(store, held) == ["started"]
+
+
+async def test_what_is_put_off_reads_no_notebook_and_what_fails_keeps_nobody_waiting(
+    pool: Pool, store: EventStore, now: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resting, "REST_SECONDS", 3600.0)
+    dataset = uuid4()
+    bad, *good = [await automatic(store, dataset=dataset) for _ in range(NOTEBOOKS_AT_ONCE + 5)]
+    full = automation(pool, store, now, max_waiting_per_project=1)
+    await full.tick()
+    first = await run(store, pool, good[0])
+    kept = await pool.fetchval("SELECT data::text FROM event WHERE stream_id = $1", bad)
+    await pool.execute("UPDATE event SET data = '{}' WHERE stream_id = $1", bad)
+    await add_version(store, dataset)
+    await full.tick()
+    # Nothing has room: the notebook that cannot be read is not read.
+    held = await pool.fetchval("SELECT count(*) FROM automation_trigger WHERE held")
+    assert held == len([bad, *good])
+    await end_runs(store, [first])
+    now.step(1)
+    roomy = automation(pool, store, now)
+    for _ in range(2):  # with the second tick it rests
+        await roomy.tick()
+    assert [await outcomes(store, each) for each in good] == [["started"]] * len(good)
+    assert await outcomes(store, bad) == []
+    await pool.execute("UPDATE event SET data = $2::text::json WHERE stream_id = $1", bad, kept)
+    await roomy.tick()
+    assert await outcomes(store, bad) == []
+    await automation(pool, store, now).tick()
+    assert await outcomes(store, bad) == ["started"]
 
 
 async def test_what_was_changed_before_there_was_automatic_execution_starts_nothing(

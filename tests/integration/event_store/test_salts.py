@@ -101,6 +101,59 @@ async def test_a_store_of_before_goes_on_and_its_events_stay_as_they_are() -> No
             assert await principals.names_in_events(pool)
 
 
+_SAMPLED = """
+SELECT tablename || '.' || attname FROM pg_stats
+WHERE most_common_vals::text LIKE '%Zelda%' OR most_common_elems::text LIKE '%Zelda%'
+    OR histogram_bounds::text LIKE '%Zelda%'
+"""
+
+_FILES = """
+SELECT relname, relfilenode FROM pg_class
+WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i')
+    AND relname ~ '^(idempotency_key|execution_list|execution_tag|automation|schedule)'
+ORDER BY relname
+"""
+
+_NAMED = """
+INSERT INTO idempotency_key
+    (tenant_id, principal_id, operation, key_digest, answer, stream_id, subject_id, created_at)
+    SELECT id, id, 'o', '', 'Zelda', id, id, now() FROM ids;
+INSERT INTO execution_list
+    (execution_id, notebook_id, tenant_id, project_id, requested_at, requested_position, status,
+     requested_by, cause, tags)
+    SELECT id, id, id, id, now(), 1, 's', 'Zelda', 'c', '{Zelda}' FROM ids;
+INSERT INTO execution_tag SELECT id, id, id, id, now(), 1, 'Zelda' FROM ids;
+INSERT INTO automation SELECT id, id, id, '{}', 'Zelda' FROM ids;
+INSERT INTO automation_trigger
+    SELECT id, id, id, id, 'Zelda', 'running', '[]', id, NULL, NULL, false FROM ids;
+"""
+
+
+async def test_no_sample_of_what_may_be_erased_outlives_the_migration() -> None:
+    async with old_database() as (dsn, pool):
+        ids = "CREATE TABLE ids AS SELECT gen_random_uuid() AS id FROM generate_series(1, 10);"
+        await pool.execute(f"{ids} {_NAMED} ANALYZE")
+        sampled = {each[0] for each in await pool.fetch(_SAMPLED)}
+        assert sampled == {
+            *("idempotency_key.answer", "execution_list.tags", "execution_list.requested_by"),
+            *("execution_tag.tag", "automation.set_by", "automation_trigger.set_by"),
+        }
+        files = await pool.fetch(_FILES)
+        await migrate(dsn)
+        assert await pool.fetch(_SAMPLED) == []
+        assert await pool.fetch(_FILES) == files  # neither a table nor an index was written anew
+        await pool.execute("ANALYZE")
+        assert await pool.fetch(_SAMPLED) == []
+        # All columns of this kind, those of schedules, too.
+        left = """
+            SELECT attrelid::regclass || '.' || attname FROM pg_attribute
+            JOIN pg_class ON pg_class.oid = attrelid
+            WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+                AND attname ~ '_by$' AND attstattarget IS DISTINCT FROM 0
+        """
+        assert await pool.fetch(left) == []
+
+
 async def test_names_are_in_no_event_of_a_new_store(store: EventStore, pool: Pool) -> None:
     assert not await principals.names_in_events(pool)
     await store.append(new_stream(), [new_event()], expected_version=0, metadata=METADATA)

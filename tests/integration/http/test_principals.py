@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -21,8 +23,8 @@ from support.wheels import make_wheel
 from nbledger_http.representations.filters import by_recorded_ids, with_filter_by_names
 from nbledger_infrastructure.kafka.cloudevents import attributes, event_headers
 from nbledger_infrastructure.postgres import principals, tokens
-from nbledger_infrastructure.postgres.database import migrate
-from nbledger_infrastructure.postgres.principals import Names
+from nbledger_infrastructure.postgres.database import acquire, migrate
+from nbledger_infrastructure.postgres.principals import Erased, Names
 from nbledger_infrastructure.postgres.tokens import Role
 from nbledger_projections.registry import READ_MODELS
 
@@ -133,8 +135,9 @@ async def test_a_name_is_kept_in_one_place_and_erased_there(
         tables = await tables_as_text(api.pool)
         assert [name for name, text in tables.items() if NAME in text] == ["principal"]
 
-        assert await principals.erase(api.pool, principal_id)
-        assert not await principals.erase(api.pool, principal_id)
+        for _ in range(2):  # what is erased already is so again
+            assert await principals.erase(api.pool, principal_id) == Erased(rewritten=True)
+        assert await principals.erase(api.pool, UUID(int=7)) is None
         tables = await tables_as_text(api.pool)
         assert [name for name, text in tables.items() if NAME in text] == []
         (left,) = [
@@ -203,6 +206,38 @@ async def test_a_name_is_shown_for_moments_after_its_erasure(database_dsn: str) 
         assert (await names.of(UUID(int=1), [actor]))[actor] == NAME
         moment = principals.REMEMBER_SECONDS + 0.1
         assert (await names.of(UUID(int=1), [actor]))[actor] == actor
+
+
+async def test_an_erasure_does_not_wait_for_who_keeps_the_table_in_use(database_dsn: str) -> None:
+    async def erase(principal_id: UUID) -> tuple[int | None, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "nbledger", "principals", "erase", str(principal_id)),
+            env={**os.environ, "NBLEDGER_POSTGRES_DSN": database_dsn},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(60):
+            told, wrong = await process.communicate()
+        return process.returncode, told.decode(), wrong.decode()
+
+    async with open_pool(database_dsn) as pool:
+        _, token = await tokens.create(
+            pool, name=NAME, tenant_id=UUID(int=1), project_ids=None, roles=[Role.READER]
+        )
+        principal_id = token.principal_id
+        file = "SELECT pg_relation_filenode('principal')"
+        before = await pool.fetchval(file)
+        async with acquire(pool) as connection, connection.transaction():
+            await connection.fetch("SELECT FROM principal")
+            status, told, wrong = await erase(principal_id)
+        assert (status, told) == (1, f"erased {principal_id}\n")
+        assert "the name is erased" in wrong
+        assert f"nbledger principals erase {principal_id}" in wrong
+        assert await pool.fetchval(file) == before
+        (left,) = await principals.list_all(pool, UUID(int=1))
+        assert (left.name, left.valid_tokens) == (None, 0)
+        assert await erase(principal_id) == (0, f"erased {principal_id}\n", "")
+        assert await pool.fetchval(file) != before
 
 
 async def test_events_of_before_keep_their_names_and_publish_none() -> None:

@@ -1,3 +1,7 @@
+-- A statement that goes on for long holds up the index on event below, and that all appends behind
+-- it: rather the migration fails and is run again.
+SET LOCAL lock_timeout = '30s';
+
 -- The executions of a project as a list with a filter sees them: few columns, so that a page of
 -- rows holds many, and an index for each field in the order of the list. They are kept with the
 -- statuses of executions, in one transaction, so that a list never shows what its filter denies.

@@ -351,8 +351,36 @@ CREATE INDEX ON api_token (principal_id);
 CLUSTER api_token USING api_token_pkey;
 ALTER TABLE api_token SET WITHOUT CLUSTER;
 
--- Statistics are samples of what a column holds, and would keep them after it is erased.
+-- Statistics are samples of what a column holds, and would keep them after it is erased. Without a
+-- target none are taken any more, but those that are there stay: ANALYZE passes such columns over.
+-- They go with a change of the column's type, which to the type that it has rewrites nothing.
 ALTER TABLE principal ALTER COLUMN name SET STATISTICS 0;
-ALTER TABLE idempotency_key ALTER COLUMN answer SET STATISTICS 0;
-ALTER TABLE execution_list ALTER COLUMN tags SET STATISTICS 0;
-ALTER TABLE execution_tag ALTER COLUMN tag SET STATISTICS 0;
+ALTER TABLE idempotency_key
+    ALTER COLUMN answer SET STATISTICS 0, ALTER COLUMN answer TYPE text;
+ALTER TABLE execution_list
+    ALTER COLUMN tags SET STATISTICS 0, ALTER COLUMN tags TYPE text[],
+    ALTER COLUMN requested_by SET STATISTICS 0;
+DO $$
+BEGIN
+    -- Not without need: it makes the index of the column anew, which then comes after the others in
+    -- the choice of one while the table is not analysed.
+    IF EXISTS (
+        SELECT FROM pg_stats
+        WHERE schemaname = current_schema() AND tablename = 'execution_list'
+            AND attname = 'requested_by'
+    ) THEN
+        ALTER TABLE execution_list ALTER COLUMN requested_by TYPE text;
+    END IF;
+END
+$$;
+ALTER TABLE execution_tag
+    ALTER COLUMN tag SET STATISTICS 0, ALTER COLUMN tag TYPE text;
+-- Who acted is an id from now on, and was a name before.
+ALTER TABLE automation
+    ALTER COLUMN set_by SET STATISTICS 0, ALTER COLUMN set_by TYPE text;
+ALTER TABLE automation_trigger
+    ALTER COLUMN set_by SET STATISTICS 0, ALTER COLUMN set_by TYPE text;
+ALTER TABLE schedule
+    ALTER COLUMN set_by SET STATISTICS 0, ALTER COLUMN set_by TYPE text;
+ALTER TABLE schedule_run
+    ALTER COLUMN asked_by SET STATISTICS 0, ALTER COLUMN asked_by TYPE text;
