@@ -142,7 +142,8 @@ def _object_in(text: str, pointer: str, report: FaultReport) -> dict[str, Any] |
 def read_query(kind: type[S], values: Mapping[str, str], report: FaultReport) -> S:
     """The parameters of a query as a ``kind``.
 
-    What is like none of them is passed over, since caches and logs add their own; a mistyped name
+    What is like none of them is passed over: where a token is needed the guard has refused it
+    (`known_parameters.py`), and to other links caches and trackers add their own. A mistyped name
     must not pass for a parameter that was left out.
     """
     found = _Reading(report, text=True).object(kind, values, "?", None)
