@@ -199,5 +199,5 @@ def worker_metadata(requested: RecordedEvent, worker_id: str) -> Metadata:
         causation_id=str(requested.event_id),
         traceparent=requested.metadata.traceparent,
         request_id=requested.metadata.request_id,
-        on_behalf_of=requested.metadata.actor,
+        on_behalf_of=requested.metadata.responsible,
     )

@@ -88,16 +88,17 @@ def run_command(main: Coroutine[Any, Any, T], settings: Settings) -> T:
     try:
         return run(main)
     except (UndefinedTableError, UndefinedFunctionError):
-        told = f"the database {_place(settings)} has not this version's schema: nbledger migrate"
+        place = database_place(settings.postgres.dsn)
+        told = f"the database {place} has not this version's schema: nbledger migrate"
     except (DatabaseUnavailableError, PostgresError) as error:
-        told = f"the database {_place(settings)}: {error}"
+        told = f"the database {database_place(settings.postgres.dsn)}: {error}"
     click.echo(f"Error: {told}", err=True)
     sys.exit(2)
 
 
-def _place(settings: Settings) -> str:
+def database_place(dsn: str) -> str:
     """Where the database is, without user and password."""
-    found = urlsplit(settings.postgres.dsn)
+    found = urlsplit(dsn)
     return f"at {found.netloc.rpartition('@')[2]}{found.path}"
 
 

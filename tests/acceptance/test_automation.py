@@ -91,6 +91,8 @@ def test_new_data_starts_real_runs_along_the_chain(server: LocalServer) -> None:
     results = project.call("GET", f"/notebook/{first}/execution/{ran['executionId']}/results")
     (enriched,) = results["enrichedDatasets"]
     made = enriched["datasetId"]
+    version = project.call("GET", f"/dataset/{made}")["versions"][0]
+    assert version["createdBy"] == ran["requestedBy"] != "automation"
 
     # Another notebook is bound to what this one makes, and this one to what it makes itself, too.
     second = project.notebook(made, "print('downstream')")

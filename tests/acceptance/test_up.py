@@ -50,6 +50,21 @@ def test_a_port_that_cannot_be_had_is_told_before_anything_starts(
     assert not (tmp_path / "postgres").exists()
 
 
+def test_a_database_that_is_named_is_told_of_and_one_that_is_not_there_is_one_line(
+    tmp_path: Path,
+) -> None:
+    dsn = "postgresql://ann:hidden@127.0.0.1:1/nb"
+    other = LocalServer(tmp_path, {"NBLEDGER_PORT": "0", "NBLEDGER_POSTGRES_DSN": dsn})
+    ended = other.command("up")
+    printed, _ = ended.communicate(timeout=30)
+    assert ended.returncode == 1
+    used, refused = printed.decode().splitlines()
+    assert used.endswith("Using the database at 127.0.0.1:1/nb (NBLEDGER_POSTGRES_DSN)")
+    assert refused.startswith("Error: cannot use the database at 127.0.0.1:1/nb: ")
+    assert "NBLEDGER_POSTGRES_DSN" in refused
+    assert not (tmp_path / "postgres").exists()
+
+
 @pytest.mark.timeout(300)
 def test_ctrl_c_ends_every_process_within_ten_seconds_and_data_stays() -> None:
     with local_server() as server:

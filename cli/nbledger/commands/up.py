@@ -8,14 +8,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import msgspec
+from asyncpg import PostgresError
 
 from nbledger import notify
 from nbledger.children import Child, Service
 from nbledger.embedded.errors import (
     ArtifactsNotUsableError,
+    DatabaseNotUsableError,
     HomeNotUsableError,
     PortNotUsableError,
 )
@@ -29,6 +32,7 @@ from nbledger.embedded.home import (
 from nbledger.embedded.postgres import start_postgres
 from nbledger.embedded.processes import sweep_instance
 from nbledger.embedded.tansu import DEFAULT_PARTITIONS, start_tansu
+from nbledger.role import database_place
 from nbledger_audit.keys import Signer
 from nbledger_infrastructure.artifacts.store import (
     ArtifactStore,
@@ -36,7 +40,11 @@ from nbledger_infrastructure.artifacts.store import (
     open_store,
 )
 from nbledger_infrastructure.postgres import tokens
-from nbledger_infrastructure.postgres.database import connect_pool, migrate
+from nbledger_infrastructure.postgres.database import (
+    DatabaseUnavailableError,
+    connect_pool,
+    migrate,
+)
 from nbledger_infrastructure.settings import Audit, Settings
 
 DEFAULT_HOME = ".nbledger"
@@ -72,10 +80,15 @@ async def running(settings: Settings, *, progress: Progress) -> AsyncIterator[Se
             if swept:
                 progress(f"Ended {len(swept)} processes that an earlier run left behind")
             port = _free_port(settings)
+            _tell_services_of_others(settings, progress)
+            named = settings.postgres.dsn
+            # Before anything is started for nothing.
+            credentials = await _prepare_named(home, named) if named else None
             environment = await _start_services(stack, home, settings, port, progress)
             if settings.artifacts.url:
                 await _check_artifacts(settings.artifacts.url)
-            credentials = await _prepare(home, environment["NBLEDGER_POSTGRES_DSN"])
+            if credentials is None:
+                credentials = await _prepare(home, environment["NBLEDGER_POSTGRES_DSN"])
             progress("Starting API, relay, projector, sealer and worker")
             url = await _start_roles(stack, home, environment)
             info = ServerInfo(
@@ -204,6 +217,34 @@ async def _keep(stack: AsyncExitStack, service: Service) -> None:
     stack.push_async_callback(service.stop)
     keeper = asyncio.create_task(service.keep_running())
     stack.push_async_callback(_cancel_all, [keeper])
+
+
+def _tell_services_of_others(settings: Settings, progress: Progress) -> None:
+    """Say which services are used in place of those that would be started here."""
+    if settings.postgres.dsn:
+        progress(
+            f"Using the database {database_place(settings.postgres.dsn)} (NBLEDGER_POSTGRES_DSN)"
+        )
+    if brokers := settings.kafka.bootstrap_servers:
+        progress(f"Using the Kafka broker at {brokers} (NBLEDGER_KAFKA_BOOTSTRAP_SERVERS)")
+    if url := settings.artifacts.url:
+        progress(f"Using the artifact store {_without_secrets(url)} (NBLEDGER_ARTIFACTS_URL)")
+
+
+def _without_secrets(url: str) -> str:
+    found = urlsplit(url)
+    return f"{found.scheme}://{found.netloc.rpartition('@')[2]}{found.path}"
+
+
+async def _prepare_named(home: Home, dsn: str) -> Credentials:
+    """As :func:`_prepare`; raises :class:`DatabaseNotUsableError` for what is wrong there."""
+    try:
+        return await _prepare(home, dsn)
+    except (DatabaseUnavailableError, PostgresError, ValueError) as error:
+        told = " ".join(str(error.__cause__ or error).split())
+        raise DatabaseNotUsableError(
+            database_place(dsn), told or "it does not answer in time"
+        ) from None
 
 
 async def _prepare(home: Home, dsn: str) -> Credentials:

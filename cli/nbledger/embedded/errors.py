@@ -74,6 +74,21 @@ class ArtifactsNotUsableError(EmbeddedError):
         super().__init__(f"cannot use the artifact store of the settings: {reason}")
 
 
+class DatabaseNotUsableError(EmbeddedError):
+    """The database that the settings name cannot be reached, or refuses.
+
+    Attributes:
+        place: where it is, without user and password.
+    """
+
+    def __init__(self, place: str, reason: str) -> None:
+        self.place = place
+        super().__init__(
+            f"cannot use the database {place}: {reason}. NBLEDGER_POSTGRES_DSN (or dsn of "
+            "[postgres] in the settings file) names it; without it nbledger starts its own"
+        )
+
+
 class LeftoverProcessesError(EmbeddedError):
     """Processes of an earlier run could not be ended.
 

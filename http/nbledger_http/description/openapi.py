@@ -21,7 +21,13 @@ OPENAPI_VERSION = "3.1.0"
 REF = "#/components/schemas/{name}"
 
 EVERYWHERE = (Code.INTERNAL_ERROR,)
-SECURED = (Code.UNAUTHENTICATED, Code.FORBIDDEN, Code.RATE_LIMITED, Code.UNAVAILABLE)
+SECURED = (
+    Code.UNAUTHENTICATED,
+    Code.FORBIDDEN,
+    Code.RATE_LIMITED,
+    Code.UNAVAILABLE,
+    Code.VALIDATION_FAILED,
+)
 
 DESCRIPTION = """\
 Stores Jupyter notebooks, runs them on kernel workers, and serves their list, status and results.

@@ -8,6 +8,7 @@ from litestar.datastructures import State
 from nbledger_domain.vocabulary.addresses import log_path, project_path
 from nbledger_domain.vocabulary.units import MIB
 from nbledger_http.description import entry_point, openapi
+from nbledger_http.edge import known_parameters
 from nbledger_http.edge.middleware import Edge
 from nbledger_http.endpoints import (
     datasets,
@@ -58,12 +59,12 @@ def create_app(services: Services) -> Edge:
             *uploads.HANDLERS,
             *input_files.HANDLERS,
         ],
-        guards=[access.guard],
+        guards=[access.guard, known_parameters.guard],
     )
     log = Router(
         log_path("{tenant_id:str}"),
         route_handlers=transparency_log.HANDLERS,
-        guards=[access.guard_log],
+        guards=[access.guard_log, known_parameters.guard],
     )
     without_token = Router(
         "/",

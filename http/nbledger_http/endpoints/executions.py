@@ -51,7 +51,7 @@ from nbledger_http.representations.idempotency import New, beyond_defaults, once
 from nbledger_http.representations.principals import with_name, with_names
 from nbledger_http.requests import queries
 from nbledger_http.requests.concurrency import turn_of
-from nbledger_http.requests.json_bodies import json_object
+from nbledger_http.requests.json_bodies import json_object, no_members
 from nbledger_http.requests.queries import Paging, preferred_wait, wait_applied
 from nbledger_http.requests.runs import ExecuteNotebook, asked_of, run_request
 from nbledger_http.requests.services import Services, services_of
@@ -352,6 +352,7 @@ async def list_executions(request: Request[Any, Any, Any]) -> Reply:
 )
 async def cancel(request: Request[Any, Any, Any]) -> Reply:
     """The execution that is to stop."""
+    await no_members(request)
     services, access = services_of(request), access_of(request)
     notebook_id, execution_id = notebook_id_of(request), execution_id_of(request)
     await cancel_execution(services.store, access, notebook_id, execution_id)

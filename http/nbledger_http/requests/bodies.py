@@ -81,10 +81,10 @@ Requirement = Annotated[str, Meta(min_length=1, max_length=200, extra={"check": 
 class IntegrationBody(msgspec.Struct, rename="camel", kw_only=True):
     """How the notebook takes part in data enrichment, and how many runs of it go on at once."""
 
-    enrichment_mode: bool = False
+    enrichment_mode: bool | None = False
     dataset_binding: Text | None = None
     output_format: Text | None = None
-    auto_execution: AutoExecutionBody = False
+    auto_execution: AutoExecutionBody | None = False
     schedule_execution: CronText | ScheduleSetting | None = None
     max_concurrent_runs: ConcurrentRuns | None = None
 
@@ -94,8 +94,8 @@ class EnvironmentBody(msgspec.Struct, rename="camel", kw_only=True):
 
     READ_ONLY: ClassVar = ("pythonVersion",)
 
-    packages: Annotated[list[Requirement], Meta(max_length=MAX_PACKAGES)] = []
-    custom_libraries: Annotated[list[Package], Meta(max_length=MAX_PACKAGES)] = []
+    packages: Annotated[list[Requirement], Meta(max_length=MAX_PACKAGES)] | None = []
+    custom_libraries: Annotated[list[Package], Meta(max_length=MAX_PACKAGES)] | None = []
 
 
 class CreateNotebook(msgspec.Struct, rename="camel", kw_only=True):
@@ -279,7 +279,7 @@ def update(
             notebook.kernel_type,
             pointer=SCHEDULE,
         )
-    libraries = (asked.environment or EnvironmentBody()).custom_libraries
+    libraries = (asked.environment or EnvironmentBody()).custom_libraries or []
     known = notebook.environment.custom_libraries
     return Update(
         changes,
@@ -303,10 +303,12 @@ def _integration(
 ) -> Integration:
     """The settings that are asked for in place of ``before``; an empty text is none."""
     found = Integration(
-        enrichment_mode=asked.enrichment_mode,
+        enrichment_mode=bool(asked.enrichment_mode),
         dataset_binding=asked.dataset_binding or None,
         output_format=asked.output_format or None,
-        auto_execution=automation_setting(asked.auto_execution, report, f"{pointer}/autoExecution"),
+        auto_execution=automation_setting(
+            asked.auto_execution or False, report, f"{pointer}/autoExecution"
+        ),
         schedule_execution=schedule_setting(
             asked.schedule_execution,
             before.schedule_execution,
@@ -331,7 +333,9 @@ def _environment(
     report: FaultReport,
     provided: settings.Environments,
 ) -> Environment:
-    found = Environment(packages=asked.packages, custom_libraries=asked.custom_libraries)
+    found = Environment(
+        packages=asked.packages or [], custom_libraries=asked.custom_libraries or []
+    )
     if found.packages and found.packages != before.packages and not provided.provisioning:
         report.warnings.append(
             "packages: this service installs none; cells can import only what their kernel has"

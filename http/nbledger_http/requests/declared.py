@@ -25,7 +25,7 @@ from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_domain.input_files import shown
 from nbledger_domain.unseen import all_seen
 from nbledger_domain.words import nearest, nearest_member
-from nbledger_http.requests.json_bodies import MAX_TOLD, escaped
+from nbledger_http.requests.json_bodies import MAX_TOLD, decode_object, escaped
 
 S = TypeVar("S", bound=Struct)
 
@@ -116,16 +116,34 @@ def read_object(
 
 
 def read_form(kind: type[S], fields: Mapping[str, str], report: FaultReport) -> S:
-    """The text fields of a form as a ``kind``; an empty one counts as left out."""
-    given = {name: text for name, text in fields.items() if text}
+    """The text fields of a form as a ``kind``; an empty one counts as left out.
+
+    A field that may be an object takes it as JSON.
+    """
+    given: dict[str, Any] = {name: text for name, text in fields.items() if text}
+    for member in _declared(kind):
+        text = given.get(member.key, "")
+        if text.lstrip().startswith("{") and _struct_of(member.kind, {}) is not None:
+            given[member.key] = _object_in(text, f"/{escaped(member.key)}", report)
     _unknown(kind, fields, "/", report)
     return _Reading(report, text=True).object(kind, given, "/", None)
+
+
+def _object_in(text: str, pointer: str, report: FaultReport) -> dict[str, Any] | None:
+    """The JSON object that a field of a form carries."""
+    try:
+        return decode_object(text.encode())
+    except InvalidInputError as error:
+        for fault in error.faults:
+            report.fault(f"{pointer}{fault.pointer}", fault.reason)
+        return None
 
 
 def read_query(kind: type[S], values: Mapping[str, str], report: FaultReport) -> S:
     """The parameters of a query as a ``kind``.
 
-    What is like none of them is passed over, since caches and logs add their own; a mistyped name
+    What is like none of them is passed over: where a token is needed the guard has refused it
+    (`known_parameters.py`), and to other links caches and trackers add their own. A mistyped name
     must not pass for a parameter that was left out.
     """
     found = _Reading(report, text=True).object(kind, values, "?", None)
@@ -257,7 +275,9 @@ class _Reading:
     def _value(self, kind: _Kind, value: Any, pointer: str, fallback: Any) -> Any:
         if (struct := _struct_of(kind, value)) is not None:
             base = fallback if isinstance(fallback, struct) else None
-            return self.object(struct, value, f"{pointer}/", base)
+            # An object in a form is JSON: its members are no text.
+            reading = _Reading(self._report) if self._text else self
+            return reading.object(struct, value, f"{pointer}/", base)
         if kind.inner is not None and isinstance(value, list):
             return self._items(kind, kind.inner, value, pointer)
         try:

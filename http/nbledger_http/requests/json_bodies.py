@@ -44,6 +44,18 @@ async def json_object(request: Request[Any, Any, Any], *, optional: bool = False
     return decode_object(body)
 
 
+async def no_members(request: Request[Any, Any, Any]) -> None:
+    """Take no body, or an empty object: nothing is done for a request that says what is not heard.
+
+    Raises :class:`InvalidInputError`, and :class:`Problem` (413, 415).
+    """
+    body = await json_object(request, optional=True)
+    if body:
+        reason = "is an unknown member; the request takes none"
+        names = itertools.islice(body, MAX_TOLD)
+        raise InvalidInputError([Fault(f"/{escaped(name)}", reason) for name in names])
+
+
 async def raw_body(request: Request[Any, Any, Any]) -> bytes:
     """The whole body. Raises :class:`Problem` (413, 415)."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":

@@ -62,6 +62,17 @@ async def test_a_notebook_shows_what_its_setting_means(api: Api) -> None:
         changed = await client.put(path, json={"integration": {"autoExecution": empty}})
         assert changed.json()["automatic"] == DEFAULTS
         assert changed.json()["warnings"] == []
+    # Null takes a setting away, as it does of those that have none by default.
+    set_ = {"integration": {"enrichmentMode": True}, "environment": {"packages": ["pandas"]}}
+    assert (await client.put(path, json=set_)).json()["integration"]["enrichmentMode"] is True
+    nulls = {
+        "integration": {"autoExecution": None, "enrichmentMode": None},
+        "environment": {"packages": None, "customLibraries": None},
+    }
+    changed = (await client.put(path, json=nulls)).json()
+    assert (changed["warnings"], changed["environment"]["packages"]) == ([], [])
+    assert changed["integration"]["autoExecution"] is False
+    assert changed["integration"]["enrichmentMode"] is False
     off = await client.put(path, json={"integration": {"autoExecution": False}})
     assert "automatic" not in off.json()
     assert (await client.get(f"{path}/automatic-execution")).json()["state"] == "off"
@@ -100,11 +111,9 @@ async def test_an_upload_may_have_it(api: Api) -> None:
     client = await api.client(Role.EDITOR)
     file = b'{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
 
-    async def upload(value: str) -> httpx.Response:
+    async def upload(value: str, name: str = "autoExecution") -> httpx.Response:
         return await client.post(
-            "/notebook/upload",
-            files={"file": ("n.ipynb", file)},
-            data={"autoExecution": value},
+            "/notebook/upload", files={"file": ("n.ipynb", file)}, data={name: value}
         )
 
     made = await upload("true")
@@ -112,6 +121,25 @@ async def test_an_upload_may_have_it(api: Api) -> None:
     assert made.json()["automatic"] == DEFAULTS
     assert (await upload("false")).json()["integration"]["autoExecution"] is False
     assert (await upload("often")).json()["errors"][0]["pointer"] == "/autoExecution"
+    # A field takes the object, too, as JSON.
+    made = await upload(' {"quietSeconds": 2, "on": ["dataset"]}')
+    assert made.json()["automatic"] == {
+        **DEFAULTS,
+        "on": ["dataset"],
+        "quietSeconds": 2,
+        "maxWaitSeconds": 60,
+    }
+    made = await upload('{"cron": "0 2 * * *", "timeZone": "Europe/Berlin"}', "scheduleExecution")
+    assert made.status_code == 201, made.text
+    assert made.json()["integration"]["scheduleExecution"]["timeZone"] == "Europe/Berlin"
+    for wrong, pointer in (
+        ('{"quietSeconds": "2"}', "/quietSeconds"),
+        ('{"quiet": 2}', "/quiet"),
+        ('{"quietSeconds": ', ""),
+        ('{"on": ["dataset"], "on": ["cells"]}', "/on"),
+    ):
+        (fault,) = (await upload(wrong)).json()["errors"]
+        assert fault["pointer"] == f"/autoExecution{pointer}"
 
 
 async def test_what_becomes_of_a_change_is_told(api: Api) -> None:

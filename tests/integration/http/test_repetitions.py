@@ -364,10 +364,13 @@ async def test_who_may_and_what_is_gone(api: Api) -> None:
     for what in ("chain", "changes"):
         answer = await scene.client.get(f"{scene.path}/execution/{foreign}/{what}")
         assert answer.status_code == 404
-    answer = await scene.client.get(
-        f"{scene.path}/execution/{run}/changes", params={"against": foreign}
-    )
-    assert answer.json()["code"] == "execution_not_found"
+    for unknown in (foreign, unknown_id(), "x"):
+        answer = await scene.client.get(
+            f"{scene.path}/execution/{run}/changes", params={"against": unknown}
+        )
+        assert (answer.status_code, answer.json()["code"]) == (404, "execution_not_found")
+        told = {"pointer": "?against", "reason": f"the notebook has no execution {unknown!r}"}
+        assert answer.json()["errors"] == [told]
     assert (await scene.client.delete(scene.path)).status_code in (200, 204)
     for what in ("rerun", "repair"):
         assert await scene.refused(run, what) == (404, "execution_not_found")

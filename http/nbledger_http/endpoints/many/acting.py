@@ -50,7 +50,7 @@ from nbledger_http.representations.idempotency import New, once
 from nbledger_http.representations.principals import with_names
 from nbledger_http.requests import queries
 from nbledger_http.requests.concurrency import turn_of
-from nbledger_http.requests.json_bodies import json_object
+from nbledger_http.requests.json_bodies import json_object, no_members
 from nbledger_http.requests.many.filters import (
     MAX_FOUND,
     ExecutionActionRequest,
@@ -311,6 +311,7 @@ def _runs(view: View) -> bool:
 )
 async def cancel(request: Request[Any, Any, Any]) -> Reply:
     """The action that is to stop."""
+    await no_members(request)
     services, access, action_id = services_of(request), access_of(request), action_id_of(request)
     await cancel_action(services.store, access, action_id)
     view = await _view(services, access, action_id)

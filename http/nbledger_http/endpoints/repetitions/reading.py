@@ -7,21 +7,22 @@ import msgspec
 from litestar import Request, get
 from msgspec import Meta
 
-from nbledger_application.caller import Right
-from nbledger_domain.errors import ExecutionNotFoundError
+from nbledger_application.caller import Caller, Right
+from nbledger_domain.errors import ExecutionNotFoundError, Fault
+from nbledger_domain.input_files import shown
 from nbledger_http.description import repetition_examples
 from nbledger_http.description.documentation import Answer, Operation
 from nbledger_http.endpoints.executions import TAG
-from nbledger_http.replies.problems import Code
+from nbledger_http.replies.problems import Code, Problem
 from nbledger_http.replies.responses import Reply, json_reply
 from nbledger_http.representations import resources
 from nbledger_http.representations.principals import with_names_within
 from nbledger_http.requests import queries
-from nbledger_http.requests.services import services_of
+from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import (
     access_of,
-    execution_id_in,
     execution_id_of,
+    guid,
     notebook_id_of,
 )
 from nbledger_projections.read_models.executions.repetitions import chains, changes
@@ -102,14 +103,26 @@ async def get_changes(request: Request[Any, Any, Any]) -> Reply:
     services, access = services_of(request), access_of(request)
     notebook_id, execution_id = notebook_id_of(request), execution_id_of(request)
     asked = queries.checked(request, ChangesQuery).against
-    against: UUID | None = None if asked is None else execution_id_in(asked)
-    for each in (execution_id, against):
-        if each is not None:
-            await resources.execution(services.pool, access, notebook_id, each)
+    await resources.execution(services.pool, access, notebook_id, execution_id)
+    against = None if asked is None else await _against(services, access, notebook_id, asked)
     found = await changes.get(services.store, services.pool, notebook_id, execution_id, against)
     if found is None:
         raise ExecutionNotFoundError(execution_id)
     return json_reply(msgspec.json.encode(found), headers=_UNCACHED)
+
+
+async def _against(services: Services, access: Caller, notebook_id: UUID, asked: str) -> UUID:
+    """The execution to compare with. Raises :class:`Problem` (404), which names the parameter."""
+    found = guid(asked)
+    if found is not None:
+        try:
+            await resources.execution(services.pool, access, notebook_id, found)
+        except ExecutionNotFoundError:
+            found = None
+    if found is None:
+        fault = Fault("?against", f"the notebook has no execution {shown(asked)}")
+        raise Problem(Code.EXECUTION_NOT_FOUND, faults=[fault])
+    return found
 
 
 HANDLERS: list[Any] = [get_chain, get_changes]

@@ -33,7 +33,7 @@ from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, json_reply
 from nbledger_http.representations.idempotency import New, once
 from nbledger_http.representations.schedules import AskedFirings, ScheduleDocument
-from nbledger_http.requests.json_bodies import json_object
+from nbledger_http.requests.json_bodies import json_object, no_members
 from nbledger_http.requests.schedules.commands import ScheduleBackfill, ScheduleNote
 from nbledger_http.requests.schedules.commands import backfill as backfill_of
 from nbledger_http.requests.schedules.commands import note as note_of
@@ -122,7 +122,8 @@ async def resume(request: Request[Any, Any, Any]) -> Reply:
         summary="Run a schedule now",
         description="With its parameters, whether it is paused or not. Its overlap policy holds: "
         "where an earlier run of it goes on, this one may be skipped, or wait. What becomes of it "
-        "is among the firings of the schedule; if it starts, the run has the id in the answer.",
+        "is among the firings of the schedule (`GET …/schedule`); only if it starts, the execution "
+        "with the id in the answer exists.",
         answers={
             202: Answer(
                 description="The firing.",
@@ -143,6 +144,7 @@ async def resume(request: Request[Any, Any, Any]) -> Reply:
 )
 async def run(request: Request[Any, Any, Any]) -> Reply:
     """The firing that was asked for."""
+    await no_members(request)
     store, access, notebook_id = (
         services_of(request).store,
         access_of(request),
