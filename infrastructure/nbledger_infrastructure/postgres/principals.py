@@ -58,6 +58,16 @@ _BY_ID: Final = """
 SELECT principal_id, name FROM principal WHERE principal_id = ANY($1) AND tenant_id = $2
 """
 
+# Whether somebody in this database may still see rows that were there before the last change. Of
+# sessions of others the owner sees this only as a member of pg_read_all_stats.
+_SEEN: Final = """
+SELECT EXISTS (
+    SELECT FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+        AND age(backend_xmin) >= (SELECT min(age(xmin)) FROM principal)
+)
+"""
+
 _BEFORE: Final = "SELECT formula = 1 FROM event ORDER BY position LIMIT 1"
 
 
@@ -119,10 +129,10 @@ async def erase(pool: Pool, principal_id: UUID) -> Erased | None:
 
 
 async def _rewrite(connection: PooledConnection) -> bool:
-    """Write the table anew; whether nobody kept it in use for so long that this was left out.
+    """Write the table anew; whether nobody kept it, or what was in it, in use for too long.
 
     All that look up tokens wait behind whoever waits for the lock of the whole table, so each try
-    waits for a moment only.
+    waits for a moment only. A row of before stays for those whose snapshot is older than its end.
     """
     await connection.execute(f"SET lock_timeout = {round(LOCK_SECONDS * 1000)}")
     try:
@@ -130,6 +140,8 @@ async def _rewrite(connection: PooledConnection) -> bool:
             if attempt:
                 await asyncio.sleep(LOCK_SECONDS)
             try:
+                if await connection.fetchval(_SEEN):
+                    continue
                 await connection.execute("VACUUM FULL principal")
             except asyncpg.LockNotAvailableError:
                 continue

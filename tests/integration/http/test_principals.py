@@ -8,12 +8,12 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 from support.api import Api, running_api, settings_for
-from support.event_store import METADATA, new_event, new_stream, open_pool, open_store
+from support.event_store import METADATA, connect, new_event, new_stream, open_pool, open_store
 from support.leftovers import tables_as_text
 from support.old_store import old_database, old_token
 from support.read_models import catch_up
@@ -264,6 +264,21 @@ async def test_events_of_before_keep_their_names_and_publish_none() -> None:
                     "SELECT pg_read_binary_file(pg_relation_filepath($1))", table
                 )
                 assert NAME.encode() not in content
+
+
+async def test_a_name_that_a_snapshot_still_sees_is_not_called_gone(database_dsn: str) -> None:
+    async with open_pool(database_dsn) as pool, connect(database_dsn) as other:
+        async with acquire(pool) as connection:
+            principal_id = await principals.ensure(connection, uuid4(), NAME)
+        async with other.transaction(isolation="repeatable_read", readonly=True):
+            await other.execute("SELECT FROM event LIMIT 1")
+            assert await principals.erase(pool, principal_id) == Erased(rewritten=False)
+        assert await principals.erase(pool, principal_id) == Erased(rewritten=True)
+        await pool.execute("CHECKPOINT")
+        content = await pool.fetchval(
+            "SELECT pg_read_binary_file(pg_relation_filepath('principal'))"
+        )
+        assert NAME.encode() not in content
 
 
 async def test_a_filter_for_events_of_before_finds_id_and_name_and_is_shown_as_one() -> None:
