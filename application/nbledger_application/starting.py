@@ -14,18 +14,12 @@ from nbledger_infrastructure.postgres.event_store import (
     EventStore,
     Metadata,
     RecordConflictError,
-    RecordedEvent,
     Stream,
 )
-from nbledger_infrastructure.postgres.event_store.types import COLUMNS, recorded_event
 from nbledger_infrastructure.settings import Executions as ExecutionLimits
 
 NOTEBOOKS_AT_ONCE: Final = 20
 """The events of at most so many notebooks are read by one statement: there may be many."""
-
-_NOTEBOOKS: Final = f"""
-SELECT {COLUMNS} FROM event WHERE stream_id = ANY($1) ORDER BY stream_id, version
-"""  # noqa: S608 (constants)
 
 
 class RunStarter:
@@ -48,14 +42,8 @@ class RunStarter:
         return found
 
     async def _some_notebooks(self, notebook_ids: Sequence[UUID]) -> dict[UUID, Notebook]:
-        async with self.store.reading() as connection:
-            rows = await connection.fetch(_NOTEBOOKS, notebook_ids)
-        histories: dict[UUID, list[RecordedEvent]] = {}
-        for row in rows:
-            recorded = recorded_event(row)
-            histories.setdefault(recorded.stream_id, []).append(recorded)
         found: dict[UUID, Notebook] = {}
-        for notebook_id, history in histories.items():
+        for notebook_id, history in (await self.store.read_streams(notebook_ids)).items():
             notebook = replay(Notebook, history)
             if notebook is not None and not (notebook.deleted or notebook.deletion_requested):
                 found[notebook_id] = notebook

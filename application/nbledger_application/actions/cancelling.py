@@ -35,7 +35,7 @@ async def cancel_some(
     """
     found = await targets.find(store, work.stream, execution_ids)
     going = [key for key, each in found.items() if not (each.ended or each.ours)]
-    histories = await targets.histories(store, going)
+    histories = await store.read_streams(going)
 
     async def one(execution_id: UUID) -> PassedOver | None:
         target = found.get(execution_id)

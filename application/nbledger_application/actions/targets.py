@@ -1,6 +1,6 @@
 """The executions that an action is about, as the event store has them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -15,7 +15,6 @@ from nbledger_domain.filtering.fields import MAX_NAME
 from nbledger_infrastructure.actors import ACTIONS
 from nbledger_infrastructure.aggregates import replay
 from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, RecordedEvent, Stream
-from nbledger_infrastructure.postgres.event_store.types import COLUMNS, recorded_event
 
 # Each part is by itself a look-up of one stream: no plan may read all events for them.
 # A client may have sent the action's id as the id of a request: who acted has to be looked at, too.
@@ -36,10 +35,6 @@ CROSS JOIN LATERAL (
     WHERE stream_id = asked.id AND type = ANY($4)
         AND metadata ->> 'correlationId' = $2 AND metadata ->> 'actor' = '{ACTIONS}'
 ) AS cancelled
-"""  # noqa: S608 (constants)
-
-_READ: Final = f"""
-SELECT {COLUMNS} FROM event WHERE stream_id = ANY($1) ORDER BY stream_id, version
 """  # noqa: S608 (constants)
 
 _ENDED: Final = [name for event in TERMINAL_EVENTS for name in EVENT_TYPES.stored_names(event.TYPE)]
@@ -85,20 +80,6 @@ async def find(
         for each in found
         if each.stream.tenant_id == owner.tenant_id and each.stream.project_id == owner.project_id
     }
-
-
-async def histories(
-    store: EventStore, execution_ids: Sequence[UUID]
-) -> Mapping[UUID, list[RecordedEvent]]:
-    """All events of these executions."""
-    read: dict[UUID, list[RecordedEvent]] = {}
-    if execution_ids:
-        async with store.reading() as connection:
-            rows = await connection.fetch(_READ, execution_ids)
-        for row in rows:
-            recorded = recorded_event(row)
-            read.setdefault(recorded.stream_id, []).append(recorded)
-    return read
 
 
 def is_ours(history: Sequence[RecordedEvent], action_id: UUID) -> bool:

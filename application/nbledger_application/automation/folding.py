@@ -32,7 +32,8 @@ from nbledger_infrastructure.postgres.event_store import RecordedEvent
 
 _ENDS: Final = frozenset(event.TYPE for event in TERMINAL_EVENTS)
 _DATASETS: Final = frozenset({Dataset.VersionAdded.TYPE, Dataset.Deleted.TYPE})
-_BUSY: Final = ("starting", "running")
+BUSY: Final = ("starting", "running")
+"""States of a trigger whose run may still go on."""
 
 READ: Final = (
     Notebook.IntegrationConfigured.TYPE,
@@ -163,7 +164,7 @@ class AutomationRows:
         self._remove(recorded.subject_id, ("gathering", "skipping"))
 
     def _deleted(self, recorded: RecordedEvent) -> None:
-        self._remove(recorded.subject_id, ("gathering", "skipping", *_BUSY))
+        self._remove(recorded.subject_id, ("gathering", "skipping", *BUSY))
 
     def _remove(self, notebook_id: UUID, states: Sequence[str]) -> None:
         self._switch_off(notebook_id)
@@ -351,7 +352,7 @@ class AutomationRows:
         if trigger is None:
             return
         trigger.held, trigger.due_at = False, None
-        busy = any(each.state in _BUSY for each in self._of(notebook_id))
+        busy = any(each.state in BUSY for each in self._of(notebook_id))
         if row is not None and not busy:
             trigger.due_at = changes.due_at(trigger.changes, row.settings, row.started_at)
 

@@ -1,18 +1,17 @@
 """How it stands with the automatic execution of a notebook."""
 
 from datetime import datetime
-from typing import Final, Literal
+from typing import Literal
 from uuid import UUID
 
 import msgspec
 
+from nbledger_application.automation.folding import BUSY
 from nbledger_application.automation.rows import AutomationRow, TriggerRow, load
 from nbledger_domain.automation import changes
 from nbledger_infrastructure.postgres.database import Pool, acquire
 
 WaitReason = Literal["quiet", "interval", "run", "queue"]
-
-_BUSY: Final = ("starting", "running")
 
 
 class Gathering(msgspec.Struct, frozen=True):
@@ -42,7 +41,7 @@ async def standing(pool: Pool, notebook_id: UUID) -> AutomationStanding | None:
         rows, triggers = await load(connection, [notebook_id], [])
     if not rows:
         return None
-    busy = [each.execution_id for each in triggers if each.state in _BUSY]
+    busy = [each.execution_id for each in triggers if each.state in BUSY]
     gathering = [_gathering(rows[0], each) for each in triggers if each.state == "gathering"]
     return AutomationStanding(
         rows[0].set_by, busy[0] if busy else None, gathering[0] if gathering else None

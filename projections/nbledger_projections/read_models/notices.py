@@ -9,12 +9,12 @@ from msgspec import UNSET, UnsetType
 
 from nbledger_domain.notices import KernelNotice, RunNotice, ScheduleNotice
 from nbledger_infrastructure.aggregates import decode
-from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
+from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
-from nbledger_projections.machinery.decoding import DELETED
 from nbledger_projections.machinery.documents import Page
 from nbledger_projections.machinery.folding import Fold
-from nbledger_projections.machinery.read_model import ReadModel, TableProjection
+from nbledger_projections.machinery.parts_of_notebooks import PartsProjection
+from nbledger_projections.machinery.read_model import ReadModel
 from nbledger_projections.read_models.humanize import duration, timestamp
 
 NAME: Final = "notice_list"
@@ -225,40 +225,10 @@ def _key(recorded: RecordedEvent) -> UUID:
     return uuid5(recorded.stream_id, str(begins))
 
 
-class NoticesProjection(TableProjection[_Row]):
+class NoticesProjection(PartsProjection[_Row]):
     """Keeps the list; what is told of a notebook goes with it."""
 
-    def __init__(self, model: ReadModel[_Row]) -> None:
-        super().__init__(model)
-        self._gone: set[UUID] = set()
-
-    def apply(self, recorded: RecordedEvent) -> None:
-        """Fold one event."""
-        if recorded.type == DELETED:
-            self._gone.add(recorded.subject_id)
-            self._rows.forget(
-                [key for key, row in self._rows.states() if row.subject_id == recorded.subject_id]
-            )
-        else:
-            super().apply(recorded)
-
-    async def save(self, connection: PooledConnection) -> None:
-        """Write what has changed."""
-        await super().save(connection)
-        if self._gone:
-            await connection.execute(
-                "DELETE FROM notice_list WHERE subject_id = ANY($1)", sorted(self._gone)
-            )
-
-    def settle(self) -> None:
-        """What was saved is committed."""
-        super().settle()
-        self._gone.clear()
-
-    def reset(self) -> None:
-        """Forget what is in memory: it may not be what the database holds."""
-        super().reset()
-        self._gone.clear()
+    NOTEBOOK = "subject_id"
 
 
 MODEL = ReadModel(

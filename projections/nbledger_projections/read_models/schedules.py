@@ -11,9 +11,9 @@ from nbledger_domain.schedule import Firing, Schedule, ScheduleSettings, Schedul
 from nbledger_infrastructure.aggregates import decode
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
-from nbledger_projections.machinery.decoding import DELETED
 from nbledger_projections.machinery.folding import Change, Fold
-from nbledger_projections.machinery.read_model import ReadModel, TableProjection
+from nbledger_projections.machinery.parts_of_notebooks import PartsProjection
+from nbledger_projections.machinery.read_model import ReadModel
 from nbledger_projections.read_models.humanize import timestamp
 
 NAME: Final = "schedule_list"
@@ -91,6 +91,8 @@ ON CONFLICT (firing_id) DO UPDATE SET
     document = excluded.document
 """
 
+_DELETE_FIRINGS: Final = "DELETE FROM schedule_firing WHERE notebook_id = ANY($1)"
+
 _PAGE: Final = """
 SELECT
     (SELECT count(*) FROM schedule_list
@@ -161,19 +163,16 @@ fold = Fold(
 )
 
 
-class SchedulesProjection(TableProjection[_Row]):
+class SchedulesProjection(PartsProjection[_Row]):
     """Keeps the list, and what became of each firing beside it."""
 
     def __init__(self, model: ReadModel[_Row]) -> None:
         super().__init__(model)
         self._firings: dict[UUID, tuple[RecordedEvent, FiringDocument]] = {}
-        self._gone: set[UUID] = set()
 
     def apply(self, recorded: RecordedEvent) -> None:
         """Fold one event."""
-        if recorded.type == DELETED:
-            self._remove(recorded.subject_id)
-        elif recorded.type not in _FIRED:
+        if recorded.type not in _FIRED:
             super().apply(recorded)
         elif recorded.data is not None:  # or the deletion follows, or was before
             told = firing_document(recorded, decode(recorded))
@@ -195,29 +194,20 @@ class SchedulesProjection(TableProjection[_Row]):
                 [_encode(document).decode() for _, document in told],
             )
         if self._gone:
-            gone = sorted(self._gone)
-            await connection.execute("DELETE FROM schedule_list WHERE notebook_id = ANY($1)", gone)
-            await connection.execute(
-                "DELETE FROM schedule_firing WHERE notebook_id = ANY($1)", gone
-            )
+            await connection.execute(_DELETE_FIRINGS, sorted(self._gone))
 
     def settle(self) -> None:
         """What was saved is committed."""
         super().settle()
         self._firings.clear()
-        self._gone.clear()
 
     def reset(self) -> None:
         """Forget what is in memory: it may not be what the database holds."""
         super().reset()
         self._firings.clear()
-        self._gone.clear()
 
     def _remove(self, notebook_id: UUID) -> None:
-        self._gone.add(notebook_id)
-        self._rows.forget(
-            [key for key, row in self._rows.states() if row.notebook_id == notebook_id]
-        )
+        super()._remove(notebook_id)
         self._firings = {
             key: told for key, told in self._firings.items() if told[0].subject_id != notebook_id
         }

@@ -8,11 +8,11 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from nbledger_domain.automation import Trigger
-from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
+from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
-from nbledger_projections.machinery.decoding import DELETED
 from nbledger_projections.machinery.folding import Fold
-from nbledger_projections.machinery.read_model import ReadModel, TableProjection
+from nbledger_projections.machinery.parts_of_notebooks import PartsProjection
+from nbledger_projections.machinery.read_model import ReadModel
 from nbledger_projections.read_models.humanize import timestamp
 from nbledger_projections.read_models.schedules import OutcomeDocument
 
@@ -91,42 +91,6 @@ def _execution_id(row: _Row) -> UUID | None:
 fold = Fold((Trigger.Started, Trigger.Skipped), _decided)
 
 
-class TriggersProjection(TableProjection[_Row]):
-    """Keeps the list; the triggers of a notebook go with it."""
-
-    def __init__(self, model: ReadModel[_Row]) -> None:
-        super().__init__(model)
-        self._gone: set[UUID] = set()
-
-    def apply(self, recorded: RecordedEvent) -> None:
-        """Fold one event."""
-        if recorded.type != DELETED:
-            super().apply(recorded)
-            return
-        self._gone.add(recorded.subject_id)
-        self._rows.forget(
-            [key for key, row in self._rows.states() if row.notebook_id == recorded.subject_id]
-        )
-
-    async def save(self, connection: PooledConnection) -> None:
-        """Write what has changed."""
-        await super().save(connection)
-        if self._gone:
-            await connection.execute(
-                "DELETE FROM trigger_list WHERE notebook_id = ANY($1)", sorted(self._gone)
-            )
-
-    def settle(self) -> None:
-        """What was saved is committed."""
-        super().settle()
-        self._gone.clear()
-
-    def reset(self) -> None:
-        """Forget what is in memory: it may not be what the database holds."""
-        super().reset()
-        self._gone.clear()
-
-
 MODEL = ReadModel(
     NAME,
     _Row,
@@ -134,7 +98,7 @@ MODEL = ReadModel(
     key_of=attrgetter("stream_id"),
     fold=fold,
     computed={"execution_id": ("uuid", _execution_id)},
-    projection=TriggersProjection,
+    projection=PartsProjection[_Row],
 )
 
 

@@ -108,14 +108,14 @@ async def test_a_request_with_the_id_of_an_action_is_not_the_action(
     action_id = await request_action(store, CALLER, "cancel", [before, meanwhile])
     client = msgspec.structs.replace(CALLER, request_id=str(action_id))
     await cancel_execution(store, client, notebook, before)
-    read = targets.histories
+    read = store.read_streams
 
     async def then_cancelled(*arguments: Any) -> Any:
         histories = await read(*arguments)
         await cancel_execution(store, client, notebook, meanwhile)
         return histories
 
-    monkeypatch.setattr(targets, "histories", then_cancelled)
+    monkeypatch.setattr(store, "read_streams", then_cancelled)
     await carry_out(pool, store)
     document = await found(pool, action_id)
     assert (document.done, document.skipped) == (0, 2)

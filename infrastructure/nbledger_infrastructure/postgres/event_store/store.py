@@ -32,6 +32,7 @@ _encode_metadata = msgspec.json.Encoder().encode
 
 _SELECT = f"SELECT {COLUMNS} FROM event "  # noqa: S608  field names of a struct
 _READ_STREAM = _SELECT + "WHERE stream_id = $1 AND version > $2 ORDER BY version LIMIT $3"
+_READ_STREAMS = _SELECT + "WHERE stream_id = ANY($1) ORDER BY stream_id, version"
 _READ_SUBJECT = _SELECT + "WHERE subject_id = $1 AND position > $2 ORDER BY position"
 _FIRST_SALT = """
 SELECT salt, data IS NULL AS data_is_erased FROM event WHERE stream_id = $1 AND version = 1
@@ -118,6 +119,17 @@ class EventStore:
         async with self.reading() as connection:
             rows = await connection.fetch(_READ_STREAM, stream_id, after_version, limit)
         return [recorded_event(row) for row in rows]
+
+    async def read_streams(self, stream_ids: Sequence[UUID]) -> dict[UUID, list[RecordedEvent]]:
+        """Read several streams, each in order; those without an event are left out."""
+        if not stream_ids:
+            return {}
+        async with self.reading() as connection:
+            rows = await connection.fetch(_READ_STREAMS, stream_ids)
+        histories: dict[UUID, list[RecordedEvent]] = {}
+        for recorded in map(recorded_event, rows):
+            histories.setdefault(recorded.stream_id, []).append(recorded)
+        return histories
 
     async def first_salt(self, stream_id: UUID) -> bytes | None:
         """The salt of the first event of a stream: random bytes that are erased with its data.

@@ -9,7 +9,8 @@ from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
 from nbledger_projections.machinery.decoding import DELETED, REQUESTED, deleted_notebooks
-from nbledger_projections.machinery.read_model import ReadModel, TableProjection
+from nbledger_projections.machinery.parts_of_notebooks import PartsProjection
+from nbledger_projections.machinery.read_model import ReadModel
 
 
 class OfNotebook(Protocol):
@@ -41,14 +42,12 @@ EVENTS = f"""
 """Condition for the events to fold onto it."""
 
 
-class ExecutionsProjection(TableProjection[E]):
+class ExecutionsProjection(PartsProjection[E]):
     """Keeps rows of executions, which go with their notebook; few are of use once they ended."""
 
     def __init__(self, model: ReadModel[E]) -> None:
         super().__init__(model)
-        self._delete = f"DELETE FROM {model.name} WHERE notebook_id = ANY($1)"  # noqa: S608
-        # Notebooks deleted in this batch, and those known to be deleted sooner or later.
-        self._gone: set[UUID] = set()
+        # Notebooks that are known to be deleted sooner or later.
         self._doomed: set[UUID] = set()
 
     async def load(self, connection: PooledConnection, events: Sequence[RecordedEvent]) -> None:
@@ -58,31 +57,7 @@ class ExecutionsProjection(TableProjection[E]):
 
     def apply(self, recorded: RecordedEvent) -> None:
         """Fold one event."""
-        if recorded.type == DELETED:
-            self._remove(recorded.subject_id)
-        elif recorded.type != REQUESTED or recorded.subject_id not in self._doomed:
+        if recorded.type != REQUESTED or recorded.subject_id not in self._doomed:
             super().apply(recorded)
             if recorded.type in _ENDS:
                 self._rows.let_go(recorded.stream_id)
-
-    def _remove(self, notebook_id: UUID) -> None:
-        self._gone.add(notebook_id)
-        self._rows.forget(
-            [key for key, state in self._rows.states() if state.notebook_id == notebook_id]
-        )
-
-    async def save(self, connection: PooledConnection) -> None:
-        """Write what has changed."""
-        await super().save(connection)
-        if self._gone:
-            await connection.execute(self._delete, sorted(self._gone))
-
-    def settle(self) -> None:
-        """What was saved is committed."""
-        super().settle()
-        self._gone.clear()
-
-    def reset(self) -> None:
-        """Forget what is in memory: it may not be what the database holds."""
-        super().reset()
-        self._gone.clear()

@@ -146,7 +146,6 @@ class ExecutionStatusProjection(ExecutionsProjection[ExecutionRow]):
             self._listed.add(recorded.stream_id)
         if recorded.type == REQUESTED:
             self._requested.add(recorded.stream_id)
-        if recorded.type == REQUESTED:
             return fold(row, recorded, earlier=self._runs.get(recorded.subject_id))
         state = fold(row, recorded)
         if state is not None and recorded.type == COMPLETED and recorded.data is not None:
