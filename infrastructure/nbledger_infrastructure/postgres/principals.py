@@ -58,14 +58,18 @@ _BY_ID: Final = """
 SELECT principal_id, name FROM principal WHERE principal_id = ANY($1) AND tenant_id = $2
 """
 
-# Whether somebody in this database may still see rows that were there before the last change. Of
-# sessions of others the owner sees this only as a member of pg_read_all_stats.
+# Whether rows that were there before the last change may still be seen: by a snapshot of a session
+# here, or by that of the rewriting itself, which sees what the oldest transaction of the server
+# sees, in whatever database. Of sessions of others the owner sees it as a member of
+# pg_read_all_stats only.
 _SEEN: Final = """
-SELECT EXISTS (
+WITH changed AS (SELECT min(age(xmin)) AS age FROM principal)
+SELECT age(pg_snapshot_xmin(pg_current_snapshot())::xid) >= changed.age OR EXISTS (
     SELECT FROM pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid()
-        AND age(backend_xmin) >= (SELECT min(age(xmin)) FROM principal)
+    WHERE (datname = current_database() OR datname IS NULL) AND pid <> pg_backend_pid()
+        AND age(backend_xmin) >= changed.age
 )
+FROM changed
 """
 
 _BEFORE: Final = "SELECT formula = 1 FROM event ORDER BY position LIMIT 1"
