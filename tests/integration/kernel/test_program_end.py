@@ -83,6 +83,23 @@ async def test_a_clean_end_by_a_task_ends_the_notebook_as_a_cell_s_own(tmp_path:
     assert (tmp_path / "closed").exists()
 
 
+async def test_what_was_printed_comes_before_the_end_however_late_it_is_published(
+    tmp_path: Path,
+) -> None:
+    leaving = (
+        "import asyncio, sys, time\n"
+        "async def leave():\n"
+        "    sys.stdout.pub_thread.io_loop.add_callback(time.sleep, 1)\n"
+        "    print('leaving'); sys.exit(%d)\n"
+        "task = asyncio.create_task(leave()); await asyncio.sleep(60)"
+    )
+    printed = {"output_type": "stream", "name": "stdout", "text": "leaving\n"}
+    run = await recorded(tmp_path, leaving % 3, leaving % 0, continue_on_error=True, timeout=50.0)
+    assert run.statuses == [ERROR, OK]
+    assert [each["output_type"] for each in run.outputs(0)] == ["stream", "error"]
+    assert run.outputs(1) == [printed]
+
+
 async def test_a_clean_end_between_two_cells_ends_the_notebook_there(tmp_path: Path) -> None:
     ending = "import asyncio, sys; _ = asyncio.get_running_loop().call_soon(sys.exit)"
     run = await recorded(tmp_path, ending, "print('never')", "print('never')")

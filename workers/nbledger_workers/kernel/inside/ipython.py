@@ -260,6 +260,9 @@ class _Prepared:
             "traceback": _described(error),
         }
         with contextlib.suppress(BaseException):
+            # What the cell has written before comes before.
+            self._streams.publish_all()
+        with contextlib.suppress(BaseException):
             self._kernel.send_response(self._kernel.iopub_socket, "error", told)
         count = content.get("execution_count", getattr(self._kernel, "execution_count", 0))
         return {
