@@ -260,7 +260,7 @@ def verify(anchor: "Anchor | None", *, list_erased: bool) -> None:
     async def check() -> bool:
         async with _database(settings) as pool:
             report = await verify_store(
-                pool, anchor=anchor, on_erased=_tell_erased if list_erased else None
+                pool, anchor=anchor, on_erased=_tell_erased if list_erased else _keep_quiet
             )
         click.echo(
             f"{report.events} events in {report.streams} streams verified, "
@@ -282,6 +282,10 @@ def verify(anchor: "Anchor | None", *, list_erased: bool) -> None:
 
     if not run_command(check(), settings):
         sys.exit(1)
+
+
+def _keep_quiet(_: "ErasedEvent") -> None:
+    """Tell nothing."""
 
 
 def _tell_erased(event: "ErasedEvent") -> None:

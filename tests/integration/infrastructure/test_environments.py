@@ -13,6 +13,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from support.wheels import make_wheel, only_from
@@ -519,7 +520,7 @@ def kept(path: Path, *, digest: str | None = None) -> KeptWheel:
     async def fetch(target: Path) -> None:
         await asyncio.to_thread(shutil.copyfile, path, target)
 
-    return KeptWheel(path.name, digest or file_digest(path), fetch)
+    return KeptWheel(uuid4(), path.name, digest or file_digest(path), fetch)
 
 
 async def test_a_kept_wheel_is_fetched_for_a_new_environment_only(

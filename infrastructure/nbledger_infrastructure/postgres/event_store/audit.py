@@ -112,7 +112,7 @@ async def verify(
     *,
     anchor: Anchor | None = None,
     progress: Callable[[int], None] | None = None,
-    on_erased: Callable[[ErasedEvent], None] | None = None,
+    on_erased: Callable[[ErasedEvent], object] = lambda _: None,
 ) -> AuditReport:
     """Recompute digest and chain of every event, by position, up to the first fault.
 
@@ -136,8 +136,7 @@ async def verify(
             streams += row["version"] == 1
             if row["data"] is None:
                 erased += 1
-                if on_erased is not None:
-                    on_erased(_erased_event(row))
+                on_erased(_erased_event(row))
             unsalted += row["formula"] == UNSALTED
             fingerprint.update(row["chain"])
             if anchor is not None and position == anchor.position:
