@@ -1,4 +1,4 @@
-"""Which event an erasure follows from: erased data without such an event was taken away by somebody.
+"""Which event an erasure follows from: data that is missing without such an event was taken away.
 
 The rule needs nothing but envelopes, which an erasure leaves as they are: an event's data may be
 missing if, and only if, the stream that is the event's subject says that it was deleted.

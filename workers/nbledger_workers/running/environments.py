@@ -36,6 +36,7 @@ from nbledger_infrastructure.packages.libraries import can_import, comes_with_se
 from nbledger_infrastructure.packages.uploads import Upload
 from nbledger_infrastructure.postgres.event_store import EventStore, StoreUnavailableError, Stream
 from nbledger_workers.storing.patience import Patience
+from nbledger_workers.translation.package_lists import PackageLists
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +76,8 @@ class Provider:
         self._libraries = Libraries(config.library_folder)
         self._installed: Installed | None = None
         self._cache: EnvironmentCache | None = None
+        self.package_lists = PackageLists()
+        """Of its kernels, as they are kept."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -125,6 +128,11 @@ class Provider:
     def folders(self) -> tuple[Path, ...]:
         """What is to be hidden from kernels, but for the environment that one is in."""
         return () if self._cache is None else self._cache.folders
+
+    def packages(self, environment: Environment | None) -> bytes:
+        """The list of all that a Python kernel in the environment can import."""
+        assert self._installed is not None  # noqa: S101 - since the start
+        return self._installed.listed(environment.packages if environment is not None else ())
 
     async def needs(
         self, environment: notebook.Environment, language: str, *, tenant_id: UUID, project_id: UUID
