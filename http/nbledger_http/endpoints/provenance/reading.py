@@ -21,6 +21,7 @@ from nbledger_domain.provenance import (
     paths,
     ro_crate,
 )
+from nbledger_domain.provenance.crate_files import dataset_path
 from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_http.description.documentation import JSON, Answer, Operation
 from nbledger_http.endpoints.executions import TAG
@@ -153,11 +154,8 @@ async def _entries(
 ) -> AsyncIterator[Entry]:
     """The files of the crate; what is not kept any more is left out, and told all the same."""
     own = access.scope(run.notebook.notebook_id)
-    scopes = {
-        f"datasets/{each.dataset_id}/": access.scope(each.dataset_id) for each in run.datasets
-    }
-    for path, content in paths(run).items():
-        scope = next((each for begin, each in scopes.items() if path.startswith(begin)), own)
+    scopes = {dataset_path(each): access.scope(each.dataset_id) for each in run.datasets}
+    for path, kept in paths(run).items():
         try:
             pieces = await services.artifacts.stream(scopes.get(path, own), kept.digest)
         except ArtifactMissingError:
