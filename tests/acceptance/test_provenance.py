@@ -133,7 +133,7 @@ def test_an_archive_has_every_file_that_it_tells_of(runs: Runs) -> None:
         packages = archive.read("environment/packages.txt").decode().splitlines()
         assert f"pandas=={metadata.version('pandas')}" in packages
         names = [each.partition("==")[0] for each in packages]
-    assert names == sorted(names)
+        assert names == sorted(names)
         notebook = json.loads(archive.read("notebook.ipynb"))
         assert "xx\n" in json.dumps(notebook).encode().decode("unicode_escape")
     action = entities[f"#run-{runs.first.rpartition('/')[2]}"]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from nbledger_domain.vocabulary.media_types import PARQUET
 from nbledger_http.description.example_ids import (
     DATASET_ID,
     EXECUTION_ID,
@@ -73,7 +74,7 @@ PROVENANCE: dict[str, Any] = {
             "datasetId": DATASET_ID,
             "version": 3,
             "name": "loans",
-            "content": _content("application/vnd.apache.parquet", "c", 120000),
+            "content": _content(PARQUET, "c", 120000),
             "rows": 4000,
         }
     ],
