@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import UUID
 
+import asyncpg
 import httpx
 import pytest
+from support.campaigns import times
 from support.event_store import open_pool
 from support.kafka import everything_on_topics
 from support.leftovers import WORDS, all_events, confirmed_by_digest, tables_as_text
@@ -29,7 +31,7 @@ PLACES = {
     *("newcolumn", "newvalue", "enriched", "report", "reporttitle", "metric"),
     *("outputfile", "outputcontent", "inputfile", "inputcontent", "parameter", "value"),
     *("name", "description", "schedule", "markdown", "celltag", "member", "metadata"),
-    *("error", "tag"),
+    *("error", "tag", "long", "repeated"),
 }
 """Where something is planted, and found before it is deleted."""
 
@@ -68,6 +70,24 @@ class Kept:
 
         return asyncio.run(read())
 
+    def events(self, *subjects: UUID) -> list[asyncpg.Record]:
+        """The rows of all events of these subjects."""
+
+        async def read() -> list[asyncpg.Record]:
+            async with open_pool(self._server.info.postgres) as pool:
+                return [each for each in await all_events(pool) if each["subject_id"] in subjects]
+
+        return asyncio.run(read())
+
+    def checkpoint(self) -> None:
+        """Have the database write what it has in memory."""
+
+        async def write() -> None:
+            async with open_pool(self._server.info.postgres) as pool:
+                await pool.execute("CHECKPOINT")
+
+        asyncio.run(write())
+
     def text(self) -> str:
         """Everything that digests may be in."""
         home = self._server.home
@@ -78,21 +98,15 @@ class Kept:
         return "\n".join(parts)
 
 
-def delete_and_wait(plant: Plant, kept: Kept, server: LocalServer) -> None:
+def delete_and_wait(plant: Plant, kept: Kept) -> None:
     plant.delete()
     subjects = [UUID(path.split("/")[2].partition("?")[0]) for path in plant.addresses]
 
-    async def left() -> int:
-        async with open_pool(server.info.postgres) as pool:
-            return sum(
-                event["data"] is not None
-                for event in await all_events(pool)
-                if event["subject_id"] in subjects
-            )
+    def left() -> int:
+        events = kept.events(*subjects)
+        return sum(event["data"] is not None for event in events)
 
-    until(lambda: asyncio.run(left()) == 0, "events keep their data")
-    # Environments and the folders of runs go a moment later.
-    until(lambda: all(file.startswith("postgres/") for file in kept.files()), str(kept.files()))
+    until(lambda: left() == 0, "events keep their data")
 
 
 def nbledger(server: LocalServer, *arguments: str) -> str:
@@ -119,22 +133,39 @@ def client(server: LocalServer) -> Iterator[httpx.Client]:
 def test_what_is_deleted_is_nowhere_any_more(
     server: LocalServer, client: httpx.Client, tmp_path: Path
 ) -> None:
+    check(server, client, tmp_path, notebooks=1)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(20 * SECONDS)
+@pytest.mark.guarantee("G50")
+def test_much_that_is_deleted_is_nowhere_any_more(
+    server: LocalServer, client: httpx.Client, tmp_path: Path
+) -> None:
+    check(server, client, tmp_path, notebooks=times(small=3, ci=3, full=100))
+
+
+def check(server: LocalServer, client: httpx.Client, folder: Path, *, notebooks: int) -> None:
+    """Plant, find all of it, delete it, and find none of it."""
     planted = Planted()
     kept = Kept(server, planted)
-    plant = Plant(client, planted, WORD, tmp_path)
-    plant.everything()
+    plants = [Plant(client, planted, WORD, folder / str(n), n) for n in range(notebooks)]
+    for plant in plants:
+        plant.everything()
 
     # All of it is found while it is there: in tables, in files, and by who guesses a digest.
-    tables = kept.tables()
     in_files = {kind for kinds in kept.files().values() for kind in kinds}
-    found = planted.kinds_in(tables.encode()) | in_files
+    found = planted.kinds_in(kept.tables().encode()) | in_files
     assert {kind for kind in PLACES if not any(each.startswith(kind) for each in found)} == set()
     assert confirmed_by_digest(WORDS, kept.text()) == {WORD}
     # On Kafka the values of events alone have it: neither a key, a header nor another topic.
     assert set(kept.topics()) == {"nbledger.events value"}
-    tags = {path: client.get(path).headers["ETag"] for path in plant.executions}
+    tags = {path: client.get(path).headers["ETag"] for plant in plants for path in plant.executions}
 
-    delete_and_wait(plant, kept, server)
+    for plant in plants:
+        delete_and_wait(plant, kept)
+    # Environments and the folders of runs go a moment later.
+    until(lambda: all(file.startswith("postgres/") for file in kept.files()), "files stay")
     for path, tag in tags.items():
         # Who has a copy is not told that it is still good.
         assert client.get(path, headers={"If-None-Match": tag}).status_code == 404
@@ -142,15 +173,15 @@ def test_what_is_deleted_is_nowhere_any_more(
     assert planted.kinds_in(text.encode()) == set()
     assert confirmed_by_digest(WORDS, text) == set()
     listed = nbledger(server, "audit", "verify", "--erased")
-    (deletion,) = [
-        event["position"]
-        for event in client.get(f"{plant.notebook}/history?limit=1000").json()["events"]
-        if event["type"] == "notebook.deleted.v1"
-    ]
     assert "nothing was altered" in listed
-    assert listed.count(f"deleted at position {deletion},") > 20
+    for plant in plants:
+        events = kept.events(UUID(plant.notebook.rpartition("/")[2]))
+        (deletion,) = (each for each in events if each["type"] == "notebook.deleted.v1")
+        assert listed.count(f"deleted at position {deletion['position']},") == len(events) > 25
 
     # The bytes are still in files of the database: nothing overwrites them but other data.
+    kept.checkpoint()
+    assert any(file.startswith("postgres/base/") for file in kept.files())
     assert "holds nothing of before" in nbledger(server, "purge")
     assert kept.files() == {}
     assert "nothing was altered" in nbledger(server, "audit", "verify")

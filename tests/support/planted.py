@@ -19,6 +19,11 @@ _LITERALS = 8
 """PostgreSQL's compression writes a byte of its own after so many bytes that do not repeat."""
 
 
+def noise(letters: int) -> str:
+    """Text that cannot be compressed."""
+    return " " + "".join(secrets.choice(_LETTERS) for _ in range(letters))
+
+
 class Planted:
     """A mark that nobody else has, the texts made with it, and what was made of them."""
 
@@ -88,14 +93,21 @@ print("{word}", open("{inputfile}.csv").read(), client.parameters["{parameter}"]
 class Plant:
     """What was planted through the API of a project, by its addresses."""
 
-    def __init__(self, client: httpx.Client, planted: Planted, word: str, folder: Path) -> None:
+    def __init__(
+        self, client: httpx.Client, planted: Planted, word: str, folder: Path, number: int = 0
+    ) -> None:
         self.client = client
-        self.text = planted.text
+        self._planted = planted
+        self._suffix = "".join(chr(ord("a") + int(digit)) for digit in str(number))
         self._word = word
         self._folder = folder
         self.notebook = ""
         self.addresses: list[str] = []
         self.executions: list[str] = []
+
+    def text(self, kind: str) -> str:
+        """The text of a kind, which no other plant has."""
+        return self._planted.text(f"{kind}{self._suffix}")
 
     def everything(self) -> None:
         """One of each of what holds what a user writes, each a run has ended of."""
@@ -143,6 +155,9 @@ class Plant:
                         "content": text("markdown"),
                         "metadata": {"tags": [text("celltag")], text("member"): text("metadata")},
                     },
+                    # PostgreSQL keeps long values elsewhere, and compressed where that helps.
+                    {"cellType": "raw", "content": text("long") + noise(20_000)},
+                    {"cellType": "raw", "content": text("repeated") + " again" * 5_000},
                     {
                         "cellType": "code",
                         "content": f'{names["parameter"]} = "x"',
