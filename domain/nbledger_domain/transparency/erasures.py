@@ -5,7 +5,6 @@ missing if, and only if, the stream that is the event's subject says that it was
 """
 
 from typing import Final
-from uuid import UUID
 
 from nbledger_domain.dataset import Dataset
 from nbledger_domain.events import EVENT_TYPES
@@ -17,9 +16,7 @@ DELETIONS: Final[frozenset[str]] = frozenset(
     for event in (Notebook.Deleted, Dataset.Deleted, Library.Deleted)
     for name in EVENT_TYPES.stored_names(event.TYPE)
 )
-"""The types of the events that delete a subject, in every version that was ever stored."""
+"""The types of the events that delete a subject where their stream is the subject.
 
-
-def deletes(event_type: str, stream_id: UUID, subject_id: UUID) -> bool:
-    """Whether such an event, in this stream, deletes the subject and so covers its erasure."""
-    return event_type in DELETIONS and stream_id == subject_id
+In every version that was ever stored.
+"""
