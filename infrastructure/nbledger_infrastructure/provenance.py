@@ -52,8 +52,8 @@ async def provenance_of(
     execution = aggregates.replay(Execution, history)
     if execution is None or execution.notebook_id != notebook_id:
         return None
-    told = await store.read_stream(notebook_id)
-    notebook = aggregates.replay(Notebook, told[: execution.notebook_stream_version])
+    told = await store.read_stream(notebook_id, limit=execution.notebook_stream_version)
+    notebook = aggregates.replay(Notebook, told)
     if notebook is None:
         return None
     run = _Run(execution, history)

@@ -50,9 +50,11 @@ LEFT JOIN LATERAL (
 ) AS before ON true
 LEFT JOIN LATERAL (
     SELECT d.position, d.occurred_at FROM event AS d
-    WHERE d.stream_id = e.subject_id AND d.type IN ({", ".join(f"'{each}'" for each in DELETIONS)})
+    -- In here, so that nothing is looked up for events that have their data.
+    WHERE e.data IS NULL AND d.stream_id = e.subject_id
+        AND d.type IN ({", ".join(f"'{each}'" for each in sorted(DELETIONS))})
     ORDER BY d.version DESC LIMIT 1
-) AS deletion ON e.data IS NULL
+) AS deletion ON true
 ORDER BY e.position
 """  # noqa: S608 (constants)
 
