@@ -2,15 +2,30 @@
 
 from nbledger_domain.histories.differences import (
     ChangeKind as ChangeKind,
+)
+from nbledger_domain.histories.differences import (
     Changes as Changes,
+)
+from nbledger_domain.histories.differences import (
     FieldChange as FieldChange,
+)
+from nbledger_domain.histories.differences import (
     Shortened as Shortened,
+)
+from nbledger_domain.histories.differences import (
     differences as differences,
 )
 from nbledger_domain.histories.reads import (
     HistoryKind as HistoryKind,
+)
+from nbledger_domain.histories.reads import (
     HistoryRead as HistoryRead,
+)
+from nbledger_domain.histories.reads import (
     Manner as Manner,
+)
+from nbledger_domain.histories.reads import (
     read_id_of as read_id_of,
 )
-from nbledger_domain.histories.states import State as State, state_of as state_of
+from nbledger_domain.histories.states import State as State
+from nbledger_domain.histories.states import state_of as state_of

@@ -27,7 +27,7 @@ from nbledger_http.security.access import access_of, execution_id_of, notebook_i
 from nbledger_infrastructure.postgres.database import UNAVAILABLE, DatabaseUnavailableError
 from nbledger_projections.read_models.histories import pages, selection
 from nbledger_projections.read_models.histories.entries import HistoryEntry
-from nbledger_projections.read_models.histories.selection import Bounds
+from nbledger_projections.read_models.histories.selection import Between
 
 log = structlog.get_logger(__name__)
 
@@ -174,7 +174,7 @@ class _Stream:
                 self._services.pool,
                 self._tenant_id,
                 selection.of_execution(*self._place, self._version),
-                bounds=Bounds(after=after),
+                bounds=Between(after=after),
                 limit=EVENTS_PER_READ,
             )
             entries = await named(self._services.names, self._tenant_id, found.entries)

@@ -21,7 +21,7 @@ from nbledger_projections.read_models.histories import times
 from nbledger_projections.read_models.histories.selection import (
     LAST,
     TYPE_PATTERN,
-    Bounds,
+    Between,
     Filter,
     Order,
 )
@@ -76,9 +76,7 @@ class HistoryQuery(msgspec.Struct, kw_only=True):
     before: (
         Annotated[
             int,
-            Meta(
-                ge=0, le=queries.MAX_POSITION, description="Only events before this position."
-            ),
+            Meta(ge=0, le=queries.MAX_POSITION, description="Only events before this position."),
         ]
         | None
     ) = None
@@ -100,15 +98,15 @@ class HistoryQuery(msgspec.Struct, kw_only=True):
         return "oldest" if self.sort == "position" else "newest"
 
 
-async def bounds_of(services: Services, query: HistoryQuery) -> Bounds:
+async def bounds_of(services: Services, query: HistoryQuery) -> Between:
     """The positions that positions and times of the query come to."""
-    bounds = Bounds(after=query.after, before=LAST if query.before is None else query.before)
+    bounds = Between(after=query.after, before=LAST if query.before is None else query.before)
     return await narrowed(services, bounds, query.since, query.to)
 
 
 async def narrowed(
-    services: Services, bounds: Bounds, since: datetime | None, to: datetime | None
-) -> Bounds:
+    services: Services, bounds: Between, since: datetime | None, to: datetime | None
+) -> Between:
     """The bounds, and within these times of recording."""
     if since is None and to is None:
         return bounds
@@ -118,7 +116,7 @@ async def narrowed(
             after = max(after, await times.last_before(connection, since))
         if to is not None:
             before = min(before, await times.last_before(connection, to) + 1)
-    return Bounds(after=after, before=before)
+    return Between(after=after, before=before)
 
 
 async def filter_of(

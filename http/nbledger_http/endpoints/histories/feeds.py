@@ -8,9 +8,9 @@ from litestar import Request, get
 from msgspec import Meta
 
 from nbledger_application.caller import Caller, Right
-from nbledger_domain.vocabulary.addresses import ALL_PROJECTS
 from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_domain.histories import HistoryKind
+from nbledger_domain.vocabulary.addresses import ALL_PROJECTS
 from nbledger_http.description.documentation import Answer, Operation
 from nbledger_http.endpoints.execution_events import HEADERS, LAST_EVENT_ID
 from nbledger_http.endpoints.histories import asking, examples
@@ -25,7 +25,7 @@ from nbledger_http.security.access import access_of
 from nbledger_infrastructure.postgres.database import acquire
 from nbledger_projections.read_models.histories import times
 from nbledger_projections.read_models.histories.entries import HistoryEntry
-from nbledger_projections.read_models.histories.selection import LAST, Bounds
+from nbledger_projections.read_models.histories.selection import LAST, Between
 from nbledger_projections.read_models.histories.windows import Feed
 
 JSON_LINES: Final = "application/x-ndjson"
@@ -146,7 +146,7 @@ async def _events(request: Request[Any, Any, Any]) -> Reply:
         request, types=query.type, actor=query.actor, streams=query.stream, tags=query.tag
     )
     before = LAST if query.until is None else query.until + 1
-    bounds = Bounds(after=_after(request, query), before=before)
+    bounds = Between(after=_after(request, query), before=before)
     bounds = await asking.narrowed(services, bounds, query.since, query.to)
     feed = Feed(tenant_id=access.tenant_id, project_id=access.project_id, filter=narrow)
     history: HistoryKind = "tenant" if access.project_id == ALL_PROJECTS else "project"
@@ -162,7 +162,7 @@ async def _events(request: Request[Any, Any, Any]) -> Reply:
     return await _page(pusher, bounds, query.limit)
 
 
-async def _page(pusher: EventPusher, bounds: Bounds, limit: int) -> Reply:
+async def _page(pusher: EventPusher, bounds: Between, limit: int) -> Reply:
     entries: list[HistoryEntry] = []
     position, done = bounds.after, False
     for _ in range(WINDOWS_PER_PAGE):
@@ -181,7 +181,7 @@ async def _export(
     access: Caller,
     pusher: EventPusher,
     history: HistoryKind,
-    bounds: Bounds,
+    bounds: Between,
 ) -> Reply:
     async with acquire(services.pool) as connection:
         until = min(bounds.before - 1, await times.head(connection))
@@ -199,9 +199,7 @@ async def _export(
         "Vary": "Accept, Accept-Encoding",
     }
     if _GZIP.search(request.headers.get("accept-encoding", "").lower()):
-        return LiveReply(
-            200, header_list({**headers, "Content-Encoding": "gzip"}), zipped(pieces)
-        )
+        return LiveReply(200, header_list({**headers, "Content-Encoding": "gzip"}), zipped(pieces))
     return LiveReply(200, header_list(headers), pieces)
 
 

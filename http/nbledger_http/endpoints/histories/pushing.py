@@ -62,7 +62,12 @@ class EventPusher:
     """One client's stream of the events of a feed."""
 
     def __init__(
-        self, services: Services, caller: Caller, feed: Feed, history: HistoryKind, token: str | None
+        self,
+        services: Services,
+        caller: Caller,
+        feed: Feed,
+        history: HistoryKind,
+        token: str | None,
     ) -> None:
         self._services = services
         self._caller = caller
@@ -75,9 +80,7 @@ class EventPusher:
         """The next events, with names."""
         services = self._services
         async with services.streams.reads:
-            found = await window(
-                services.pool, self._feed, after=after, until=until, limit=limit
-            )
+            found = await window(services.pool, self._feed, after=after, until=until, limit=limit)
             entries = await named(services.names, self._feed.tenant_id, found.entries)
         return msgspec.structs.replace(found, entries=entries)
 
@@ -175,9 +178,7 @@ async def zipped(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     yield packer.flush()
 
 
-async def _packed(
-    packer: "zlib._Compress", pieces: AsyncIterator[bytes]
-) -> AsyncIterator[bytes]:
+async def _packed(packer: "zlib._Compress", pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     async for piece in pieces:
         packed = packer.compress(piece)
         if packed:

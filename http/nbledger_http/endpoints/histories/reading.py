@@ -35,7 +35,7 @@ from nbledger_http.security.access import (
 )
 from nbledger_projections.read_models.histories import pages, selection
 from nbledger_projections.read_models.histories.changes import with_changes
-from nbledger_projections.read_models.histories.selection import Scope
+from nbledger_projections.read_models.histories.selection import Selection
 
 TAG: Final = "History"
 ANSWERS: Final = {
@@ -219,14 +219,14 @@ async def _part_of_notebook(
     return await _reply(request, kind, notebook_id, query, scope, unknown)
 
 
-def _of_stream(request: Request[Any, Any, Any], kind: str, stream_id: UUID) -> Scope:
+def _of_stream(request: Request[Any, Any, Any], kind: str, stream_id: UUID) -> Selection:
     access = access_of(request)
     return selection.of_stream(access.tenant_id, access.project_id, stream_id, kind)
 
 
 def _of_notebook(
     request: Request[Any, Any, Any], notebook_id: UUID, kinds: list[str] | None
-) -> Scope:
+) -> Selection:
     access = access_of(request)
     return selection.of_subject(access.tenant_id, access.project_id, notebook_id, kinds)
 
@@ -236,8 +236,8 @@ async def _reply(
     kind: HistoryKind,
     subject_id: UUID,
     query: HistoryQuery,
-    scope: Scope,
-    unknown: tuple[Scope, Exception],
+    scope: Selection,
+    unknown: tuple[Selection, Exception],
 ) -> Reply:
     """The events of ``scope`` that ``query`` asks for, and how to ask for those after them.
 

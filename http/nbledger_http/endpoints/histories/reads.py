@@ -23,7 +23,7 @@ from nbledger_http.requests.services import services_of
 from nbledger_http.security.access import access_of, guid
 from nbledger_projections.read_models.histories import pages
 from nbledger_projections.read_models.histories.entries import HistoryEntry
-from nbledger_projections.read_models.histories.selection import Scope
+from nbledger_projections.read_models.histories.selection import Selection
 
 # As the index has it.
 _READS: Final = f"type = '{HistoryRead.Read.TYPE}' AND tenant_id = {{}}"
@@ -132,7 +132,7 @@ async def _reads(request: Request[Any, Any, Any]) -> Reply:
     found = await pages.page(
         services.pool,
         access.tenant_id,
-        Scope(*conditions),
+        Selection(*conditions),
         bounds=await asking.bounds_of(services, query),
         filter=narrow,
         order=query.order,

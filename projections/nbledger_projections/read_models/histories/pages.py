@@ -12,13 +12,13 @@ from nbledger_projections.read_models.histories.entries import (
     entries_of,
     with_context,
 )
-from nbledger_projections.read_models.histories.selection import Bounds, Filter, Order, Scope
+from nbledger_projections.read_models.histories.selection import Between, Filter, Order, Selection
 
 PAGE_BYTES: Final = 16 * 1024 * 1024
 """A page ends behind the event whose data passes so many bytes as stored."""
 
 
-class Page(msgspec.Struct, frozen=True):
+class HistoryPage(msgspec.Struct, frozen=True):
     """Events in the order asked for; whether there are ``more``."""
 
     entries: list[HistoryEntry]
@@ -42,12 +42,12 @@ WHERE coalesce(bytes_before, 0) <= {bytes} ORDER BY {by} {order}
 
 async def rows_of(
     connection: PooledConnection,
-    scope: Scope,
+    scope: Selection,
     *,
     order: Order = "oldest",
     limit: int,
     most_bytes: int = PAGE_BYTES,
-) -> Page:
+) -> HistoryPage:
     """At most ``limit`` events of ``scope``, as they stand by themselves."""
     query = _PAGE.format(
         columns=READ_COLUMNS,
@@ -59,26 +59,26 @@ async def rows_of(
     )
     rows = await connection.fetch(query, *scope.values)
     shown = rows[:limit]
-    return Page(entries_of(shown), bool(rows) and rows[0]["available"] > len(shown))
+    return HistoryPage(entries_of(shown), bool(rows) and rows[0]["available"] > len(shown))
 
 
 async def page(
     pool: Pool,
     tenant_id: UUID,
-    scope: Scope,
+    scope: Selection,
     *,
-    bounds: Bounds,
+    bounds: Between,
     filter: Filter | None = None,  # noqa: A002
     order: Order = "oldest",
     limit: int,
-) -> Page:
+) -> HistoryPage:
     """At most ``limit`` events, with what other events tell of them."""
     async with acquire(pool) as connection:
         found = await rows_of(connection, scope.within(bounds, filter), order=order, limit=limit)
-        return Page(await with_context(connection, tenant_id, found.entries), found.more)
+        return HistoryPage(await with_context(connection, tenant_id, found.entries), found.more)
 
 
-async def is_there(pool: Pool, scope: Scope) -> bool:
+async def is_there(pool: Pool, scope: Selection) -> bool:
     """Whether there is any event."""
     query = f"SELECT EXISTS (SELECT FROM event WHERE {scope.text})"  # noqa: S608 (constants)
     async with acquire(pool) as connection:

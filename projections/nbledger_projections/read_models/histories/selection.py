@@ -31,14 +31,14 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
 
 
-class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+class Between(msgspec.Struct, frozen=True, kw_only=True):
     """Positions that are not themselves among those that are read."""
 
     after: int = 0
     before: int = LAST
 
 
-class Scope:
+class Selection:
     """Conditions on events with their values; conditions are constants with ``{}`` for a value.
 
     ``by`` is the column that the events are ordered by: within one stream the version, for which
@@ -60,9 +60,9 @@ class Scope:
         self._conditions.append(condition.format(*numbers))
         self.values.extend(values)
 
-    def within(self, bounds: Bounds, filter: Filter | None = None) -> "Scope":  # noqa: A002
+    def within(self, bounds: Between, filter: Filter | None = None) -> "Selection":  # noqa: A002
         """Those of these events that lie within ``bounds`` and meet the ``filter``."""
-        narrowed = Scope(by=self.by)
+        narrowed = Selection(by=self.by)
         narrowed._conditions = list(self._conditions)
         narrowed.values = list(self.values)
         narrowed._add("position > {} AND position < {}", bounds.after, bounds.before)
@@ -96,14 +96,14 @@ class Scope:
         return " AND ".join(self._conditions)
 
 
-def of_project(tenant_id: UUID, project_id: UUID) -> Scope:
+def of_project(tenant_id: UUID, project_id: UUID) -> Selection:
     """All events of a project."""
-    return Scope(("tenant_id = {}", tenant_id), ("project_id = {}", project_id))
+    return Selection(("tenant_id = {}", tenant_id), ("project_id = {}", project_id))
 
 
 def of_subject(
     tenant_id: UUID, project_id: UUID, subject_id: UUID, kinds: Sequence[str] | None
-) -> Scope:
+) -> Selection:
     """Events of a notebook, dataset or the like, and of what belongs to it.
 
     ``kinds`` are the first parts of types; without them all are read, which of a notebook includes
@@ -116,12 +116,12 @@ def of_subject(
     ]
     if kinds is not None:
         conditions.append(("type LIKE ANY({}::text[])", [f"{kind}.%" for kind in kinds]))
-    return Scope(*conditions)
+    return Selection(*conditions)
 
 
-def of_stream(tenant_id: UUID, project_id: UUID, stream_id: UUID, kind: str) -> Scope:
+def of_stream(tenant_id: UUID, project_id: UUID, stream_id: UUID, kind: str) -> Selection:
     """Events of one stream, which is of this kind: the first part of its types."""
-    return Scope(
+    return Selection(
         ("stream_id = {}", stream_id),
         ("type LIKE {}", f"{kind}.%"),
         ("tenant_id = {}", tenant_id),
@@ -132,9 +132,9 @@ def of_stream(tenant_id: UUID, project_id: UUID, stream_id: UUID, kind: str) -> 
 
 def of_execution(
     tenant_id: UUID, project_id: UUID, notebook_id: UUID, execution_id: UUID, after_version: int = 0
-) -> Scope:
+) -> Selection:
     """Events of one run of a notebook; whoever knows the version of the last one skips others."""
-    return Scope(
+    return Selection(
         ("stream_id = {}", execution_id),
         ("version > {}", after_version),
         ("subject_id = {} AND stream_id <> subject_id", notebook_id),

@@ -13,7 +13,12 @@ from nbledger_domain.vocabulary.addresses import ALL_PROJECTS
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
 from nbledger_projections.read_models.histories import pages, times
 from nbledger_projections.read_models.histories.entries import HistoryEntry, with_context
-from nbledger_projections.read_models.histories.selection import Bounds, Filter, Scope, of_project
+from nbledger_projections.read_models.histories.selection import (
+    Between,
+    Filter,
+    Selection,
+    of_project,
+)
 
 LOOKED_AT: Final = 5000
 """Events of a project that a window looks at; of a tenant, positions."""
@@ -32,7 +37,7 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
 
     tenant_id: UUID
     project_id: UUID
-    filter: Filter = Filter()  # noqa: A003
+    filter: Filter = Filter()
 
     @property
     def followed(self) -> UUID:
@@ -63,7 +68,7 @@ async def window(
         if after >= end:
             return Window([], after, all=True)
         last = await _last(connection, feed, after, end)
-        scope = _scope(feed).within(Bounds(after=after, before=last + 1), feed.filter)
+        scope = _scope(feed).within(Between(after=after, before=last + 1), feed.filter)
         found = await pages.rows_of(connection, scope, limit=limit, most_bytes=WINDOW_BYTES)
         entries = await with_context(connection, feed.tenant_id, found.entries)
     position = entries[-1].position if found.more else last
@@ -76,14 +81,14 @@ async def _last(connection: PooledConnection, feed: Feed, after: int, end: int) 
         return min(after + LOOKED_AT, end)
     if feed.filter == Filter():
         return end
-    scope = _scope(feed).within(Bounds(after=after, before=end + 1))
+    scope = _scope(feed).within(Between(after=after, before=end + 1))
     query = _UP_TO.format(conditions=scope.text, limit=LOOKED_AT)
     row = await connection.fetchrow(query, *scope.values)
     return end if row is None or row["events"] < LOOKED_AT else int(row["last"])
 
 
-def _scope(feed: Feed) -> Scope:
+def _scope(feed: Feed) -> Selection:
     if feed.project_id == ALL_PROJECTS:
         # By positions, which the window bounds: as text the tenant is not looked up by an index.
-        return Scope(("tenant_id::text = {}", str(feed.tenant_id)))
+        return Selection(("tenant_id::text = {}", str(feed.tenant_id)))
     return of_project(feed.tenant_id, feed.project_id)

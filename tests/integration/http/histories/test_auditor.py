@@ -44,9 +44,7 @@ async def _made(api: Api) -> dict[str, str]:
     admin = await api.client()
     notebook_id = (await new_notebook(admin, "a"))["notebookId"]
     run = await admin.post(f"/notebook/{notebook_id}/execute")
-    dataset = await admin.post(
-        "/dataset/upload", files={"file": ("d.csv", b"a,b\n1,2\n", "text/csv")}
-    )
+    dataset = await admin.post("/dataset/csv", files={"file": ("d.csv", b"a,b\n1,2\n", "text/csv")})
     assert dataset.status_code == 201, dataset.text
     action = await admin.post(
         "/execution-actions", json={"action": "cancel", "ids": [run.json()["executionId"]]}
@@ -132,12 +130,8 @@ async def test_no_answer_to_an_auditor_holds_a_secret(api: Api) -> None:
     ids = await _made(api)
     auditor = await api.client(Role.AUDITOR, base="")
     async with api.pool.acquire() as connection:
-        secrets = [
-            bytes(row[0]) for row in await connection.fetch("SELECT value FROM secret_key")
-        ]
-        secrets += [
-            bytes(row[0]) for row in await connection.fetch("SELECT token_digest FROM api_token")
-        ]
+        secrets = [bytes(row[0]) for row in await connection.fetch("SELECT key FROM secret_key")]
+        secrets += [bytes(row[0]) for row in await connection.fetch("SELECT hash FROM api_token")]
     wanted = [auditor.headers["authorization"].removeprefix("Bearer ").encode()]
     wanted += [form for each in secrets for form in (each, each.hex().encode())]
     for method, template, operation in _operations(api):

@@ -29,9 +29,7 @@ async def told(client: httpx.AsyncClient, path: str, **query: Any) -> list[dict[
 
 def fields(event: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """What an event has changed: before and after by field."""
-    return {
-        each["field"]: (each.get("before"), each.get("after")) for each in event["changes"]
-    }
+    return {each["field"]: (each.get("before"), each.get("after")) for each in event["changes"]}
 
 
 @pytest.mark.guarantee("G48")
@@ -78,14 +76,10 @@ async def test_large_values_are_shortened_and_say_so(api: Api) -> None:
     cells[0]["content"] = text + "changed = True"
     assert (await admin.put(path, json={"cells": cells})).status_code == 200
     created, updated, _ = await told(admin, f"{path}/history")
-    (source,) = [
-        each for each in created["changes"] if each["field"] == "/cells/cell-001/source"
-    ]
+    (source,) = [each for each in created["changes"] if each["field"] == "/cells/cell-001/source"]
     assert source["after"] == text[:1000]
     assert source["shortened"] == {"afterBytes": len(text) + text.count("\n") + 2}
-    (source,) = [
-        each for each in updated["changes"] if each["field"] == "/cells/cell-001/source"
-    ]
+    (source,) = [each for each in updated["changes"] if each["field"] == "/cells/cell-001/source"]
     assert source["shortened"]["offset"] == len(text) - 100
     assert source["after"].endswith("changed = True")
     assert created["data"]["cells"][0]["source"] == text
@@ -152,9 +146,7 @@ async def test_causes_lead_to_the_event_before(api: Api) -> None:
         },
     }
     changed = fields(claimed)
-    assert changed == {
-        "/phase": ("Queued", "Starting"), "/epoch": (0, 1), "/workerId": (None, "w")
-    }
+    assert changed == {"/phase": ("Queued", "Starting"), "/epoch": (0, 1), "/workerId": (None, "w")}
 
     def fail(aggregate: Execution) -> None:
         aggregate.complete(1, resources=Resources(), at=datetime.now(UTC))
@@ -191,9 +183,7 @@ async def test_of_erased_events_it_is_told_when_and_by_whom(api: Api) -> None:
         assert abs(at - before) < timedelta(minutes=1)
     await principals.erase(api.pool, UUID(asked["actorId"]))
     fresh = principals.Names(api.pool)
-    assert await fresh.of(api.tenant_id, [asked["actorId"]]) == {
-        asked["actorId"]: asked["actorId"]
-    }
+    assert await fresh.of(api.tenant_id, [asked["actorId"]]) == {asked["actorId"]: asked["actorId"]}
 
 
 async def test_schedules_and_automatic_execution_have_histories(api: Api) -> None:
