@@ -1,5 +1,6 @@
 """Recording who reads a history, before it is answered."""
 
+import contextlib
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
@@ -7,7 +8,7 @@ from uuid import UUID
 
 from nbledger_application import repository
 from nbledger_application.caller import Caller
-from nbledger_domain.histories import HistoryKind, HistoryRead, Manner, read_id_of
+from nbledger_domain.histories import HistoryKind, HistoryRead, Manner, ReadKey
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.postgres.event_store import EventStore, RecordConflictError
@@ -43,11 +44,10 @@ class ReadRecorder:
         Raises ``StoreUnavailableError``: what cannot be recorded is not to be answered.
         """
         at = self._now()
-        stream_id = new_id()
-        if manner != "export":
-            stream_id = read_id_of(
-                caller.tenant_id, caller.project_id, caller.actor, history, subject_id, manner, at
-            )
+        key = ReadKey(
+            caller.tenant_id, caller.project_id, caller.actor, history, subject_id, manner
+        )
+        stream_id = new_id() if manner == "export" else key.stream_id(at)
         if stream_id in self._recorded:
             return
         read = HistoryRead.record(
@@ -60,12 +60,11 @@ class ReadRecorder:
             until=until,
         )
         stream = caller.stream(stream_id, stream_id)
-        try:
+        # Another process may have recorded it in this hour, or this one before it was started.
+        with contextlib.suppress(RecordConflictError):
             await repository.append(
                 self._store, stream, repository.collect(read), caller.metadata()
             )
-        except RecordConflictError:
-            pass  # another process has recorded it in this hour, or this one before it was started
         if manner != "export":
             self._remember(stream_id)
 

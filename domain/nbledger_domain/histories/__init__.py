@@ -1,16 +1,10 @@
 """Histories: what an event has changed of its aggregate, and who has read them."""
 
 from nbledger_domain.histories.differences import (
-    ChangeKind as ChangeKind,
-)
-from nbledger_domain.histories.differences import (
     Changes as Changes,
 )
 from nbledger_domain.histories.differences import (
     FieldChange as FieldChange,
-)
-from nbledger_domain.histories.differences import (
-    Shortened as Shortened,
 )
 from nbledger_domain.histories.differences import (
     differences as differences,
@@ -25,7 +19,7 @@ from nbledger_domain.histories.reads import (
     Manner as Manner,
 )
 from nbledger_domain.histories.reads import (
-    read_id_of as read_id_of,
+    ReadKey as ReadKey,
 )
 from nbledger_domain.histories.states import State as State
 from nbledger_domain.histories.states import state_of as state_of

@@ -45,7 +45,8 @@ class FieldChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
     ``field`` is a JSON pointer into the state, in which an item of a list stands under the value
     of its first member. ``before`` is absent of what was added, ``after`` of what was removed.
-    Where a list is ``reordered`` both name its items in order. ``shortened`` is there where a value
+    Where a list is ``reordered`` both name its items in order; where it is not, what was added is at
+    its end. ``shortened`` is there where a value
     is too large to be shown: of a text a part is shown, of anything else null.
     """
 
@@ -106,9 +107,8 @@ class _Differences:
     def _items(self, place: str, before: dict[str, Any], after: dict[str, Any]) -> None:
         """Compare two lists whose items are told apart, each by its identity in order."""
         self.members(place, before, after)
-        old = [name for name in before if name in after]
-        new = [name for name in after if name in before]
-        if old != new:
+        kept = [name for name in before if name in after]
+        if [*kept, *(name for name in after if name not in before)] != list(after):
             self._told("reordered", place, list(before), list(after))
 
     def _told(self, kind: ChangeKind, place: str, before: Any, after: Any) -> None:
@@ -136,7 +136,7 @@ class _Differences:
         self, kind: ChangeKind, place: str, before: Any, after: Any, sizes: tuple[int, int]
     ) -> None:
         texts = [value for value in (before, after) if isinstance(value, str)]
-        same = len(commonprefix(texts)) if len(texts) == 2 else 0
+        same = len(commonprefix(texts)) if len(texts) == 2 else 0  # noqa: RUF071 (of characters)
         offset = max(0, same - CONTEXT)
         shortened = Shortened(
             offset=offset,

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import ClassVar, Literal
 from uuid import UUID, uuid5
 
+import msgspec
 from eventsourcing.domain import BaseAggregate, CanInitAggregate, event
 from msgspec import UNSET, UnsetType
 
@@ -98,19 +99,21 @@ def hour_of(at: datetime) -> datetime:
     return at.replace(minute=0, second=0, microsecond=0)
 
 
-def read_id_of(
-    tenant_id: UUID,
-    project_id: UUID,
-    principal: str,
-    history: HistoryKind,
-    subject_id: UUID | None,
-    manner: Manner,
-    at: datetime,
-) -> UUID:
-    """The stream of what is recorded of this reader, history, manner and hour: always the same."""
-    what = "" if subject_id is None else str(subject_id)
-    name = "|".join([str(project_id), principal, history, what, manner, hour_of(at).isoformat()])
-    return uuid5(tenant_id, f"history.read|{name}")
+class ReadKey(msgspec.Struct, frozen=True):
+    """Of what there is one record in an hour. ``subject_id`` is ``None`` as in the event."""
+
+    tenant_id: UUID
+    project_id: UUID
+    principal: str
+    history: HistoryKind
+    subject_id: UUID | None
+    manner: Manner
+
+    def stream_id(self, at: datetime) -> UUID:
+        """The stream of what is recorded of it in the hour: always the same."""
+        parts = [self.project_id, self.principal, self.history, self.subject_id, self.manner]
+        name = "|".join(map(str, [*parts, hour_of(at).isoformat()]))
+        return uuid5(self.tenant_id, f"history.read|{name}")
 
 
 register(HistoryRead)

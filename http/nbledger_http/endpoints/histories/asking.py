@@ -156,12 +156,16 @@ def _each(
     found: list[T] = []
     for part in parts:
         try:
-            if not part:
-                raise ValueError("has nothing between two commas, or no value")
-            found.append(read(part))
+            found.append(read(_not_empty(part)))
         except ValueError as error:
             faults.append(Fault(pointer, str(error)))
     return tuple(found)
+
+
+def _not_empty(text: str) -> str:
+    if not text:
+        raise ValueError("has nothing between two commas, or no value")
+    return text
 
 
 def _type_in(text: str) -> str:

@@ -1,13 +1,14 @@
 """All events of a project or tenant: in pages, as they happen, or as a whole."""
 
 import re
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from litestar import Request, get
 from msgspec import Meta
 
-from nbledger_application.caller import Caller, Right
+from nbledger_application.caller import Right
 from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_domain.histories import HistoryKind
 from nbledger_domain.vocabulary.addresses import ALL_PROJECTS
@@ -32,6 +33,8 @@ JSON_LINES: Final = "application/x-ndjson"
 EVENT_STREAM: Final = "text/event-stream"
 WINDOWS_PER_PAGE: Final = 10
 """A page looks at so many windows of events at most for such as meet its filter."""
+
+VARY: Final = {"Vary": "Accept, Accept-Encoding"}
 
 Form = Literal["json", "jsonl", "sse"]
 
@@ -120,7 +123,7 @@ def _operation(operation_id: str, whose: str) -> Operation:
                 schema=EventPage,
                 media_types=("application/json", JSON_LINES, EVENT_STREAM),
                 example=examples.EVENT_PAGE,
-                headers={"Vary": "Accept, Accept-Encoding"},
+                headers=VARY,
             )
         },
         problems=(Code.PROJECT_NOT_FOUND, Code.VALIDATION_FAILED),
@@ -153,13 +156,24 @@ async def _events(request: Request[Any, Any, Any]) -> Reply:
     pusher = EventPusher(services, access, feed, history, request.headers.get("authorization"))
     form = query.form or _accepted(request)
     if form == "jsonl":
-        return await _export(request, services, access, pusher, history, bounds)
+        until = await _last(services, bounds)
+        await services.history_reads.record(
+            access, history, None, "export", after=bounds.after, until=until
+        )
+        return _export(request, pusher.export(bounds.after, until))
     if form == "sse":
         _no_end(query)
         await services.history_reads.record(access, history, None, "stream")
-        return LiveReply(200, [*HEADERS, *_VARY], pusher.follow(bounds.after))
+        return LiveReply(200, [*HEADERS, *header_list(VARY)], pusher.follow(bounds.after))
     await services.history_reads.record(access, history, None)
     return await _page(pusher, bounds, query.limit)
+
+
+async def _last(services: Services, bounds: Between) -> int:
+    """The last position that an export tells of."""
+    async with acquire(services.pool) as connection:
+        until = min(bounds.before - 1, await times.head(connection))
+    return max(until, bounds.after)
 
 
 async def _page(pusher: EventPusher, bounds: Between, limit: int) -> Reply:
@@ -172,38 +186,22 @@ async def _page(pusher: EventPusher, bounds: Between, limit: int) -> Reply:
         if done or len(entries) >= limit:
             break
     told = EventPage(events=entries, position=position, next=None if done else position)
-    return json_reply(msgspec.json.encode(told), headers={"Vary": "Accept, Accept-Encoding"})
+    return json_reply(msgspec.json.encode(told), headers=VARY)
 
 
-async def _export(
-    request: Request[Any, Any, Any],
-    services: Services,
-    access: Caller,
-    pusher: EventPusher,
-    history: HistoryKind,
-    bounds: Between,
-) -> Reply:
-    async with acquire(services.pool) as connection:
-        until = min(bounds.before - 1, await times.head(connection))
-    until = max(until, bounds.after)
-    await services.history_reads.record(
-        access, history, None, "export", after=bounds.after, until=until
-    )
-    pieces = pusher.export(bounds.after, until)
+def _export(request: Request[Any, Any, Any], pieces: AsyncGenerator[bytes]) -> Reply:
     headers = {
         "Content-Type": f"{JSON_LINES}; charset=utf-8",
         "Content-Disposition": 'attachment; filename="events.jsonl"',
         "Cache-Control": "no-store, no-transform",
         "X-Accel-Buffering": "no",
         "X-Content-Type-Options": "nosniff",
-        "Vary": "Accept, Accept-Encoding",
+        **VARY,
     }
     if _GZIP.search(request.headers.get("accept-encoding", "").lower()):
-        return LiveReply(200, header_list({**headers, "Content-Encoding": "gzip"}), zipped(pieces))
+        headers["Content-Encoding"] = "gzip"
+        pieces = zipped(pieces)
     return LiveReply(200, header_list(headers), pieces)
-
-
-_VARY: Final = header_list({"Vary": "Accept, Accept-Encoding"})
 
 
 def _after(request: Request[Any, Any, Any], query: FeedQuery) -> int:

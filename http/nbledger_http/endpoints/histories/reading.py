@@ -1,6 +1,6 @@
 """History, for auditors: events as they are recorded, of whatever has a stream of its own."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -91,9 +91,8 @@ async def notebook_history(request: Request[Any, Any, Any]) -> Reply:
     query = queries.checked(request, NotebookHistoryQuery)
     own = _of_stream(request, "notebook", notebook_id)
     scope = _of_notebook(request, notebook_id, None) if query.executions else own
-    return await _reply(
-        request, "notebook", notebook_id, query, scope, (own, NotebookNotFoundError(notebook_id))
-    )
+    subject = _Subject("notebook", notebook_id, own, NotebookNotFoundError(notebook_id))
+    return await _reply(request, query, subject, scope)
 
 
 @get(
@@ -114,8 +113,8 @@ async def execution_history(request: Request[Any, Any, Any]) -> Reply:
     query = queries.checked(request, HistoryQuery)
     place = access.tenant_id, access.project_id, notebook_id, execution_id
     scope = selection.of_execution(*place)
-    unknown = scope, ExecutionNotFoundError(execution_id)
-    return await _reply(request, "execution", execution_id, query, scope, unknown)
+    subject = _Subject("execution", execution_id, scope, ExecutionNotFoundError(execution_id))
+    return await _reply(request, query, subject, scope)
 
 
 @get(
@@ -205,7 +204,7 @@ async def _document(
 ) -> Reply:
     query = queries.checked(request, HistoryQuery)
     scope = _of_stream(request, kind, document_id)
-    return await _reply(request, kind, document_id, query, scope, (scope, not_found))
+    return await _reply(request, query, _Subject(kind, document_id, scope, not_found), scope)
 
 
 async def _part_of_notebook(
@@ -215,8 +214,8 @@ async def _part_of_notebook(
     query = queries.checked(request, HistoryQuery)
     scope = _of_notebook(request, notebook_id, types)
     own = _of_stream(request, "notebook", notebook_id)
-    unknown = own, NotebookNotFoundError(notebook_id)
-    return await _reply(request, kind, notebook_id, query, scope, unknown)
+    subject = _Subject(kind, notebook_id, own, NotebookNotFoundError(notebook_id))
+    return await _reply(request, query, subject, scope)
 
 
 def _of_stream(request: Request[Any, Any, Any], kind: str, stream_id: UUID) -> Selection:
@@ -231,17 +230,21 @@ def _of_notebook(
     return selection.of_subject(access.tenant_id, access.project_id, notebook_id, kinds)
 
 
+class _Subject(NamedTuple):
+    """Whose history; where ``there`` has no event, it is unknown."""
+
+    kind: HistoryKind
+    subject_id: UUID
+    there: Selection
+    unknown: Exception
+
+
 async def _reply(
-    request: Request[Any, Any, Any],
-    kind: HistoryKind,
-    subject_id: UUID,
-    query: HistoryQuery,
-    scope: Selection,
-    unknown: tuple[Selection, Exception],
+    request: Request[Any, Any, Any], query: HistoryQuery, subject: _Subject, scope: Selection
 ) -> Reply:
     """The events of ``scope`` that ``query`` asks for, and how to ask for those after them.
 
-    Raises the exception of ``unknown`` where its scope has no event. Reading is recorded first.
+    Raises the exception of an unknown subject. Reading is recorded first.
     """
     services, access = services_of(request), access_of(request)
     narrow = await asking.filter_of(request, types=query.type, actor=query.actor)
@@ -255,9 +258,9 @@ async def _reply(
         order=query.order,
         limit=query.limit,
     )
-    if not found.entries and not await pages.is_there(services.pool, unknown[0]):
-        raise unknown[1]
-    await services.history_reads.record(access, kind, subject_id)
+    if not found.entries and not await pages.is_there(services.pool, subject.there):
+        raise subject.unknown
+    await services.history_reads.record(access, subject.kind, subject.subject_id)
     shown = await named(services.names, access.tenant_id, found.entries)
     told = History(
         events=await with_changes(services.pool, shown),

@@ -92,7 +92,7 @@ async def test_over_all_operations_an_auditor_reads_and_changes_nothing(api: Api
 
 
 async def _ask(client: httpx.AsyncClient, method: str, address: str) -> httpx.Response:
-    body = None if method in ("GET", "HEAD", "DELETE") else {}
+    body: dict[str, Any] | None = None if method in ("GET", "HEAD", "DELETE") else {}
     return await client.request(method, address, json=body)
 
 

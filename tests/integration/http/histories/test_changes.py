@@ -60,7 +60,7 @@ async def test_each_change_is_told_with_before_and_after(api: Api) -> None:
         assert event["requestId"] == event["correlationId"] == "r-17"
         assert event["cause"] == {"kind": "request", "ids": {"requestId": "r-17"}}
         assert event["actor"] == "tester"
-        assert UUID(event["actorId"])
+        assert str(UUID(event["actorId"])) == event["actorId"]
     # A page that begins later tells the same of its events.
     later = await told(auditor, f"{path}/history", after=created["position"])
     assert later == others
@@ -108,7 +108,8 @@ async def test_histories_are_filtered_by_type_time_and_actor(api: Api) -> None:
     assert await told(auditor, f"{path}/history", **{"from": "2999-01-01T00:00:00Z"}) == []
     # Pages in either order, of what the filter lets through.
     for sort, cursor in (("position", "after"), ("-position", "before")):
-        pages, query = [], {"type": "notebook.renamed", "sort": sort, "limit": 1}
+        pages: list[Any] = []
+        query: dict[str, Any] = {"type": "notebook.renamed", "sort": sort, "limit": 1}
         for _ in range(3):
             page = (await auditor.get(f"{path}/history", params=query)).json()
             pages += page["events"]

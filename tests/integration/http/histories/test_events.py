@@ -238,17 +238,19 @@ async def test_followers_miss_nothing_under_load(api: Api) -> None:
         found: list[int] = []
         while True:
             last = {"Last-Event-ID": str(found[-1])} if found else {}
-            async with auditor.stream("GET", "/events", headers={**sse, **last}) as answer:
-                async with contextlib.aclosing(events_of(answer)) as events:
-                    count = 0
-                    async for position, told in events:
-                        if told:
-                            found.append(position)
-                            count += 1
-                        if done.is_set() and found and found[-1] >= end[0]:
-                            return found
-                        if count == reads_at_once:
-                            break
+            async with (
+                auditor.stream("GET", "/events", headers={**sse, **last}) as answer,
+                contextlib.aclosing(events_of(answer)) as events,
+            ):
+                count = 0
+                async for position, told in events:
+                    if told:
+                        found.append(position)
+                        count += 1
+                    if done.is_set() and found and found[-1] >= end[0]:
+                        return found
+                    if count == reads_at_once:
+                        break
 
     end = [2**62]
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
@@ -270,10 +272,12 @@ async def test_a_stream_with_a_filter_tells_how_far_it_is(api: Api) -> None:
     await append(api, 3)
     head = await api.store.head_position()
     headers = {"Accept": "text/event-stream"}
-    async with asyncio.timeout(20):
-        async with auditor.stream("GET", "/events?type=library", headers=headers) as answer:
-            async with contextlib.aclosing(events_of(answer)) as events:
-                position, told = await anext(events)
+    async with (
+        asyncio.timeout(20),
+        auditor.stream("GET", "/events?type=library", headers=headers) as answer,
+        contextlib.aclosing(events_of(answer)) as events,
+    ):
+        position, told = await anext(events)
     assert position >= head
     assert not told
 
@@ -310,11 +314,11 @@ async def test_a_client_that_breaks_off_or_stalls_costs_nobody_else_anything(
                 async with raw_export(api, auditor):
                     await api.until_in_hand(2)
                     # Nothing is held for them in the database, which works for others.
-                    while await open_transactions(api):
+                    while await open_transactions(api):  # noqa: ASYNC110 - no event tells of it
                         await asyncio.sleep(0.05)
                     await append(api, 1)
                 assert api.edge is not None
-                while api.edge.in_hand > 1:
+                while api.edge.in_hand > 1:  # noqa: ASYNC110 - no event tells of it
                     await asyncio.sleep(0.05)
                 told = b""
                 while not told.endswith(b"\r\n0\r\n\r\n"):

@@ -116,8 +116,7 @@ async def test_nothing_is_answered_before_it_is_recorded(
 
     async def export() -> None:
         async with auditor.stream("GET", "/events?format=jsonl") as answer:
-            async for piece in answer.aiter_raw():
-                told.append(piece)
+            told.extend([piece async for piece in answer.aiter_raw()])
 
     async with commits_held(dsn), asyncio.timeout(30):
         page = asyncio.create_task(auditor.get(f"{path}/history"))
