@@ -53,6 +53,7 @@ async def process(dsn: str, folder: Path) -> AsyncIterator[tuple[Api, psutil.Pro
         stdout=asyncio.subprocess.PIPE,
     )
     assert child.stdout is not None
+    reading: asyncio.Task[bytes] | None = None
     try:
         url = ""
         async with asyncio.timeout(60):
@@ -67,7 +68,8 @@ async def process(dsn: str, folder: Path) -> AsyncIterator[tuple[Api, psutil.Pro
         with contextlib.suppress(ProcessLookupError):
             child.kill()
         await child.wait()
-        await reading
+        if reading is not None:
+            await reading
 
 
 async def fill(api: Api, count: int) -> None:

@@ -48,7 +48,7 @@ def _keyed(value: Any) -> Any:
 
 
 def _applied(before: dict[str, Any], changes: list[FieldChange]) -> dict[str, Any]:
-    state = copy.deepcopy(_keyed(before))
+    state: dict[str, Any] = copy.deepcopy(_keyed(before))
     for change in changes:
         *way, name = _fully(change.field)
         place = state

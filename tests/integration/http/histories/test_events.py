@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -199,7 +199,7 @@ async def test_a_tenant_is_read_with_a_token_for_all_its_projects(api: Api) -> N
     assert (await api.anonymous(base=base).get("")).status_code == 401
 
 
-async def events_of(answer: httpx.Response) -> Any:
+async def events_of(answer: httpx.Response) -> AsyncGenerator[tuple[int, bool]]:
     """Positions of server-sent events, and ids that come without one."""
     seen: dict[str, str] = {}
     async for line in answer.aiter_lines():
