@@ -45,8 +45,8 @@ class FieldChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
     ``field`` is a JSON pointer into the state, in which an item of a list stands under the value
     of its first member. ``before`` is absent of what was added, ``after`` of what was removed.
-    Where a list is ``reordered`` both name its items in order; where it is not, what was added is at
-    its end. ``shortened`` is there where a value
+    Where a list is ``reordered`` both name its items in order; where it is not, what was added is
+    at its end. ``shortened`` is there where a value
     is too large to be shown: of a text a part is shown, of anything else null.
     """
 

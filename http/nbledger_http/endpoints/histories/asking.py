@@ -40,7 +40,7 @@ Time = Annotated[
 After = Annotated[
     int, Meta(ge=0, le=queries.MAX_POSITION, description="Only events after this position.")
 ]
-Limit = Annotated[int, Meta(ge=1, le=MAX_EVENTS, description="How many events at most.")]
+Limit = Annotated[int, Meta(ge=1, le=MAX_EVENTS, description="How many events a page has at most.")]
 Actor = (
     Annotated[
         str,

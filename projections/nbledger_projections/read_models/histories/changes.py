@@ -5,9 +5,9 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+import structlog
 from eventsourcing.domain import BaseAggregate
 
-from nbledger_domain.events import UnknownEventTypeError
 from nbledger_domain.histories import Changes, State, differences, state_of
 from nbledger_infrastructure.aggregates import decode
 from nbledger_infrastructure.postgres.database import Pool, acquire
@@ -17,6 +17,8 @@ from nbledger_infrastructure.postgres.event_store.types import (
     recorded_event,
 )
 from nbledger_projections.read_models.histories.entries import ChangedEntry, HistoryEntry
+
+log = structlog.get_logger(__name__)
 
 BATCH: Final = 200
 """Events that are read at once on the way to those that are told."""
@@ -104,9 +106,8 @@ class _Folding:
     def _apply(self, recorded: RecordedEvent) -> None:
         try:
             event = decode(recorded)
-        except UnknownEventTypeError:
-            event = None
-        if event is None:
-            self._lost, self._aggregate = True, None
-        else:
-            self._aggregate = event.mutate(self._aggregate)
+            self._aggregate = None if event is None else event.mutate(self._aggregate)
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with an event, it is told)
+            log.warning("event not applied", position=recorded.position, error=type(error).__name__)
+            self._aggregate = None
+        self._lost = self._aggregate is None

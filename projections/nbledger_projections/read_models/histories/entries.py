@@ -81,8 +81,8 @@ class HistoryEntry(msgspec.Struct, frozen=True, rename="camel"):
 class ChangedEntry(HistoryEntry, frozen=True, rename="camel"):
     """One event, and what it has changed.
 
-    ``changes`` is null where that cannot be told, as the data is erased; ``changes_omitted`` counts
-    those that are not among them.
+    ``changes`` is null where that cannot be told: data is erased, or of a form unknown here.
+    ``changes_omitted`` counts those that are not among them.
     """
 
     changes: list[FieldChange] | None
@@ -95,8 +95,10 @@ class _Requested(msgspec.Struct):
 
 _decode_requested: Final = msgspec.json.Decoder(_Requested).decode
 
+# Not beyond the projects of the events themselves, as others may not be the reader's.
 _CAUSES: Final = """
-SELECT event_id, type, stream_id, position FROM event WHERE event_id = ANY($1) AND tenant_id = $2
+SELECT event_id, type, stream_id, position FROM event
+WHERE event_id = ANY($1) AND tenant_id = $2 AND project_id = ANY($3)
 """
 
 # Who asked for it: by the first event that said that the subject is to go, which is in the stream
@@ -184,10 +186,12 @@ async def with_context(
 async def _causes(
     connection: PooledConnection, tenant_id: UUID, entries: Sequence[HistoryEntry]
 ) -> dict[str | None, dict[str, Any]]:
-    wanted = {entry.causation_id for entry in entries if entry.causation_id is not None}
+    caused = [entry for entry in entries if entry.causation_id is not None]
+    wanted = {found for entry in caused if (found := _id_in(entry.causation_id)) is not None}
     if not wanted:
         return {}
-    rows = await connection.fetch(_CAUSES, list(map(UUID, wanted)), tenant_id)
+    projects = list({entry.project_id for entry in caused})
+    rows = await connection.fetch(_CAUSES, list(wanted), tenant_id, projects)
     return {
         str(row["event_id"]): {
             "eventType": row["type"],
@@ -196,6 +200,14 @@ async def _causes(
         }
         for row in rows
     }
+
+
+def _id_in(text: str | None) -> UUID | None:
+    """The id of an event, where the text is one."""
+    try:
+        return UUID(text)
+    except (TypeError, ValueError):
+        return None
 
 
 async def _erasures(

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 from support.api import Api, new_notebook, unknown_id
+from support.event_store import new_event
 from support.shared_api import api, api_server
 
 from nbledger_application import repository
 from nbledger_domain.execution import Execution, Resources
 from nbledger_infrastructure.postgres import principals
-from nbledger_infrastructure.postgres.event_store import Metadata
+from nbledger_infrastructure.postgres.event_store import Metadata, Stream
 from nbledger_infrastructure.postgres.tokens import Role
 
 __all__ = ["api", "api_server"]
@@ -208,3 +209,21 @@ async def test_schedules_and_automatic_execution_have_histories(api: Api) -> Non
         "/pauseReason": (None, "requested"),
         "/note": (None, "holidays"),
     }
+
+
+async def test_an_event_that_cannot_be_applied_is_told_all_the_same(api: Api) -> None:
+    auditor = await api.client(Role.AUDITOR)
+    stream_id = uuid4()
+    stream = Stream(stream_id, stream_id, api.tenant_id, api.project_id)
+    events = [
+        new_event(b'{"name": "n"}', "dataset.created.v1"),
+        new_event(b'{"unheard": "of"}', "dataset.version-added.v1"),
+        new_event(b"{}", "dataset.deleted.v1"),
+    ]
+    metadata = Metadata(actor="user", causation_id="no id")
+    await api.store.append(stream, events, expected_version=0, metadata=metadata)
+    found = await told(auditor, f"/dataset/{stream_id}/history")
+    assert fields(found[0])["/name"] == (None, "n")
+    assert [each["changes"] for each in found[1:]] == [None, None]
+    assert found[1]["data"] == {"unheard": "of"}
+    assert found[0]["cause"] == {"kind": "event", "ids": {"eventId": "no id"}}
