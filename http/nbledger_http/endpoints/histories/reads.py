@@ -132,7 +132,7 @@ async def _reads(request: Request[Any, Any, Any]) -> Reply:
     found = await pages.page(
         services.pool,
         access.tenant_id,
-        Selection(*conditions),
+        Selection(*conditions, index={"tenant_id": access.tenant_id}),
         bounds=await asking.bounds_of(services, query),
         filter=narrow,
         order=query.order,

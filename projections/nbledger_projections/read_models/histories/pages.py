@@ -33,7 +33,7 @@ SELECT {columns}, available FROM (
         ORDER BY {by} {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
     ) AS bytes_before
     FROM (
-        SELECT * FROM event WHERE {conditions} ORDER BY {by} {order} LIMIT {limit}
+        SELECT * FROM event WHERE {conditions} ORDER BY {ordered} LIMIT {limit}
     ) AS next
 ) AS measured
 WHERE coalesce(bytes_before, 0) <= {bytes} ORDER BY {by} {order}
@@ -53,6 +53,7 @@ async def rows_of(
         columns=READ_COLUMNS,
         conditions=scope.text,
         by=scope.by,
+        ordered=scope.ordered(order),
         order="ASC" if order == "oldest" else "DESC",
         limit=limit + 1,
         bytes=most_bytes,
@@ -80,6 +81,7 @@ async def page(
 
 async def is_there(pool: Pool, scope: Selection) -> bool:
     """Whether there is any event."""
-    query = f"SELECT EXISTS (SELECT FROM event WHERE {scope.text})"  # noqa: S608 (constants)
+    bounded = scope.within(Between())
+    query = f"SELECT EXISTS (SELECT FROM event WHERE {bounded.text})"  # noqa: S608 (constants)
     async with acquire(pool) as connection:
-        return bool(await connection.fetchval(query, *scope.values))
+        return bool(await connection.fetchval(query, *bounded.values))

@@ -1,7 +1,7 @@
 """Which events are read: of whom, between which positions, by which filter."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -41,14 +41,21 @@ class Between(msgspec.Struct, frozen=True, kw_only=True):
 class Selection:
     """Conditions on events with their values; conditions are constants with ``{}`` for a value.
 
-    ``by`` is the column that the events are ordered by: within one stream the version, for which
-    there is an index, is in the order of positions.
+    ``index`` are columns, with their values, that an index has before the one ``by`` which the
+    events are ordered: position, or within one stream version, which is in the same order. Ranges
+    and order name all columns of the index: it alone gives that order. By equality and position
+    the planner may read the whole table by position instead, where it takes events of a project to
+    be everywhere.
     """
 
     def __init__(
-        self, *conditions: tuple[str, Any], by: Literal["position", "version"] = "position"
+        self,
+        *conditions: tuple[str, Any],
+        index: Mapping[str, Any] | None = None,
+        by: Literal["position", "version"] = "position",
     ) -> None:
         self.by: Literal["position", "version"] = by
+        self._index = dict(index or {})
         self._conditions: list[str] = []
         self.values: list[Any] = []
         for condition, value in conditions:
@@ -62,10 +69,13 @@ class Selection:
 
     def within(self, bounds: Between, filter: Filter | None = None) -> "Selection":  # noqa: A002
         """Those of these events that lie within ``bounds`` and meet the ``filter``."""
-        narrowed = Selection(by=self.by)
+        narrowed = Selection(index=self._index, by=self.by)
         narrowed._conditions = list(self._conditions)
         narrowed.values = list(self.values)
-        narrowed._add("position > {} AND position < {}", bounds.after, bounds.before)
+        columns = ", ".join([*self._index, "position"])
+        for sign, bound in ((">", bounds.after), ("<", bounds.before)):
+            marks = ", ".join(["{}"] * (len(self._index) + 1))
+            narrowed._add(f"({columns}) {sign} ({marks})", *self._index.values(), bound)
         if filter is not None:
             narrowed._filter(filter)
         return narrowed
@@ -90,6 +100,11 @@ class Selection:
                 list(filter.tags),
             )
 
+    def ordered(self, order: Order) -> str:
+        """The columns that put the events in order."""
+        direction = "ASC" if order == "oldest" else "DESC"
+        return ", ".join(f"{column} {direction}" for column in [*self._index, self.by])
+
     @property
     def text(self) -> str:
         """All conditions in one."""
@@ -98,7 +113,7 @@ class Selection:
 
 def of_project(tenant_id: UUID, project_id: UUID) -> Selection:
     """All events of a project."""
-    return Selection(("tenant_id = {}", tenant_id), ("project_id = {}", project_id))
+    return Selection(index={"tenant_id": tenant_id, "project_id": project_id})
 
 
 def of_subject(
@@ -110,13 +125,12 @@ def of_subject(
     those of its runs.
     """
     conditions: list[tuple[str, Any]] = [
-        ("subject_id = {}", subject_id),
         ("tenant_id = {}", tenant_id),
         ("project_id = {}", project_id),
     ]
     if kinds is not None:
         conditions.append(("type LIKE ANY({}::text[])", [f"{kind}.%" for kind in kinds]))
-    return Selection(*conditions)
+    return Selection(*conditions, index={"subject_id": subject_id})
 
 
 def of_stream(tenant_id: UUID, project_id: UUID, stream_id: UUID, kind: str) -> Selection:

@@ -28,7 +28,7 @@ WINDOW_BYTES: Final = 4 * 1024 * 1024
 
 _UP_TO: Final = """
 SELECT max(position) AS last, count(*) AS events
-FROM (SELECT position FROM event WHERE {conditions} ORDER BY position LIMIT {limit}) AS next
+FROM (SELECT position FROM event WHERE {conditions} ORDER BY {ordered} LIMIT {limit}) AS next
 """
 
 
@@ -82,7 +82,7 @@ async def _last(connection: PooledConnection, feed: Feed, after: int, end: int) 
     if feed.filter == Filter():
         return end
     scope = _scope(feed).within(Between(after=after, before=end + 1))
-    query = _UP_TO.format(conditions=scope.text, limit=LOOKED_AT)
+    query = _UP_TO.format(conditions=scope.text, ordered=scope.ordered("oldest"), limit=LOOKED_AT)
     row = await connection.fetchrow(query, *scope.values)
     return end if row is None or row["events"] < LOOKED_AT else int(row["last"])
 
