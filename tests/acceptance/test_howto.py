@@ -69,9 +69,14 @@ PRINTED = {
     "cancel-or-rerun-many.md": ["3 found", "rerun Completed 1 of 1"],
     # Which events come first is a matter of partitions.
     "consume-events.md": ["nbledger.", " True"],
-    "catch-up.md": ["Completed", '"events":[]'],
+    "catch-up.md": ["Completed", '"events":[', '"complete":true'],
     "order-and-duplicates.md": ["kept 2"],
     "replay-a-history.md": ["notebook.renamed.v1", "1.0.1 {} ", "execution.completed.v1"],
+    "read-histories.md": [
+        "/name Looked into -> Looked into twice",
+        '"complete":true',
+        " project None export\n",
+    ],
     "verify-the-chain.md": [
         *("nothing was altered", "anchor: ", '"verifierKeys":["localhost/'),
         *("c2sp.org/tlog-proof@v1", '"hashes":['),
