@@ -4,6 +4,8 @@ It reads positions, apart from the append, so that nothing waits for it. One pro
 work, others stand by.
 """
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -18,7 +20,6 @@ from nbledger_audit.entries import events_after
 from nbledger_audit.keys import KeyFileError, Signer
 from nbledger_audit.signing import CheckpointSigner, InconsistentLogError
 from nbledger_infrastructure.postgres import checkpoints
-from nbledger_infrastructure.postgres.checkpoints import Checkpoint
 from nbledger_infrastructure.postgres.database import (
     Pool,
     PooledConnection,
@@ -26,7 +27,7 @@ from nbledger_infrastructure.postgres.database import (
     close_pool,
     connect_pool,
 )
-from nbledger_infrastructure.postgres.leading import Leader
+from nbledger_infrastructure.postgres.leading import SILENT_SECONDS, Holds, Leader
 from nbledger_infrastructure.settings import Audit, Settings
 from nbledger_infrastructure.settings_loading import SettingsError
 
@@ -38,6 +39,12 @@ NAME: Final = "sealer"
 BATCH_EVENTS: Final = 2_000
 SIGNED_AT_ONCE: Final = 500
 TICK_SECONDS: Final = 1.0
+
+# A transaction of a process that is stopped, or cut off, ends, and with it its locks.
+_BOUNDS: Final = f"""
+SELECT set_config('idle_in_transaction_session_timeout', '{SILENT_SECONDS}s', true),
+    set_config('tcp_user_timeout', '{SILENT_SECONDS}s', true)
+"""
 
 # Any constant does, as long as nothing else in the database locks on it.
 _LOCK: Final = 0x6E626C_736561
@@ -56,17 +63,21 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
         )
         stack.push_async_callback(close_pool, pool)
         leader = Leader(NAME, _LOCK, stop, on_ready)
-        sealer = Sealer(pool, signer, settings.audit.checkpoint_seconds)
 
         async def work(connection: PooledConnection) -> None:
             log.info("sealer at work")
             await signer.tell_key(connection)
-            while not stop.is_set():
-                # The lock ends with its session; so does what this process may do.
-                await connection.execute("SELECT")
-                wait = await sealer.tick()
-                leader.succeeded()
-                await leader.pause(wait)
+            await leader.tick_until_told(
+                connection,
+                lambda holds: Sealer(
+                    pool,
+                    signer,
+                    settings.audit.checkpoint_seconds,
+                    leading=connection,
+                    holds=holds,
+                ),
+                most_seconds=TICK_SECONDS,
+            )
 
         await leader.lead(pool, work)
 
@@ -84,12 +95,27 @@ def _open_signer(audit: Audit) -> CheckpointSigner:
 
 
 class Sealer:
-    """Enters and signs at each :meth:`tick`; of several processes one at a time should."""
+    """Enters and signs at each :meth:`tick`; of several processes one at a time should.
 
-    def __init__(self, pool: Pool, signer: CheckpointSigner, checkpoint_seconds: float) -> None:
+    ``leading`` is the connection that holds the lead, by which alone checkpoints are kept: what a
+    sealer signs that was stopped, and is no longer the one at work, stays with it. ``holds`` raises
+    where it is not.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        signer: CheckpointSigner,
+        checkpoint_seconds: float,
+        *,
+        leading: PooledConnection | None = None,
+        holds: Holds | None = None,
+    ) -> None:
         self._pool = pool
         self._signer = signer
         self._every = checkpoint_seconds
+        self._leading = leading
+        self._holds = holds
         self._signed_at = float("-inf")
 
     async def tick(self) -> float:
@@ -99,7 +125,9 @@ class Sealer:
         work.
         """
         while await self._enter():
-            pass
+            # The lock ends with its session; so does what this process may do.
+            if self._holds is not None:
+                await self._holds()
         now = asyncio.get_running_loop().time()
         if now - self._signed_at >= self._every:
             await self.sign()
@@ -108,15 +136,15 @@ class Sealer:
 
     async def sign(self) -> None:
         """Sign a checkpoint of each log that has grown since its last one."""
-        after = UUID(int=0)
-        while True:
-            async with acquire(self._pool) as connection:
-                grown = await logs.unsigned(connection, after, SIGNED_AT_ONCE)
+        async with AsyncExitStack() as stack:
+            connection = self._leading
+            if connection is None:
+                connection = await stack.enter_async_context(acquire(self._pool))
+            after = UUID(int=0)
+            while grown := await logs.unsigned(connection, after, SIGNED_AT_ONCE):
                 for each in grown:
                     await self._sign(connection, each)
-            if len(grown) < SIGNED_AT_ONCE:
-                return
-            after = grown[-1].tenant_id
+                after = grown[-1].tenant_id
 
     async def _sign(self, connection: PooledConnection, grown: logs.Unsigned) -> None:
         try:
@@ -129,16 +157,14 @@ class Sealer:
 
     async def _enter(self) -> bool:
         """Enter the next events; returns whether there may be more."""
-        async with acquire(self._pool) as connection, connection.transaction():
-            await checkpoints.ensure(connection, NAME)
-            place = await checkpoints.lock(connection, NAME)
+        async with acquire(self._pool) as connection:
+            place = await checkpoints.ensure(connection, NAME)
+            # Read without a lock: a process that is stopped meanwhile holds up nobody.
             events = await events_after(connection, place.position, BATCH_EVENTS)
             if events:
-                await logs.add(connection, events)
-                await _move(connection, place, events[-1].position)
+                async with connection.transaction():
+                    await connection.execute(_BOUNDS)
+                    await checkpoints.lock_at(connection, NAME, place)
+                    await logs.add(connection, events)
+                    await checkpoints.move(connection, NAME, events[-1].position)
         return len(events) == BATCH_EVENTS
-
-
-async def _move(connection: PooledConnection, place: Checkpoint, position: int) -> None:
-    await checkpoints.lock_at(connection, NAME, place)
-    await checkpoints.move(connection, NAME, position)
