@@ -42,8 +42,8 @@ class LogState(msgspec.Struct, frozen=True):
 
     @property
     def signed_at(self) -> datetime | None:
-        """When the newest checkpoint was signed."""
-        return None if self.newest is None else self.newest.signed_at
+        """When the newest checkpoint was signed last: that of a log at rest is signed again."""
+        return None if self.newest is None else self.newest.confirmed_at
 
 
 class ProvedEntry(msgspec.Struct, frozen=True):

@@ -18,7 +18,10 @@ import structlog
 from nbledger_audit import logs
 from nbledger_audit.entries import events_after
 from nbledger_audit.keys import KeyFileError, Signer
+from nbledger_audit.outside.couriers import Lacks, Outlet, couriers_of, nobody
+from nbledger_audit.outside.topic import CheckpointTopic
 from nbledger_audit.signing import CheckpointSigner, InconsistentLogError
+from nbledger_domain.transparency.notes import read_note
 from nbledger_infrastructure.postgres import checkpoints
 from nbledger_infrastructure.postgres.database import (
     Pool,
@@ -39,6 +42,7 @@ NAME: Final = "sealer"
 BATCH_EVENTS: Final = 2_000
 SIGNED_AT_ONCE: Final = 500
 TICK_SECONDS: Final = 1.0
+IDLE_SECONDS: Final = 3600.0
 
 # A transaction of a process that is stopped, or cut off, ends, and with it its locks.
 _BOUNDS: Final = f"""
@@ -50,8 +54,12 @@ SELECT set_config('idle_in_transaction_session_timeout', '{SILENT_SECONDS}s', tr
 _LOCK: Final = 0x6E626C_736561
 
 
-async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
+async def run(
+    settings: Settings, stop: asyncio.Event, on_ready: Callable[[], None], lacks: Lacks = nobody
+) -> None:
     """Seal until ``stop`` is set; ``on_ready`` is called once at work, or standing by.
+
+    ``lacks`` is told what cannot be delivered out of the house, and why.
 
     Raises ``DatabaseUnavailableError`` when the database is away at the start, and
     ``SettingsError`` where there is no key to sign with, or no folder for what was signed.
@@ -59,25 +67,29 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
     signer = _open_signer(settings.audit)
     async with AsyncExitStack() as stack:
         pool = await connect_pool(
-            settings.postgres.dsn, max_size=3, application_name="nbledger-sealer"
+            settings.postgres.dsn, max_size=6, application_name="nbledger-sealer"
         )
         stack.push_async_callback(close_pool, pool)
+        outlets = outlets_of(settings, pool)
         leader = Leader(NAME, _LOCK, stop, on_ready)
 
         async def work(connection: PooledConnection) -> None:
             log.info("sealer at work")
             await signer.tell_key(connection)
-            await leader.tick_until_told(
-                connection,
-                lambda holds: Sealer(
-                    pool,
-                    signer,
-                    settings.audit.checkpoint_seconds,
-                    leading=connection,
-                    holds=holds,
-                ),
-                most_seconds=TICK_SECONDS,
-            )
+            async with couriers_of(outlets, lacks) as couriers:
+                await leader.tick_until_told(
+                    connection,
+                    lambda holds: Sealer(
+                        pool,
+                        signer,
+                        settings.audit.checkpoint_seconds,
+                        idle_seconds=settings.audit.idle_checkpoint_seconds,
+                        signed=couriers.wake,
+                        leading=connection,
+                        holds=holds,
+                    ),
+                    most_seconds=TICK_SECONDS,
+                )
 
         await leader.lead(pool, work)
 
@@ -94,6 +106,14 @@ def _open_signer(audit: Audit) -> CheckpointSigner:
         raise SettingsError([f"audit.state_folder: {reason}"]) from None
 
 
+def outlets_of(settings: Settings, pool: Pool) -> list[Outlet]:
+    """Where checkpoints go, by the settings."""
+    outlets: list[Outlet] = []
+    if settings.kafka.bootstrap_servers:
+        outlets.append(CheckpointTopic(pool, settings.kafka))
+    return outlets
+
+
 class Sealer:
     """Enters and signs at each :meth:`tick`; of several processes one at a time should.
 
@@ -108,12 +128,16 @@ class Sealer:
         signer: CheckpointSigner,
         checkpoint_seconds: float,
         *,
+        idle_seconds: float = IDLE_SECONDS,
+        signed: Callable[[], None] | None = None,
         leading: PooledConnection | None = None,
         holds: Holds | None = None,
     ) -> None:
         self._pool = pool
         self._signer = signer
         self._every = checkpoint_seconds
+        self._idle = idle_seconds
+        self._signed = signed
         self._leading = leading
         self._holds = holds
         self._signed_at = float("-inf")
@@ -135,25 +159,32 @@ class Sealer:
         return min(TICK_SECONDS, self._every)
 
     async def sign(self) -> None:
-        """Sign a checkpoint of each log that has grown since its last one."""
+        """Sign a checkpoint of each log that has grown since its last one, or is idle for long."""
         async with AsyncExitStack() as stack:
             connection = self._leading
             if connection is None:
                 connection = await stack.enter_async_context(acquire(self._pool))
             after = UUID(int=0)
-            while grown := await logs.unsigned(connection, after, SIGNED_AT_ONCE):
-                for each in grown:
+            while found := await logs.to_sign(connection, after, self._idle, SIGNED_AT_ONCE):
+                for each in found:
                     await self._sign(connection, each)
-                after = grown[-1].tenant_id
+                if self._signed is not None:
+                    self._signed()
+                after = found[-1].tenant_id
 
-    async def _sign(self, connection: PooledConnection, grown: logs.Unsigned) -> None:
+    async def _sign(self, connection: PooledConnection, wanted: logs.ToSign) -> None:
+        tenant_id = wanted.tenant_id
         try:
-            note = await self._signer.checkpoint(connection, grown.tenant_id, grown.size)
+            note = await self._signer.checkpoint(connection, tenant_id, wanted.size)
         except InconsistentLogError:
             # The others go on: whoever rewrote one tenant's log is not to stop everybody's proofs.
-            log.exception("log not signed", tenant_id=str(grown.tenant_id))
+            log.exception("log not signed", tenant_id=str(tenant_id))
             return
-        await logs.sign(connection, grown.tenant_id, grown.size, str(note))
+        before = await logs.checkpoint(connection, tenant_id, wanted.size)
+        if before is not None and (known := read_note(before)).text == note.text:
+            # Others may have signed it, too.
+            note = note.with_signatures(known.signatures)
+        await logs.sign(connection, tenant_id, wanted.size, str(note))
 
     async def _enter(self) -> bool:
         """Enter the next events; returns whether there may be more."""

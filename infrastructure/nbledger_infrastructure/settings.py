@@ -241,13 +241,15 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ``origin`` names this installation for ever, such as ``ledger.example.com``: the origins of its
     logs begin with it. ``key_file`` has the Ed25519 key (PEM) that signs checkpoints, every
     ``checkpoint_seconds`` where something was recorded. ``state_folder`` keeps what was signed
-    last; neither is to be where the database is.
+    last; neither is to be where the database is. A log in which nothing is recorded is checked,
+    and its newest checkpoint sent out again, every ``idle_checkpoint_seconds``.
     """
 
     origin: Annotated[str, Meta(pattern=r"^[^\s+\x00-\x1f]{0,200}$")] = ""
     key_file: str = ""
     state_folder: str = ""
     checkpoint_seconds: Seconds = 10.0
+    idle_checkpoint_seconds: Seconds = 3600.0
 
 
 class Environments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

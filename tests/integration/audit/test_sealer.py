@@ -138,6 +138,7 @@ main()
 """
 
 
+@pytest.mark.guarantee("G40")
 @pytest.mark.parametrize("stopped_in", ["add", "sign"])
 async def test_a_sealer_that_is_stopped_is_replaced_and_does_no_harm_later(
     database_dsn: str, tmp_path: Path, stopped_in: str
@@ -210,6 +211,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
+@pytest.mark.guarantee("G40")
 def test_a_larger_checkpoint_is_never_forgotten_for_a_smaller_one(tmp_path: Path) -> None:
     memory, other = Memory(tmp_path / "signed"), Memory(tmp_path / "signed")
     assert memory.last(TENANT) is None

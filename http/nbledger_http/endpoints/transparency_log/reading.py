@@ -56,7 +56,8 @@ class LogLinks(msgspec.Struct, rename="camel", kw_only=True):
 class LogDocument(msgspec.Struct, rename="camel", kw_only=True):
     """A tenant's log: its origin and keys (signed-note vkeys, the one in use first).
 
-    `size` counts the entries of the newest checkpoint, which was signed at `checkpointAt`.
+    `size` counts the entries of the newest checkpoint, which was signed at `checkpointAt`;
+    that of a log at rest is signed again now and then.
     """
 
     origin: str
