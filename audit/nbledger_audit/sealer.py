@@ -18,6 +18,7 @@ import structlog
 from nbledger_audit import logs
 from nbledger_audit.entries import events_after
 from nbledger_audit.keys import KeyFileError, Signer
+from nbledger_audit.outside.copies import Copies
 from nbledger_audit.outside.couriers import Lacks, Outlet, couriers_of, nobody
 from nbledger_audit.outside.topic import CheckpointTopic
 from nbledger_audit.signing import CheckpointSigner, InconsistentLogError
@@ -111,6 +112,8 @@ def outlets_of(settings: Settings, pool: Pool) -> list[Outlet]:
     outlets: list[Outlet] = []
     if settings.kafka.bootstrap_servers:
         outlets.append(CheckpointTopic(pool, settings.kafka))
+    if settings.audit.copies:
+        outlets.append(Copies(pool, settings.audit.copies, settings.audit.copy_seconds))
     return outlets
 
 

@@ -243,6 +243,10 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ``checkpoint_seconds`` where something was recorded. ``state_folder`` keeps what was signed
     last; neither is to be where the database is. A log in which nothing is recorded is checked,
     and its newest checkpoint sent out again, every ``idle_checkpoint_seconds``.
+
+    ``copies`` is where checkpoints are copied to, each log's newest one at most every
+    ``copy_seconds``: ``file:///folder``, which must be there, or ``s3://bucket/prefix``, whose
+    default retention keeps them; for S3 the usual ``AWS_…`` variables give the rest.
     """
 
     origin: Annotated[str, Meta(pattern=r"^[^\s+\x00-\x1f]{0,200}$")] = ""
@@ -250,6 +254,8 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     state_folder: str = ""
     checkpoint_seconds: Seconds = 10.0
     idle_checkpoint_seconds: Seconds = 3600.0
+    copies: str = ""
+    copy_seconds: Annotated[float, Meta(ge=0)] = 60.0
 
 
 class Environments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -64,7 +64,7 @@ class SecuredKafka:
 async def secured_kafka(
     folder: Path, *, subscribers: Sequence[str], strangers: Sequence[str]
 ) -> AsyncIterator[SecuredKafka]:
-    """A broker with users for relay, worker and sealer, subscribers, and strangers without any right."""
+    """A broker with users for each role, subscribers, and strangers without any right."""
     names = (ADMINISTRATOR, RELAY, WORKER, SEALER, *subscribers, *strangers)
     security = Security(
         keystore=folder / "broker.p12",

@@ -88,6 +88,7 @@ class Couriers:
                     "checkpoints not delivered",
                     outlet=outlet.name,
                     reason=reason,
+                    cause=repr(error.__cause__),
                     failures=backoff.failures + 1,
                 )
                 self._lacks(outlet.name, reason)
