@@ -61,6 +61,7 @@ SELECT tenant_id, size FROM transparency_log
 WHERE tenant_id > $1 AND (
     size > signed_size
     OR confirmed_at IS NULL
+    OR renewal
     OR confirmed_at < clock_timestamp() - make_interval(secs => $2)
 )
 ORDER BY tenant_id LIMIT $3
@@ -72,7 +73,8 @@ WITH signed AS (
     ON CONFLICT (tenant_id, size) DO UPDATE SET note = excluded.note
 )
 UPDATE transparency_log
-SET signed_size = greatest(signed_size, $2), confirmed_at = clock_timestamp() WHERE tenant_id = $1
+SET signed_size = greatest(signed_size, $2), confirmed_at = clock_timestamp(), renewal = false
+WHERE tenant_id = $1
 """
 
 _USE_KEY: Final = """
@@ -173,7 +175,7 @@ async def to_sign(
 ) -> list[ToSign]:
     """Logs that have grown since their last checkpoint, by tenant, those after one.
 
-    Also those that have not, and were not confirmed for so many seconds.
+    Also those that have not, and were not confirmed for so many seconds, or are asked for.
     """
     rows = await connection.fetch(_TO_SIGN, after, idle_seconds, limit)
     return [ToSign(row["tenant_id"], row["size"]) for row in rows]

@@ -16,13 +16,13 @@ from uuid import UUID
 import structlog
 
 from nbledger_audit import logs
+from nbledger_audit.dates import Dates
 from nbledger_audit.entries import events_after
 from nbledger_audit.keys import KeyFileError, Signer
 from nbledger_audit.outside.copies import Copies
 from nbledger_audit.outside.couriers import Lacks, Outlet, couriers_of, nobody
 from nbledger_audit.outside.topic import CheckpointTopic
 from nbledger_audit.signing import CheckpointSigner, InconsistentLogError
-from nbledger_domain.transparency.notes import read_note
 from nbledger_infrastructure.postgres import checkpoints
 from nbledger_infrastructure.postgres.database import (
     Pool,
@@ -44,6 +44,7 @@ BATCH_EVENTS: Final = 2_000
 SIGNED_AT_ONCE: Final = 500
 TICK_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 3600.0
+SKEW_SECONDS: Final = 60.0
 
 # A transaction of a process that is stopped, or cut off, ends, and with it its locks.
 _BOUNDS: Final = f"""
@@ -84,7 +85,8 @@ async def run(
                         pool,
                         signer,
                         settings.audit.checkpoint_seconds,
-                        idle_seconds=settings.audit.idle_checkpoint_seconds,
+                        idle_seconds=_idle_seconds(settings.audit),
+                        skew_seconds=settings.audit.skew_seconds,
                         signed=couriers.wake,
                         leading=connection,
                         holds=holds,
@@ -108,13 +110,41 @@ def _open_signer(audit: Audit) -> CheckpointSigner:
 
 
 def outlets_of(settings: Settings, pool: Pool) -> list[Outlet]:
-    """Where checkpoints go, by the settings."""
+    """Where checkpoints go, by the settings. Raises ``SettingsError``."""
     outlets: list[Outlet] = []
     if settings.kafka.bootstrap_servers:
         outlets.append(CheckpointTopic(pool, settings.kafka))
     if settings.audit.copies:
         outlets.append(Copies(pool, settings.audit.copies, settings.audit.copy_seconds))
+    if settings.audit.timestamp_url:
+        outlets.append(_timestamps(settings.audit, pool))
     return outlets
+
+
+def _idle_seconds(audit: Audit) -> float:
+    """When the checkpoint of a log at rest is wanted anew."""
+    stamped = audit.timestamp_seconds if audit.timestamp_url else float("inf")
+    return min(audit.idle_checkpoint_seconds, stamped)
+
+
+def _timestamps(audit: Audit, pool: Pool) -> Outlet:
+    try:
+        from nbledger_audit.outside.timestamps import Timestamps  # noqa: PLC0415 (an extra)
+    except ImportError:
+        raise SettingsError(
+            ["audit.timestamp_url: needs the extra timestamps: nbledger[timestamps]"]
+        ) from None
+    try:
+        return Timestamps(
+            pool,
+            audit.timestamp_url,
+            Path(audit.timestamp_ca_file),
+            audit.timestamp_seconds,
+            audit.skew_seconds,
+        )
+    except (OSError, ValueError) as error:
+        reason = f"{audit.timestamp_ca_file or 'no file'}: {error}"
+        raise SettingsError([f"audit.timestamp_ca_file: {reason}"]) from None
 
 
 class Sealer:
@@ -132,6 +162,7 @@ class Sealer:
         checkpoint_seconds: float,
         *,
         idle_seconds: float = IDLE_SECONDS,
+        skew_seconds: float = SKEW_SECONDS,
         signed: Callable[[], None] | None = None,
         leading: PooledConnection | None = None,
         holds: Holds | None = None,
@@ -140,6 +171,7 @@ class Sealer:
         self._signer = signer
         self._every = checkpoint_seconds
         self._idle = idle_seconds
+        self._dates = Dates(skew_seconds)
         self._signed = signed
         self._leading = leading
         self._holds = holds
@@ -183,10 +215,6 @@ class Sealer:
             # The others go on: whoever rewrote one tenant's log is not to stop everybody's proofs.
             log.exception("log not signed", tenant_id=str(tenant_id))
             return
-        before = await logs.checkpoint(connection, tenant_id, wanted.size)
-        if before is not None and (known := read_note(before)).text == note.text:
-            # Others may have signed it, too.
-            note = note.with_signatures(known.signatures)
         await logs.sign(connection, tenant_id, wanted.size, str(note))
 
     async def _enter(self) -> bool:
@@ -196,6 +224,7 @@ class Sealer:
             # Read without a lock: a process that is stopped meanwhile holds up nobody.
             events = await events_after(connection, place.position, BATCH_EVENTS)
             if events:
+                await self._dates.check(connection, place.position, events)
                 async with connection.transaction():
                     await connection.execute(_BOUNDS)
                     await checkpoints.lock_at(connection, NAME, place)

@@ -247,6 +247,11 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ``copies`` is where checkpoints are copied to, each log's newest one at most every
     ``copy_seconds``: ``file:///folder``, which must be there, or ``s3://bucket/prefix``, whose
     default retention keeps them; for S3 the usual ``AWS_…`` variables give the rest.
+
+    ``timestamp_url`` is an authority that stamps the checkpoint of each log every
+    ``timestamp_seconds`` (RFC 3161); its certificate must lead to one of ``timestamp_ca_file``
+    (PEM). Needs the extra ``timestamps``. An event that is dated before the last such time by more
+    than ``skew_seconds``, or earlier than an event before it, is told in the log.
     """
 
     origin: Annotated[str, Meta(pattern=r"^[^\s+\x00-\x1f]{0,200}$")] = ""
@@ -256,6 +261,10 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     idle_checkpoint_seconds: Seconds = 3600.0
     copies: str = ""
     copy_seconds: Annotated[float, Meta(ge=0)] = 60.0
+    timestamp_url: str = ""
+    timestamp_ca_file: str = ""
+    timestamp_seconds: Seconds = 3600.0
+    skew_seconds: Seconds = 60.0
 
 
 class Environments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

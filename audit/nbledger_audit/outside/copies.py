@@ -51,6 +51,18 @@ class Copies:
             name = file_name(each.tenant_id, newest.confirmed_at, newest.size)
             await place.put(f"{name}.checkpoint", newest.note.encode())
             await self._note(self.name, each.tenant_id, newest.size, newest.confirmed_at)
+        return await self._deliver_stamps(place) or len(due) == AT_ONCE
+
+    async def _deliver_stamps(self, place: WriteOnce) -> bool:
+        """Timestamps, each beside the checkpoint that it is of."""
+        outlet = f"{self.name}.timestamps"
+        async with acquire(self._pool) as connection:
+            due = await deliveries.stamps_due(connection, outlet, self._url, AT_ONCE)
+        for tenant_id, stamp in due:
+            name = file_name(tenant_id, stamp.stamped_at, stamp.size)
+            await place.put(f"{name}.checkpoint", stamp.note.encode())
+            await place.put(f"{name}.tsr", stamp.response)
+            await self._note(outlet, tenant_id, stamp.size, stamp.stamped_at)
         return len(due) == AT_ONCE
 
     async def _note(self, outlet: str, tenant_id: UUID, size: int, at: datetime) -> None:

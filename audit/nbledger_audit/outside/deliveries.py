@@ -7,10 +7,12 @@ from uuid import UUID
 
 import msgspec
 
+from nbledger_audit.stamps import Timestamp
 from nbledger_infrastructure.postgres.database import PooledConnection
 
 _DUE: Final = """
 SELECT log.tenant_id, log.signed_size, log.confirmed_at,
+    extract(epoch FROM clock_timestamp() - log.confirmed_at)::float8 AS age,
     CASE WHEN delivery.place = $2 THEN delivery.size END AS delivered,
     delivery.place <> $2 AS moved
 FROM transparency_log AS log
@@ -35,11 +37,33 @@ ON CONFLICT (outlet, tenant_id) DO UPDATE SET
 """
 
 
+_ASK_ANEW: Final = """
+UPDATE transparency_log SET renewal = true WHERE tenant_id = ANY($1)
+"""
+
+# Of a place that is new all timestamps are due.
+_STAMPS_DUE: Final = """
+SELECT log.tenant_id, stamp.size, stamp.stamped_at, checkpoint.note, stamp.response
+FROM transparency_log AS log
+LEFT JOIN log_delivery AS delivery ON delivery.outlet = $1 AND delivery.tenant_id = log.tenant_id
+CROSS JOIN LATERAL (
+    SELECT size, stamped_at, response FROM log_timestamp AS kept
+    WHERE kept.tenant_id = log.tenant_id AND (
+        delivery.place IS DISTINCT FROM $2 OR kept.stamped_at > delivery.confirmed_at
+    )
+    ORDER BY stamped_at LIMIT $3
+) AS stamp
+JOIN log_checkpoint AS checkpoint
+    ON checkpoint.tenant_id = log.tenant_id AND checkpoint.size = stamp.size
+ORDER BY log.tenant_id, stamp.stamped_at LIMIT $3
+"""
+
+
 class Due(msgspec.Struct, frozen=True):
     """A log of which an outlet is to get the checkpoint of ``size`` entries.
 
     ``delivered`` is the size of what it has, None where it has nothing; ``moved`` says that it is
-    another one than before, which had something.
+    another one than before, which had something. ``age_seconds`` is since ``confirmed_at``.
     """
 
     tenant_id: UUID
@@ -47,6 +71,7 @@ class Due(msgspec.Struct, frozen=True):
     confirmed_at: datetime
     delivered: int | None
     moved: bool
+    age_seconds: float
 
 
 class Delivered(msgspec.Struct, frozen=True):
@@ -72,6 +97,7 @@ async def due(
             row["confirmed_at"],
             row["delivered"],
             bool(row["moved"]),
+            row["age"],
         )
         for row in rows
     ]
@@ -89,3 +115,17 @@ async def delivered(
         [each.size for each in have],
         [each.confirmed_at for each in have],
     )
+
+
+async def ask_anew(connection: PooledConnection, tenant_ids: Sequence[UUID]) -> None:
+    """Have the checkpoints of these logs signed anew, so that it is known what they cover."""
+    if tenant_ids:
+        await connection.execute(_ASK_ANEW, tenant_ids)
+
+
+async def stamps_due(
+    connection: PooledConnection, outlet: str, place: str, limit: int
+) -> list[tuple[UUID, Timestamp]]:
+    """Timestamps that an outlet is to get, those of each log in order."""
+    rows = await connection.fetch(_STAMPS_DUE, outlet, place, limit)
+    return [(tenant_id, Timestamp(*rest)) for tenant_id, *rest in (row.values() for row in rows)]

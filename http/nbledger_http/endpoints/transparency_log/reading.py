@@ -51,6 +51,7 @@ class LogLinks(msgspec.Struct, rename="camel", kw_only=True):
     entries: str
     inclusion: str
     consistency: str
+    timestamps: str
 
 
 class LogDocument(msgspec.Struct, rename="camel", kw_only=True):
@@ -112,6 +113,7 @@ async def get_log(request: Request[Any, Any, Any]) -> Reply:
             entries=f"{base}/tile/entries",
             inclusion=f"{base}/inclusion",
             consistency=f"{base}/consistency",
+            timestamps=f"{base}/timestamps",
         ),
     )
     return json_reply(msgspec.json.encode(document), headers=FRESH)

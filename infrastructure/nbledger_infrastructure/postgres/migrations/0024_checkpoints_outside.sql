@@ -1,8 +1,9 @@
 -- Checkpoints leave the house: what keeps them elsewhere, and who says when they were there.
 
 -- When the log was last found to be what was signed of it, whether it had grown or not; null for
--- those that no sealer of this version has seen.
-ALTER TABLE transparency_log ADD COLUMN confirmed_at timestamptz;
+-- those that no sealer of this version has seen. `renewal` asks for that to be done soon.
+ALTER TABLE transparency_log
+    ADD COLUMN confirmed_at timestamptz, ADD COLUMN renewal boolean NOT NULL DEFAULT false;
 -- All logs are looked at now, as those that do not grow are confirmed now and then.
 DROP INDEX transparency_log_unsigned;
 
