@@ -18,7 +18,8 @@ import structlog
 from nbledger_audit import logs
 from nbledger_audit.dates import Dates
 from nbledger_audit.entries import events_after
-from nbledger_audit.keys import KeyFileError, Signer
+from nbledger_audit.key_programs import ProgramKey
+from nbledger_audit.keys import KeyFileError, Signer, SigningError, SigningKey
 from nbledger_audit.outside.copies import Copies
 from nbledger_audit.outside.couriers import Lacks, Outlet, couriers_of, nobody
 from nbledger_audit.outside.topic import CheckpointTopic
@@ -61,12 +62,12 @@ async def run(
 ) -> None:
     """Seal until ``stop`` is set; ``on_ready`` is called once at work, or standing by.
 
-    ``lacks`` is told what cannot be delivered out of the house, and why.
+    ``lacks`` is told what cannot be delivered out of the house, and of a key that cannot be used.
 
     Raises ``DatabaseUnavailableError`` when the database is away at the start, and
     ``SettingsError`` where there is no key to sign with, or no folder for what was signed.
     """
-    signer = _open_signer(settings.audit)
+    signer = await _open_signer(settings.audit)
     async with AsyncExitStack() as stack:
         pool = await connect_pool(
             settings.postgres.dsn, max_size=6, application_name="nbledger-sealer"
@@ -88,6 +89,7 @@ async def run(
                         idle_seconds=_idle_seconds(settings.audit),
                         skew_seconds=settings.audit.skew_seconds,
                         signed=couriers.wake,
+                        lacks=lacks,
                         leading=connection,
                         holds=holds,
                     ),
@@ -97,13 +99,22 @@ async def run(
         await leader.lead(pool, work)
 
 
-def _open_signer(audit: Audit) -> CheckpointSigner:
+async def _open_signer(audit: Audit) -> CheckpointSigner:
+    if bool(audit.key_file) == bool(audit.key_command):
+        raise SettingsError(
+            ["NBLEDGER_AUDIT_KEY_FILE (or key_file in [audit]): must be set, or key_command"]
+        )
+    setting = "key_command" if audit.key_command else "key_file"
+    key: SigningKey
     try:
-        signer = Signer.read(Path(audit.key_file))
+        if audit.key_command:
+            key = await ProgramKey.open(audit.key_command)
+        else:
+            key = Signer.read(Path(audit.key_file))
     except KeyFileError as error:
-        raise SettingsError([f"audit.key_file: {error}"]) from None
+        raise SettingsError([f"audit.{setting}: {error}"]) from None
     try:
-        return CheckpointSigner(signer, audit.origin, Path(audit.state_folder))
+        return CheckpointSigner(key, audit.origin, Path(audit.state_folder))
     except OSError as error:
         reason = f"{audit.state_folder}: {error.strerror}"
         raise SettingsError([f"audit.state_folder: {reason}"]) from None
@@ -164,6 +175,7 @@ class Sealer:
         idle_seconds: float = IDLE_SECONDS,
         skew_seconds: float = SKEW_SECONDS,
         signed: Callable[[], None] | None = None,
+        lacks: Lacks = nobody,
         leading: PooledConnection | None = None,
         holds: Holds | None = None,
     ) -> None:
@@ -173,6 +185,7 @@ class Sealer:
         self._idle = idle_seconds
         self._dates = Dates(skew_seconds)
         self._signed = signed
+        self._lacks = lacks
         self._leading = leading
         self._holds = holds
         self._signed_at = float("-inf")
@@ -189,12 +202,24 @@ class Sealer:
                 await self._holds()
         now = asyncio.get_running_loop().time()
         if now - self._signed_at >= self._every:
-            await self.sign()
+            await self._sign_all()
             self._signed_at = now
         return min(TICK_SECONDS, self._every)
 
+    async def _sign_all(self) -> None:
+        try:
+            await self.sign()
+        except SigningError as error:
+            log.warning("checkpoints not signed", reason=str(error))
+            self._lacks("key", str(error))
+        else:
+            self._lacks("key", None)
+
     async def sign(self) -> None:
-        """Sign a checkpoint of each log that has grown since its last one, or is idle for long."""
+        """Sign a checkpoint of each log that has grown since its last one, or is idle for long.
+
+        Raises ``SigningError`` where the key cannot be used.
+        """
         async with AsyncExitStack() as stack:
             connection = self._leading
             if connection is None:

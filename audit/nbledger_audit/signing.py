@@ -9,12 +9,12 @@ from pathlib import Path
 from uuid import UUID
 
 from nbledger_audit import logs
-from nbledger_audit.keys import Signer, verify
+from nbledger_audit.keys import SigningKey, sign, verify
 from nbledger_audit.memory import Memory
 from nbledger_domain.transparency import merkle
 from nbledger_domain.transparency.checkpoints import LogCheckpoint, origin_of, read_checkpoint
 from nbledger_domain.transparency.merkle import ProofError
-from nbledger_domain.transparency.notes import Note, NoteError, read_note
+from nbledger_domain.transparency.notes import ED25519, Key, Note, NoteError, read_note
 from nbledger_infrastructure.postgres.database import PooledConnection
 
 
@@ -29,7 +29,7 @@ class CheckpointSigner:
     for each tenant the checkpoint that was signed last.
     """
 
-    def __init__(self, signer: Signer, origin: str, folder: Path) -> None:
+    def __init__(self, signer: SigningKey, origin: str, folder: Path) -> None:
         self._signer = signer
         self._origin = origin
         self._folder = folder
@@ -46,7 +46,7 @@ class CheckpointSigner:
     async def checkpoint(self, connection: PooledConnection, tenant_id: UUID, size: int) -> Note:
         """Sign the first ``size`` entries of a log.
 
-        Raises :class:`InconsistentLogError`.
+        Raises :class:`InconsistentLogError`, and ``SigningError`` where the key cannot be used.
         """
         origin = self.origin_of(tenant_id)
         root = await logs.root(connection, tenant_id, size)
@@ -54,7 +54,7 @@ class CheckpointSigner:
         for last in (self._remembered(tenant_id), await self._stored(connection, tenant_id)):
             if last is not None:
                 await _check(connection, tenant_id, last, checkpoint)
-        note = Note(checkpoint.text, (self._signer.sign(origin, checkpoint.text),))
+        note = Note(checkpoint.text, (await sign(self._signer, origin, checkpoint.text),))
         # Before anybody sees it: a signer that ends here signs the same, or more, the next time.
         kept = read_note(self._memory.keep(tenant_id, size, str(note)))
         if kept.text != note.text:
@@ -94,7 +94,7 @@ class CheckpointSigner:
 
     def _signed(self, note: Note) -> bool | None:
         """Whether this key's signature below a note is right; None where there is none."""
-        key = self._signer.key(note.text.partition("\n")[0])
+        key = Key(note.text.partition("\n")[0], ED25519, self._signer.public)
         for each in note.signatures:
             if each.is_of(key):
                 return verify(key, note.text.encode(), each)

@@ -241,8 +241,11 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ``origin`` names this installation for ever, such as ``ledger.example.com``: the origins of its
     logs begin with it. ``key_file`` has the Ed25519 key (PEM) that signs checkpoints, every
     ``checkpoint_seconds`` where something was recorded. ``state_folder`` keeps what was signed
-    last; neither is to be where the database is. A log in which nothing is recorded is checked,
-    and its newest checkpoint sent out again, every ``idle_checkpoint_seconds``.
+    last; neither is to be where the database is. In place of a file, ``key_command`` names a
+    program that signs, with its arguments: called with ``public`` it prints the public key, called
+    with ``sign`` it reads what to sign and prints the signature. A log in which nothing is
+    recorded is checked, and its newest checkpoint sent out again, every
+    ``idle_checkpoint_seconds``.
 
     ``copies`` is where checkpoints are copied to, each log's newest one at most every
     ``copy_seconds``: ``file:///folder``, which must be there, or ``s3://bucket/prefix``, whose
@@ -256,6 +259,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     origin: Annotated[str, Meta(pattern=r"^[^\s+\x00-\x1f]{0,200}$")] = ""
     key_file: str = ""
+    key_command: list[str] = []
     state_folder: str = ""
     checkpoint_seconds: Seconds = 10.0
     idle_checkpoint_seconds: Seconds = 3600.0
