@@ -32,7 +32,9 @@ class Memory:
         Returns what is kept for this size, which is another note where another signer was first.
         """
         path = self._path(tenant_id, size)
-        path.parent.mkdir(exist_ok=True, mode=0o700)
+        with contextlib.suppress(FileExistsError):
+            path.parent.mkdir(mode=0o700)
+            _sync(self._folder)
         new = path.with_name(f".{uuid4().hex}")
         with new.open("w") as file:
             file.write(note)
@@ -48,7 +50,6 @@ class Memory:
         except FileNotFoundError:
             kept = note  # another signer has kept a larger one already
         _sync(path.parent)
-        _sync(self._folder)
         for smaller in self._sizes(tenant_id):
             if smaller < size:
                 self._path(tenant_id, smaller).unlink(missing_ok=True)

@@ -51,7 +51,8 @@ class CheckpointSigner:
         origin = self.origin_of(tenant_id)
         root = await logs.root(connection, tenant_id, size)
         checkpoint = LogCheckpoint(origin, size, root)
-        for last in (self._remembered(tenant_id), await self._stored(connection, tenant_id)):
+        # The same one, as a rule.
+        for last in {self._remembered(tenant_id), await self._stored(connection, tenant_id)}:
             if last is not None:
                 await _check(connection, tenant_id, last, checkpoint)
         note = Note(checkpoint.text, (await sign(self._signer, origin, checkpoint.text),))

@@ -11,6 +11,7 @@ import stat
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
@@ -21,6 +22,9 @@ from support.sealing import Installation, installation, sealing, until
 from nbledger_infrastructure.artifacts import once
 from nbledger_infrastructure.artifacts.errors import ArtifactStoreUnavailableError
 from nbledger_infrastructure.artifacts.once import open_once
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig
 
 TENANTS = [UUID(int=1), UUID(int=2)]
 _NAME = re.compile(r"(?P<tenant>[0-9a-f-]{36})/[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-(?P<size>[0-9]+)\.\w+")
@@ -111,11 +115,9 @@ async def test_a_bucket_with_retention_keeps_checkpoints(
     for name, value in s3_variables(server.port).items():
         monkeypatch.setenv(name, value)
     # S3 itself is content with a checksum; this server asks for the name of its kind, too.
-    named = {
-        "default_headers": {"x-amz-sdk-checksum-algorithm": "SHA256"},
-        "allow_http": True,
-    }
-    monkeypatch.setattr(once, "from_url", partial(from_url, client_options=named))
+    headers = {"x-amz-sdk-checksum-algorithm": "SHA256"}
+    options: ClientConfig = {"default_headers": headers, "allow_http": True}
+    monkeypatch.setattr(once, "from_url", partial(from_url, client_options=options))
     bucket = Bucket(server, "locked-copies")
     settings = house.having(copies=f"s3://{bucket.name}/ledger", copy_seconds=0)
     tenant_id = TENANTS[0]
