@@ -10,11 +10,11 @@ import msgspec
 from nbledger import __version__, roles
 from nbledger.commands import isolation
 from nbledger.commands.administration import audit, principal, token
+from nbledger.commands.witness import witness
 from nbledger.embedded.errors import EmbeddedError
 from nbledger.errors import DemoFailedError
 from nbledger.role import ARTIFACTS, load_settings, run, run_command, run_role, stop_on_signals
 from nbledger_infrastructure import logging
-from nbledger_infrastructure.postgres.database import MigrationChangedError
 from nbledger_infrastructure.settings import Settings
 from nbledger_infrastructure.settings_loading import SettingsError, environment_names
 
@@ -156,9 +156,12 @@ def settings() -> None:
 main.add_command(token)
 main.add_command(principal)
 main.add_command(audit)
+main.add_command(witness)
 
 
 def _run_local(command: Callable[[Settings, asyncio.Event], Awaitable[None]]) -> None:
+    from nbledger_infrastructure.postgres.database import MigrationChangedError
+
     settings = load_settings()
     # What is done is told in words already; the roles keep logs of their own.
     quiet = msgspec.structs.replace(settings.log, level="warning")
