@@ -5,11 +5,11 @@ the database does not make the signer forget.
 """
 
 import contextlib
+import os
 from pathlib import Path
 from uuid import UUID
 
 from nbledger_audit import logs
-from nbledger_audit.files import replace_file
 from nbledger_audit.keys import Signer, verify
 from nbledger_domain.transparency import merkle
 from nbledger_domain.transparency.checkpoints import LogCheckpoint, origin_of, read_checkpoint
@@ -56,7 +56,7 @@ class CheckpointSigner:
             await _check(connection, tenant_id, last, checkpoint)
         note = Note(checkpoint.text, (self._signer.sign(origin, checkpoint.text),))
         # Before anybody sees it: a signer that ends here signs the same, or more, the next time.
-        replace_file(self._folder / str(tenant_id), str(note))
+        _write(self._folder / str(tenant_id), str(note))
         return note
 
     def _last(self, tenant_id: UUID) -> LogCheckpoint | None:
@@ -93,3 +93,18 @@ async def _check(
         raise InconsistentLogError(
             f"the log of tenant {tenant_id} is not what was signed of it at {last.size} entries"
         ) from error
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file as a whole, so that it is there after a crash, in the old or the new form."""
+    new = path.with_name(f"{path.name}.new")
+    with new.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -130,7 +130,7 @@ class Cosigner:
                 self._memory.keep(checkpoint.origin, note)
         except (OldSizeError, SizeConflictError, ProofError) as error:
             return _refusal(error, checkpoint)
-        except (ClockError, DamagedMemoryError, OSError) as error:
+        except (ClockError, DamagedMemoryError, OSError):
             log.exception("cannot cosign", origin=checkpoint.origin)
             return Answer(500, "this witness cannot cosign: its own log says why\n")
         log.info("cosigned", origin=checkpoint.origin, size=checkpoint.size)

@@ -1,9 +1,9 @@
 """What a witness has cosigned last of each log, in a folder that one process at a time works on."""
 
+import os
 from pathlib import Path
 from typing import Final
 
-from nbledger_audit.files import replace_file
 from nbledger_domain.transparency.notes import Note, read_note
 from nbledger_domain.transparency.witnessing import origin_hash
 from nbledger_infrastructure.locks import acquire_lock
@@ -43,8 +43,23 @@ class Memory:
 
     def keep(self, origin: str, note: Note) -> None:
         """Keep a checkpoint; it is on disk when this returns."""
-        replace_file(self._folder / origin_hash(origin), str(note))
+        _replace(self._folder / origin_hash(origin), str(note))
 
     def close(self) -> None:
         """Let another process work on the folder."""
         self._lock.release()
+
+
+def _replace(path: Path, text: str) -> None:
+    """Replace a file as a whole; whenever the machine stops, the old or the new one is there."""
+    new = path.with_name(f"{path.name}.new")
+    with new.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
