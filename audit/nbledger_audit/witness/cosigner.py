@@ -34,7 +34,7 @@ _TEXT: Final = "text/plain; charset=utf-8"
 _SIZE: Final = "text/x.tlog.size"
 
 
-class Answer(msgspec.Struct, frozen=True):
+class WitnessAnswer(msgspec.Struct, frozen=True):
     """What is answered: an HTTP status and a body."""
 
     status: int
@@ -102,22 +102,22 @@ class Cosigner:
         self._now = now
         self._one = threading.Lock()
 
-    def add_checkpoint(self, body: bytes) -> Answer:
+    def add_checkpoint(self, body: bytes) -> WitnessAnswer:
         """Cosign the checkpoint of a request, or say why not."""
         try:
             request = read_add_checkpoint(body.decode())
             checkpoint = read_checkpoint(request.note)
         except (NoteError, UnicodeDecodeError) as error:
-            return Answer(400, f"{error}\n")
+            return WitnessAnswer(400, f"{error}\n")
         keys = self.logs.keys(checkpoint.origin)
         if not keys:
-            return Answer(404, "the log is unknown here\n")
+            return WitnessAnswer(404, "the log is unknown here\n")
         try:
             signers = request.note.signed_by(keys, verify)
         except NoteError as error:
-            return Answer(403, f"{error}\n")
+            return WitnessAnswer(403, f"{error}\n")
         if not signers:
-            return Answer(403, "no known key of the log has signed the checkpoint\n")
+            return WitnessAnswer(403, "no known key of the log has signed the checkpoint\n")
         try:
             # From here to the file nothing of the same log may come between.
             with self._one:
@@ -132,14 +132,14 @@ class Cosigner:
             return _refusal(error, checkpoint)
         except (ClockError, DamagedMemoryError, OSError):
             log.exception("cannot cosign", origin=checkpoint.origin)
-            return Answer(500, "this witness cannot cosign: its own log says why\n")
+            return WitnessAnswer(500, "this witness cannot cosign: its own log says why\n")
         log.info("cosigned", origin=checkpoint.origin, size=checkpoint.size)
-        return Answer(200, cosignature.line)
+        return WitnessAnswer(200, cosignature.line)
 
-    def checkpoint(self, name: str) -> Answer:
+    def checkpoint(self, name: str) -> WitnessAnswer:
         """The last checkpoint that was cosigned of the log whose origin has this hash."""
         told = self._memory.served(name)
-        return Answer(404, "no checkpoint\n") if told is None else Answer(200, told)
+        return WitnessAnswer(404, "no checkpoint\n") if told is None else WitnessAnswer(200, told)
 
     def _last(self, origin: str) -> Note | None:
         """The last checkpoint that was cosigned. Raises :class:`DamagedMemoryError`."""
@@ -166,14 +166,14 @@ class Cosigner:
 
 def _refusal(
     error: OldSizeError | SizeConflictError | ProofError, checkpoint: LogCheckpoint
-) -> Answer:
+) -> WitnessAnswer:
     if isinstance(error, SizeConflictError):
-        return Answer(409, f"{error.size}\n", _SIZE)
+        return WitnessAnswer(409, f"{error.size}\n", _SIZE)
     # Its log signed it, so it may be what proves that the log shows two histories.
     log.warning(
         "not cosigned", error=str(error), checkpoint=checkpoint.text, origin=checkpoint.origin
     )
-    return Answer(400 if isinstance(error, OldSizeError) else 422, f"{error}\n")
+    return WitnessAnswer(400 if isinstance(error, OldSizeError) else 422, f"{error}\n")
 
 
 def _is_of_any(signature: Signature, keys: tuple[Key, ...]) -> bool:

@@ -12,7 +12,7 @@ from typing import Final
 import h11
 import structlog
 
-from nbledger_audit.witness.cosigner import Answer, Cosigner
+from nbledger_audit.witness.cosigner import WitnessAnswer, Cosigner
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +30,7 @@ REQUEST_SECONDS: Final = 10.0
 REQUESTS_PER_SECOND: Final = 50.0
 """What all clients together may ask, with as many at once."""
 
-_READ_BYTES: Final = 65_536
+_READ_BYTES: Final = 16_384
 _HEADERS: Final = {
     405: [("Allow", "GET, POST")],
     413: [("Connection", "close")],
@@ -90,7 +90,7 @@ class _Service:
         await asyncio.gather(*self._connections, return_exceptions=True)
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer the requests of a connection, one after the other."""
+        """WitnessAnswer the requests of a connection, one after the other."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 (a handler of asyncio's runs as a task)
         self._connections.add(task)
@@ -103,21 +103,25 @@ class _Service:
             self._connections.discard(task)
             writer.close()
 
-    async def _answer(self, method: str, target: str, body: bytes) -> Answer:
+    async def _answer(self, method: str, target: str, body: bytes) -> WitnessAnswer:
         if not self._allowance.take():
-            return Answer(429, "too many requests\n")
+            return WitnessAnswer(429, "too many requests\n")
         path = target.partition("?")[0]
         if path == "/add-checkpoint":
             if method != "POST":
-                return Answer(405, "POST a checkpoint\n")
+                return WitnessAnswer(405, "POST a checkpoint\n")
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._executor, self._cosigner.add_checkpoint, body)
         if method != "GET":
-            return Answer(405, "GET or POST\n")
+            return WitnessAnswer(405, "GET or POST\n")
         if path == "/":
-            return Answer(200, f"{self._cosigner.key.encoded}\n")
+            return WitnessAnswer(200, f"{self._cosigner.key.encoded}\n")
         found = _CHECKPOINT.fullmatch(path)
-        return Answer(404, "not found\n") if found is None else self._cosigner.checkpoint(found[1])
+        return (
+            WitnessAnswer(404, "not found\n")
+            if found is None
+            else self._cosigner.checkpoint(found[1])
+        )
 
 
 class _Connection:
@@ -127,7 +131,7 @@ class _Connection:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        answer: Callable[[str, str, bytes], Awaitable[Answer]],
+        answer: Callable[[str, str, bytes], Awaitable[WitnessAnswer]],
     ) -> None:
         self._reader = reader
         self._writer = writer
@@ -135,16 +139,16 @@ class _Connection:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MOST_HEADER_BYTES)
 
     async def run(self) -> None:
-        """Answer until either side ends the connection, or keeps the other waiting."""
+        """WitnessAnswer until either side ends the connection, or keeps the other waiting."""
         try:
             while await self._exchange():
                 self._http.start_next_cycle()
         except h11.RemoteProtocolError as error:
             if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-                await self._send(Answer(error.error_status_hint, "no good HTTP\n"))
+                await self._send(WitnessAnswer(error.error_status_hint, "no good HTTP\n"))
 
     async def _exchange(self) -> bool:
-        """Answer a request; returns whether another may follow."""
+        """WitnessAnswer a request; returns whether another may follow."""
         async with asyncio.timeout(IDLE_SECONDS):
             request = await self._next()
         if not isinstance(request, h11.Request):
@@ -153,7 +157,7 @@ class _Connection:
             try:
                 body = await self._body()
             except _TooLargeError:
-                await self._send(Answer(413, f"more than {MOST_BODY_BYTES} bytes\n"))
+                await self._send(WitnessAnswer(413, f"more than {MOST_BODY_BYTES} bytes\n"))
                 return False
             method, target = request.method.decode(), request.target.decode("latin-1")
             await self._send(await self._answer(method, target, body))
@@ -177,7 +181,7 @@ class _Connection:
                 return event
             self._http.receive_data(await self._reader.read(_READ_BYTES))
 
-    async def _send(self, answer: Answer) -> None:
+    async def _send(self, answer: WitnessAnswer) -> None:
         body = answer.body.encode()
         headers = [
             ("Content-Type", answer.media_type),

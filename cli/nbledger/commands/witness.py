@@ -92,8 +92,8 @@ def serve(folder: Path, host: str, port: int) -> None:
     TLS is for what stands before it. No two processes work on one folder.
     """
     settings = load_settings()
-    logging.configure(settings.log, role="witness")
     cosigner, memory = _cosigner(folder)
+    logging.configure(settings.log, role="witness")
     try:
         run(_serve(cosigner, host, port))
     except OSError as error:
