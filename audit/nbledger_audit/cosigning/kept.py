@@ -14,7 +14,7 @@ from nbledger_infrastructure.postgres.database import PooledConnection
 
 _TELL: Final = """
 INSERT INTO log_policy (policy, quorum, maximum_age_seconds) VALUES ($1, $2, $3)
-ON CONFLICT (only) DO UPDATE SET policy = excluded.policy, quorum = excluded.quorum,
+ON CONFLICT (one) DO UPDATE SET policy = excluded.policy, quorum = excluded.quorum,
     maximum_age_seconds = excluded.maximum_age_seconds
 WHERE log_policy IS DISTINCT FROM excluded
 RETURNING true
@@ -38,7 +38,7 @@ WHERE log.signed_size > 0 AND log.tenant_id > $2 AND (
     witness.tenant_id IS NULL
     OR witness.problem = '' AND witness.size <> log.signed_size
     OR witness.asked_at < clock_timestamp()
-        - make_interval(secs => CASE witness.problem WHEN '' THEN $3 ELSE $4 END)
+        - make_interval(secs => CASE witness.problem WHEN '' THEN $3::float8 ELSE $4::float8 END)
 )
 ORDER BY log.tenant_id LIMIT $5
 """

@@ -23,9 +23,9 @@ CREATE TABLE log_witness (
 -- Which witnesses cosign, and how many are needed: a policy (C2SP tlog-policy) without logs. One
 -- row; where `quorum` is true, checkpoints without it are held back up to the maximum age.
 CREATE TABLE log_policy (
-    only boolean NOT NULL DEFAULT true CHECK (only),
+    one boolean NOT NULL DEFAULT true CHECK (one),
     policy text NOT NULL,
     quorum boolean NOT NULL,
     maximum_age_seconds integer NOT NULL,
-    CONSTRAINT log_policy_pkey PRIMARY KEY (only)
+    CONSTRAINT log_policy_pkey PRIMARY KEY (one)
 );
