@@ -53,10 +53,14 @@ class Commands(click.Group):
         return sorted({*super().list_commands(ctx), *APART})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of a name."""
+        """The command of a name; None where it lacks a package that is not installed."""
         if cmd_name in APART and cmd_name not in self.commands:
             module, _, name = APART[cmd_name].partition(":")
-            self.add_command(getattr(importlib.import_module(module), name), cmd_name)
+            try:
+                self.add_command(getattr(importlib.import_module(module), name), cmd_name)
+            except ModuleNotFoundError as error:
+                if str(error.name).startswith("nbledger"):
+                    raise
         return super().get_command(ctx, cmd_name)
 
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TextIO
 
 import click
 import structlog
@@ -100,6 +102,42 @@ def serve(folder: Path, host: str, port: int) -> None:
         raise click.ClickException(f"{host}:{port}: {error.strerror}") from None
     finally:
         memory.close()
+
+
+@witness.command("check")
+@click.argument("policy", type=click.File("rb"))
+@click.argument("checkpoint", type=click.File("r", encoding="utf-8"), default="-")
+def check(policy: BinaryIO, checkpoint: TextIO) -> None:
+    """Check a CHECKPOINT (default: from standard input) by the POLICY of its log.
+
+    Exits with status 1 where the log has not signed it, too few witnesses have cosigned it, or they
+    did so longer ago than the policy allows.
+    """
+    from nbledger_audit.keys import verify
+    from nbledger_domain.transparency.notes import NoteError, read_note
+    from nbledger_domain.transparency.policies import (
+        PolicyError,
+        UntrustedCheckpointError,
+        read_policy,
+    )
+
+    try:
+        known = read_policy(policy.read().decode("utf-8", "surrogateescape"))
+        verdict = known.judge(read_note(checkpoint.read()), verify)
+    except PolicyError as error:
+        raise click.ClickException(f"{policy.name}: {error}") from None
+    except (NoteError, UnicodeDecodeError, UntrustedCheckpointError) as error:
+        raise click.ClickException(f"{checkpoint.name}: {error}") from None
+    click.echo(f"{verdict.checkpoint.origin}: {verdict.checkpoint.size} entries, signed")
+    for name, at in verdict.times.items():
+        click.echo(f"cosigned by {name} at {datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}")
+    if verdict.witnessed_at is None:
+        click.echo("no witness has cosigned it, and none has to: its age is not known")
+        return
+    age = max(0, int(time.time()) - verdict.witnessed_at)
+    click.echo(f"witnessed {age} s ago, of {known.maximum_age or 'any number of'} s allowed")
+    if known.maximum_age is not None and age > known.maximum_age:
+        raise click.ClickException(f"{checkpoint.name}: the checkpoint is too old")
 
 
 async def _serve(cosigner: Any, host: str, port: int) -> None:

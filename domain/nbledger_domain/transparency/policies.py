@@ -156,8 +156,8 @@ class Policy(msgspec.Struct, frozen=True):
         times = self.cosigned_at(note, verify)
         if not self.is_witnessed(times):
             raise UntrustedCheckpointError(
-                f"the quorum {self.quorum} has not cosigned the checkpoint of "
-                f"{checkpoint.size} entries, but {', '.join(times) or 'nobody'}"
+                f"the quorum {self.quorum} has not cosigned the checkpoint, but "
+                f"{', '.join(times) or 'nobody'}"
             )
         return Verdict(checkpoint, key, times, self.witnessed_at(times))
 

@@ -6,6 +6,7 @@ import contextlib
 import random
 import stat
 import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -70,6 +71,40 @@ def test_a_witness_that_must_not_run_says_why(tmp_path: Path, fault: str) -> Non
         folder /= "none"
     done = run_nbledger("witness", "run", folder, "--port", "0")
     assert (done.exit_code, done.stderr) == (1, f"Error: {expected}\n")
+
+
+def test_a_checkpoint_is_checked_by_a_policy(tmp_path: Path) -> None:
+    log = SmallLog(new_signer(tmp_path, "log"), "ledger.example.com/log")
+    signer = new_signer(tmp_path, "w1")
+    key = signer.key("w1", COSIGNATURE).encoded
+    policy, checkpoint = tmp_path / "policy", tmp_path / "checkpoint"
+    lines = f"# maximum-age 600\nlog {log.vkey}\nwitness w1 {key}\n"
+    policy.write_text(f"{lines}quorum w1\n")
+    note = log.note(5)
+
+    def checked() -> tuple[int, str]:
+        done = run_nbledger("witness", "check", policy, checkpoint)
+        return done.exit_code, done.output
+
+    checkpoint.write_text(str(note))
+    assert checked() == (
+        1,
+        f"Error: {checkpoint}: the quorum w1 has not cosigned the checkpoint, but nobody\n",
+    )
+    now = int(time.time())
+    for age, status in ((0, 0), (500, 0), (700, 1)):
+        at = now - age
+        checkpoint.write_text(str(note.with_signatures([signer.cosign("w1", note.text, at)])))
+        code, told = checked()
+        assert code == status, told
+        assert told.startswith("ledger.example.com/log: 5 entries, signed\ncosigned by w1 at 20")
+        assert ("the checkpoint is too old" in told) is bool(status)
+    policy.write_text(f"{lines}quorum none\n")
+    checkpoint.write_text(str(note))
+    code, told = checked()
+    assert (code, told.splitlines()[1][:23]) == (0, "no witness has cosigned")
+    policy.write_text(lines)
+    assert checked() == (1, f"Error: {policy}: there is no quorum line\n")
 
 
 @pytest.mark.guarantee("G41")
