@@ -27,7 +27,7 @@ IDLE_SECONDS: Final = 30.0
 REQUEST_SECONDS: Final = 10.0
 """How long the rest of a request may take to arrive, and its answer to leave."""
 
-REQUESTS_PER_SECOND: Final = 50.0
+REQUESTS_PER_SECOND: Final = 200.0
 """What all clients together may ask, with as many at once."""
 
 _READ_BYTES: Final = 16_384
