@@ -243,8 +243,8 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ``checkpoint_seconds`` where something was recorded. ``state_folder`` keeps what was signed
     last; neither is to be where the database is. ``witness_file`` lists the witnesses that cosign,
     each with its address, and their quorum (C2SP tlog-policy); no file, no witness.
-    ``maximum_age_seconds`` is how old cosignatures may be by the policy that auditors are told; they
-    are renewed in half that time.
+    ``maximum_age_seconds`` is how old cosignatures may be by the policy that auditors are told;
+    they are renewed in half that time.
     """
 
     origin: Annotated[str, Meta(pattern=r"^[^\s+\x00-\x1f]{0,200}$")] = ""

@@ -30,7 +30,11 @@ curl() {
 cp() { command cp "$@" || true; }
 # What a page starts in the background ends with it; others on this machine run the same page.
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')
+port=$(python3 -c '
+import socket
+with socket.create_server(("127.0.0.1", 0)) as taken:
+    print(taken.getsockname()[1])
+')
 """
 
 # What each page has to print, after its own file name.

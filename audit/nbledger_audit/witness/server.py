@@ -12,7 +12,7 @@ from typing import Final
 import h11
 import structlog
 
-from nbledger_audit.witness.cosigner import WitnessAnswer, Cosigner
+from nbledger_audit.witness.cosigner import Cosigner, WitnessAnswer
 
 log = structlog.get_logger(__name__)
 
