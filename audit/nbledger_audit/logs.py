@@ -87,18 +87,34 @@ SELECT origin, public_key FROM log_key ORDER BY used_at DESC
 """
 
 _NEWEST: Final = """
-SELECT signed.size, note, signed_at, coalesce(log.confirmed_at, signed_at) AS confirmed_at
+SELECT signed.size, note || cosignatures AS note, signed_at,
+    coalesce(log.confirmed_at, signed_at) AS confirmed_at
 FROM log_checkpoint AS signed LEFT JOIN transparency_log AS log USING (tenant_id)
 WHERE tenant_id = $1 ORDER BY signed.size DESC LIMIT 1
 """
 
 _CHECKPOINTS: Final = """
-SELECT size, note, signed_at FROM log_checkpoint
+SELECT size, note || cosignatures AS note, signed_at FROM log_checkpoint
 WHERE tenant_id = $1 AND size > $2 ORDER BY size LIMIT $3
 """
 
+# Where witnesses are needed and do not come, the newest checkpoint is published without them once
+# the last one with them is too old to be accepted anyway.
+_PUBLISHED: Final = """
+SELECT signed.size, note || cosignatures AS note, signed_at,
+    CASE WHEN signed.size = signed_size THEN coalesce(confirmed_at, signed_at) ELSE signed_at END
+FROM log_checkpoint AS signed JOIN transparency_log USING (tenant_id)
+WHERE tenant_id = $1 AND signed.size = (
+    SELECT CASE WHEN log.witnessed_size > 0 AND log.witnessed_at
+        > clock_timestamp() - make_interval(secs => policy.maximum_age_seconds)
+    THEN log.witnessed_size ELSE log.signed_size END
+    FROM transparency_log AS log LEFT JOIN log_policy AS policy ON true
+    WHERE log.tenant_id = $1
+)
+"""
+
 _CHECKPOINT: Final = """
-SELECT note FROM log_checkpoint WHERE tenant_id = $1 AND size = $2
+SELECT note || cosignatures FROM log_checkpoint WHERE tenant_id = $1 AND size = $2
 """
 
 
@@ -110,7 +126,7 @@ class ToSign(msgspec.Struct, frozen=True):
 
 
 class Signed(msgspec.Struct, frozen=True):
-    """A checkpoint of so many entries: the signed note, and when it was signed first.
+    """A checkpoint of so many entries: the note with all its signatures, and when it was signed.
 
     ``confirmed_at`` is when the log was last found to be what was signed of it; of an earlier
     checkpoint than the newest it is when that one was signed.
@@ -211,6 +227,16 @@ async def checkpoints_after(
         Signed(row["size"], row["note"], row["signed_at"], confirmed_at=row["signed_at"])
         for row in rows
     ]
+
+
+async def published(connection: PooledConnection, tenant_id: UUID) -> Signed | None:
+    """The checkpoint that is shown: the newest with a quorum of witnesses, where one is needed.
+
+    The newest one of all, where none with a quorum is young enough by the policy. None where there
+    is none yet.
+    """
+    row = await connection.fetchrow(_PUBLISHED, tenant_id)
+    return None if row is None else Signed(*row.values())
 
 
 async def checkpoint(connection: PooledConnection, tenant_id: UUID, size: int) -> str | None:

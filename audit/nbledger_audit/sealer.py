@@ -16,6 +16,9 @@ from uuid import UUID
 import structlog
 
 from nbledger_audit import logs
+from nbledger_audit.cosigning.asking import asking
+from nbledger_audit.cosigning.kept import tell_policy
+from nbledger_audit.cosigning.policy import open_policy
 from nbledger_audit.dates import Dates
 from nbledger_audit.entries import events_after
 from nbledger_audit.key_programs import ProgramKey
@@ -65,12 +68,14 @@ async def run(
     ``lacks`` is told what cannot be delivered out of the house, and of a key that cannot be used.
 
     Raises ``DatabaseUnavailableError`` when the database is away at the start, and
-    ``SettingsError`` where there is no key to sign with, or no folder for what was signed.
+    ``SettingsError`` where there is no key to sign with, no folder for what was signed, or no good
+    policy in the file of witnesses.
     """
     signer = await _open_signer(settings.audit)
+    policy = open_policy(settings.audit)
     async with AsyncExitStack() as stack:
         pool = await connect_pool(
-            settings.postgres.dsn, max_size=6, application_name="nbledger-sealer"
+            settings.postgres.dsn, max_size=7, application_name="nbledger-sealer"
         )
         stack.push_async_callback(close_pool, pool)
         outlets = outlets_of(settings, pool)
@@ -79,7 +84,11 @@ async def run(
         async def work(connection: PooledConnection) -> None:
             log.info("sealer at work")
             await signer.tell_key(connection)
-            async with couriers_of(outlets, lacks) as couriers:
+            await tell_policy(connection, policy)
+            async with (
+                asking(pool, policy, settings.audit.checkpoint_seconds),
+                couriers_of(outlets, lacks) as couriers,
+            ):
                 await leader.tick_until_told(
                     connection,
                     lambda holds: Sealer(

@@ -133,10 +133,11 @@ GRANT SELECT (
 ) ON event TO nbledger_sealer;
 GRANT SELECT, INSERT, UPDATE ON
     transparency_log, log_tile, log_bundle, log_checkpoint, log_key, log_delivery, log_timestamp,
-    projection_checkpoint
+    log_policy, log_witness, projection_checkpoint
     TO nbledger_sealer;
 GRANT SELECT ON
-    transparency_log, log_tile, log_bundle, log_checkpoint, log_key, log_delivery, log_timestamp
+    transparency_log, log_tile, log_bundle, log_checkpoint, log_key, log_delivery, log_timestamp,
+    log_policy, log_witness
     TO nbledger_api, nbledger_auditor;
 
 COMMIT;

@@ -255,6 +255,11 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ``timestamp_seconds`` (RFC 3161); its certificate must lead to one of ``timestamp_ca_file``
     (PEM). Needs the extra ``timestamps``. An event that is dated before the last such time by more
     than ``skew_seconds``, or earlier than an event before it, is told in the log.
+
+    ``witness_file`` lists the witnesses that cosign,
+    each with its address, and their quorum (C2SP tlog-policy); no file, no witness.
+    ``maximum_age_seconds`` is how old cosignatures may be by the policy that auditors are told;
+    they are renewed in half that time.
     """
 
     origin: Annotated[str, Meta(pattern=r"^[^\s+\x00-\x1f]{0,200}$")] = ""
@@ -269,6 +274,8 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     timestamp_ca_file: str = ""
     timestamp_seconds: Seconds = 3600.0
     skew_seconds: Seconds = 60.0
+    witness_file: str = ""
+    maximum_age_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 3600
 
 
 class Environments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from aiokafka import ConsumerRecord
 from support.proxy import Proxy
-from support.sealing import ORIGIN, SECONDS, Installation, installation, sealing, until
+from support.sealers import ORIGIN, SECONDS, Installation, installation, sealing, until
 from support.services import kafka_name
 
 from nbledger_audit import logs

@@ -17,7 +17,7 @@ from uuid import UUID
 import pytest
 from obstore.store import from_url
 from support.s3 import S3Server, needs_s3, s3_server, s3_variables
-from support.sealing import Installation, installation, sealing, until
+from support.sealers import Installation, installation, sealing, until
 
 from nbledger_infrastructure.artifacts import once
 from nbledger_infrastructure.artifacts.errors import ArtifactStoreUnavailableError

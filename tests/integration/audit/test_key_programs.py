@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 from support.paths import ROOT
-from support.sealing import Installation, installation, sealing, until
+from support.sealers import Installation, installation, sealing, until
 
 from nbledger_audit import key_programs, sealer
 from nbledger_audit.key_programs import ProgramKey

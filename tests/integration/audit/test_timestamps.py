@@ -16,7 +16,7 @@ from uuid import UUID
 import pytest
 from structlog.testing import capture_logs
 from support.paths import ROOT
-from support.sealing import Installation, installation, sealing, until
+from support.sealers import Installation, installation, sealing, until
 from support.timestamps import Authority, authority
 
 from nbledger_audit import logs, reading, sealer, stamps
