@@ -79,8 +79,7 @@ SELECT origin, public_key FROM log_key ORDER BY used_at DESC
 """
 
 _NEWEST: Final = """
-SELECT size, note || cosignatures AS note, signed_at FROM log_checkpoint WHERE tenant_id = $1
-ORDER BY size DESC LIMIT 1
+SELECT size, note, signed_at FROM log_checkpoint WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1
 """
 
 # Where witnesses are needed and do not come, the newest checkpoint is published without them once
@@ -109,7 +108,7 @@ class Unsigned(msgspec.Struct, frozen=True):
 
 
 class Signed(msgspec.Struct, frozen=True):
-    """A checkpoint of so many entries: the note with all its signatures, and when it was signed."""
+    """A checkpoint of so many entries: the signed note, and when it was signed."""
 
     size: int
     note: str
@@ -186,7 +185,7 @@ async def keys(connection: PooledConnection) -> list[UsedKey]:
 
 
 async def newest(connection: PooledConnection, tenant_id: UUID) -> Signed | None:
-    """The newest checkpoint of a tenant's log; None where there is none yet."""
+    """The newest checkpoint of a tenant's log as it was signed; None where there is none yet."""
     row = await connection.fetchrow(_NEWEST, tenant_id)
     return None if row is None else Signed(row["size"], row["note"], row["signed_at"])
 
@@ -194,8 +193,8 @@ async def newest(connection: PooledConnection, tenant_id: UUID) -> Signed | None
 async def published(connection: PooledConnection, tenant_id: UUID) -> Signed | None:
     """The checkpoint that is shown: the newest with a quorum of witnesses, where one is needed.
 
-    The newest one of all, where none with a quorum is young enough by the policy. None where there
-    is none yet.
+    The newest one of all, where none with a quorum is young enough by the policy. It has all
+    cosignatures. None where there is none yet.
     """
     row = await connection.fetchrow(_PUBLISHED, tenant_id)
     return None if row is None else Signed(row["size"], row["note"], row["signed_at"])
