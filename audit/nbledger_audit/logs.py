@@ -87,14 +87,14 @@ SELECT origin, public_key FROM log_key ORDER BY used_at DESC
 """
 
 _NEWEST: Final = """
-SELECT signed.size, note || cosignatures AS note, signed_at,
+SELECT signed.size, note, signed_at,
     coalesce(log.confirmed_at, signed_at) AS confirmed_at
 FROM log_checkpoint AS signed LEFT JOIN transparency_log AS log USING (tenant_id)
 WHERE tenant_id = $1 ORDER BY signed.size DESC LIMIT 1
 """
 
 _CHECKPOINTS: Final = """
-SELECT size, note || cosignatures AS note, signed_at FROM log_checkpoint
+SELECT size, note, signed_at FROM log_checkpoint
 WHERE tenant_id = $1 AND size > $2 ORDER BY size LIMIT $3
 """
 
@@ -126,7 +126,7 @@ class ToSign(msgspec.Struct, frozen=True):
 
 
 class Signed(msgspec.Struct, frozen=True):
-    """A checkpoint of so many entries: the note with all its signatures, and when it was signed.
+    """A checkpoint of so many entries: the signed note, and when it was signed.
 
     ``confirmed_at`` is when the log was last found to be what was signed of it; of an earlier
     checkpoint than the newest it is when that one was signed.
@@ -213,7 +213,7 @@ async def keys(connection: PooledConnection) -> list[UsedKey]:
 
 
 async def newest(connection: PooledConnection, tenant_id: UUID) -> Signed | None:
-    """The newest checkpoint of a tenant's log; None where there is none yet."""
+    """The newest checkpoint of a tenant's log as it was signed; None where there is none yet."""
     row = await connection.fetchrow(_NEWEST, tenant_id)
     return None if row is None else Signed(*row.values())
 
@@ -221,7 +221,7 @@ async def newest(connection: PooledConnection, tenant_id: UUID) -> Signed | None
 async def checkpoints_after(
     connection: PooledConnection, tenant_id: UUID, size: int, limit: int
 ) -> list[Signed]:
-    """The checkpoints of more entries than so many, in order."""
+    """The checkpoints of more entries than so many as they were signed, in order."""
     rows = await connection.fetch(_CHECKPOINTS, tenant_id, size, limit)
     return [
         Signed(row["size"], row["note"], row["signed_at"], confirmed_at=row["signed_at"])
@@ -232,8 +232,8 @@ async def checkpoints_after(
 async def published(connection: PooledConnection, tenant_id: UUID) -> Signed | None:
     """The checkpoint that is shown: the newest with a quorum of witnesses, where one is needed.
 
-    The newest one of all, where none with a quorum is young enough by the policy. None where there
-    is none yet.
+    The newest one of all, where none with a quorum is young enough by the policy. It has all
+    cosignatures. None where there is none yet.
     """
     row = await connection.fetchrow(_PUBLISHED, tenant_id)
     return None if row is None else Signed(*row.values())

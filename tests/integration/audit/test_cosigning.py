@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 from support.event_store import METADATA, new_event, open_pool, open_store
-from support.sealing import INSTALLATION, ORIGIN, TENANT, Sealing, line
 from support.tlog import SmallLog, new_signer
+from support.witnessed_log import INSTALLATION, ORIGIN, TENANT, Sealing, line
 from support.witnesses import Served, serving
 
 from nbledger_audit import logs, sealer
