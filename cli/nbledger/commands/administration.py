@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nbledger.commands.exporting import export
 from nbledger.role import load_settings, run_command
 from nbledger_infrastructure.postgres import principals, tokens
 from nbledger_infrastructure.postgres.database import Pool, connect_pool
@@ -213,7 +214,10 @@ def erase_principal(principal_id: UUID) -> None:
 
 @click.group()
 def audit() -> None:
-    """Check that history has not been altered, and make the key that signs its log."""
+    """Check that history has not been altered, export it, and make the key that signs its log."""
+
+
+audit.add_command(export)
 
 
 class _AnchorType(click.ParamType["Anchor"]):
