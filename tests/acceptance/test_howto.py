@@ -76,6 +76,10 @@ PRINTED = {
         *("nothing was altered", "anchor: ", '"verifierKeys":["localhost/'),
         *("c2sp.org/tlog-proof@v1", '"hashes":['),
     ],
+    "export-a-history.md": [
+        *("wrote part: 1 events of notebook ", "wrote history.zip: ", "all of them"),
+        *('"verifierKeys":["localhost/', "the copy is good"),
+    ],
     "erase-data.md": ['"erased":true', "nothing was altered", "ada, who leaves", "erased "],
 }
 

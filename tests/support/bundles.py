@@ -17,9 +17,9 @@ import msgspec
 from support.event_store import new_event, open_pool, open_store
 
 from nbledger_audit.bundles.exporting import export
-from nbledger_audit.bundles.manifest import Manifest
-from nbledger_audit.bundles.scopes import Scope
-from nbledger_audit.bundles.targets import Target
+from nbledger_audit.bundles.manifest import BundleManifest
+from nbledger_audit.bundles.scopes import HistoryScope
+from nbledger_audit.bundles.targets import BundleTarget
 from nbledger_audit.keys import Signer
 from nbledger_audit.sealer import Sealer
 from nbledger_audit.signing import CheckpointSigner
@@ -90,12 +90,12 @@ class Ledger(msgspec.Struct):
         await self.sealer.tick()
         await self.sealer.sign()
 
-    async def export(self, path: Path, *, zipped: bool = False, **scope: Any) -> Manifest:
+    async def export(self, path: Path, *, zipped: bool = False, **scope: Any) -> BundleManifest:
         """Export to ``path``."""
-        with Target(path, zipped=zipped) as target:
+        with BundleTarget(path, zipped=zipped) as target:
             return await export(
                 self.pool,
-                Scope(tenant_id=self.tenant_id, **scope),
+                HistoryScope(tenant_id=self.tenant_id, **scope),
                 target,
                 artifacts=self.artifacts,
                 progress=lambda _: None,

@@ -1,13 +1,13 @@
-"""Artifacts of events, copied into a bundle once each."""
+"""NamedArtifacts of events, copied into a bundle once each."""
 
 from collections.abc import AsyncIterable, Sequence
 from typing import Final
 
-from nbledger_audit.bundles.lines import Artifacts, named_artifacts
+from nbledger_audit.bundles.lines import NamedArtifacts, named_artifacts
 from nbledger_audit.bundles.manifest import CopiedArtifacts
-from nbledger_audit.bundles.scopes import Scope
+from nbledger_audit.bundles.scopes import HistoryScope
 from nbledger_audit.bundles.selecting import Selected
-from nbledger_audit.bundles.targets import Sink, Target
+from nbledger_audit.bundles.targets import BundleTarget, Sink
 from nbledger_infrastructure.artifacts.store import ArtifactMissingError, ArtifactStore
 from nbledger_infrastructure.artifacts.store import Scope as Folder
 
@@ -22,26 +22,30 @@ class ArtifactCopies:
     """Copies what events name; without a store, nothing."""
 
     def __init__(
-        self, store: ArtifactStore | None, scope: Scope, target: Target, counts: CopiedArtifacts
+        self,
+        store: ArtifactStore | None,
+        scope: HistoryScope,
+        target: BundleTarget,
+        counts: CopiedArtifacts,
     ) -> None:
         self._store = store
         self._scope = scope
         self._target = target
         self._counts = counts
 
-    async def of(self, event: Selected) -> Artifacts:
+    async def of(self, event: Selected) -> NamedArtifacts:
         """Copy the artifacts that an event names, and tell which ones the store has not.
 
         Raises ``ArtifactStoreUnavailableError``.
         """
         if self._store is None:
-            return Artifacts()
+            return NamedArtifacts()
         folder = Folder(self._scope.tenant_id, event.project_id, event.subject_id)
         return await self._copied(self._store, folder, named_artifacts(event.content.data))
 
     async def _copied(
         self, store: ArtifactStore, folder: Folder, digests: Sequence[str]
-    ) -> Artifacts:
+    ) -> NamedArtifacts:
         included: list[str] = []
         missing: list[str] = []
         for digest in digests:
@@ -51,7 +55,7 @@ class ArtifactCopies:
             else:
                 missing.append(digest)
         self._counts.missing += len(missing)
-        return Artifacts(included, missing)
+        return NamedArtifacts(included, missing)
 
     async def _copy(self, store: ArtifactStore, folder: Folder, digest: str, name: str) -> bool:
         try:

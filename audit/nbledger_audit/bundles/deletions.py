@@ -7,8 +7,8 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from nbledger_audit.bundles.lines import Erased
-from nbledger_audit.bundles.selecting import Place, Selection
+from nbledger_audit.bundles.lines import Erasure
+from nbledger_audit.bundles.selecting import LogPlace, Selection
 from nbledger_domain.transparency.entries import moment
 from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store import Metadata
@@ -34,9 +34,9 @@ class Deletions:
     def __init__(self, connection: PooledConnection, selection: Selection) -> None:
         self._connection = connection
         self._selection = selection
-        self._found: dict[UUID, Erased | None] = {}
+        self._found: dict[UUID, Erasure | None] = {}
 
-    async def of(self, subjects: Iterable[UUID]) -> dict[UUID, Erased | None]:
+    async def of(self, subjects: Iterable[UUID]) -> dict[UUID, Erasure | None]:
         """What erased each of these subjects; None where no event up to the checkpoint says so."""
         wanted = set(subjects)
         unknown = wanted - self._found.keys()
@@ -47,7 +47,7 @@ class Deletions:
             self._found |= await self._read(unknown)
         return {subject: self._found[subject] for subject in wanted}
 
-    async def outside(self) -> list[Place]:
+    async def outside(self) -> list[LogPlace]:
         """Deletions that erased something of the selection without being in it, by number."""
         scope = self._selection.scope
         if not scope.has_range and scope.kind != "execution":
@@ -60,7 +60,7 @@ class Deletions:
             rows = await self._connection.fetch(_ERASED_SUBJECTS, positions, scope.tenant_id)
             erased = await self.of(row["subject_id"] for row in rows)
             found |= {(each.number, each.position) for each in erased.values() if each is not None}
-        return [Place(*each) for each in sorted(found) if each[1] not in inside]
+        return [LogPlace(*each) for each in sorted(found) if each[1] not in inside]
 
     async def _deletions_among(self, positions: list[int]) -> list[int]:
         rows = await self._connection.fetch(
@@ -68,18 +68,18 @@ class Deletions:
         )
         return [row["position"] for row in rows]
 
-    async def _read(self, subjects: set[UUID]) -> dict[UUID, Erased | None]:
+    async def _read(self, subjects: set[UUID]) -> dict[UUID, Erasure | None]:
         tenant_id = self._selection.scope.tenant_id
         rows = await self._connection.fetch(_DELETIONS, list(subjects), tenant_id, DELETED)
         places = await self._selection.numbered(sorted(row["position"] for row in rows))
         numbers = {place.position: place.number for place in places}
-        found: dict[UUID, Erased | None] = dict.fromkeys(subjects)
+        found: dict[UUID, Erasure | None] = dict.fromkeys(subjects)
         for row in rows:
             if row["position"] in numbers:
                 found[row["subject_id"]] = _erased(row, numbers[row["position"]])
         return found
 
 
-def _erased(row: asyncpg.Record, number: int) -> Erased:
+def _erased(row: asyncpg.Record, number: int) -> Erasure:
     metadata = msgspec.json.decode(row["metadata"], type=Metadata)
-    return Erased(number, row["position"], moment(row["recorded_at"]), metadata.responsible)
+    return Erasure(number, row["position"], moment(row["recorded_at"]), metadata.responsible)

@@ -5,9 +5,9 @@ from uuid import UUID
 
 from nbledger_audit.bundles.copying import ArtifactCopies
 from nbledger_audit.bundles.deletions import Deletions
-from nbledger_audit.bundles.lines import Artifacts, Erased, line
-from nbledger_audit.bundles.manifest import Manifest
-from nbledger_audit.bundles.selecting import Place, Selected
+from nbledger_audit.bundles.lines import Erasure, NamedArtifacts, line
+from nbledger_audit.bundles.manifest import BundleManifest
+from nbledger_audit.bundles.selecting import LogPlace, Selected
 from nbledger_audit.bundles.targets import Sink
 from nbledger_audit.bundles.treefiles import TreeFiles
 
@@ -24,7 +24,7 @@ class EventLines:
         tree: TreeFiles,
         deletions: Deletions,
         copies: ArtifactCopies,
-        manifest: Manifest,
+        manifest: BundleManifest,
     ) -> None:
         self._sink = sink
         self._tree = tree
@@ -33,7 +33,7 @@ class EventLines:
         self._manifest = manifest
         self.heads: dict[bytes, int] = {}
 
-    async def write(self, events: Sequence[Selected], context: frozenset[Place]) -> None:
+    async def write(self, events: Sequence[Selected], context: frozenset[LogPlace]) -> None:
         """Write some events; ``context`` tells which ones were not asked for."""
         erased = await self._deletions.of(
             event.subject_id for event in events if event.content.data is None
@@ -42,7 +42,7 @@ class EventLines:
             await self._tree.cover(event.place.number)
             if event.place in context:
                 self._manifest.context += 1
-                artifacts = Artifacts()
+                artifacts = NamedArtifacts()
             else:
                 artifacts = await self._copies.of(event)
                 self._count(event, erased)
@@ -55,7 +55,7 @@ class EventLines:
             )
             self._sink.write(told)
 
-    def _count(self, event: Selected, erased: dict[UUID, Erased | None]) -> None:
+    def _count(self, event: Selected, erased: dict[UUID, Erasure | None]) -> None:
         manifest, number = self._manifest, event.place.number
         if manifest.whole:
             self._tree.add_entry(event.entry)

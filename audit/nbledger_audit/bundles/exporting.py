@@ -13,10 +13,10 @@ from nbledger_audit.bundles import selecting
 from nbledger_audit.bundles.copying import ArtifactCopies
 from nbledger_audit.bundles.deletions import DELETED, Deletions
 from nbledger_audit.bundles.eventlines import EventLines
-from nbledger_audit.bundles.manifest import Manifest
-from nbledger_audit.bundles.scopes import Scope
-from nbledger_audit.bundles.selecting import PLANS, HistoryAlteredError, Place, Selection
-from nbledger_audit.bundles.targets import Target
+from nbledger_audit.bundles.manifest import BundleManifest
+from nbledger_audit.bundles.scopes import HistoryScope
+from nbledger_audit.bundles.selecting import PLANS, HistoryAlteredError, LogPlace, Selection
+from nbledger_audit.bundles.targets import BundleTarget
 from nbledger_audit.bundles.treefiles import TreeFiles
 from nbledger_audit.reading import LogState
 from nbledger_domain.transparency.notes import read_note
@@ -58,13 +58,13 @@ class _Head(msgspec.Struct, frozen=True):
 
 async def export(
     pool: Pool,
-    scope: Scope,
-    target: Target,
+    scope: HistoryScope,
+    target: BundleTarget,
     *,
     artifacts: ArtifactStore | None,
     progress: Progress,
     wait_seconds: float = WAIT_SECONDS,
-) -> Manifest:
+) -> BundleManifest:
     """Write the bundle of ``scope`` to ``target`` and finish it; without a store, no artifacts.
 
     Where a deletion is recorded that no checkpoint covers yet, waits for one that does: data may
@@ -99,7 +99,7 @@ async def _snapshot(pool: Pool) -> AsyncIterator[PooledConnection]:
         yield connection
 
 
-async def _head(connection: PooledConnection, scope: Scope) -> _Head:
+async def _head(connection: PooledConnection, scope: HistoryScope) -> _Head:
     state = await reading.state(connection, scope.tenant_id)
     if state is None or state.newest is None:
         raise NothingToExportError(
@@ -122,16 +122,16 @@ async def _head(connection: PooledConnection, scope: Scope) -> _Head:
 
 async def _write(
     connection: PooledConnection,
-    scope: Scope,
-    target: Target,
+    scope: HistoryScope,
+    target: BundleTarget,
     *,
     head: _Head,
     artifacts: ArtifactStore | None,
     progress: Progress,
-) -> Manifest:
+) -> BundleManifest:
     if not await selecting.exists(connection, scope):
         raise NothingToExportError(f"there is no {scope} in tenant {scope.tenant_id}")
-    manifest = Manifest.of(
+    manifest = BundleManifest.of(
         scope,
         origin=head.state.origin,
         size=head.size,
@@ -158,7 +158,7 @@ async def _write(
     return manifest
 
 
-async def _merged(selection: Selection, outside: list[Place]) -> AsyncIterator[list[Place]]:
+async def _merged(selection: Selection, outside: list[LogPlace]) -> AsyncIterator[list[LogPlace]]:
     """The places of a selection and those ``outside`` of it, in order of numbers."""
     waiting = list(outside)
     async for places in selection.places():
@@ -170,7 +170,7 @@ async def _merged(selection: Selection, outside: list[Place]) -> AsyncIterator[l
 
 
 async def _prove(
-    selection: Selection, tree: TreeFiles, lines: EventLines, manifest: Manifest
+    selection: Selection, tree: TreeFiles, lines: EventLines, manifest: BundleManifest
 ) -> None:
     """Write the proofs of a partial bundle, and check that a whole one is."""
     scope = selection.scope
@@ -195,7 +195,7 @@ async def _prove(
                 await tree.prove(event.place.number, event.entry)
 
 
-async def _neighbours(selection: Selection, manifest: Manifest) -> set[int]:
+async def _neighbours(selection: Selection, manifest: BundleManifest) -> set[int]:
     """The numbers before and after a time range of a tenant, where there are any."""
     before = await selection.before()
     last = manifest.last if manifest.last is not None else before
@@ -204,7 +204,7 @@ async def _neighbours(selection: Selection, manifest: Manifest) -> set[int]:
     return found if before is None else {before, *found}
 
 
-def _write_rest(target: Target, head: _Head, manifest: Manifest) -> None:
+def _write_rest(target: BundleTarget, head: _Head, manifest: BundleManifest) -> None:
     target.write("checkpoint", head.note.encode())
     target.write("policy", _policy(head.state).encode())
     files = resources.files(__package__)

@@ -11,7 +11,7 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class Erased(msgspec.Struct, frozen=True):
+class Erasure(msgspec.Struct, frozen=True):
     """The deletion that took the data of an event: which entry it is, when, and by whom."""
 
     number: int
@@ -29,7 +29,7 @@ class Content(msgspec.Struct, frozen=True):
     metadata_salt: bytes | None
 
 
-class Artifacts(msgspec.Struct, frozen=True):
+class NamedArtifacts(msgspec.Struct, frozen=True):
     """Digests of artifacts that an event names: those that the bundle has, and those it has not."""
 
     included: Sequence[str] = ()
@@ -40,8 +40,8 @@ def line(
     entry: bytes,
     content: Content,
     *,
-    erased: Erased | None = None,
-    artifacts: Artifacts | None = None,
+    erased: Erasure | None = None,
+    artifacts: NamedArtifacts | None = None,
     context: bool = False,
 ) -> bytes:
     """One line, with its line feed. ``entry`` keeps its bytes."""

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from nbledger_audit.bundles.scopes import Scope
+from nbledger_audit.bundles.scopes import HistoryScope
 
 FORMAT: Final = "nbledger-bundle/1"
 
@@ -20,7 +20,7 @@ class CopiedArtifacts(msgspec.Struct):
     missing: int = 0
 
 
-class Manifest(msgspec.Struct, kw_only=True, rename="camel"):
+class BundleManifest(msgspec.Struct, kw_only=True, rename="camel"):
     """What ``docs/bundle.md`` says of each member. It grows while a bundle is written."""
 
     format: str = FORMAT
@@ -43,7 +43,7 @@ class Manifest(msgspec.Struct, kw_only=True, rename="camel"):
 
     @classmethod
     def of(
-        cls, scope: Scope, *, origin: str, size: int, not_yet_covered: int, artifacts: bool
+        cls, scope: HistoryScope, *, origin: str, size: int, not_yet_covered: int, artifacts: bool
     ) -> Self:
         """The manifest of a bundle that has no event yet."""
         return cls(

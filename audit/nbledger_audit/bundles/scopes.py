@@ -13,7 +13,7 @@ SUBJECTS = frozenset({"notebook", "dataset", "library"})
 """Kinds whose events are those of one subject."""
 
 
-class Scope(msgspec.Struct, frozen=True, kw_only=True):
+class HistoryScope(msgspec.Struct, frozen=True, kw_only=True):
     """The events of a tenant, or of one project, notebook, … of it.
 
     ``id`` is None for a tenant. The time range is of ``recordedAt``: ``since`` is in it and

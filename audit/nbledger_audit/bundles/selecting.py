@@ -15,7 +15,7 @@ import msgspec
 
 from nbledger_audit import logs
 from nbledger_audit.bundles.lines import Content
-from nbledger_audit.bundles.scopes import SUBJECTS, Scope
+from nbledger_audit.bundles.scopes import SUBJECTS, HistoryScope
 from nbledger_audit.entries import COLUMNS, recorded
 from nbledger_domain.transparency.tiles import WIDTH
 from nbledger_infrastructure.postgres.database import PooledConnection
@@ -94,7 +94,7 @@ class HistoryAlteredError(Exception):
     """An event of the log is no longer in the store."""
 
 
-class Place(msgspec.Struct, frozen=True):
+class LogPlace(msgspec.Struct, frozen=True):
     """Where an event is: its number in the log of its tenant, and its position in the store."""
 
     number: int
@@ -104,7 +104,7 @@ class Place(msgspec.Struct, frozen=True):
 class Selected(msgspec.Struct, frozen=True):
     """An event of a scope."""
 
-    place: Place
+    place: LogPlace
     entry: bytes
     content: Content
     stream_id: UUID
@@ -121,7 +121,7 @@ class Selection:
     """
 
     def __init__(
-        self, connection: PooledConnection, scope: Scope, size: int, first: int, end: int
+        self, connection: PooledConnection, scope: HistoryScope, size: int, first: int, end: int
     ) -> None:
         self._connection = connection
         self.scope = scope
@@ -129,7 +129,7 @@ class Selection:
         self.first = first
         self.end = end
 
-    async def places(self) -> AsyncIterator[list[Place]]:
+    async def places(self) -> AsyncIterator[list[LogPlace]]:
         """Where the events are, in batches that rise."""
         if self.scope.kind in {"tenant", "project"}:
             async for walked in self._walk():
@@ -143,10 +143,10 @@ class Selection:
                 yield places
             after = positions[-1] + 1
 
-    async def numbered(self, positions: Sequence[int]) -> list[Place]:
+    async def numbered(self, positions: Sequence[int]) -> list[LogPlace]:
         """Where events are that have these positions, and a number that a checkpoint covers."""
         rows = await self._connection.fetch(_NUMBERS, self.scope.tenant_id, positions)
-        places = [Place(row["number"], row["position"]) for row in rows]
+        places = [LogPlace(row["number"], row["position"]) for row in rows]
         return [place for place in places if place.number < self.size]
 
     async def before(self) -> int | None:
@@ -157,15 +157,15 @@ class Selection:
         number: int = row["index"] * WIDTH + bisect_left(row["positions"], self.first) - 1
         return number
 
-    async def place_of(self, number: int) -> Place:
+    async def place_of(self, number: int) -> LogPlace:
         """Where an entry of the log is."""
         index, place = divmod(number, WIDTH)
         positions = await logs.positions(self._connection, self.scope.tenant_id, index, place + 1)
         if positions is None:
             raise HistoryAlteredError(f"the log has no entry {number}")
-        return Place(number, positions[-1])
+        return LogPlace(number, positions[-1])
 
-    async def events(self, places: Sequence[Place]) -> AsyncIterator[list[Selected]]:
+    async def events(self, places: Sequence[LogPlace]) -> AsyncIterator[list[Selected]]:
         """The events at these places, in batches. Raises :class:`HistoryAlteredError`."""
         waiting = list(places)
         while waiting:
@@ -182,14 +182,14 @@ class Selection:
                     )
             yield [_selected(place, row) for place, row in zip(found, rows, strict=True)]
 
-    async def _walk(self) -> AsyncIterator[list[Place]]:
+    async def _walk(self) -> AsyncIterator[list[LogPlace]]:
         """All places of the log, from the first position on."""
         index = await self._first_index()
         while index * WIDTH < self.size:
             last = index + BATCH_EVENTS // WIDTH - 1
             rows = await self._connection.fetch(_PLACES, self.scope.tenant_id, index, last)
             yield [
-                Place(row["number"], row["position"])
+                LogPlace(row["number"], row["position"])
                 for row in rows
                 if row["number"] < self.size and self.first <= row["position"] < self.end
             ]
@@ -206,7 +206,7 @@ class Selection:
         )
         return found or 0
 
-    async def _of_project(self, places: list[Place]) -> list[Place]:
+    async def _of_project(self, places: list[LogPlace]) -> list[LogPlace]:
         if self.scope.kind == "tenant":
             return places
         positions = [place.position for place in places]
@@ -224,14 +224,16 @@ class Selection:
         return [row["position"] for row in rows]
 
 
-async def select(connection: PooledConnection, scope: Scope, size: int, last: int) -> Selection:
+async def select(
+    connection: PooledConnection, scope: HistoryScope, size: int, last: int
+) -> Selection:
     """The events of a scope up to the entry ``size - 1``, which is at position ``last``."""
     first = 1 if scope.since is None else await _position_at(connection, scope.since, last)
     end = last + 1 if scope.until is None else await _position_at(connection, scope.until, last)
     return Selection(connection, scope, size, first, end)
 
 
-async def exists(connection: PooledConnection, scope: Scope) -> bool:
+async def exists(connection: PooledConnection, scope: HistoryScope) -> bool:
     """Whether there is such a notebook, execution, …, covered by a checkpoint or not.
 
     A project is there by its events alone, and found or not by exporting it.
@@ -258,7 +260,7 @@ async def _position_at(connection: PooledConnection, at: datetime, last: int) ->
     return low
 
 
-def _selected(place: Place, row: asyncpg.Record) -> Selected:
+def _selected(place: LogPlace, row: asyncpg.Record) -> Selected:
     content = Content(row["data"], row["salt"], row["metadata"], row["metadata_salt"])
     return Selected(
         place,

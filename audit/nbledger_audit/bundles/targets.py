@@ -41,7 +41,7 @@ class Sink:
         return self._hash.hexdigest()
 
 
-class Target:
+class BundleTarget:
     """A bundle at ``path``, which becomes a ZIP where ``zipped``.
 
     It is written to a folder beside it, ``.<name>.<random>.part``, and takes its name in

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from uuid import UUID
 
 from nbledger_audit import logs
-from nbledger_audit.bundles.targets import Target
+from nbledger_audit.bundles.targets import BundleTarget
 from nbledger_domain.transparency import merkle, tiles
 from nbledger_domain.transparency.notes import Note
 from nbledger_domain.transparency.proofs import EntryProof
@@ -48,7 +48,7 @@ class TreeFiles:
         self,
         connection: PooledConnection,
         tenant_id: UUID,
-        target: Target,
+        target: BundleTarget,
         *,
         note: Note,
         size: int,

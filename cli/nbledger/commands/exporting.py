@@ -15,8 +15,8 @@ from nbledger.role import ARTIFACTS, load_settings, run_command
 from nbledger_infrastructure.postgres.database import close_pool, connect_pool
 
 if TYPE_CHECKING:
-    from nbledger_audit.bundles.manifest import Manifest
-    from nbledger_audit.bundles.scopes import Kind, Scope
+    from nbledger_audit.bundles.manifest import BundleManifest
+    from nbledger_audit.bundles.scopes import HistoryScope, Kind
     from nbledger_infrastructure.artifacts.store import ArtifactStore
     from nbledger_infrastructure.settings import Settings
 
@@ -89,10 +89,10 @@ def export(
         raise click.UsageError(f"only one of {', '.join(f'--{kind}' for kind in KINDS)}")
     if since is not None and until is not None and since >= until:
         raise click.BadParameter("must be after --from", param_hint="--until")
-    from nbledger_audit.bundles.scopes import Scope
+    from nbledger_audit.bundles.scopes import HistoryScope
 
     kind, chosen_id = chosen[0] if chosen else ("tenant", None)
-    scope = Scope(tenant_id=tenant_id, kind=kind, id=chosen_id, since=since, until=until)
+    scope = HistoryScope(tenant_id=tenant_id, kind=kind, id=chosen_id, since=since, until=until)
     settings = load_settings("postgres.dsn", *(() if no_artifacts else (ARTIFACTS,)))
     manifest = _exported(settings, scope, path, zipped=zipped, with_artifacts=not no_artifacts)
     if as_json:
@@ -104,20 +104,20 @@ def export(
 
 
 def _exported(
-    settings: Settings, scope: Scope, path: Path, *, zipped: bool, with_artifacts: bool
-) -> Manifest:
+    settings: Settings, scope: HistoryScope, path: Path, *, zipped: bool, with_artifacts: bool
+) -> BundleManifest:
     from nbledger_audit.bundles.exporting import NothingToExportError
     from nbledger_audit.bundles.exporting import export as write
     from nbledger_audit.bundles.selecting import HistoryAlteredError
-    from nbledger_audit.bundles.targets import Target, TargetTakenError
+    from nbledger_audit.bundles.targets import BundleTarget, TargetTakenError
     from nbledger_infrastructure.artifacts.errors import ArtifactStoreUnavailableError
 
-    async def main() -> Manifest:
+    async def main() -> BundleManifest:
         pool = await connect_pool(
             settings.postgres.dsn, max_size=2, application_name="nbledger-export"
         )
         try:
-            with Target(path, zipped=zipped) as target:
+            with BundleTarget(path, zipped=zipped) as target:
                 return await write(
                     pool,
                     scope,
@@ -158,7 +158,7 @@ class _Progress:
             click.echo(f"{events:,} events", err=True)
 
 
-def _tell(manifest: Manifest, scope: Scope, path: Path) -> None:
+def _tell(manifest: BundleManifest, scope: HistoryScope, path: Path) -> None:
     kind = "all of them" if manifest.whole else "a part of the log"
     click.echo(
         f"wrote {path}: {manifest.events} events of {scope}, {kind}, "

@@ -14,7 +14,7 @@ from support.bundles import METADATA, Ledger, check, lines_of, names_of, open_le
 from nbledger_audit.bundles.exporting import NothingToExportError
 from nbledger_audit.bundles.lines import named_artifacts
 from nbledger_audit.bundles.selecting import HistoryAlteredError
-from nbledger_audit.bundles.targets import Target, TargetTakenError
+from nbledger_audit.bundles.targets import BundleTarget, TargetTakenError
 from nbledger_infrastructure.artifacts.store import Scope as Folder
 
 
@@ -252,7 +252,7 @@ async def test_a_bundle_has_its_name_only_once_it_is_whole(ledger: Ledger, tmp_p
     with pytest.raises(NothingToExportError, match="no checkpoint"):
         await ledger.export(tmp_path / "out" / "none")
     assert list((tmp_path / "out").iterdir()) == []
-    with Target(tmp_path / "out" / "raced", zipped=False) as target:
+    with BundleTarget(tmp_path / "out" / "raced", zipped=False) as target:
         (tmp_path / "out" / "raced").mkdir()
         with pytest.raises(TargetTakenError):
             target.finish()
