@@ -20,6 +20,7 @@ from nbledger_audit.bundles.exporting import export
 from nbledger_audit.bundles.manifest import BundleManifest
 from nbledger_audit.bundles.scopes import HistoryScope
 from nbledger_audit.bundles.targets import BundleTarget
+from nbledger_audit.bundles.verify import Bundle
 from nbledger_audit.keys import Signer
 from nbledger_audit.sealer import Sealer
 from nbledger_audit.signing import CheckpointSigner
@@ -131,7 +132,11 @@ def names_of(folder: Path) -> set[str]:
 
 
 def check(folder: Path) -> dict[str, Any]:
-    """Assert that a bundle is as its description says; returns ``bundle.json``."""
+    """Assert that a bundle is as its description says, and its program agrees.
+
+    Returns ``bundle.json``.
+    """
+    Bundle(folder, None).check([])
     told: dict[str, Any] = json.loads((folder / "bundle.json").read_text())
     sums = (folder / "SHA256SUMS").read_text().splitlines()
     listed = {name: digest for digest, _, name in (line.partition("  ") for line in sums)}

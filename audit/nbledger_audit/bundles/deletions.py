@@ -14,13 +14,14 @@ from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store import Metadata
 
 DELETED: Final = r"^(notebook|dataset|library)\.deleted\.v[0-9]+$"
-"""Types of the events that data is erased after."""
+"""Types of the events that data is erased after, where the stream is the subject's own."""
 
 _MOST_KEPT: Final = 10_000
 
 _DELETIONS: Final = """
 SELECT DISTINCT ON (subject_id) subject_id, position, recorded_at, metadata FROM event
-WHERE subject_id = ANY($1) AND tenant_id = $2 AND type ~ $3 ORDER BY subject_id, position
+WHERE subject_id = ANY($1) AND stream_id = subject_id AND tenant_id = $2 AND type ~ $3
+ORDER BY subject_id, position
 """
 
 _ERASED_SUBJECTS: Final = """

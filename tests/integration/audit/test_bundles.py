@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import uuid
 import zipfile
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.bundles import METADATA, Ledger, check, lines_of, names_of, open_ledger
 
@@ -182,10 +184,13 @@ async def test_data_that_is_gone_without_a_covered_deletion_is_told(
     told = await ledger.export(tmp_path / "covered")
     assert (told.erased, told.uncovered_erasures) == (2, 0)
     forged = await ledger.notebook()
+    # Only its own stream can say that it was deleted.
+    other = msgspec.structs.replace(forged, stream_id=uuid.uuid4())
+    await ledger.append(other, "notebook.deleted.v1", {}, version=0)
     await ledger.seal()
     await ledger.store.erase_subject(forged.subject_id)
     told = await ledger.export(tmp_path / "forged")
-    assert (told.erased, told.uncovered_erasures) == (3, 1)
+    assert (told.erased, told.uncovered_erasures) == (4, 2)
 
 
 async def test_events_from_before_salts_are_shown_and_not_proved(
