@@ -120,19 +120,21 @@ class Bundle:
             need(told == entry["chain"], "the event does not match its chain")
         self.streams[stream] = version, entry["chain"]
 
-    def event(self, raw: bytes) -> None:  # rules 5, 9 and 10
-        line = json.loads(raw)
-        entry, data, context = line["entry"], line["data"], "context" in line
-        need(raw == f"{written(line)}\n".encode(), "it is not written as VERIFY.md says")
-        self.place(entry, canonical(entry).encode())
+    def event(self, told: str) -> None:  # rules 5, 9 and 10
+        line = json.loads(told)
+        entry, data, context = line.pop("entry"), line["data"], "context" in line
+        text = canonical(entry)
+        need(told == f'{{"entry":{text},{written(line)[1:]}\n', "it is not written as it must be")
+        self.place(entry, text.encode())
         self.chain(entry, entry["id" if context else "stream"])
         for name, salted in (("data", "salt"), ("metadata", "metadataSalt")):
             if entry[name] and (data, name) != (None, "data"):
                 salt = b64decode(line[salted])
-                told = sha256(salt + line[name].encode()).hexdigest()
-                need(told == entry[name] and len(salt) == 16, f"the {name} has another digest")
+                digest = sha256(salt + line[name].encode()).hexdigest()
+                need(digest == entry[name] and len(salt) == 16, f"the {name} has another digest")
         if data is None:
             need(line["salt"] is None and line["erased"], "the data is gone, and nothing erased it")
+            self.seen["erased"] += 1
             self.erased.add((entry["subject"], *line["erased"].values()))
         if re.fullmatch(r"(notebook|dataset|library)\.deleted\.v[0-9]+", entry["type"]):
             who = json.loads(line["metadata"])
@@ -140,7 +142,7 @@ class Bundle:
             self.deletions.add((*of, who.get("onBehalfOf") or who["actor"]))
         for each in line.get("artifacts", []):
             need(each in data and f"artifacts/{each}" in self.names, f"artifact {each} is missing")
-        self.seen.update(events=not context, unsalted=not entry["data"], erased=data is None)
+        self.seen["unsalted"] += not entry["data"]
 
     def check(self, held: list[Path]) -> None:
         names = sorted(name for name in self.names if re.fullmatch("checkpoints/[0-9]+", name))
@@ -160,12 +162,12 @@ class Bundle:
         with (self.root / "events.jsonl").open("rb") as lines:
             for at, raw in enumerate(lines, 1):
                 WHERE[0] = f"events.jsonl, line {at}"
-                self.event(raw)
-        need(self.seen["events"] == self.size or not self.whole, "entries are missing after it")
+                self.event(raw.decode())
+                self.seen["events"] += 1
+        need(not self.whole or self.last["number"] == self.size - 1, "entries are missing after it")
         need(self.erased <= self.deletions, f"no event is {self.erased - self.deletions}")
         WHERE[0] = "SHA256SUMS"
-        told = (self.root / "SHA256SUMS").read_bytes().decode()
-        sums = re.findall(r"([0-9a-f]{64})  (.+)\n", told)
+        sums = re.findall(r"([0-9a-f]{64})  (.+)\n", (self.root / WHERE[0]).read_text("utf-8"))
         need({"SHA256SUMS", *(each[1] for each in sums)} == self.names, "it lists other files")
         for told, WHERE[0] in sums:
             with (self.root / WHERE[0]).open("rb") as file:
