@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from uuid import UUID
 import msgspec
 from support.event_store import new_event, open_pool, open_store
 
-from nbledger_audit.bundles.exporting import export
+from nbledger_audit.bundles.exporting import ExtraFiles, export
 from nbledger_audit.bundles.manifest import BundleManifest
 from nbledger_audit.bundles.scopes import HistoryScope
 from nbledger_audit.bundles.targets import BundleTarget
@@ -91,7 +91,15 @@ class Ledger(msgspec.Struct):
         await self.sealer.tick()
         await self.sealer.sign()
 
-    async def export(self, path: Path, *, zipped: bool = False, **scope: Any) -> BundleManifest:
+    async def export(
+        self,
+        path: Path,
+        *,
+        zipped: bool = False,
+        extras: Sequence[ExtraFiles] = (),
+        wait_seconds: float = 0,
+        **scope: Any,
+    ) -> BundleManifest:
         """Export to ``path``."""
         with BundleTarget(path, zipped=zipped) as target:
             return await export(
@@ -100,7 +108,8 @@ class Ledger(msgspec.Struct):
                 target,
                 artifacts=self.artifacts,
                 progress=lambda _: None,
-                wait_seconds=0,
+                extras=extras,
+                wait_seconds=wait_seconds,
             )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 import zipfile
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,9 +18,12 @@ from support.bundles import METADATA, Ledger, check, lines_of, names_of, open_le
 
 from nbledger_audit.bundles.exporting import NothingToExportError
 from nbledger_audit.bundles.lines import named_artifacts
+from nbledger_audit.bundles.scopes import HistoryScope
 from nbledger_audit.bundles.selecting import HistoryAlteredError
 from nbledger_audit.bundles.targets import BundleTarget, TargetTakenError
 from nbledger_infrastructure.artifacts.store import Scope as Folder
+from nbledger_infrastructure.postgres.database import PooledConnection
+from nbledger_infrastructure.postgres.event_store import Stream
 
 
 @pytest.fixture
@@ -235,6 +241,63 @@ def test_artifacts_are_named_by_digest_and_size() -> None:
     assert named_artifacts(json.dumps({"digest": digest})) == []
     assert named_artifacts(json.dumps({"digest": digest.upper(), "size": 1})) == []
     assert named_artifacts(json.dumps([[{"digest": digest, "size": 0}]])) == [digest]
+
+
+@pytest.mark.guarantee("G43")
+async def test_bundles_verify_while_history_goes_on(ledger: Ledger, tmp_path: Path) -> None:
+    """Appends, deletions, erasures and checkpoints go on while it is exported, again and again."""
+    random = Random(4711)
+    over = asyncio.Event()
+    notebooks: list[Stream] = []
+
+    async def record() -> None:
+        for _ in range(40):
+            if len(notebooks) > 2 and random.random() < 0.4:
+                await ledger.delete(notebooks.pop(random.randrange(len(notebooks))))
+            else:
+                notebooks.append(await ledger.notebook(random.choice(projects)))
+                await ledger.execution(notebooks[-1], random.randint(1, 20))
+        over.set()
+
+    async def sign() -> None:
+        while not over.is_set():
+            await ledger.seal()
+            await asyncio.sleep(0.01)
+        await ledger.seal()
+
+    projects = [uuid.uuid4(), uuid.uuid4()]
+    await ledger.notebook(projects[0])
+    await ledger.seal()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(record())
+        tasks.create_task(sign())
+        number = 0
+        while not over.is_set() or number < 3:
+            folder = tmp_path / f"bundle-{number}"
+            scope: dict[str, Any] = {"kind": "project", "id": projects[0]} if number % 2 else {}
+            told = await ledger.export(folder, wait_seconds=10, **scope)
+            # An artifact may be missing whose notebook is deleted while it is exported.
+            assert told.uncovered_erasures == 0
+            check(folder)
+            number += 1
+    await ledger.export(tmp_path / "last")
+    assert check(tmp_path / "last")["erased"] > 0
+
+
+async def test_further_files_are_written_in_the_same_transaction(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    await ledger.notebook()
+    await ledger.seal()
+
+    async def describe(connection: PooledConnection, scope: HistoryScope) -> dict[str, bytes]:
+        seen = await connection.fetchval("SELECT current_setting('transaction_isolation')")
+        return {"more/about.txt": f"{scope}: {seen}".encode()}
+
+    await ledger.export(tmp_path / "bundle", extras=[describe])
+    check(tmp_path / "bundle")
+    told = (tmp_path / "bundle" / "more" / "about.txt").read_text()
+    assert told == f"tenant {ledger.tenant_id}: repeatable read"
 
 
 async def test_a_bundle_has_its_name_only_once_it_is_whole(ledger: Ledger, tmp_path: Path) -> None:
