@@ -75,11 +75,11 @@ class Bundle:
 
     def tile(self, level: int, number: int) -> list[bytes]:  # rule 3
         if self.tiles.get(level, (-1, []))[0] != number:
-            row = hashes = re.findall(b"(?s).{32}", self.read(level, level, number))
-            if len(hashes) == 256:
+            row = hashes = re.findall(b"(?s).{1,32}", self.read(level, level, number))
+            if number < self.size >> 8 * level + 8:
                 while len(row) > 1:
-                    pairs = zip(row[::2], row[1::2], strict=True)
-                    row = [sha256(b"\1" + left + right).digest() for left, right in pairs]
+                    pairs = (row[at : at + 2] for at in range(0, len(row), 2))
+                    row = [sha256(b"\1" + b"".join(pair)).digest() for pair in pairs]
                 above = self.tile(level + 1, number >> 8)[number & 255]
                 need(row == [above], f"tile {level}/{number} is not what the one above it says")
             self.tiles[level] = number, hashes
@@ -92,7 +92,7 @@ class Bundle:
         split = first + (1 << height - 1)
         return sha256(b"\1" + self.tree(first, split) + self.tree(split, last)).digest()
 
-    def place(self, entry: dict[str, Any], text: bytes) -> None:  # rules 5 to 7
+    def place(self, entry: dict[str, Any], text: bytes) -> None:  # rules 5 and 6
         number, last, self.last = entry["number"], self.last, entry
         leaf = sha256(b"\0" + text).digest()
         need(self.tile(0, number >> 8)[number & 255] == leaf, "the entry is not in the tree")
@@ -120,7 +120,7 @@ class Bundle:
             need(told == entry["chain"], "the event does not match its chain")
         self.streams[stream] = version, entry["chain"]
 
-    def event(self, told: str) -> None:  # rules 5, 9 and 10
+    def event(self, told: str) -> None:  # rules 5 and 9 to 11
         line = json.loads(told)
         entry, data, context = line.pop("entry"), line["data"], "context" in line
         text = canonical(entry)
@@ -144,7 +144,7 @@ class Bundle:
             need(each in data and f"artifacts/{each}" in self.names, f"artifact {each} is missing")
         self.seen["unsalted"] += not entry["data"]
 
-    def check(self, held: list[Path]) -> None:
+    def check(self, held: list[Path]) -> None:  # rules 1 to 4, 6, 10 and 12
         names = sorted(name for name in self.names if re.fullmatch("checkpoints/[0-9]+", name))
         for file in [*(self.root / name for name in ("checkpoint", *names)), *held]:
             WHERE[0] = str(file)
@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--held", type=Path, action="append", default=[], help="what you kept")
     told = parser.parse_args()
     for file in (told.bundle, told.policy or told.bundle, *told.held):
-        file.exists() or parser.error(f"{file} is not there")
+        file.exists() or parser.error(f"{file} is not there")  # pyright: ignore
     try:
         bundle = Bundle(told.bundle, told.policy)
         bundle.check(told.held)
