@@ -23,6 +23,7 @@ EXEMPT = {
         *("list_principals", "erase_principal"),
     },
     "called by asyncio": {"datagram_received", "addr"},
+    "read by click": {"exit_code"},
     "called by polars": {"predicate", "n_rows"},
     "read by aiokafka, or set in it": {
         *("API_KEY", "API_VERSION", "SCHEMA", "RESPONSE_TYPE", "FLEXIBLE_VERSION", "build"),

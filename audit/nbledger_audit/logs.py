@@ -79,11 +79,25 @@ SELECT origin, public_key FROM log_key ORDER BY used_at DESC
 """
 
 _NEWEST: Final = """
-SELECT size, note, signed_at FROM log_checkpoint WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1
+SELECT size, note || cosignatures AS note, signed_at FROM log_checkpoint WHERE tenant_id = $1
+ORDER BY size DESC LIMIT 1
+"""
+
+# Where witnesses are needed and do not come, the newest checkpoint is published without them once
+# the last one with them is too old to be accepted anyway.
+_PUBLISHED: Final = """
+SELECT size, note || cosignatures AS note, signed_at FROM log_checkpoint
+WHERE tenant_id = $1 AND size = (
+    SELECT CASE WHEN policy.quorum AND log.witnessed_size > 0 AND log.witnessed_at
+        > clock_timestamp() - make_interval(secs => policy.maximum_age_seconds)
+    THEN log.witnessed_size ELSE log.signed_size END
+    FROM transparency_log AS log LEFT JOIN log_policy AS policy ON true
+    WHERE log.tenant_id = $1
+)
 """
 
 _CHECKPOINT: Final = """
-SELECT note FROM log_checkpoint WHERE tenant_id = $1 AND size = $2
+SELECT note || cosignatures FROM log_checkpoint WHERE tenant_id = $1 AND size = $2
 """
 
 
@@ -95,7 +109,7 @@ class Unsigned(msgspec.Struct, frozen=True):
 
 
 class Signed(msgspec.Struct, frozen=True):
-    """A checkpoint of so many entries: the signed note, and when it was signed."""
+    """A checkpoint of so many entries: the note with all its signatures, and when it was signed."""
 
     size: int
     note: str
@@ -174,6 +188,16 @@ async def keys(connection: PooledConnection) -> list[UsedKey]:
 async def newest(connection: PooledConnection, tenant_id: UUID) -> Signed | None:
     """The newest checkpoint of a tenant's log; None where there is none yet."""
     row = await connection.fetchrow(_NEWEST, tenant_id)
+    return None if row is None else Signed(row["size"], row["note"], row["signed_at"])
+
+
+async def published(connection: PooledConnection, tenant_id: UUID) -> Signed | None:
+    """The checkpoint that is shown: the newest with a quorum of witnesses, where one is needed.
+
+    The newest one of all, where none with a quorum is young enough by the policy. None where there
+    is none yet.
+    """
+    row = await connection.fetchrow(_PUBLISHED, tenant_id)
     return None if row is None else Signed(row["size"], row["note"], row["signed_at"])
 
 

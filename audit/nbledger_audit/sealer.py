@@ -14,6 +14,9 @@ from uuid import UUID
 import structlog
 
 from nbledger_audit import logs
+from nbledger_audit.cosigning.asking import asking
+from nbledger_audit.cosigning.kept import tell_policy
+from nbledger_audit.cosigning.policy import open_policy
 from nbledger_audit.entries import events_after
 from nbledger_audit.keys import KeyFileError, Signer
 from nbledger_audit.signing import CheckpointSigner, InconsistentLogError
@@ -47,12 +50,14 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
     """Seal until ``stop`` is set; ``on_ready`` is called once at work, or standing by.
 
     Raises ``DatabaseUnavailableError`` when the database is away at the start, and
-    ``SettingsError`` where there is no key to sign with, or no folder for what was signed.
+    ``SettingsError`` where there is no key to sign with, no folder for what was signed, or no good
+    policy in the file of witnesses.
     """
     signer = _open_signer(settings.audit)
+    policy = open_policy(settings.audit)
     async with AsyncExitStack() as stack:
         pool = await connect_pool(
-            settings.postgres.dsn, max_size=3, application_name="nbledger-sealer"
+            settings.postgres.dsn, max_size=4, application_name="nbledger-sealer"
         )
         stack.push_async_callback(close_pool, pool)
         leader = Leader(NAME, _LOCK, stop, on_ready)
@@ -61,12 +66,14 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
         async def work(connection: PooledConnection) -> None:
             log.info("sealer at work")
             await signer.tell_key(connection)
-            while not stop.is_set():
-                # The lock ends with its session; so does what this process may do.
-                await connection.execute("SELECT")
-                wait = await sealer.tick()
-                leader.succeeded()
-                await leader.pause(wait)
+            await tell_policy(connection, policy)
+            async with asking(pool, policy, settings.audit.checkpoint_seconds):
+                while not stop.is_set():
+                    # The lock ends with its session; so does what this process may do.
+                    await connection.execute("SELECT")
+                    wait = await sealer.tick()
+                    leader.succeeded()
+                    await leader.pause(wait)
 
         await leader.lead(pool, work)
 

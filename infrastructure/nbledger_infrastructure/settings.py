@@ -241,13 +241,18 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ``origin`` names this installation for ever, such as ``ledger.example.com``: the origins of its
     logs begin with it. ``key_file`` has the Ed25519 key (PEM) that signs checkpoints, every
     ``checkpoint_seconds`` where something was recorded. ``state_folder`` keeps what was signed
-    last; neither is to be where the database is.
+    last; neither is to be where the database is. ``witness_file`` lists the witnesses that cosign,
+    each with its address, and their quorum (C2SP tlog-policy); no file, no witness.
+    ``maximum_age_seconds`` is how old cosignatures may be by the policy that auditors are told;
+    they are renewed in half that time.
     """
 
     origin: Annotated[str, Meta(pattern=r"^[^\s+\x00-\x1f]{0,200}$")] = ""
     key_file: str = ""
     state_folder: str = ""
     checkpoint_seconds: Seconds = 10.0
+    witness_file: str = ""
+    maximum_age_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 3600
 
 
 class Environments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -28,6 +28,13 @@ curl() {
     return $status
 }
 cp() { command cp "$@" || true; }
+# What a page starts in the background ends with it; others on this machine run the same page.
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
+port=$(python3 -c '
+import socket
+with socket.create_server(("127.0.0.1", 0)) as taken:
+    print(taken.getsockname()[1])
+')
 """
 
 # What each page has to print, after its own file name.
@@ -79,6 +86,10 @@ PRINTED = {
     "export-a-history.md": [
         *("wrote part: 1 events of notebook ", "wrote history.zip: ", "all of them"),
         *("nothing is wrong: 1 of ", " events of localhost/", "the copy is good"),
+    ],
+    "run-a-witness.md": [
+        *("\nvkey localhost/", "quorum none\n", "old 0\n", "— audit.example.com/w1 "),
+        *("entries, signed\n", "cosigned by mine at ", " of 3600 s allowed"),
     ],
     "erase-data.md": ['"erased":true', "nothing was altered", "ada, who leaves", "erased "],
 }

@@ -54,21 +54,16 @@ class _TimeIsUpError(BaseException):
 
 
 def mutants(source: str) -> Iterator[Mutant]:
-    """All mutants of a program, in order of its lines."""
-    original = ast.parse(source)
-    for index, node in enumerate(ast.walk(original)):
-        if not _is_code(node):
-            continue
-        for at in range(len(list(_changes(node)))):
-            changed = copy.deepcopy(original)
-            found = _nth(changed, index)
-            new = list(_changes(found))[at]
-            line: int = getattr(node, "lineno", 0)
-            change = f"{_told(node)} -> {_told(new)}"
-            _replace(changed, found, new)
+    """All mutants of a program."""
+    tree = ast.parse(source)
+    for parent, field, at, node in list(_places(tree)):
+        for changed in list(_changes(node)):
+            _put(parent, field, at, ast.copy_location(changed, node))
             with warnings.catch_warnings(action="ignore"):
-                code = compile(ast.fix_missing_locations(changed), "mutant", "exec")
-            yield Mutant(line, change, code)
+                code = compile(ast.fix_missing_locations(tree), "mutant", "exec")
+            _put(parent, field, at, node)
+            line: int = getattr(node, "lineno", 0)
+            yield Mutant(line, f"{_told(node)} -> {_told(changed)}", code)
 
 
 def killer(mutant: Mutant, bundles: Sequence[Prepared]) -> Prepared | None:
@@ -93,24 +88,20 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise _TimeIsUpError
 
 
-def _nth(tree: ast.AST, index: int) -> ast.AST:
-    return next(node for at, node in enumerate(ast.walk(tree)) if at == index)
-
-
-def _replace(tree: ast.AST, old: ast.AST, new: ast.AST) -> None:
+def _places(tree: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]:
+    """Where each expression and statement stands: in which field of what, and at which place."""
     for parent in ast.walk(tree):
-        for name, value in ast.iter_fields(parent):
-            if value is old:
-                setattr(parent, name, new)
-                return
-            if isinstance(value, list) and any(each is old for each in value):
-                setattr(parent, name, [new if each is old else each for each in value])
-                return
-    raise LookupError(ast.dump(old))
+        for field, value in ast.iter_fields(parent):
+            for at, node in enumerate(value) if isinstance(value, list) else ((None, value),):
+                if isinstance(node, ast.expr | ast.stmt | ast.comprehension):
+                    yield parent, field, at, node
 
 
-def _is_code(node: ast.AST) -> bool:
-    return isinstance(node, ast.expr | ast.stmt | ast.comprehension)
+def _put(parent: ast.AST, field: str, at: int | None, node: ast.AST) -> None:
+    if at is None:
+        setattr(parent, field, node)
+    else:
+        getattr(parent, field)[at] = node
 
 
 def _told(node: ast.AST) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from nbledger_audit import logs, reading
+from nbledger_audit import bundles, logs, reading
 from nbledger_audit.bundles import selecting
 from nbledger_audit.bundles.copying import ArtifactCopies
 from nbledger_audit.bundles.deletions import DELETED, Deletions
@@ -217,7 +217,7 @@ async def _neighbours(selection: Selection, manifest: BundleManifest) -> set[int
 def _write_rest(target: BundleTarget, head: _Head, manifest: BundleManifest) -> None:
     target.write("checkpoint", head.note.encode())
     target.write("policy", _policy(head.state).encode())
-    files = resources.files(__package__)
+    files = resources.files(bundles)
     for name in PROGRAM:
         if files.joinpath(name).is_file():
             target.write(name, files.joinpath(name).read_bytes())

@@ -84,14 +84,16 @@ def export(
     Exits with status 0 once the bundle is written; with 1 where it is written and some data is
     missing that no deletion explains, so that it will not verify; with 2 where nothing was written.
     """
-    chosen = [(kind, kinds[kind]) for kind in KINDS if kinds[kind] is not None]
+    chosen: list[tuple[Kind, UUID | None]] = [
+        (kind, kinds[kind]) for kind in KINDS if kinds[kind] is not None
+    ] or [("tenant", None)]
     if len(chosen) > 1:
         raise click.UsageError(f"only one of {', '.join(f'--{kind}' for kind in KINDS)}")
     if since is not None and until is not None and since >= until:
         raise click.BadParameter("must be after --from", param_hint="--until")
     from nbledger_audit.bundles.scopes import HistoryScope
 
-    kind, chosen_id = chosen[0] if chosen else ("tenant", None)
+    kind, chosen_id = chosen[0]
     scope = HistoryScope(tenant_id=tenant_id, kind=kind, id=chosen_id, since=since, until=until)
     settings = load_settings("postgres.dsn", *(() if no_artifacts else (ARTIFACTS,)))
     manifest = _exported(settings, scope, path, zipped=zipped, with_artifacts=not no_artifacts)

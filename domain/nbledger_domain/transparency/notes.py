@@ -15,6 +15,9 @@ ED25519: Final = 0x01
 COSIGNATURE: Final = 0x04
 """The type of a witness's signature with its time (C2SP tlog-cosignature)."""
 
+ML_DSA_44: Final = 0x06
+"""The type of a post-quantum cosignature, of which keys are read and signatures passed over."""
+
 MOST_SIGNATURES: Final = 100
 
 _NAME: Final = re.compile(r"[^\s+\x00-\x1f\x7f]+")

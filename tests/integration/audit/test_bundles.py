@@ -162,12 +162,13 @@ async def test_the_deletion_comes_along_wherever_it_is(ledger: Ledger, tmp_path:
     await ledger.export(tmp_path / "whole")
     at = [_at(line["entry"]["recordedAt"]) for line in lines_of(tmp_path / "whole")]
     of = {"kind": "execution", "id": execution.stream_id}
-    for name, scope, expected in (
+    cases: list[tuple[str, dict[str, Any], list[tuple[int, bool]]]] = [
         ("between", of, [(1, False), (2, False), (3, False), (4, True), (5, False)]),
         ("after", {"until": at[3]}, [(0, False), (1, False), (2, False), (4, True)]),
         ("before", {"since": at[5]}, [(4, True), (5, False)]),
         ("inside", {"since": at[4]}, [(4, False), (5, False)]),
-    ):
+    ]
+    for name, scope, expected in cases:
         await ledger.export(tmp_path / name, **scope)
         told = check(tmp_path / name)
         lines = lines_of(tmp_path / name)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from support.forged_lines import forged_lines
 from support.forgeries import Forgery, forgeries
 from support.verifying import SOURCE, prepare, said
 
 PROGRAM = compile(SOURCE.read_text(), str(SOURCE), "exec")
-ALL = list(forgeries())
+ALL = [*forgeries(), *forged_lines()]
 
 
 @pytest.mark.guarantee("G44")

@@ -87,7 +87,7 @@ def test_commands_exist(path: Path) -> None:
         for word in words.split():
             if not isinstance(command, click.Group):
                 break
-            found = command.commands.get(word)
+            found = command.get_command(click.Context(command), word)
             if found is None:
                 break
             command = found
