@@ -7,6 +7,7 @@ from nbledger_audit.bundles.copying import ArtifactCopies
 from nbledger_audit.bundles.deletions import Deletions
 from nbledger_audit.bundles.lines import Erasure, NamedArtifacts, line
 from nbledger_audit.bundles.manifest import BundleManifest
+from nbledger_audit.bundles.seen import SeenCheckpoints
 from nbledger_audit.bundles.selecting import LogPlace, Selected
 from nbledger_audit.bundles.targets import Sink
 from nbledger_audit.bundles.treefiles import TreeFiles
@@ -21,15 +22,18 @@ class EventLines:
     def __init__(
         self,
         sink: Sink,
+        *,
         tree: TreeFiles,
         deletions: Deletions,
         copies: ArtifactCopies,
+        seen: SeenCheckpoints,
         manifest: BundleManifest,
     ) -> None:
         self._sink = sink
         self._tree = tree
         self._deletions = deletions
         self._copies = copies
+        self._seen = seen
         self._manifest = manifest
         self.heads: dict[bytes, int] = {}
 
@@ -61,6 +65,7 @@ class EventLines:
             self._tree.add_entry(event.entry)
         else:
             self.heads[event.stream_id.bytes] = number
+            self._seen.around(number)
         if manifest.first is None:
             manifest.first = number
         manifest.last = number

@@ -15,11 +15,19 @@ from nbledger_audit.bundles.deletions import DELETED, Deletions
 from nbledger_audit.bundles.eventlines import EventLines
 from nbledger_audit.bundles.manifest import BundleManifest
 from nbledger_audit.bundles.scopes import HistoryScope
+from nbledger_audit.bundles.seen import (
+    SeenCheckpoints,
+    seen_sizes,
+    write_checkpoint,
+    write_stamps,
+)
 from nbledger_audit.bundles.selecting import PLANS, HistoryAlteredError, LogPlace, Selection
 from nbledger_audit.bundles.targets import BundleTarget
 from nbledger_audit.bundles.treefiles import TreeFiles
+from nbledger_audit.cosigning import told
 from nbledger_audit.reading import LogState
 from nbledger_domain.transparency.notes import read_note
+from nbledger_domain.transparency.policies import Policy
 from nbledger_domain.transparency.tiles import WIDTH
 from nbledger_infrastructure.artifacts.store import ArtifactStore
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
@@ -111,7 +119,7 @@ async def _snapshot(pool: Pool) -> AsyncIterator[PooledConnection]:
 
 async def _head(connection: PooledConnection, scope: HistoryScope) -> _Head:
     state = await reading.state(connection, scope.tenant_id)
-    if state is None or state.newest is None:
+    if state is None or state.published is None:
         raise NothingToExportError(
             f"tenant {scope.tenant_id} has no checkpoint: it has no events, or no sealer is at work"
         )
@@ -122,7 +130,7 @@ async def _head(connection: PooledConnection, scope: HistoryScope) -> _Head:
     after = await connection.fetch(_AFTER, scope.tenant_id, positions[-1], DELETED)
     return _Head(
         state,
-        state.newest.note,
+        state.published.note,
         state.size,
         positions[-1],
         after[0]["events"],
@@ -153,18 +161,26 @@ async def _write(
     copies = ArtifactCopies(artifacts, scope, target, manifest.artifacts)
     deletions = Deletions(connection, selection)
     outside = await deletions.outside()
+    sizes = await seen_sizes(connection, scope.tenant_id, head.size)
+    seen = SeenCheckpoints(sizes, whole=scope.whole)
     try:
         with target.file("events.jsonl") as sink:
-            lines = EventLines(sink, tree, deletions, copies, manifest)
+            lines = EventLines(
+                sink, tree=tree, deletions=deletions, copies=copies, seen=seen, manifest=manifest
+            )
             async for places in _merged(selection, outside):
                 async for events in selection.events(places):
                     await lines.write(events, frozenset(outside))
                     progress(manifest.events)
         await _prove(selection, tree, lines, manifest)
-        await tree.close()
+        await tree.close(seen.sizes)
+        for size in seen.sizes:
+            await write_checkpoint(connection, target, scope.tenant_id, size)
     except LookupError as error:
         raise HistoryAlteredError(str(error)) from error
-    _write_rest(target, head, manifest)
+    await write_stamps(connection, target, scope.tenant_id, head.size, "checkpoint")
+    policy = await told.policy(connection, head.state.keys, "")
+    _write_rest(target, head, policy, manifest)
     return manifest
 
 
@@ -214,15 +230,13 @@ async def _neighbours(selection: Selection, manifest: BundleManifest) -> set[int
     return found if before is None else {before, *found}
 
 
-def _write_rest(target: BundleTarget, head: _Head, manifest: BundleManifest) -> None:
+def _write_rest(
+    target: BundleTarget, head: _Head, policy: Policy, manifest: BundleManifest
+) -> None:
     target.write("checkpoint", head.note.encode())
-    target.write("policy", _policy(head.state).encode())
+    target.write("policy", str(policy).encode())
     files = resources.files(bundles)
     for name in PROGRAM:
         if files.joinpath(name).is_file():
             target.write(name, files.joinpath(name).read_bytes())
     target.write("bundle.json", manifest.encoded())
-
-
-def _policy(state: LogState) -> str:
-    return "".join(f"log {key.encoded}\n" for key in state.keys) + "quorum none\n"

@@ -13,22 +13,14 @@ from nbledger_infrastructure.postgres.database import PooledConnection
 
 
 class WantedTiles:
-    """The tiles on the paths of entries in the tree of ``size`` leaves.
+    """The tiles on the paths of entries in the tree of ``size`` leaves."""
 
-    ``sizes`` are those of earlier trees whose roots can be computed as well.
-    """
-
-    def __init__(self, size: int, sizes: Iterable[int] = ()) -> None:
+    def __init__(self, size: int) -> None:
         self._size = size
-        self._edges = {tile for each in (size, *sizes) for tile in tiles.right_edge(each)}
         self._last: dict[int, int] = {}
 
-    def edges(self) -> list[Tile]:
-        """The tiles that make the roots."""
-        return sorted(self._edges)
-
     def above(self, number: int) -> Iterator[Tile]:
-        """The tiles above an entry, but for those that were told last, and the edges."""
+        """The tiles above an entry, but for those that were told last."""
         level = 0
         while self._size >> HEIGHT * level:
             index = number >> HEIGHT * (level + 1)
@@ -36,9 +28,17 @@ class WantedTiles:
                 return
             self._last[level] = index
             tile = Tile(level, index)
-            if tile not in self._edges and tiles.width_of(tile, self._size):
+            if tiles.width_of(tile, self._size):
                 yield tile
             level += 1
+
+    def edge(self, size: int) -> Iterator[Tile]:
+        """The tiles that make the root of the first ``size`` leaves, and those above them."""
+        for tile in tiles.right_edge(size):
+            above = tile
+            while tiles.width_of(above, self._size):
+                yield above
+                above = Tile(above.level + 1, above.number >> HEIGHT)
 
 
 class TreeFiles:
@@ -52,14 +52,13 @@ class TreeFiles:
         *,
         note: Note,
         size: int,
-        earlier: Iterable[int] = (),
     ) -> None:
         self._connection = connection
         self._tenant_id = tenant_id
         self._target = target
         self._note = note
         self._size = size
-        self._wanted = WantedTiles(size, earlier)
+        self._wanted = WantedTiles(size)
         self._bundle: list[bytes] = []
         self._bundles = 0
 
@@ -68,10 +67,14 @@ class TreeFiles:
         for tile in self._wanted.above(number):
             await self._write(tile)
 
-    async def close(self) -> None:
-        """Write the tiles that make the root. Raises as :meth:`cover` does."""
-        for tile in self._wanted.edges():
-            await self._write(tile)
+    async def close(self, earlier: Iterable[int]) -> None:
+        """Write the tiles that make the root, and the roots of ``earlier`` sizes.
+
+        Raises as :meth:`cover` does.
+        """
+        for size in (*earlier, self._size):
+            for tile in self._wanted.edge(size):
+                await self._write(tile)
         if self._bundle:
             self._write_bundle()
 

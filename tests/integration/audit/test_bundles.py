@@ -6,8 +6,8 @@ import asyncio
 import json
 import uuid
 import zipfile
-from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,14 +16,26 @@ import msgspec
 import pytest
 from support.bundles import METADATA, Ledger, check, lines_of, names_of, open_ledger
 
+from nbledger_audit import logs
 from nbledger_audit.bundles.exporting import NothingToExportError
 from nbledger_audit.bundles.lines import named_artifacts
 from nbledger_audit.bundles.scopes import HistoryScope
 from nbledger_audit.bundles.selecting import HistoryAlteredError
 from nbledger_audit.bundles.targets import BundleTarget, TargetTakenError
+from nbledger_audit.cosigning import kept
+from nbledger_audit.keys import Signer
+from nbledger_domain.transparency.notes import COSIGNATURE, read_note
+from nbledger_domain.transparency.policies import read_policy
 from nbledger_infrastructure.artifacts.store import Scope as Folder
 from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store import Stream
+
+STAMPS = """
+CREATE TABLE IF NOT EXISTS log_timestamp (
+    tenant_id uuid NOT NULL, stamped_at timestamptz NOT NULL, size bigint NOT NULL,
+    response bytea NOT NULL, PRIMARY KEY (tenant_id, stamped_at, size)
+)
+"""
 
 
 @pytest.fixture
@@ -283,6 +295,72 @@ async def test_bundles_verify_while_history_goes_on(ledger: Ledger, tmp_path: Pa
             number += 1
     await ledger.export(tmp_path / "last")
     assert check(tmp_path / "last")["erased"] > 0
+
+
+async def test_what_others_have_seen_of_the_log_comes_along(ledger: Ledger, tmp_path: Path) -> None:
+    witness = Signer.generate(tmp_path / "witness.pem")
+    key = witness.key("witness.example.org/w", COSIGNATURE)
+    policy = read_policy(f"# maximum-age 3600\nwitness w {key.encoded}\nquorum w\n")
+    executions: list[Stream] = []
+    sizes: list[int] = []
+
+    async def more(hours: int, *, cosign: bool, stamps: Sequence[bytes] = ()) -> None:
+        executions.append(await ledger.execution(notebook, 100))
+        await ledger.seal()
+        async with ledger.pool.acquire() as connection:
+            newest = await logs.newest(connection, ledger.tenant_id)
+            assert newest is not None
+            sizes.append(newest.size)
+            if cosign:
+                at = int(datetime.now(UTC).timestamp())
+                line = witness.cosign(key.name, read_note(newest.note).text, at)
+                await kept.keep(
+                    *(connection, ledger.tenant_id, newest.size, line), witness=key, policy=policy
+                )
+            for number, stamp in enumerate(stamps):
+                await connection.execute(
+                    "INSERT INTO log_timestamp (tenant_id, stamped_at, size, response) "
+                    "VALUES ($1, now() + make_interval(secs => $2), $3, $4)",
+                    *(ledger.tenant_id, number, newest.size, stamp),
+                )
+            await connection.execute(
+                "UPDATE log_checkpoint SET signed_at = now() - make_interval(hours => $2) "
+                "WHERE tenant_id = $1 AND size = $3",
+                *(ledger.tenant_id, hours, newest.size),
+            )
+
+    async with ledger.pool.acquire() as connection:
+        await connection.execute(STAMPS)
+        await kept.tell_policy(connection, policy)
+    notebook = await ledger.notebook()
+    await more(6, cosign=True)
+    await more(5, cosign=False, stamps=[b"first", b"between", b"last"])
+    await more(4, cosign=False)
+    await more(3, cosign=True)
+    await more(3, cosign=True, stamps=[b"only"])
+    await more(2, cosign=True, stamps=[b"end"])
+    first, second, _, _, fifth, size = sizes
+    # It waits for its witness, and so does who looks.
+    await more(1, cosign=False)
+
+    await ledger.export(tmp_path / "whole")
+    assert check(tmp_path / "whole")["size"] == size
+    names = names_of(tmp_path / "whole")
+    assert {name for name in names if name.startswith("checkpoint")} == {
+        *(f"checkpoints/{each}" for each in (first, second, fifth)),
+        *(f"checkpoints/{second}.tsr", f"checkpoints/{second}.last.tsr"),
+        *(f"checkpoints/{fifth}.tsr", "checkpoint", "checkpoint.tsr"),
+    }
+    assert (tmp_path / "whole" / "checkpoints" / f"{second}.last.tsr").read_bytes() == b"last"
+    told = (tmp_path / "whole" / "policy").read_text()
+    assert read_policy(told).logs[0].key.encoded == ledger.key
+    assert read_policy(told).quorum == "w"
+    for number, around in ((0, {first}), (1, {first, second}), (3, {second, fifth}), (5, {fifth})):
+        folder = tmp_path / f"part-{number}"
+        await ledger.export(folder, kind="execution", id=executions[number].stream_id)
+        check(folder)
+        found = {int(each.stem.split(".")[0]) for each in (folder / "checkpoints").iterdir()}
+        assert found == around, number
 
 
 async def test_further_files_are_written_in_the_same_transaction(
