@@ -97,6 +97,10 @@ def false_orders() -> Iterator[Forgery]:
     )
     swapped = [*lines[:4], lines[5], lines[4], *lines[6:]]
     yield Forgery("exchanged", bundle(lines, shown=swapped), line_is(6, ORDER))
+    turned = changed(5, "position", lines[3]["entry"]["position"] + 1)
+    shown = [*turned[:4], turned[5], turned[4], *turned[6:]]
+    part = bundle(recompute(turned), whole=False, shown=shown)
+    yield Forgery("exchanged where positions are, too", part, line_is(6, ORDER))
     yield Forgery("twice", bundle(lines, shown=[*lines[:5], *lines[4:]]), line_is(6, ORDER))
     yield Forgery(
         "twice in a part",

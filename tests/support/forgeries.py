@@ -194,6 +194,7 @@ def false_notes() -> Iterator[Forgery]:
         ("signed by others", checkpoint(all_entries, end, log="other"), POLICY, UNSIGNED),
         ("of another log", checkpoint(all_entries, end, origin="other"), POLICY, UNSIGNED),
         ("no note", b"nothing\n", POLICY, UNSIGNED),
+        ("no quorum in the policy", checkpoint(all_entries, end), f"log {LOG}\n", FEW),
         ("text before", b"\n" + checkpoint(all_entries, end), POLICY, UNSIGNED),
         ("text after", checkpoint(all_entries, end) + b"\n", POLICY, UNSIGNED),
         ("no known quorum", checkpoint(all_entries, end), POLICY + "quorum q\n", "'q'"),
@@ -227,6 +228,10 @@ def false_notes() -> Iterator[Forgery]:
         none,
         policy=untimed,
     )
+    elsewhere = forging.signer("log").key("elsewhere").encoded
+    by_another = summed({**whole, "checkpoint": checkpoint(all_entries, end, name="elsewhere")})
+    policy = f"log {elsewhere}\n{POLICY}"
+    yield Forgery("another log's key", by_another, wrong("{}/checkpoint", UNSIGNED), policy=policy)
     rotated = bundle(lines, log="old")
     yield Forgery("an older key", rotated, BASE)
     # A time that the log's own signature seems to have is none.

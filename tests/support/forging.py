@@ -180,12 +180,13 @@ def checkpoint(
     *,
     log: str = "log",
     origin: str = ORIGIN,
+    name: str = "",
 ) -> bytes:
     """A signed checkpoint of these entries; witnesses cosign it so many seconds after the start."""
     text = LogCheckpoint(origin, len(entries), tree(entries)[1]).text
-    note = Note(text, (signer(log).sign(origin, text),) if log else ())
+    note = Note(text, (signer(log).sign(name or origin, text),) if log else ())
     cosignatures = [
-        signer(name).cosign(name, text, unix(seconds)) for name, seconds in (cosigned or {}).items()
+        signer(each).cosign(each, text, unix(seconds)) for each, seconds in (cosigned or {}).items()
     ]
     return str(note.with_signatures(cosignatures)).encode()
 

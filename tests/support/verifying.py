@@ -26,6 +26,41 @@ class Prepared(msgspec.Struct):
     path: Path
     arguments: list[str]
     said: str
+    probe: str = ""
+    """What is run in the program instead of it, as if it was imported."""
+
+
+PATHS: Final = """
+class Root:
+    def __truediv__(self, path):
+        return Root(path)
+    def __init__(self, path=""):
+        self.path = path
+    def read_bytes(self):
+        return self.path.encode()
+
+bundle = Bundle.__new__(Bundle)
+bundle.root, bundle.size = Root(), 70_000_000
+for place in ((0, 7), (0, 999), (0, 1_000), (0, 273_437), (1, 1_067), (2, 4), (3, 0)):
+    print(bundle.read("entries", *place).decode())
+"""
+PATHS_SAID: Final = """\
+tile/entries/007
+tile/entries/999
+tile/entries/x001/000
+tile/entries/x273/437.p/128
+tile/entries/x001/067
+tile/entries/004.p/44
+tile/entries/000.p/4
+"""
+
+
+def probes() -> list[Prepared]:
+    """What is asked of the program beside bundles: nothing happens when it is imported."""
+    return [
+        Prepared("imported", Path(), [], "", probe="\n"),
+        Prepared("paths", Path(), [], PATHS_SAID, probe=PATHS),
+    ]
 
 
 def prepare(forgery: Forgery, folder: Path) -> Prepared:
@@ -43,12 +78,14 @@ def prepare(forgery: Forgery, folder: Path) -> Prepared:
     return Prepared(forgery.name, path, arguments, said.replace("{{", "{").replace("}}", "}"))
 
 
-def said(code: CodeType, arguments: list[str]) -> str:
+def said(code: CodeType, arguments: list[str], probe: str = "") -> str:
     """What the program prints when it is run, on whichever way."""
+    names: dict[str, object] = {"__name__": "imported" if probe else "__main__"}
     out = io.StringIO()
     with _arguments(arguments), contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         try:
-            exec(code, {"__name__": "__main__"})  # noqa: S102 (the program, or a mutant of it)
+            exec(code, names)  # noqa: S102 (the program, or a mutant of it)
+            exec(probe, names)  # noqa: S102
         except SystemExit as ended:
             if isinstance(ended.code, str):
                 return ended.code

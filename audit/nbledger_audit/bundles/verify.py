@@ -18,7 +18,7 @@ LINK = "02{data}{id}{stream}{version:08x}{subject}{tenant}{project}{position:016
 NOTE = re.compile(r"(([^\n]+)\n([1-9][0-9]*)\n(\S{44})\n(?:[^\n]+\n)*)\n((?:— \S+ \S+\n)+)")
 written = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
-WHERE = ["the bundle"]  # what is being checked
+WHERE: list[Any] = ["the bundle"]  # what is being checked
 NEVER, SINCE, SKEW = 2**63, 946684800, 60 * 10**6  # chains count microseconds since 2000
 
 
@@ -147,7 +147,7 @@ class Bundle:
     def check(self, held: list[Path]) -> None:  # rules 1 to 4, 6, 10 and 12
         names = sorted(name for name in self.names if re.fullmatch("checkpoints/[0-9]+", name))
         for file in [*(self.root / name for name in ("checkpoint", *names)), *held]:
-            WHERE[0] = str(file)
+            WHERE[0] = file
             origin, size, root, at = self.checkpoint(file.read_bytes().decode())
             if not self.size:
                 self.origin, self.size, self.at = origin, size, at
@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--held", type=Path, action="append", default=[], help="what you kept")
     told = parser.parse_args()
     for file in (told.bundle, told.policy or told.bundle, *told.held):
-        file.exists() or parser.error(f"{file} is not there")  # pyright: ignore
+        file.exists() or parser.error(f"{file} is not there")  # pyright: ignore[reportUnusedExpression]
     try:
         bundle = Bundle(told.bundle, told.policy)
         bundle.check(told.held)

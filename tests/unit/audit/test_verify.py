@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.forged_lines import forged_lines
 from support.forgeries import Forgery, forgeries
-from support.verifying import SOURCE, prepare, said
+from support.verifying import SOURCE, Prepared, prepare, probes, said
 
 PROGRAM = compile(SOURCE.read_text(), str(SOURCE), "exec")
 ALL = [*forgeries(), *forged_lines()]
@@ -20,6 +20,12 @@ ALL = [*forgeries(), *forged_lines()]
 def test_what_is_said_of_a_bundle(forgery: Forgery, tmp_path: Path) -> None:
     prepared = prepare(forgery, tmp_path / "it")
     assert said(PROGRAM, prepared.arguments) == prepared.said
+
+
+@pytest.mark.parametrize("probe", probes(), ids=lambda each: each.name)
+def test_what_is_asked_of_it(probe: Prepared) -> None:
+    """Paths are those of tlog-tiles, also in logs that no test makes."""
+    assert said(PROGRAM, [], probe.probe) == probe.said
 
 
 def test_it_is_a_program_of_its_own(tmp_path: Path) -> None:
