@@ -57,6 +57,7 @@ def calls(folder: Path) -> list[Prepared]:
     return found
 
 
+@pytest.mark.guarantee("G45")
 def test_mutants_of_the_verifier_are_found(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

@@ -28,6 +28,7 @@ def test_what_is_asked_of_it(probe: Prepared) -> None:
     assert said(PROGRAM, [], probe.probe) == probe.said
 
 
+@pytest.mark.guarantee("G45")
 def test_it_is_a_program_of_its_own(tmp_path: Path) -> None:
     """It runs where nothing of nbledger is, with the status that VERIFY.md tells."""
     program = tmp_path / "verify.py"
@@ -57,5 +58,6 @@ def test_it_is_a_program_of_its_own(tmp_path: Path) -> None:
     assert told[-1].endswith(f"error: {tmp_path / 'not there'} is not there")
 
 
+@pytest.mark.guarantee("G45")
 def test_it_is_short() -> None:
     assert len(SOURCE.read_text().splitlines()) < 200
