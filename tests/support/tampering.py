@@ -23,6 +23,7 @@ from support.event_store import METADATA, new_event
 from nbledger_audit import logs
 from nbledger_audit.bundles import verify
 from nbledger_audit.bundles.selecting import HistoryAlteredError
+from nbledger_audit.checking import check_logs
 from nbledger_audit.entries import events_at
 from nbledger_audit.keys import Signer
 from nbledger_audit.signing import CheckpointSigner
@@ -127,6 +128,15 @@ class Scene:
         except HistoryAlteredError as error:
             return f"export: {error}"
         return checked(bundle, self.policy, [self.held])
+
+    async def audited(self) -> str | None:
+        """What ``nbledger audit verify`` finds in the database itself, with what is held."""
+        report = await audit.verify(self.pool)
+        if report.fault is not None:
+            return report.fault.what
+        held = read_note(self.held.read_text())
+        faults = (await check_logs(self.pool, [held])).faults
+        return faults[0].what if faults else None
 
     async def recompute(self, signer: Signer | None, kept: str = "") -> None:
         """Compute digests and chains anew, and a new log; None signs with the true key.

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from support.forgeries import Forgery
@@ -43,20 +43,12 @@ def prepare(forgery: Forgery, folder: Path) -> Prepared:
     return Prepared(forgery.name, path, arguments, said.replace("{{", "{").replace("}}", "}"))
 
 
-def module_of(code: CodeType) -> dict[str, Any]:
-    """What a program defines."""
-    names: dict[str, Any] = {"__name__": "verified"}
-    exec(code, names)  # noqa: S102 (the program, or a mutant of it)
-    return names
-
-
-def said(names: dict[str, Any], arguments: list[str]) -> str:
-    """What the program prints, on whichever way."""
+def said(code: CodeType, arguments: list[str]) -> str:
+    """What the program prints when it is run, on whichever way."""
     out = io.StringIO()
-    names["WHERE"][0] = "the bundle"
     with _arguments(arguments), contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         try:
-            names["main"]()
+            exec(code, {"__name__": "__main__"})  # noqa: S102 (the program, or a mutant of it)
         except SystemExit as ended:
             if isinstance(ended.code, str):
                 return ended.code

@@ -244,18 +244,35 @@ class _AnchorType(click.ParamType["Anchor"]):
     help="The anchor that an earlier audit printed. With it the audit also finds events that were "
     "cut off the end, and a history that was rewritten as a whole.",
 )
-def verify(anchor: "Anchor | None") -> None:
+@click.option(
+    "--held",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    help="A checkpoint of a log that somebody kept outside of the database; may be repeated. With "
+    "it the audit also finds what the owner of the database has computed anew or cut off since.",
+)
+def verify(anchor: "Anchor | None", held: tuple[Path, ...]) -> None:
     """Recompute every digest and chain of the event store and name the first fault.
 
-    Exits with status 1 if there is one, and with 2 if the database cannot be read.
+    Then make the logs of all tenants anew, and compare them with the newest checkpoint of each and
+    with those that are held.
+
+    Exits with status 1 if there is a fault, and with 2 if the database cannot be read.
     """
+    from nbledger_audit.checking import LogsReport, check_logs
+    from nbledger_domain.transparency.notes import NoteError, read_note
     from nbledger_infrastructure.postgres.event_store.audit import verify as verify_store
 
     settings = load_settings("postgres.dsn")
+    try:
+        notes = [read_note(file.read_text()) for file in held]
+    except (NoteError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"no checkpoint: {error}", param_hint="--held") from None
 
     async def check() -> bool:
         async with _database(settings) as pool:
             report = await verify_store(pool, anchor=anchor)
+            told = await check_logs(pool, notes) if report.intact else LogsReport(0, ())
         click.echo(
             f"{report.events} events in {report.streams} streams verified, "
             f"{report.erased} of them erased"
@@ -264,7 +281,13 @@ def verify(anchor: "Anchor | None") -> None:
             click.echo(
                 f"{report.unsalted} of them have digests without salt, from before migration 0022"
             )
+        for each in told.faults:
+            click.echo(f"FAULT in the log {each.origin}: {each.what}")
+        if told.faults:
+            return False
         if report.fault is None:
+            if told.checkpoints:
+                click.echo(f"the events are those of {told.checkpoints} signed checkpoints")
             click.echo("nothing was altered")
             click.echo(f"anchor: {report.position}:{report.fingerprint}")
             return True

@@ -10,7 +10,8 @@ from support.event_store import METADATA, new_event, new_stream, open_pool, open
 from support.old_store import old_database
 
 from nbledger_infrastructure.postgres.database import Pool, migrate
-from nbledger_infrastructure.postgres.event_store.audit import Anchor, Fault, verify
+from nbledger_infrastructure.postgres.event_store import Stream
+from nbledger_infrastructure.postgres.event_store.audit import Anchor, Fault, chain, verify
 
 CHANGES = {
     "position": ("position = 1000", "no event has this position", False),
@@ -156,11 +157,42 @@ async def test_a_row_under_another_formula(pool: Pool, old_pool: Pool) -> None:
 
 
 async def test_a_salt_that_outlives_its_data(pool: Pool) -> None:
-    subject = await pool.fetchval("SELECT subject_id FROM event WHERE position = 5")
-    await pool.execute("SELECT erase_subject($1)", subject)
+    row = await pool.fetchrow("SELECT * FROM event WHERE position = 8")
+    assert row is not None
+    stream = Stream(row["stream_id"], row["subject_id"], row["tenant_id"], row["project_id"])
+    async with open_store(pool) as store:
+        deleted = new_event(type_="notebook.deleted.v1")
+        await store.append(stream, [deleted], expected_version=3, metadata=METADATA)
+    await pool.execute("SELECT erase_subject($1)", row["subject_id"])
     fault = await fault_after(pool, "UPDATE event SET salt = metadata_salt WHERE position = 5")
     assert fault is not None
     assert (fault.position, fault.what) == (5, "the salt of erased data is still there")
+
+
+@pytest.mark.guarantee("G44")
+async def test_data_that_is_gone_behind_a_forged_erasure(pool: Pool) -> None:
+    """What took the data away is an event, and nobody but the append makes those."""
+    subject = await pool.fetchval("SELECT subject_id FROM event WHERE position = 5")
+    fault = await fault_after(pool, f"SELECT erase_subject('{subject}')")
+    assert fault is not None
+    assert (fault.position, fault.what) == (
+        2,
+        "the data is missing, but its subject was not erased",
+    )
+
+
+async def test_an_event_that_is_recorded_before_the_one_before_it(pool: Pool) -> None:
+    """Also where its chain was computed to fit."""
+    await pool.execute(
+        "UPDATE event SET recorded_at = recorded_at - interval '1 hour' WHERE position = 9"
+    )
+    row = await pool.fetchrow("SELECT * FROM event WHERE position = 9")
+    assert row is not None
+    before = await pool.fetchval("SELECT chain FROM event WHERE position = 6")
+    await pool.execute("UPDATE event SET chain = $1 WHERE position = 9", chain(before, row))
+    fault = (await verify(pool)).fault
+    assert fault is not None
+    assert (fault.position, fault.what) == (9, "was recorded before the event before it")
 
 
 async def test_data_and_digest_changed_together(pool: Pool) -> None:

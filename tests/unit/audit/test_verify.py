@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from support.forged_lines import forged_lines
 from support.forgeries import Forgery, forgeries
-from support.verifying import SOURCE, module_of, prepare, said
+from support.verifying import SOURCE, prepare, said
 
-PROGRAM = module_of(compile(SOURCE.read_text(), str(SOURCE), "exec"))
-ALL = list(forgeries())
+PROGRAM = compile(SOURCE.read_text(), str(SOURCE), "exec")
+ALL = [*forgeries(), *forged_lines()]
 
 
 @pytest.mark.guarantee("G44")
@@ -17,6 +20,35 @@ ALL = list(forgeries())
 def test_what_is_said_of_a_bundle(forgery: Forgery, tmp_path: Path) -> None:
     prepared = prepare(forgery, tmp_path / "it")
     assert said(PROGRAM, prepared.arguments) == prepared.said
+
+
+def test_it_is_a_program_of_its_own(tmp_path: Path) -> None:
+    """It runs where nothing of nbledger is, with the status that VERIFY.md tells."""
+    program = tmp_path / "verify.py"
+    program.write_bytes(SOURCE.read_bytes())
+    good, bad = (
+        prepare(next(each for each in ALL if each.name == name), tmp_path / name)
+        for name in ("held", "other data")
+    )
+    for arguments, status in (
+        (good.arguments, 0),
+        (bad.arguments, 1),
+        ([], 2),
+        ([str(tmp_path / "not there")], 2),
+        ([str(good.path), "--held", str(tmp_path / "not there")], 2),
+        ([str(good.path), "--policy", str(tmp_path / "not there")], 2),
+    ):
+        ended = subprocess.run(
+            [sys.executable, "-I", str(program), *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ended.returncode == status, ended
+    told = ended.stderr.splitlines()
+    assert told[-1].endswith(f"error: {tmp_path / 'not there'} is not there")
 
 
 def test_it_is_short() -> None:

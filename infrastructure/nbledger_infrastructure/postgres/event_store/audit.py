@@ -33,8 +33,9 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 # The version before comes from an index look-up per row, so neither side has to remember streams.
-# `erased` tells whether somebody erased the subject when or after the event was there.
-_ALL = """
+# `erased` tells whether somebody erased the subject when or after the event was there, and whether
+# an event says so: a row of `erasure` alone, the owner of the database can write.
+_ALL = r"""
 SELECT
     e.position, e.stream_id, e.version, e.event_id, e.type, e.subject_id, e.tenant_id,
     e.project_id, e.data, e.metadata, e.occurred_at, e.recorded_at, e.digest, e.chain, e.formula,
@@ -43,6 +44,9 @@ SELECT
     e.data IS NULL AND EXISTS (
         SELECT FROM erasure WHERE erasure.subject_id = e.subject_id
         AND erasure.position >= e.position
+    ) AND EXISTS (
+        SELECT FROM event AS deletion WHERE deletion.subject_id = e.subject_id
+        AND deletion.type ~ '^(notebook|dataset|library)\.deleted\.v[0-9]+$'
     ) AS erased
 FROM event AS e
 LEFT JOIN LATERAL (
@@ -105,14 +109,18 @@ async def verify(
     Raises `StoreUnavailableError`.
     """
     position = events = streams = erased = unsalted = 0
+    recorded_at = _EPOCH
     fingerprint = hashlib.sha256()
     fault: Fault | None = None
     anchored = anchor is None or anchor.position == 0
     try:
         async for row in _rows(pool):
             fault = find_fault(row, position)
+            if fault is None and row["recorded_at"] < recorded_at:
+                fault = _fault(row, "was recorded before the event before it")
             if fault is not None:
                 break
+            recorded_at = row["recorded_at"]
             position = row["position"]
             events += 1
             streams += row["version"] == 1
