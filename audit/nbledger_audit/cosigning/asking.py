@@ -149,6 +149,8 @@ class Asking:
                 )
             await self._keep_problem(due, str(error), away=False)
             return
+        if cosignature is None:
+            return
         async with acquire(self._pool) as connection:
             await kept.keep(
                 connection,
@@ -159,12 +161,16 @@ class Asking:
                 policy=self._policy,
             )
 
-    async def _cosignature(self, due: Due) -> Signature:
+    async def _cosignature(self, due: Due) -> Signature | None:
+        """The cosignature; None where another sealer has meanwhile got one for a larger size."""
         try:
             return await self._client.cosign(await self._request(due, due.size))
         except SizeConflictError as conflict:
             seen = conflict.size
         if seen > due.signed_size:
+            async with acquire(self._pool) as connection:
+                if seen <= await logs.signed_size(connection, due.tenant_id):
+                    return None
             raise NoCosignatureError(
                 f"says that it has cosigned {seen} entries, of which {due.signed_size} are signed"
             )

@@ -130,7 +130,8 @@ def check(policy: BinaryIO, checkpoint: TextIO) -> None:
         raise click.ClickException(f"{checkpoint.name}: {error}") from None
     click.echo(f"{verdict.checkpoint.origin}: {verdict.checkpoint.size} entries, signed")
     for name, at in verdict.times.items():
-        click.echo(f"cosigned by {name} at {datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}")
+        shown = name.encode("utf-8", "replace").decode()
+        click.echo(f"cosigned by {shown} at {datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}")
     if verdict.witnessed_at is None:
         click.echo("no witness has cosigned it, and none has to: its age is not known")
         return

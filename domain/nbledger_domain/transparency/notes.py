@@ -109,12 +109,11 @@ class Note(msgspec.Struct, frozen=True):
         text = self.text.encode()
         signers: list[Key] = []
         for key in keys:
-            for signature in self.signatures:
-                if signature.is_of(key):
-                    if not verify(key, text, signature):
-                        raise NoteError(f"a signature of {key.name} is false")
-                    signers.append(key)
-                    break
+            claimed = [each for each in self.signatures if each.is_of(key)]
+            if not all(verify(key, text, each) for each in claimed):
+                raise NoteError(f"a signature of {key.name} is false")
+            if claimed:
+                signers.append(key)
         return tuple(signers)
 
 

@@ -104,6 +104,8 @@ def test_logs_and_keys_that_are_unknown_are_refused(scene: Scene) -> None:
     request = scene.log.request(0, 5)
     false = Note(request.note.text, (scene.log.note(6).signatures[0],))
     assert scene.ask(AddCheckpoint(0, (), false))[0] == 403
+    second = request.note.with_signatures(false.signatures)
+    assert scene.ask(AddCheckpoint(0, (), second))[0] == 403
     # Beside the log's own, signatures of others do not matter, as long as they have the form.
     others = (stranger.note(5).signatures[0], Signature("who", b"1234", b"what"))
     note = request.note.with_signatures(others)
