@@ -88,7 +88,7 @@ ORDER BY size DESC LIMIT 1
 _PUBLISHED: Final = """
 SELECT size, note || cosignatures AS note, signed_at FROM log_checkpoint
 WHERE tenant_id = $1 AND size = (
-    SELECT CASE WHEN policy.quorum AND log.witnessed_size > 0 AND log.witnessed_at
+    SELECT CASE WHEN log.witnessed_size > 0 AND log.witnessed_at
         > clock_timestamp() - make_interval(secs => policy.maximum_age_seconds)
     THEN log.witnessed_size ELSE log.signed_size END
     FROM transparency_log AS log LEFT JOIN log_policy AS policy ON true

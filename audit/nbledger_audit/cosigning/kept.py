@@ -13,9 +13,9 @@ from nbledger_domain.transparency.policies import NONE, Policy
 from nbledger_infrastructure.postgres.database import PooledConnection
 
 _TELL: Final = """
-INSERT INTO log_policy (policy, quorum, maximum_age_seconds) VALUES ($1, $2, $3)
-ON CONFLICT (one) DO UPDATE SET policy = excluded.policy, quorum = excluded.quorum,
-    maximum_age_seconds = excluded.maximum_age_seconds
+INSERT INTO log_policy (policy, maximum_age_seconds) VALUES ($1, $2)
+ON CONFLICT (one) DO UPDATE
+    SET policy = excluded.policy, maximum_age_seconds = excluded.maximum_age_seconds
 WHERE log_policy IS DISTINCT FROM excluded
 RETURNING true
 """
@@ -90,9 +90,8 @@ class Due(msgspec.Struct, frozen=True):
 
 async def tell_policy(connection: PooledConnection, policy: Policy) -> None:
     """Tell readers of the logs by which policy checkpoints are cosigned from now on."""
-    needed = policy.quorum != NONE
     async with connection.transaction():
-        if await connection.fetchval(_TELL, str(policy), needed, policy.maximum_age):
+        if await connection.fetchval(_TELL, str(policy), policy.maximum_age):
             await connection.execute(_ASK_ANEW)
 
 

@@ -16,7 +16,7 @@ from support.tlog import SmallLog, new_signer
 from support.witnesses import Served, serving
 
 from nbledger_audit import logs, sealer
-from nbledger_audit.cosigning import client
+from nbledger_audit.cosigning import client, kept
 from nbledger_audit.cosigning.asking import Asking
 from nbledger_audit.cosigning.client import WitnessAwayError, http_client
 from nbledger_audit.cosigning.kept import Due
@@ -68,6 +68,14 @@ async def test_checkpoints_are_cosigned_as_the_log_grows(sealing: Sealing, tmp_p
             await late._ask(Due(TENANT, 300, 3, ""))
         assert await sealing.shown() == (310, {"w1"})
         assert await sealing.problem() == ""
+        # And what was cosigned before takes the place of nothing.
+        async with sealing.pool.acquire() as connection:
+            witness_key = sealing.policy.witnesses[0].key
+            (_, late_one) = before.signatures
+            await kept.keep(
+                connection, TENANT, 301, late_one, witness=witness_key, policy=sealing.policy
+            )
+        assert await sealing.shown() == (310, {"w1"})
         # Half the maximum age later the cosignature is renewed, in the place of the first.
         await sealing.execute("UPDATE log_witness SET asked_at = asked_at - interval '301 seconds'")
         await sealing.ask()

@@ -20,12 +20,11 @@ CREATE TABLE log_witness (
     CONSTRAINT log_witness_pkey PRIMARY KEY (tenant_id, witness)
 );
 
--- Which witnesses cosign, and how many are needed: a policy (C2SP tlog-policy) without logs. One
--- row; where `quorum` is true, checkpoints without it are held back up to the maximum age.
+-- Which witnesses cosign, and how many are needed: a policy (C2SP tlog-policy) without logs, in one
+-- row. Checkpoints that lack the quorum are held back up to the maximum age of one that has it.
 CREATE TABLE log_policy (
     one boolean NOT NULL DEFAULT true CHECK (one),
     policy text NOT NULL,
-    quorum boolean NOT NULL,
     maximum_age_seconds integer NOT NULL,
     CONSTRAINT log_policy_pkey PRIMARY KEY (one)
 );

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.tlog import SmallLog, new_signer
 
 from nbledger_audit.keys import Signer, verify
-from nbledger_domain.transparency.notes import COSIGNATURE, ML_DSA_44, Key, NoteError
+from nbledger_domain.transparency.notes import COSIGNATURE, ML_DSA_44, Key, Note, NoteError
 from nbledger_domain.transparency.policies import (
     Policy,
     PolicyError,
@@ -180,8 +180,9 @@ def test_a_checkpoint_is_judged_by_who_signed_it(keys: dict[str, Signer]) -> Non
     assert verdict.key.encoded == log.vkey
     assert (verdict.times, verdict.witnessed_at) == ({"w1": 1000, "w2": 2000}, 1000)
     renewed = keys["w1"].cosign("w1", note.text, 3000)
-    verdict = policy.judge(note.with_signatures([first, second, renewed]), verify)
-    assert verdict.witnessed_at == 2000
+    for signatures in ([first, second, renewed], [renewed, second, first]):
+        verdict = policy.judge(note.with_signatures(signatures), verify)
+        assert verdict.witnessed_at == 2000
     with pytest.raises(UntrustedCheckpointError, match="both has not cosigned"):
         policy.judge(note.with_signatures([first, foreign]), verify)
     with pytest.raises(UntrustedCheckpointError, match="no known log"):
@@ -190,6 +191,10 @@ def test_a_checkpoint_is_judged_by_who_signed_it(keys: dict[str, Signer]) -> Non
     other = SmallLog(keys["log"], "ledger.example.com/other")
     with pytest.raises(UntrustedCheckpointError, match="no known log"):
         policy.judge(other.note(5), verify)
+    text = other.note(5).text
+    in_its_name = Note(text, (keys["log"].sign(log.origin, text),))
+    with pytest.raises(UntrustedCheckpointError, match="no known log"):
+        policy.judge(in_its_name, verify)
     of_another_size = keys["w2"].cosign("w2", log.note(6).text, 2000)
     with pytest.raises(NoteError, match="a signature of w2 is false"):
         policy.judge(note.with_signatures([first, second, of_another_size]), verify)
