@@ -35,6 +35,7 @@ ARGUED: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         (r"^self\.last: ", "1 -> 2"),
         (r"^self\.last: ", "0 -> -1"),
     ),
+    "what is no note is signed by nobody": ((r"^text, origin, size", "'' -> "),),
     "a list of one has its last element first": ((r"WHERE\[0\]", "0 -> -1"),),
     "what was read is read again": (
         (r"^if self\.tiles\.get", "if self.tiles.get"),

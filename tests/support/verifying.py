@@ -40,18 +40,18 @@ class Root:
         return self.path.encode()
 
 bundle = Bundle.__new__(Bundle)
-bundle.root, bundle.size = Root(), 70_000_000
-for place in ((0, 7), (0, 999), (0, 1_000), (0, 273_437), (1, 1_067), (2, 4), (3, 0)):
+bundle.root, bundle.size = Root(), 400_000_050
+for place in ((0, 7), (0, 999), (0, 1_000), (0, 1_034_567), (0, 1_562_500), (1, 6_103), (2, 23)):
     print(bundle.read("entries", *place).decode())
 """
 PATHS_SAID: Final = """\
 tile/entries/007
 tile/entries/999
 tile/entries/x001/000
-tile/entries/x273/437.p/128
-tile/entries/x001/067
-tile/entries/004.p/44
-tile/entries/000.p/4
+tile/entries/x001/x034/567
+tile/entries/x001/x562/500.p/50
+tile/entries/x006/103.p/132
+tile/entries/023.p/215
 """
 
 
