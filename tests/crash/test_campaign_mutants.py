@@ -35,6 +35,14 @@ ARGUED: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         (r"^self\.last: ", "1 -> 2"),
         (r"^self\.last: ", "0 -> -1"),
     ),
+    "an age that is not known is below any that the policy can name": ((r"^age = ", "0 -> "),),
+    "nobody meets the very microsecond": ((r"^need\(age <= ", "age <= self.age -> age <"),),
+    "no other word of a policy has the form of a key": (
+        (r"^keys = ", "1 -> 0"),
+        (r"^keys = ", "3 -> 4"),
+    ),
+    "the first byte of a time is 0": ((r"^key, at = ", "4 -> 5"),),
+    "who has no signature is refused before that": ((r"^known, signed, at = ", "0 -> "),),
     "what is no note is signed by nobody": ((r"^text, origin, size", "'' -> "),),
     "a list of one has its last element first": ((r"WHERE\[0\]", "0 -> -1"),),
     "what was read is read again": (

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import CodeType
 from typing import Final
@@ -15,6 +17,7 @@ from support.forgeries import Forgery
 from support.forging import write
 
 from nbledger_audit.bundles import verify
+from nbledger_domain.transparency import merkle, tiles
 
 SOURCE: Final = Path(verify.__file__)
 
@@ -55,11 +58,67 @@ tile/entries/023.p/215
 """
 
 
+LARGE: Final = """
+from support.verifying import large_log
+
+class Root:
+    def __init__(self, files, path=""):
+        self.files, self.path = files, path
+    def __truediv__(self, path):
+        return Root(self.files, path)
+    def read_bytes(self):
+        return self.files[self.path]
+
+def opened(**altered):
+    bundle = Bundle.__new__(Bundle)
+    files, bundle.size, sizes = large_log()
+    bundle.root, bundle.tiles = Root({**files, **altered}), {}
+    return bundle, sizes
+
+bundle, sizes = opened()
+print({size for size, root in sizes.items() if bundle.tree(0, size) != root})
+for number in (0, 200, 256, 257):
+    bundle.tile(0, number)
+for level, number in ((0, 3), (0, 200), (0, 256), (1, 0)):
+    name = f"tile/{level}/{number:03}"
+    bundle, _ = opened(**{name: bytes(8192)})
+    try:
+        bundle.tile(level, number)
+        print(name, "is taken")
+    except ValueError as error:
+        print(error)
+"""
+LARGE_SAID: Final = """\
+set()
+tile 0/3 is not what the one above it says
+tile 0/200 is not what the one above it says
+tile 0/256 is not what the one above it says
+tile 1/0 is not what the one above it says
+"""
+
+
+@cache
+def large_log() -> tuple[dict[str, bytes], int, dict[int, bytes]]:
+    """Tiles of a log of three levels, its size, and the roots that it has had."""
+    leaves = [hashlib.sha256(b"%d" % number).digest() for number in range(66_000)]
+    kept = tiles.append({}, 0, leaves)
+    roots = {
+        size: tiles.proof_of((merkle.root(size),), kept)[0]
+        for size in (1, 300, 40_000, 65_535, 65_536, 65_537, 65_793, 66_000)
+    }
+    files = {
+        f"tile/{tile.level}/{tiles.index_path(tile.number, len(hashes) // 32)}": hashes
+        for tile, hashes in kept.items()
+    }
+    return files, len(leaves), roots
+
+
 def probes() -> list[Prepared]:
     """What is asked of the program beside bundles: nothing happens when it is imported."""
     return [
         Prepared("imported", Path(), [], "", probe="\n"),
         Prepared("paths", Path(), [], PATHS_SAID, probe=PATHS),
+        Prepared("large", Path(), [], LARGE_SAID, probe=LARGE),
     ]
 
 
