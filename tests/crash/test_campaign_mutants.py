@@ -41,6 +41,7 @@ ARGUED: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         (r"^keys = ", "1 -> 0"),
         (r"^keys = ", "3 -> 4"),
     ),
+    "no log has 2**56 entries": ((r"^return self\.tile\(height", "8 -> 7"),),
     "the first byte of a time is 0": ((r"^key, at = ", "4 -> 5"),),
     "who has no signature is refused before that": ((r"^known, signed, at = ", "0 -> "),),
     "what is no note is signed by nobody": ((r"^text, origin, size", "'' -> "),),

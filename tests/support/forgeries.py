@@ -219,7 +219,7 @@ def false_notes() -> Iterator[Forgery]:
     ):
         files = summed({**whole, "checkpoint": told})
         yield Forgery(name, files, wrong("{}/checkpoint", what), policy=policy)
-    young = "#\tmaximum-age 9999999999 \n" + POLICY
+    young = "#\tmaximum-age 2000000000 \n" + POLICY
     yield Forgery("not too old", whole, BASE, policy=young)
     untimed = "# maximum-age 60\n" + NO_WITNESS
     yield Forgery(
