@@ -40,6 +40,7 @@ APART = {
     "token": "nbledger.commands.administration:token",
     "principals": "nbledger.commands.administration:principal",
     "audit": "nbledger.commands.administration:audit",
+    "purge": "nbledger.commands.purging:purge_database",
     "witness": "nbledger.commands.witness:witness",
 }
 """Commands whose modules are imported when they are asked for: a witness has few packages."""

@@ -21,7 +21,7 @@ from nbledger_infrastructure.postgres.database import Pool, connect_pool
 from nbledger_infrastructure.settings import Settings
 
 if TYPE_CHECKING:
-    from nbledger_infrastructure.postgres.event_store.audit import Anchor
+    from nbledger_infrastructure.postgres.event_store.audit import Anchor, ErasedEvent
 
 console = Console(highlight=False)
 
@@ -245,17 +245,24 @@ class _AnchorType(click.ParamType["Anchor"]):
     "cut off the end, and a history that was rewritten as a whole.",
 )
 @click.option(
+    "--erased",
+    "list_erased",
+    is_flag=True,
+    help="List each event whose data is erased, with the position of the event that deleted it.",
+)
+@click.option(
     "--held",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     multiple=True,
     help="A checkpoint of a log that somebody kept outside of the database; may be repeated. With "
     "it the audit also finds what the owner of the database has computed anew or cut off since.",
 )
-def verify(anchor: "Anchor | None", held: tuple[Path, ...]) -> None:
+def verify(anchor: "Anchor | None", held: tuple[Path, ...], *, list_erased: bool) -> None:
     """Recompute every digest and chain of the event store and name the first fault.
 
-    Then make the logs of all tenants anew, and compare them with the newest checkpoint of each and
-    with those that are held.
+    Data may be missing only where an event says that what it belonged to was deleted. Then make the
+    logs of all tenants anew, and compare them with the newest checkpoint of each and with those
+    that are held.
 
     Exits with status 1 if there is a fault, and with 2 if the database cannot be read.
     """
@@ -271,7 +278,9 @@ def verify(anchor: "Anchor | None", held: tuple[Path, ...]) -> None:
 
     async def check() -> bool:
         async with _database(settings) as pool:
-            report = await verify_store(pool, anchor=anchor)
+            report = await verify_store(
+                pool, anchor=anchor, on_erased=_tell_erased if list_erased else _keep_quiet
+            )
             told = await check_logs(pool, notes) if report.intact else LogsReport(0, ())
         click.echo(
             f"{report.events} events in {report.streams} streams verified, "
@@ -299,6 +308,18 @@ def verify(anchor: "Anchor | None", held: tuple[Path, ...]) -> None:
 
     if not run_command(check(), settings):
         sys.exit(1)
+
+
+def _keep_quiet(_: "ErasedEvent") -> None:
+    """Tell nothing."""
+
+
+def _tell_erased(event: "ErasedEvent") -> None:
+    click.echo(
+        f"erased: position {event.position}, {event.type}, stream {event.stream_id}, "
+        f"version {event.version}; deleted at position {event.deletion_position}, "
+        f"{event.deleted_at:%Y-%m-%dT%H:%M:%SZ}"
+    )
 
 
 @audit.command("key")

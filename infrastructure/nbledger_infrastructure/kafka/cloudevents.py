@@ -14,7 +14,7 @@ EXECUTE = "nbledger.command.execute.v1"
 CANCEL = "nbledger.command.cancel.v1"
 
 _TYPE_PREFIX = "nbledger."
-_OWN_SUBJECTS = {"dataset", "library"}
+_OWN_SUBJECTS = {"dataset", "history", "library"}
 _NOTICES_OF_NO_NOTEBOOK = "notice.kernel-"
 _CONSTANT = (("ce_specversion", b"1.0"), ("content-type", b"application/json"))
 
