@@ -16,17 +16,15 @@ from nbledger_infrastructure.postgres.database import PooledConnection
 _SIZES: Final = """
 SELECT size FROM (
     SELECT DISTINCT ON (date_trunc('hour', signed_at)) size
-    FROM log_checkpoint AS signed CROSS JOIN LATERAL (SELECT {stamped} AS stamped) AS seen
+    FROM log_checkpoint AS signed CROSS JOIN LATERAL (
+        SELECT EXISTS (
+            SELECT FROM log_timestamp AS stamp
+            WHERE stamp.tenant_id = signed.tenant_id AND stamp.size = signed.size
+        ) AS stamped
+    ) AS seen
     WHERE tenant_id = $1 AND size < $2 AND (stamped OR cosignatures <> '')
     ORDER BY date_trunc('hour', signed_at), stamped DESC, size DESC
 ) AS hourly ORDER BY size
-"""
-
-_STAMPED: Final = """
-EXISTS (
-    SELECT FROM log_timestamp AS stamp
-    WHERE stamp.tenant_id = signed.tenant_id AND stamp.size = signed.size
-)
 """
 
 # When the log was there first, and when it still was.
@@ -64,8 +62,7 @@ class SeenCheckpoints:
 
 async def seen_sizes(connection: PooledConnection, tenant_id: UUID, size: int) -> list[int]:
     """The sizes of checkpoints of fewer entries that somebody else has seen, one of each hour."""
-    stamped = _STAMPED if await _has_stamps(connection) else "false"
-    rows = await connection.fetch(_SIZES.format(stamped=stamped), tenant_id, size)
+    rows = await connection.fetch(_SIZES, tenant_id, size)
     return [row["size"] for row in rows]
 
 
@@ -73,8 +70,6 @@ async def write_stamps(
     connection: PooledConnection, target: BundleTarget, tenant_id: UUID, size: int, name: str
 ) -> None:
     """Write the stamps of the checkpoint ``name``: the first one, and the last if it is another."""
-    if not await _has_stamps(connection):
-        return
     stamps = await connection.fetch(_STAMPS, tenant_id, size)
     for stamp, ending in zip(stamps, ("tsr", "last.tsr"), strict=False):
         target.write(f"{name}.{ending}", stamp["response"])
@@ -90,9 +85,3 @@ async def write_checkpoint(
     name = f"checkpoints/{size}"
     target.write(name, note.encode())
     await write_stamps(connection, target, tenant_id, size, name)
-
-
-async def _has_stamps(connection: PooledConnection) -> bool:
-    """Whether the schema has a place for stamps."""
-    found: bool = await connection.fetchval("SELECT to_regclass('log_timestamp') IS NOT NULL")
-    return found

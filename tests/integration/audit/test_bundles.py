@@ -30,13 +30,6 @@ from nbledger_infrastructure.artifacts.store import Scope as Folder
 from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store import Stream
 
-STAMPS = """
-CREATE TABLE IF NOT EXISTS log_timestamp (
-    tenant_id uuid NOT NULL, stamped_at timestamptz NOT NULL, size bigint NOT NULL,
-    response bytea NOT NULL, PRIMARY KEY (tenant_id, stamped_at, size)
-)
-"""
-
 
 @pytest.fixture
 async def ledger(database_dsn: str, tmp_path: Path) -> AsyncIterator[Ledger]:
@@ -330,7 +323,6 @@ async def test_what_others_have_seen_of_the_log_comes_along(ledger: Ledger, tmp_
             )
 
     async with ledger.pool.acquire() as connection:
-        await connection.execute(STAMPS)
         await kept.tell_policy(connection, policy)
     notebook = await ledger.notebook()
     await more(6, cosign=True)
