@@ -24,6 +24,7 @@ from nbledger_audit.bundles.verify import Bundle
 from nbledger_audit.keys import Signer
 from nbledger_audit.sealer import Sealer
 from nbledger_audit.signing import CheckpointSigner
+from nbledger_domain.transparency.notes import ED25519, Key
 from nbledger_infrastructure.artifacts.store import ArtifactStore
 from nbledger_infrastructure.artifacts.store import Scope as Folder
 from nbledger_infrastructure.artifacts.store import open_store as open_artifacts
@@ -49,7 +50,7 @@ class Ledger(msgspec.Struct):
     def key(self) -> str:
         """The key that signs the tenant's log, in one word."""
         signer = self.sealer._signer
-        return signer._signer.key(signer.origin_of(self.tenant_id)).encoded
+        return Key(signer.origin_of(self.tenant_id), ED25519, signer._signer.public).encoded
 
     async def notebook(self, project_id: UUID | None = None) -> Stream:
         """Record a notebook."""
