@@ -131,9 +131,7 @@ async def verify(
     anchored = anchor is None or anchor.position == 0
     try:
         async for row in _rows(pool):
-            fault = find_fault(row, position)
-            if fault is None and row["recorded_at"] < recorded_at:
-                fault = _fault(row, "was recorded before the event before it")
+            fault = find_fault(row, position) or _fault_of_time(row, recorded_at)
             if fault is not None:
                 break
             recorded_at = row["recorded_at"]
@@ -167,6 +165,12 @@ async def verify(
         fingerprint=fingerprint.hexdigest(),
         fault=fault,
     )
+
+
+def _fault_of_time(row: asyncpg.Record, recorded_before: datetime) -> Fault | None:
+    if row["recorded_at"] < recorded_before:
+        return _fault(row, "was recorded before the event before it")
+    return None
 
 
 def find_fault(row: asyncpg.Record, position_before: int) -> Fault | None:
