@@ -88,6 +88,14 @@ PRINTED = {
         *("nothing was altered", "anchor: ", '"verifierKeys":["localhost/'),
         *("c2sp.org/tlog-proof@v1", '"hashes":['),
     ],
+    "export-a-history.md": [
+        *("wrote part: 1 events of notebook ", "wrote history.zip: ", "all of them"),
+        *("nothing is wrong: 1 of ", " events of localhost/", "the copy is good"),
+    ],
+    "run-a-witness.md": [
+        *("\nvkey localhost/", "quorum none\n", "old 0\n", "— audit.example.com/w1 "),
+        *("entries, signed\n", "cosigned by mine at ", " of 3600 s allowed"),
+    ],
     "trace-a-result.md": [
         *("Completed", "1.0.0 ipython 3.", "ro-crate-metadata.json", "environment/packages.txt"),
         # Of what the cell printed: as it was recorded, and as sha256sum has it.
@@ -96,10 +104,6 @@ PRINTED = {
     "erase-data.md": [
         *('"erased":true', "erased: position ", "nothing was altered"),
         *("the write-ahead log holds nothing of before", "ada, who leaves", "erased "),
-    ],
-    "run-a-witness.md": [
-        *("\nvkey localhost/", "quorum none\n", "old 0\n", "— audit.example.com/w1 "),
-        *("entries, signed\n", "cosigned by mine at ", " of 3600 s allowed"),
     ],
 }
 
