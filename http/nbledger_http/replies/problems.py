@@ -72,6 +72,9 @@ class Code(StrEnum):
     TILE_NOT_FOUND = "tile_not_found"
     EVENT_NOT_FOUND = "event_not_found"
     EVENT_NOT_SIGNED = "event_not_signed"
+    VERSION_NOT_FOUND = "version_not_found"
+    CREATED_LATER = "created_later"
+    DELETED_BEFORE = "deleted_before"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     NOTEBOOK_EXECUTING = "notebook_executing"
     EXECUTION_ENDED = "execution_ended"
@@ -85,6 +88,7 @@ class Code(StrEnum):
     FILE_EXISTS = "file_exists"
     STALE_VERSION = "stale_version"
     CONFLICT = "conflict"
+    ERASED = "erased"
     PRECONDITION_FAILED = "precondition_failed"
     BODY_TOO_LARGE = "body_too_large"
     FILES_TOO_LARGE = "files_too_large"
@@ -132,6 +136,9 @@ KINDS: dict[Code, Kind] = {
     Code.TILE_NOT_FOUND: Kind(404, "The log has no such tile."),
     Code.EVENT_NOT_FOUND: Kind(404, "The tenant has no such event."),
     Code.EVENT_NOT_SIGNED: Kind(404, "No checkpoint covers the event yet."),
+    Code.VERSION_NOT_FOUND: Kind(404, "The notebook has never had this version."),
+    Code.CREATED_LATER: Kind(404, "It did not exist at that moment yet."),
+    Code.DELETED_BEFORE: Kind(404, "It had been deleted by that moment."),
     Code.METHOD_NOT_ALLOWED: Kind(405, "This address does not support the method."),
     Code.NOTEBOOK_EXECUTING: Kind(409, "The notebook is executing."),
     Code.EXECUTION_ENDED: Kind(409, "The execution has already ended."),
@@ -145,6 +152,7 @@ KINDS: dict[Code, Kind] = {
     Code.FILE_EXISTS: Kind(409, "The notebook has another file at this path."),
     Code.STALE_VERSION: Kind(409, "The notebook has been changed since it was read."),
     Code.CONFLICT: Kind(409, "Too many requests change the same resource at once."),
+    Code.ERASED: Kind(410, "What it held has been erased."),
     Code.PRECONDITION_FAILED: Kind(412, "A precondition of the request does not hold."),
     Code.BODY_TOO_LARGE: Kind(413, "The request body is too large."),
     Code.FILES_TOO_LARGE: Kind(413, "The notebook's input files would be too many or too large."),
@@ -206,6 +214,8 @@ class Problem(Exception):
         count: int | UnsetType = UNSET,
         place: Place | None = None,
         date_modified: str | UnsetType = UNSET,
+        erased_at: str | UnsetType = UNSET,
+        erased_by: str | UnsetType = UNSET,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(code)
@@ -217,6 +227,8 @@ class Problem(Exception):
         self.count = count
         self.place = place
         self.date_modified = date_modified
+        self.erased_at = erased_at
+        self.erased_by = erased_by
         self.headers = dict(headers or {})
 
 
@@ -227,7 +239,8 @@ class ProblemBody(msgspec.Struct, kw_only=True, omit_defaults=True, rename="came
     ``column`` and ``reason`` go with ``invalid_csv``; the header is row 1. ``reason`` goes with
     ``invalid_wheel``, too. ``dateModified`` goes with ``stale_version``: when the notebook was
     changed last. ``limit`` goes with ``queue_full``: maxWaitingPerTenant or maxWaitingPerProject.
-    ``count`` goes with ``count_mismatch``: how many executions the filter finds.
+    ``count`` goes with ``count_mismatch``: how many executions the filter finds. ``erasedAt`` and
+    ``erasedBy`` go with ``erased``: when it was, and who asked for the deletion.
     """
 
     type: str
@@ -245,6 +258,8 @@ class ProblemBody(msgspec.Struct, kw_only=True, omit_defaults=True, rename="came
     column: str | UnsetType | None = UNSET
     reason: str | UnsetType = UNSET
     date_modified: str | UnsetType = UNSET
+    erased_at: str | UnsetType = UNSET
+    erased_by: str | UnsetType = UNSET
 
 
 def from_exception(error: Exception) -> Problem:
@@ -302,6 +317,8 @@ def render(problem: Problem, request_id: str) -> Reply:
         column=UNSET if place is None else place.column,
         reason=UNSET if place is None else place.reason,
         date_modified=problem.date_modified,
+        erased_at=problem.erased_at,
+        erased_by=problem.erased_by,
     )
     headers = problem.headers
     if problem.code is Code.UNAUTHENTICATED:

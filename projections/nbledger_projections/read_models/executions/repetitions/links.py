@@ -24,21 +24,31 @@ _SINCE: Final = """
 $1 is the tenant, $2 the project, $5 the names that requests are stored under, $6 the read model.
 """
 
-REPETITIONS: Final = f"""(
-    SELECT json_agg(
-        json_build_object('executionId', execution_id, 'kind', kind, 'request', request)
-        ORDER BY requested_position
-    )
-    FROM (
-        SELECT execution_id, repeats_as AS kind, NULL AS request, requested_position
-        FROM execution_status
-        WHERE repeats = $4
-        UNION ALL
-        SELECT e.stream_id, NULL, e.data::text, e.position FROM event AS e
-        WHERE {_SINCE} AND e.data::text LIKE '%"executionId":"' || $4::uuid::text || '"%'
-    ) AS found
-)"""  # noqa: S608 (constants)
+
+def _repetitions(projected: str = "", recorded: str = "") -> str:
+    """A list of those that repeat execution $4, within bounds of what is projected and recorded."""
+    return f"""(
+        SELECT json_agg(
+            json_build_object('executionId', execution_id, 'kind', kind, 'request', request)
+            ORDER BY requested_position
+        )
+        FROM (
+            SELECT execution_id, repeats_as AS kind, NULL AS request, requested_position
+            FROM execution_status
+            WHERE repeats = $4 {projected}
+            UNION ALL
+            SELECT e.stream_id, NULL, e.data::text, e.position FROM event AS e
+            WHERE {_SINCE} {recorded}
+                AND e.data::text LIKE '%"executionId":"' || $4::uuid::text || '"%'
+        ) AS found
+    )"""  # noqa: S608 (constants)
+
+
+REPETITIONS: Final = _repetitions()
 """Those that repeat execution $4, for :func:`repetitions`; NULL without any."""
+
+REPETITIONS_THEN: Final = _repetitions("AND requested_position <= $7", "AND e.position <= $7")
+"""Those of them that were asked for up to position $7."""
 
 _RECENT: Final = f"""
     SELECT e.stream_id, e.data::text FROM event AS e
