@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.appends import appends
+from benchmarks.as_of import as_of
 from benchmarks.bench import Bench, bench
 from benchmarks.bulk_actions import bulk_actions
 from benchmarks.datasets import datasets
@@ -32,6 +33,7 @@ SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
     "sealing": sealing,
     "rebuild": rebuilds,
     "reads": reads,
+    "as_of": as_of,
     "list": list_scale,
     "executions": execution_list,
     "bulk": bulk_actions,

@@ -28,26 +28,29 @@ NOTES: Final = (
 """What the descriptions of operations that take `asOf` say."""
 
 
+AsOfText = Annotated[
+    str, Meta(max_length=MAX_LENGTH, description=f"As of when: {_FORMS}. Without it: now.")
+]
+NotebookAsOfText = Annotated[
+    str,
+    Meta(
+        max_length=MAX_LENGTH,
+        description=f"As of when: {_FORMS}, or a version of the notebook (1.2.0), when it "
+        "became that. Without it: now.",
+    ),
+]
+
+
 class AsOfQuery(msgspec.Struct, rename="camel"):
     """As of when something is read."""
 
-    as_of: Annotated[
-        str | None,
-        Meta(max_length=MAX_LENGTH, description=f"As of when: {_FORMS}. Without it: now."),
-    ] = None
+    as_of: AsOfText | None = None
 
 
 class NotebookAsOfQuery(msgspec.Struct, rename="camel"):
     """As of when a notebook is read."""
 
-    as_of: Annotated[
-        str | None,
-        Meta(
-            max_length=MAX_LENGTH,
-            description=f"As of when: {_FORMS}, or a version of the notebook (1.2.0), when it "
-            "became that. Without it: now.",
-        ),
-    ] = None
+    as_of: NotebookAsOfText | None = None
 
 
 def as_of(

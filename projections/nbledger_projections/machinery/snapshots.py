@@ -12,8 +12,11 @@ from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
 from nbledger_projections.machinery import quantities
 
-LEAST_BYTES = 131_072
-"""Events of so many bytes are folded in some milliseconds."""
+LEAST_BYTES = 65_536
+"""Events of so many bytes are folded in a few milliseconds."""
+
+ROW_SHARE = 8
+"""The next snapshot of a large row waits for events of this part of its bytes."""
 
 EVENT_BYTES = 1024
 """What an event weighs beside its data: about as much as folding an empty one costs."""
@@ -82,11 +85,12 @@ class Snapshot:
 def after(key: UUID, row: Kept, recorded: RecordedEvent) -> Snapshot | None:
     """The snapshot to take of ``row`` after ``recorded`` was folded in, if one is due.
 
-    Large rows have fewer: all snapshots of a row together weigh at most twice what its events do.
+    All snapshots of a row together weigh at most eight times what its events do, before PostgreSQL
+    compresses them; large ones, which repeat themselves, to a tenth.
     """
     row.until_snapshot -= EVENT_BYTES + len(recorded.data or b"")
     if row.until_snapshot > 0:
         return None
     state = quantities.encode(row).decode()
-    row.until_snapshot = max(LEAST_BYTES, len(state) // 2)
+    row.until_snapshot = max(LEAST_BYTES, len(state) // ROW_SHARE)
     return Snapshot(key, recorded.subject_id, recorded.position, state)
