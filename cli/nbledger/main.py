@@ -10,6 +10,7 @@ import msgspec
 from nbledger import __version__, roles
 from nbledger.commands import isolation
 from nbledger.commands.administration import audit, principal, token
+from nbledger.commands.replaying import replay
 from nbledger.embedded.errors import EmbeddedError
 from nbledger.errors import DemoFailedError
 from nbledger.role import ARTIFACTS, load_settings, run, run_command, run_role, stop_on_signals
@@ -156,6 +157,7 @@ def settings() -> None:
 main.add_command(token)
 main.add_command(principal)
 main.add_command(audit)
+main.add_command(replay)
 
 
 def _run_local(command: Callable[[Settings, asyncio.Event], Awaitable[None]]) -> None:

@@ -26,7 +26,8 @@ console = Console(highlight=False)
 
 
 @asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[Pool]:
+async def database(settings: Settings) -> AsyncIterator[Pool]:
+    """Connections for a command."""
     pool = await connect_pool(
         settings.postgres.dsn, max_size=2, application_name="nbledger-administration"
     )
@@ -74,7 +75,7 @@ def create_token(
     settings = load_settings("postgres.dsn")
 
     async def create() -> None:
-        async with _database(settings) as pool:
+        async with database(settings) as pool:
             secret, record = await tokens.create(
                 pool,
                 name=name,
@@ -97,7 +98,7 @@ def list_tokens(tenant_id: UUID | None) -> None:
     settings = load_settings("postgres.dsn")
 
     async def show() -> None:
-        async with _database(settings) as pool:
+        async with database(settings) as pool:
             found = await tokens.list_all(pool, tenant_id)
         table = Table(
             *("id", "name", "tenant", "projects", "roles", "created", "state", "principal"),
@@ -127,7 +128,7 @@ def revoke_token(token_id: UUID) -> None:
     settings = load_settings("postgres.dsn")
 
     async def revoke() -> bool:
-        async with _database(settings) as pool:
+        async with database(settings) as pool:
             return await tokens.revoke(pool, token_id)
 
     if not run_command(revoke(), settings):
@@ -160,7 +161,7 @@ def list_principals(tenant_id: UUID | None) -> None:
     settings = load_settings("postgres.dsn")
 
     async def show() -> None:
-        async with _database(settings) as pool:
+        async with database(settings) as pool:
             found = await principals.list_all(pool, tenant_id)
         table = Table("id", "name", "tenant", "created", "valid tokens", "erased", box=None)
         for each in found:
@@ -189,7 +190,7 @@ def erase_principal(principal_id: UUID) -> None:
     settings = load_settings("postgres.dsn")
 
     async def erase() -> tuple[principals.Erased | None, bool]:
-        async with _database(settings) as pool:
+        async with database(settings) as pool:
             erased = await principals.erase(pool, principal_id)
             return erased, await principals.names_in_events(pool)
 
@@ -250,7 +251,7 @@ def verify(anchor: "Anchor | None") -> None:
     settings = load_settings("postgres.dsn")
 
     async def check() -> bool:
-        async with _database(settings) as pool:
+        async with database(settings) as pool:
             report = await verify_store(pool, anchor=anchor)
         click.echo(
             f"{report.events} events in {report.streams} streams verified, "

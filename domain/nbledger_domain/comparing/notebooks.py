@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from nbledger_domain.comparing.operations import (
+    Effort,
     Operation,
     of_objects,
     of_texts,
@@ -71,13 +72,14 @@ def compare_cells(before: Sequence[ComparedCell], after: Sequence[ComparedCell])
     aligned = opcodes(*([_key(cell) for cell in cells] for cells in (before, after)))
     old = {cell.cell_id: (index, cell) for index, cell in enumerate(before)}
     kept = {cell.cell_id for cell in after}
+    effort = Effort()
     told: list[CellComparison] = []
     diff: list[Operation] = []
     for kind, low, high, begin, end in aligned:
         if kind == "equal":
             for offset in range(high - low):
                 pair = before[low + offset], after[begin + offset]
-                comparison = _pair(*pair, low + offset, begin + offset, moved=False)
+                comparison = _pair(*pair, (low + offset, begin + offset), effort, moved=False)
                 told.append(comparison)
                 if comparison.diff:
                     patch = {"op": "patch", "key": low + offset, "diff": comparison.diff}
@@ -89,7 +91,7 @@ def compare_cells(before: Sequence[ComparedCell], after: Sequence[ComparedCell])
             cell = after[index]
             if cell.cell_id in old:
                 was_at, was = old[cell.cell_id]
-                told.append(_pair(was, cell, was_at, index, moved=True))
+                told.append(_pair(was, cell, (was_at, index), effort, moved=True))
             else:
                 told.append(_alone(cell, "added", index))
         diff += replaced(low, high - low, [cell.nbformat() for cell in after[begin:end]])
@@ -112,9 +114,9 @@ def _alone(cell: ComparedCell, change: CellChange, index: int) -> CellComparison
 
 
 def _pair(
-    old: ComparedCell, new: ComparedCell, before: int, after: int, *, moved: bool
+    old: ComparedCell, new: ComparedCell, places: tuple[int, int], effort: Effort, *, moved: bool
 ) -> CellComparison:
-    diff = _diff(old, new)
+    diff = _diff(old, new, effort)
     parts: list[Part] = ["type"] if old.cell_type != new.cell_type else []
     parts += [part for part in _PARTS if any(each["key"] == part for each in diff)]
     # Where the type alone is otherwise, it may stand where it stood.
@@ -123,8 +125,8 @@ def _pair(
         cell_id=new.cell_id,
         change="moved" if moved else "changed" if parts else "unchanged",
         cell_type=new.cell_type,
-        before=before,
-        after=after,
+        before=places[0],
+        after=places[1],
         parts=parts,
         diff=diff,
     )
@@ -133,12 +135,13 @@ def _pair(
 _PARTS: Final[tuple[Part, ...]] = ("source", "metadata", "attachments")
 
 
-def _diff(old: ComparedCell, new: ComparedCell) -> list[Operation]:
+def _diff(old: ComparedCell, new: ComparedCell, effort: Effort) -> list[Operation]:
     """In the order of the keys."""
     told = [_members(cell) for cell in (old, new)]
     found = of_objects(*told)
     if old.source != new.source:
-        found.append({"op": "patch", "key": "source", "diff": of_texts(old.source, new.source)})
+        inner = of_texts(old.source, new.source, effort)
+        found.append({"op": "patch", "key": "source", "diff": inner})
     return sorted(found, key=lambda each: str(each["key"]))
 
 

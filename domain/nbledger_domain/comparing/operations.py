@@ -20,9 +20,27 @@ MOST_LINES: Final = 20_000
 MOST_CHARACTERS: Final = 1_000
 """Longer lines are replaced as a whole, not by their characters."""
 
+MOST_EFFORT: Final = 10_000_000
+"""Pairs of characters that are looked at; after these, lines are replaced as a whole."""
+
 _ALIKE: Final = 0.5
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Effort:
+    """What may still be spent on comparing lines by their characters: in pairs of them."""
+
+    def __init__(self, left: int = MOST_EFFORT) -> None:
+        self.left = left
+
+    def covers(self, old: str, new: str) -> bool:
+        """Whether these two may be compared; then they are counted."""
+        cost = len(old) * len(new)
+        if max(len(old), len(new)) > MOST_CHARACTERS or cost > self.left:
+            return False
+        self.left -= cost
+        return True
 
 
 def of_objects(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Operation]:
@@ -57,28 +75,38 @@ def _of_lists(before: Sequence[Any], after: Sequence[Any]) -> list[Operation]:
     return found
 
 
-def of_texts(before: str, after: str) -> list[Operation]:
+def of_texts(before: str, after: str, effort: Effort | None = None) -> list[Operation]:
     """Between two texts, line by line, and within lines that are alike."""
+    effort = effort or Effort()
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
     found: list[Operation] = []
-    # A last line that got an end is the line that it was.
+    # A line that got another end, or none, is the line that it was.
     for kind, low, high, begin, end in opcodes(before.splitlines(), after.splitlines()):
         if kind != "equal":
-            found += _of_blocks(low, old[low:high], new[begin:end])
+            found += _of_blocks(low, old[low:high], new[begin:end], effort)
             continue
         for offset in range(high - low):
-            if old[low + offset] != new[begin + offset]:
-                found.append(_of_lines(low + offset, old[low + offset], new[begin + offset]))
+            ends = _ends(old[low + offset], new[begin + offset])
+            if ends:
+                found.append({"op": "patch", "key": low + offset, "diff": ends})
     return found
 
 
-def _of_blocks(at: int, old: Sequence[str], new: Sequence[str]) -> list[Operation]:
+def _ends(old: str, new: str) -> list[Operation]:
+    """Between lines that have no more than their ends apart."""
+    if old == new:
+        return []
+    content = len(old.splitlines()[0])
+    return replaced(content, len(old) - content, new[content:])
+
+
+def _of_blocks(at: int, old: Sequence[str], new: Sequence[str], effort: Effort) -> list[Operation]:
     """What becomes of the lines from index ``at`` on, the first with the first and so on."""
     found: list[Operation] = []
     both = min(len(old), len(new))
     start = 0
     for index in range(both):
-        if _alike(old[index], new[index]):
+        if effort.covers(old[index], new[index]) and _alike(old[index], new[index]):
             found += replaced(at + start, index - start, new[start:index])
             found.append(_of_lines(at + index, old[index], new[index]))
             start = index + 1
@@ -87,8 +115,6 @@ def _of_blocks(at: int, old: Sequence[str], new: Sequence[str]) -> list[Operatio
 
 
 def _alike(old: str, new: str) -> bool:
-    if max(len(old), len(new)) > MOST_CHARACTERS:
-        return False
     matcher = SequenceMatcher(None, old, new, autojunk=False)
     return matcher.quick_ratio() >= _ALIKE and matcher.ratio() >= _ALIKE
 

@@ -95,6 +95,18 @@ def test_long_texts_are_compared_at_their_ends() -> None:
     ]
 
 
+def test_the_effort_for_a_notebook_is_bounded() -> None:
+    """Lines of two letters take longest; after so many of them lines are replaced."""
+    effort = operations.Effort(1_000)
+    before, after = "ab" * 10 + "\n", "ba" * 10 + "\n"
+    first = operations.of_texts(before, after, effort)
+    assert [each["op"] for each in first] == ["patch"]
+    assert effort.left == 1_000 - 21 * 21
+    several = operations.of_texts(before * 3, after * 3, effort)
+    assert [each["op"] for each in several] == ["patch", "addrange", "removerange"]
+    assert patched(before * 3, several) == after * 3
+
+
 def test_members_are_told_by_their_pointers() -> None:
     before = {"a/b": {"c": 1, "d": [1]}, "same": {"x": None}, "went": 0}
     after = {"a/b": {"c": True, "d": [1, 2]}, "same": {"x": None}, "came": {"y": 1}}
