@@ -82,7 +82,7 @@ def as_of(bench: Bench) -> list[Figure]:
 
 def _differences(bench: Bench, connection: Connection, now: str, then: str) -> list[float]:
     requests = [connection.prepare(path) for path in (now, then)]
-    calls = 2 if bench.quick else 20
+    calls = 2 if bench.quick else 10
 
     def side(request: bytes) -> float:
         begin = time.perf_counter()

@@ -18,10 +18,13 @@ from nbledger_domain import (  # noqa: F401
     notices,
     schedule,
 )
-from nbledger_domain.errors import CreatedLaterError, DomainError
+from nbledger_domain.errors import DomainError
 from nbledger_domain.events import UnknownEventTypeError
-from nbledger_domain.moments import AsOf, AtVersion
 from nbledger_domain.notebook import Notebook
+from nbledger_domain.past.errors import (
+    CreatedLaterError,
+)
+from nbledger_domain.past.moments import AsOf, AtVersion
 from nbledger_infrastructure.aggregates import decode
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.postgres.event_store import RecordedEvent

@@ -7,8 +7,8 @@
 --
 --   CREATE ROLE worker_1 LOGIN PASSWORD '…' IN ROLE nbledger_worker;
 --
--- `nbledger migrate`, `nbledger token`, `nbledger principals`, `nbledger audit verify` and
--- `nbledger projector --rebuild` are commands of the owner.
+-- `nbledger migrate`, `nbledger token`, `nbledger principals`, `nbledger audit verify`,
+-- `nbledger replay` and `nbledger projector --rebuild` are commands of the owner.
 
 BEGIN;
 

@@ -9,8 +9,8 @@ import msgspec
 
 from nbledger.commands.administration import database
 from nbledger.role import load_settings, run_command
-from nbledger_domain import moments
-from nbledger_domain.moments import AsOf, written
+from nbledger_domain.past import moments
+from nbledger_domain.past.moments import AsOf, written
 
 if TYPE_CHECKING:
     from nbledger_application.replay import Replayed, ReplayedEvent

@@ -58,8 +58,8 @@ from nbledger_http.representations.principals import with_names_within
 from nbledger_http.requests import queries
 from nbledger_http.requests.declared import FaultReport, NoFields, read_form
 from nbledger_http.requests.forms import Form, received
-from nbledger_http.requests.moments import NOTES as AS_OF_NOTES
-from nbledger_http.requests.moments import AsOfQuery, as_of
+from nbledger_http.requests.past.moments import NOTES as AS_OF_NOTES
+from nbledger_http.requests.past.moments import AsOfQuery, as_of
 from nbledger_http.requests.queries import Paging
 from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, dataset_id_of

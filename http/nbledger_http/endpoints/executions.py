@@ -16,7 +16,7 @@ from nbledger_application.idempotency import RequestKey
 from nbledger_application.queue import ShareLimits
 from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution import TERMINAL_EVENTS
-from nbledger_domain.moments import AsOf
+from nbledger_domain.past.moments import AsOf
 from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_http.description import execution_examples
 from nbledger_http.description.documentation import (
@@ -55,8 +55,8 @@ from nbledger_http.representations.principals import with_name, with_names
 from nbledger_http.requests import queries
 from nbledger_http.requests.concurrency import turn_of
 from nbledger_http.requests.json_bodies import json_object, no_members
-from nbledger_http.requests.moments import NOTES as AS_OF_NOTES
-from nbledger_http.requests.moments import AsOfQuery, as_of
+from nbledger_http.requests.past.moments import NOTES as AS_OF_NOTES
+from nbledger_http.requests.past.moments import AsOfQuery, as_of
 from nbledger_http.requests.queries import Paging, preferred_wait, wait_applied
 from nbledger_http.requests.runs import ExecuteNotebook, asked_of, run_request
 from nbledger_http.requests.services import Services, services_of

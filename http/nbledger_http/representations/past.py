@@ -8,13 +8,15 @@ from uuid import UUID
 from nbledger_application.caller import Caller
 from nbledger_domain.errors import (
     DatasetNotFoundError,
-    ErasedError,
     ExecutionNotFoundError,
     NotebookNotFoundError,
 )
-from nbledger_domain.moments import AsOf, written
+from nbledger_domain.past.errors import (
+    ErasedError,
+)
+from nbledger_domain.past.moments import AsOf, written
 from nbledger_http.replies.problems import Code, Problem
-from nbledger_http.requests.moments import in_parameter
+from nbledger_http.requests.past.moments import in_parameter
 from nbledger_http.requests.services import Services
 from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store.moments import Moment

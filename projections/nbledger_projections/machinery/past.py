@@ -9,10 +9,14 @@ import asyncpg
 import msgspec
 
 from nbledger_domain.dataset import Dataset
-from nbledger_domain.errors import CreatedLaterError, DeletedBeforeError, ErasedError
 from nbledger_domain.events import EVENT_TYPES
-from nbledger_domain.moments import AsOf, AtVersion
 from nbledger_domain.notebook import Notebook
+from nbledger_domain.past.errors import (
+    CreatedLaterError,
+    DeletedBeforeError,
+    ErasedError,
+)
+from nbledger_domain.past.moments import AsOf, AtVersion
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.postgres.event_store import Metadata
 from nbledger_infrastructure.postgres.event_store.moments import Moment, find, settled

@@ -68,6 +68,7 @@ READ_BY: Mapping[tuple[str, str], str] = {
     ("event", "audit"): "makes entries of logs of them",
     ("event", "projections"): "folds events into read models, and those that a model lacks yet",
     ("erasure", "application"): "erases what ends after its notebook was erased",
+    ("erasure", "projections"): "tells of the past what is erased, at one moment with the rest",
     ("execution_usage", "projections"): "the view that is made for the status of an execution",
     ("projection_checkpoint", "projections"): "how far a read model has come, read with its rows",
     ("projection_checkpoint", "workers"): "the relay's: what comes after it is not published yet",

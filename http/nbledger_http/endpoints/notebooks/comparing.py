@@ -8,7 +8,7 @@ from litestar import Request, get
 from msgspec import Meta
 
 from nbledger_application.caller import Right
-from nbledger_domain.moments import AsOf, AtPosition
+from nbledger_domain.past.moments import AsOf, AtPosition
 from nbledger_http.description.documentation import (
     AS_OF_PROBLEMS,
     ETAG,
@@ -31,7 +31,7 @@ from nbledger_http.representations.notebooks.comparison import (
     encode,
 )
 from nbledger_http.requests import queries
-from nbledger_http.requests.moments import MAX_LENGTH, moment
+from nbledger_http.requests.past.moments import MAX_LENGTH, moment
 from nbledger_http.requests.services import services_of
 from nbledger_http.security.access import access_of, notebook_id_of
 

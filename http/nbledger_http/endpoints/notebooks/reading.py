@@ -35,8 +35,8 @@ from nbledger_http.representations.notebooks.changes import (
 )
 from nbledger_http.requests import queries
 from nbledger_http.requests.declared import one_of
-from nbledger_http.requests.moments import NOTES as AS_OF_NOTES
-from nbledger_http.requests.moments import NotebookAsOfQuery, as_of
+from nbledger_http.requests.past.moments import NOTES as AS_OF_NOTES
+from nbledger_http.requests.past.moments import NotebookAsOfQuery, as_of
 from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, notebook_id_of
 from nbledger_projections.machinery.documents import Page

@@ -40,7 +40,7 @@ class ComparedVersion(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     time: str
 
 
-class CellCounts(msgspec.Struct, frozen=True, kw_only=True):
+class ChangeCounts(msgspec.Struct, frozen=True, kw_only=True):
     """How many cells there are of each change."""
 
     added: int = 0
@@ -64,7 +64,7 @@ class NotebookComparison(msgspec.Struct, frozen=True, kw_only=True, rename="came
     from_: ComparedVersion = msgspec.field(name="from")
     to: ComparedVersion
     identical: bool
-    counts: CellCounts
+    counts: ChangeCounts
     notebook: list[MemberChange]
     parameters: list[MemberChange]
     datasets: list[MemberChange]
@@ -110,7 +110,7 @@ def compare(before: Side, after: Side) -> Compared:
         from_=_version(old, before.moment),
         to=_version(new, after.moment),
         identical=not (notebook or declared or datasets or files or compared.diff),
-        counts=CellCounts(**counts),
+        counts=ChangeCounts(**counts),
         notebook=notebook,
         parameters=declared,
         datasets=datasets,

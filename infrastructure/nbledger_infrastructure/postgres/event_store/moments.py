@@ -11,10 +11,13 @@ from uuid import UUID
 import msgspec
 
 from nbledger_domain import semver
-from nbledger_domain.errors import LaterThanNowError, NotebookVersionNotFoundError
 from nbledger_domain.events import EVENT_TYPES
-from nbledger_domain.moments import AsOf, AtPosition, AtTime
 from nbledger_domain.notebook import Notebook
+from nbledger_domain.past.errors import (
+    LaterThanNowError,
+    NotebookVersionNotFoundError,
+)
+from nbledger_domain.past.moments import AsOf, AtPosition, AtTime
 from nbledger_infrastructure.postgres.database import PooledConnection
 
 # What append_events holds while it records. It decides the recorded time first, so that an event

@@ -9,9 +9,12 @@ from litestar import Request
 from msgspec import Meta
 
 from nbledger_application.caller import Right
-from nbledger_domain import moments
-from nbledger_domain.errors import Fault, InvalidInputError, LaterThanNowError
-from nbledger_domain.moments import AsOf
+from nbledger_domain.errors import Fault, InvalidInputError
+from nbledger_domain.past import moments
+from nbledger_domain.past.errors import (
+    LaterThanNowError,
+)
+from nbledger_domain.past.moments import AsOf
 from nbledger_http.requests import queries
 from nbledger_http.security.access import require
 
