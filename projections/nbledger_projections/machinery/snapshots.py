@@ -12,7 +12,7 @@ from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
 from nbledger_projections.machinery import quantities
 
-LEAST_BYTES = 65_536
+LEAST_BYTES = 49_152
 """Events of so many bytes are folded in a few milliseconds."""
 
 ROW_SHARE = 8

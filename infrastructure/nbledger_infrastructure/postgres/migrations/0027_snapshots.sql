@@ -32,9 +32,9 @@ CREATE TABLE dataset_snapshot (
 
 -- How much more of events, by their size, is folded before the next snapshot is taken. Of what is
 -- there already the first one is still to come; a rebuild makes those that are missing.
-ALTER TABLE notebook_details ADD COLUMN until_snapshot bigint NOT NULL DEFAULT 65536;
-ALTER TABLE execution_status ADD COLUMN until_snapshot bigint NOT NULL DEFAULT 65536;
-ALTER TABLE dataset_details ADD COLUMN until_snapshot bigint NOT NULL DEFAULT 65536;
+ALTER TABLE notebook_details ADD COLUMN until_snapshot bigint NOT NULL DEFAULT 49152;
+ALTER TABLE execution_status ADD COLUMN until_snapshot bigint NOT NULL DEFAULT 49152;
+ALTER TABLE dataset_details ADD COLUMN until_snapshot bigint NOT NULL DEFAULT 49152;
 ALTER TABLE notebook_details ALTER COLUMN until_snapshot DROP DEFAULT;
 ALTER TABLE execution_status ALTER COLUMN until_snapshot DROP DEFAULT;
 ALTER TABLE dataset_details ALTER COLUMN until_snapshot DROP DEFAULT;
