@@ -117,7 +117,9 @@ def _pair(
     old: ComparedCell, new: ComparedCell, places: tuple[int, int], effort: Effort, *, moved: bool
 ) -> CellComparison:
     diff = _diff(old, new, effort)
-    parts: list[Part] = ["type"] if old.cell_type != new.cell_type else []
+    parts: list[Part] = []
+    if old.cell_type != new.cell_type:
+        parts.append("type")
     parts += [part for part in _PARTS if any(each["key"] == part for each in diff)]
     # Where the type alone is otherwise, it may stand where it stood.
     moved = moved and old.cell_type == new.cell_type

@@ -89,8 +89,12 @@ class Documents(ReadModel[State[D]]):
         item: Callable[[D], Any],
         snapshots: str | None = None,
     ) -> None:
-        made = State if snapshots is None else KeptState
-        row = cast("type[State[D]]", made[document])
+        row: type[State[D]]
+        if snapshots is None:
+            row = cast("type[State[D]]", State[document])  # type: ignore[valid-type]
+        else:
+            row = cast("type[State[D]]", KeptState[document])  # type: ignore[valid-type]
+        made: type[State[D]] = State if snapshots is None else KeptState
 
         def state(recorded: RecordedEvent, event: Any) -> State[D]:
             return made(

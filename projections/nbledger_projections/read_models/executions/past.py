@@ -34,7 +34,8 @@ SELECT
     {REPETITIONS_THEN} AS repetitions,
     n.data AS slow, n.type AS slow_type, n.occurred_at AS slow_at,
     (SELECT document FROM execution_status WHERE execution_id = $4) AS document,
-    (SELECT position FROM event WHERE stream_id = $4 AND version = 1) AS requested
+    (SELECT position FROM event WHERE stream_id = $4 AND version = 1) AS requested,
+    (SELECT position FROM projection_checkpoint WHERE name = $6) AS checkpoint
 FROM (SELECT) AS one
 LEFT JOIN event AS n ON n.stream_id = $8 AND n.version = 1 AND n.position <= $7
 """  # noqa: S608 (constants)
@@ -65,7 +66,11 @@ async def then(
     assert record is not None  # noqa: S101 (it has one row)
     earlier = None
     if record["document"] is None:
-        earlier = await earlier_runs(connection, place.subject_id, record["requested"])
+        # The read model has not come so far, or has let go of it: its notebook is deleted.
+        gone = (record["checkpoint"] or 0) >= record["requested"]
+        earlier = await earlier_runs(
+            connection, place.subject_id, record["requested"], projected=not gone
+        )
     state = await _THEN.get(connection, execution_id, moment, earlier=earlier)
     if state is None:
         return None

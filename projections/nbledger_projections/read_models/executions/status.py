@@ -296,10 +296,16 @@ def view_of(
     )
 
 
-async def earlier_runs(connection: PooledConnection, notebook_id: UUID, before: int) -> Runs:
-    """How long the runs took that had completed before a position."""
+async def earlier_runs(
+    connection: PooledConnection, notebook_id: UUID, before: int, *, projected: bool = True
+) -> Runs:
+    """How long the runs took that had completed before a position.
+
+    By what is ``projected`` of them and the events since, or by all events.
+    """
     completed = EVENT_TYPES.stored_names(Execution.Completed.TYPE)
-    found = await connection.fetchrow(_EARLIER, notebook_id, completed, before, NAME)
+    name = NAME if projected else ""
+    found = await connection.fetchrow(_EARLIER, notebook_id, completed, before, name)
     assert found is not None  # noqa: S101 (a query of scalars has one row)
     runs: Runs = {} if found["runs"] is None else _decode_runs(found["runs"])
     for request, seconds in zip(found["requests"] or (), found["seconds"] or (), strict=True):
