@@ -1,5 +1,6 @@
 """Logs as they are told: to whoever may read a tenant's history, up to the newest checkpoint."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -115,6 +116,20 @@ async def prove_entry(
     (entry,) = await _entries(connection, tenant_id, number, [position])
     hashes = await logs.prove(connection, tenant_id, merkle.inclusion(number, newest.size))
     return ProvedEntry(entry, EntryProof(number, tuple(hashes), read_note(newest.note)))
+
+
+async def places(
+    connection: PooledConnection, tenant_id: UUID, positions: Sequence[int]
+) -> tuple[LogState, list[int | None]] | None:
+    """The log, and the numbers of the entries of the events at these positions.
+
+    None in place of a number where no checkpoint covers the event; None where there is no log.
+    """
+    found = await state(connection, tenant_id)
+    if found is None:
+        return None
+    numbers = [await logs.number_of(connection, tenant_id, each) for each in positions]
+    return found, [each if each is not None and each < found.size else None for each in numbers]
 
 
 async def _entries(

@@ -10,6 +10,7 @@ import msgspec
 from nbledger import __version__, roles
 from nbledger.commands import isolation
 from nbledger.commands.administration import audit, principal, token
+from nbledger.commands.purging import purge_database
 from nbledger.commands.replaying import replay
 from nbledger.embedded.errors import EmbeddedError
 from nbledger.errors import DemoFailedError
@@ -157,6 +158,7 @@ def settings() -> None:
 main.add_command(token)
 main.add_command(principal)
 main.add_command(audit)
+main.add_command(purge_database)
 main.add_command(replay)
 
 

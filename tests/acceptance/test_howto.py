@@ -81,7 +81,15 @@ PRINTED = {
         *("nothing was altered", "anchor: ", '"verifierKeys":["localhost/'),
         *("c2sp.org/tlog-proof@v1", '"hashes":['),
     ],
-    "erase-data.md": ['"erased":true', "nothing was altered", "ada, who leaves", "erased "],
+    "trace-a-result.md": [
+        *("Completed", "1.0.0 ipython 3.", "ro-crate-metadata.json", "environment/packages.txt"),
+        # Of what the cell printed: as it was recorded, and as sha256sum has it.
+        "084c799cd551dd1d8d5c5f9a5d593b2e931f5e36122ee5c793c1d08a19839cc0\n084c799cd551dd1d",
+    ],
+    "erase-data.md": [
+        *('"erased":true', "erased: position ", "nothing was altered"),
+        *("the write-ahead log holds nothing of before", "ada, who leaves", "erased "),
+    ],
 }
 
 

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from support.api import Api
+from support.api import Api, new_notebook
 from support.event_store import METADATA, new_event
 from support.shared_api import api, api_server
 
@@ -291,3 +291,31 @@ async def test_a_key_that_was_replaced_is_still_told(log: Log, tmp_path: Path) -
     assert keys.index(before) > 0
     assert keys[0] == second.key(f"{ORIGIN}/audit/log/{log.api.tenant_id}").encoded
     assert (await log.checkpoint())[1].size == 7
+
+
+@pytest.mark.guarantee("G51")
+async def test_a_provenance_tells_where_its_run_is_in_the_log(log: Log) -> None:
+    editor = await log.api.client(Role.EDITOR)
+    notebook = await new_notebook(editor, "1")
+    path = f"/notebook/{notebook['notebookId']}"
+    asked = (await editor.post(f"{path}/execute")).json()
+    run = f"{path}/execution/{asked['executionId']}"
+    await log.seal()
+    cancelled = await editor.post(f"{run}/cancel")
+    assert cancelled.status_code == 202
+    auditor = await log.api.client(Role.AUDITOR)
+    told = (await auditor.get(f"{run}/provenance")).json()
+    proved = (await log.get(f"/inclusion?position={told['firstPosition']}")).json()
+    _, checkpoint = await log.checkpoint()
+    assert told["log"] == {
+        "origin": checkpoint.origin,
+        "size": checkpoint.size,
+        "requested": proved["number"],
+        "last": None,
+    }
+    await log.seal()
+    told = (await auditor.get(f"{run}/provenance")).json()
+    last = (await log.get(f"/inclusion?position={told['lastPosition']}")).json()
+    assert told["log"]["last"] == last["number"] > proved["number"]
+    # An editor does not read histories.
+    assert (await editor.get(f"{run}/provenance")).json()["log"] is None
