@@ -10,6 +10,8 @@ from nbledger_domain.comparing.operations import (
     Operation,
     of_objects,
     of_texts,
+    opcodes,
+    replaced,
 )
 
 CellChange = Literal["added", "removed", "changed", "moved", "unchanged"]
@@ -53,6 +55,68 @@ class CellComparison(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     cell_type: str
     before: int | None = None
     after: int | None = None
+    parts: list[Part] = []
+    diff: list[Operation] = []
+
+
+class CellsComparison(msgspec.Struct, frozen=True):
+    """All cells, in the order of the later version, those removed where they were."""
+
+    cells: list[CellComparison]
+    diff: list[Operation]
+    """Of the list of cells as a notebook file has it, in the form of nbdime."""
+
+
+def compare_cells(before: Sequence[ComparedCell], after: Sequence[ComparedCell]) -> CellsComparison:
+    """What has become of the cells."""
+    aligned = opcodes(*([_key(cell) for cell in cells] for cells in (before, after)))
+    old = {cell.cell_id: (index, cell) for index, cell in enumerate(before)}
+    kept = {cell.cell_id for cell in after}
+    effort = Effort()
+    told: list[CellComparison] = []
+    diff: list[Operation] = []
+    for kind, low, high, begin, end in aligned:
+        if kind == "equal":
+            for offset in range(high - low):
+                pair = before[low + offset], after[begin + offset]
+                comparison = _pair(*pair, (low + offset, begin + offset), effort, moved=False)
+                told.append(comparison)
+                if comparison.diff:
+                    patch = {"op": "patch", "key": low + offset, "diff": comparison.diff}
+                    diff.append(patch)
+            continue
+        gone = [(index, before[index]) for index in range(low, high)]
+        told += [_alone(cell, "removed", index) for index, cell in gone if cell.cell_id not in kept]
+        for index in range(begin, end):
+            cell = after[index]
+            if cell.cell_id in old:
+                was_at, was = old[cell.cell_id]
+                told.append(_pair(was, cell, (was_at, index), effort, moved=True))
+            else:
+                told.append(_alone(cell, "added", index))
+        diff += replaced(low, high - low, [cell.nbformat() for cell in after[begin:end]])
+    return CellsComparison(told, diff)
+
+
+def _key(cell: ComparedCell) -> tuple[str, str]:
+    """A cell of another type has other members, so it takes the place of the one before."""
+    return cell.cell_id, cell.cell_type
+
+
+def _alone(cell: ComparedCell, change: CellChange, index: int) -> CellComparison:
+    return CellComparison(
+        cell_id=cell.cell_id,
+        change=change,
+        cell_type=cell.cell_type,
+        before=index if change == "removed" else None,
+        after=index if change == "added" else None,
+    )
+
+
+def _pair(
+    old: ComparedCell, new: ComparedCell, places: tuple[int, int], effort: Effort, *, moved: bool
+) -> CellComparison:
+    diff = _diff(old, new, effort)
     parts: list[Part] = [part for part in _PARTS if any(each["key"] == part for each in diff)]
     if old.cell_type != new.cell_type:
         parts.insert(0, "type")
