@@ -197,6 +197,7 @@ lock: $(VENV)/.runtime ## Write the lock files anew (UPGRADE=1: to the newest ve
 	@$(COMPILE) --group dev -c requirements/setup.txt -c requirements/lock.txt \
 		-o requirements/dev.txt
 	@$(COMPILE) pyproject.toml -c requirements/lock.txt -o requirements/core.txt
+	@$(COMPILE) requirements/witness.in -c requirements/lock.txt -o requirements/witness.txt
 	@$(COMPILE) pyproject.toml --extra api -c requirements/lock.txt -o requirements/api.txt
 	@$(COMPILE) pyproject.toml --extra worker --extra kernel -c requirements/lock.txt \
 		-o requirements/worker.txt
