@@ -1,4 +1,4 @@
-"""Single resources as they were at a moment of the past."""
+"""Single resources as they were at a moment of the past; that somebody reads that is recorded."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -53,6 +53,7 @@ async def notebook(
         view = await notebook_details.then(connection, notebook_id, moment)
     if view is None:
         raise NotebookNotFoundError(notebook_id)
+    await services.history_reads.record(access, "notebook", notebook_id)
     return view, moment
 
 
@@ -65,6 +66,7 @@ async def execution(
         view = await execution_past.then(connection, place, execution_id, moment)
     if view is None:
         raise ExecutionNotFoundError(execution_id)
+    await services.history_reads.record(access, "execution", execution_id)
     return view, moment
 
 
@@ -77,6 +79,7 @@ async def dataset(
         view = await dataset_details.then(connection, dataset_id, moment)
     if view is None:
         raise DatasetNotFoundError(dataset_id)
+    await services.history_reads.record(access, "dataset", dataset_id)
     return view, moment
 
 
