@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.appends import appends
+from benchmarks.as_of import as_of
 from benchmarks.bench import Bench, bench
 from benchmarks.bulk_actions import bulk_actions
 from benchmarks.bundles import bundles
@@ -36,6 +37,7 @@ SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
     "histories": histories,
     "rebuild": rebuilds,
     "reads": reads,
+    "as_of": as_of,
     "list": list_scale,
     "executions": execution_list,
     "bulk": bulk_actions,

@@ -41,6 +41,7 @@ APART = {
     "principals": "nbledger.commands.administration:principal",
     "audit": "nbledger.commands.administration:audit",
     "purge": "nbledger.commands.purging:purge",
+    "replay": "nbledger.commands.replaying:replay",
     "witness": "nbledger.commands.witness:witness",
 }
 """Commands whose modules are imported when they are asked for: a witness has few packages."""

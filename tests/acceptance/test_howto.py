@@ -79,6 +79,11 @@ PRINTED = {
     "catch-up.md": ["Completed", '"events":[', '"complete":true'],
     "order-and-duplicates.md": ["kept 2"],
     "replay-a-history.md": ["notebook.renamed.v1", "1.0.1 {} ", "execution.completed.v1"],
+    "see-the-past.md": [
+        *("1.0.1\n", "1.1.0\n", "Churn\n", "404\ncreated_later\n"),
+        *("/notebookName Churn -> Churn by region", "cell-001 changed ['source']"),
+        '"notebook_version": "1.0.1"',
+    ],
     "read-histories.md": [
         "/name Looked into -> Looked into twice",
         '"complete":true',

@@ -27,7 +27,8 @@ console = Console(highlight=False)
 
 
 @asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[Pool]:
+async def database(settings: Settings) -> AsyncIterator[Pool]:
+    """Connections for a command."""
     pool = await connect_pool(
         settings.postgres.dsn, max_size=2, application_name="nbledger-administration"
     )
@@ -75,7 +76,7 @@ def create_token(
     settings = load_settings("postgres.dsn")
 
     async def create() -> None:
-        async with _database(settings) as pool:
+        async with database(settings) as pool:
             secret, record = await tokens.create(
                 pool,
                 name=name,
@@ -98,7 +99,7 @@ def list_tokens(tenant_id: UUID | None) -> None:
     settings = load_settings("postgres.dsn")
 
     async def show() -> None:
-        async with _database(settings) as pool:
+        async with database(settings) as pool:
             found = await tokens.list_all(pool, tenant_id)
         table = Table(
             *("id", "name", "tenant", "projects", "roles", "created", "state", "principal"),
@@ -128,7 +129,7 @@ def revoke_token(token_id: UUID) -> None:
     settings = load_settings("postgres.dsn")
 
     async def revoke() -> bool:
-        async with _database(settings) as pool:
+        async with database(settings) as pool:
             return await tokens.revoke(pool, token_id)
 
     if not run_command(revoke(), settings):
@@ -161,7 +162,7 @@ def list_principals(tenant_id: UUID | None) -> None:
     settings = load_settings("postgres.dsn")
 
     async def show() -> None:
-        async with _database(settings) as pool:
+        async with database(settings) as pool:
             found = await principals.list_all(pool, tenant_id)
         table = Table("id", "name", "tenant", "created", "valid tokens", "erased", box=None)
         for each in found:
@@ -190,7 +191,7 @@ def erase_principal(principal_id: UUID) -> None:
     settings = load_settings("postgres.dsn")
 
     async def erase() -> tuple[principals.Erased | None, bool]:
-        async with _database(settings) as pool:
+        async with database(settings) as pool:
             erased = await principals.erase(pool, principal_id)
             return erased, await principals.names_in_events(pool)
 
@@ -277,7 +278,7 @@ def verify(anchor: "Anchor | None", held: tuple[Path, ...], *, list_erased: bool
         raise click.BadParameter(f"no checkpoint: {error}", param_hint="--held") from None
 
     async def check() -> bool:
-        async with _database(settings) as pool:
+        async with database(settings) as pool:
             report = await verify_store(
                 pool, anchor=anchor, on_erased=_tell_erased if list_erased else _keep_quiet
             )

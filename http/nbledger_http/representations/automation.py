@@ -17,6 +17,7 @@ from nbledger_domain.notebook import Notebook
 from nbledger_http.replies.responses import with_members
 from nbledger_http.representations.schedules import ScheduledNotebook, with_schedule
 from nbledger_infrastructure.postgres.event_store import EventStore
+from nbledger_infrastructure.postgres.event_store.moments import Moment
 from nbledger_projections.read_models.humanize import timestamp
 from nbledger_projections.read_models.triggers import TriggerDocument
 
@@ -84,9 +85,11 @@ _SWITCHED_ON = (b'"autoExecution":true', b'"autoExecution":{')
 _decode = msgspec.json.Decoder(_Notebook).decode
 
 
-async def shown_notebook(store: EventStore, notebook_id: UUID, document: bytes) -> bytes:
-    """The notebook, with its schedule and what its automatic execution means."""
-    document = await with_schedule(store, notebook_id, document)
+async def shown_notebook(
+    store: EventStore, notebook_id: UUID, document: bytes, moment: Moment | None = None
+) -> bytes:
+    """The notebook, with its schedule and what its automatic execution means, now or then."""
+    document = await with_schedule(store, notebook_id, document, moment)
     if not any(each in document for each in _SWITCHED_ON):
         return document
     settings = AutomationSettings.of(_decode(document).integration.auto_execution)

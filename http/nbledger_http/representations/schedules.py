@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from nbledger_application.commands.change_schedule import AskedFiring
 from nbledger_application.notices.folding import FailingRow
+from nbledger_application.schedules.past import counted_runs_then
 from nbledger_application.schedules.rows import counted_runs
 from nbledger_domain.schedule import (
     CronError,
@@ -25,6 +26,7 @@ from nbledger_http.replies.responses import with_members
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.aggregates import load
 from nbledger_infrastructure.postgres.event_store import EventStore
+from nbledger_infrastructure.postgres.event_store.moments import Moment
 from nbledger_projections.read_models.humanize import timestamp
 from nbledger_projections.read_models.notebooks.documents import NotebookDocument
 from nbledger_projections.read_models.notices import FailingScheduleDocument
@@ -118,11 +120,16 @@ class _Notebook(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Notebook).decode
 
 
-def summary(settings: ScheduleSettings, state: str, runs: int = 0) -> ScheduleSummary:
-    """What is told of a schedule wherever it is shown; ``runs`` of its firings count as run."""
+def summary(
+    settings: ScheduleSettings, state: str, runs: int = 0, *, at: datetime | None = None
+) -> ScheduleSummary:
+    """What is told of a schedule wherever it is shown; ``runs`` of its firings count as run.
+
+    It is told as of now, or as of the time ``at``.
+    """
     if faults := settings.faults():
         return _invalid(settings, faults[0].reason)
-    now = clock.now()
+    now = at or clock.now()
     count = 0
     if state == ScheduleState.ACTIVE:
         left = NEXT_FIRINGS if settings.max_runs is None else settings.max_runs - runs
@@ -212,8 +219,10 @@ def _failing(series: FailingRow) -> FailingSeries:
     )
 
 
-async def with_schedule(store: EventStore, notebook_id: UUID, document: bytes) -> bytes:
-    """The notebook, with its schedule as it is now where it has one."""
+async def with_schedule(
+    store: EventStore, notebook_id: UUID, document: bytes, moment: Moment | None = None
+) -> bytes:
+    """The notebook, with its schedule where it has one: as it is now, or as it was."""
     if b'"scheduleExecution":' not in document:
         return document
     value = _decode(document).integration.schedule_execution
@@ -223,16 +232,29 @@ async def with_schedule(store: EventStore, notebook_id: UUID, document: bytes) -
         settings = ScheduleSettings.of(value)
     except CronError as error:
         return with_members(document, schedule=_invalid(value, str(error)))
-    loaded = await load(store, Schedule, schedule_id_of(notebook_id))
+    up_to = None if moment is None else moment.position
+    loaded = await load(store, Schedule, schedule_id_of(notebook_id), up_to_position=up_to)
     state = ScheduleState.ACTIVE
     # One that the notebook has just been given is set within moments.
     if loaded is not None and loaded.aggregate.settings == settings:
         state = loaded.aggregate.state
     elif loaded is not None and loaded.aggregate.state is ScheduleState.PAUSED:
         state = ScheduleState.PAUSED
-    schedule_id = schedule_id_of(notebook_id)
-    runs = (await runs_of(store, {schedule_id: settings})).get(schedule_id, 0)
-    return with_members(document, schedule=summary(settings, state, runs))
+    if moment is None:
+        schedule_id = schedule_id_of(notebook_id)
+        runs = (await runs_of(store, {schedule_id: settings})).get(schedule_id, 0)
+        return with_members(document, schedule=summary(settings, state, runs))
+    runs = await _runs_then(store, notebook_id, settings, moment)
+    return with_members(document, schedule=summary(settings, state, runs, at=moment.at))
+
+
+async def _runs_then(
+    store: EventStore, notebook_id: UUID, settings: ScheduleSettings, moment: Moment
+) -> int:
+    if settings.max_runs is None:
+        return 0
+    async with store.reading() as connection:
+        return await counted_runs_then(connection, notebook_id, settings, moment.position)
 
 
 def _invalid(value: str | ScheduleSettings, reason: str) -> ScheduleSummary:

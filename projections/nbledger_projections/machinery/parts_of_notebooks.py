@@ -40,6 +40,8 @@ class PartsProjection(TableProjection[R]):
         await super().save(connection)
         if self._gone:
             await connection.execute(self._delete, sorted(self._gone))
+            if self.model.snapshots is not None:
+                await self.model.snapshots.delete(connection, sorted(self._gone))
 
     def settle(self) -> None:
         """What was saved is committed."""
