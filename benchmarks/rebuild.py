@@ -49,7 +49,7 @@ def rebuilds(bench: Bench) -> list[Figure]:
 
     async def rebuild_all() -> float:
         begin = time.perf_counter()
-        await rebuild(Settings(postgres=Postgres(dsn=dsn)), ALL, lambda _: None)
+        await rebuild(Settings(postgres=Postgres(dsn=dsn)), [ALL])
         return count / (time.perf_counter() - begin)
 
     with Peer("projection") as peer:

@@ -10,6 +10,7 @@ import msgspec
 from nbledger import __version__, roles
 from nbledger.commands import isolation
 from nbledger.commands.administration import audit, principal, token
+from nbledger.commands.projections import projections
 from nbledger.embedded.errors import EmbeddedError
 from nbledger.errors import DemoFailedError
 from nbledger.role import ARTIFACTS, load_settings, run, run_command, run_role, stop_on_signals
@@ -87,21 +88,9 @@ def worker() -> None:
 
 
 @main.command()
-@click.option(
-    "--rebuild",
-    metavar="NAME",
-    help="Rebuild this read model (or `all`) from the events, while the old one serves; then exit.",
-)
-def projector(rebuild: str | None) -> None:
+def projector() -> None:
     """Keep the read models up to date with the events."""
-    if rebuild is None:
-        run_role("projector", roles.projector, *NEEDS["projector"])
-        return
-    from nbledger.commands.administration import rebuild_read_model
-
-    settings = load_settings(DATABASE)
-    logging.configure(settings.log, role="projector")
-    run_command(rebuild_read_model(settings, rebuild), settings)
+    run_role("projector", roles.projector, *NEEDS["projector"])
 
 
 @main.command(short_help="Publish to Kafka, and recover lost work.")
@@ -156,6 +145,7 @@ def settings() -> None:
 main.add_command(token)
 main.add_command(principal)
 main.add_command(audit)
+main.add_command(projections)
 
 
 def _run_local(command: Callable[[Settings, asyncio.Event], Awaitable[None]]) -> None:

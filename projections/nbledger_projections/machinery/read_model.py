@@ -6,7 +6,6 @@ from uuid import UUID
 
 from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
-from nbledger_projections.machinery.decoding import check_known
 from nbledger_projections.machinery.folding import Fold
 from nbledger_projections.machinery.rows import Rows
 from nbledger_projections.machinery.tables import NONE, Computed, RowTable
@@ -57,6 +56,7 @@ class TableProjection(Generic[R]):
     def __init__(self, model: ReadModel[R], *, room: int | None = None) -> None:
         self.model = model
         self.name, self.tables = model.name, model.tables
+        self.interests = model.types
         self._rows: Rows[R] = Rows() if room is None else Rows(room)
 
     async def load(self, connection: PooledConnection, events: Sequence[RecordedEvent]) -> None:
@@ -71,7 +71,6 @@ class TableProjection(Generic[R]):
     def apply(self, recorded: RecordedEvent) -> None:
         """Fold one event."""
         if recorded.type not in self.model.types:
-            check_known(recorded)
             return
         key = self.model.key_of(recorded)
         before = self._rows.get(key)

@@ -230,6 +230,9 @@ class NoticesProjection(PartsProjection[_Row]):
 
     NOTEBOOK = "subject_id"
 
+    def __init__(self, model: ReadModel[_Row]) -> None:
+        super().__init__(model, making=_TELLING)
+
 
 MODEL = ReadModel(
     NAME,

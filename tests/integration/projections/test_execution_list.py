@@ -22,6 +22,7 @@ from support.listed_runs import PROJECT, TENANT, Run
 from nbledger_application.actions import targets
 from nbledger_domain.filtering import EVERYTHING, Facts, Filter, matches, parse, printed
 from nbledger_infrastructure.postgres.database import Pool, acquire, connect_pool
+from nbledger_projections.machinery.one_moment import one_moment
 from nbledger_projections.read_models.executions import listing
 from nbledger_projections.read_models.executions.listing import COMPARED, LOOKED_AT, Cursor, Order
 
@@ -197,7 +198,7 @@ class Many:
         """How many rows the statements of the first page read."""
         statements = listing._Statements(TENANT, PROJECT, wanted)
         routes = listing._routes(wanted)
-        async with listing._reading(self.pool, listing._SETTINGS) as connection:
+        async with one_moment(self.pool, listing._TABLES, settings=listing._SETTINGS) as connection:
             route = await listing._shortest(connection, statements, routes, "-requested")
             asked = [
                 statements.probe(routes, COMPARED),

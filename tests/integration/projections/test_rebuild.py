@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -23,12 +24,13 @@ from nbledger_projections.read_models.notebooks import details as notebook_detai
 from nbledger_projections.read_models.notebooks import listing
 from nbledger_projections.rebuild import (
     ALL,
-    RebuildRunningError,
     UnknownProjectionError,
     rebuild,
     rebuild_projection,
-    remove_leftovers,
 )
+from nbledger_projections.rebuilding import tables
+from nbledger_projections.rebuilding.progress import Progress
+from nbledger_projections.rebuilding.tables import RebuildRunningError
 from nbledger_projections.registry import READ_MODELS
 
 PROJECT = UUID(int=1)
@@ -88,11 +90,15 @@ async def test_a_rebuild_gives_the_same_rows(
         # Whatever is wrong in the tables is gone afterwards.
         await connection.execute("UPDATE notebook_list SET item = '{}', status = 'Error'")
         await connection.execute("DELETE FROM execution_status")
-    steps: list[str] = []
-    await rebuild(make_settings(database_dsn, tmp_path), ALL, steps.append)
+    steps: list[Sequence[Progress]] = []
+    positions = await rebuild(make_settings(database_dsn, tmp_path), [ALL], steps.append)
     assert await all_contents(pool) == before
-    for name in READ_MODELS:
-        assert any(step.startswith(f"{name}: rebuilt") for step in steps)
+    head = await store.head_position()
+    assert positions == dict.fromkeys(READ_MODELS, head)
+    last = {each.name: each for each in steps[-1]}
+    assert {name: (each.phase, each.percent, each.position) for name, each in last.items()} == (
+        dict.fromkeys(READ_MODELS, ("done", 100, head))
+    )
     async with acquire(pool) as connection:
         assert indexes == await connection.fetch(
             "SELECT tablename, indexname, indexdef FROM pg_indexes ORDER BY 1, 2"
@@ -139,7 +145,7 @@ async def test_rebuilding_under_load(database_dsn: str, tmp_path: Path) -> None:
             group.create_task(write())
             group.create_task(read())
             for _ in range(2):
-                await rebuild(config, ALL, lambda _: None)
+                await rebuild(config, [ALL])
             done.set()
         assert reads > 10
 
@@ -150,7 +156,7 @@ async def test_rebuilding_under_load(database_dsn: str, tmp_path: Path) -> None:
             for name in READ_MODELS:
                 await assert_holds(pool, name, events)
         live = await all_contents(pool)
-        await rebuild(config, ALL, lambda _: None)
+        await rebuild(config, [ALL])
         assert await all_contents(pool) == live
         async with acquire(pool) as connection:
             generations = await connection.fetch(
@@ -191,12 +197,10 @@ async def test_the_swap_waits_for_a_long_reader_and_lets_others_pass(
         transaction = reader.transaction()
         await transaction.start()
         await reader.fetch("SELECT * FROM notebook_list")
-        steps: list[str] = []
         waited = asyncio.Event()
 
-        def progress(text: str) -> None:
-            steps.append(text)
-            if "busy" in text:
+        def progress(told: Sequence[Progress]) -> None:
+            if told[0].phase == "waiting":
                 waited.set()
 
         task = asyncio.create_task(rebuild_projection(pool, "notebook_list", progress))
@@ -212,9 +216,8 @@ async def test_the_swap_waits_for_a_long_reader_and_lets_others_pass(
 
 async def test_one_rebuild_of_a_read_model_at_a_time(database_dsn: str) -> None:
     async with open_pool(database_dsn) as pool, connect(database_dsn) as other:
-        from nbledger_projections.rebuild import _LOCK
-
-        assert await other.fetchval("SELECT pg_try_advisory_lock($1, 1)", _LOCK)
+        taken = "SELECT pg_try_advisory_lock($1, hashtext('notebook_list'))"
+        assert await other.fetchval(taken, tables._LOCK)
         with pytest.raises(RebuildRunningError):
             await rebuild_projection(pool, "notebook_list")
         await rebuild_projection(pool, "notebook_details")
@@ -228,8 +231,7 @@ async def test_what_an_interrupted_rebuild_leaves_is_removed(database_dsn: str) 
                     f"CREATE SCHEMA rebuild_{name}; CREATE TABLE rebuild_{name}.{name} (x int)"
                 )
         await rebuild_projection(pool, "notebook_list")
-        assert await leftovers(pool) == ["rebuild_notebook_details"]
-        await remove_leftovers(pool)
+        # Of this one and of the others.
         assert await leftovers(pool) == []
 
 
@@ -248,7 +250,7 @@ async def test_a_rebuild_that_fails_changes_nothing(pool: Pool, store: EventStor
 
 async def test_an_unknown_read_model_is_named(database_dsn: str, tmp_path: Path) -> None:
     with pytest.raises(UnknownProjectionError, match="notebook_list"):
-        await rebuild(make_settings(database_dsn, tmp_path), "nonsense", lambda _: None)
+        await rebuild(make_settings(database_dsn, tmp_path), ["nonsense"])
 
 
 async def test_an_erased_notebook_does_not_shift_the_others(pool: Pool, store: EventStore) -> None:

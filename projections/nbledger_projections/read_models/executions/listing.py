@@ -8,8 +8,7 @@ followed by another: no index knows beforehand where two conditions meet that ar
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, Literal, NamedTuple
 from uuid import UUID
@@ -17,7 +16,8 @@ from uuid import UUID
 import msgspec
 
 from nbledger_domain.filtering import Comparison, Filter
-from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
+from nbledger_infrastructure.postgres.database import Pool, PooledConnection
+from nbledger_projections.machinery.one_moment import one_moment
 from nbledger_projections.read_models.executions import status
 from nbledger_projections.read_models.executions.conditions import (
     COLUMNS,
@@ -33,6 +33,8 @@ from nbledger_projections.read_models.executions.listed import LIST, TAGS
 
 NAME: Final = status.NAME
 """The projection that the list is of."""
+
+_TABLES: Final = (TAGS, LIST, NAME)
 
 LOOKED_AT: Final = 300
 """At most so many rows are looked at for a page."""
@@ -251,7 +253,7 @@ async def page(
     """The next ``size`` of the project's executions that the filter lets through, or fewer."""
     statements = _Statements(tenant_id, project_id, wanted, order=order, after=after)
     routes = _routes(wanted)
-    async with _reading(pool, _SETTINGS) as connection:
+    async with one_moment(pool, _TABLES, settings=_SETTINGS) as connection:
         route = await _shortest(connection, statements, routes, order)
         statement, parameters = statements.page(route, size + 1)
         rows = await connection.fetch(statement, *parameters.values)
@@ -311,7 +313,10 @@ async def select(
     Those requested first come first.
     """
     statements = _Statements(tenant_id, project_id, wanted)
-    async with asyncio.timeout(SELECT_TIMEOUT), _reading(pool, "SET LOCAL jit = off") as connection:
+    async with (
+        asyncio.timeout(SELECT_TIMEOUT),
+        one_moment(pool, _TABLES, settings="SET LOCAL jit = off") as connection,
+    ):
         route = await _fewest(connection, statements, _routes(wanted))
         statement, parameters = statements.all(route, "count(*)")
         number: int = await connection.fetchval(statement, *parameters.values)
@@ -334,14 +339,3 @@ async def _fewest(
         statement, parameters = statements.some(route, COUNTED)
         counts.append(await connection.fetchval(statement, *parameters.values))
     return routes[counts.index(min(counts))]
-
-
-@asynccontextmanager
-async def _reading(pool: Pool, settings: str) -> AsyncIterator[PooledConnection]:
-    """A connection that sees one moment, with settings for it."""
-    async with (
-        acquire(pool) as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-    ):
-        await connection.execute(settings)
-        yield connection
