@@ -14,7 +14,8 @@ COMMANDS = (
     ("audit", "verify"),
     ("token", "list"),
     ("principals", "list"),
-    ("projector", "--rebuild", "notebook_list"),
+    ("projections", "rebuild", "notebook_list"),
+    ("projections", "status"),
     ("migrate",),
 )
 
