@@ -12,7 +12,7 @@ from nbledger_infrastructure.settings import Settings
 from nbledger_projections.machinery.positions import PositionWatch
 from nbledger_projections.rebuild import building, named, pool_for, remove_leftovers
 from nbledger_projections.rebuilding.beside import Beside
-from nbledger_projections.rebuilding.comparing import Comparison, Difference, TableDigest
+from nbledger_projections.rebuilding.comparing import RowComparison, Difference, TableDigest
 from nbledger_projections.rebuilding.filling import fill
 from nbledger_projections.rebuilding.progress import Reporter, Tell, unheard
 
@@ -104,7 +104,7 @@ async def _compare(
                 "SELECT position FROM projection_checkpoint WHERE name = $1", built.name
             )
             await _fold_to(built, position)
-            comparison = Comparison(connection, built.live, built.schema)
+            comparison = RowComparison(connection, built.live, built.schema)
             await comparison.of(built.projection.tables)
             found = list(comparison.differing)
             told = found if lasting is None else [each for each in found if each in lasting]

@@ -57,7 +57,7 @@ WHERE indrelid = $1::text::regclass AND indisprimary ORDER BY place
 """
 
 
-class Comparison:
+class RowComparison:
     """Compares tables of schema ``live`` with those of schema ``built`` on one connection.
 
     The transaction that is open has to see both as of one moment.
