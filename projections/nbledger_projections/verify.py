@@ -12,7 +12,7 @@ from nbledger_infrastructure.settings import Settings
 from nbledger_projections.machinery.positions import PositionWatch
 from nbledger_projections.rebuild import building, named, pool_for, remove_leftovers
 from nbledger_projections.rebuilding.beside import Beside
-from nbledger_projections.rebuilding.comparing import RowComparison, Difference, TableDigest
+from nbledger_projections.rebuilding.comparing import Difference, RowComparison, TableDigest
 from nbledger_projections.rebuilding.filling import fill
 from nbledger_projections.rebuilding.progress import Reporter, Tell, unheard
 

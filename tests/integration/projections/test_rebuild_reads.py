@@ -75,7 +75,7 @@ async def test_who_waits_for_an_exchange_sees_what_it_made(
         return page.position, len(page.items)
 
     async def count() -> int:
-        return await executions.count(pool, PROJECT, PROJECT, EVERYTHING)
+        return await executions.count(pool, PROJECT, PROJECT, EVERYTHING, most=10)
 
     async def of_notebook() -> tuple[int, int]:
         page = await status.for_notebook(pool, *notebook, page=1, page_size=10)

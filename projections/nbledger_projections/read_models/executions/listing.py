@@ -8,7 +8,8 @@ followed by another: no index knows beforehand where two conditions meet that ar
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final, Literal, NamedTuple
 from uuid import UUID
@@ -165,7 +166,7 @@ class _Statements:
         rows = self._rows(route, parameters, _KEYS, most)
         return f"SELECT count(*) FROM ({rows}) AS k", parameters  # noqa: S608 (constants)
 
-    def all(self, route: _Route, shown: str, rest: str = "") -> tuple[str, Parameters]:
+    def all(self, route: _Route, shown: str, rest: str) -> tuple[str, Parameters]:
         """``shown`` of every row of the filter, and the ``rest`` of the statement."""
         parameters = Parameters(*self._project)
         rows = self._rows(route, parameters, _ROW, None)
@@ -300,32 +301,42 @@ async def _end(
     return None if row is None else Cursor(row["requested_at"], row["requested_position"])
 
 
-async def count(pool: Pool, tenant_id: UUID, project_id: UUID, wanted: Filter) -> int:
-    """How many of the project's executions the filter lets through."""
-    return (await select(pool, tenant_id, project_id, wanted, most=0))[0]
+async def count(pool: Pool, tenant_id: UUID, project_id: UUID, wanted: Filter, *, most: int) -> int:
+    """How many of the project's executions the filter lets through, counted up to ``most`` + 1."""
+    statements = _Statements(tenant_id, project_id, wanted)
+    async with _selecting(pool) as connection:
+        route = await _fewest(connection, statements, _routes(wanted))
+        statement, parameters = statements.all(route, "1", f"LIMIT {most + 1}")
+        number: int = await connection.fetchval(
+            f"SELECT count(*) FROM ({statement}) AS counted",  # noqa: S608 (constants)
+            *parameters.values,
+        )
+    return number
 
 
 async def select(
     pool: Pool, tenant_id: UUID, project_id: UUID, wanted: Filter, *, most: int
-) -> tuple[int, list[UUID]]:
-    """How many executions the filter lets through, and which, unless there are more than ``most``.
+) -> list[UUID]:
+    """The executions that the filter lets through, but no more than ``most`` + 1 of them.
 
     Those requested first come first.
     """
     statements = _Statements(tenant_id, project_id, wanted)
+    async with _selecting(pool) as connection:
+        route = await _fewest(connection, statements, _routes(wanted))
+        in_order = f"ORDER BY c.requested_at, c.requested_position LIMIT {most + 1}"
+        statement, parameters = statements.all(route, "c.execution_id", in_order)
+        rows = await connection.fetch(statement, *parameters.values)
+    return [row[0] for row in rows]
+
+
+@asynccontextmanager
+async def _selecting(pool: Pool) -> AsyncIterator[PooledConnection]:
     async with (
         asyncio.timeout(SELECT_TIMEOUT),
         one_moment(pool, _TABLES, settings="SET LOCAL jit = off") as connection,
     ):
-        route = await _fewest(connection, statements, _routes(wanted))
-        statement, parameters = statements.all(route, "count(*)")
-        number: int = await connection.fetchval(statement, *parameters.values)
-        if not 0 < number <= most:
-            return number, []
-        in_order = "ORDER BY c.requested_at, c.requested_position"
-        statement, parameters = statements.all(route, "c.execution_id", in_order)
-        rows = await connection.fetch(statement, *parameters.values)
-    return number, [row[0] for row in rows]
+        yield connection
 
 
 async def _fewest(
