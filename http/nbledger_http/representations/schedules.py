@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 from nbledger_application.commands.change_schedule import AskedFiring
 from nbledger_application.notices.folding import FailingRow
 from nbledger_application.schedules.rows import counted_runs
+from nbledger_domain.execution import RetryPolicy
 from nbledger_domain.schedule import (
     CronError,
     Overlap,
@@ -71,8 +72,9 @@ class FailingSeries(FailingScheduleDocument, rename="camel", kw_only=True):
 class ScheduleDocument(ScheduleItem, rename="camel", kw_only=True):
     """A schedule in full; `firings` are the last ones with what became of them, newest first.
 
-    `pauseReason` is requested, or failures: too many runs failed one after the other. `timeout`
-    (seconds) and `priority` are those of its runs; without `timeout` they have the default.
+    `pauseReason` is requested, or failures: too many runs failed one after the other. `timeout`,
+    `cellTimeout` (seconds), `priority`, `retryPolicy` and `tags` are those of its runs; without
+    `timeout` they have the default.
     `warnings` say which of the parameters the notebook, as it is now, does not take.
     `failing` is there where the last run has failed.
     """
@@ -85,7 +87,10 @@ class ScheduleDocument(ScheduleItem, rename="camel", kw_only=True):
     max_runs: int | UnsetType = UNSET
     parameters: dict[str, Any]
     timeout: int | float | UnsetType = UNSET
+    cell_timeout: int | float | UnsetType = UNSET
     priority: Priority
+    retry_policy: RetryPolicy | UnsetType = UNSET
+    tags: list[str]
     overlap: Overlap
     catch_up_seconds: int
     jitter_seconds: int
@@ -175,7 +180,6 @@ def full(
     """A schedule in full; ``set_by`` is the name of who has set it."""
     settings = schedule.settings
     told = summary(settings, schedule.state, runs)
-    timeout = settings.timeout
     return msgspec.json.encode(
         ScheduleDocument(
             schedule_id=schedule.id,
@@ -187,8 +191,11 @@ def full(
             end=_moment(settings.end),
             max_runs=settings.max_runs or UNSET,
             parameters=settings.parameters,
-            timeout=UNSET if timeout is None else int(timeout) if timeout % 1 == 0 else timeout,
+            timeout=_seconds(settings.timeout),
+            cell_timeout=_seconds(settings.cell_timeout),
             priority=settings.priority,
+            retry_policy=settings.retry_policy or UNSET,
+            tags=list(settings.tags),
             overlap=settings.overlap,
             catch_up_seconds=settings.catch_up_seconds,
             jitter_seconds=settings.jitter_seconds,
@@ -199,6 +206,12 @@ def full(
             **msgspec.structs.asdict(told),
         )
     )
+
+
+def _seconds(value: float | None) -> int | float | UnsetType:
+    if value is None:
+        return UNSET
+    return int(value) if value % 1 == 0 else value
 
 
 def _failing(series: FailingRow) -> FailingSeries:
