@@ -23,7 +23,7 @@ def create_database() -> str:
     server = service_address("postgres")
     _ensure_template(server)
     name = f"test_{uuid.uuid4().hex}"
-    _blocking(_execute(server, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}"))
+    _blocking(_execute(server, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY FILE_COPY"))
     return _with_database(server, name)
 
 

@@ -357,8 +357,8 @@ thread.io_loop.add_callback(flood)
 @pytest.mark.parametrize(
     ("flood", "limits", "outcome"),
     [
-        (_SHELL_JUNK, {"cell_timeout": 3.0}, Outcome.CELL_TIMED_OUT),
-        (_IOPUB_FLOOD, {"timeout": 6.0}, Outcome.TIMED_OUT),
+        (_SHELL_JUNK, {"cell_timeout": 2.0}, Outcome.CELL_TIMED_OUT),
+        (_IOPUB_FLOOD, {"timeout": 4.0}, Outcome.TIMED_OUT),
         (_STDIN_JUNK, {}, Outcome.CANCELLED),
         (_MEMORY, {"limits": Limits(memory_bytes=500_000_000)}, Outcome.MEMORY_LIMIT),
     ],

@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 import msgspec
 import pandas as pd
 import polars as pl
+import psutil
 import pytest
 from support.executions import AS_TESTER, SEES_FILES, Stage
 
@@ -37,6 +38,7 @@ from nbledger_workers.kernel import run_folder
 from nbledger_workers.kernel.driving.driver import KernelRun
 from nbledger_workers.running import leavings
 from nbledger_workers.running.environments import Provision
+from nbledger_workers.storing.spool import Spool
 
 _HAND_BACK = """
 import json, os
@@ -445,6 +447,32 @@ async def test_runs_of_one_notebook_add_versions_to_one_dataset(at_work: Stage) 
         msgspec.json.encode(told[0]["columns"])
         == json.dumps([{"name": "n", "type": "integer"}], separators=(",", ":")).encode()
     )
+
+
+async def test_whatever_fails_at_its_end_a_run_leaves_no_reader_of_tables(
+    scene: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _HAND_BACK + (
+        "import polars as pl\npl.DataFrame({'n': [1]}).write_parquet(results / 'n.parquet')\n"
+        "hand_back(1, 'enriched_dataset', 'n', [('n.parquet', 'a/b', 'data')],"
+        " recordCount=1, columns=[], newColumns=['n'], format='parquet')"
+    )
+    closing = asyncio.Event()
+
+    async def failing(_spool: Spool) -> None:
+        closing.set()
+        raise OSError(errno.EIO, "the disk")
+
+    monkeypatch.setattr(Spool, "close", failing)
+    before = set(psutil.Process().children(recursive=True))
+    async with scene.worker():
+        execution = await scene.request(source)
+        await scene.command(execution)
+        await scene.until(execution, seconds=90)
+        assert (await left(scene, execution))["n"].kind == "dataset"
+        await closing.wait()
+    left_over = set(psutil.Process().children()) - before
+    assert not any("table_facts" in " ".join(each.cmdline()) for each in left_over)
 
 
 _TWO_FILES = """

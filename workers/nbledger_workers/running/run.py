@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -179,7 +179,14 @@ class Run:
             patience=self._patience,
         )
         request = run_request(execution, planned, offer.kernelspec, context, services.settings)
-        try:
+        async with AsyncExitStack() as ends:
+            # Each of them, even if another one fails or this is cancelled meanwhile. Behind the
+            # terminal event nobody waits for kernel and collector but the next run for its slot.
+            ends.callback(self._provision.release)
+            ends.push_async_callback(self._collector.close)
+            ends.push_async_callback(self._close_kernel)
+            ends.push_async_callback(self._spool.close)
+            ends.push_async_callback(self._pending.close)
             provided = await self._provide(notebook, offer.language, execution.options.timeout)
             if provided is None:
                 return
@@ -187,16 +194,10 @@ class Run:
             self._time_is_up = asyncio.get_running_loop().time() + provided
             self._pending.start()
             await self._run_kernel(execution, notebook, planned, request, context)
-        finally:
-            await self._pending.close()
-            await self._spool.close()
-            # Behind the terminal event: nobody waits for it but the next run for its slot.
-            try:
-                if self._kernel is not None:
-                    await self._kernel.close()
-                await self._collector.close()
-            finally:
-                self._provision.release()
+
+    async def _close_kernel(self) -> None:
+        if self._kernel is not None:
+            await self._kernel.close()
 
     async def _provide(self, notebook: Notebook, language: str, timeout: float) -> float | None:
         """Have the packages provided that the notebook asks for.
