@@ -82,14 +82,6 @@ async def pool_for(settings: Settings, names: Sequence[str]) -> AsyncIterator[Po
         await close_pool(pool)
 
 
-async def rebuild_projection(pool: Pool, name: str, tell: Tell = unheard) -> int:
-    """Rebuild one read model; returns the position that it was at when it took its place.
-
-    Takes three connections of the pool. Raises as :func:`rebuild` does.
-    """
-    return (await rebuild_projections(pool, [name], tell))[name]
-
-
 async def rebuild_projections(
     pool: Pool, names: Sequence[str], tell: Tell = unheard
 ) -> dict[str, int]:

@@ -28,7 +28,7 @@ from nbledger_infrastructure.aggregates import load
 from nbledger_infrastructure.postgres.event_store import EventStore
 from nbledger_projections.read_models.humanize import timestamp
 from nbledger_projections.read_models.notebooks.documents import NotebookDocument
-from nbledger_projections.read_models.notices import FailingScheduleDocument
+from nbledger_projections.read_models.notices import FailingRunsDocument
 from nbledger_projections.read_models.schedules import FiringDocument, ListedSchedule
 
 NEXT_FIRINGS = 5
@@ -63,7 +63,7 @@ class ScheduleItem(ScheduleSummary, rename="camel", kw_only=True):
     notebook_id: UUID
 
 
-class FailingSeries(FailingScheduleDocument, rename="camel", kw_only=True):
+class FailingSeries(FailingRunsDocument, rename="camel", kw_only=True):
     """So many runs of the schedule have failed in a row; `told` says that a notice tells so."""
 
     told: bool

@@ -78,10 +78,10 @@ async def test_a_new_version_and_other_cells_start_a_run_each_that_says_so(
 ) -> None:
     dataset = uuid4()
     retry = RetryPolicy(max_attempts=2)
-    asked = msgspec.structs.replace(
+    setting = msgspec.structs.replace(
         AT_ONCE, cell_timeout=20.0, retry_policy=retry, tags=("on-change",)
     )
-    notebook_id = await automatic(store, asked, dataset=dataset)
+    notebook_id = await automatic(store, setting, dataset=dataset)
     other = await automatic(store, False, dataset=dataset)
     assert await running.tick() is None
     assert await requested(store, notebook_id) == []  # nothing has changed since it is on

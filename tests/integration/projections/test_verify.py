@@ -30,7 +30,7 @@ from nbledger_domain.schedule import Firing
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore, NewEvent
 from nbledger_infrastructure.postgres.tokens import Role
-from nbledger_projections.rebuild import ALL, rebuild_projection
+from nbledger_projections.rebuild import ALL, rebuild_projections
 from nbledger_projections.registry import READ_MODELS
 from nbledger_projections.verify import verify, verify_projections
 
@@ -268,7 +268,7 @@ async def test_rows_that_differ_are_named_without_what_they_hold(
     async with acquire(pool) as connection:
         assert await connection.fetchval("SELECT count(*) FROM notebook_details") == 3
         assert await connection.fetchval("SELECT count(*) FROM projection_rebuild") == 0
-    await rebuild_projection(pool, "notebook_details")
+    await rebuild_projections(pool, ["notebook_details"])
     (again,) = await verify_projections(pool, ["notebook_details"])
     assert again.equal
 
