@@ -23,7 +23,7 @@ class PartsProjection(TableProjection[R]):
 
     def __init__(self, model: ReadModel[R], *, making: Collection[str] = ()) -> None:
         super().__init__(model)
-        self.interests |= {DELETED, *making}
+        self.interests = self.interests | {DELETED, *making}
         self._making = model.fold.created | frozenset(making)
         self._delete = f"DELETE FROM {model.name} WHERE {self.NOTEBOOK} = ANY($1)"  # noqa: S608
         # Notebooks deleted in this batch, and those known to be deleted sooner or later.

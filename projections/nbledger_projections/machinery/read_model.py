@@ -56,7 +56,7 @@ class TableProjection(Generic[R]):
     def __init__(self, model: ReadModel[R], *, room: int | None = None) -> None:
         self.model = model
         self.name, self.tables = model.name, model.tables
-        self.interests = model.types
+        self.interests: frozenset[str] = model.types
         self._rows: Rows[R] = Rows() if room is None else Rows(room)
 
     async def load(self, connection: PooledConnection, events: Sequence[RecordedEvent]) -> None:
