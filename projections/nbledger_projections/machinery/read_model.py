@@ -39,7 +39,7 @@ class ReadModel(Generic[R]):
         self.name, self.tables = name, tables or (name,)
         self.table = RowTable(name, row, key=key, computed=computed)
         self.fold, self.key_of = fold, key_of
-        self.types = fold.types if types is None else frozenset(types)
+        self.types: frozenset[str] = fold.types if types is None else frozenset(types)
         self._projection = projection
 
     def projection(self) -> "TableProjection[R]":
