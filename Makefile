@@ -10,6 +10,7 @@ SHELL := /bin/sh
 VENV := .venv
 BENCH_VENV := .venv-bench
 S3_VENV := .venv-s3
+CRATE_VENV := .venv-crate
 BIN := $(VENV)/bin
 ROOTS := domain infrastructure application projections audit workers http cli sdk
 
@@ -93,8 +94,18 @@ $(S3_VENV)/.installed: requirements/s3.txt | $(VENV)/.runtime
 		-r requirements/s3.txt
 	@touch $@
 
+$(CRATE_VENV)/.installed: requirements/crate.txt | $(VENV)/.runtime
+	@echo "Installing the validator of RO-Crates that the tests use"
+	@test -x $(CRATE_VENV)/bin/python || $(BIN)/python -m venv --without-pip $(CRATE_VENV)
+	@$(BIN)/uv pip install --quiet --python $(CRATE_VENV)/bin/python --require-hashes \
+		-r requirements/crate.txt
+	@touch $@
+
+# What the tests run in environments of their own, as it needs other packages than nbledger.
+TEST_VENVS := $(S3_VENV)/.installed $(CRATE_VENV)/.installed
+
 .PHONY: setup
-setup: $(VENV)/.development $(S3_VENV)/.installed ## Build the environment (every other target does it when needed)
+setup: $(VENV)/.development $(TEST_VENVS) ## Build the environment (every other target does it when needed)
 
 # --- run -------------------------------------------------------------------------------------
 
@@ -127,11 +138,11 @@ browser: ## Install Chromium from Debian's packages, for reports as PDF
 # --- check -----------------------------------------------------------------------------------
 
 .PHONY: test
-test: $(VENV)/.development $(S3_VENV)/.installed ## Run all tests, fast ones first (ARGS="-k name" chooses)
+test: $(VENV)/.development $(TEST_VENVS) ## Run all tests, fast ones first (ARGS="-k name" chooses)
 	@$(PYTEST) $(ARGS)
 
 .PHONY: test-kafka
-test-kafka: $(VENV)/.development $(S3_VENV)/.installed ## Run what needs a broker on Apache Kafka (needs Java and Maven)
+test-kafka: $(VENV)/.development $(TEST_VENVS) ## Run what needs a broker on Apache Kafka (needs Java and Maven)
 	@NBLEDGER_TEST_KAFKA=apache $(PYTEST) tests/integration -m kafka $(ARGS)
 
 .PHONY: test-bench
@@ -139,7 +150,7 @@ test-bench: $(VENV)/.development $(BENCH_VENV)/.installed ## Run what tests the 
 	@$(BIN)/python -m pytest -m benchmark tests/acceptance/test_bench_quick.py $(ARGS)
 
 .PHONY: campaign
-campaign: $(VENV)/.development $(S3_VENV)/.installed ## Run the counted campaigns of faults at full length (twenty minutes)
+campaign: $(VENV)/.development $(TEST_VENVS) ## Run the counted campaigns of faults at full length (twenty minutes)
 	@NBLEDGER_CAMPAIGN=$(or $(NBLEDGER_CAMPAIGN),full) \
 		$(BIN)/python -m pytest -m campaign --timeout 3600 $(ARGS)
 
@@ -186,11 +197,13 @@ lock: $(VENV)/.runtime ## Write the lock files anew (UPGRADE=1: to the newest ve
 	@$(COMPILE) --group dev -c requirements/setup.txt -c requirements/lock.txt \
 		-o requirements/dev.txt
 	@$(COMPILE) pyproject.toml -c requirements/lock.txt -o requirements/core.txt
+	@$(COMPILE) requirements/witness.in -c requirements/lock.txt -o requirements/witness.txt
 	@$(COMPILE) pyproject.toml --extra api -c requirements/lock.txt -o requirements/api.txt
 	@$(COMPILE) pyproject.toml --extra worker --extra kernel -c requirements/lock.txt \
 		-o requirements/worker.txt
 	@$(COMPILE) requirements/bench.in -o requirements/bench.txt
 	@$(COMPILE) requirements/s3.in -o requirements/s3.txt
+	@$(COMPILE) requirements/crate.in -o requirements/crate.txt
 
 .PHONY: dist
 dist: $(VENV)/.runtime ## Build the wheel into dist/

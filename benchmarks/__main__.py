@@ -15,6 +15,7 @@ from benchmarks.datasets import datasets
 from benchmarks.engine import latency, throughput
 from benchmarks.execution_list import execution_list
 from benchmarks.figures import Figure, print_table, write_json
+from benchmarks.histories import histories
 from benchmarks.kernels import kernels
 from benchmarks.list_scale import list_scale
 from benchmarks.memory import memory
@@ -30,6 +31,7 @@ SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
     "appends": appends,
     "relay": relaying,
     "sealing": sealing,
+    "histories": histories,
     "rebuild": rebuilds,
     "reads": reads,
     "list": list_scale,

@@ -28,6 +28,13 @@ curl() {
     return $status
 }
 cp() { command cp "$@" || true; }
+# What a page starts in the background ends with it; others on this machine run the same page.
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
+port=$(python3 -c '
+import socket
+with socket.create_server(("127.0.0.1", 0)) as taken:
+    print(taken.getsockname()[1])
+')
 """
 
 # What each page has to print, after its own file name.
@@ -72,14 +79,31 @@ PRINTED = {
     "cancel-or-rerun-many.md": ["3 found", "rerun Completed 1 of 1"],
     # Which events come first is a matter of partitions.
     "consume-events.md": ["nbledger.", " True"],
-    "catch-up.md": ["Completed", '"events":[]'],
+    "catch-up.md": ["Completed", '"events":[', '"complete":true'],
     "order-and-duplicates.md": ["kept 2"],
     "replay-a-history.md": ["notebook.renamed.v1", "1.0.1 {} ", "execution.completed.v1"],
+    "read-histories.md": [
+        "/name Looked into -> Looked into twice",
+        '"complete":true',
+        " project None export\n",
+    ],
     "verify-the-chain.md": [
         *("nothing was altered", "anchor: ", '"verifierKeys":["localhost/'),
         *("c2sp.org/tlog-proof@v1", '"hashes":['),
     ],
-    "erase-data.md": ['"erased":true', "nothing was altered", "ada, who leaves", "erased "],
+    "trace-a-result.md": [
+        *("Completed", "1.0.0 ipython 3.", "ro-crate-metadata.json", "environment/packages.txt"),
+        # Of what the cell printed: as it was recorded, and as sha256sum has it.
+        "084c799cd551dd1d8d5c5f9a5d593b2e931f5e36122ee5c793c1d08a19839cc0\n084c799cd551dd1d",
+    ],
+    "erase-data.md": [
+        *('"erased":true', "erased: position ", "nothing was altered"),
+        *("the write-ahead log holds nothing of before", "ada, who leaves", "erased "),
+    ],
+    "run-a-witness.md": [
+        *("\nvkey localhost/", "quorum none\n", "old 0\n", "— audit.example.com/w1 "),
+        *("entries, signed\n", "cosigned by mine at ", " of 3600 s allowed"),
+    ],
 }
 
 

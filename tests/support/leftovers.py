@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import itertools
 import json
@@ -9,7 +10,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import UUID, uuid5
+from uuid import (
+    NAMESPACE_DNS,
+    NAMESPACE_OID,
+    NAMESPACE_URL,
+    NAMESPACE_X500,
+    UUID,
+    uuid3,
+    uuid5,
+)
 
 import asyncpg
 
@@ -79,6 +88,38 @@ def confirmed(
         if ways:
             found[word] = ways
     return found
+
+
+_TOKEN = re.compile(r"[0-9A-Za-z+/_=-]{20,}")
+
+
+def confirmed_by_digest(words: Iterable[str], kept: str) -> set[str]:
+    """The words of which ``kept`` holds a digest without salt, whatever is hashed and written how.
+
+    So would whoever guesses try all that services of this kind do: content addresses, entity tags,
+    ids made of names, and the beginnings of digests that name folders and files.
+    """
+    tokens = set(_TOKEN.findall(kept))
+    tokens |= {part for token in tokens for part in re.split(r"[-_/=]", token) if len(part) >= 20}
+    found = set[str]()
+    for word in words:
+        for text in _texts(word):
+            if not tokens.isdisjoint(_written(text)):
+                found.add(word)
+    return found
+
+
+def _written(text: bytes) -> Iterator[str]:
+    for name in ("sha256", "sha1", "md5", "sha512", "blake2b"):
+        digest = hashlib.new(name, text).digest()
+        yield digest.hex()
+        yield digest.hex()[:20]  # as keys of environments are
+        yield digest.hex()[:32]
+        yield base64.b64encode(digest).decode()
+        yield base64.urlsafe_b64encode(digest).decode().rstrip("=")
+    for namespace in (NAMESPACE_DNS, NAMESPACE_URL, NAMESPACE_OID, NAMESPACE_X500, UUID(int=0)):
+        yield str(uuid5(namespace, text.decode()))
+        yield str(uuid3(namespace, text.decode()))
 
 
 def _texts(word: str) -> list[bytes]:

@@ -111,7 +111,7 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
             artifacts_seconds=settings.artifacts.unavailable_seconds,
         )
         environments = Provider(settings.environments, store, artifacts, patience)
-        await environments.start()
+        await stack.enter_async_context(environments.running())
         kernels = await _open_pool(stack, settings, offers, environments.folders)
 
         services = RunServices(

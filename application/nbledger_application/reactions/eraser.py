@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import structlog
 
 from nbledger_domain.dataset import Dataset
-from nbledger_domain.execution import TERMINAL_EVENTS
 from nbledger_domain.library import Library
 from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope
@@ -22,7 +21,6 @@ NAME = "eraser"
 """Under this name the eraser keeps its checkpoint."""
 
 _DELETED = {Notebook.Deleted.TYPE, Dataset.Deleted.TYPE, Library.Deleted.TYPE}
-_TERMINAL = frozenset(event.TYPE for event in TERMINAL_EVENTS)
 
 
 async def react(
@@ -30,18 +28,18 @@ async def react(
 ) -> None:
     """Erase everything that ``batch`` deletes; to do so again changes nothing.
 
-    An execution that was asked for at the very moment of the deletion may end after it: its
-    events and artifacts then go as well.
+    What comes at the very moment of the deletion, such as an execution, a firing or a trigger, may
+    be recorded after it: its data and artifacts then go as well.
     """
     deleted = {event.subject_id: event for event in batch if event.type in _DELETED}
-    ended = {event.subject_id: event for event in batch if event.type in _TERMINAL}
-    late = ended.keys() - deleted.keys()
+    told = {event.subject_id: event for event in batch if event.data is not None}
+    late = told.keys() - deleted.keys()
     if late:
         async with acquire(pool) as connection:
             rows = await connection.fetch(
                 "SELECT subject_id FROM erasure WHERE subject_id = ANY($1)", list(late)
             )
-        deleted |= {row[0]: ended[row[0]] for row in rows}
+        deleted |= {row[0]: told[row[0]] for row in rows}
     for subject_id, event in deleted.items():
         erased = await store.erase_subject(subject_id)
         removed = await artifacts.delete_all(Scope(event.tenant_id, event.project_id, subject_id))

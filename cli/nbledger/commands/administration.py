@@ -20,7 +20,7 @@ from nbledger_infrastructure.postgres.database import Pool, connect_pool
 from nbledger_infrastructure.settings import Settings
 
 if TYPE_CHECKING:
-    from nbledger_infrastructure.postgres.event_store.audit import Anchor
+    from nbledger_infrastructure.postgres.event_store.audit import Anchor, ErasedEvent
 
 console = Console(highlight=False)
 
@@ -240,8 +240,16 @@ class _AnchorType(click.ParamType["Anchor"]):
     help="The anchor that an earlier audit printed. With it the audit also finds events that were "
     "cut off the end, and a history that was rewritten as a whole.",
 )
-def verify(anchor: "Anchor | None") -> None:
+@click.option(
+    "--erased",
+    "list_erased",
+    is_flag=True,
+    help="List each event whose data is erased, with the position of the event that deleted it.",
+)
+def verify(anchor: "Anchor | None", *, list_erased: bool) -> None:
     """Recompute every digest and chain of the event store and name the first fault.
+
+    Data may be missing only where an event says that what it belonged to was deleted.
 
     Exits with status 1 if there is one, and with 2 if the database cannot be read.
     """
@@ -251,7 +259,9 @@ def verify(anchor: "Anchor | None") -> None:
 
     async def check() -> bool:
         async with _database(settings) as pool:
-            report = await verify_store(pool, anchor=anchor)
+            report = await verify_store(
+                pool, anchor=anchor, on_erased=_tell_erased if list_erased else _keep_quiet
+            )
         click.echo(
             f"{report.events} events in {report.streams} streams verified, "
             f"{report.erased} of them erased"
@@ -272,6 +282,18 @@ def verify(anchor: "Anchor | None") -> None:
 
     if not run_command(check(), settings):
         sys.exit(1)
+
+
+def _keep_quiet(_: "ErasedEvent") -> None:
+    """Tell nothing."""
+
+
+def _tell_erased(event: "ErasedEvent") -> None:
+    click.echo(
+        f"erased: position {event.position}, {event.type}, stream {event.stream_id}, "
+        f"version {event.version}; deleted at position {event.deletion_position}, "
+        f"{event.deleted_at:%Y-%m-%dT%H:%M:%SZ}"
+    )
 
 
 @audit.command("key")

@@ -18,6 +18,7 @@ from nbledger_domain.execution.values import (
     CellStatus,
     EnvironmentStage,
     GivenDataset,
+    KernelFacts,
     Output,
     Phase,
     PlannedCell,
@@ -151,8 +152,17 @@ class Execution(ExecutionEndings):
             raise IllegalTransitionError(f"Cells of execution {self.id} have run.")
         self.trigger_event(self.DatasetsGiven, timestamp=at, epoch=epoch, datasets=list(datasets))
 
-    def start(self, epoch: int, *, language: str, language_version: str, at: datetime) -> None:
-        """Record that the kernel is up."""
+    def start(
+        self,
+        epoch: int,
+        *,
+        language: str,
+        language_version: str,
+        at: datetime,
+        kernel: KernelFacts | None = None,
+        packages: Representation | None = None,
+    ) -> None:
+        """Record that the kernel is up, and what it can import."""
         self.must_hold(epoch)
         if self.phase is not Phase.STARTING:
             raise IllegalTransitionError(f"Execution {self.id} has already started.")
@@ -162,6 +172,8 @@ class Execution(ExecutionEndings):
             epoch=epoch,
             language=language,
             language_version=language_version,
+            kernel=UNSET if kernel is None else kernel,
+            packages=UNSET if packages is None else packages,
         )
 
     def start_cell(self, epoch: int, cell_id: str, *, at: datetime) -> None:

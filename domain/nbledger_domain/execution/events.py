@@ -16,6 +16,7 @@ from nbledger_domain.execution.values import (
     EnvironmentStage,
     ExecutionStatus,
     GivenDataset,
+    KernelFacts,
     Output,
     Phase,
     PlannedCell,
@@ -98,12 +99,19 @@ class Warned(Event, frozen=True, kw_only=True):
 
 
 class Started(Event, frozen=True, kw_only=True):
-    """The kernel is up."""
+    """The kernel is up.
+
+    ``packages`` is the list of all that the kernel could import, as text of lines
+    ``name==version``; absent where that is not known, as of a kernel of another language. Both it
+    and ``kernel`` are absent from events of before they were told.
+    """
 
     TYPE: ClassVar[str] = "execution.started.v1"
     epoch: int
     language: str
     language_version: str
+    kernel: KernelFacts | UnsetType = UNSET
+    packages: Representation | UnsetType = UNSET
 
     def apply(self, aggregate: "ExecutionState") -> None:
         aggregate.phase = Phase.EXECUTING

@@ -162,6 +162,14 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     not_kept_before: NotKept | None = None
 
 
+class KernelFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a kernel said that it is: its kernelspec's name, its implementation and that version."""
+
+    kernelspec: str
+    implementation: str
+    implementation_version: str
+
+
 class CellError(msgspec.Struct, frozen=True, rename="camel"):
     """The exception that a cell ended with; ``traceback`` without terminal colours."""
 

@@ -13,18 +13,17 @@ import os
 import secrets
 import shutil
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 import msgspec
 import structlog
 
 from nbledger_domain.vocabulary.units import MB
-from nbledger_infrastructure.artifacts.store import file_digest
 from nbledger_infrastructure.packages import libraries, uv
 from nbledger_infrastructure.packages.environment_files import (
     base_path,
@@ -35,13 +34,21 @@ from nbledger_infrastructure.packages.environment_files import (
     library_name,
     site_packages,
 )
+from nbledger_infrastructure.packages.fetching import fetched
 from nbledger_infrastructure.packages.installed import Installed
-from nbledger_infrastructure.packages.markers import KEY, MARKER, Marker, Plan, noted, try_lock
+from nbledger_infrastructure.packages.markers import (
+    KEY,
+    MARKER,
+    Marker,
+    Plan,
+    noted,
+    open_lock,
+    try_lock,
+)
 from nbledger_infrastructure.packages.wanted import (
     Environment,
     EnvironmentFailedError,
     Held,
-    KeptWheel,
     Tell,
     Wanted,
 )
@@ -85,9 +92,9 @@ class EnvironmentCache:
             if held is None:
                 async with (
                     asyncio.timeout(self._build_seconds),
-                    self._fetched(wanted.wheels) as fetched,
+                    fetched(wanted.wheels, self._fetching) as paths,
                 ):
-                    held = await self._make(wanted, fetched, tell)
+                    held = await self._make(wanted, paths, tell)
         except TimeoutError:
             raise EnvironmentFailedError(
                 f"The environment was not there within {self._build_seconds:g} seconds."
@@ -199,29 +206,6 @@ class EnvironmentCache:
             return None
         return Held(Environment(key, folder, told.packages), lock)
 
-    @asynccontextmanager
-    async def _fetched(self, wheels: Sequence[KeptWheel]) -> AsyncIterator[list[Path]]:
-        """The wheels as files, for the block. Raises :class:`EnvironmentFailedError`."""
-        if not wheels:
-            yield []
-            return
-        folder = tempfile.TemporaryDirectory(dir=self._fetching)
-        try:
-            paths: list[Path] = []
-            for number, wheel in enumerate(wheels):
-                # Of one name there may be two, from different places.
-                path = Path(folder.name, str(number), wheel.file_name)
-                path.parent.mkdir()
-                await wheel.fetch(path)
-                if await asyncio.to_thread(file_digest, path) != wheel.digest:
-                    raise EnvironmentFailedError(
-                        f"The library {wheel.file_name} is damaged: it is not what was uploaded."
-                    )
-                paths.append(path)
-            yield paths
-        finally:
-            await asyncio.shield(asyncio.to_thread(folder.cleanup))
-
     async def _make(self, wanted: Wanted, fetched: Sequence[Path], tell: Tell) -> Held | None:
         await tell("resolving", None, ())
         plan = await self._plan(wanted, fetched)
@@ -288,6 +272,7 @@ class EnvironmentCache:
             fetched=[*map(str, fetched)],
             copied=copied,
             shown=[*packages, *(path.stem for path in copied)],
+            uploads=[wheel.library_id for wheel in wanted.wheels],
         )
 
     async def _build(self, plan: Plan, lock: int) -> None:
@@ -320,7 +305,7 @@ class EnvironmentCache:
             await asyncio.to_thread(copy_libraries, plan.copied, target)
             await uv.compile_modules(target, keep=(lock,))
             size = await asyncio.to_thread(self._measure, folder)
-            content = msgspec.json.encode(Marker(plan.shown, size))
+            content = msgspec.json.encode(Marker(plan.shown, size, plan.uploads))
             (folder / f"{MARKER}.new").write_bytes(content)
             (folder / f"{MARKER}.new").replace(folder / MARKER)
         except BaseException:
@@ -359,6 +344,27 @@ class EnvironmentCache:
                 log.info("environment removed", environment=key, bytes=size)
         self._prune_beside()
 
+    def uploads(self) -> dict[str, list[UUID] | None]:
+        """By key, the uploaded libraries in each environment that has any, or does not tell."""
+        found: dict[str, list[UUID] | None] = {}
+        with suppress(FileNotFoundError):
+            for folder in self._environments.iterdir():
+                try:
+                    marker = msgspec.json.decode((folder / MARKER).read_bytes(), type=Marker)
+                except (OSError, msgspec.MsgspecError):
+                    continue  # unfinished, or gone
+                if marker.uploads != []:
+                    found[folder.name] = marker.uploads
+        return found
+
+    def forget(self, key: str) -> bool:
+        """Remove an environment, and the requests that it has answered; not while it is in use."""
+        if not self._remove(key):
+            return False
+        self._prune_beside()
+        log.info("environment of a deleted library removed", environment=key)
+        return True
+
     def _prune_beside(self) -> None:
         """Remove what a killed worker left, which fetches no longer, and stale answers."""
         dead = time.time() - 2 * self._build_seconds
@@ -382,19 +388,11 @@ class EnvironmentCache:
                 return False
             (folder / MARKER).unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
+            # The key is a digest of what was in it, and would confirm a guess.
+            (self._locks / key).unlink(missing_ok=True)
             return True
         finally:
             os.close(lock)
 
     def _try_lock(self, key: str, how: int) -> int | None:
-        # The file stays when the environment goes: removing it would race.
-        lock = os.open(self._locks / key, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            got = try_lock(lock, how)
-        except OSError:
-            os.close(lock)
-            raise
-        if not got:
-            os.close(lock)
-            return None
-        return lock
+        return open_lock(self._locks / key, how)

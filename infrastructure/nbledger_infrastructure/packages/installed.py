@@ -35,6 +35,15 @@ class Installed:
         told = [sys.version, sys.prefix, *sorted(f"{n}=={v}" for n, v in self._versions.items())]
         return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
+    def listed(self, added: Sequence[str] = ()) -> bytes:
+        """All of them, with what is ``added`` in their place: lines ``name==version``, sorted.
+
+        What is added without a version, such as a library that is a folder, is a line of its own.
+        """
+        found = {name: f"{name}=={version}" for name, version in self._versions.items() if name}
+        found |= {str(canonicalize_name(each.partition("==")[0])): each for each in added}
+        return "".join(f"{found[name]}\n" for name in sorted(found)).encode()
+
     def version(self, name: str) -> str | None:
         """The version of a distribution, by its normalised name."""
         return self._versions.get(name)

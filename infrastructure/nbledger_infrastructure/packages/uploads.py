@@ -7,6 +7,7 @@ import msgspec
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution import Representation
 from nbledger_domain.library import Library
 from nbledger_infrastructure.aggregates import decode
@@ -58,6 +59,17 @@ async def held(
             )
         )
     return found
+
+
+async def deleted(store: EventStore, library_ids: Iterable[UUID]) -> set[UUID]:
+    """Those of the libraries that were deleted. Raises :class:`StoreUnavailableError`."""
+    async with store.reading() as connection:
+        rows = await connection.fetch(
+            "SELECT stream_id FROM event WHERE stream_id = ANY($1) AND type = ANY($2)",
+            sorted(set(library_ids)),
+            EVENT_TYPES.stored_names(Library.Deleted.TYPE),
+        )
+    return {row[0] for row in rows}
 
 
 async def newest(

@@ -4,6 +4,7 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Literal
+from uuid import UUID
 
 import msgspec
 
@@ -20,6 +21,7 @@ class EnvironmentFailedError(Exception):
 class KeptWheel(msgspec.Struct, frozen=True):
     """A wheel that is kept elsewhere; ``fetch`` writes it to a new file, and may raise OSError."""
 
+    library_id: UUID
     file_name: str
     digest: str
     fetch: Callable[[Path], Awaitable[None]]

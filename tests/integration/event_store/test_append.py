@@ -327,17 +327,18 @@ async def test_erasing_drops_the_data_and_nothing_else(store: EventStore, pool: 
     kept = new_stream()
     for stream in (notebook, execution, kept):
         await append(store, stream, new_event(), new_event())
+    await append(store, notebook, new_event(type_="notebook.deleted.v1"), expected=2)
     before = await store.read_all(after_position=0, limit=10)
-    assert await store.erase_subject(notebook.stream_id) == 4
+    assert await store.erase_subject(notebook.stream_id) == 5
     assert await store.erase_subject(notebook.stream_id) == 0
     after = await store.read_all(after_position=0, limit=10)
-    assert [e.data is None for e in after] == [True] * 4 + [False] * 2
+    assert [e.data is None for e in after] == [True] * 4 + [False] * 2 + [True]
     assert [(e.digest, e.chain, e.metadata, e.type) for e in after] == [
         (e.digest, e.chain, e.metadata, e.type) for e in before
     ]
-    await append(store, notebook, expected=2)
+    await append(store, notebook, expected=3)
     report = await audit.verify(pool)
-    assert (report.fault, report.erased) == (None, 4)
+    assert (report.fault, report.erased) == (None, 5)
     # What came after the erasure is erased with it when asked again.
     assert await store.erase_subject(notebook.stream_id) == 1
     assert (await audit.verify(pool)).fault is None

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Mapping
 
+import asyncpg
 import pytest
 from support.event_store import METADATA, new_event, new_stream, open_pool, open_store
 from support.old_store import old_database
 
 from nbledger_infrastructure.postgres.database import Pool, migrate
-from nbledger_infrastructure.postgres.event_store.audit import Anchor, Fault, verify
+from nbledger_infrastructure.postgres.event_store import Stream
+from nbledger_infrastructure.postgres.event_store.audit import Anchor, ErasedEvent, Fault, verify
+
+DELETED = "notebook.deleted.v1"
 
 CHANGES = {
     "position": ("position = 1000", "no event has this position", False),
@@ -86,6 +90,16 @@ async def old_pool() -> AsyncIterator[Pool]:
             yield migrated
 
 
+async def erase(pool: Pool, row: asyncpg.Record) -> None:
+    """Delete the subject of the row, whose own stream it is in, and erase it."""
+    stream = Stream(row["stream_id"], row["subject_id"], row["tenant_id"], row["project_id"])
+    async with open_store(pool) as store:
+        await store.append(
+            stream, [new_event(type_=DELETED)], expected_version=3, metadata=METADATA
+        )
+        await store.erase_subject(stream.subject_id)
+
+
 async def fault_after(pool: Pool, *statements: str) -> Fault | None:
     assert (await verify(pool)).intact
     for statement in statements:
@@ -131,7 +145,52 @@ async def test_data_that_is_gone_without_an_erasure(pool: Pool) -> None:
     assert fault is not None
     assert (fault.position, fault.what) == (
         5,
-        "the data is missing, but its subject was not erased",
+        "the data is missing, but no event deletes its subject",
+    )
+
+
+@pytest.mark.guarantee("G4")
+@pytest.mark.guarantee("G50")
+async def test_data_that_is_gone_behind_a_forged_erasure(pool: Pool) -> None:
+    """The table of erasures says what anybody writes into it; the chain of events does not."""
+    # Another subject's deletion covers nothing here, nor does one within the subject's streams.
+    subject = await pool.fetchval("SELECT subject_id FROM event WHERE position = 5")
+    async with open_store(pool) as store:
+        for stream in (new_stream(), new_stream(subject_id=subject)):
+            await store.append(
+                stream, [new_event(type_=DELETED)], expected_version=0, metadata=METADATA
+            )
+    fault = await fault_after(
+        pool,
+        "INSERT INTO erasure (subject_id, position) SELECT DISTINCT subject_id, 9 FROM event",
+        "UPDATE event SET data = NULL, salt = NULL WHERE position = 5",
+    )
+    assert fault is not None
+    assert (fault.position, fault.what) == (
+        5,
+        "the data is missing, but no event deletes its subject",
+    )
+
+
+@pytest.mark.guarantee("G50")
+async def test_each_erased_event_is_told_with_the_event_that_deleted_it(pool: Pool) -> None:
+    row = await pool.fetchrow("SELECT * FROM event WHERE position = 5")
+    assert row is not None
+    await erase(pool, row)
+    told: list[ErasedEvent] = []
+    report = await verify(pool, on_erased=told.append)
+    assert (report.intact, report.erased) == (True, 4)
+    deletion = await pool.fetchrow("SELECT * FROM event WHERE position = 10")
+    assert deletion is not None
+    assert [(each.position, each.version) for each in told] == [(2, 1), (5, 2), (8, 3), (10, 4)]
+    assert told[1] == ErasedEvent(
+        position=5,
+        stream_id=row["stream_id"],
+        version=2,
+        type=row["type"],
+        subject_id=row["subject_id"],
+        deletion_position=10,
+        deleted_at=deletion["occurred_at"],
     )
 
 
@@ -156,8 +215,9 @@ async def test_a_row_under_another_formula(pool: Pool, old_pool: Pool) -> None:
 
 
 async def test_a_salt_that_outlives_its_data(pool: Pool) -> None:
-    subject = await pool.fetchval("SELECT subject_id FROM event WHERE position = 5")
-    await pool.execute("SELECT erase_subject($1)", subject)
+    row = await pool.fetchrow("SELECT * FROM event WHERE position = 5")
+    assert row is not None
+    await erase(pool, row)
     fault = await fault_after(pool, "UPDATE event SET salt = metadata_salt WHERE position = 5")
     assert fault is not None
     assert (fault.position, fault.what) == (5, "the salt of erased data is still there")

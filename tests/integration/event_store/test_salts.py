@@ -52,16 +52,18 @@ async def test_the_salt_goes_with_the_data_and_that_of_the_metadata_stays(
     stream, kept = new_stream(), new_stream()
     for each in (stream, kept):
         await store.append(each, [new_event()], expected_version=0, metadata=METADATA)
+    gone = new_event(type_="notebook.deleted.v1")
+    await store.append(stream, [gone], expected_version=1, metadata=METADATA)
     before = await pool.fetch("SELECT metadata_salt FROM event ORDER BY position")
     assert len(await store.first_salt(stream.stream_id) or b"") == 16
     await store.erase_subject(stream.stream_id)
     rows = await pool.fetch("SELECT salt, metadata_salt FROM event ORDER BY position")
-    assert [each["salt"] is None for each in rows] == [True, False]
+    assert [each["salt"] is None for each in rows] == [True, False, True]
     assert [each["metadata_salt"] for each in rows] == [each["metadata_salt"] for each in before]
     assert await store.first_salt(stream.stream_id) is None
     assert await store.first_salt(uuid.uuid4()) is None
     report = await verify(pool)
-    assert (report.intact, report.erased) == (True, 1)
+    assert (report.intact, report.erased) == (True, 2)
 
 
 async def test_a_store_of_before_goes_on_and_its_events_stay_as_they_are() -> None:
@@ -69,9 +71,11 @@ async def test_a_store_of_before_goes_on_and_its_events_stay_as_they_are() -> No
     tenant, other = uuid.uuid4(), uuid.uuid4()
     async with old_database() as (dsn, old):
         async with open_store(old) as store:
-            for stream in (going_on, erased):
+            for stream, last in ((going_on, "thing.happened.v1"), (erased, "notebook.deleted.v1")):
                 await store.append(
-                    stream, [new_event(), new_event()], expected_version=0, metadata=METADATA
+                    *(stream, [new_event(), new_event(type_=last)]),
+                    expected_version=0,
+                    metadata=METADATA,
                 )
         ids = [await old_token(old, name, tenant) for name in ("ann", "ann", "bob")]
         ids.append(await old_token(old, "ann", other))

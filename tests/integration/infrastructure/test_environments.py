@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from support.wheels import make_wheel, only_from
@@ -519,7 +521,7 @@ def kept(path: Path, *, digest: str | None = None) -> KeptWheel:
     async def fetch(target: Path) -> None:
         await asyncio.to_thread(shutil.copyfile, path, target)
 
-    return KeptWheel(path.name, digest or file_digest(path), fetch)
+    return KeptWheel(uuid4(), path.name, digest or file_digest(path), fetch)
 
 
 async def test_a_kept_wheel_is_fetched_for_a_new_environment_only(
@@ -553,6 +555,37 @@ async def test_a_kept_wheel_is_fetched_for_a_new_environment_only(
     other = await made(kept(changed))
     assert other.key != environment.key
     assert imported(other, "our_rules.NEW") == ["yes"]
+
+
+@pytest.mark.guarantee("G50")
+async def test_an_environment_is_forgotten_with_the_library_that_is_in_it(
+    wheels: Path, tmp_path: Path, installed: Installed
+) -> None:
+    make_wheel(wheels, "tinyone")
+    cache = Cache(tmp_path / "cache", installed)
+    await cache.made("tinyone")
+    wheel = kept(make_wheel(tmp_path / "ours", "our_rules"))
+    held = await cache.cache.open(Wanted((), (), (wheel,)), cache.tell)
+    assert held is not None
+    key = held.environment.key
+    # What comes from an index is nobody's to delete.
+    assert cache.cache.uploads() == {key: [wheel.library_id]}
+    assert not cache.cache.forget(key)  # a kernel runs in it
+    held.release()
+    assert cache.cache.forget(key)
+    assert cache.cache.uploads() == {}
+    left = [path.name for path in cache.folder.rglob("*") if key in path.name]
+    assert left == []
+    assert len(list((cache.folder / "requests").iterdir())) == 1
+    # It is made anew for whoever has it still.
+    again = await cache.cache.open(Wanted((), (), (wheel,)), cache.tell)
+    assert again is not None
+    assert again.environment.key == key
+    # One of before does not tell what is in it.
+    marker = again.environment.folder / MARKER
+    marker.write_text(json.dumps({"packages": ["our-rules==1.0"], "size": 1}))
+    assert cache.cache.uploads() == {key: None}
+    again.release()
 
 
 async def test_a_kept_wheel_that_is_not_what_it_was_is_not_installed(

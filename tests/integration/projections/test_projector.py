@@ -11,7 +11,8 @@ from uuid import UUID
 import pytest
 import structlog
 from structlog.typing import EventDict
-from support.event_store import METADATA, connect
+from support.event_store import METADATA, connect, new_event
+from support.paths import TESTS
 from support.read_models import assert_holds, catch_up, contents, running, until_reached
 from support.stories import Story, begin, complete, record, request, step
 
@@ -22,11 +23,15 @@ from nbledger_domain.execution import Execution
 from nbledger_infrastructure import settings
 from nbledger_infrastructure.artifacts.store import ArtifactMissingError, ArtifactStore, Scope
 from nbledger_infrastructure.artifacts.store import open_store as open_artifacts
+from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.postgres.database import Pool, acquire
-from nbledger_infrastructure.postgres.event_store import EventStore, EventTail, NewEvent
+from nbledger_infrastructure.postgres.event_store import EventStore, EventTail, NewEvent, Stream
 from nbledger_projections.machinery.decoding import DELETED
 from nbledger_projections.read_models.notebooks import details as notebook_details
 from nbledger_projections.registry import READ_MODELS
+
+GOLDEN = TESTS / "unit" / "domain" / "golden"
+SKIPPED = "trigger.skipped.v1"
 
 
 def make_settings(dsn: str, folder: Path) -> settings.Settings:
@@ -179,6 +184,13 @@ async def test_what_is_deleted_is_erased(
         with pytest.raises(ArtifactMissingError):
             await artifacts.get(scope(deleted), late_digest)
         assert await mentions(database_dsn, deleted.notebook.id) == []
+        # Nor does anything else that was decided at that moment, such as a trigger.
+        subject = deleted.notebook.id
+        stream = Stream(new_id(), subject, deleted.stream.tenant_id, deleted.stream.project_id)
+        skipped = new_event(GOLDEN.joinpath("trigger.skipped.v1.json").read_bytes(), SKIPPED)
+        told = await store.append(stream, [skipped], expected_version=0, metadata=METADATA)
+        await until_reached(pool, told.position, eraser.NAME)
+        assert all(event.data is None for event in await store.read_subject(subject))
 
 
 async def mentions(dsn: str, notebook_id: UUID) -> list[str]:

@@ -167,6 +167,8 @@ class KernelStarted(UpMessage, frozen=True, kw_only=True):
     language: str
     language_version: str
     pid: int
+    implementation: str = ""
+    implementation_version: str = ""
 
 
 class CellStarted(UpMessage, frozen=True, kw_only=True):

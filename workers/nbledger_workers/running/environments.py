@@ -2,9 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -32,10 +34,15 @@ from nbledger_infrastructure.packages import (
 )
 from nbledger_infrastructure.packages.libraries import can_import, comes_with_service
 from nbledger_infrastructure.packages.uploads import Upload
-from nbledger_infrastructure.postgres.event_store import EventStore, Stream
+from nbledger_infrastructure.postgres.event_store import EventStore, StoreUnavailableError, Stream
 from nbledger_workers.storing.patience import Patience
+from nbledger_workers.translation.package_lists import PackageLists
 
 log = structlog.get_logger(__name__)
+
+
+FORGET_SECONDS: Final = 5.0
+"""Seconds between looks for environments whose libraries were deleted."""
 
 
 class Needs(msgspec.Struct, frozen=True):
@@ -53,7 +60,7 @@ class Needs(msgspec.Struct, frozen=True):
 
 
 class Provider:
-    """Provides the kernels of one worker; :meth:`start` it first."""
+    """Provides the kernels of one worker, while it is :meth:`running`."""
 
     def __init__(
         self,
@@ -69,6 +76,19 @@ class Provider:
         self._libraries = Libraries(config.library_folder)
         self._installed: Installed | None = None
         self._cache: EnvironmentCache | None = None
+        self.package_lists = PackageLists()
+        """Of its kernels, as they are kept."""
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Be ready to provide, and forget what is deleted, for the block."""
+        await self.start()
+        forgetting = asyncio.create_task(self._forget_deleted(), name="forgetting libraries")
+        try:
+            yield
+        finally:
+            forgetting.cancel()
+            await asyncio.gather(forgetting, return_exceptions=True)
 
     async def start(self) -> None:
         """Look at what is installed, and make the folders: kernels cannot be kept out of others."""
@@ -88,10 +108,31 @@ class Provider:
                 # The runs that need one will say so.
                 log.warning("no environments can be provided", reason=str(error))
 
+    async def _forget_deleted(self) -> None:
+        """Remove environments with uploaded libraries that were deleted, again and again.
+
+        One that a kernel runs in goes after that.
+        """
+        assert self._cache is not None  # noqa: S101 - since the start
+        while True:
+            try:
+                await forget_deleted(self._cache, self._store)
+            except StoreUnavailableError as error:
+                log.warning("deleted libraries not looked for", reason=str(error))
+            except Exception:
+                # A folder that cannot be read now must not end the looking.
+                log.exception("deleted libraries not forgotten")
+            await asyncio.sleep(FORGET_SECONDS)
+
     @property
     def folders(self) -> tuple[Path, ...]:
         """What is to be hidden from kernels, but for the environment that one is in."""
         return () if self._cache is None else self._cache.folders
+
+    def packages(self, environment: Environment | None) -> bytes:
+        """The list of all that a Python kernel in the environment can import."""
+        assert self._installed is not None  # noqa: S101 - since the start
+        return self._installed.listed(environment.packages if environment is not None else ())
 
     async def needs(
         self, environment: notebook.Environment, language: str, *, tenant_id: UUID, project_id: UUID
@@ -142,7 +183,10 @@ class Provider:
         """
         assert self._cache is not None  # noqa: S101 - since the start
         wheels = [
-            KeptWheel(each.file_name, each.content.digest, partial(self._fetch, each))
+            KeptWheel(
+                *(each.library_id, each.file_name, each.content.digest),
+                partial(self._fetch, each),
+            )
             for each in needs.uploads
         ]
         wanted = Wanted(tuple(needs.packages), tuple(needs.libraries), tuple(wheels))
@@ -177,6 +221,20 @@ class Provider:
                     f"{installed.version(each.name)}; the notebook asks for {str(each)!r}."
                 )
         return lacking
+
+
+async def forget_deleted(cache: EnvironmentCache, store: EventStore) -> None:
+    """Remove the environments that hold an uploaded library which was deleted.
+
+    What does not tell goes, too: it is made anew when it is asked for. Raises
+    :class:`StoreUnavailableError`, and OSError.
+    """
+    held = await asyncio.to_thread(cache.uploads)
+    ids = {each for uploads_in in held.values() for each in uploads_in or ()}
+    gone = await uploads.deleted(store, ids) if ids else set()
+    for key, uploads_in in held.items():
+        if uploads_in is None or not gone.isdisjoint(uploads_in):
+            await asyncio.to_thread(cache.forget, key)
 
 
 class Provision:

@@ -12,8 +12,9 @@ import structlog
 
 from nbledger_application.claims import Claim
 from nbledger_application.recording import Recorder
-from nbledger_domain.execution import Execution, Resources, TerminationCode
+from nbledger_domain.execution import Execution, Representation, Resources, TerminationCode
 from nbledger_domain.notebook import Notebook
+from nbledger_domain.vocabulary.languages import KERNELSPECS
 from nbledger_domain.vocabulary.units import MB
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.artifacts.store import Scope
@@ -199,6 +200,14 @@ class Run:
         if self._kernel is not None:
             await self._kernel.close()
 
+    async def _packages(self, kernelspec: str, scope: Scope) -> Representation | None:
+        """The list of what the kernel can import; of this worker's own interpreter it is known."""
+        if kernelspec != KERNELSPECS["python3"]:
+            return None
+        environments = self._services.environments
+        content = environments.packages(self._provision.environment)
+        return await environments.package_lists.keep(self._spool, scope, content)
+
     async def _provide(self, notebook: Notebook, language: str, timeout: float) -> float | None:
         """Have the packages provided that the notebook asks for.
 
@@ -244,6 +253,8 @@ class Run:
             self._spool,
             scope,
             warn=self._collector.warning,
+            kernelspec=request.kernel_name,
+            packages=partial(self._packages, request.kernel_name, scope),
         )
         report = self._report_of(execution, notebook, planned)
 

@@ -79,7 +79,7 @@ class Spool:
         """Keep ``content``; returns its digest."""
         if digest is None:
             digest = await asyncio.to_thread(lambda: hashlib.sha256(content).hexdigest())
-        if self._is_straight():
+        if self.is_straight:
             try:
                 return await self.direct.put(scope, content, digest=digest)
             except ArtifactStoreUnavailableError as error:
@@ -91,7 +91,7 @@ class Spool:
         """Keep the content of a file, which may be removed afterwards; returns its digest."""
         if digest is None:
             digest = await asyncio.to_thread(file_digest, path)
-        if self._is_straight():
+        if self.is_straight:
             try:
                 return await self.direct.put_file(scope, path, digest=digest)
             except ArtifactStoreUnavailableError as error:
@@ -102,7 +102,7 @@ class Spool:
 
     async def put_joined(self, scope: Scope, digest: str, parts: Sequence[str]) -> None:
         """Keep what has this digest as a list of what was put before."""
-        if self._is_straight():
+        if self.is_straight:
             try:
                 await self.direct.put_joined(scope, digest, parts)
             except ArtifactStoreUnavailableError as error:
@@ -138,7 +138,8 @@ class Spool:
         if self._folder is not None:
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
-    def _is_straight(self) -> bool:
+    @property
+    def is_straight(self) -> bool:
         """Whether nothing waits that has to be stored before."""
         return self.failure is None and not self._waiting
 

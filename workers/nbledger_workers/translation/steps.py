@@ -1,6 +1,6 @@
 """From what a kernel reports to steps of the execution."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -11,7 +11,9 @@ from nbledger_domain.execution import (
     CellError,
     CellStatus,
     Execution,
+    KernelFacts,
     Output,
+    Representation,
     Resources,
     TerminationCode,
 )
@@ -49,7 +51,7 @@ class Translator:
     """Turns the reports of one run into steps; a step names only outputs that are stored by then.
 
     ``parameters_failed`` says why the cell of parameters has failed, once it has. ``warn`` makes
-    the steps that warn of something.
+    the steps that warn of something, and ``packages`` keeps the list of what the kernel can import.
     """
 
     def __init__(
@@ -60,9 +62,13 @@ class Translator:
         scope: Scope,
         *,
         warn: Callable[[str], list[Step]],
+        kernelspec: str,
+        packages: Callable[[], Awaitable[Representation | None]],
     ) -> None:
         self.parameters_failed: str | None = None
         self._warn = warn
+        self._kernelspec = kernelspec
+        self._packages = packages
         self._plan = plan
         self._epoch = epoch
         self._keeper = OutputKeeper(artifacts, scope)
@@ -77,7 +83,7 @@ class Translator:
         """The steps that a report amounts to."""
         match report:
             case KernelStarted():
-                return [self._start(report)]
+                return [await self._start(report)]
             case CellStarted():
                 cell = self._plan.cells.get(report.index)
                 if cell is None:
@@ -106,15 +112,24 @@ class Translator:
         steps, self._skipped = self._skipped, []
         return steps
 
-    def _start(self, report: KernelStarted) -> Step:
+    async def _start(self, report: KernelStarted) -> Step:
         at = clock.now()
+        kernel = KernelFacts(
+            kernelspec=self._kernelspec,
+            implementation=report.implementation,
+            implementation_version=report.implementation_version,
+        )
+        packages = await self._packages()
 
         def step(execution: Execution) -> None:
+            lost = packages is not None and self._keeper.is_lost(packages.digest)
             execution.start(
                 self._epoch,
                 language=report.language,
                 language_version=report.language_version,
                 at=at,
+                kernel=kernel,
+                packages=None if lost else packages,
             )
 
         return step

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from nbledger_domain.transparency.erasures import DELETIONS
 from nbledger_infrastructure.postgres.database import UNAVAILABLE, DatabaseUnavailableError, acquire
 from nbledger_infrastructure.postgres.event_store.types import StoreUnavailableError
 
@@ -33,24 +34,29 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 # The version before comes from an index look-up per row, so neither side has to remember streams.
-# `erased` tells whether somebody erased the subject when or after the event was there.
-_ALL = """
+# What covers an erasure is an event, which has a chain; table `erasure` anybody could write. It is
+# among the last of the subject's stream, so that the index finds it at once.
+_ALL = f"""
 SELECT
     e.position, e.stream_id, e.version, e.event_id, e.type, e.subject_id, e.tenant_id,
     e.project_id, e.data, e.metadata, e.occurred_at, e.recorded_at, e.digest, e.chain, e.formula,
     e.salt, e.metadata_salt,
     before.position AS position_before, before.chain AS chain_before,
-    e.data IS NULL AND EXISTS (
-        SELECT FROM erasure WHERE erasure.subject_id = e.subject_id
-        AND erasure.position >= e.position
-    ) AS erased
+    deletion.position AS deletion_position, deletion.occurred_at AS deleted_at
 FROM event AS e
 LEFT JOIN LATERAL (
     SELECT b.position, b.chain FROM event AS b
     WHERE b.stream_id = e.stream_id AND b.version = e.version - 1 LIMIT 1
 ) AS before ON true
+LEFT JOIN LATERAL (
+    SELECT d.position, d.occurred_at FROM event AS d
+    -- In here, so that nothing is looked up for events that have their data.
+    WHERE e.data IS NULL AND d.stream_id = e.subject_id
+        AND d.type IN ({", ".join(f"'{each}'" for each in sorted(DELETIONS))})
+    ORDER BY d.version DESC LIMIT 1
+) AS deletion ON true
 ORDER BY e.position
-"""
+"""  # noqa: S608 (constants)
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -60,6 +66,18 @@ class Fault(msgspec.Struct, frozen=True):
     stream_id: UUID | None
     version: int | None
     what: str
+
+
+class ErasedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event whose data is erased, and the event that deleted its subject."""
+
+    position: int
+    stream_id: UUID
+    version: int
+    type: str
+    subject_id: UUID
+    deletion_position: int
+    deleted_at: datetime
 
 
 class Anchor(msgspec.Struct, frozen=True):
@@ -96,11 +114,13 @@ async def verify(
     *,
     anchor: Anchor | None = None,
     progress: Callable[[int], None] | None = None,
+    on_erased: Callable[[ErasedEvent], object] = lambda _: None,
 ) -> AuditReport:
     """Recompute digest and chain of every event, by position, up to the first fault.
 
     Reads one snapshot through a cursor: memory stays flat, and appends go on meanwhile.
-    `progress` is called with the position reached, every 10,000 events and at the end.
+    `progress` is called with the position reached, every 10,000 events and at the end;
+    `on_erased` with each event whose data is erased, as an event says that its subject is deleted.
 
     Raises `StoreUnavailableError`.
     """
@@ -116,7 +136,9 @@ async def verify(
             position = row["position"]
             events += 1
             streams += row["version"] == 1
-            erased += row["data"] is None
+            if row["data"] is None:
+                erased += 1
+                on_erased(_erased_event(row))
             unsalted += row["formula"] == UNSALTED
             fingerprint.update(row["chain"])
             if anchor is not None and position == anchor.position:
@@ -169,14 +191,26 @@ def _fault_of_content(row: asyncpg.Record) -> str | None:
     if not _is_salt(row["metadata_salt"], wanted=salted):
         return "the salt of the metadata is not as the formula says"
     if row["data"] is None:
-        if not row["erased"]:
-            return "the data is missing, but its subject was not erased"
+        if row["deletion_position"] is None:
+            return "the data is missing, but no event deletes its subject"
         return None if row["salt"] is None else "the salt of erased data is still there"
     if not _is_salt(row["salt"], wanted=salted):
         return "the salt is not as the formula says"
     if salted_digest(row["salt"], row["data"]) != row["digest"]:
         return "the data does not match its digest"
     return None
+
+
+def _erased_event(row: asyncpg.Record) -> ErasedEvent:
+    return ErasedEvent(
+        position=row["position"],
+        stream_id=row["stream_id"],
+        version=row["version"],
+        type=row["type"],
+        subject_id=row["subject_id"],
+        deletion_position=row["deletion_position"],
+        deleted_at=row["deleted_at"],
+    )
 
 
 def _is_salt(salt: bytes | None, *, wanted: bool) -> bool:

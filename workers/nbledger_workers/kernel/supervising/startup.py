@@ -183,6 +183,8 @@ class Kernel:
             language=str(language.get("name", "")),
             language_version=str(language.get("version", "")),
             pid=self.group or 0,
+            implementation=str(info.get("implementation", "")),
+            implementation_version=str(info.get("implementation_version", "")),
         )
 
     async def interrupt(self) -> None:

@@ -97,7 +97,7 @@ class EnvironmentChange(msgspec.Struct, frozen=True, rename="camel"):
     """Packages and libraries that the notebook asks for, and what was provided for that.
 
     `provided` is null where it is not known of one of the runs. What a kernel's own environment
-    holds is not recorded, and not compared.
+    holds is not compared.
     """
 
     packages: ValueChange
