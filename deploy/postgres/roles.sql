@@ -8,7 +8,7 @@
 --   CREATE ROLE worker_1 LOGIN PASSWORD '…' IN ROLE nbledger_worker;
 --
 -- `nbledger migrate`, `nbledger token`, `nbledger principals`, `nbledger audit verify`,
--- `nbledger replay` and `nbledger projector --rebuild` are commands of the owner.
+-- `nbledger replay` and `nbledger projections` are commands of the owner.
 
 BEGIN;
 
@@ -74,7 +74,7 @@ GRANT SELECT ON
     notebook_details, notebook_list, notebook_list_project, notebook_list_count,
     notebook_duration, execution_status, execution_results, dataset_details, library_details,
     schedule_list, schedule_firing, trigger_list, execution_list, execution_tag, execution_action,
-    notice_list, projection_checkpoint, execution_usage, worker, api_token,
+    notice_list, projection_checkpoint, projection_rebuild, execution_usage, worker, api_token,
     principal, notebook_snapshot, execution_snapshot, dataset_snapshot
     TO nbledger_api;
 GRANT SELECT, INSERT ON secret_key TO nbledger_api;

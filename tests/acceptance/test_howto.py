@@ -53,7 +53,10 @@ PRINTED = {
         "silent",
         "success",
     ],
-    "rebuild-a-projection.md": ["notebook_list", "notebook_details"],
+    "rebuild-a-projection.md": [
+        *("the last event is at position", "notebook_list: rebuilt as of position"),
+        *("execution_status: ", " rows equal at position", '"verified":[{"name":"notebook_list"'),
+    ],
     "run-a-notebook.md": ["Completed", "1.1.0"],
     "follow-a-run.md": ["Completed", "\n304\n", "event: execution.completed.v1", "\n6\n"],
     "fetch-results.md": [

@@ -343,6 +343,7 @@ class Crashing:
         self._projection = projection
         self.name = projection.name
         self.tables = projection.tables
+        self.interests = projection.interests
         self.at: str | None = None
 
     def _perhaps(self, point: str) -> None:

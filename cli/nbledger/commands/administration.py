@@ -1,4 +1,4 @@
-"""Commands of those who run the service: tokens, principals, audits, rebuilding read models."""
+"""Commands of those who run the service: tokens, principals, audits."""
 
 import re
 import sys
@@ -337,13 +337,3 @@ def make_key(file: Path) -> None:
     except OSError as error:
         raise click.ClickException(f"{file}: {error.strerror}") from None
     click.echo(f"made {file}; its public key is {signer.public.hex()}")
-
-
-async def rebuild_read_model(settings: Settings, name: str) -> None:
-    """Build a read model anew and say how far it is."""
-    from nbledger_projections.rebuild import UnknownProjectionError, rebuild
-
-    try:
-        await rebuild(settings, name, lambda step: click.echo(step, err=True))
-    except UnknownProjectionError as error:
-        raise click.ClickException(str(error)) from None

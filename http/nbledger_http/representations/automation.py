@@ -13,6 +13,7 @@ from nbledger_domain.automation import (
     ChangeKind,
     bound_dataset,
 )
+from nbledger_domain.execution import RetryPolicy
 from nbledger_domain.notebook import Notebook
 from nbledger_http.replies.responses import with_members
 from nbledger_http.representations.schedules import ScheduledNotebook, with_schedule
@@ -31,6 +32,9 @@ class AutomationSummary(msgspec.Struct, rename="camel", kw_only=True):
     quiet_seconds: int
     max_wait_seconds: int
     min_interval_seconds: int
+    cell_timeout: float | UnsetType = UNSET
+    retry_policy: RetryPolicy | UnsetType = UNSET
+    tags: list[str]
 
 
 class ShownNotebook(ScheduledNotebook, rename="camel", kw_only=True):
@@ -103,6 +107,9 @@ def summary(settings: AutomationSettings) -> AutomationSummary:
         quiet_seconds=settings.quiet_seconds,
         max_wait_seconds=settings.longest_wait,
         min_interval_seconds=settings.min_interval_seconds,
+        cell_timeout=UNSET if settings.cell_timeout is None else settings.cell_timeout,
+        retry_policy=settings.retry_policy or UNSET,
+        tags=list(settings.tags),
     )
 
 

@@ -12,6 +12,7 @@ from nbledger_application.commands.change_schedule import AskedFiring
 from nbledger_application.notices.folding import FailingRow
 from nbledger_application.schedules.past import counted_runs_then
 from nbledger_application.schedules.rows import counted_runs
+from nbledger_domain.execution import RetryPolicy
 from nbledger_domain.schedule import (
     CronError,
     Overlap,
@@ -29,7 +30,7 @@ from nbledger_infrastructure.postgres.event_store import EventStore
 from nbledger_infrastructure.postgres.event_store.moments import Moment
 from nbledger_projections.read_models.humanize import timestamp
 from nbledger_projections.read_models.notebooks.documents import NotebookDocument
-from nbledger_projections.read_models.notices import FailingScheduleDocument
+from nbledger_projections.read_models.notices import FailingRunsDocument
 from nbledger_projections.read_models.schedules import FiringDocument, ListedSchedule
 
 NEXT_FIRINGS = 5
@@ -64,7 +65,7 @@ class ScheduleItem(ScheduleSummary, rename="camel", kw_only=True):
     notebook_id: UUID
 
 
-class FailingSeries(FailingScheduleDocument, rename="camel", kw_only=True):
+class FailingSeries(FailingRunsDocument, rename="camel", kw_only=True):
     """So many runs of the schedule have failed in a row; `told` says that a notice tells so."""
 
     told: bool
@@ -73,8 +74,9 @@ class FailingSeries(FailingScheduleDocument, rename="camel", kw_only=True):
 class ScheduleDocument(ScheduleItem, rename="camel", kw_only=True):
     """A schedule in full; `firings` are the last ones with what became of them, newest first.
 
-    `pauseReason` is requested, or failures: too many runs failed one after the other. `timeout`
-    (seconds) and `priority` are those of its runs; without `timeout` they have the default.
+    `pauseReason` is requested, or failures: too many runs failed one after the other. `timeout`,
+    `cellTimeout` (seconds), `priority`, `retryPolicy` and `tags` are those of its runs; without
+    `timeout` they have the default.
     `warnings` say which of the parameters the notebook, as it is now, does not take.
     `failing` is there where the last run has failed.
     """
@@ -87,7 +89,10 @@ class ScheduleDocument(ScheduleItem, rename="camel", kw_only=True):
     max_runs: int | UnsetType = UNSET
     parameters: dict[str, Any]
     timeout: int | float | UnsetType = UNSET
+    cell_timeout: int | float | UnsetType = UNSET
     priority: Priority
+    retry_policy: RetryPolicy | UnsetType = UNSET
+    tags: list[str]
     overlap: Overlap
     catch_up_seconds: int
     jitter_seconds: int
@@ -182,7 +187,6 @@ def full(
     """A schedule in full; ``set_by`` is the name of who has set it."""
     settings = schedule.settings
     told = summary(settings, schedule.state, runs)
-    timeout = settings.timeout
     return msgspec.json.encode(
         ScheduleDocument(
             schedule_id=schedule.id,
@@ -194,8 +198,11 @@ def full(
             end=_moment(settings.end),
             max_runs=settings.max_runs or UNSET,
             parameters=settings.parameters,
-            timeout=UNSET if timeout is None else int(timeout) if timeout % 1 == 0 else timeout,
+            timeout=_seconds(settings.timeout),
+            cell_timeout=_seconds(settings.cell_timeout),
             priority=settings.priority,
+            retry_policy=settings.retry_policy or UNSET,
+            tags=list(settings.tags),
             overlap=settings.overlap,
             catch_up_seconds=settings.catch_up_seconds,
             jitter_seconds=settings.jitter_seconds,
@@ -206,6 +213,12 @@ def full(
             **msgspec.structs.asdict(told),
         )
     )
+
+
+def _seconds(value: float | None) -> int | float | UnsetType:
+    if value is None:
+        return UNSET
+    return int(value) if value % 1 == 0 else value
 
 
 def _failing(series: FailingRow) -> FailingSeries:

@@ -6,7 +6,6 @@ from uuid import UUID
 
 from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
-from nbledger_projections.machinery.decoding import check_known
 from nbledger_projections.machinery.folding import Fold
 from nbledger_projections.machinery.rows import Rows
 from nbledger_projections.machinery.snapshots import Kept, Snapshot, SnapshotTable, after
@@ -46,7 +45,7 @@ class ReadModel(Generic[R]):
             self.tables = (*self.tables, snapshots.name)
         self.table = RowTable(name, row, key=key, computed=computed)
         self.fold, self.key_of = fold, key_of
-        self.types = fold.types if types is None else frozenset(types)
+        self.types: frozenset[str] = fold.types if types is None else frozenset(types)
         self._projection = projection
 
     def projection(self) -> "TableProjection[R]":
@@ -63,6 +62,7 @@ class TableProjection(Generic[R]):
     def __init__(self, model: ReadModel[R], *, room: int | None = None) -> None:
         self.model = model
         self.name, self.tables = model.name, model.tables
+        self.interests: frozenset[str] = model.types
         self._rows: Rows[R] = Rows() if room is None else Rows(room)
         self._taken: list[Snapshot] = []
 
@@ -78,7 +78,6 @@ class TableProjection(Generic[R]):
     def apply(self, recorded: RecordedEvent) -> None:
         """Fold one event."""
         if recorded.type not in self.model.types:
-            check_known(recorded)
             return
         key = self.model.key_of(recorded)
         before = self._rows.get(key)

@@ -16,7 +16,8 @@ COMMANDS = (
     ("audit", "export", "--tenant", NOBODY, "--no-artifacts", "not-there"),
     ("token", "list"),
     ("principals", "list"),
-    ("projector", "--rebuild", "notebook_list"),
+    ("projections", "rebuild", "notebook_list"),
+    ("projections", "status"),
     ("migrate",),
 )
 

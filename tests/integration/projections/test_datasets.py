@@ -105,7 +105,7 @@ async def test_a_rebuild_gives_the_same_rows(pool: Pool, store: EventStore) -> N
     await catch_up(pool, dataset_details.NAME)
     before = await contents(pool, dataset_details.NAME)
     assert before["dataset_details"]
-    await rebuild.rebuild_projection(pool, dataset_details.NAME)
+    await rebuild.rebuild_projections(pool, [dataset_details.NAME])
     assert await contents(pool, dataset_details.NAME) == before
 
 

@@ -52,6 +52,7 @@ OWNERS: Mapping[str, str] = {
     "notice_list": "projections",
     "principal": "infrastructure",
     "projection_checkpoint": "infrastructure",
+    "projection_rebuild": "projections",
     "queue_pace": "application",
     "queue_share": "application",
     "schedule": "application",
