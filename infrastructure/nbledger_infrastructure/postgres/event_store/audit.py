@@ -131,9 +131,7 @@ async def verify(
     anchored = anchor is None or anchor.position == 0
     try:
         async for row in _rows(pool):
-            fault = find_fault(row, position)
-            if fault is None and row["recorded_at"] < recorded_at:
-                fault = _fault(row, "was recorded before the event before it")
+            fault = find_fault(row, position, recorded_at)
             if fault is not None:
                 break
             recorded_at = row["recorded_at"]
@@ -169,8 +167,10 @@ async def verify(
     )
 
 
-def find_fault(row: asyncpg.Record, position_before: int) -> Fault | None:
-    """Check one row against itself, the position before it and the version before it."""
+def find_fault(
+    row: asyncpg.Record, position_before: int, recorded_before: datetime
+) -> Fault | None:
+    """Check one row against itself, the event before it and the version before it."""
     position: int = row["position"]
     version: int = row["version"]
     if position != position_before + 1:
@@ -184,6 +184,8 @@ def find_fault(row: asyncpg.Record, position_before: int) -> Fault | None:
     what = _fault_of_content(row)
     if what is None and chain(row["chain_before"] or _NEW_STREAM, row) != row["chain"]:
         what = "the event does not match its chain"
+    if what is None and row["recorded_at"] < recorded_before:
+        what = "was recorded before the event before it"
     return None if what is None else _fault(row, what)
 
 
