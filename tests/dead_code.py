@@ -20,7 +20,7 @@ EXEMPT = {
     "for the next version of an event": {"add_upcaster"},
     "commands of the command line": {
         *("create_token", "list_tokens", "revoke_token", "demo", "make_key"),
-        *("list_principals", "erase_principal"),
+        *("list_principals", "erase_principal", "purge_database"),
     },
     "called by asyncio": {"datagram_received", "addr"},
     "read by click": {"exit_code"},
