@@ -7,8 +7,9 @@ from uuid import UUID
 
 import msgspec
 
-from nbledger_audit import logs
+from nbledger_audit import logs, stamps
 from nbledger_audit.entries import events_at
+from nbledger_audit.stamps import Timestamp
 from nbledger_domain.transparency import merkle, tiles
 from nbledger_domain.transparency.checkpoints import origin_of
 from nbledger_domain.transparency.notes import ED25519, Key, read_note
@@ -48,8 +49,8 @@ class LogState(msgspec.Struct, frozen=True):
 
     @property
     def signed_at(self) -> datetime | None:
-        """When the checkpoint that is published was signed."""
-        return None if self.published is None else self.published.signed_at
+        """When the checkpoint that is published was signed last: at rest it is signed again."""
+        return None if self.published is None else self.published.confirmed_at
 
 
 class ProvedEntry(msgspec.Struct, frozen=True):
@@ -69,6 +70,13 @@ async def state(connection: PooledConnection, tenant_id: UUID) -> LogState | Non
     origin = origin_of(used[0].origin, tenant_id)
     keys = tuple(Key(origin, ED25519, key.public) for key in used if key.origin == used[0].origin)
     return LogState(origin, keys, published, signed_size)
+
+
+async def timestamps(
+    connection: PooledConnection, tenant_id: UUID, *, limit: int | None = None, offset: int = 0
+) -> list[Timestamp]:
+    """Who says since when the log was so: the newest first, all of them without a limit."""
+    return await stamps.timestamps(connection, tenant_id, limit=limit, offset=offset)
 
 
 async def tile(

@@ -25,7 +25,7 @@ NEEDS = {
     "relay": (DATABASE, BROKER),
     "projector": (DATABASE, ARTIFACTS),
     "worker": (DATABASE, BROKER, ARTIFACTS),
-    "sealer": (DATABASE, "audit.origin", "audit.key_file", "audit.state_folder"),
+    "sealer": (DATABASE, "audit.origin", "audit.state_folder"),
     "migrate": (DATABASE,),
 }
 """The settings that a command cannot do without."""

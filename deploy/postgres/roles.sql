@@ -132,11 +132,12 @@ GRANT SELECT (
     recorded_at, digest, chain, formula, metadata, metadata_salt
 ) ON event TO nbledger_sealer;
 GRANT SELECT, INSERT, UPDATE ON
-    transparency_log, log_tile, log_bundle, log_checkpoint, log_key, log_policy, log_witness,
-    projection_checkpoint
+    transparency_log, log_tile, log_bundle, log_checkpoint, log_key, log_delivery, log_timestamp,
+    log_policy, log_witness, projection_checkpoint
     TO nbledger_sealer;
 GRANT SELECT ON
-    transparency_log, log_tile, log_bundle, log_checkpoint, log_key, log_policy, log_witness
+    transparency_log, log_tile, log_bundle, log_checkpoint, log_key, log_delivery, log_timestamp,
+    log_policy, log_witness
     TO nbledger_api, nbledger_auditor;
 
 COMMIT;

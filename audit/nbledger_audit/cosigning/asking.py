@@ -107,6 +107,13 @@ class Asking:
 
     async def round(self) -> None:
         """Ask once for each log that is due. Raises :class:`WitnessAwayError`."""
+        async with acquire(self._pool) as connection:
+            await kept.renew(
+                connection,
+                self._witness.key,
+                renew_seconds=self._renew_seconds,
+                retry_seconds=min(RETRY_SECONDS, self._renew_seconds),
+            )
         after = UUID(int=0)
         while found := await self._due(after):
             for at in range(0, len(found), ASKED_AT_ONCE):

@@ -12,6 +12,9 @@ from nbledger_domain.transparency.notes import Key, Note, Signature, read_note
 from nbledger_domain.transparency.policies import NONE, Policy
 from nbledger_infrastructure.postgres.database import PooledConnection
 
+FRESH_SECONDS: Final = 15.0
+"""A checkpoint that was signed longer ago is signed anew before it is cosigned."""
+
 _TELL: Final = """
 INSERT INTO log_policy (policy, maximum_age_seconds) VALUES ($1, $2)
 ON CONFLICT (one) DO UPDATE
@@ -34,13 +37,28 @@ SELECT log.tenant_id, log.signed_size, coalesce(witness.size, 0) AS size,
 FROM transparency_log AS log
 LEFT JOIN log_witness AS witness
     ON witness.tenant_id = log.tenant_id AND witness.witness = $1
-WHERE log.signed_size > 0 AND log.tenant_id > $2 AND (
+WHERE log.signed_size > 0 AND log.tenant_id > $2
+    AND log.confirmed_at > clock_timestamp() - make_interval(secs => $6) AND (
     witness.tenant_id IS NULL
     OR witness.problem = '' AND witness.size <> log.signed_size
     OR witness.asked_at < clock_timestamp()
         - make_interval(secs => CASE witness.problem WHEN '' THEN $3::float8 ELSE $4::float8 END)
 )
 ORDER BY log.tenant_id LIMIT $5
+"""
+
+_RENEW: Final = """
+UPDATE transparency_log AS log SET renewal = true
+WHERE signed_size > 0 AND NOT renewal
+    AND coalesce(confirmed_at, '-infinity') <= clock_timestamp() - make_interval(secs => $4)
+    AND NOT EXISTS (
+        SELECT FROM log_witness AS witness
+        WHERE witness.tenant_id = log.tenant_id AND witness.witness = $1
+            AND (witness.problem <> '' OR witness.size = log.signed_size)
+            AND witness.asked_at >= clock_timestamp() - make_interval(
+                secs => CASE witness.problem WHEN '' THEN $2::float8 ELSE $3::float8 END
+            )
+    )
 """
 
 _ASKED: Final = """
@@ -107,7 +125,8 @@ async def due(
     """The logs of which a witness is to be asked, by tenant, those after one.
 
     Those are the ones that have grown, those whose cosignature is ``renew_seconds`` old, and after
-    ``retry_seconds`` those with which something was wrong.
+    ``retry_seconds`` those with which something was wrong; of them those that were signed a moment
+    ago. Of an older checkpoint, what was recorded since would look as if it was dated back.
     """
     found = await connection.fetch(
         _DUE,
@@ -116,8 +135,16 @@ async def due(
         renew_seconds,
         retry_seconds,
         limit,
+        FRESH_SECONDS,
     )
     return [Due(row["tenant_id"], row["signed_size"], row["size"], row["problem"]) for row in found]
+
+
+async def renew(
+    connection: PooledConnection, witness: Key, *, renew_seconds: float, retry_seconds: float
+) -> None:
+    """Have the logs signed anew that were due, had they been signed a moment ago."""
+    await connection.execute(_RENEW, witness.encoded, renew_seconds, retry_seconds, FRESH_SECONDS)
 
 
 async def note_of(connection: PooledConnection, tenant_id: UUID, size: int) -> Note | None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 from support.event_store import METADATA, new_event, open_pool, open_store
-from support.sealing import INSTALLATION, ORIGIN, TENANT, Sealing, line
 from support.tlog import SmallLog, new_signer
+from support.witnessed_log import INSTALLATION, ORIGIN, TENANT, Sealing, line
 from support.witnesses import Served, serving
 
 from nbledger_audit import logs, sealer
@@ -83,6 +83,28 @@ async def test_checkpoints_are_cosigned_as_the_log_grows(sealing: Sealing, tmp_p
         assert [each.name for each in after.signatures] == [ORIGIN, "witness.example/w1"]
         async with sealing.pool.acquire() as connection:
             assert await logs.checkpoint(connection, TENANT, 301) == str(before)
+
+
+async def test_only_a_checkpoint_of_this_moment_is_cosigned(
+    sealing: Sealing, tmp_path: Path
+) -> None:
+    """Of an older one, what was recorded since would look as if it was dated back."""
+    async with knowing(sealing, tmp_path / "w1") as witness:
+        await sealing.tell(f"{line(witness, 'w1')}quorum none")
+        await sealing.record(3)
+        stale = "UPDATE transparency_log SET confirmed_at = confirmed_at - interval '1 minute'"
+        await sealing.execute(stale)
+        await sealing.ask()
+        assert await sealing.shown() == (3, set())
+        # It is signed anew for that.
+        await sealing.sealer.sign()
+        await sealing.ask()
+        assert await sealing.shown() == (3, {"w1"})
+        # Nothing is signed for a cosignature that nobody needs yet.
+        await sealing.execute(stale)
+        await sealing.ask()
+        async with sealing.pool.acquire() as connection:
+            assert not await connection.fetchval("SELECT renewal FROM transparency_log")
 
 
 @pytest.mark.guarantee("G42")

@@ -19,8 +19,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from support.event_store import open_pool, open_store
 from support.paths import TESTS
-from support.sealing import ORIGIN, TENANT, Sealing
 from support.tlog import SmallLog, new_signer
+from support.witnessed_log import ORIGIN, TENANT, Sealing
 from support.witnesses import serving
 
 from nbledger.embedded.ports import free_port

@@ -33,6 +33,7 @@ LOG: dict[str, Any] = {
         "entries": f"{_URL}/tile/entries",
         "inclusion": f"{_URL}/inclusion",
         "consistency": f"{_URL}/consistency",
+        "timestamps": f"{_URL}/timestamps",
         "policy": f"{_URL}/policy",
     },
 }
@@ -72,4 +73,15 @@ CONSISTENCY: dict[str, Any] = {
     "to": 3,
     "hashes": ["5Ei34QcnKiqqWDuvYgCeed+cgmfT8+XeCjO3lYjuoqc="],
     "checkpoint": CHECKPOINT,
+}
+
+TIMESTAMPS: dict[str, Any] = {
+    "items": [
+        {
+            "size": 3,
+            "at": "2024-01-15T10:30:08.000Z",
+            "checkpoint": CHECKPOINT,
+            "response": "MIICvDADAgEAMIICswYJKoZIhvcNAQcCoIICpDCCAqA=",
+        }
+    ]
 }

@@ -53,6 +53,7 @@ class LogLinks(msgspec.Struct, rename="camel", kw_only=True):
     entries: str
     inclusion: str
     consistency: str
+    timestamps: str
     policy: str
 
 
@@ -73,8 +74,9 @@ class LogDocument(msgspec.Struct, rename="camel", kw_only=True):
     """A tenant's log: its origin and keys (signed-note vkeys, the one in use first).
 
     `size` counts the entries of the checkpoint that is served, which was signed at `checkpointAt`;
-    `signedSize` those of the newest one, which may wait for witnesses. Cosignatures are to be no
-    older than `maximumAgeSeconds` (null: no limit).
+    that of a log at rest is signed again now and then. `signedSize` counts those of the newest one,
+    which may wait for witnesses. Cosignatures are to be no older than `maximumAgeSeconds` (null: no
+    limit).
     """
 
     origin: str
@@ -137,6 +139,7 @@ async def get_log(request: Request[Any, Any, Any]) -> Reply:
             entries=f"{base}/tile/entries",
             inclusion=f"{base}/inclusion",
             consistency=f"{base}/consistency",
+            timestamps=f"{base}/timestamps",
             policy=f"{base}/policy",
         ),
     )
