@@ -49,6 +49,7 @@ class Ledger(msgspec.Struct):
     def key(self) -> str:
         """The key that signs the tenant's log, in one word."""
         signer = self.sealer._signer
+        assert isinstance(signer._signer, Signer)
         return signer._signer.key(signer.origin_of(self.tenant_id)).encoded
 
     async def notebook(self, project_id: UUID | None = None) -> Stream:
