@@ -162,7 +162,9 @@ class Scene:
 
     @property
     def signer(self) -> Signer:
-        return self.ledger.sealer._signer._signer
+        signer = self.ledger.sealer._signer._signer
+        assert isinstance(signer, Signer)
+        return signer
 
     async def set_back(self) -> None:
         """Go back to what was signed before yesterday, with the checkpoint of then."""
