@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from uuid import UUID
 import msgspec
 from support.event_store import new_event, open_pool, open_store
 
-from nbledger_audit.bundles.exporting import ExtraFiles, export
+from nbledger_audit.bundles.exporting import export
 from nbledger_audit.bundles.manifest import BundleManifest
 from nbledger_audit.bundles.scopes import HistoryScope
 from nbledger_audit.bundles.targets import BundleTarget
@@ -97,7 +97,6 @@ class Ledger(msgspec.Struct):
         path: Path,
         *,
         zipped: bool = False,
-        extras: Sequence[ExtraFiles] = (),
         wait_seconds: float = 0,
         **scope: Any,
     ) -> BundleManifest:
@@ -109,7 +108,6 @@ class Ledger(msgspec.Struct):
                 target,
                 artifacts=self.artifacts,
                 progress=lambda _: None,
-                extras=extras,
                 wait_seconds=wait_seconds,
             )
 

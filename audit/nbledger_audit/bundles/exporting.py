@@ -1,7 +1,7 @@
 """Writing a bundle: what one transaction sees of a scope, up to the newest checkpoint."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Final
@@ -49,10 +49,6 @@ Progress = Callable[[int], None]
 """Called with the number of events written so far."""
 
 
-ExtraFiles = Callable[[PooledConnection, HistoryScope], Awaitable[Mapping[str, bytes]]]
-"""Further files of a bundle by their paths, such as what describes it to other programs."""
-
-
 class NothingToExportError(Exception):
     """No log, no checkpoint, or nothing of what was asked for."""
 
@@ -75,12 +71,9 @@ async def export(
     *,
     artifacts: ArtifactStore | None,
     progress: Progress,
-    extras: Sequence[ExtraFiles] = (),
     wait_seconds: float = WAIT_SECONDS,
 ) -> BundleManifest:
     """Write the bundle of ``scope`` to ``target`` and finish it; without a store, no artifacts.
-
-    ``extras`` are asked within the transaction, once the events are written.
 
     Where a deletion is recorded that no checkpoint covers yet, waits for one that does: data may
     be erased by it already.
@@ -98,9 +91,6 @@ async def export(
                 manifest = await _write(
                     connection, scope, target, head=head, artifacts=artifacts, progress=progress
                 )
-                for extra in extras:
-                    for name, content in (await extra(connection, scope)).items():
-                        target.write(name, content)
                 break
         await asyncio.sleep(_AGAIN_SECONDS)
     target.finish()

@@ -19,7 +19,6 @@ from support.bundles import METADATA, Ledger, check, lines_of, names_of, open_le
 from nbledger_audit import logs
 from nbledger_audit.bundles.exporting import NothingToExportError
 from nbledger_audit.bundles.lines import named_artifacts
-from nbledger_audit.bundles.scopes import HistoryScope
 from nbledger_audit.bundles.selecting import HistoryAlteredError
 from nbledger_audit.bundles.targets import BundleTarget, TargetTakenError
 from nbledger_audit.cosigning import kept
@@ -27,7 +26,6 @@ from nbledger_audit.keys import Signer
 from nbledger_domain.transparency.notes import COSIGNATURE, read_note
 from nbledger_domain.transparency.policies import read_policy
 from nbledger_infrastructure.artifacts.store import Scope as Folder
-from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store import Stream
 
 
@@ -353,22 +351,6 @@ async def test_what_others_have_seen_of_the_log_comes_along(ledger: Ledger, tmp_
         check(folder)
         found = {int(each.stem.split(".")[0]) for each in (folder / "checkpoints").iterdir()}
         assert found == around, number
-
-
-async def test_further_files_are_written_in_the_same_transaction(
-    ledger: Ledger, tmp_path: Path
-) -> None:
-    await ledger.notebook()
-    await ledger.seal()
-
-    async def describe(connection: PooledConnection, scope: HistoryScope) -> dict[str, bytes]:
-        seen = await connection.fetchval("SELECT current_setting('transaction_isolation')")
-        return {"more/about.txt": f"{scope}: {seen}".encode()}
-
-    await ledger.export(tmp_path / "bundle", extras=[describe])
-    check(tmp_path / "bundle")
-    told = (tmp_path / "bundle" / "more" / "about.txt").read_text()
-    assert told == f"tenant {ledger.tenant_id}: repeatable read"
 
 
 async def test_a_bundle_has_its_name_only_once_it_is_whole(ledger: Ledger, tmp_path: Path) -> None:
