@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 
-class Memory:
+class SignerMemory:
     """The checkpoints that were signed last, as texts of signed notes. Raises ``OSError``."""
 
     def __init__(self, folder: Path) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from nbledger_audit import logs
 from nbledger_audit.keys import SigningKey, sign, verify
-from nbledger_audit.memory import Memory
+from nbledger_audit.memory import SignerMemory
 from nbledger_domain.transparency import merkle
 from nbledger_domain.transparency.checkpoints import LogCheckpoint, origin_of, read_checkpoint
 from nbledger_domain.transparency.merkle import ProofError
@@ -33,7 +33,7 @@ class CheckpointSigner:
         self._signer = signer
         self._origin = origin
         self._folder = folder
-        self._memory = Memory(folder)
+        self._memory = SignerMemory(folder)
 
     def origin_of(self, tenant_id: UUID) -> str:
         """The origin of a tenant's log, which is the name of its key, too."""

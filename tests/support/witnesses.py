@@ -15,7 +15,7 @@ import msgspec
 from support.tlog import SmallLog, new_signer
 
 from nbledger_audit.witness.cosigner import Cosigner, KnownLogs
-from nbledger_audit.witness.memory import Memory
+from nbledger_audit.witness.memory import WitnessMemory
 from nbledger_audit.witness.server import serve
 from nbledger_domain.transparency.notes import Key
 
@@ -44,7 +44,7 @@ async def serving(
     lines = (f"vkey {each}\n" for each in (log.vkey, *vkeys))
     (folder / "logs").write_text(f"logs/v0\n{''.join(lines)}")
     (folder / "state").mkdir()
-    memory = Memory(folder / "state")
+    memory = WitnessMemory(folder / "state")
     cosigner = Cosigner(name, new_signer(folder, "witness"), KnownLogs(folder / "logs"), memory)
     stop = asyncio.Event()
     ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()

@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from nbledger_audit.bundles.lines import Erasure
+from nbledger_audit.bundles.lines import CoveringErasure
 from nbledger_audit.bundles.selecting import LogPlace, Selection
 from nbledger_domain.transparency.entries import moment
 from nbledger_infrastructure.postgres.database import PooledConnection
@@ -35,9 +35,9 @@ class Deletions:
     def __init__(self, connection: PooledConnection, selection: Selection) -> None:
         self._connection = connection
         self._selection = selection
-        self._found: dict[UUID, Erasure | None] = {}
+        self._found: dict[UUID, CoveringErasure | None] = {}
 
-    async def of(self, subjects: Iterable[UUID]) -> dict[UUID, Erasure | None]:
+    async def of(self, subjects: Iterable[UUID]) -> dict[UUID, CoveringErasure | None]:
         """What erased each of these subjects; None where no event up to the checkpoint says so."""
         wanted = set(subjects)
         unknown = wanted - self._found.keys()
@@ -69,18 +69,20 @@ class Deletions:
         )
         return [row["position"] for row in rows]
 
-    async def _read(self, subjects: set[UUID]) -> dict[UUID, Erasure | None]:
+    async def _read(self, subjects: set[UUID]) -> dict[UUID, CoveringErasure | None]:
         tenant_id = self._selection.scope.tenant_id
         rows = await self._connection.fetch(_DELETIONS, list(subjects), tenant_id, DELETED)
         places = await self._selection.numbered(sorted(row["position"] for row in rows))
         numbers = {place.position: place.number for place in places}
-        found: dict[UUID, Erasure | None] = dict.fromkeys(subjects)
+        found: dict[UUID, CoveringErasure | None] = dict.fromkeys(subjects)
         for row in rows:
             if row["position"] in numbers:
                 found[row["subject_id"]] = _erased(row, numbers[row["position"]])
         return found
 
 
-def _erased(row: asyncpg.Record, number: int) -> Erasure:
+def _erased(row: asyncpg.Record, number: int) -> CoveringErasure:
     metadata = msgspec.json.decode(row["metadata"], type=Metadata)
-    return Erasure(number, row["position"], moment(row["recorded_at"]), metadata.responsible)
+    return CoveringErasure(
+        number, row["position"], moment(row["recorded_at"]), metadata.responsible
+    )

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from nbledger_audit.bundles.copying import ArtifactCopies
 from nbledger_audit.bundles.deletions import Deletions
-from nbledger_audit.bundles.lines import Erasure, NamedArtifacts, line
+from nbledger_audit.bundles.lines import CoveringErasure, NamedArtifacts, line
 from nbledger_audit.bundles.manifest import BundleManifest
 from nbledger_audit.bundles.seen import SeenCheckpoints
 from nbledger_audit.bundles.selecting import LogPlace, Selected
@@ -59,7 +59,7 @@ class EventLines:
             )
             self._sink.write(told)
 
-    def _count(self, event: Selected, erased: dict[UUID, Erasure | None]) -> None:
+    def _count(self, event: Selected, erased: dict[UUID, CoveringErasure | None]) -> None:
         manifest, number = self._manifest, event.place.number
         if manifest.whole:
             self._tree.add_entry(event.entry)

@@ -11,7 +11,7 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class Erasure(msgspec.Struct, frozen=True):
+class CoveringErasure(msgspec.Struct, frozen=True):
     """The deletion that took the data of an event: which entry it is, when, and by whom."""
 
     number: int
@@ -40,7 +40,7 @@ def line(
     entry: bytes,
     content: Content,
     *,
-    erased: Erasure | None = None,
+    erased: CoveringErasure | None = None,
     artifacts: NamedArtifacts | None = None,
     context: bool = False,
 ) -> bytes:

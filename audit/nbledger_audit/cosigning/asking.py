@@ -21,7 +21,7 @@ from nbledger_audit.cosigning.client import (
     WitnessClient,
     http_client,
 )
-from nbledger_audit.cosigning.kept import Due
+from nbledger_audit.cosigning.kept import DueCosignature
 from nbledger_domain.transparency import merkle
 from nbledger_domain.transparency.notes import Signature
 from nbledger_domain.transparency.policies import KnownWitness, Policy
@@ -127,7 +127,7 @@ class Asking:
                     raise failed[0]
             after = found[-1].tenant_id
 
-    async def _due(self, after: UUID) -> list[Due]:
+    async def _due(self, after: UUID) -> list[DueCosignature]:
         async with acquire(self._pool) as connection:
             return await kept.due(
                 connection,
@@ -138,7 +138,7 @@ class Asking:
                 limit=DUE_AT_ONCE,
             )
 
-    async def _ask(self, due: Due) -> None:
+    async def _ask(self, due: DueCosignature) -> None:
         """Ask for one log, and keep what comes of it. Raises :class:`WitnessAwayError`."""
         try:
             cosignature = await self._cosignature(due)
@@ -168,7 +168,7 @@ class Asking:
                 policy=self._policy,
             )
 
-    async def _cosignature(self, due: Due) -> Signature | None:
+    async def _cosignature(self, due: DueCosignature) -> Signature | None:
         """The cosignature; None where another sealer has meanwhile got one for a larger size."""
         try:
             return await self._client.cosign(await self._request(due, due.size))
@@ -186,7 +186,7 @@ class Asking:
         except SizeConflictError:
             raise NoCosignatureError("names another size each time") from None
 
-    async def _request(self, due: Due, old: int) -> AddCheckpoint:
+    async def _request(self, due: DueCosignature, old: int) -> AddCheckpoint:
         """The request that goes on from ``old`` entries.
 
         Raises :class:`NoCosignatureError` where the log cannot prove that it does.
@@ -202,6 +202,6 @@ class Asking:
             raise NoCosignatureError("is not asked: the checkpoint is gone")
         return AddCheckpoint(old, tuple(proof), note)
 
-    async def _keep_problem(self, due: Due, problem: str, *, away: bool) -> None:
+    async def _keep_problem(self, due: DueCosignature, problem: str, *, away: bool) -> None:
         async with acquire(self._pool) as connection:
             await kept.note_problem(connection, due.tenant_id, self._witness.key, problem, due=away)

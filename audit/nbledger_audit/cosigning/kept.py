@@ -94,7 +94,7 @@ WHERE tenant_id = $1 AND witnessed_size <= $2
 """
 
 
-class Due(msgspec.Struct, frozen=True):
+class DueCosignature(msgspec.Struct, frozen=True):
     """A log of which a witness is to cosign ``signed_size`` entries.
 
     ``size`` is what it has cosigned last as far as is known, ``problem`` why it has not since.
@@ -121,7 +121,7 @@ async def due(
     renew_seconds: float,
     retry_seconds: float,
     limit: int,
-) -> list[Due]:
+) -> list[DueCosignature]:
     """The logs of which a witness is to be asked, by tenant, those after one.
 
     Those are the ones that have grown, those whose cosignature is ``renew_seconds`` old, and after
@@ -137,7 +137,10 @@ async def due(
         limit,
         FRESH_SECONDS,
     )
-    return [Due(row["tenant_id"], row["signed_size"], row["size"], row["problem"]) for row in found]
+    return [
+        DueCosignature(row["tenant_id"], row["signed_size"], row["size"], row["problem"])
+        for row in found
+    ]
 
 
 async def renew(

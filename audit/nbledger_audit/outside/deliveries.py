@@ -59,7 +59,7 @@ ORDER BY log.tenant_id, stamp.stamped_at LIMIT $3
 """
 
 
-class Due(msgspec.Struct, frozen=True):
+class DueDelivery(msgspec.Struct, frozen=True):
     """A log of which an outlet is to get the checkpoint of ``size`` entries.
 
     ``delivered`` is the size of what it has, None where it has nothing; ``moved`` says that it is
@@ -84,14 +84,14 @@ class Delivered(msgspec.Struct, frozen=True):
 
 async def due(
     connection: PooledConnection, outlet: str, place: str, *, every_seconds: float, limit: int
-) -> list[Due]:
+) -> list[DueDelivery]:
     """Logs of which an outlet is to get the newest checkpoint, by tenant.
 
     What has been confirmed since the last delivery is due, ``every_seconds`` after that one.
     """
     rows = await connection.fetch(_DUE, outlet, place, every_seconds, limit)
     return [
-        Due(
+        DueDelivery(
             row["tenant_id"],
             row["signed_size"],
             row["confirmed_at"],

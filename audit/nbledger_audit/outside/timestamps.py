@@ -20,7 +20,7 @@ from cryptography import x509
 from nbledger_audit import logs, stamps
 from nbledger_audit.outside import deliveries
 from nbledger_audit.outside.couriers import Deliver, UndeliverableError
-from nbledger_audit.outside.deliveries import Delivered, Due
+from nbledger_audit.outside.deliveries import Delivered, DueDelivery
 from nbledger_infrastructure.postgres.database import Pool, acquire
 
 log = structlog.get_logger(__name__)
@@ -76,7 +76,7 @@ class Timestamps:
         # Those that are signed anew come back by themselves.
         return len(due) == LOGS_AT_ONCE and not stale
 
-    async def _stamp_all(self, http: httpx.AsyncClient, due: Sequence[Due]) -> None:
+    async def _stamp_all(self, http: httpx.AsyncClient, due: Sequence[DueDelivery]) -> None:
         outcomes = await asyncio.gather(
             *(self._stamp(http, each) for each in due), return_exceptions=True
         )
@@ -84,7 +84,7 @@ class Timestamps:
             if isinstance(outcome, BaseException):
                 raise outcome
 
-    async def _stamp(self, http: httpx.AsyncClient, due: Due) -> None:
+    async def _stamp(self, http: httpx.AsyncClient, due: DueDelivery) -> None:
         async with acquire(self._pool) as connection:
             note = await logs.checkpoint(connection, due.tenant_id, due.size)
         if note is None:

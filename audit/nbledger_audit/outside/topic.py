@@ -18,7 +18,7 @@ from nbledger_audit import logs
 from nbledger_audit.logs import Signed
 from nbledger_audit.outside import deliveries
 from nbledger_audit.outside.couriers import Deliver
-from nbledger_audit.outside.deliveries import Delivered, Due
+from nbledger_audit.outside.deliveries import Delivered, DueDelivery
 from nbledger_infrastructure.kafka.clients import (
     BrokerUnavailableError,
     checkpoints_topic,
@@ -99,7 +99,7 @@ class CheckpointTopic:
         )
 
 
-async def _checkpoints(connection: PooledConnection, due: Due) -> list[Signed]:
+async def _checkpoints(connection: PooledConnection, due: DueDelivery) -> list[Signed]:
     """What is to be published of a log; where it has not grown, its newest checkpoint again."""
     after = due.delivered or (due.size - 1 if due.moved else 0)
     found = await logs.checkpoints_after(connection, due.tenant_id, after, CHECKPOINTS_AT_ONCE)

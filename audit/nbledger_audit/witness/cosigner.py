@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from nbledger_audit.keys import Signer, verify
-from nbledger_audit.witness.memory import Memory
+from nbledger_audit.witness.memory import WitnessMemory
 from nbledger_domain.transparency.checkpoints import LogCheckpoint, read_checkpoint, timestamp_of
 from nbledger_domain.transparency.log_lists import LogListError, read_log_list
 from nbledger_domain.transparency.merkle import ProofError
@@ -91,7 +91,7 @@ class Cosigner:
         name: str,
         signer: Signer,
         logs: KnownLogs,
-        memory: Memory,
+        memory: WitnessMemory,
         *,
         now: Callable[[], float] = time.time,
     ) -> None:

@@ -11,7 +11,7 @@ from nbledger_infrastructure.locks import acquire_lock
 _LOCK: Final = "lock"
 
 
-class Memory:
+class WitnessMemory:
     """Keeps the last checkpoint that was cosigned of each log, with its signatures.
 
     Holds a lock on ``folder`` until :meth:`close`. The folder has to exist: a witness that has

@@ -174,14 +174,14 @@ def _signer(folder: Path) -> Any:
 
 def _cosigner(folder: Path) -> Any:
     from nbledger_audit.witness.cosigner import Cosigner, KnownLogs
-    from nbledger_audit.witness.memory import Memory
+    from nbledger_audit.witness.memory import WitnessMemory
     from nbledger_domain.transparency.log_lists import LogListError
     from nbledger_infrastructure.locks import LockHeldError
 
     name, signer = _signer(folder)
     try:
         logs = KnownLogs(folder / "logs")
-        memory = Memory(folder / "state")
+        memory = WitnessMemory(folder / "state")
     except (LogListError, UnicodeDecodeError) as error:
         raise click.ClickException(f"{folder / 'logs'}: {error}") from None
     except LockHeldError as error:

@@ -19,7 +19,7 @@ from nbledger_audit import logs, sealer
 from nbledger_audit.cosigning import client, kept
 from nbledger_audit.cosigning.asking import Asking
 from nbledger_audit.cosigning.client import WitnessAwayError, http_client
-from nbledger_audit.cosigning.kept import Due
+from nbledger_audit.cosigning.kept import DueCosignature
 from nbledger_audit.cosigning.policy import open_policy
 from nbledger_domain.transparency.notes import COSIGNATURE, Key
 from nbledger_domain.transparency.policies import Policy
@@ -65,7 +65,7 @@ async def test_checkpoints_are_cosigned_as_the_log_grows(sealing: Sealing, tmp_p
         # A sealer that was stopped for a while asks for what another one has long gone beyond.
         async with http_client() as http:
             late = Asking(sealing.pool, sealing.policy, sealing.policy.witnesses[0], http)
-            await late._ask(Due(TENANT, 300, 3, ""))
+            await late._ask(DueCosignature(TENANT, 300, 3, ""))
         assert await sealing.shown() == (310, {"w1"})
         assert await sealing.problem() == ""
         # And what was cosigned before takes the place of nothing.

@@ -18,7 +18,7 @@ from support.event_store import METADATA, new_event, open_pool, open_store
 
 from nbledger_audit import logs, sealer
 from nbledger_audit.keys import Signer, verify
-from nbledger_audit.memory import Memory
+from nbledger_audit.memory import SignerMemory
 from nbledger_domain.transparency.checkpoints import LogCheckpoint, origin_of, read_checkpoint
 from nbledger_domain.transparency.notes import read_note
 from nbledger_infrastructure.postgres.database import Pool
@@ -193,7 +193,7 @@ async def test_a_sealer_that_is_stopped_is_replaced_and_does_no_harm_later(
         await second.stop()
         await record(store, 1)
         await signed(pool, signer, 10)
-        remembered = Memory(tmp_path / "signed").last(TENANT)
+        remembered = SignerMemory(tmp_path / "signed").last(TENANT)
         assert remembered is not None
         assert read_checkpoint(read_note(remembered)).size == 10
 
@@ -213,7 +213,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 @pytest.mark.guarantee("G40")
 def test_a_larger_checkpoint_is_never_forgotten_for_a_smaller_one(tmp_path: Path) -> None:
-    memory, other = Memory(tmp_path / "signed"), Memory(tmp_path / "signed")
+    memory, other = SignerMemory(tmp_path / "signed"), SignerMemory(tmp_path / "signed")
     assert memory.last(TENANT) is None
     (tmp_path / "signed" / str(TENANT)).write_text("of an earlier version")
     assert memory.last(TENANT) == "of an earlier version"

@@ -12,7 +12,7 @@ from support.tlog import SmallLog, new_signer
 
 from nbledger_audit.keys import Signer, verify
 from nbledger_audit.witness.cosigner import Cosigner, KnownLogs
-from nbledger_audit.witness.memory import Memory
+from nbledger_audit.witness.memory import WitnessMemory
 from nbledger_domain.transparency.checkpoints import read_checkpoint, timestamp_of
 from nbledger_domain.transparency.notes import Key, Note, Signature, read_note, read_signatures
 from nbledger_domain.transparency.witnessing import AddCheckpoint, origin_hash
@@ -36,7 +36,7 @@ class Scene:
 
     def start(self) -> None:
         """Start, again after an end."""
-        self.memory = Memory(self.folder / "state")
+        self.memory = WitnessMemory(self.folder / "state")
         logs = KnownLogs(self.folder / "logs")
         self.cosigner = Cosigner(NAME, self.signer, logs, self.memory, now=lambda: self.now)
 
@@ -203,11 +203,11 @@ def test_of_requests_at_once_one_is_cosigned(scene: Scene) -> None:
 
 def test_one_witness_at_a_time_works_on_a_folder(scene: Scene, tmp_path: Path) -> None:
     with pytest.raises(LockHeldError):
-        Memory(tmp_path / "state")
+        WitnessMemory(tmp_path / "state")
     scene.memory.close()
-    Memory(tmp_path / "state").close()
+    WitnessMemory(tmp_path / "state").close()
     with pytest.raises(FileNotFoundError):
-        Memory(tmp_path / "forgotten")
+        WitnessMemory(tmp_path / "forgotten")
 
 
 def test_what_cannot_be_kept_is_not_cosigned(scene: Scene) -> None:
