@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 
 from nbledger_audit.bundles.lines import CoveringErasure
-from nbledger_audit.bundles.selecting import LogPlace, Selection
+from nbledger_audit.bundles.selecting import LogPlace, LogSelection
 from nbledger_domain.transparency.entries import moment
 from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store import Metadata
@@ -32,7 +32,7 @@ SELECT DISTINCT subject_id FROM event WHERE position = ANY($1) AND tenant_id = $
 class Deletions:
     """Finds the deletion of each subject; those found last are kept."""
 
-    def __init__(self, connection: PooledConnection, selection: Selection) -> None:
+    def __init__(self, connection: PooledConnection, selection: LogSelection) -> None:
         self._connection = connection
         self._selection = selection
         self._found: dict[UUID, CoveringErasure | None] = {}

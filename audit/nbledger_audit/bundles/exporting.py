@@ -21,7 +21,7 @@ from nbledger_audit.bundles.seen import (
     write_checkpoint,
     write_stamps,
 )
-from nbledger_audit.bundles.selecting import PLANS, HistoryAlteredError, LogPlace, Selection
+from nbledger_audit.bundles.selecting import PLANS, HistoryAlteredError, LogPlace, LogSelection
 from nbledger_audit.bundles.targets import BundleTarget
 from nbledger_audit.bundles.treefiles import TreeFiles
 from nbledger_audit.cosigning import told
@@ -174,7 +174,9 @@ async def _write(
     return manifest
 
 
-async def _merged(selection: Selection, outside: list[LogPlace]) -> AsyncIterator[list[LogPlace]]:
+async def _merged(
+    selection: LogSelection, outside: list[LogPlace]
+) -> AsyncIterator[list[LogPlace]]:
     """The places of a selection and those ``outside`` of it, in order of numbers."""
     waiting = list(outside)
     async for places in selection.places():
@@ -186,7 +188,7 @@ async def _merged(selection: Selection, outside: list[LogPlace]) -> AsyncIterato
 
 
 async def _prove(
-    selection: Selection, tree: TreeFiles, lines: EventLines, manifest: BundleManifest
+    selection: LogSelection, tree: TreeFiles, lines: EventLines, manifest: BundleManifest
 ) -> None:
     """Write the proofs of a partial bundle, and check that a whole one is."""
     scope = selection.scope
@@ -211,7 +213,7 @@ async def _prove(
                 await tree.prove(event.place.number, event.entry)
 
 
-async def _neighbours(selection: Selection, manifest: BundleManifest) -> set[int]:
+async def _neighbours(selection: LogSelection, manifest: BundleManifest) -> set[int]:
     """The numbers before and after a time range of a tenant, where there are any."""
     before = await selection.before()
     last = manifest.last if manifest.last is not None else before

@@ -113,7 +113,7 @@ class Selected(msgspec.Struct, frozen=True):
     version: int
 
 
-class Selection:
+class LogSelection:
     """The events of ``scope`` among the first ``size`` entries of its tenant's log.
 
     ``connection`` is within the transaction. ``positions`` of the time range begin with ``first``,
@@ -226,11 +226,11 @@ class Selection:
 
 async def select(
     connection: PooledConnection, scope: HistoryScope, size: int, last: int
-) -> Selection:
+) -> LogSelection:
     """The events of a scope up to the entry ``size - 1``, which is at position ``last``."""
     first = 1 if scope.since is None else await _position_at(connection, scope.since, last)
     end = last + 1 if scope.until is None else await _position_at(connection, scope.until, last)
-    return Selection(connection, scope, size, first, end)
+    return LogSelection(connection, scope, size, first, end)
 
 
 async def exists(connection: PooledConnection, scope: HistoryScope) -> bool:
