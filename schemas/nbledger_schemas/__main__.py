@@ -1,0 +1,22 @@
+"""``python -m nbledger_schemas``: write the files made of the types; ``release`` promises them."""
+
+import sys
+
+from nbledger_schemas import writing
+
+
+def main() -> int:
+    """Do what is asked for; 1 where readers would break."""
+    if sys.argv[1:] == ["release"]:
+        found = writing.release()
+    else:
+        found = writing.broken()
+    for each in found:
+        print(each, file=sys.stderr)
+    if sys.argv[1:] != ["release"]:
+        writing.write()
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
