@@ -7,13 +7,10 @@ from nbledger_schemas import writing
 
 def main() -> int:
     """Do what is asked for; 1 where readers would break."""
-    if sys.argv[1:] == ["release"]:
-        found = writing.release()
-    else:
-        found = writing.broken()
-    for each in found:
-        print(each, file=sys.stderr)
-    if sys.argv[1:] != ["release"]:
+    releasing = sys.argv[1:] == ["release"]
+    found = writing.release() if releasing else writing.broken()
+    sys.stderr.writelines(f"{each}\n" for each in found)
+    if not releasing:
         writing.write()
     return 1 if found else 0
 

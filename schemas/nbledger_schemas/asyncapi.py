@@ -18,9 +18,10 @@ _ABOUT: Final = """\
 Every change of a notebook, an execution, a dataset or a library is an event on one topic, and the
 checkpoints of the logs that prove it are on another.
 
-Delivery is at least once, and in order for each key: drop a message whose `ce_id` was seen. Members of
-the data that are not described may appear at any time. A value is null where data was erased before it
-was published (`ce_erased`), or is too large for a message (`ce_dataref` says where to read it).
+Delivery is at least once, and in order for each key: drop a message whose `ce_id` was seen. Members
+of the data that are not described may appear at any time. A value is null where data was erased
+before it was published (`ce_erased`), or is too large for a message (`ce_dataref` says where to
+read it).
 """
 
 
@@ -100,7 +101,9 @@ def _security(broker: Broker) -> dict[str, Any]:
     return kinds[broker.sasl]
 
 
-def _channel(topic: str, described: dict[str, Any], configuration: dict[str, Any]) -> Any:
+def _channel(
+    topic: str, described: dict[str, Any], configuration: dict[str, Any]
+) -> dict[str, Any]:
     kafka = {"topic": topic, "topicConfiguration": configuration, "bindingVersion": BINDING}
     bindings = {"kafka": kafka | described.pop("kafka")}
     return {

@@ -122,8 +122,9 @@ class _Comparison:
         if more_now is False and more_before is not False:
             yield place, "closed"
         elif isinstance(more_before, dict) or isinstance(more_now, dict):
-            pair = ({} if each is True else each for each in (more_before, more_now))
-            yield from self._schemas(*pair, f"{place}/*")
+            any_before = {} if more_before is True else more_before
+            any_now = {} if more_now is True else more_now
+            yield from self._schemas(any_before, any_now, f"{place}/*")
         known, still = old.get("properties", {}), new.get("properties", {})
         needed, needed_now = set(old.get("required", ())), set(new.get("required", ()))
         for name, schema in known.items():
@@ -155,9 +156,7 @@ def _by_type(schema: Schema, root: Schema) -> dict[str, Schema]:
 def _widened(before: set[str], after: set[str]) -> bool:
     """Whether ``after`` has a type that ``before`` does not allow."""
     return not (
-        "any" in before
-        or after <= before
-        or ("number" in before and after - before == {"integer"})
+        "any" in before or after <= before or ("number" in before and after - before == {"integer"})
     )
 
 

@@ -17,8 +17,7 @@ _SENTENCE = re.compile(r"(?<=\.)\s+(?=[A-Z`])")
 def paragraphs(kind: type) -> list[str]:
     """The docstring of ``kind``, with members by the names that they have on the wire."""
     return [
-        _on_the_wire(" ".join(each.split()), kind)
-        for each in next(_docstrings(kind)).split("\n\n")
+        _on_the_wire(" ".join(each.split()), kind) for each in next(_docstrings(kind)).split("\n\n")
     ]
 
 
@@ -35,7 +34,11 @@ def meaning(kind: type, field: str) -> str:
 
 
 def _sentences(kind: type) -> list[str]:
-    whole = [" ".join(paragraph.split()) for text in _docstrings(kind) for paragraph in text.split("\n\n")]
+    whole = [
+        " ".join(paragraph.split())
+        for text in _docstrings(kind)
+        for paragraph in text.split("\n\n")
+    ]
     return list(chain.from_iterable(map(_SENTENCE.split, whole)))
 
 

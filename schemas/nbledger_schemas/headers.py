@@ -122,9 +122,7 @@ def headers_schema() -> Schema:
     """The schema of the headers as an object of texts."""
     return {
         "type": "object",
-        "properties": {
-            each.name: {**each.schema, "description": each.meaning} for each in HEADERS
-        },
+        "properties": {each.name: {**each.schema, "description": each.meaning} for each in HEADERS},
         "required": [each.name for each in HEADERS if each.always],
     }
 

@@ -8,23 +8,21 @@ from typing import Any, Final
 from nbledger_schemas import Schema
 from nbledger_schemas.headers import SUBJECT, example_headers
 
+_PROJECT: Final = "GET /api/{tenantId}/{projectId}"
+_OF_NOTEBOOK: Final = f"`{_PROJECT}/notebook/{{notebookId}}/history?after=<position>`"
 _PLACES: Final[dict[str, tuple[str, str]]] = {
-    "notebook": (
-        "the notebook",
-        "`GET /api/{tenantId}/{projectId}/notebook/{notebookId}/history?after=<position>`",
-    ),
+    "notebook": ("the notebook", _OF_NOTEBOOK),
     "execution": (
         "the execution",
-        "`GET /api/{tenantId}/{projectId}/notebook/{notebookId}/execution/{executionId}/events`, as a "
-        "[stream](../events.md#as-a-stream)",
+        f"`{_PROJECT}/notebook/{{notebookId}}/execution/{{executionId}}/events`",
     ),
-    "schedule": ("the schedule", "the history of its notebook (`…/notebook/{notebookId}/history`)"),
-    "firing": ("the firing", "the history of its notebook (`…/notebook/{notebookId}/history`)"),
-    "trigger": ("the trigger", "the history of its notebook (`…/notebook/{notebookId}/history`)"),
-    "action": ("the action", "`GET /api/{tenantId}/{projectId}/execution-actions/{actionId}/history`"),
-    "dataset": ("the dataset", "`GET /api/{tenantId}/{projectId}/dataset/{datasetId}/history`"),
-    "library": ("the library", "`GET /api/{tenantId}/{projectId}/library/{libraryId}/history`"),
-    "notice": ("the notice", "`GET /api/{tenantId}/{projectId}/notices`"),
+    "schedule": ("the schedule", _OF_NOTEBOOK),
+    "firing": ("the firing", _OF_NOTEBOOK),
+    "trigger": ("the trigger", _OF_NOTEBOOK),
+    "action": ("the action", f"`{_PROJECT}/execution-actions/{{actionId}}/history`"),
+    "dataset": ("the dataset", f"`{_PROJECT}/dataset/{{datasetId}}/history`"),
+    "library": ("the library", f"`{_PROJECT}/library/{{libraryId}}/history`"),
+    "notice": ("the notice", f"`{_PROJECT}/notices`"),
 }
 """By the first word of a type: whose stream its events are in, and where they can be read again."""
 
@@ -52,8 +50,8 @@ def page(name: str, schema: Schema) -> str:
             "",
             *_missing(schema),
             "The value of the message as a whole is null where the data was erased before it was",
-            "published (`ce_erased`), or is larger than 512 KiB (`ce_dataref` says where to read it).",
-            "Members that are not described here may appear at any time: pass over them.",
+            "published (`ce_erased`), or is larger than 512 KiB: then `ce_dataref` says where to",
+            "read it. Members that are not described here may appear at any time: pass over them.",
             "",
             "## Example",
             "",
@@ -63,11 +61,11 @@ def page(name: str, schema: Schema) -> str:
             "",
             "## Order, retention, replay",
             "",
-            f"- **Order**: events of {stream} come in order (`ce_streamversion` counts them from 1).",
-            "  Across streams `ce_position` tells the order. Delivery is at least once: drop an event",
-            "  whose `ce_id` you have seen.",
-            "- **Retention**: the topic keeps events for `kafka.retention_hours` (a week), the store for",
-            "  ever, but for erased data.",
+            f"- **Order**: events of {stream} come in order; `ce_streamversion` counts from 1.",
+            "  Across streams `ce_position` tells the order. Delivery is at least once: drop an",
+            "  event whose `ce_id` you have seen.",
+            "- **Retention**: the topic keeps events for `kafka.retention_hours` (a week), the store",
+            "  for ever, but for erased data.",
             f"- **Replay**: {replay}.",
             "",
         ]
@@ -76,10 +74,7 @@ def page(name: str, schema: Schema) -> str:
 
 def index(schemas: Mapping[str, Schema]) -> str:
     """The page that lists all of them."""
-    rows = [
-        f"| [{name}]({name}.md) | {schema['description'].partition('. ')[0].splitlines()[0].rstrip('.')} |"
-        for name, schema in schemas.items()
-    ]
+    rows = [f"| [{name}]({name}.md) | {_first(each)} |" for name, each in schemas.items()]
     return "\n".join(
         [
             "# A page for each event",
@@ -94,6 +89,12 @@ def index(schemas: Mapping[str, Schema]) -> str:
             "",
         ]
     )
+
+
+def _first(schema: Schema) -> str:
+    """The first sentence of the description."""
+    text: str = schema["description"]
+    return _cell(text.splitlines()[0].partition(". ")[0].rstrip("."))
 
 
 def _members(schema: Schema, definitions: Mapping[str, Schema]) -> Iterator[str]:
@@ -129,8 +130,10 @@ def _missing(schema: Schema) -> Iterator[str]:
                 else "missing where there is nothing to tell, or in events of before there was"
             )
             yield f"- `{name}`: {means}."
-    yield "" if len(schema["properties"]) > len(schema.get("required", ())) else (
-        "All members of the data are always there.\n"
+    yield (
+        ""
+        if len(schema["properties"]) > len(schema.get("required", ()))
+        else ("All members of the data are always there.\n")
     )
 
 

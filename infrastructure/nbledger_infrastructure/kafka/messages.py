@@ -47,9 +47,7 @@ class Route(msgspec.Struct, frozen=True, rename="camel"):
 _encode = msgspec.json.Encoder().encode
 
 
-def event_message(
-    recorded: RecordedEvent, kafka: Kafka, address: str = Http().address
-) -> Message:
+def event_message(recorded: RecordedEvent, kafka: Kafka, address: str = Http().address) -> Message:
     """The message that publishes an event. ``address`` is what the API is reached by."""
     data, dataref = recorded.data, None
     if data is not None and len(data) > MAX_DATA_BYTES:

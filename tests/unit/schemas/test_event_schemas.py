@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import subprocess
+import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,9 +29,7 @@ def test_every_type_that_is_or_was_stored_has_one() -> None:
 def test_what_is_made_of_the_types_is_never_behind() -> None:
     made = writing.files()
     kept = {path: path.read_text() for path in made if path.exists()}
-    changed = sorted(
-        str(path.relative_to(ROOT)) for path in made if kept.get(path) != made[path]
-    )
+    changed = sorted(str(path.relative_to(ROOT)) for path in made if kept.get(path) != made[path])
     assert changed == [], "run `make schemas`"
     for folder in (writing.SCHEMAS, writing.PAGES):
         assert {path for path in folder.iterdir() if path.suffix != ".py"} <= made.keys()
@@ -114,9 +114,17 @@ def test_the_address_is_absolute_where_it_is_served() -> None:
     assert SCHEMAS["notebook.renamed.v1"]["$id"].startswith("/")
 
 
-def test_the_schemas_are_in_the_distribution() -> None:
-    assert importlib.metadata.version("nbledger")
-    package = ROOT / "schemas" / "nbledger_schemas"
-    assert writing.SCHEMAS == package / "events"
-    listed = writing.SCHEMAS.glob("*.json")
-    assert {path.stem for path in listed} == set(SCHEMAS)
+def test_the_schemas_are_in_the_wheel(tmp_path: Path) -> None:
+    subprocess.run(
+        [*(sys.executable, "-m", "hatchling", "build"), "--target", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if name.startswith("nbledger_schemas/events/")}
+        assert names == {f"nbledger_schemas/events/{name}.json" for name in SCHEMAS}
+        for name in names:
+            assert archive.read(name) == (ROOT / "schemas" / name).read_bytes()

@@ -83,7 +83,9 @@ async def get_event_schemas(request: Request[Any, Any, Any]) -> Reply:
 )
 async def get_event_schema(request: Request[Any, Any, Any]) -> Reply:
     """The schema whose file the path names. Raises :class:`Problem` for one that is not there."""
-    found: bytes | None = request.app.state.event_schema_files.get(request.path_params["event_file"])
+    found: bytes | None = request.app.state.event_schema_files.get(
+        request.path_params["event_file"]
+    )
     if found is None:
         raise Problem(Code.NOT_FOUND)
     return json_reply(found, media_type=SCHEMA_JSON)
