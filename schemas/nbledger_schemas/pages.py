@@ -64,8 +64,8 @@ def page(name: str, schema: Schema) -> str:
             f"- **Order**: events of {stream} come in order; `ce_streamversion` counts from 1.",
             "  Across streams `ce_position` tells the order. Delivery is at least once: drop an",
             "  event whose `ce_id` you have seen.",
-            "- **Retention**: the topic keeps events for `kafka.retention_hours` (a week), the store",
-            "  for ever, but for erased data.",
+            "- **Retention**: the topic keeps events for `kafka.retention_hours` (a week), and the",
+            "  store for ever, but for erased data.",
             f"- **Replay**: {replay}.",
             "",
         ]
