@@ -204,6 +204,7 @@ lock: $(VENV)/.development ## Write the lock files anew (UPGRADE=1: to the newes
 	@$(COMPILE) --group dev -c requirements/setup.txt -c requirements/lock.txt \
 		-o requirements/dev.txt
 	@$(COMPILE) pyproject.toml -c requirements/lock.txt -o requirements/core.txt
+	@$(COMPILE) requirements/witness.in -c requirements/lock.txt -o requirements/witness.txt
 	@$(COMPILE) pyproject.toml --extra api -c requirements/lock.txt -o requirements/api.txt
 	@$(COMPILE) pyproject.toml --extra worker --extra kernel -c requirements/lock.txt \
 		-o requirements/worker.txt

@@ -1,9 +1,9 @@
-"""Ed25519 keys of logs and witnesses: in a file, never in the database."""
+"""Ed25519 keys of logs and witnesses: in a file, or a program's; never in the database."""
 
 import os
 import stat
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
@@ -15,6 +15,23 @@ from nbledger_domain.transparency.notes import COSIGNATURE, ED25519, Key, Signat
 
 class KeyFileError(Exception):
     """A file that holds no key to sign with, or holds it where others can read it."""
+
+
+class SigningError(Exception):
+    """A key that cannot be used at the moment; the text says why."""
+
+
+class SigningKey(Protocol):
+    """A key that signs, wherever it is."""
+
+    @property
+    def public(self) -> bytes:
+        """Its public half, 32 bytes."""
+        ...
+
+    async def raw_signature(self, message: bytes) -> bytes:
+        """The Ed25519 signature of a message. Raises :class:`SigningError`."""
+        ...
 
 
 class Signer:
@@ -64,6 +81,10 @@ class Signer:
         """The public key under a name."""
         return Key(name, kind, self.public)
 
+    async def raw_signature(self, message: bytes) -> bytes:
+        """As of :class:`SigningKey`."""
+        return self._private.sign(message)
+
     def sign(self, name: str, text: str) -> Signature:
         """Sign a text as the log ``name``."""
         return Signature(name, self.key(name).key_id, self._private.sign(text.encode()))
@@ -73,6 +94,15 @@ class Signer:
         signed = self._private.sign(cosigned(text.encode(), timestamp))
         key_id = self.key(name, COSIGNATURE).key_id
         return Signature(name, key_id, timestamp.to_bytes(8, "big") + signed)
+
+
+async def sign(key: SigningKey, name: str, text: str) -> Signature:
+    """Sign a text as the log ``name``. Raises :class:`SigningError`, also for a false signature."""
+    of = Key(name, ED25519, key.public)
+    signature = Signature(name, of.key_id, await key.raw_signature(text.encode()))
+    if not verify(of, text.encode(), signature):
+        raise SigningError("the signature is not of the public key")
+    return signature
 
 
 def verify(key: Key, text: bytes, signature: Signature) -> bool:

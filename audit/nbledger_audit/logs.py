@@ -56,9 +56,15 @@ SELECT index, positions FROM log_bundle
 WHERE tenant_id = $1 AND first_position <= $2 ORDER BY first_position DESC LIMIT 1
 """
 
-_UNSIGNED: Final = """
-SELECT tenant_id, size FROM transparency_log WHERE size > signed_size AND tenant_id > $1
-ORDER BY tenant_id LIMIT $2
+_TO_SIGN: Final = """
+SELECT tenant_id, size FROM transparency_log
+WHERE tenant_id > $1 AND (
+    size > signed_size
+    OR confirmed_at IS NULL
+    OR renewal
+    OR confirmed_at < clock_timestamp() - make_interval(secs => $2)
+)
+ORDER BY tenant_id LIMIT $3
 """
 
 _SIGN: Final = """
@@ -66,7 +72,9 @@ WITH signed AS (
     INSERT INTO log_checkpoint (tenant_id, size, note) VALUES ($1, $2, $3)
     ON CONFLICT (tenant_id, size) DO UPDATE SET note = excluded.note
 )
-UPDATE transparency_log SET signed_size = greatest(signed_size, $2) WHERE tenant_id = $1
+UPDATE transparency_log
+SET signed_size = greatest(signed_size, $2), confirmed_at = clock_timestamp(), renewal = false
+WHERE tenant_id = $1
 """
 
 _USE_KEY: Final = """
@@ -79,27 +87,55 @@ SELECT origin, public_key FROM log_key ORDER BY used_at DESC
 """
 
 _NEWEST: Final = """
-SELECT size, note, signed_at FROM log_checkpoint WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1
+SELECT signed.size, note, signed_at,
+    coalesce(log.confirmed_at, signed_at) AS confirmed_at
+FROM log_checkpoint AS signed LEFT JOIN transparency_log AS log USING (tenant_id)
+WHERE tenant_id = $1 ORDER BY signed.size DESC LIMIT 1
+"""
+
+_CHECKPOINTS: Final = """
+SELECT size, note, signed_at FROM log_checkpoint
+WHERE tenant_id = $1 AND size > $2 ORDER BY size LIMIT $3
+"""
+
+# Where witnesses are needed and do not come, the newest checkpoint is published without them once
+# the last one with them is too old to be accepted anyway.
+_PUBLISHED: Final = """
+SELECT signed.size, note || cosignatures AS note, signed_at,
+    CASE WHEN signed.size = signed_size THEN coalesce(confirmed_at, signed_at) ELSE signed_at END
+FROM log_checkpoint AS signed JOIN transparency_log USING (tenant_id)
+WHERE tenant_id = $1 AND signed.size = (
+    SELECT CASE WHEN log.witnessed_size > 0 AND log.witnessed_at
+        > clock_timestamp() - make_interval(secs => policy.maximum_age_seconds)
+    THEN log.witnessed_size ELSE log.signed_size END
+    FROM transparency_log AS log LEFT JOIN log_policy AS policy ON true
+    WHERE log.tenant_id = $1
+)
 """
 
 _CHECKPOINT: Final = """
-SELECT note FROM log_checkpoint WHERE tenant_id = $1 AND size = $2
+SELECT note || cosignatures FROM log_checkpoint WHERE tenant_id = $1 AND size = $2
 """
 
 
-class Unsigned(msgspec.Struct, frozen=True):
-    """A log that has entries beyond its last checkpoint."""
+class ToSign(msgspec.Struct, frozen=True):
+    """A log of which a checkpoint of so many entries is to be signed."""
 
     tenant_id: UUID
     size: int
 
 
 class Signed(msgspec.Struct, frozen=True):
-    """A checkpoint of so many entries: the signed note, and when it was signed."""
+    """A checkpoint of so many entries: the signed note, and when it was signed.
+
+    ``confirmed_at`` is when the log was last found to be what was signed of it; of an earlier
+    checkpoint than the newest it is when that one was signed.
+    """
 
     size: int
     note: str
     signed_at: datetime
+    confirmed_at: datetime
 
 
 class UsedKey(msgspec.Struct, frozen=True):
@@ -150,14 +186,19 @@ async def add(connection: PooledConnection, events: Sequence[Recorded]) -> None:
     await connection.execute(_GROW, list(sizes), list(sizes.values()))
 
 
-async def unsigned(connection: PooledConnection, after: UUID, limit: int) -> list[Unsigned]:
-    """Logs that have grown since their last checkpoint, by tenant, those after one."""
-    rows = await connection.fetch(_UNSIGNED, after, limit)
-    return [Unsigned(row["tenant_id"], row["size"]) for row in rows]
+async def to_sign(
+    connection: PooledConnection, after: UUID, idle_seconds: float, limit: int
+) -> list[ToSign]:
+    """Logs that have grown since their last checkpoint, by tenant, those after one.
+
+    Also those that have not, and were not confirmed for so many seconds, or are asked for.
+    """
+    rows = await connection.fetch(_TO_SIGN, after, idle_seconds, limit)
+    return [ToSign(row["tenant_id"], row["size"]) for row in rows]
 
 
 async def sign(connection: PooledConnection, tenant_id: UUID, size: int, note: str) -> None:
-    """Keep a checkpoint of so many entries."""
+    """Keep a checkpoint of so many entries; the log is confirmed with it."""
     await connection.execute(_SIGN, tenant_id, size, note)
 
 
@@ -172,9 +213,30 @@ async def keys(connection: PooledConnection) -> list[UsedKey]:
 
 
 async def newest(connection: PooledConnection, tenant_id: UUID) -> Signed | None:
-    """The newest checkpoint of a tenant's log; None where there is none yet."""
+    """The newest checkpoint of a tenant's log as it was signed; None where there is none yet."""
     row = await connection.fetchrow(_NEWEST, tenant_id)
-    return None if row is None else Signed(row["size"], row["note"], row["signed_at"])
+    return None if row is None else Signed(*row.values())
+
+
+async def checkpoints_after(
+    connection: PooledConnection, tenant_id: UUID, size: int, limit: int
+) -> list[Signed]:
+    """The checkpoints of more entries than so many as they were signed, in order."""
+    rows = await connection.fetch(_CHECKPOINTS, tenant_id, size, limit)
+    return [
+        Signed(row["size"], row["note"], row["signed_at"], confirmed_at=row["signed_at"])
+        for row in rows
+    ]
+
+
+async def published(connection: PooledConnection, tenant_id: UUID) -> Signed | None:
+    """The checkpoint that is shown: the newest with a quorum of witnesses, where one is needed.
+
+    The newest one of all, where none with a quorum is young enough by the policy. It has all
+    cosignatures. None where there is none yet.
+    """
+    row = await connection.fetchrow(_PUBLISHED, tenant_id)
+    return None if row is None else Signed(*row.values())
 
 
 async def checkpoint(connection: PooledConnection, tenant_id: UUID, size: int) -> str | None:

@@ -7,8 +7,9 @@ from uuid import UUID
 
 import msgspec
 
-from nbledger_audit import logs
+from nbledger_audit import logs, stamps
 from nbledger_audit.entries import events_at
+from nbledger_audit.stamps import Timestamp
 from nbledger_domain.transparency import merkle, tiles
 from nbledger_domain.transparency.checkpoints import origin_of
 from nbledger_domain.transparency.notes import ED25519, Key, read_note
@@ -30,25 +31,30 @@ class IncompleteLogError(Exception):
 
 
 class LogState(msgspec.Struct, frozen=True):
-    """What is told of a log: which keys have signed it, the newest first, and up to where."""
+    """What is told of a log: which keys have signed it, the newest first, and up to where.
+
+    ``signed_size`` is more than the size of the checkpoint that is published while witnesses are
+    needed for the newest one.
+    """
 
     origin: str
     keys: tuple[Key, ...]
-    newest: logs.Signed | None
+    published: logs.Signed | None
+    signed_size: int
 
     @property
     def size(self) -> int:
-        """So many entries are signed for."""
-        return 0 if self.newest is None else self.newest.size
+        """So many entries are in the checkpoint that is published."""
+        return 0 if self.published is None else self.published.size
 
     @property
     def signed_at(self) -> datetime | None:
-        """When the newest checkpoint was signed."""
-        return None if self.newest is None else self.newest.signed_at
+        """When the checkpoint that is published was signed last: at rest it is signed again."""
+        return None if self.published is None else self.published.confirmed_at
 
 
 class ProvedEntry(msgspec.Struct, frozen=True):
-    """An entry, and the proof that it is in the log of the newest checkpoint."""
+    """An entry, and the proof that it is in the log of the published checkpoint."""
 
     entry: bytes
     proof: EntryProof
@@ -59,10 +65,18 @@ async def state(connection: PooledConnection, tenant_id: UUID) -> LogState | Non
     used = await logs.keys(connection)
     if not used:
         return None
-    newest = await logs.newest(connection, tenant_id)
+    published = await logs.published(connection, tenant_id)
+    signed_size = await logs.signed_size(connection, tenant_id)
     origin = origin_of(used[0].origin, tenant_id)
     keys = tuple(Key(origin, ED25519, key.public) for key in used if key.origin == used[0].origin)
-    return LogState(origin, keys, newest)
+    return LogState(origin, keys, published, signed_size)
+
+
+async def timestamps(
+    connection: PooledConnection, tenant_id: UUID, *, limit: int | None = None, offset: int = 0
+) -> list[Timestamp]:
+    """Who says since when the log was so: the newest first, all of them without a limit."""
+    return await stamps.timestamps(connection, tenant_id, limit=limit, offset=offset)
 
 
 async def tile(
@@ -109,13 +123,13 @@ async def prove_entry(
 
     Raises :class:`IncompleteLogError`.
     """
-    newest = await logs.newest(connection, tenant_id)
+    published = await logs.published(connection, tenant_id)
     number = await logs.number_of(connection, tenant_id, position)
-    if newest is None or number is None or number >= newest.size:
+    if published is None or number is None or number >= published.size:
         return None
     (entry,) = await _entries(connection, tenant_id, number, [position])
-    hashes = await logs.prove(connection, tenant_id, merkle.inclusion(number, newest.size))
-    return ProvedEntry(entry, EntryProof(number, tuple(hashes), read_note(newest.note)))
+    hashes = await logs.prove(connection, tenant_id, merkle.inclusion(number, published.size))
+    return ProvedEntry(entry, EntryProof(number, tuple(hashes), read_note(published.note)))
 
 
 async def places(

@@ -4,6 +4,8 @@ It reads positions, apart from the append, so that nothing waits for it. One pro
 work, others stand by.
 """
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -14,11 +16,18 @@ from uuid import UUID
 import structlog
 
 from nbledger_audit import logs
+from nbledger_audit.cosigning.asking import asking
+from nbledger_audit.cosigning.kept import tell_policy
+from nbledger_audit.cosigning.policy import open_policy
+from nbledger_audit.dates import Dates
 from nbledger_audit.entries import events_after
-from nbledger_audit.keys import KeyFileError, Signer
+from nbledger_audit.key_programs import ProgramKey
+from nbledger_audit.keys import KeyFileError, Signer, SigningError, SigningKey
+from nbledger_audit.outside.copies import Copies
+from nbledger_audit.outside.couriers import Lacks, Outlet, couriers_of, nobody
+from nbledger_audit.outside.topic import CheckpointTopic
 from nbledger_audit.signing import CheckpointSigner, InconsistentLogError
 from nbledger_infrastructure.postgres import checkpoints
-from nbledger_infrastructure.postgres.checkpoints import Checkpoint
 from nbledger_infrastructure.postgres.database import (
     Pool,
     PooledConnection,
@@ -26,7 +35,7 @@ from nbledger_infrastructure.postgres.database import (
     close_pool,
     connect_pool,
 )
-from nbledger_infrastructure.postgres.leading import Leader
+from nbledger_infrastructure.postgres.leading import SILENT_SECONDS, Holds, Leader
 from nbledger_infrastructure.settings import Audit, Settings
 from nbledger_infrastructure.settings_loading import SettingsError
 
@@ -38,58 +47,156 @@ NAME: Final = "sealer"
 BATCH_EVENTS: Final = 2_000
 SIGNED_AT_ONCE: Final = 500
 TICK_SECONDS: Final = 1.0
+IDLE_SECONDS: Final = 3600.0
+SKEW_SECONDS: Final = 60.0
+
+# A transaction of a process that is stopped, or cut off, ends, and with it its locks.
+_BOUNDS: Final = f"""
+SELECT set_config('idle_in_transaction_session_timeout', '{SILENT_SECONDS}s', true),
+    set_config('tcp_user_timeout', '{SILENT_SECONDS}s', true)
+"""
 
 # Any constant does, as long as nothing else in the database locks on it.
 _LOCK: Final = 0x6E626C_736561
 
 
-async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
+async def run(
+    settings: Settings, stop: asyncio.Event, on_ready: Callable[[], None], lacks: Lacks = nobody
+) -> None:
     """Seal until ``stop`` is set; ``on_ready`` is called once at work, or standing by.
 
+    ``lacks`` is told what cannot be delivered out of the house, and of a key that cannot be used.
+
     Raises ``DatabaseUnavailableError`` when the database is away at the start, and
-    ``SettingsError`` where there is no key to sign with, or no folder for what was signed.
+    ``SettingsError`` where there is no key to sign with, no folder for what was signed, or no good
+    policy in the file of witnesses.
     """
-    signer = _open_signer(settings.audit)
+    signer = await _open_signer(settings.audit)
+    policy = open_policy(settings.audit)
     async with AsyncExitStack() as stack:
         pool = await connect_pool(
-            settings.postgres.dsn, max_size=3, application_name="nbledger-sealer"
+            settings.postgres.dsn, max_size=7, application_name="nbledger-sealer"
         )
         stack.push_async_callback(close_pool, pool)
+        outlets = outlets_of(settings, pool)
         leader = Leader(NAME, _LOCK, stop, on_ready)
-        sealer = Sealer(pool, signer, settings.audit.checkpoint_seconds)
 
         async def work(connection: PooledConnection) -> None:
             log.info("sealer at work")
             await signer.tell_key(connection)
-            while not stop.is_set():
-                # The lock ends with its session; so does what this process may do.
-                await connection.execute("SELECT")
-                wait = await sealer.tick()
-                leader.succeeded()
-                await leader.pause(wait)
+            await tell_policy(connection, policy)
+            async with (
+                asking(pool, policy, settings.audit.checkpoint_seconds),
+                couriers_of(outlets, lacks) as couriers,
+            ):
+                await leader.tick_until_told(
+                    connection,
+                    lambda holds: Sealer(
+                        pool,
+                        signer,
+                        settings.audit.checkpoint_seconds,
+                        idle_seconds=_idle_seconds(settings.audit),
+                        skew_seconds=settings.audit.skew_seconds,
+                        signed=couriers.wake,
+                        lacks=lacks,
+                        leading=connection,
+                        holds=holds,
+                    ),
+                    most_seconds=TICK_SECONDS,
+                )
 
         await leader.lead(pool, work)
 
 
-def _open_signer(audit: Audit) -> CheckpointSigner:
+async def _open_signer(audit: Audit) -> CheckpointSigner:
+    if bool(audit.key_file) == bool(audit.key_command):
+        raise SettingsError(
+            ["NBLEDGER_AUDIT_KEY_FILE (or key_file in [audit]): must be set, or key_command"]
+        )
+    setting = "key_command" if audit.key_command else "key_file"
+    key: SigningKey
     try:
-        signer = Signer.read(Path(audit.key_file))
+        if audit.key_command:
+            key = await ProgramKey.open(audit.key_command)
+        else:
+            key = Signer.read(Path(audit.key_file))
     except KeyFileError as error:
-        raise SettingsError([f"audit.key_file: {error}"]) from None
+        raise SettingsError([f"audit.{setting}: {error}"]) from None
     try:
-        return CheckpointSigner(signer, audit.origin, Path(audit.state_folder))
+        return CheckpointSigner(key, audit.origin, Path(audit.state_folder))
     except OSError as error:
         reason = f"{audit.state_folder}: {error.strerror}"
         raise SettingsError([f"audit.state_folder: {reason}"]) from None
 
 
-class Sealer:
-    """Enters and signs at each :meth:`tick`; of several processes one at a time should."""
+def outlets_of(settings: Settings, pool: Pool) -> list[Outlet]:
+    """Where checkpoints go, by the settings. Raises ``SettingsError``."""
+    outlets: list[Outlet] = []
+    if settings.kafka.bootstrap_servers:
+        outlets.append(CheckpointTopic(pool, settings.kafka))
+    if settings.audit.copies:
+        outlets.append(Copies(pool, settings.audit.copies, settings.audit.copy_seconds))
+    if settings.audit.timestamp_url:
+        outlets.append(_timestamps(settings.audit, pool))
+    return outlets
 
-    def __init__(self, pool: Pool, signer: CheckpointSigner, checkpoint_seconds: float) -> None:
+
+def _idle_seconds(audit: Audit) -> float:
+    """When the checkpoint of a log at rest is wanted anew."""
+    stamped = audit.timestamp_seconds if audit.timestamp_url else float("inf")
+    return min(audit.idle_checkpoint_seconds, stamped)
+
+
+def _timestamps(audit: Audit, pool: Pool) -> Outlet:
+    try:
+        from nbledger_audit.outside.timestamps import Timestamps  # noqa: PLC0415 (an extra)
+    except ImportError:
+        raise SettingsError(
+            ["audit.timestamp_url: needs the extra timestamps: nbledger[timestamps]"]
+        ) from None
+    try:
+        return Timestamps(
+            pool,
+            audit.timestamp_url,
+            Path(audit.timestamp_ca_file),
+            audit.timestamp_seconds,
+            audit.skew_seconds,
+        )
+    except (OSError, ValueError) as error:
+        reason = f"{audit.timestamp_ca_file or 'no file'}: {error}"
+        raise SettingsError([f"audit.timestamp_ca_file: {reason}"]) from None
+
+
+class Sealer:
+    """Enters and signs at each :meth:`tick`; of several processes one at a time should.
+
+    ``leading`` is the connection that holds the lead, by which alone checkpoints are kept: what a
+    sealer signs that was stopped, and is no longer the one at work, stays with it. ``holds`` raises
+    where it is not.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        signer: CheckpointSigner,
+        checkpoint_seconds: float,
+        *,
+        idle_seconds: float = IDLE_SECONDS,
+        skew_seconds: float = SKEW_SECONDS,
+        signed: Callable[[], None] | None = None,
+        lacks: Lacks = nobody,
+        leading: PooledConnection | None = None,
+        holds: Holds | None = None,
+    ) -> None:
         self._pool = pool
         self._signer = signer
         self._every = checkpoint_seconds
+        self._idle = idle_seconds
+        self._dates = Dates(skew_seconds)
+        self._signed = signed
+        self._lacks = lacks
+        self._leading = leading
+        self._holds = holds
         self._signed_at = float("-inf")
 
     async def tick(self) -> float:
@@ -99,46 +206,62 @@ class Sealer:
         work.
         """
         while await self._enter():
-            pass
+            # The lock ends with its session; so does what this process may do.
+            if self._holds is not None:
+                await self._holds()
         now = asyncio.get_running_loop().time()
         if now - self._signed_at >= self._every:
-            await self.sign()
+            await self._sign_all()
             self._signed_at = now
         return min(TICK_SECONDS, self._every)
 
-    async def sign(self) -> None:
-        """Sign a checkpoint of each log that has grown since its last one."""
-        after = UUID(int=0)
-        while True:
-            async with acquire(self._pool) as connection:
-                grown = await logs.unsigned(connection, after, SIGNED_AT_ONCE)
-                for each in grown:
-                    await self._sign(connection, each)
-            if len(grown) < SIGNED_AT_ONCE:
-                return
-            after = grown[-1].tenant_id
-
-    async def _sign(self, connection: PooledConnection, grown: logs.Unsigned) -> None:
+    async def _sign_all(self) -> None:
         try:
-            note = await self._signer.checkpoint(connection, grown.tenant_id, grown.size)
+            await self.sign()
+        except SigningError as error:
+            log.warning("checkpoints not signed", reason=str(error))
+            self._lacks("key", str(error))
+        else:
+            self._lacks("key", None)
+
+    async def sign(self) -> None:
+        """Sign a checkpoint of each log that has grown since its last one, or is idle for long.
+
+        Raises ``SigningError`` where the key cannot be used.
+        """
+        async with AsyncExitStack() as stack:
+            connection = self._leading
+            if connection is None:
+                connection = await stack.enter_async_context(acquire(self._pool))
+            after = UUID(int=0)
+            while found := await logs.to_sign(connection, after, self._idle, SIGNED_AT_ONCE):
+                for each in found:
+                    await self._sign(connection, each)
+                if self._signed is not None:
+                    self._signed()
+                after = found[-1].tenant_id
+
+    async def _sign(self, connection: PooledConnection, wanted: logs.ToSign) -> None:
+        tenant_id = wanted.tenant_id
+        try:
+            note = await self._signer.checkpoint(connection, tenant_id, wanted.size)
         except InconsistentLogError:
             # The others go on: whoever rewrote one tenant's log is not to stop everybody's proofs.
-            log.exception("log not signed", tenant_id=str(grown.tenant_id))
+            log.exception("log not signed", tenant_id=str(tenant_id))
             return
-        await logs.sign(connection, grown.tenant_id, grown.size, str(note))
+        await logs.sign(connection, tenant_id, wanted.size, str(note))
 
     async def _enter(self) -> bool:
         """Enter the next events; returns whether there may be more."""
-        async with acquire(self._pool) as connection, connection.transaction():
-            await checkpoints.ensure(connection, NAME)
-            place = await checkpoints.lock(connection, NAME)
+        async with acquire(self._pool) as connection:
+            place = await checkpoints.ensure(connection, NAME)
+            # Read without a lock: a process that is stopped meanwhile holds up nobody.
             events = await events_after(connection, place.position, BATCH_EVENTS)
             if events:
-                await logs.add(connection, events)
-                await _move(connection, place, events[-1].position)
+                await self._dates.check(connection, place.position, events)
+                async with connection.transaction():
+                    await connection.execute(_BOUNDS)
+                    await checkpoints.lock_at(connection, NAME, place)
+                    await logs.add(connection, events)
+                    await checkpoints.move(connection, NAME, events[-1].position)
         return len(events) == BATCH_EVENTS
-
-
-async def _move(connection: PooledConnection, place: Checkpoint, position: int) -> None:
-    await checkpoints.lock_at(connection, NAME, place)
-    await checkpoints.move(connection, NAME, position)

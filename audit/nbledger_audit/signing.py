@@ -5,16 +5,16 @@ the database does not make the signer forget.
 """
 
 import contextlib
-import os
 from pathlib import Path
 from uuid import UUID
 
 from nbledger_audit import logs
-from nbledger_audit.keys import Signer, verify
+from nbledger_audit.keys import SigningKey, sign, verify
+from nbledger_audit.memory import Memory
 from nbledger_domain.transparency import merkle
 from nbledger_domain.transparency.checkpoints import LogCheckpoint, origin_of, read_checkpoint
 from nbledger_domain.transparency.merkle import ProofError
-from nbledger_domain.transparency.notes import Note, NoteError, read_note
+from nbledger_domain.transparency.notes import ED25519, Key, Note, NoteError, read_note
 from nbledger_infrastructure.postgres.database import PooledConnection
 
 
@@ -29,11 +29,11 @@ class CheckpointSigner:
     for each tenant the checkpoint that was signed last.
     """
 
-    def __init__(self, signer: Signer, origin: str, folder: Path) -> None:
+    def __init__(self, signer: SigningKey, origin: str, folder: Path) -> None:
         self._signer = signer
         self._origin = origin
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._memory = Memory(folder)
 
     def origin_of(self, tenant_id: UUID) -> str:
         """The origin of a tenant's log, which is the name of its key, too."""
@@ -46,37 +46,60 @@ class CheckpointSigner:
     async def checkpoint(self, connection: PooledConnection, tenant_id: UUID, size: int) -> Note:
         """Sign the first ``size`` entries of a log.
 
-        Raises :class:`InconsistentLogError`.
+        Raises :class:`InconsistentLogError`, and ``SigningError`` where the key cannot be used.
         """
         origin = self.origin_of(tenant_id)
         root = await logs.root(connection, tenant_id, size)
         checkpoint = LogCheckpoint(origin, size, root)
-        last = self._last(tenant_id)
-        if last is not None:
-            await _check(connection, tenant_id, last, checkpoint)
-        note = Note(checkpoint.text, (self._signer.sign(origin, checkpoint.text),))
+        # The same one, as a rule.
+        for last in {self._remembered(tenant_id), await self._stored(connection, tenant_id)}:
+            if last is not None:
+                await _check(connection, tenant_id, last, checkpoint)
+        note = Note(checkpoint.text, (await sign(self._signer, origin, checkpoint.text),))
         # Before anybody sees it: a signer that ends here signs the same, or more, the next time.
-        _write(self._folder / str(tenant_id), str(note))
+        kept = read_note(self._memory.keep(tenant_id, size, str(note)))
+        if kept.text != note.text:
+            raise InconsistentLogError(
+                f"another signer has signed another log of tenant {tenant_id} at {size} entries"
+            )
         return note
 
-    def _last(self, tenant_id: UUID) -> LogCheckpoint | None:
-        path = self._folder / str(tenant_id)
-        try:
-            note = read_note(path.read_text())
-        except FileNotFoundError:
+    def _remembered(self, tenant_id: UUID) -> LogCheckpoint | None:
+        told = self._memory.last(tenant_id)
+        if told is None:
             return None
+        where = f"{self._folder}: what was signed of tenant {tenant_id}"
+        try:
+            note = read_note(told)
+            checkpoint = read_checkpoint(note)
         except NoteError as error:
-            raise InconsistentLogError(f"{path}: {error}") from error
-        checkpoint = read_checkpoint(note)
+            raise InconsistentLogError(f"{where}: {error}") from error
         # A key that was replaced goes on with what the one before it has signed.
         if checkpoint.origin != self.origin_of(tenant_id):
-            raise InconsistentLogError(f"{path} is of the log {checkpoint.origin}")
-        key = self._signer.key(checkpoint.origin)
-        with contextlib.suppress(StopIteration):
-            signature = next(each for each in note.signatures if each.is_of(key))
-            if not verify(key, note.text.encode(), signature):
-                raise InconsistentLogError(f"{path}: its signature is false")
+            raise InconsistentLogError(f"{where} is of the log {checkpoint.origin}")
+        if self._signed(note) is False:
+            raise InconsistentLogError(f"{where}: its signature is false")
         return checkpoint
+
+    async def _stored(self, connection: PooledConnection, tenant_id: UUID) -> LogCheckpoint | None:
+        """What the database has, where this key has signed it: perhaps from another machine."""
+        newest = await logs.newest(connection, tenant_id)
+        if newest is None:
+            return None
+        with contextlib.suppress(NoteError):
+            note = read_note(newest.note)
+            checkpoint = read_checkpoint(note)
+            if checkpoint.origin == self.origin_of(tenant_id) and self._signed(note):
+                return checkpoint
+        return None
+
+    def _signed(self, note: Note) -> bool | None:
+        """Whether this key's signature below a note is right; None where there is none."""
+        key = Key(note.text.partition("\n")[0], ED25519, self._signer.public)
+        for each in note.signatures:
+            if each.is_of(key):
+                return verify(key, note.text.encode(), each)
+        return None
 
 
 async def _check(
@@ -93,18 +116,3 @@ async def _check(
         raise InconsistentLogError(
             f"the log of tenant {tenant_id} is not what was signed of it at {last.size} entries"
         ) from error
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file as a whole, so that it is there after a crash, in the old or the new form."""
-    new = path.with_name(f"{path.name}.new")
-    with new.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,6 +1,7 @@
 """The commands."""
 
 import asyncio
+import importlib
 import sys
 from collections.abc import Awaitable, Callable
 
@@ -9,13 +10,10 @@ import msgspec
 
 from nbledger import __version__, roles
 from nbledger.commands import isolation
-from nbledger.commands.administration import audit, principal, token
-from nbledger.commands.purging import purge_database
 from nbledger.embedded.errors import EmbeddedError
 from nbledger.errors import DemoFailedError
 from nbledger.role import ARTIFACTS, load_settings, run, run_command, run_role, stop_on_signals
 from nbledger_infrastructure import logging
-from nbledger_infrastructure.postgres.database import MigrationChangedError
 from nbledger_infrastructure.settings import Settings
 from nbledger_infrastructure.settings_loading import SettingsError, environment_names
 
@@ -27,7 +25,7 @@ NEEDS = {
     "relay": (DATABASE, BROKER),
     "projector": (DATABASE, ARTIFACTS),
     "worker": (DATABASE, BROKER, ARTIFACTS),
-    "sealer": (DATABASE, "audit.origin", "audit.key_file", "audit.state_folder"),
+    "sealer": (DATABASE, "audit.origin", "audit.state_folder"),
     "migrate": (DATABASE,),
 }
 """The settings that a command cannot do without."""
@@ -38,7 +36,39 @@ file: nbledger.toml, or the one that NBLEDGER_CONFIG names. `nbledger settings` 
 """
 
 
+APART = {
+    "token": "nbledger.commands.administration:token",
+    "principals": "nbledger.commands.administration:principal",
+    "audit": "nbledger.commands.administration:audit",
+    "projections": "nbledger.commands.projections:projections",
+    "purge": "nbledger.commands.purging:purge",
+    "replay": "nbledger.commands.replaying:replay",
+    "witness": "nbledger.commands.witness:witness",
+}
+"""Commands whose modules are imported when they are asked for: a witness has few packages."""
+
+
+class Commands(click.Group):
+    """The commands, with those of :data:`APART`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands."""
+        return sorted({*super().list_commands(ctx), *APART})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name; None where it lacks a package that is not installed."""
+        if cmd_name in APART and cmd_name not in self.commands:
+            module, _, name = APART[cmd_name].partition(":")
+            try:
+                self.add_command(getattr(importlib.import_module(module), name), cmd_name)
+            except ModuleNotFoundError as error:
+                if str(error.name).startswith("nbledger"):
+                    raise
+        return super().get_command(ctx, cmd_name)
+
+
 @click.group(
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=EPILOG,
 )
@@ -88,21 +118,9 @@ def worker() -> None:
 
 
 @main.command()
-@click.option(
-    "--rebuild",
-    metavar="NAME",
-    help="Rebuild this read model (or `all`) from the events, while the old one serves; then exit.",
-)
-def projector(rebuild: str | None) -> None:
+def projector() -> None:
     """Keep the read models up to date with the events."""
-    if rebuild is None:
-        run_role("projector", roles.projector, *NEEDS["projector"])
-        return
-    from nbledger.commands.administration import rebuild_read_model
-
-    settings = load_settings(DATABASE)
-    logging.configure(settings.log, role="projector")
-    run_command(rebuild_read_model(settings, rebuild), settings)
+    run_role("projector", roles.projector, *NEEDS["projector"])
 
 
 @main.command(short_help="Publish to Kafka, and recover lost work.")
@@ -154,13 +172,9 @@ def settings() -> None:
         sys.exit(2)
 
 
-main.add_command(token)
-main.add_command(principal)
-main.add_command(audit)
-main.add_command(purge_database)
-
-
 def _run_local(command: Callable[[Settings, asyncio.Event], Awaitable[None]]) -> None:
+    from nbledger_infrastructure.postgres.database import MigrationChangedError
+
     settings = load_settings()
     # What is done is told in words already; the roles keep logs of their own.
     quiet = msgspec.structs.replace(settings.log, level="warning")

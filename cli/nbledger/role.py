@@ -33,6 +33,9 @@ class OnReady(Protocol):
     def __call__(self, **details: str) -> None:
         """Report readiness."""
 
+    def lacks(self, what: str, problem: str | None) -> None:
+        """Report what does not work, by its name, and why; None where it works again."""
+
 
 T = TypeVar("T")
 
@@ -109,16 +112,35 @@ def stop_on_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, stop.set)
 
 
+class _Readiness:
+    """What a role says of itself."""
+
+    def __init__(self) -> None:
+        self._ready = False
+        self._problems: dict[str, str] = {}
+
+    def __call__(self, **details: str) -> None:
+        self._ready = True
+        log.info("ready", **details)
+        notify_ready(**details)
+
+    def lacks(self, what: str, problem: str | None) -> None:
+        if problem is None:
+            self._problems.pop(what, None)
+        else:
+            self._problems[what] = problem
+
+    @property
+    def missing(self) -> list[str]:
+        """What it lacks to be ready."""
+        told = [f"{what}: {problem}" for what, problem in self._problems.items()]
+        return told if self._ready else ["starting"]
+
+
 async def _supervise(name: str, role: Role, settings: Settings, *, uses_artifacts: bool) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
-    ready = False
-
-    def on_ready(**details: str) -> None:
-        nonlocal ready
-        ready = True
-        log.info("ready", **details)
-        notify_ready(**details)
+    readiness = _Readiness()
 
     # A port is served by every role but the API, which answers for itself.
     follows = uses_artifacts and settings.health.port != 0
@@ -127,16 +149,14 @@ async def _supervise(name: str, role: Role, settings: Settings, *, uses_artifact
     def missing() -> list[str]:
         if stop.is_set():
             return ["stopping"]
-        if not ready:
-            return ["starting"]
         problem = None if artifacts is None else artifacts.known
-        return [] if problem is None else [f"artifact store: {problem}"]
+        return readiness.missing + ([] if problem is None else [f"artifact store: {problem}"])
 
     async with health.serve(settings.health, missing):
         following = None if artifacts is None else asyncio.create_task(artifacts.follow())
         try:
             log.info("starting", command=name)
-            await role(settings, stop, on_ready)
+            await role(settings, stop, readiness)
         finally:
             if following is not None:
                 following.cancel()

@@ -45,7 +45,7 @@ async def sealer(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> 
     """Enter events in the logs that prove them, and sign checkpoints."""
     from nbledger_audit.sealer import run
 
-    await run(settings, stop, on_ready)
+    await run(settings, stop, on_ready, on_ready.lacks)
 
 
 class _Countdown:

@@ -4,18 +4,19 @@
 #   KAFKA_ACLS="kafka-acls.sh --bootstrap-server kafka:9092 --command-config admin.properties" \
 #       deploy/kafka/acls.sh
 #
-# Makes ACLs for the users nbledger-relay and nbledger-worker, and for every further argument a
-# subscriber: a user that reads the events, in consumer groups whose names begin with its own.
-# Run it again with whoever is new: an ACL that exists already is kept. The API and the projector
-# have nothing to do with Kafka.
+# Makes ACLs for the users nbledger-relay, nbledger-worker and nbledger-sealer, and for every
+# further argument a subscriber: a user that reads events and checkpoints, in consumer groups whose
+# names begin with its own. Run it again with whoever is new: an ACL that exists already is kept.
+# The API and the projector have nothing to do with Kafka.
 #
 #   NBLEDGER_KAFKA_TOPIC_PREFIX  as in the settings (default: nbledger)
-#   RELAY, WORKER                names of the users, where they are others
+#   RELAY, WORKER, SEALER        names of the users, where they are others
 set -euo pipefail
 
 prefix=${NBLEDGER_KAFKA_TOPIC_PREFIX:-nbledger}
 relay=${RELAY:-nbledger-relay}
 worker=${WORKER:-nbledger-worker}
+sealer=${SEALER:-nbledger-sealer}
 read -ra acls <<<"${KAFKA_ACLS:?the command kafka-acls.sh with its server and credentials}"
 
 # usage: allow USER "OPERATION ..." RESOURCE...
@@ -26,8 +27,10 @@ allow() {
     "${acls[@]}" --add --allow-principal "User:$user" "${operations[@]}" "$@"
 }
 
-# The relay makes the topics, and writes all of them: events, commands, control.
-allow "$relay" "Create Describe Write" --topic "$prefix." --resource-pattern-type prefixed
+# The relay makes the topics of events, commands and control, and writes all of them.
+allow "$relay" "Create Describe Write" --topic "$prefix.events"
+allow "$relay" "Create Describe Write" --topic "$prefix.commands." --resource-pattern-type prefixed
+allow "$relay" "Create Describe Write" --topic "$prefix.control"
 
 # A worker reads commands and control, or makes these topics where it comes first. It neither
 # reads events nor writes anything.
@@ -35,7 +38,11 @@ allow "$worker" "Create Describe Read" --topic "$prefix.commands." --resource-pa
 allow "$worker" "Create Describe Read" --topic "$prefix.control"
 allow "$worker" "Describe Read" --group "$prefix.workers"
 
+# The sealer makes the topic of checkpoints, and alone writes it.
+allow "$sealer" "Create Describe Write" --topic "$prefix.checkpoints"
+
 for subscriber in "$@"; do
     allow "$subscriber" "Describe Read" --topic "$prefix.events"
+    allow "$subscriber" "Describe Read" --topic "$prefix.checkpoints"
     allow "$subscriber" "Describe Read" --group "$subscriber" --resource-pattern-type prefixed
 done

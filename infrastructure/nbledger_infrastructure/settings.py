@@ -230,9 +230,9 @@ class Notices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     A run is told of that has taken more than ``slow_factor`` times the upper quartile of the last
     runs of the same cells of its notebook, of which there must be ``slow_least_runs`` at least, and
     more than ``slow_least_seconds``; a factor of 0 is never. A schedule is told of that has failed
-    as often in a row as pauses it, or ``schedule_failures`` times where none does; 0 is never. A
-    kernel type is told of for which runs wait and that no live worker has offered for
-    ``kernel_seconds``.
+    as often in a row as pauses it, or ``schedule_failures`` times where none does, and a notebook
+    whose automatic runs have failed as often in a row; 0 is never. A kernel type is told of for
+    which runs wait and that no live worker has offered for ``kernel_seconds``.
     """
 
     enabled: bool = True
@@ -249,13 +249,41 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ``origin`` names this installation for ever, such as ``ledger.example.com``: the origins of its
     logs begin with it. ``key_file`` has the Ed25519 key (PEM) that signs checkpoints, every
     ``checkpoint_seconds`` where something was recorded. ``state_folder`` keeps what was signed
-    last; neither is to be where the database is.
+    last; neither is to be where the database is. In place of a file, ``key_command`` names a
+    program that signs, with its arguments: called with ``public`` it prints the public key, called
+    with ``sign`` it reads what to sign and prints the signature. A log in which nothing is
+    recorded is checked, and its newest checkpoint sent out again, every
+    ``idle_checkpoint_seconds``.
+
+    ``copies`` is where checkpoints are copied to, each log's newest one at most every
+    ``copy_seconds``: ``file:///folder``, which must be there, or ``s3://bucket/prefix``, whose
+    default retention keeps them; for S3 the usual ``AWS_…`` variables give the rest.
+
+    ``timestamp_url`` is an authority that stamps the checkpoint of each log every
+    ``timestamp_seconds`` (RFC 3161); its certificate must lead to one of ``timestamp_ca_file``
+    (PEM). Needs the extra ``timestamps``. An event that is dated before the last such time by more
+    than ``skew_seconds``, or earlier than an event before it, is told in the log.
+
+    ``witness_file`` lists the witnesses that cosign,
+    each with its address, and their quorum (C2SP tlog-policy); no file, no witness.
+    ``maximum_age_seconds`` is how old cosignatures may be by the policy that auditors are told;
+    they are renewed in half that time.
     """
 
     origin: Annotated[str, Meta(pattern=r"^[^\s+\x00-\x1f]{0,200}$")] = ""
     key_file: str = ""
+    key_command: list[str] = []
     state_folder: str = ""
     checkpoint_seconds: Seconds = 10.0
+    idle_checkpoint_seconds: Seconds = 3600.0
+    copies: str = ""
+    copy_seconds: Annotated[float, Meta(ge=0)] = 60.0
+    timestamp_url: str = ""
+    timestamp_ca_file: str = ""
+    timestamp_seconds: Seconds = 3600.0
+    skew_seconds: Seconds = 60.0
+    witness_file: str = ""
+    maximum_age_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 3600
 
 
 class Environments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@ from nbledger_domain import (
     dataset,
     execution,
     execution_action,
+    histories,
     library,
     notebook,
     notices,
@@ -26,11 +27,14 @@ from nbledger_domain.vocabulary.termination import TerminationCode
 from nbledger_schemas import DIALECT, Schema
 from nbledger_schemas.describing import meaning, paragraphs
 
-WITH_EVENTS: Final = (
+__all__ = ["current", "event_schema"]
+
+_WITH_EVENTS: Final = (
     automation,
     dataset,
     execution,
     execution_action,
+    histories,
     library,
     notebook,
     notices,

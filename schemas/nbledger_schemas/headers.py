@@ -75,6 +75,9 @@ HEADERS: Final = (
     EventHeader(
         "ce_libraryid", _UUID, "The library that the event concerns.", SUBJECT, always=False
     ),
+    EventHeader(
+        "ce_historyid", _UUID, "The reads of histories that it is among.", SUBJECT, always=False
+    ),
     EventHeader("ce_noticeid", _UUID, "The notice of a kernel type.", SUBJECT, always=False),
     EventHeader(
         "ce_authtype",
@@ -118,6 +121,11 @@ HEADERS: Final = (
 )
 
 
+_IDS: Final = frozenset(
+    {"ce_notebookid", "ce_datasetid", "ce_libraryid", "ce_historyid", "ce_noticeid"}
+)
+
+
 def headers_schema() -> Schema:
     """The schema of the headers as an object of texts."""
     return {
@@ -130,7 +138,7 @@ def headers_schema() -> Schema:
 def example_headers(event_type: str) -> dict[str, str]:
     """Headers of a message with such an event, but for those of special cases."""
     own = id_header(event_type)
-    others = {"ce_notebookid", "ce_datasetid", "ce_libraryid", "ce_noticeid"} - {own}
+    others = _IDS - {own}
     left_out = others | {"ce_dataref", "ce_erased", "ce_causationid", "ce_traceparent"}
     return {
         each.name: each.example.replace("{type}", event_type).replace(
@@ -146,4 +154,4 @@ def id_header(event_type: str) -> str:
     if event_type.startswith("notice.kernel-"):
         return "ce_noticeid"
     kind = event_type.partition(".")[0]
-    return f"ce_{kind}id" if kind in ("dataset", "library") else "ce_notebookid"
+    return f"ce_{kind}id" if kind in ("dataset", "history", "library") else "ce_notebookid"

@@ -8,21 +8,18 @@ from typing import Any, Final
 from nbledger_schemas import Schema
 from nbledger_schemas.headers import SUBJECT, example_headers
 
-_PROJECT: Final = "GET /api/{tenantId}/{projectId}"
-_OF_NOTEBOOK: Final = f"`{_PROJECT}/notebook/{{notebookId}}/history?after=<position>`"
-_PLACES: Final[dict[str, tuple[str, str]]] = {
-    "notebook": ("the notebook", _OF_NOTEBOOK),
-    "execution": (
-        "the execution",
-        f"`{_PROJECT}/notebook/{{notebookId}}/execution/{{executionId}}/events`",
-    ),
-    "schedule": ("the schedule", _OF_NOTEBOOK),
-    "firing": ("the firing", _OF_NOTEBOOK),
-    "trigger": ("the trigger", _OF_NOTEBOOK),
-    "action": ("the action", f"`{_PROJECT}/execution-actions/{{actionId}}/history`"),
-    "dataset": ("the dataset", f"`{_PROJECT}/dataset/{{datasetId}}/history`"),
-    "library": ("the library", f"`{_PROJECT}/library/{{libraryId}}/history`"),
-    "notice": ("the notice", f"`{_PROJECT}/notices`"),
+_NOTEBOOK: Final = "/notebook/{notebookId}"
+_PLACES: Final = {
+    "notebook": ("the notebook", f"{_NOTEBOOK}/history"),
+    "execution": ("the execution", f"{_NOTEBOOK}/execution/{{executionId}}/history"),
+    "schedule": ("the schedule", f"{_NOTEBOOK}/schedule/history"),
+    "firing": ("the firing", f"{_NOTEBOOK}/schedule/history"),
+    "trigger": ("the trigger", f"{_NOTEBOOK}/automatic-execution/history"),
+    "action": ("the action", "/execution-actions/{actionId}/history"),
+    "dataset": ("the dataset", "/dataset/{datasetId}/history"),
+    "library": ("the library", "/library/{libraryId}/history"),
+    "notice": ("the notice", "/notices"),
+    "history": ("the record", "/history-reads"),
 }
 """By the first word of a type: whose stream its events are in, and where they can be read again."""
 
@@ -66,7 +63,8 @@ def page(name: str, schema: Schema) -> str:
             "  event whose `ce_id` you have seen.",
             "- **Retention**: the topic keeps events for `kafka.retention_hours` (a week), and the",
             "  store for ever, but for erased data.",
-            f"- **Replay**: {replay}.",
+            f"- **Replay**: `GET …/events?type={name}` tells all of them in a project again, from any",
+            f"  position (`after`), and `GET …{replay}` those of one thing ([histories](../histories.md)).",
             "",
         ]
     )

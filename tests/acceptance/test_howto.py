@@ -28,6 +28,13 @@ curl() {
     return $status
 }
 cp() { command cp "$@" || true; }
+# What a page starts in the background ends with it; others on this machine run the same page.
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
+port=$(python3 -c '
+import socket
+with socket.create_server(("127.0.0.1", 0)) as taken:
+    print(taken.getsockname()[1])
+')
 """
 
 # What each page has to print, after its own file name.
@@ -46,7 +53,10 @@ PRINTED = {
         "silent",
         "success",
     ],
-    "rebuild-a-projection.md": ["notebook_list", "notebook_details"],
+    "rebuild-a-projection.md": [
+        *("the last event is at position", "notebook_list: rebuilt as of position"),
+        *("execution_status: ", " rows equal at position", '"verified":[{"name":"notebook_list"'),
+    ],
     "run-a-notebook.md": ["Completed", "1.1.0"],
     "follow-a-run.md": ["Completed", "\n304\n", "event: execution.completed.v1", "\n6\n"],
     "fetch-results.md": [
@@ -69,12 +79,30 @@ PRINTED = {
     "cancel-or-rerun-many.md": ["3 found", "rerun Completed 1 of 1"],
     # Which events come first is a matter of partitions.
     "consume-events.md": ["nbledger.", " True"],
-    "catch-up.md": ["Completed", '"events":[]'],
+    "catch-up.md": ["Completed", '"events":[', '"complete":true'],
     "order-and-duplicates.md": ["kept 2"],
     "replay-a-history.md": ["notebook.renamed.v1", "1.0.1 {} ", "execution.completed.v1"],
+    "see-the-past.md": [
+        *("1.0.1\n", "1.1.0\n", "Churn\n", "404\ncreated_later\n"),
+        *("/notebookName Churn -> Churn by region", "cell-001 changed ['source']"),
+        '"notebook_version": "1.0.1"',
+    ],
+    "read-histories.md": [
+        "/name Looked into -> Looked into twice",
+        '"complete":true',
+        " project None export\n",
+    ],
     "verify-the-chain.md": [
         *("nothing was altered", "anchor: ", '"verifierKeys":["localhost/'),
         *("c2sp.org/tlog-proof@v1", '"hashes":['),
+    ],
+    "export-a-history.md": [
+        *("wrote part: 1 events of notebook ", "wrote history.zip: ", "all of them"),
+        *("nothing is wrong: 1 of ", " events of localhost/", "the copy is good"),
+    ],
+    "run-a-witness.md": [
+        *("\nvkey localhost/", "quorum none\n", "old 0\n", "— audit.example.com/w1 "),
+        *("entries, signed\n", "cosigned by mine at ", " of 3600 s allowed"),
     ],
     "trace-a-result.md": [
         *("Completed", "1.0.0 ipython 3.", "ro-crate-metadata.json", "environment/packages.txt"),

@@ -23,6 +23,7 @@ from nbledger_infrastructure.settings import Kafka
 ADMINISTRATOR = "admin"
 RELAY = "nbledger-relay"
 WORKER = "nbledger-worker"
+SEALER = "nbledger-sealer"
 
 _TOOL_SECONDS = 120.0
 _PASSWORD = "not-a-secret"
@@ -63,8 +64,8 @@ class SecuredKafka:
 async def secured_kafka(
     folder: Path, *, subscribers: Sequence[str], strangers: Sequence[str]
 ) -> AsyncIterator[SecuredKafka]:
-    """A broker with users for relay and worker, subscribers, and strangers without any right."""
-    names = (ADMINISTRATOR, RELAY, WORKER, *subscribers, *strangers)
+    """A broker with users for each role, subscribers, and strangers without any right."""
+    names = (ADMINISTRATOR, RELAY, WORKER, SEALER, *subscribers, *strangers)
     security = Security(
         keystore=folder / "broker.p12",
         keystore_password=_PASSWORD,

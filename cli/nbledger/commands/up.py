@@ -195,12 +195,13 @@ def _sealing(home: Home, audit: Audit) -> dict[str, str]:
     folder = home.path / "sealer"
     folder.mkdir(mode=0o700, exist_ok=True)
     key_file = folder / "key.pem"
-    if not audit.key_file and not key_file.exists():
+    own = not audit.key_file and not audit.key_command
+    if own and not key_file.exists():
         Signer.generate(key_file)
     return {
         # No other installation has this one's id.
         "NBLEDGER_AUDIT_ORIGIN": audit.origin or f"localhost/{home.instance}",
-        "NBLEDGER_AUDIT_KEY_FILE": audit.key_file or str(key_file),
+        "NBLEDGER_AUDIT_KEY_FILE": str(key_file) if own else audit.key_file,
         "NBLEDGER_AUDIT_STATE_FOLDER": audit.state_folder or str(folder / "signed"),
     }
 

@@ -15,6 +15,9 @@ ED25519: Final = 0x01
 COSIGNATURE: Final = 0x04
 """The type of a witness's signature with its time (C2SP tlog-cosignature)."""
 
+ML_DSA_44: Final = 0x06
+"""The type of a post-quantum cosignature, of which keys are read and signatures passed over."""
+
 MOST_SIGNATURES: Final = 100
 
 _NAME: Final = re.compile(r"[^\s+\x00-\x1f\x7f]+")
@@ -106,12 +109,11 @@ class Note(msgspec.Struct, frozen=True):
         text = self.text.encode()
         signers: list[Key] = []
         for key in keys:
-            for signature in self.signatures:
-                if signature.is_of(key):
-                    if not verify(key, text, signature):
-                        raise NoteError(f"a signature of {key.name} is false")
-                    signers.append(key)
-                    break
+            claimed = [each for each in self.signatures if each.is_of(key)]
+            if not all(verify(key, text, each) for each in claimed):
+                raise NoteError(f"a signature of {key.name} is false")
+            if claimed:
+                signers.append(key)
         return tuple(signers)
 
 

@@ -6,6 +6,14 @@ from uuid import UUID
 EVENT_SCHEMAS: Final = "/schema/events"
 """The path of the list of the events' schemas."""
 
+ALL_PROJECTS: Final = UUID(int=0)
+"""What stands in the place of a project where all of a tenant's are meant: the nil UUID."""
+
+
+def audit_path(tenant_id: UUID | str, of: str) -> str:
+    """The path of what auditors of all projects of a tenant read."""
+    return f"/audit/{of}/{tenant_id}"
+
 
 def log_path(tenant_id: UUID | str) -> str:
     """The path of a tenant's log."""

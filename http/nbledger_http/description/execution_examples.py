@@ -8,6 +8,7 @@ from nbledger_http.description.example_ids import (
     EXECUTION_ID,
     LINK,
     NOTEBOOK_ID,
+    PROJECT_ID,
     REPAIR_ID,
 )
 from nbledger_http.description.notice_examples import DURATION_WARNING, SLOW_RUN_TEXT
@@ -359,39 +360,38 @@ RESULTS: dict[str, Any] = {
     "runWarnings": [],
 }
 
-HISTORY: dict[str, Any] = {
-    "events": [
-        {
-            "position": 4711,
-            "type": "notebook.renamed.v1",
-            "version": 2,
-            "streamId": NOTEBOOK_ID,
-            "eventId": "0190163d-8694-739b-aea5-966c26f8ad90",
-            "actor": "user123",
-            "actorId": "7d9c6d2c-3c51-4c42-9be5-6b1f0a8d2f8e",
-            "time": "2024-01-20T10:30:00.000Z",
-            "recordedAt": "2024-01-20T10:30:00.002Z",
-            "correlationId": None,
-            "causationId": None,
-            "data": {"name": "Advanced Customer Analytics v2"},
-            "erased": False,
-            "digest": "5f" * 32,
-            "chain": "a0" * 32,
-            "formula": 2,
-            "salt": "1c" * 16,
-        }
-    ],
-    "next": None,
-}
-
 _CLAIMED: dict[str, Any] = {
-    **HISTORY["events"][0],
     "position": 4712,
     "type": "execution.claimed.v1",
+    "version": 2,
     "streamId": EXECUTION_ID,
+    "eventId": "0190163d-8694-739b-aea5-966c26f8ad90",
+    "subjectId": NOTEBOOK_ID,
+    "projectId": PROJECT_ID,
     "actor": "worker:worker-1",
     "actorId": "worker:worker-1",
+    "onBehalfOf": None,
+    "time": "2024-01-20T10:30:00.000Z",
+    "recordedAt": "2024-01-20T10:30:00.002Z",
+    "requestId": None,
+    "correlationId": "01HZX3",
+    "causationId": "0190163d-8690-7a11-b7a2-1d2f6a3c9e10",
+    "cause": {
+        "kind": "event",
+        "ids": {
+            "eventId": "0190163d-8690-7a11-b7a2-1d2f6a3c9e10",
+            "eventType": "execution.requested.v1",
+            "streamId": EXECUTION_ID,
+            "position": 4711,
+        },
+    },
     "data": {"epoch": 1, "workerId": "worker-1"},
+    "erased": False,
+    "erasure": None,
+    "digest": "5f" * 32,
+    "chain": "a0" * 32,
+    "formula": 2,
+    "salt": "1c" * 16,
 }
 
 EVENTS = (

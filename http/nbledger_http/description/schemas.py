@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from nbledger_projections.read_models.history import HistoryEntry
+from nbledger_projections.read_models.histories.entries import ChangedEntry
 from nbledger_projections.read_models.media_types import OutputKind
 
 
@@ -233,9 +233,12 @@ class ExecutionResults(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class History(msgspec.Struct, rename="camel", kw_only=True):
-    """Events in order; where there are more, `next` is the `after` to ask with."""
+    """Events in order; where there are more, `next` is what to ask with.
 
-    events: list[HistoryEntry]
+    It is the `after` of the next page, or the `before` of it with the newest first.
+    """
+
+    events: list[ChangedEntry]
     next: int | None
 
 

@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from litestar import Litestar, Router
 from litestar.datastructures import State
 
-from nbledger_domain.vocabulary.addresses import log_path, project_path
+from nbledger_domain.vocabulary.addresses import audit_path, log_path, project_path
 from nbledger_domain.vocabulary.units import MIB
 from nbledger_http.description import entry_point, openapi, subscribing
 from nbledger_http.edge import known_parameters
@@ -16,7 +16,7 @@ from nbledger_http.endpoints import (
     execution_events,
     executions,
     health,
-    history,
+    histories,
     input_files,
     kernels,
     libraries,
@@ -32,7 +32,7 @@ from nbledger_http.endpoints import (
     transparency_log,
     uploads,
 )
-from nbledger_http.replies import problems
+from nbledger_http.replies import rendering
 from nbledger_http.requests.services import Services
 from nbledger_http.security import access
 
@@ -53,7 +53,7 @@ def create_app(services: Services) -> Edge:
             *results.HANDLERS,
             *schedules.HANDLERS,
             *notices.HANDLERS,
-            *history.HANDLERS,
+            *histories.HANDLERS,
             *kernels.HANDLERS,
             *templates.HANDLERS,
             *datasets.HANDLERS,
@@ -68,6 +68,14 @@ def create_app(services: Services) -> Edge:
         route_handlers=transparency_log.HANDLERS,
         guards=[access.guard_log, known_parameters.guard],
     )
+    tenant = [
+        Router(
+            audit_path("{tenant_id:str}", of),
+            route_handlers=handlers,
+            guards=[access.guard_tenant, known_parameters.guard],
+        )
+        for of, handlers in histories.TENANT_HANDLERS.items()
+    ]
     without_token = Router(
         "/",
         route_handlers=[
@@ -80,8 +88,8 @@ def create_app(services: Services) -> Edge:
         guards=[access.known_methods],
     )
     app = Litestar(
-        route_handlers=[api, log, without_token],
-        exception_handlers={Exception: problems.handle},
+        route_handlers=[api, log, *tenant, without_token],
+        exception_handlers={Exception: rendering.handle},
         request_max_body_size=services.settings.http.max_body_mb * MIB,
         openapi_config=None,
         logging_config=None,

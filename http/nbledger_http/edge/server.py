@@ -11,6 +11,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
+from nbledger_application.commands.record_history_read import ReadRecorder
 from nbledger_http.edge.app import create_app
 from nbledger_http.edge.middleware import Edge
 from nbledger_http.requests.services import Services
@@ -102,6 +103,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             artifact_health=health,
             authenticator=Authenticator(pool, rate_limit=settings.http.rate_limit),
             names=Names(pool),
+            history_reads=ReadRecorder(store),
             links=LinkSigner(key, lifetime_seconds=settings.http.download_link_hours * 3600.0),
             positions=positions,
             streams=streams,

@@ -25,8 +25,9 @@ from nbledger_http.requests import queries
 from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, execution_id_of, notebook_id_of
 from nbledger_infrastructure.postgres.database import UNAVAILABLE, DatabaseUnavailableError
-from nbledger_projections.read_models import history
-from nbledger_projections.read_models.history import HistoryEntry
+from nbledger_projections.read_models.histories import pages, selection
+from nbledger_projections.read_models.histories.entries import HistoryEntry
+from nbledger_projections.read_models.histories.selection import Between
 
 log = structlog.get_logger(__name__)
 
@@ -133,7 +134,7 @@ class _Stream:
     ) -> None:
         self._services = services
         self._tenant_id = access.tenant_id
-        self._place = (services.pool, access.tenant_id, access.project_id, notebook_id)
+        self._place = (access.tenant_id, access.project_id, notebook_id, execution_id)
         self._execution_id = execution_id
         self._version = 0
 
@@ -146,10 +147,10 @@ class _Stream:
             while True:
                 patience = HEARTBEAT_SECONDS
                 try:
-                    entries = await self._read(after)
+                    entries, more = await self._read(after)
                 except (DatabaseUnavailableError, *UNAVAILABLE) as error:
                     log.warning("event stream interrupted", error=type(error).__name__)
-                    entries, patience = [], READ_AGAIN_SECONDS
+                    entries, more, patience = [], False, READ_AGAIN_SECONDS
                 if entries:
                     after, self._version = entries[-1].position, entries[-1].version
                     yield b"".join(map(frame, entries))
@@ -164,20 +165,20 @@ class _Stream:
                     if not await self._still_allowed(authorization):
                         yield b": the access token is not valid any more\n\n"
                         return
-                more = len(entries) == EVENTS_PER_READ
                 if not more and not await follower.moved(patience):
                     yield b": waiting\n\n"
 
-    async def _read(self, after: int) -> list[HistoryEntry]:
+    async def _read(self, after: int) -> tuple[list[HistoryEntry], bool]:
         async with self._services.streams.reads:
-            found = await history.execution_history(
-                *self._place,
-                self._execution_id,
-                after=after,
-                after_version=self._version,
+            found = await pages.page(
+                self._services.pool,
+                self._tenant_id,
+                selection.of_execution(*self._place, self._version),
+                bounds=Between(after=after),
                 limit=EVENTS_PER_READ,
             )
-            return await named(self._services.names, self._tenant_id, found)
+            entries = await named(self._services.names, self._tenant_id, found.entries)
+            return entries, found.more
 
     async def _still_allowed(self, authorization: str | None) -> bool:
         try:

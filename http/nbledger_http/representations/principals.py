@@ -5,13 +5,15 @@ So is that of a principal of another tenant.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
 
 from nbledger_infrastructure.postgres.principals import Names
-from nbledger_projections.read_models.history import HistoryEntry
+from nbledger_projections.read_models.histories.entries import HistoryEntry
+
+E = TypeVar("E", bound=HistoryEntry)
 
 # Members stay as they are written: only that of the name is taken apart.
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -46,12 +48,27 @@ async def with_names_within(
     return _encode(members)
 
 
-async def named(
-    names: Names, tenant_id: UUID, entries: Sequence[HistoryEntry]
-) -> list[HistoryEntry]:
-    """Events with the names of those who caused them."""
-    shown = await names.of(tenant_id, [entry.actor_id for entry in entries])
-    return [msgspec.structs.replace(entry, actor=shown[entry.actor_id]) for entry in entries]
+async def named(names: Names, tenant_id: UUID, entries: Sequence[E]) -> list[E]:
+    """Events with the names of those who caused them, wanted them and erased them."""
+    shown = await names.of(tenant_id, [actor for entry in entries for actor in _actors(entry)])
+    return [_named(entry, shown) for entry in entries]
+
+
+def _actors(entry: HistoryEntry) -> list[str]:
+    erased_by = None if entry.erasure is None else entry.erasure.actor_id
+    return [each for each in (entry.actor_id, entry.on_behalf_of, erased_by) if each is not None]
+
+
+def _named(entry: E, shown: dict[str, str]) -> E:
+    erasure, asked = entry.erasure, entry.on_behalf_of
+    if erasure is not None and erasure.actor_id is not None:
+        erasure = msgspec.structs.replace(erasure, actor=shown[erasure.actor_id])
+    return msgspec.structs.replace(
+        entry,
+        actor=shown[entry.actor_id],
+        on_behalf_of=None if asked is None else shown[asked],
+        erasure=erasure,
+    )
 
 
 async def _name_all(

@@ -6,6 +6,7 @@ from typing import Any, cast
 import msgspec
 from litestar import Request
 
+from nbledger_application.commands.record_history_read import ReadRecorder
 from nbledger_http.security.authentication import Authenticator
 from nbledger_http.security.links import LinkSigner
 from nbledger_infrastructure.artifacts.health import ArtifactHealth
@@ -49,6 +50,7 @@ class Services(msgspec.Struct, kw_only=True):
     artifact_health: ArtifactHealth
     authenticator: Authenticator
     names: Names
+    history_reads: ReadRecorder
     links: LinkSigner
     positions: PositionWatch
     streams: StreamWatch

@@ -10,6 +10,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from nbledger_application.caller import ROLES, Caller, Right
+from nbledger_domain.vocabulary.addresses import ALL_PROJECTS
 from nbledger_http.replies.problems import Code, Problem, not_allowed
 from nbledger_http.security.authentication import Authenticator
 from nbledger_infrastructure.postgres.tokens import Token
@@ -61,15 +62,7 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     if tenant_id != token.tenant_id or project_id is None or not token.covers(project_id):
         raise Problem(_most_specific(parameters))
     right = _right(connection, handler)
-    caller = Caller(
-        str(token.principal_id),
-        frozenset(token.roles),
-        token.tenant_id,
-        project_id,
-        cast("dict[str, Any]", connection.scope).get("request_id", ""),
-        _traceparent(connection.headers.get("traceparent", "")),
-        token.token_id,
-    )
+    caller = _caller(connection, token, project_id)
     if not caller.may(right):
         raise _forbidden(right)
     if connection.scope.get("method") == "PUT" and "content-range" in connection.headers:
@@ -85,17 +78,51 @@ async def guard_log(
 
     Raises :class:`Problem`: 401, 404, 403 or 405.
     """
+    await _guard_all_projects(connection, handler, Code.LOG_NOT_FOUND, "The log covers")
+
+
+async def guard_tenant(
+    connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
+) -> None:
+    """Likewise before every handler of what else covers all projects of the tenant.
+
+    Raises :class:`Problem`: 401, 404, 403 or 405.
+    """
+    await _guard_all_projects(connection, handler, Code.PROJECT_NOT_FOUND, "This covers")
+
+
+async def _guard_all_projects(
+    connection: ASGIConnection[Any, Any, Any, Any],
+    handler: BaseRouteHandler,
+    unknown: Code,
+    covers: str,
+) -> None:
     token = await _token(connection)
     if guid(connection.path_params["tenant_id"]) != token.tenant_id:
-        raise Problem(Code.LOG_NOT_FOUND)
+        raise Problem(unknown)
     right = _right(connection, handler)
-    if ROLES[right].isdisjoint(token.roles):
+    caller = _caller(connection, token, ALL_PROJECTS)
+    if not caller.may(right):
         raise _forbidden(right)
     if token.project_ids is not None:
         raise Problem(
-            Code.FORBIDDEN,
-            "The log covers all projects of the tenant, and this token some of them.",
+            Code.FORBIDDEN, f"{covers} all projects of the tenant, and this token some of them."
         )
+    cast("dict[str, Any]", connection.scope)["caller"] = caller
+
+
+def _caller(
+    connection: ASGIConnection[Any, Any, Any, Any], token: Token, project_id: UUID
+) -> Caller:
+    return Caller(
+        str(token.principal_id),
+        frozenset(token.roles),
+        token.tenant_id,
+        project_id,
+        cast("dict[str, Any]", connection.scope).get("request_id", ""),
+        _traceparent(connection.headers.get("traceparent", "")),
+        token.token_id,
+    )
 
 
 async def _token(connection: ASGIConnection[Any, Any, Any, Any]) -> Token:
@@ -133,6 +160,12 @@ def _not_allowed(connection: ASGIConnection[Any, Any, Any, Any]) -> Problem:
     routes = [route for route in connection.app.routes if route.path_format == template]
     known = (str(name) for route in routes for name in route.methods)
     return not_allowed(known)
+
+
+def require(request: Request[Any, Any, Any], right: Right) -> None:
+    """Raise :class:`Problem` (403) where the caller lacks a right that not every request takes."""
+    if not access_of(request).may(right):
+        raise _forbidden(right)
 
 
 def access_of(request: Request[Any, Any, Any]) -> Caller:

@@ -1,7 +1,7 @@
 """Kafka through aiokafka: topics, producers and consumers, set up alike in every process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -40,6 +40,11 @@ def events_topic(kafka: Kafka) -> str:
     return f"{kafka.topic_prefix}.events"
 
 
+def checkpoints_topic(kafka: Kafka) -> str:
+    """Where every checkpoint of a tenant's log is published."""
+    return f"{kafka.topic_prefix}.checkpoints"
+
+
 def command_topic(kafka: Kafka, kernel_type: str, priority: Priority) -> str:
     """Where workers that offer this kernel type get their commands of this priority."""
     return f"{kafka.topic_prefix}.commands.{kernel_type}.{priority.lower()}"
@@ -72,7 +77,6 @@ async def ensure_topics(kafka: Kafka, kernel_types: Iterable[str], *, events: bo
 
     Workers leave the topic of ``events`` out: they have no right to see it.
     """
-    retention = {"retention.ms": str(kafka.retention_hours * 3_600_000)}
     wanted = {control_topic(kafka): 1}
     if events:
         wanted[events_topic(kafka)] = kafka.partitions
@@ -81,6 +85,20 @@ async def ensure_topics(kafka: Kafka, kernel_types: Iterable[str], *, events: bo
         for kernel_type in kernel_types
         for priority in PRIORITIES
     }
+    await _ensure(kafka, wanted, {"retention.ms": str(kafka.retention_hours * 3_600_000)})
+
+
+async def ensure_checkpoints_topic(kafka: Kafka) -> None:
+    """Create the topic of checkpoints, which keeps them for ever, where it is missing.
+
+    Raises :class:`BrokerUnavailableError`.
+    """
+    for_ever = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
+    await _ensure(kafka, {checkpoints_topic(kafka): 1}, for_ever)
+
+
+async def _ensure(kafka: Kafka, wanted: Mapping[str, int], configs: Mapping[str, str]) -> None:
+    """Create topics that are missing, each with so many partitions."""
     admin = AIOKafkaAdminClient(**_connection(kafka))
     connections = aiokafka_internals.Connections()
     try:
@@ -95,7 +113,7 @@ async def ensure_topics(kafka: Kafka, kernel_types: Iterable[str], *, events: bo
                                 name,
                                 num_partitions=wanted[name],
                                 replication_factor=kafka.replication_factor,
-                                topic_configs=retention,
+                                topic_configs=dict(configs),
                             )
                             for name in sorted(missing)
                         ]

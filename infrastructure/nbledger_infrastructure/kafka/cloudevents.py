@@ -4,7 +4,7 @@ from datetime import datetime
 from functools import lru_cache
 from uuid import UUID
 
-from nbledger_domain.vocabulary.addresses import event_schema_path, project_path
+from nbledger_domain.vocabulary.addresses import event_schema_path, log_path, project_path
 from nbledger_infrastructure.actors import auth_context
 from nbledger_infrastructure.postgres.event_store import Metadata, RecordedEvent
 from nbledger_infrastructure.settings import Http
@@ -13,9 +13,10 @@ Headers = list[tuple[str, bytes]]
 
 EXECUTE = "nbledger.command.execute.v1"
 CANCEL = "nbledger.command.cancel.v1"
+CHECKPOINT = "nbledger.checkpoint.v1"
 
 _TYPE_PREFIX = "nbledger."
-_OWN_SUBJECTS = {"dataset", "library"}
+_OWN_SUBJECTS = {"dataset", "history", "library"}
 _NOTICES_OF_NO_NOTEBOOK = "notice.kernel-"
 _CONSTANT = (("ce_specversion", b"1.0"), ("content-type", b"application/json"))
 
@@ -74,6 +75,20 @@ def command_headers(
         ("ce_type", command_type.encode()),
         ("ce_time", _time(at).encode()),
         ("ce_subject", str(execution_id).encode()),
+    ]
+
+
+def checkpoint_headers(tenant_id: UUID, size: int, at: datetime) -> Headers:
+    """The headers of a checkpoint of a tenant's log, with so many entries, as it was at ``at``."""
+    return [
+        ("ce_specversion", b"1.0"),
+        ("content-type", b"text/plain; charset=utf-8"),
+        ("ce_id", f"{size}-{at:%Y%m%dT%H%M%S.%fZ}".encode()),
+        ("ce_source", log_path(tenant_id).encode()),
+        ("ce_type", CHECKPOINT.encode()),
+        ("ce_time", _time(at).encode()),
+        ("ce_subject", b"%d" % size),
+        ("ce_tenantid", str(tenant_id).encode()),
     ]
 
 

@@ -7,7 +7,7 @@ process that held it came to its end.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -25,6 +25,24 @@ log = structlog.get_logger(__name__)
 
 STANDBY_SECONDS: Final = 1.0
 """How often a process that stands by looks whether it is needed."""
+
+SILENT_SECONDS: Final = 6
+"""A leader that is stopped, or cut off, loses the lead after this time."""
+
+Holds = Callable[[], Awaitable[None]]
+"""Raises where this process is no longer the leader."""
+
+
+class Ticking(Protocol):
+    """Work that is done step by step; each step may be repeated."""
+
+    async def tick(self) -> float | None:
+        """Bring everything up to date; returns the seconds until there is something to do.
+
+        None where only an event can bring that about.
+        """
+        ...
+
 
 INTERRUPTIONS: Final[tuple[type[Exception], ...]] = (
     DatabaseUnavailableError,
@@ -86,6 +104,32 @@ class Leader:
                     "stopped by a fault", name=self._name, failures=self._backoff.failures + 1
                 )
                 await self.pause(self._backoff.fail())
+
+    async def tick_until_told(
+        self,
+        connection: PooledConnection,
+        start: Callable[[Holds], Ticking],
+        *,
+        most_seconds: float,
+    ) -> None:
+        """Tick until told to stop, at least every ``most_seconds``.
+
+        ``connection`` holds the lock, which ends with its session, and that after
+        :data:`SILENT_SECONDS` of silence. ``start`` makes the work; it is given what raises once
+        the session is over, to be asked before each part of a step that takes long.
+        """
+        await connection.execute(f"SET idle_session_timeout = '{SILENT_SECONDS}s'")
+
+        async def holds() -> None:
+            await connection.execute("SELECT")
+
+        ticking = start(holds)
+        while not self.stop.is_set():
+            # Work at rest has no reason to ask, and its session may not fall silent.
+            await holds()
+            due = await ticking.tick()
+            self.succeeded()
+            await self.pause(most_seconds if due is None else min(max(due, 0.0), most_seconds))
 
     def at_work(self) -> None:
         """Report readiness, once."""

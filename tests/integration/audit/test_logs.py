@@ -211,6 +211,28 @@ async def test_a_log_that_was_rewritten_is_not_signed(scene: Scene, rewritten: s
     assert true.size == 300
 
 
+async def test_what_another_machine_has_signed_counts_too(scene: Scene, tmp_path: Path) -> None:
+    """A sealer with a folder of its own knows what the key has signed of what the store has."""
+    tenant_id = TENANTS[0]
+    await scene.record(tenant_id, 5)
+    await scene.seal()
+    elsewhere = CheckpointSigner(scene.signer, ORIGIN, tmp_path / "elsewhere")
+    async with scene.pool.acquire() as connection:
+        await connection.execute("UPDATE event SET type = 'thing.else.v1' WHERE version = 3")
+        for table in ("log_tile", "log_bundle", "transparency_log"):
+            await connection.execute(f"DELETE FROM {table}")
+        await logs.add(connection, await events_at(connection, [1, 2, 3, 4, 5]))
+        with pytest.raises(InconsistentLogError, match="not what was signed of it at 5"):
+            await elsewhere.checkpoint(connection, tenant_id, 5)
+        # What somebody else has signed does not count.
+        stranger = Signer.generate(tmp_path / "stranger.pem")
+        forged = CheckpointSigner(stranger, ORIGIN, tmp_path / "forged")
+        note = await logs.checkpoint(connection, tenant_id, 5)
+        assert (await forged.checkpoint(connection, tenant_id, 5)).text != read_note(
+            note or ""
+        ).text
+
+
 async def test_an_altered_event_no_longer_is_the_entry_that_was_signed(scene: Scene) -> None:
     tenant_id = TENANTS[0]
     await scene.record(tenant_id, 4)

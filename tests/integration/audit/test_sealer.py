@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import uuid
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from uuid import UUID
 
+import psutil
 import pytest
 from support.event_store import METADATA, new_event, open_pool, open_store
 
 from nbledger_audit import logs, sealer
 from nbledger_audit.keys import Signer, verify
+from nbledger_audit.memory import Memory
 from nbledger_domain.transparency.checkpoints import LogCheckpoint, origin_of, read_checkpoint
 from nbledger_domain.transparency.notes import read_note
 from nbledger_infrastructure.postgres.database import Pool
@@ -108,6 +111,121 @@ async def test_one_sealer_works_and_another_takes_over(database_dsn: str, tmp_pa
             assert await connection.fetchval("SELECT count(*) FROM log_key") == 1
             entered = "SELECT sum(cardinality(positions)) FROM log_bundle"
             assert await connection.fetchval(entered) == 315
+
+
+# A sealer that stops itself, once, when it enters the fourth entry, or has signed it.
+_STOPS_ITSELF = """
+import os, signal, sys
+from nbledger_infrastructure.postgres import leading
+leading.SILENT_SECONDS = 1
+from nbledger_audit import logs
+from nbledger.main import main
+
+name, original, stopped = sys.argv.pop(1), None, []
+original = getattr(logs, name)
+
+async def stopping(connection, *given):
+    if name == "add":
+        await original(connection, *given)
+    if (await logs.signed_size(connection, __import__("uuid").UUID(int=1))) == 3 and not stopped:
+        stopped.append(1)
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if name == "sign":
+        await original(connection, *given)
+
+setattr(logs, name, stopping)
+main()
+"""
+
+
+@pytest.mark.guarantee("G40")
+@pytest.mark.parametrize("stopped_in", ["add", "sign"])
+async def test_a_sealer_that_is_stopped_is_replaced_and_does_no_harm_later(
+    database_dsn: str, tmp_path: Path, stopped_in: str
+) -> None:
+    """It is stopped within its transaction, or when it has signed and has told nobody yet."""
+    signer = Signer.generate(tmp_path / "key.pem")
+    settings = Settings(
+        postgres=Postgres(dsn=database_dsn),
+        audit=Audit(
+            origin=ORIGIN,
+            key_file=str(tmp_path / "key.pem"),
+            state_folder=str(tmp_path / "signed"),
+            checkpoint_seconds=0.05,
+        ),
+    )
+    environment = {
+        **os.environ,
+        "NBLEDGER_POSTGRES_DSN": database_dsn,
+        "NBLEDGER_AUDIT_ORIGIN": ORIGIN,
+        "NBLEDGER_AUDIT_KEY_FILE": settings.audit.key_file,
+        "NBLEDGER_AUDIT_STATE_FOLDER": settings.audit.state_folder,
+        "NBLEDGER_AUDIT_CHECKPOINT_SECONDS": "0.05",
+        "NBLEDGER_HEALTH_PORT": "0",
+        "NBLEDGER_LOG_FORMAT": "json",
+    }
+    second = Sealing(settings)
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(database_dsn))
+        store = await stack.enter_async_context(open_store(pool))
+        await record(store, 3)
+        first = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _STOPS_ITSELF, stopped_in, "sealer",
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        stack.push_async_callback(_end, first)
+        await signed(pool, signer, 3)
+        await record(store, 2)
+        await until_stopped(first.pid)
+        stack.push_async_callback(second.stop)
+        await second.start()
+        await record(store, 4)
+        await signed(pool, signer, 9)
+        first.send_signal(signal.SIGCONT)
+        async with asyncio.timeout(SECONDS):
+            assert first.stdout is not None
+            while b'"interrupted"' not in await first.stdout.readline():
+                assert first.returncode is None
+        async with pool.acquire() as connection:
+            sizes = await connection.fetch("SELECT size FROM log_checkpoint ORDER BY signed_at")
+            assert [row["size"] for row in sizes] == [3, 9]
+        # Whatever it had signed, what is remembered is what was signed last; and it goes on.
+        await second.stop()
+        await record(store, 1)
+        await signed(pool, signer, 10)
+        remembered = Memory(tmp_path / "signed").last(TENANT)
+        assert remembered is not None
+        assert read_checkpoint(read_note(remembered)).size == 10
+
+
+async def until_stopped(pid: int) -> None:
+    """Wait until a process is stopped by a signal."""
+    async with asyncio.timeout(SECONDS):
+        while psutil.Process(pid).status() != psutil.STATUS_STOPPED:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
+
+
+@pytest.mark.guarantee("G40")
+def test_a_larger_checkpoint_is_never_forgotten_for_a_smaller_one(tmp_path: Path) -> None:
+    memory, other = Memory(tmp_path / "signed"), Memory(tmp_path / "signed")
+    assert memory.last(TENANT) is None
+    (tmp_path / "signed" / str(TENANT)).write_text("of an earlier version")
+    assert memory.last(TENANT) == "of an earlier version"
+    assert memory.keep(TENANT, 9, "nine") == "nine"
+    assert other.keep(TENANT, 12, "twelve") == "twelve"
+    assert memory.keep(TENANT, 10, "ten") == "ten"
+    assert memory.keep(TENANT, 12, "another twelve") == "twelve"
+    assert memory.last(TENANT) == other.last(TENANT) == "twelve"
+    assert {path.name for path in (tmp_path / "signed").rglob("*") if path.is_file()} == {
+        "12",
+        str(TENANT),
+    }
 
 
 @pytest.mark.parametrize("fault", ["missing", "readable by others", "no folder"])

@@ -16,7 +16,7 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 from support.roles import ROLES, check_roles_work, database_users
-from support.secured_kafka import RELAY, WORKER, SecuredKafka, secured_kafka
+from support.secured_kafka import RELAY, SEALER, WORKER, SecuredKafka, secured_kafka
 from support.services import kafka_name
 
 from nbledger_infrastructure.kafka.clients import BrokerUnavailableError, ensure_topics
@@ -29,8 +29,16 @@ pytestmark = [
 
 SUBSCRIBER = "billing"
 STRANGER = "stranger"
+_OF_OTHERS = (
+    "read events",
+    "publish an event",
+    "read commands",
+    "publish a command",
+    "join the workers",
+)
 EVENTS = "nbledger.events"
 COMMANDS = "nbledger.commands.python3.normal"
+CHECKPOINTS = "nbledger.checkpoints"
 
 
 async def test_roles_and_subscribers_have_their_rights_alone(
@@ -41,7 +49,8 @@ async def test_roles_and_subscribers_have_their_rights_alone(
         secured_kafka(tmp_path, subscribers=[SUBSCRIBER], strangers=[STRANGER]) as kafka,
         database_users(database_dsn) as dsns,
     ):
-        brokers = {"relay": kafka.environment(RELAY), "worker": kafka.environment(WORKER)}
+        users = {"relay": RELAY, "worker": WORKER, "sealer": SEALER}
+        brokers = {name: kafka.environment(user) for name, user in users.items()}
         environments = {
             name: {**brokers.get(name, {}), "NBLEDGER_POSTGRES_DSN": dsns[name]} for name in ROLES
         }
@@ -49,10 +58,14 @@ async def test_roles_and_subscribers_have_their_rights_alone(
         await check_roles_work(database_dsn, environments, tmp_path)
 
         await _check_subscriber_reads(kafka)
+        await _check_subscriber_holds_checkpoints(kafka)
         assert await _refusals(kafka) == {
             (WORKER, "read events"),
             (WORKER, "publish an event"),
             (WORKER, "publish a command"),
+            *((user, "publish a checkpoint") for user in (RELAY, WORKER, SUBSCRIBER, STRANGER)),
+            *((user, "read checkpoints") for user in (RELAY, WORKER, SEALER, STRANGER)),
+            *((SEALER, what) for what in _OF_OTHERS),
             (SUBSCRIBER, "publish an event"),
             (SUBSCRIBER, "publish a command"),
             (SUBSCRIBER, "read commands"),
@@ -82,16 +95,27 @@ async def _check_subscriber_reads(kafka: SecuredKafka) -> None:
                 break
 
 
+async def _check_subscriber_holds_checkpoints(kafka: SecuredKafka) -> None:
+    async with (
+        asyncio.timeout(60),
+        _consumer(kafka, SUBSCRIBER, CHECKPOINTS) as consumer,
+    ):
+        message = await anext(consumer)
+        assert (message.value or b"").startswith((message.key or b"none") + b"\n")
+
+
 async def _refusals(kafka: SecuredKafka) -> set[tuple[str, str]]:
     tries: dict[str, Callable[[str], Awaitable[None]]] = {
         "read events": lambda user: _read(kafka, user, EVENTS),
         "read commands": lambda user: _read(kafka, user, COMMANDS),
         "publish an event": lambda user: _publish(kafka, user, EVENTS),
         "publish a command": lambda user: _publish(kafka, user, COMMANDS),
+        "read checkpoints": lambda user: _read(kafka, user, CHECKPOINTS),
+        "publish a checkpoint": lambda user: _publish(kafka, user, CHECKPOINTS),
         "join the workers": lambda user: _join(kafka, user),
     }
     refused = set()
-    for user in (RELAY, WORKER, SUBSCRIBER, STRANGER):
+    for user in (RELAY, WORKER, SEALER, SUBSCRIBER, STRANGER):
         for what, attempt in tries.items():
             try:
                 await attempt(user)

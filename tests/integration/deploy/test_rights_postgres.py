@@ -110,8 +110,8 @@ async def test_only_the_relay_repairs_the_queue(users: dict[str, str]) -> None:
 async def test_the_sealer_sees_no_data_and_alone_writes_logs(users: dict[str, str]) -> None:
     data = ("SELECT data FROM event", "SELECT salt FROM event", "SELECT * FROM event")
     assert await refused(users["sealer"], "SELECT digest FROM event", *data) == list(data)
-    logs = ("log_bundle", "log_checkpoint", "log_key", "log_tile", "transparency_log")
-    for table in logs:
+    logs = ("bundle", "checkpoint", "delivery", "key", "policy", "tile", "timestamp", "witness")
+    for table in ("transparency_log", *(f"log_{each}" for each in logs)):
         reads = [role for role in users if not await refused(users[role], f"SELECT FROM {table}")]
         assert sorted(reads) == ["api", "auditor", "sealer"]
         write = f"INSERT INTO {table} SELECT * FROM {table}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,6 +16,7 @@ from support.api import Api, new_notebook
 from support.event_store import METADATA, new_event
 from support.shared_api import api, api_server
 
+from nbledger_audit import stamps
 from nbledger_audit.keys import Signer, verify
 from nbledger_audit.sealer import Sealer
 from nbledger_audit.signing import CheckpointSigner
@@ -319,3 +321,27 @@ async def test_a_provenance_tells_where_its_run_is_in_the_log(log: Log) -> None:
     assert told["log"]["last"] == last["number"] > proved["number"]
     # An editor does not read histories.
     assert (await editor.get(f"{run}/provenance")).json()["log"] is None
+
+
+async def test_timestamps_are_listed_with_what_they_stamp(log: Log) -> None:
+    await log.record(3)
+    await log.seal()
+    assert (await log.get("/timestamps")).json() == {"items": []}
+    note, _ = await log.checkpoint()
+    at = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
+    async with log.api.pool.acquire() as connection:
+        for hours in range(3):
+            response = b"stamp %d" % hours
+            moment = at + timedelta(hours=hours)
+            await stamps.keep(connection, log.api.tenant_id, 3, moment, response)
+        await stamps.keep(connection, uuid4(), 3, at, b"of another tenant")
+    assert [item["at"] for item in (await log.get("/timestamps")).json()["items"]] == [
+        f"2024-01-15T{hour}:30:00.000Z" for hour in (12, 11, 10)
+    ]
+    (last,) = (await log.get("/timestamps?page=3&pageSize=1")).json()["items"]
+    assert last == {
+        "size": 3,
+        "at": "2024-01-15T10:30:00.000Z",
+        "checkpoint": str(note),
+        "response": base64.b64encode(b"stamp 0").decode(),
+    }

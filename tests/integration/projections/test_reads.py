@@ -19,10 +19,12 @@ from nbledger_infrastructure.postgres.checkpoints import checkpoint, move
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore
 from nbledger_projections.machinery.positions import _READ, PositionWatch
-from nbledger_projections.read_models import history
 from nbledger_projections.read_models.executions import result_folding
 from nbledger_projections.read_models.executions import results as execution_results
 from nbledger_projections.read_models.executions import status as execution_status
+from nbledger_projections.read_models.histories import pages, selection
+from nbledger_projections.read_models.histories.entries import HistoryEntry
+from nbledger_projections.read_models.histories.selection import Between
 from nbledger_projections.read_models.notebooks import details as notebook_details
 from nbledger_projections.read_models.notebooks import listing
 
@@ -31,6 +33,23 @@ Scoped = tuple[UUID, UUID, UUID]
 
 def scoped(story: Story) -> Scoped:
     return story.stream.tenant_id, story.stream.project_id, story.notebook.id
+
+
+async def notebook_history(
+    pool: Pool, scope: Scoped, *, after: int = 0, limit: int = 1000, executions: bool = False
+) -> list[HistoryEntry]:
+    tenant_id, project_id, notebook_id = scope
+    own = selection.of_stream(tenant_id, project_id, notebook_id, "notebook")
+    told = selection.of_subject(*scope, None) if executions else own
+    page = await pages.page(pool, tenant_id, told, bounds=Between(after=after), limit=limit)
+    return page.entries
+
+
+async def execution_history(
+    pool: Pool, scope: Scoped, execution_id: uuid.UUID
+) -> list[HistoryEntry]:
+    told = selection.of_execution(*scope, execution_id)
+    return (await pages.page(pool, scope[0], told, bounds=Between(), limit=1000)).entries
 
 
 @pytest.mark.guarantee("G19")
@@ -115,8 +134,8 @@ async def test_nothing_is_shown_to_a_foreign_tenant_or_project(
             assert await notebook_details.get(pool, *scope) is None
             assert await execution_status.get(pool, *scope, execution.id) is None
             assert await execution_results.get(pool, *scope, execution.id) is None
-            assert await history.notebook_history(pool, *scope, limit=10) == []
-            assert await history.execution_history(pool, *scope, execution.id, limit=10) == []
+            assert await notebook_history(pool, scope, limit=10) == []
+            assert await execution_history(pool, scope, execution.id) == []
             page = await execution_status.for_notebook(pool, *scope, page=1, page_size=10)
             assert (page.items, page.total_count) == ([], 0)
         # The right project, but not this notebook's execution; and a notebook is no execution.
@@ -158,7 +177,7 @@ async def test_a_deleted_notebook_is_gone_at_once_with_its_executions(
             assert str(story.notebook.id) not in str(table)
     assert await notebook_details.get(pool, *scoped(kept)) is not None
     # Only the history is left: what was done and by whom, not what it was about.
-    told = await history.notebook_history(pool, *scoped(story), limit=100, include_executions=True)
+    told = await notebook_history(pool, scoped(story), executions=True)
     assert told[-1].type == "notebook.deleted.v1"
     assert all(entry.erased and bytes(entry.data) == b"null" for entry in told)
 
@@ -251,7 +270,7 @@ async def test_history_tells_every_event_as_it_was_recorded(pool: Pool, store: E
     await record(store, story)
     own = await store.read_stream(story.notebook.id)
     everything = await store.read_subject(story.notebook.id)
-    told = await history.notebook_history(pool, *scoped(story), limit=1000)
+    told = await notebook_history(pool, scoped(story))
     assert [entry.position for entry in told] == [event.position for event in own]
     for entry, event in zip(told, own, strict=True):
         assert bytes(entry.data) == event.data
@@ -259,16 +278,16 @@ async def test_history_tells_every_event_as_it_was_recorded(pool: Pool, store: E
         assert (entry.digest, entry.chain) == (event.digest.hex(), event.chain.hex())
         salted = bytes.fromhex(entry.salt or "") + bytes(entry.data)
         assert (entry.formula, hashlib.sha256(salted).hexdigest()) == (2, entry.digest)
-    told = await history.notebook_history(pool, *scoped(story), limit=1000, include_executions=True)
+    told = await notebook_history(pool, scoped(story), executions=True)
     assert [entry.position for entry in told] == [event.position for event in everything]
     paged: list[int] = []
-    while page := await history.notebook_history(
-        pool, *scoped(story), after=paged[-1] if paged else 0, limit=3, include_executions=True
+    while page := await notebook_history(
+        pool, scoped(story), after=paged[-1] if paged else 0, limit=3, executions=True
     ):
         paged += [entry.position for entry in page]
     assert paged == [event.position for event in everything]
     for execution in story.executions:
-        told = await history.execution_history(pool, *scoped(story), execution.id, limit=1000)
+        told = await execution_history(pool, scoped(story), execution.id)
         assert [entry.version for entry in told] == list(range(1, execution.version + 1))
 
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from support.event_store import connect
 
+from nbledger_infrastructure.postgres import leading
 from nbledger_infrastructure.settings import Postgres, Settings
 from nbledger_workers.sweeping import process_managers
 from nbledger_workers.sweeping.process_managers import Surroundings, _Manager
@@ -115,7 +116,7 @@ async def test_one_that_has_nothing_to_do_keeps_its_place(
         return resting
 
     monkeypatch.setattr(process_managers, "MANAGERS", {"one": _Manager(0x7465_7374_0020, start)})
-    monkeypatch.setattr(process_managers, "SILENT_SECONDS", 1)
+    monkeypatch.setattr(leading, "SILENT_SECONDS", 1)
     monkeypatch.setattr(process_managers, "TICK_SECONDS", 0.25)
     async with running(database_dsn), connect(database_dsn) as other:
         # Longer than a silent session lives.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 
-from nbledger import health
+import pytest
+
+from nbledger import health, role
 from nbledger.embedded.ports import free_port
-from nbledger_infrastructure.settings import HealthServer
+from nbledger_infrastructure.settings import HealthServer, Settings
 
 
 async def ask(port: int, path: str) -> tuple[int, dict[str, object]]:
@@ -28,3 +30,27 @@ async def test_a_role_that_is_not_ready_says_what_it_lacks() -> None:
         assert (status, body) == (503, {"status": "not ready", "missing": lacking})
         lacking.clear()
         assert await ask(port, "/health/ready") == (200, {"status": "ready"})
+
+
+async def test_a_role_that_cannot_do_all_of_its_work_is_not_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    port = free_port()
+    monkeypatch.setattr(role, "stop_on_signals", lambda _: None)
+
+    async def work(settings: Settings, stop: asyncio.Event, on_ready: role.OnReady) -> None:
+        assert (await ask(port, "/health/ready"))[1]["missing"] == ["starting"]
+        on_ready()
+        on_ready.lacks("copies", None)
+        assert (await ask(port, "/health/ready"))[0] == 200
+        on_ready.lacks("copies", "the folder is not there")
+        on_ready.lacks("key", "access denied")
+        status, body = await ask(port, "/health/ready")
+        assert status == 503
+        assert body["missing"] == ["copies: the folder is not there", "key: access denied"]
+        on_ready.lacks("copies", None)
+        on_ready.lacks("key", None)
+        assert (await ask(port, "/health/ready"))[0] == 200
+
+    settings = Settings(health=HealthServer(port=port))
+    await role._supervise("sealer", work, settings, uses_artifacts=False)

@@ -16,6 +16,7 @@ from nbledger_domain import (
     events,
     execution,
     execution_action,
+    histories,
     library,
     notebook,
     notices,
@@ -33,6 +34,7 @@ def test_every_known_type_has_its_file() -> None:
     assert library.Library.Uploaded.TYPE in events.EVENT_TYPES.classes
     assert notices.RunNotice.Slow.TYPE in events.EVENT_TYPES.classes
     assert execution_action.ExecutionAction.Requested.TYPE in events.EVENT_TYPES.classes
+    assert histories.HistoryRead.Read.TYPE in events.EVENT_TYPES.classes
     assert {path.stem for path in GOLDEN.glob("*.json")} == events.EVENT_TYPES.readable()
 
 

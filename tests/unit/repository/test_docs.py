@@ -10,7 +10,16 @@ import pytest
 from support.paths import ROOT, SOURCE_ROOTS
 
 from nbledger.main import main
-from nbledger_domain import dataset, events, execution, execution_action, library, notebook, notices
+from nbledger_domain import (
+    dataset,
+    events,
+    execution,
+    execution_action,
+    histories,
+    library,
+    notebook,
+    notices,
+)
 from nbledger_http.replies.problems import KINDS
 from nbledger_infrastructure.settings_loading import environment_names
 from nbledger_workers.kernel.protocol import RunNotebook
@@ -87,7 +96,7 @@ def test_commands_exist(path: Path) -> None:
         for word in words.split():
             if not isinstance(command, click.Group):
                 break
-            found = command.commands.get(word)
+            found = command.get_command(click.Context(command), word)
             if found is None:
                 break
             command = found
@@ -102,8 +111,9 @@ def test_every_event_type_is_described_and_no_other() -> None:
     assert library.Library.Uploaded.TYPE in events.EVENT_TYPES.classes
     assert notices.RunNotice.Slow.TYPE in events.EVENT_TYPES.classes
     assert execution_action.ExecutionAction.Requested.TYPE in events.EVENT_TYPES.classes
+    assert histories.HistoryRead.Read.TYPE in events.EVENT_TYPES.classes
     text = (ROOT / "docs" / "events.md").read_text()
-    kinds = "notebook|execution|dataset|library|schedule|firing|trigger|action|notice"
+    kinds = "notebook|execution|dataset|library|schedule|firing|trigger|action|notice|history"
     described = set(re.findall(rf"`((?:{kinds})\.[a-z-]+\.v\d+)`", text))
     assert described == events.EVENT_TYPES.readable()
     for type_name, (event_class, _) in events.EVENT_TYPES.classes.items():

@@ -97,7 +97,7 @@ def test_examples_are_valid_by_what_the_document_says() -> None:
     [("scheduler", b"{}"), (str(ID), b"{}"), ("worker:w1", None), ("somebody", None)],
 )
 @pytest.mark.parametrize(
-    "name", ["notebook.deleted.v1", "dataset.deleted.v1", "library.deleted.v1"]
+    "name", ["notebook.deleted.v1", "dataset.deleted.v1", "library.deleted.v1", "history.read.v1"]
 )
 def test_headers_are_those_that_are_sent(name: str, actor: str, data: bytes | None) -> None:
     recorded = RecordedEvent(

@@ -4,10 +4,10 @@ Of each one process at a time is at work, the others stand by.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Final
 
 import msgspec
 import structlog
@@ -24,27 +24,13 @@ from nbledger_infrastructure.postgres.database import (
     connect_pool,
 )
 from nbledger_infrastructure.postgres.event_store import EventStore
-from nbledger_infrastructure.postgres.leading import Leader
+from nbledger_infrastructure.postgres.leading import Holds, Leader, Ticking
 from nbledger_infrastructure.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 TICK_SECONDS: Final = 0.5
 """How often is looked whether there is something to do, if nothing is due before."""
-
-SILENT_SECONDS: Final = 6
-"""A process that is stopped, or cut off, loses its place after this time."""
-
-
-class ProcessManager(Protocol):
-    """What brings something about, step by step; each step may be repeated."""
-
-    async def tick(self) -> float | None:
-        """Bring everything up to date; returns the seconds until there is something to do.
-
-        None where only an event can bring that about.
-        """
-        ...
 
 
 class Surroundings(msgspec.Struct, frozen=True):
@@ -58,17 +44,17 @@ class Surroundings(msgspec.Struct, frozen=True):
     pool: Pool
     store: EventStore
     now: Clock
-    holds: Callable[[], Awaitable[Any]] | None = None
+    holds: Holds | None = None
 
 
 class _Manager(msgspec.Struct, frozen=True):
     """``lock`` is any constant, as long as nothing else in the database locks on it."""
 
     lock: int
-    start: Callable[[Surroundings], ProcessManager]
+    start: Callable[[Surroundings], Ticking]
 
 
-def _scheduler(around: Surroundings) -> ProcessManager:
+def _scheduler(around: Surroundings) -> Ticking:
     return Scheduler(
         around.pool,
         around.store,
@@ -78,17 +64,17 @@ def _scheduler(around: Surroundings) -> ProcessManager:
     )
 
 
-def _actions(around: Surroundings) -> ProcessManager:
+def _actions(around: Surroundings) -> Ticking:
     return ActionsManager(around.pool, around.store, around.settings, holds=around.holds)
 
 
-def _automation(around: Surroundings) -> ProcessManager:
+def _automation(around: Surroundings) -> Ticking:
     return Automation(
         around.pool, around.store, around.settings, now=around.now, holds=around.holds
     )
 
 
-def _notices(around: Surroundings) -> ProcessManager:
+def _notices(around: Surroundings) -> Ticking:
     return NoticeManager(
         around.pool,
         around.store,
@@ -141,28 +127,20 @@ async def run(
         async with asyncio.TaskGroup() as tasks:
             for name, manager in MANAGERS.items():
                 leader = Leader(name, manager.lock, stop, partial(started, name))
-                work = partial(_tick_until_told, leader, name, manager, around)
+                work = partial(_manage, leader, name, manager, around)
                 tasks.create_task(leader.lead(pool, work), name=name)
 
 
-async def _tick_until_told(
+async def _manage(
     leader: Leader,
     name: str,
     manager: _Manager,
     around: Surroundings,
     connection: PooledConnection,
 ) -> None:
-    """Tick until told to stop. The lock ends with the session, and that with silence."""
-    await connection.execute(f"SET idle_session_timeout = '{SILENT_SECONDS}s'")
     log.info("process manager at work", name=name)
 
-    async def holds() -> None:
-        await connection.execute("SELECT")
+    def start(holds: Holds) -> Ticking:
+        return manager.start(msgspec.structs.replace(around, holds=holds))
 
-    ticking = manager.start(msgspec.structs.replace(around, holds=holds))
-    while not leader.stop.is_set():
-        # A manager at rest has no reason to ask, and its session may not fall silent.
-        await holds()
-        due = await ticking.tick()
-        leader.succeeded()
-        await leader.pause(TICK_SECONDS if due is None else min(max(due, 0.0), TICK_SECONDS))
+    await leader.tick_until_told(connection, start, most_seconds=TICK_SECONDS)

@@ -2,6 +2,6 @@
 
 from typing import Any
 
-from nbledger_http.endpoints.transparency_log import proving, reading
+from nbledger_http.endpoints.transparency_log import proving, reading, stamping
 
-HANDLERS: list[Any] = [*reading.HANDLERS, *proving.HANDLERS]
+HANDLERS: list[Any] = [*reading.HANDLERS, *proving.HANDLERS, *stamping.HANDLERS]

@@ -7,18 +7,34 @@ from nbledger_http.description.example_ids import NOTEBOOK_ID, PROJECT_ID
 _TENANT_ID = "550e8400-e29b-41d4-a716-446655440000"
 _ORIGIN = f"nbledger.example.com/audit/log/{_TENANT_ID}"
 _URL = f"https://{_ORIGIN}"
+_KEY = f"{_ORIGIN}+0df5efe3+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4"
+_WITNESS = "audit.customer.example/w1"
+_WITNESS_KEY = f"{_WITNESS}+f252e43b+BLDvac9mmAMfo6UM3ZhuGEswRR4MUnSlB9TyBI0y+MK1"
 
 LOG: dict[str, Any] = {
     "origin": _ORIGIN,
-    "verifierKeys": [f"{_ORIGIN}+0df5efe3+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4"],
+    "verifierKeys": [_KEY],
     "size": 3,
     "checkpointAt": "2024-01-15T10:30:07.000Z",
+    "signedSize": 3,
+    "maximumAgeSeconds": 3600,
+    "witnesses": [
+        {
+            "name": _WITNESS,
+            "verifierKey": _WITNESS_KEY,
+            "size": 3,
+            "cosignedAt": "2024-01-15T10:30:07.000Z",
+            "problem": None,
+        }
+    ],
     "links": {
         "checkpoint": f"{_URL}/checkpoint",
         "tiles": f"{_URL}/tile",
         "entries": f"{_URL}/tile/entries",
         "inclusion": f"{_URL}/inclusion",
         "consistency": f"{_URL}/consistency",
+        "timestamps": f"{_URL}/timestamps",
+        "policy": f"{_URL}/policy",
     },
 }
 
@@ -27,6 +43,14 @@ CHECKPOINT = (
     "DfXv44zABpH9ih9CYZ5cfeNbhAtgFCphCwA3YVNbvARW4kw8jrh+fo97D1hDLDcGdrSKybn1dpZU3P7ntQ/vBYMi"
     "+Qs=\n"
 )
+
+POLICY = f"""\
+# Trust policy of a transparency log: https://c2sp.org/tlog-policy
+# maximum-age 3600
+log {_KEY} {_URL}
+witness {_WITNESS} {_WITNESS_KEY}
+quorum {_WITNESS}
+"""
 
 INCLUSION: dict[str, Any] = {
     "number": 2,
@@ -49,4 +73,15 @@ CONSISTENCY: dict[str, Any] = {
     "to": 3,
     "hashes": ["5Ei34QcnKiqqWDuvYgCeed+cgmfT8+XeCjO3lYjuoqc="],
     "checkpoint": CHECKPOINT,
+}
+
+TIMESTAMPS: dict[str, Any] = {
+    "items": [
+        {
+            "size": 3,
+            "at": "2024-01-15T10:30:08.000Z",
+            "checkpoint": CHECKPOINT,
+            "response": "MIICvDADAgEAMIICswYJKoZIhvcNAQcCoIICpDCCAqA=",
+        }
+    ]
 }

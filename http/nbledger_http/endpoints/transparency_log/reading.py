@@ -12,6 +12,8 @@ from litestar import Request, get
 
 from nbledger_application.caller import Right
 from nbledger_audit import reading
+from nbledger_audit.cosigning import told
+from nbledger_audit.cosigning.told import WitnessState
 from nbledger_audit.reading import LogState
 from nbledger_domain.transparency.tiles import Tile, read_index_path
 from nbledger_domain.vocabulary.addresses import log_path
@@ -51,18 +53,39 @@ class LogLinks(msgspec.Struct, rename="camel", kw_only=True):
     entries: str
     inclusion: str
     consistency: str
+    timestamps: str
+    policy: str
+
+
+class WitnessDocument(msgspec.Struct, rename="camel", kw_only=True):
+    """A witness: how many entries of the log it has cosigned last, and when it says it did.
+
+    `problem` is why it did not cosign when it was asked last; null where it did.
+    """
+
+    name: str
+    verifier_key: str
+    size: int
+    cosigned_at: str | None
+    problem: str | None
 
 
 class LogDocument(msgspec.Struct, rename="camel", kw_only=True):
     """A tenant's log: its origin and keys (signed-note vkeys, the one in use first).
 
-    `size` counts the entries of the newest checkpoint, which was signed at `checkpointAt`.
+    `size` counts the entries of the checkpoint that is served, which was signed at `checkpointAt`;
+    that of a log at rest is signed again now and then. `signedSize` counts those of the newest one,
+    which may wait for witnesses. Cosignatures are to be no older than `maximumAgeSeconds` (null: no
+    limit).
     """
 
     origin: str
     verifier_keys: list[str]
     size: int
     checkpoint_at: str | None
+    signed_size: int
+    maximum_age_seconds: int | None
+    witnesses: list[WitnessDocument]
     links: LogLinks
 
 
@@ -96,21 +119,28 @@ async def known_state(connection: PooledConnection, request: Request[Any, Any, A
 )
 async def get_log(request: Request[Any, Any, Any]) -> Reply:
     """What there is to know of the log."""
-    services, tenant_id = services_of(request), tenant_id_of(request)
-    async with acquire(services.pool) as connection:
+    tenant_id = tenant_id_of(request)
+    async with acquire(services_of(request).pool) as connection:
         state = await known_state(connection, request)
-    base = base_url(request, services.settings.http.public_url) + log_path(tenant_id)
+        policy = await told.policy(connection, state.keys, "")
+        witnesses = await told.witness_states(connection, tenant_id, policy)
+    base = _log_url(request)
     document = LogDocument(
         origin=state.origin,
         verifier_keys=[key.encoded for key in state.keys],
         size=state.size,
         checkpoint_at=None if state.signed_at is None else timestamp(state.signed_at),
+        signed_size=state.signed_size,
+        maximum_age_seconds=policy.maximum_age,
+        witnesses=list(map(_witness, witnesses)),
         links=LogLinks(
             checkpoint=f"{base}/checkpoint",
             tiles=f"{base}/tile",
             entries=f"{base}/tile/entries",
             inclusion=f"{base}/inclusion",
             consistency=f"{base}/consistency",
+            timestamps=f"{base}/timestamps",
+            policy=f"{base}/policy",
         ),
     )
     return json_reply(msgspec.json.encode(document), headers=FRESH)
@@ -123,8 +153,10 @@ async def get_log(request: Request[Any, Any, Any]) -> Reply:
         id="getCheckpoint",
         tag=TAG,
         summary="Get the newest checkpoint",
-        description="A signed note (C2SP tlog-checkpoint): origin, size, root hash and signature. "
-        "Keep it: it is what the log is held against later.",
+        description="A signed note (C2SP tlog-checkpoint): origin, size, root hash and signature, "
+        "and cosignatures of witnesses. Keep it: it is what the log is held against later. Where "
+        "the policy needs witnesses, it is the newest that they have cosigned, as long as its "
+        "cosignatures are young enough by the policy; else the newest of all.",
         answers={
             200: Answer(
                 description="The checkpoint.",
@@ -140,9 +172,54 @@ async def get_checkpoint(request: Request[Any, Any, Any]) -> Reply:
     """The newest checkpoint."""
     async with acquire(services_of(request).pool) as connection:
         state = await known_state(connection, request)
-    if state.newest is None:
+    if state.published is None:
         raise Problem(Code.LOG_NOT_FOUND)
-    return text_reply(state.newest.note, FRESH)
+    return text_reply(state.published.note, FRESH)
+
+
+@get(
+    "/policy",
+    right=Right.AUDIT,
+    operation=Operation(
+        id="getPolicy",
+        tag=TAG,
+        summary="Get the policy of the log",
+        description="Which keys sign the log, which witnesses cosign its checkpoints, how many of "
+        "them are needed (C2SP tlog-policy), and, in a comment, the maximum age of cosignatures. "
+        "Whom to trust is for you to say: compare the keys on another way, and keep the file.",
+        answers={
+            200: Answer(
+                description="The policy.",
+                media_types=("text/plain",),
+                example=examples.POLICY,
+                headers={"Cache-Control": "For how long it may be kept."},
+            )
+        },
+        problems=(Code.LOG_NOT_FOUND,),
+    ),
+)
+async def get_policy(request: Request[Any, Any, Any]) -> Reply:
+    """The policy as a file."""
+    async with acquire(services_of(request).pool) as connection:
+        state = await known_state(connection, request)
+        policy = await told.policy(connection, state.keys, _log_url(request))
+    return text_reply(str(policy), FRESH)
+
+
+def _log_url(request: Request[Any, Any, Any]) -> str:
+    services = services_of(request)
+    base = base_url(request, services.settings.http.public_url)
+    return base + log_path(tenant_id_of(request))
+
+
+def _witness(state: WitnessState) -> WitnessDocument:
+    return WitnessDocument(
+        name=state.name,
+        verifier_key=state.key.encoded,
+        size=state.size,
+        cosigned_at=None if state.cosigned_at is None else timestamp(state.cosigned_at),
+        problem=state.problem or None,
+    )
 
 
 @get(
@@ -217,25 +294,25 @@ async def _found(
 
 
 def _bytes_reply(body: bytes, headers: Mapping[str, str] | None = None) -> Reply:
-    told = {
+    given = {
         "Content-Type": "application/octet-stream",
         "Content-Length": str(len(body)),
         **FOR_EVER,
         **(headers or {}),
     }
-    return Reply(200, header_list(told), body)
+    return Reply(200, header_list(given), body)
 
 
 def text_reply(text: str, headers: Mapping[str, str]) -> Reply:
     """An answer of plain text."""
     body = text.encode()
-    told = {
+    given = {
         "Content-Type": "text/plain; charset=utf-8",
         "Content-Length": str(len(body)),
         "X-Content-Type-Options": "nosniff",
         **headers,
     }
-    return Reply(200, header_list(told), body)
+    return Reply(200, header_list(given), body)
 
 
-HANDLERS: list[Any] = [get_log, get_checkpoint, get_tile, get_entries]
+HANDLERS: list[Any] = [get_log, get_checkpoint, get_policy, get_tile, get_entries]

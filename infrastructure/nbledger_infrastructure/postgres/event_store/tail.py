@@ -37,7 +37,7 @@ READ_TIMEOUT = 15.0
 
 # In the order that `change` takes them.
 _READ_CHANGES = """
-SELECT position, stream_id, version, type FROM event
+SELECT position, stream_id, version, type, tenant_id, project_id FROM event
 WHERE position > $1 ORDER BY position LIMIT $2
 """
 

@@ -129,12 +129,14 @@ class RecordedEvent(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """That a stream has moved: where its event is, and of which type."""
+    """That a stream has moved: where its event is, of which type, and whose."""
 
     position: int
     stream_id: UUID
     version: int
     type: str
+    tenant_id: UUID
+    project_id: UUID
 
 
 COLUMNS = ", ".join(RecordedEvent.__struct_fields__[:-1])

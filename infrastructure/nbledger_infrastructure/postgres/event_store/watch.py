@@ -28,7 +28,7 @@ RETRY_SECONDS = 1.0
 
 
 class Follower:
-    """Waits for one stream; made by `StreamWatch.follow`."""
+    """Waits for one stream, project or tenant; made by `StreamWatch.follow`."""
 
     __slots__ = ("_types", "_woken")
 
@@ -37,7 +37,7 @@ class Follower:
         self._woken = asyncio.Event()
 
     async def moved(self, timeout: float) -> bool:
-        """Wait until the stream may have moved; return whether it has within `timeout` seconds.
+        """Wait until what it follows may have moved; whether it has within `timeout` seconds.
 
         True can come for nothing: read the stream, then wait again. What is recorded after
         such a read began is never missed.
@@ -57,7 +57,9 @@ class Follower:
 
 
 class StreamWatch:
-    """Follows the store for all of a process's followers, each of which waits for one stream.
+    """Follows the store for all of a process's followers.
+
+    Each waits for one stream, or for all streams of a project or tenant.
 
     It holds a connection of the pool while there are followers, and for moments after.
     `reads` is for reading after one was woken: so many followers at once, while the others wait
@@ -73,21 +75,23 @@ class StreamWatch:
         self._rest: asyncio.TimerHandle | None = None
 
     @contextmanager
-    def follow(self, stream_id: UUID, types: Collection[str] | None = None) -> Iterator[Follower]:
-        """Follow a stream for the block; with `types`, only events of these wake the follower.
+    def follow(self, followed: UUID, types: Collection[str] | None = None) -> Iterator[Follower]:
+        """Follow a stream, project or tenant for the block.
+
+        With `types`, only events of these wake the follower.
 
         Begin to follow before reading the stream for the first time.
         """
         follower = Follower(types)
-        self._followers.setdefault(stream_id, set()).add(follower)
+        self._followers.setdefault(followed, set()).add(follower)
         self._start()
         try:
             yield follower
         finally:
-            others = self._followers[stream_id]
+            others = self._followers[followed]
             others.discard(follower)
             if not others:
-                del self._followers[stream_id]
+                del self._followers[followed]
             if not self._followers and not self.ended:
                 loop = asyncio.get_running_loop()
                 self._rest = loop.call_later(IDLE_SECONDS, self._stop)
@@ -145,8 +149,9 @@ class StreamWatch:
             self._wake_all()
             while True:
                 for change in await tail.next_batch():
-                    for follower in self._followers.get(change.stream_id, ()):
-                        follower.wake(change.type)
+                    for moved in (change.stream_id, change.project_id, change.tenant_id):
+                        for follower in self._followers.get(moved, ()):
+                            follower.wake(change.type)
 
     def _wake_all(self) -> None:
         for followers in self._followers.values():

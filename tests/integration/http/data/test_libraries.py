@@ -6,11 +6,12 @@ import asyncio
 import hashlib
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 from support.api import Api, new_notebook, running_api, settings_for, unknown_id
+from support.event_store import METADATA, new_event
 from support.read_models import catch_up
 from support.shared_api import ServerThread, api, api_server
 from support.wheels import make_wheel
@@ -20,7 +21,7 @@ from nbledger_application.reactions import eraser
 from nbledger_infrastructure.artifacts.store import ArtifactStore, open_store
 from nbledger_infrastructure.packages import uploads
 from nbledger_infrastructure.postgres.database import DatabaseUnavailableError
-from nbledger_infrastructure.postgres.event_store import EventStore, StoreUnavailableError
+from nbledger_infrastructure.postgres.event_store import EventStore, StoreUnavailableError, Stream
 from nbledger_infrastructure.postgres.tokens import Role
 from nbledger_projections.read_models import library_details
 
@@ -321,7 +322,14 @@ async def test_the_newest_version_counts_and_of_the_project_alone(api: Api, tmp_
 
 
 async def test_libraries_are_found_by_an_index(api: Api) -> None:
+    # Among the many events of a project, for which there is an index as well.
+    stream_id = uuid4()
+    stream = Stream(stream_id, stream_id, api.tenant_id, api.project_id)
+    await api.store.append(
+        stream, [new_event() for _ in range(500)], expected_version=0, metadata=METADATA
+    )
     async with api.pool.acquire() as connection:
+        await connection.execute("ANALYZE event")
         await connection.execute("SET enable_seqscan = off")
         plan = await connection.fetch(
             f"EXPLAIN {uploads._HELD}", api.tenant_id, api.project_id, ["our-rules"]

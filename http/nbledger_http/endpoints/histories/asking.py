@@ -1,0 +1,186 @@
+"""What requests for histories ask for: filters, times, order, and where to go on."""
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, TypeVar
+from uuid import UUID
+
+import msgspec
+from litestar import Request
+from msgspec import Meta
+
+from nbledger_domain.errors import Fault, InvalidInputError
+from nbledger_domain.events import EVENT_TYPES
+from nbledger_domain.words import nearest
+from nbledger_http.requests import queries
+from nbledger_http.requests.services import Services, services_of
+from nbledger_http.security.access import access_of, guid
+from nbledger_infrastructure.postgres.database import acquire
+from nbledger_projections.read_models.histories import times
+from nbledger_projections.read_models.histories.selection import (
+    LAST,
+    TYPE_PATTERN,
+    Between,
+    Filter,
+    Order,
+)
+
+MAX_EVENTS: Final = 1000
+MAX_VALUES: Final = 100
+"""A filter names so many types, actors, streams or tags at most."""
+
+T = TypeVar("T")
+
+_TYPE: Final = re.compile(TYPE_PATTERN)
+
+Time = Annotated[
+    datetime, Meta(tz=True, extra={"reason": "must be a time such as 2024-01-20T10:30:00.000Z"})
+]
+After = Annotated[
+    int, Meta(ge=0, le=queries.MAX_POSITION, description="Only events after this position.")
+]
+Limit = Annotated[int, Meta(ge=1, le=MAX_EVENTS, description="How many events a page has at most.")]
+Actor = (
+    Annotated[
+        str,
+        Meta(
+            max_length=2000,
+            description="Only what these have done, or had done by the service: names or ids of "
+            "principals, or parts of the service such as scheduler; several with commas between.",
+        ),
+    ]
+    | None
+)
+Types = (
+    Annotated[
+        str,
+        Meta(
+            max_length=2000,
+            description="Only events of these types, or whose type begins so: "
+            "`execution.requested.v1`, `execution.requested`, `execution`; several with commas "
+            "between.",
+        ),
+    ]
+    | None
+)
+
+
+class HistoryQuery(msgspec.Struct, kw_only=True):
+    """Which events are told, and in which order.
+
+    Times are those of recording, which never fall as positions rise.
+    """
+
+    after: After = 0
+    before: (
+        Annotated[
+            int,
+            Meta(ge=0, le=queries.MAX_POSITION, description="Only events before this position."),
+        ]
+        | None
+    ) = None
+    limit: Limit = 100
+    sort: Annotated[
+        Literal["position", "-position"],
+        Meta(description="Oldest (position) or newest (-position) first."),
+    ] = "position"
+    type: Types = None
+    actor: Actor = None
+    since: Annotated[Time, Meta(description="Only events recorded then or later.")] | None = (
+        msgspec.field(name="from", default=None)
+    )
+    to: Annotated[Time, Meta(description="Only events recorded before then.")] | None = None
+
+    @property
+    def order(self) -> Order:
+        """Which come first."""
+        return "oldest" if self.sort == "position" else "newest"
+
+
+async def bounds_of(services: Services, query: HistoryQuery) -> Between:
+    """The positions that positions and times of the query come to."""
+    bounds = Between(after=query.after, before=LAST if query.before is None else query.before)
+    return await narrowed(services, bounds, query.since, query.to)
+
+
+async def narrowed(
+    services: Services, bounds: Between, since: datetime | None, to: datetime | None
+) -> Between:
+    """The bounds, and within these times of recording."""
+    if since is None and to is None:
+        return bounds
+    after, before = bounds.after, bounds.before
+    async with acquire(services.pool) as connection:
+        if since is not None:
+            after = max(after, await times.last_before(connection, since))
+        if to is not None:
+            before = min(before, await times.last_before(connection, to) + 1)
+    return Between(after=after, before=before)
+
+
+async def filter_of(
+    request: Request[Any, Any, Any],
+    *,
+    types: str | None = None,
+    actor: str | None = None,
+    streams: str | None = None,
+    tags: str | None = None,
+) -> Filter:
+    """The filter that parameters of a query write. Raises :class:`InvalidInputError`."""
+    faults: list[Fault] = []
+    found = Filter(
+        types=_each(types, "?type", _type_in, faults),
+        streams=_each(streams, "?stream", _id_in, faults),
+        tags=_each(tags, "?tag", str, faults),
+        actors=None if actor is None else _each(actor, "?actor", str, faults),
+    )
+    if faults:
+        raise InvalidInputError(faults)
+    if found.actors is None:
+        return found
+    names, access = services_of(request).names, access_of(request)
+    known = await names.actors(access.tenant_id, found.actors)
+    actors = [*found.actors, *(each for ids in known.values() for each in ids)]
+    return msgspec.structs.replace(found, actors=tuple(dict.fromkeys(actors)))
+
+
+def _each(
+    text: str | None, pointer: str, read: Callable[[str], T], faults: list[Fault]
+) -> tuple[T, ...]:
+    """What stands between the commas; what is wrong with it goes into ``faults``."""
+    parts: Sequence[str] = [] if text is None else [part.strip() for part in text.split(",")]
+    if len(parts) > MAX_VALUES:
+        faults.append(Fault(pointer, f"must have at most {MAX_VALUES} values"))
+        return ()
+    found: list[T] = []
+    for part in parts:
+        try:
+            found.append(read(_not_empty(part)))
+        except ValueError as error:
+            faults.append(Fault(pointer, str(error)))
+    return tuple(found)
+
+
+def _not_empty(text: str) -> str:
+    if not text:
+        raise ValueError("has nothing between two commas, or no value")
+    return text
+
+
+def _type_in(text: str) -> str:
+    if not _TYPE.fullmatch(text):
+        raise ValueError("must be types of events such as execution.requested.v1")
+    readable = EVENT_TYPES.readable()
+    if not any(each == text or each.startswith(f"{text}.") for each in readable):
+        near = nearest(text, sorted(readable))
+        hint = "" if near is None else f"; did you mean {near}?"
+        raise ValueError(f"is an unknown type of events{hint}")
+    return text
+
+
+def _id_in(text: str) -> UUID:
+    found = guid(text)
+    if found is None:
+        raise ValueError("must be ids of streams")
+    return found

@@ -1,0 +1,185 @@
+"""Events of a project or tenant as streams: as they happen, or all there are as JSON Lines.
+
+Each window of events is read by itself, and given away before the next is read: a slow client
+costs the memory of a window and no transaction.
+"""
+
+import time
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Final, Literal
+
+import msgspec
+import structlog
+
+from nbledger_application.caller import Caller
+from nbledger_domain.histories import HistoryKind, Manner
+from nbledger_http.endpoints.execution_events import (
+    HEARTBEAT_SECONDS,
+    READ_AGAIN_SECONDS,
+    RETRY_MILLISECONDS,
+    frame,
+)
+from nbledger_http.representations.principals import named
+from nbledger_http.requests.services import Services
+from nbledger_infrastructure.postgres.database import UNAVAILABLE, DatabaseUnavailableError
+from nbledger_projections.read_models.histories.windows import Feed, Window, window
+
+log = structlog.get_logger(__name__)
+
+EVENTS_PER_WINDOW: Final = 500
+PIECE_BYTES: Final = 64 * 1024
+"""How much is sent at once: a client must take it within a minute."""
+
+_GZIP_LEVEL: Final = 5
+_GZIP_WINDOW: Final = 31
+
+EndReason = Literal["server_stopping", "token_invalid", "database_unavailable"]
+
+
+class End(msgspec.Struct, kw_only=True):
+    """Where an export has come to.
+
+    All events that were asked for up to `position` have been told, `events` of them. `complete`
+    is whether that is `until`, the last position at the beginning; otherwise `reason` says why not.
+    """
+
+    position: int
+    until: int
+    events: int
+    complete: bool
+    reason: EndReason | None = None
+
+
+class EndLine(msgspec.Struct):
+    """The last line of an export."""
+
+    end: End
+
+
+class EventPusher:
+    """One client's stream of the events of a feed."""
+
+    def __init__(
+        self,
+        services: Services,
+        caller: Caller,
+        feed: Feed,
+        history: HistoryKind,
+        token: str | None,
+    ) -> None:
+        self._services = services
+        self._caller = caller
+        self._feed = feed
+        self._history: HistoryKind = history
+        self._token = token
+        self._checked = time.monotonic()
+
+    async def read(self, after: int, *, until: int | None = None, limit: int) -> Window:
+        """The next events, with names."""
+        services = self._services
+        async with services.streams.reads:
+            found = await window(services.pool, self._feed, after=after, until=until, limit=limit)
+            entries = await named(services.names, self._feed.tenant_id, found.entries)
+        return msgspec.structs.replace(found, entries=entries)
+
+    async def follow(self, after: int) -> AsyncGenerator[bytes]:
+        """Server-sent events, from position ``after`` on, until the client leaves."""
+        watch = self._services.streams
+        yield b"retry: %d\n\n" % RETRY_MILLISECONDS
+        with watch.follow(self._feed.followed) as follower:
+            while True:
+                patience, ended = HEARTBEAT_SECONDS, watch.ended
+                try:
+                    await self._record("stream")
+                    found = await self.read(after, limit=EVENTS_PER_WINDOW)
+                except (DatabaseUnavailableError, *UNAVAILABLE) as error:
+                    log.warning("event stream interrupted", error=type(error).__name__)
+                    found, patience = Window([], after, all=True), READ_AGAIN_SECONDS
+                for piece in _pieces([frame(entry) for entry in found.entries]):
+                    yield piece
+                if found.position > after and not _tells(found):
+                    # Whoever comes back goes on from here; it is no event to the client.
+                    yield b"id: %d\n\n" % found.position
+                after = found.position
+                if ended:
+                    yield b": the server is about to end\n\n"
+                    return
+                if not await self._still_allowed():
+                    yield b": the access token is not valid any more\n\n"
+                    return
+                if found.all and not await follower.moved(patience):
+                    yield b": waiting\n\n"
+
+    async def export(self, after: int, until: int) -> AsyncGenerator[bytes]:
+        """JSON Lines of the events after position ``after`` up to ``until``, and where it ended."""
+        position, events, begun = after, 0, False
+        reason: EndReason | None = None
+        while position < until:
+            reason = await self._stopped()
+            if reason is not None:
+                break
+            try:
+                found = await self.read(position, until=until, limit=EVENTS_PER_WINDOW)
+            except (DatabaseUnavailableError, *UNAVAILABLE) as error:
+                if not begun:
+                    raise
+                log.warning("export interrupted", error=type(error).__name__)
+                reason = "database_unavailable"
+                break
+            for piece in _pieces([msgspec.json.encode(each) + b"\n" for each in found.entries]):
+                begun = True
+                yield piece
+            position = max(position, found.position)
+            events += len(found.entries)
+            if found.all:
+                position = until
+        end = End(
+            position=position, until=until, events=events, complete=reason is None, reason=reason
+        )
+        yield msgspec.json.encode(EndLine(end)) + b"\n"
+
+    async def _stopped(self) -> EndReason | None:
+        if self._services.streams.ended:
+            return "server_stopping"
+        return None if await self._still_allowed() else "token_invalid"
+
+    async def _record(self, manner: Manner) -> None:
+        await self._services.history_reads.record(self._caller, self._history, None, manner)
+
+    async def _still_allowed(self) -> bool:
+        """Whether the token is still valid, which is looked at from time to time."""
+        if time.monotonic() - self._checked < HEARTBEAT_SECONDS:
+            return True
+        self._checked = time.monotonic()
+        try:
+            return await self._services.authenticator.accepts(self._token)
+        except (DatabaseUnavailableError, *UNAVAILABLE):
+            return True  # it cannot be told now; events cannot be read then, either
+
+
+def _tells(found: Window) -> bool:
+    return bool(found.entries) and found.entries[-1].position == found.position
+
+
+def _pieces(parts: Sequence[bytes]) -> list[bytes]:
+    """All parts after one another, in pieces that a slow client takes in time."""
+    whole = b"".join(parts)
+    return [whole[at : at + PIECE_BYTES] for at in range(0, len(whole), PIECE_BYTES)]
+
+
+async def zipped(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """The same, compressed by gzip while it goes on."""
+    packer = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
+    async with aclosing(pieces) as source:
+        async for packed in _packed(packer, source):
+            yield packed
+    yield packer.flush()
+
+
+async def _packed(packer: "zlib._Compress", pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for piece in pieces:
+        packed = packer.compress(piece)
+        if packed:
+            yield packed

@@ -1,0 +1,1 @@
+"""Histories: events as auditors and followers read them, and what each has changed."""

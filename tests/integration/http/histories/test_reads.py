@@ -1,0 +1,167 @@
+"""Who has read which history is recorded before it is answered."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from support.api import Api, new_notebook, unknown_id
+from support.event_store import commits_held, wait_for_blocked
+from support.shared_api import ServerThread, api, api_server
+
+from nbledger_application.caller import Caller
+from nbledger_application.commands.record_history_read import ReadRecorder
+from nbledger_domain.vocabulary.addresses import ALL_PROJECTS
+from nbledger_infrastructure.postgres.tokens import Role
+
+__all__ = ["api", "api_server"]
+
+
+async def reads(client: httpx.AsyncClient, **query: Any) -> list[dict[str, Any]]:
+    answer = await client.get("/history-reads", params=query)
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["reads"]
+    return found
+
+
+@pytest.mark.guarantee("G49")
+async def test_each_way_of_reading_is_recorded(api: Api) -> None:
+    editor = await api.client(Role.EDITOR)
+    auditor, inspector = await api.client(Role.AUDITOR), await api.client(Role.ADMIN)
+    notebook_id = (await new_notebook(editor, "a"))["notebookId"]
+    path = f"/notebook/{notebook_id}"
+    run = (await editor.post(f"{path}/execute")).json()["executionId"]
+    began = datetime.now(UTC)
+    for _ in range(3):
+        answer = await auditor.get(f"{path}/history", headers={"X-Request-Id": "audit-1"})
+        assert answer.status_code == 200
+    assert (await auditor.get(f"{path}/execution/{run}/history")).status_code == 200
+    assert (await auditor.get(f"{path}/schedule/history")).status_code == 200
+    assert (await auditor.get(f"{path}/automatic-execution/history")).status_code == 200
+    assert (await auditor.get("/events")).status_code == 200
+    for after in (0, 1):
+        export = await auditor.get(f"/events?format=jsonl&after={after}")
+        assert export.status_code == 200
+    async with auditor.stream("GET", "/events?format=sse") as answer:
+        assert answer.status_code == 200
+    # Who gets nothing has read nothing.
+    assert (await auditor.get(f"/notebook/{unknown_id()}/history")).status_code == 404
+    assert (await editor.get(f"{path}/history")).status_code == 403
+
+    found = await reads(inspector)
+    assert [(each["history"], each["subjectId"], each["manner"]) for each in found] == [
+        ("notebook", notebook_id, "page"),
+        ("execution", run, "page"),
+        ("schedule", notebook_id, "page"),
+        ("automation", notebook_id, "page"),
+        ("project", None, "page"),
+        ("project", None, "export"),
+        ("project", None, "export"),
+        ("project", None, "stream"),
+    ]
+    first = found[0]
+    assert first["actor"] == "tester"
+    assert first["requestId"] == "audit-1"
+    assert first["projectId"] == str(api.project_id)
+    at = datetime.fromisoformat(first["time"])
+    assert began - timedelta(seconds=1) < at < datetime.now(UTC) + timedelta(seconds=1)
+    assert datetime.fromisoformat(first["hour"]) == at.replace(minute=0, second=0, microsecond=0)
+    assert [each["after"] for each in found if each["manner"] == "export"] == [0, 1]
+    assert all(each["until"] > first["position"] for each in found if each["manner"] == "export")
+    # Of one subject, of one reader, and newest first, in pages.
+    assert await reads(inspector, subjectId=run) == [found[1]]
+    assert await reads(inspector, actor="nobody") == []
+    newest = await inspector.get("/history-reads?sort=-position&limit=2")
+    assert newest.json()["reads"][0]["history"] == "reads"
+    assert newest.json()["next"] == newest.json()["reads"][1]["position"]
+    assert (await inspector.get("/history-reads?subjectId=x")).status_code == 422
+    # They are events as others are: in the stream of all, and with salted digests in the log.
+    events = (await auditor.get("/events?type=history&limit=1000")).json()["events"]
+    assert [each["position"] for each in events][: len(found)] == [
+        each["position"] for each in found
+    ]
+    assert all(each["salt"] and each["formula"] == 2 for each in events)
+
+
+async def test_reading_all_of_a_tenant_is_recorded_there(api: Api) -> None:
+    base = f"/audit/events/{api.tenant_id}"
+    auditor = await api.client(Role.AUDITOR, base=base)
+    assert (await auditor.get("?format=jsonl")).status_code == 200
+    assert (await (await api.client()).get("/events")).status_code == 200
+    everywhere = await api.client(Role.AUDITOR, base=f"/audit/history-reads/{api.tenant_id}")
+    found = (await everywhere.get("")).json()["reads"]
+    assert [(each["history"], each["projectId"]) for each in found] == [
+        ("tenant", None),
+        ("project", str(api.project_id)),
+    ]
+    some = await api.client(
+        project_ids=[api.project_id], base=f"/audit/history-reads/{api.tenant_id}"
+    )
+    assert (await some.get("")).status_code == 403
+
+
+@pytest.mark.guarantee("G49")
+async def test_nothing_is_answered_before_it_is_recorded(
+    api: Api, api_server: ServerThread
+) -> None:
+    """While no append can commit, no history is told: whoever is killed then has told nothing."""
+    editor, auditor = await api.client(Role.EDITOR), await api.client(Role.AUDITOR)
+    path = f"/notebook/{(await new_notebook(editor, 'a'))['notebookId']}"
+    dsn = api_server.settings.postgres.dsn
+    told: list[bytes] = []
+
+    async def export() -> None:
+        async with auditor.stream("GET", "/events?format=jsonl") as answer:
+            told.extend([piece async for piece in answer.aiter_raw()])
+
+    async with commits_held(dsn), asyncio.timeout(30):
+        page = asyncio.create_task(auditor.get(f"{path}/history"))
+        await wait_for_blocked(dsn)
+        exporting = asyncio.create_task(export())
+        done, _ = await asyncio.wait({page, exporting}, timeout=0.3)
+        assert not done
+        assert not told
+    assert (await page).status_code == 200
+    await exporting
+    assert told
+    assert [each["manner"] for each in await reads(auditor)] == ["page", "export"]
+
+
+async def test_whoever_reads_on_is_recorded_once_an_hour_by_all_processes(api: Api) -> None:
+    at = datetime(2024, 1, 20, 10, 59, tzinfo=UTC)
+    moments = [at]
+    recorders = [ReadRecorder(api.store, now=lambda: moments[0]) for _ in range(3)]
+    principal = str(uuid4())
+
+    def caller(actor: str = principal, project_id: UUID = api.project_id) -> Caller:
+        return Caller(actor, frozenset({Role.AUDITOR}), api.tenant_id, project_id, "r")
+
+    async def recorded() -> int:
+        async with api.pool.acquire() as connection:
+            count: int = await connection.fetchval(
+                "SELECT count(*) FROM event WHERE type = 'history.read.v1' AND tenant_id = $1",
+                api.tenant_id,
+            )
+        return count
+
+    subject = uuid4()
+    async with asyncio.TaskGroup() as tasks:
+        for recorder in recorders * 5:
+            tasks.create_task(recorder.record(caller(), "notebook", subject))
+    assert await recorded() == 1
+    moments[0] = at + timedelta(minutes=1)
+    await recorders[0].record(caller(), "notebook", subject)
+    assert await recorded() == 2
+    await recorders[0].record(caller(), "notebook", uuid4())
+    await recorders[0].record(caller(), "execution", subject)
+    await recorders[0].record(caller(), "notebook", subject, "past")
+    await recorders[0].record(caller(str(uuid4())), "notebook", subject)
+    await recorders[0].record(caller(project_id=ALL_PROJECTS), "notebook", subject)
+    assert await recorded() == 7
+    for _ in range(2):
+        await recorders[0].record(caller(), "project", None, "export", after=0, until=7)
+    assert await recorded() == 9
