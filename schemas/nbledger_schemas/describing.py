@@ -24,12 +24,14 @@ def paragraphs(kind: type) -> list[str]:
 def meaning(kind: type, field: str) -> str:
     """What the member ``field`` of ``kind`` means.
 
-    Raises ``KeyError`` where neither a docstring nor the list of common names says it.
+    Raises ``LookupError`` where neither a docstring nor the list of common names says it.
     """
     word = WORDS.get(f"{kind.__name__}.{field}")
     if word is None:
         told = [each for each in _sentences(kind) if f"``{field}``" in each]
-        word = " ".join(told) or WORDS[field]
+        word = " ".join(told) or WORDS.get(field, "")
+    if not word:
+        raise LookupError(f"{kind.__name__}.{field}: no docstring says what it is, nor words.py")
     return _on_the_wire(word, kind)
 
 

@@ -63,8 +63,9 @@ def page(name: str, schema: Schema) -> str:
             "  event whose `ce_id` you have seen.",
             "- **Retention**: the topic keeps events for `kafka.retention_hours` (a week), and the",
             "  store for ever, but for erased data.",
-            f"- **Replay**: `GET …/events?type={name}` tells all of them in a project again, from any",
-            f"  position (`after`), and `GET …{replay}` those of one thing ([histories](../histories.md)).",
+            f"- **Replay**: `GET …/events?type={name}` tells all of a project again, from any",
+            f"  position (`after`), and `GET …{replay}` what is of one thing:",
+            "  see [histories](../histories.md).",
             "",
         ]
     )
