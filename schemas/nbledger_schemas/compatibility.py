@@ -122,9 +122,7 @@ class _Comparison:
         if more_now is False and more_before is not False:
             yield place, "closed"
         elif isinstance(more_before, dict) or isinstance(more_now, dict):
-            any_before = {} if more_before is True else more_before
-            any_now = {} if more_now is True else more_now
-            yield from self._schemas(any_before, any_now, f"{place}/*")
+            yield from self._schemas(_or_any(more_before), _or_any(more_now), f"{place}/*")
         known, still = old.get("properties", {}), new.get("properties", {})
         needed, needed_now = set(old.get("required", ())), set(new.get("required", ()))
         for name, schema in known.items():
@@ -151,6 +149,10 @@ def _by_type(schema: Schema, root: Schema) -> dict[str, Schema]:
             if kind not in found or "enum" in found[kind]:
                 found[kind] = each
     return found
+
+
+def _or_any(schema: Any) -> Schema:
+    return schema if isinstance(schema, dict) else {}
 
 
 def _widened(before: set[str], after: set[str]) -> bool:

@@ -15,7 +15,7 @@ from support.node import node
 from support.paths import ROOT, TESTS
 
 from nbledger_http.description.subscribing.asyncapi import broker_of
-from nbledger_infrastructure.kafka import cloudevents
+from nbledger_infrastructure.kafka import clients, cloudevents
 from nbledger_infrastructure.postgres.event_store import Metadata, RecordedEvent
 from nbledger_infrastructure.settings import Kafka
 from nbledger_schemas import published
@@ -118,6 +118,13 @@ def test_headers_are_those_that_are_sent(name: str, actor: str, data: bytes | No
     else:
         assert told["ce_dataschema"] == f"{BASE}/schema/events/{name}.json"
         assert {each.name for each in HEADERS if each.always} <= told.keys()
+
+
+def test_headers_of_checkpoints_are_those_that_are_sent() -> None:
+    sent = cloudevents.checkpoint_headers(ID, 4711, AT)
+    told = described(KAFKAS["plain"])["components"]["schemas"]["checkpointHeaders"]
+    assert set(told["required"]) == set(told["properties"]) == {name for name, _ in sent}
+    assert clients.checkpoints_topic(Kafka()) == "nbledger.checkpoints"
 
 
 def test_every_header_is_in_the_table_of_the_docs() -> None:
