@@ -26,6 +26,7 @@ COPY audit audit
 COPY workers workers
 COPY http http
 COPY cli cli
+COPY schemas schemas
 COPY sdk sdk
 RUN python -m hatchling build --target wheel --directory /wheels
 

@@ -11,8 +11,9 @@ VENV := .venv
 BENCH_VENV := .venv-bench
 S3_VENV := .venv-s3
 CRATE_VENV := .venv-crate
+NODE_MODULES := .venv-node
 BIN := $(VENV)/bin
-ROOTS := domain infrastructure application projections audit workers http cli sdk
+ROOTS := domain infrastructure application projections audit workers http cli schemas sdk
 
 # Which Python builds the environment (default: the first suitable one on PATH).
 PYTHON ?=
@@ -101,8 +102,14 @@ $(CRATE_VENV)/.installed: requirements/crate.txt | $(VENV)/.runtime
 		-r requirements/crate.txt
 	@touch $@
 
+# The lock has names, versions and hashes alone. No package runs anything while it is installed.
+$(NODE_MODULES)/.installed: requirements/node.json requirements/node-lock.json | $(VENV)/.development
+	@echo "Installing the validator of AsyncAPI that the tests use"
+	@$(BIN)/python tests/node_packages.py install $(NODE_MODULES)
+	@touch $@
+
 # What the tests run in environments of their own, as it needs other packages than nbledger.
-TEST_VENVS := $(S3_VENV)/.installed $(CRATE_VENV)/.installed
+TEST_VENVS := $(S3_VENV)/.installed $(CRATE_VENV)/.installed $(NODE_MODULES)/.installed
 
 .PHONY: setup
 setup: $(VENV)/.development $(TEST_VENVS) ## Build the environment (every other target does it when needed)
@@ -191,7 +198,7 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-ha
 	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
 .PHONY: lock
-lock: $(VENV)/.runtime ## Write the lock files anew (UPGRADE=1: to the newest versions)
+lock: $(VENV)/.development ## Write the lock files anew (UPGRADE=1: to the newest versions)
 	@$(COMPILE) --group build -o requirements/setup.txt
 	@$(COMPILE) pyproject.toml --all-extras -c requirements/setup.txt -o requirements/lock.txt
 	@$(COMPILE) --group dev -c requirements/setup.txt -c requirements/lock.txt \
@@ -204,6 +211,15 @@ lock: $(VENV)/.runtime ## Write the lock files anew (UPGRADE=1: to the newest ve
 	@$(COMPILE) requirements/bench.in -o requirements/bench.txt
 	@$(COMPILE) requirements/s3.in -o requirements/s3.txt
 	@$(COMPILE) requirements/crate.in -o requirements/crate.txt
+	@$(BIN)/python tests/node_packages.py lock
+
+.PHONY: schemas
+schemas: $(VENV)/.runtime ## Write the schemas of the events and their pages anew, from the types
+	@$(BIN)/python -m nbledger_schemas
+
+.PHONY: schemas-release
+schemas-release: schemas ## Promise readers the schemas as they are now (part of a release)
+	@$(BIN)/python -m nbledger_schemas release
 
 .PHONY: dist
 dist: $(VENV)/.runtime ## Build the wheel into dist/

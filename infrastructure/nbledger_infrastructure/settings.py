@@ -77,6 +77,9 @@ class Artifacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The API. ``public_url`` is what clients reach it by, for the links in answers.
 
+    The schemas of events have addresses that begin with ``public_url``, too, or else with ``host``
+    and ``port``; messages name them, so the relay needs the same settings as the API.
+
     ``rate_limit`` is the number of requests a token may make per second; 0 is no limit.
     ``max_input_file_mb`` bounds one input file of a notebook, ``max_input_mb`` and
     ``max_input_files`` all that one notebook has at a time.
@@ -95,6 +98,11 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     rate_limit: Annotated[int, Meta(ge=0)] = 0
     download_link_hours: Positive = 24
     drain_seconds: Seconds = 5.0
+
+    @property
+    def address(self) -> str:
+        """What clients reach the API by, without a slash at the end."""
+        return self.public_url.rstrip("/") or f"http://{self.host}:{self.port}"
 
 
 class Worker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

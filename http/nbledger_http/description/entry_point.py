@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgspec
 from litestar import Request, get
 
-from nbledger_domain.vocabulary.addresses import project_path
+from nbledger_domain.vocabulary.addresses import EVENT_SCHEMAS, project_path
 from nbledger_http.description.documentation import Answer, Operation
 from nbledger_http.replies.responses import Reply, json_reply
 
@@ -42,6 +42,8 @@ def entry_point(version: str) -> EntryPoint:
         links={
             "documentation": "/schema",
             "openapi": "/schema/openapi.json",
+            "asyncapi": "/schema/asyncapi.json",
+            "eventSchemas": EVENT_SCHEMAS,
             "ready": "/health/ready",
             "live": "/health/live",
         },

@@ -324,8 +324,8 @@ async def schema_page(request: Request[Any, Any, Any]) -> Reply:
     """The page for browsers, the document for everybody else."""
     vary = {"Vary": "Accept"}
     if "text/html" in request.headers.get("accept", ""):
-        return _file(request.app.state.openapi_page, "text/html; charset=utf-8", vary)
-    return _file(request.app.state.openapi_json, JSON, vary)
+        return document_reply(request.app.state.openapi_page, "text/html; charset=utf-8", vary)
+    return document_reply(request.app.state.openapi_json, JSON, vary)
 
 
 @get(
@@ -340,10 +340,11 @@ async def schema_page(request: Request[Any, Any, Any]) -> Reply:
 )
 async def schema_json(request: Request[Any, Any, Any]) -> Reply:
     """The document."""
-    return _file(request.app.state.openapi_json, JSON, {})
+    return document_reply(request.app.state.openapi_json, JSON, {})
 
 
-def _file(content: bytes, media_type: str, more: dict[str, str]) -> Reply:
+def document_reply(content: bytes, media_type: str, more: dict[str, str]) -> Reply:
+    """A page or document that needs no other file."""
     headers = {
         "Content-Type": media_type,
         "Content-Length": str(len(content)),

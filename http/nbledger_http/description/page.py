@@ -10,7 +10,7 @@ def page(described: dict[str, Any]) -> str:
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
         "<meta name='viewport' content='width=device-width'><title>nbledger API</title>",
-        f"<style>{_STYLE}</style></head><body><h1>nbledger API</h1>",
+        f"<style>{STYLE}</style></head><body><h1>nbledger API</h1>",
         f"<p>{html.escape(described['info']['description'])}</p>",
         "<p><a href='/schema/openapi.json'>openapi.json</a></p>",
     ]
@@ -21,7 +21,7 @@ def page(described: dict[str, Any]) -> str:
     for name, schema in described["components"]["schemas"].items():
         parts.append(
             f"<details id='{html.escape(name)}'><summary>{html.escape(name)}</summary>"
-            f"{_pre(schema)}</details>"
+            f"{pre(schema)}</details>"
         )
     return "".join([*parts, "</body></html>"])
 
@@ -35,7 +35,7 @@ def _section(path: str, method: str, operation: dict[str, Any]) -> str:
     answers = "".join(
         f"<details><summary><b>{status}</b> {html.escape(answer['description'])}</summary>"
         + "".join(
-            f"<p>{html.escape(media)}</p>{_pre(told.get('example', told.get('schema')))}"
+            f"<p>{html.escape(media)}</p>{pre(told.get('example', told.get('schema')))}"
             for media, told in answer.get("content", {}).items()
         )
         + "</details>"
@@ -43,7 +43,7 @@ def _section(path: str, method: str, operation: dict[str, Any]) -> str:
     )
     body = "".join(
         f"<details><summary>Body: {html.escape(media)}</summary>"
-        f"{_pre(told.get('example', told['schema']))}</details>"
+        f"{pre(told.get('example', told['schema']))}</details>"
         for media, told in operation.get("requestBody", {}).get("content", {}).items()
     )
     return (
@@ -54,13 +54,14 @@ def _section(path: str, method: str, operation: dict[str, Any]) -> str:
     )
 
 
-def _pre(value: Any) -> str:
+def pre(value: Any) -> str:
+    """``value`` as JSON to read; nothing for None."""
     if value is None:
         return ""
     return f"<pre>{html.escape(json.dumps(value, indent=2, ensure_ascii=False))}</pre>"
 
 
-_STYLE = (
+STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "section{border-top:1px solid #8886;margin-top:2rem}td{padding:.1rem 1rem .1rem 0}"
     "pre{background:#8881;padding:.7rem;overflow:auto}code,pre{font-size:.9em}"

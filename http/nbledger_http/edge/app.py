@@ -7,7 +7,7 @@ from litestar.datastructures import State
 
 from nbledger_domain.vocabulary.addresses import audit_path, log_path, project_path
 from nbledger_domain.vocabulary.units import MIB
-from nbledger_http.description import entry_point, openapi
+from nbledger_http.description import entry_point, openapi, subscribing
 from nbledger_http.edge import known_parameters
 from nbledger_http.edge.middleware import Edge
 from nbledger_http.endpoints import (
@@ -83,6 +83,7 @@ def create_app(services: Services) -> Edge:
             *health.HANDLERS,
             *entry_point.HANDLERS,
             *openapi.HANDLERS,
+            *subscribing.HANDLERS,
         ],
         guards=[access.known_methods],
     )
@@ -95,6 +96,7 @@ def create_app(services: Services) -> Edge:
         state=State({"services": services}),
     )
     openapi.install(app, version=_version())
+    subscribing.install(app, settings=services.settings, version=_version())
     return Edge(app)
 
 

@@ -41,6 +41,7 @@ PATH_PARAMETERS = {
     "path": PathParameter("path", "The path of the input file, below the notebook's folder."),
     "digest": PathParameter("digest", "The SHA-256 of the file."),
     "file_name": PathParameter("fileName", "The name of the file."),
+    "event_file": PathParameter("eventFile", "The type of the event, and `.json`."),
     "tile_level": PathParameter("level", "The level of the tile, from 0."),
     "tile_index": PathParameter(
         "index", "The index in three digits a segment, such as x001/067, and .p/ with a width."

@@ -4,9 +4,10 @@ from datetime import datetime
 from functools import lru_cache
 from uuid import UUID
 
-from nbledger_domain.vocabulary.addresses import log_path, project_path
+from nbledger_domain.vocabulary.addresses import event_schema_path, log_path, project_path
 from nbledger_infrastructure.actors import auth_context
 from nbledger_infrastructure.postgres.event_store import Metadata, RecordedEvent
+from nbledger_infrastructure.settings import Http
 
 Headers = list[tuple[str, bytes]]
 
@@ -28,12 +29,15 @@ def subject_kind(event_type: str) -> str:
     return kind if kind in _OWN_SUBJECTS else "notebook"
 
 
-def event_headers(recorded: RecordedEvent, *, dataref: str | None = None) -> Headers:
+def event_headers(
+    recorded: RecordedEvent, *, dataref: str | None = None, address: str = Http().address
+) -> Headers:
     """The headers of a published event.
 
     ``ce_id`` is the event's id, ``ce_position`` its place in the store, ``ce_subject`` its
     stream and ``ce_streamversion`` its place there. ``dataref`` says where the data can be
-    read when the message does not carry it.
+    read when the message does not carry it. ``address`` is what the API is reached by, where the
+    schema of the data can be read.
     """
     headers = [
         *_CONSTANT,
@@ -55,6 +59,8 @@ def event_headers(recorded: RecordedEvent, *, dataref: str | None = None) -> Hea
         headers.append(("ce_dataref", dataref.encode()))
     if recorded.data is None:
         headers.append(("ce_erased", b"true"))
+    else:
+        headers.append(("ce_dataschema", _schema(address, recorded.stored_type)))
     return headers
 
 
@@ -106,6 +112,12 @@ def _place(
         ("ce_projectid", str(project_id).encode()),
         (f"ce_{kind}id", str(subject_id).encode()),
     )
+
+
+@lru_cache(maxsize=256)
+def _schema(address: str, event_type: str) -> bytes:
+    """Where the schema is of what was stored, which is sent as it is."""
+    return (address + event_schema_path(event_type)).encode()
 
 
 @lru_cache(maxsize=4096)

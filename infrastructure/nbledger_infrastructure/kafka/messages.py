@@ -13,7 +13,7 @@ from nbledger_infrastructure.kafka.clients import (
 )
 from nbledger_infrastructure.kafka.cloudevents import Headers
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
-from nbledger_infrastructure.settings import Kafka
+from nbledger_infrastructure.settings import Http, Kafka
 
 
 class _Options(msgspec.Struct, frozen=True):
@@ -47,8 +47,8 @@ class Route(msgspec.Struct, frozen=True, rename="camel"):
 _encode = msgspec.json.Encoder().encode
 
 
-def event_message(recorded: RecordedEvent, kafka: Kafka) -> Message:
-    """The message that publishes an event."""
+def event_message(recorded: RecordedEvent, kafka: Kafka, address: str = Http().address) -> Message:
+    """The message that publishes an event. ``address`` is what the API is reached by."""
     data, dataref = recorded.data, None
     if data is not None and len(data) > MAX_DATA_BYTES:
         data, dataref = None, _history_path(recorded)
@@ -56,7 +56,7 @@ def event_message(recorded: RecordedEvent, kafka: Kafka) -> Message:
         events_topic(kafka),
         str(recorded.stream_id).encode(),
         data,
-        cloudevents.event_headers(recorded, dataref=dataref),
+        cloudevents.event_headers(recorded, dataref=dataref, address=address),
     )
 
 

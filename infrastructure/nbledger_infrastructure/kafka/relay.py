@@ -99,6 +99,7 @@ class _Relay:
     ) -> None:
         self._pool = pool
         self._kafka = settings.kafka
+        self._address = settings.http.address
         self._kernel_types = set(settings.worker.kernels)
         self._refused: set[str] = set()
         self._stop = stop
@@ -149,7 +150,7 @@ class _Relay:
         async with EventTail(self._pool, first, BATCH_EVENTS) as earlier:
             while earlier.after_position < position:
                 messages = [
-                    event_message(recorded, self._kafka)
+                    event_message(recorded, self._kafka, self._address)
                     for recorded in await earlier.next_batch()
                     if recorded.position <= position
                 ]
@@ -193,7 +194,7 @@ class _Relay:
         """What ``batch`` has published, in order."""
         messages: list[Message] = []
         for recorded in batch:
-            messages.append(event_message(recorded, self._kafka))
+            messages.append(event_message(recorded, self._kafka, self._address))
             if recorded.data is None:
                 continue
             if recorded.type == Execution.Requested.TYPE:

@@ -42,6 +42,7 @@ def make_settings(
 ) -> settings.Settings:
     return settings.Settings(
         postgres=settings.Postgres(dsn=dsn),
+        http=settings.Http(public_url="https://notebooks.example.com/"),
         kafka=settings.Kafka(
             bootstrap_servers=bootstrap,
             topic_prefix=prefix,
@@ -154,6 +155,8 @@ async def test_every_event_is_published_once_as_a_cloudevent(
             assert dict(message.headers)["content-type"] == b"application/json"
             assert told["specversion"] == "1.0"
             assert told["type"] == f"nbledger.{event.type}"
+            schema = f"https://notebooks.example.com/schema/events/{event.type}.json"
+            assert told["dataschema"] == schema
             assert told["subject"] == str(event.stream_id)
             # The name of a token, as events of before principals hold it, is not published.
             assert (told["authtype"], "authid" in told) == ("api_key", False)

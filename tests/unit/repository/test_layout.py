@@ -76,6 +76,7 @@ def pins(lock: Path) -> list[Requirement]:
         "workers",
         "http",
         "cli",
+        "schemas",
         "sdk",
         "tests/unit",
         "tests/integration",

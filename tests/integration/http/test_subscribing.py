@@ -1,0 +1,45 @@
+"""What subscribers read of the events: schemas, and the AsyncAPI document, without a token."""
+
+from __future__ import annotations
+
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from support.api import Api
+from support.shared_api import api, api_server
+
+from nbledger_schemas import published
+
+__all__ = ["api", "api_server"]
+
+
+async def test_each_schema_is_where_the_list_says(api: Api) -> None:
+    client = api.anonymous()
+    listed = (await client.get("/schema/events")).json()["events"]
+    assert [each["title"] for each in listed] == list(published())
+    for each in listed:
+        path = "/schema" + each["schema"].partition("/schema")[2]
+        answer = await client.get(path)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "application/schema+json"
+        schema = answer.json()
+        assert schema["$id"] == each["schema"]
+        assert schema["title"] == each["title"]
+        assert schema | {"$id": ""} == published()[each["title"]] | {"$id": ""}
+        Draft202012Validator.check_schema(schema)
+    for unknown in ("notebook.created.v99.json", "notebook.created.v1", "..%2Fasyncapi.json"):
+        answer = await client.get(f"/schema/events/{unknown}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+async def test_the_asyncapi_document_and_its_page(api: Api) -> None:
+    client = api.anonymous()
+    told = (await client.get("/schema/asyncapi.json")).json()
+    assert told["asyncapi"] == "3.1.0"
+    assert told["info"]["version"] == api.document["info"]["version"]
+    assert set(told["channels"]["events"]["messages"]) == set(published())
+    assert (await client.get("/schema/asyncapi")).json() == told
+    page = await client.get("/schema/asyncapi", headers={"Accept": "text/html"})
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["vary"] == "Accept"
+    assert "<h1>" in page.text
+    for name in published():
+        assert f"nbledger.{name}" in page.text
