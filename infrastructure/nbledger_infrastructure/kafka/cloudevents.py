@@ -15,7 +15,7 @@ CANCEL = "nbledger.command.cancel.v1"
 CHECKPOINT = "nbledger.checkpoint.v1"
 
 _TYPE_PREFIX = "nbledger."
-_OWN_SUBJECTS = {"dataset", "history", "library"}
+_OWN_SUBJECTS = {"dataset", "history", "library", "webhook"}
 _NOTICES_OF_NO_NOTEBOOK = "notice.kernel-"
 _CONSTANT = (("ce_specversion", b"1.0"), ("content-type", b"application/json"))
 
