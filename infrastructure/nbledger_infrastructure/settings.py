@@ -256,7 +256,7 @@ class Webhooks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_body_kb: Positive = 256
     log_days: Positive = 30
     secret_overlap_hours: Annotated[int, Meta(ge=0, le=8760)] = 24
-    allowed_networks: list[str] = []
+    allowed_networks: list[Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]] = []
     proxy_url: str = ""
     concurrency: Annotated[int, Meta(ge=4, le=10_000)] = 256
     concurrency_per_webhook: Annotated[int, Meta(ge=1, le=100)] = 4

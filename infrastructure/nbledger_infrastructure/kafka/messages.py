@@ -51,7 +51,7 @@ def event_message(recorded: RecordedEvent, kafka: Kafka) -> Message:
     """The message that publishes an event."""
     data, dataref = recorded.data, None
     if data is not None and len(data) > MAX_DATA_BYTES:
-        data, dataref = None, _history_path(recorded)
+        data, dataref = None, history_path(recorded)
     return Message(
         events_topic(kafka),
         str(recorded.stream_id).encode(),
@@ -83,7 +83,8 @@ def command_message(recorded: RecordedEvent, kafka: Kafka, route: Route | None) 
     )
 
 
-def _history_path(recorded: RecordedEvent) -> str:
+def history_path(recorded: RecordedEvent) -> str:
+    """Where the data of an event can be read that a message does not carry."""
     project = project_path(recorded.tenant_id, recorded.project_id)
     kind = cloudevents.subject_kind(recorded.type)
     if kind != "notebook":

@@ -115,7 +115,9 @@ def test_every_event_type_is_described_and_no_other() -> None:
     assert histories.HistoryRead.Read.TYPE in events.EVENT_TYPES.classes
     assert webhook.Webhook.Created.TYPE in events.EVENT_TYPES.classes
     text = (ROOT / "docs" / "events.md").read_text()
-    kinds = "notebook|execution|dataset|library|schedule|firing|trigger|action|notice|history|webhook"
+    kinds = (
+        "notebook|execution|dataset|library|schedule|firing|trigger|action|notice|history|webhook"
+    )
     described = set(re.findall(rf"`((?:{kinds})\.[a-z-]+\.v\d+)`", text))
     assert described == events.EVENT_TYPES.readable()
     for type_name, (event_class, _) in events.EVENT_TYPES.classes.items():

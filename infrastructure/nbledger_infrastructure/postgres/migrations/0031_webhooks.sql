@@ -48,6 +48,8 @@ CREATE TABLE webhook_subscription (
     previous_until timestamptz
 );
 
+CREATE INDEX ON webhook_subscription (project_id);
+
 -- Each event that a webhook gets, until the log of deliveries forgets it.
 CREATE TABLE webhook_delivery (
     webhook_id uuid NOT NULL,
@@ -60,7 +62,7 @@ CREATE TABLE webhook_delivery (
     failures integer NOT NULL DEFAULT 0,    -- in a row, since it was last asked for
     attempts integer NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL,
-    next_attempt_at timestamptz,        -- while it is pending
+    next_attempt_at timestamptz,        -- while it is pending; NULL: it waits for its stream
     ended_at timestamptz,               -- once it is not
     PRIMARY KEY (webhook_id, position)
 );
