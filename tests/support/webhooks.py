@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 from support.notices import Ahead
 from support.schedules import CALLER
 
+from nbledger_application.caller import Caller
 from nbledger_application.preconditions import UNCONDITIONAL
 from nbledger_application.webhooks.manager import WebhookManager
 from nbledger_application.webhooks.subscribing import (
@@ -19,11 +20,11 @@ from nbledger_application.webhooks.subscribing import (
 )
 from nbledger_domain.webhook import EventSelection
 from nbledger_infrastructure.clock import now
+from nbledger_infrastructure.kafka.structured import envelope
 from nbledger_infrastructure.postgres.checkpoints import CheckpointMovedError
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, NewEvent, Stream
 from nbledger_infrastructure.settings import Webhooks
-from nbledger_workers.sweeping.webhook_messages import envelope
 
 LOOPBACK = ["127.0.0.0/8"]
 RENAMED = "notebook.renamed.v1"
@@ -33,7 +34,15 @@ METADATA = Metadata(actor="test")
 class Hooks:
     """A project with webhooks, on a database of the test's own."""
 
-    def __init__(self, pool: Pool, store: EventStore, manager: WebhookManager, now: Ahead) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        store: EventStore,
+        manager: WebhookManager,
+        now: Ahead,
+        caller: Caller = CALLER,
+    ) -> None:
+        self.caller = caller
         self.pool = pool
         self.store = store
         self.manager = manager
@@ -45,11 +54,11 @@ class Hooks:
     ) -> tuple[UUID, str]:
         """A webhook with its secret, for events of notebooks unless other types are told."""
         asked = subscription(url, types or ("notebook",), tags=tags, ordered=ordered)
-        return await create_webhook(self.pool, self.store, CALLER, asked, limit=1000)
+        return await create_webhook(self.pool, self.store, self.caller, asked, limit=1000)
 
     async def enable(self, webhook_id: UUID, url: str, *, enabled: bool = True) -> None:
         await change_webhook(
-            *(self.store, CALLER, webhook_id, subscription(url, ("notebook",))),
+            *(self.store, self.caller, webhook_id, subscription(url, ("notebook",))),
             enabled=enabled,
             precondition=UNCONDITIONAL,
         )
@@ -60,13 +69,15 @@ class Hooks:
         *,
         type_: str = RENAMED,
         data: bytes = b'{"name":"N"}',
-        project_id: UUID = CALLER.project_id,
+        project_id: UUID | None = None,
     ) -> UUID:
         """An event of a stream, which is a new one unless it is told; returns the event's id."""
         stream_id = stream_id or uuid4()
         version = self._versions.get(stream_id, 0)
         event = NewEvent(event_id=uuid4(), type=type_, data=data, occurred_at=now())
-        stream = Stream(stream_id, stream_id, CALLER.tenant_id, project_id)
+        stream = Stream(
+            stream_id, stream_id, self.caller.tenant_id, project_id or self.caller.project_id
+        )
         await self.store.append(stream, [event], expected_version=version, metadata=METADATA)
         self._versions[stream_id] = version + 1
         return event.event_id
@@ -113,12 +124,14 @@ def subscription(
 
 
 @asynccontextmanager
-async def hooks(pool: Pool, store: EventStore, **settings: Any) -> AsyncIterator[Hooks]:
+async def hooks(
+    pool: Pool, store: EventStore, caller: Caller = CALLER, **settings: Any
+) -> AsyncIterator[Hooks]:
     """Webhooks whose manager sends to loopback, and to what is allowed by ``settings`` else."""
     clock = Ahead()
     chosen = Webhooks(**{"allowed_networks": LOOPBACK, "timeout_seconds": 20.0, **settings})
     manager = WebhookManager(pool, store, chosen, envelope(chosen.max_body_kb), now=clock)
     try:
-        yield Hooks(pool, store, manager, clock)
+        yield Hooks(pool, store, manager, clock, caller)
     finally:
         await manager.close()

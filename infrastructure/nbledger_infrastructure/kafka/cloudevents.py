@@ -95,6 +95,18 @@ def attributes(headers: tuple[tuple[str, bytes], ...] | Headers) -> dict[str, st
     }
 
 
+def history_path(recorded: RecordedEvent) -> str:
+    """Where the data of an event can be read that a message does not carry."""
+    project = project_path(recorded.tenant_id, recorded.project_id)
+    kind = subject_kind(recorded.type)
+    if kind != "notebook":
+        return f"{project}/{kind}/{recorded.stream_id}"  # which tells all that its events do
+    path = f"{project}/notebook/{recorded.subject_id}"
+    if recorded.stream_id != recorded.subject_id:
+        path += f"/execution/{recorded.stream_id}"
+    return f"{path}/history?after={recorded.position - 1}&limit=1"
+
+
 @lru_cache(maxsize=4096)
 def _place(
     tenant_id: UUID, project_id: UUID, subject_id: UUID, kind: str

@@ -29,7 +29,7 @@ from nbledger_infrastructure.postgres.event_store import EventStore
 
 
 @pytest.fixture
-async def scene(pool: Pool, store: EventStore) -> AsyncIterator[Hooks]:  # type: ignore[misc]
+async def scene(pool: Pool, store: EventStore) -> AsyncIterator[Hooks]:
     async with hooks(pool, store) as made:
         yield made
 

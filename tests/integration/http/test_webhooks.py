@@ -6,11 +6,15 @@ import base64
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from support.api import Api, unknown_id
 from support.read_models import assert_holds, catch_up
+from support.receivers import receiver
 from support.shared_api import api, api_server
+from support.webhooks import hooks
 
+from nbledger_application.caller import Caller
 from nbledger_infrastructure.postgres.database import acquire
 from nbledger_infrastructure.postgres.tokens import Role
 from nbledger_projections.read_models import webhooks
@@ -47,7 +51,7 @@ async def test_the_life_of_a_webhook(api: Api) -> None:
     }
     assert webhook["createdBy"] == "tester"
 
-    viewer = await api.client(Role.VIEWER)
+    viewer = await api.client(Role.READER)
     read = await viewer.get(path)
     assert read.json() == webhook
     unchanged = await viewer.get(path, headers={"If-None-Match": read.headers["etag"]})
@@ -142,7 +146,7 @@ async def test_what_is_no_webhook_is_refused(api: Api, body: dict[str, Any], poi
 
 
 async def test_who_may_do_what(api: Api) -> None:
-    editor, viewer = await api.client(Role.EDITOR), await api.client(Role.VIEWER)
+    editor, viewer = await api.client(Role.EDITOR), await api.client(Role.READER)
     path = f"/webhook/{(await editor.post('/webhook', json=ASKED)).json()['webhookId']}"
     for refused in (
         await viewer.post("/webhook", json=ASKED),
@@ -162,6 +166,66 @@ async def test_who_may_do_what(api: Api) -> None:
         await editor.get("/webhook/nonsense"),
     ):
         assert (unknown.status_code, unknown.json()["code"]) == (404, "webhook_not_found")
+
+
+async def test_deliveries_are_listed_with_what_was_sent_and_answered(api: Api) -> None:
+    editor, reader = await api.client(Role.EDITOR), await api.client(Role.READER)
+    caller = Caller("ann", frozenset({Role.EDITOR}), api.tenant_id, api.project_id, "request-1")
+    async with receiver() as there, hooks(api.pool, api.store, caller) as scene:
+        webhook_id, secret = await scene.hook(there.url)
+        path = f"/webhook/{webhook_id}"
+        await scene.work()
+        there.answers.extend([410, 200])
+        events = [await scene.event() for _ in range(3)]
+        await scene.work()
+        listed = (await reader.get(f"{path}/delivery")).json()
+        assert [each["eventId"] for each in listed["deliveries"]] == [
+            str(each) for each in reversed(events)
+        ]
+        assert [each["state"] for each in listed["deliveries"]] == ["pending", "pending", "dead"]
+        assert listed["next"] is None
+        first = (await reader.get(f"{path}/delivery", params={"limit": 1})).json()
+        rest = await reader.get(f"{path}/delivery", params={"before": first["next"]})
+        assert first["deliveries"] + rest.json()["deliveries"] == listed["deliveries"]
+        dead = (await reader.get(f"{path}/delivery", params={"state": "dead"})).json()
+        assert dead["deliveries"] == listed["deliveries"][2:]
+
+        told = (await editor.get(f"{path}/delivery/{events[0]}")).json()
+        (attempt,) = told["log"]
+        assert (attempt["status"], attempt["error"], attempt["answerBody"]) == (410, "gone", "told")
+        assert ["x-told", "yes"] in attempt["answerHeaders"]
+        assert attempt["requestHeaders"]["webhook-id"] == str(events[0])
+        assert msgspec.json.encode(told["requestBody"], order="sorted") == msgspec.json.encode(
+            there.got[0].event, order="sorted"
+        )
+        assert secret not in str(told)
+
+        change = {"url": "https://hooks.example.com/", "eventTypes": ["notebook"]}
+        assert (await editor.get(path)).json()["disabledReason"] == "gone"
+        enabled = await editor.put(path, json=change)
+        assert enabled.json()["enabled"] is True
+        again = await editor.post(f"{path}/redelivery", json={"eventIds": [str(events[0])]})
+        assert again.status_code == 202, again.text
+        by_range = await editor.post(f"{path}/redelivery", json={"after": 1, "until": 2})
+        assert by_range.status_code == 202, by_range.text
+        recorded = [event.type for event in await api.store.read_stream(webhook_id)]
+        assert recorded[-2:] == ["webhook.redelivery-requested.v1"] * 2
+
+        assert (await reader.get(f"{path}/delivery/{events[0]}")).status_code == 403
+        assert (await reader.post(f"{path}/redelivery", json={})).status_code == 403
+        unknown = await editor.get(f"{path}/delivery/{unknown_id()}")
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "event_not_found")
+        for body, pointer in (
+            ({}, "/after"),
+            ({"after": 1}, "/after"),
+            ({"after": 2, "until": 2}, "/until"),
+            ({"eventIds": []}, "/eventIds"),
+            ({"eventIds": ["x"]}, "/eventIds/0"),
+            ({"eventIds": [unknown_id()], "after": 1, "until": 2}, "/eventIds"),
+        ):
+            refused = await editor.post(f"{path}/redelivery", json=body)
+            assert refused.status_code == 422, body
+            assert [each["pointer"] for each in refused.json()["errors"]] == [pointer]
 
 
 async def test_a_project_has_so_many_webhooks_at_most(api: Api) -> None:

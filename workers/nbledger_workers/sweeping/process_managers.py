@@ -18,6 +18,7 @@ from nbledger_application.database_clock import Clock, database_time
 from nbledger_application.notices.manager import NoticeManager
 from nbledger_application.schedules.scheduler import Scheduler
 from nbledger_application.webhooks.manager import WebhookManager
+from nbledger_infrastructure.kafka.structured import envelope
 from nbledger_infrastructure.postgres.database import (
     Pool,
     PooledConnection,
@@ -27,7 +28,6 @@ from nbledger_infrastructure.postgres.database import (
 from nbledger_infrastructure.postgres.event_store import EventStore
 from nbledger_infrastructure.postgres.leading import Holds, Leader, Ticking
 from nbledger_infrastructure.settings import Settings
-from nbledger_workers.sweeping.webhook_messages import envelope
 
 log = structlog.get_logger(__name__)
 

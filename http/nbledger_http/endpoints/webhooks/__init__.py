@@ -2,6 +2,6 @@
 
 from typing import Any
 
-from nbledger_http.endpoints.webhooks import changing, reading
+from nbledger_http.endpoints.webhooks import changing, deliveries, reading
 
-HANDLERS: list[Any] = [*changing.HANDLERS, *reading.HANDLERS]
+HANDLERS: list[Any] = [*changing.HANDLERS, *reading.HANDLERS, *deliveries.HANDLERS]

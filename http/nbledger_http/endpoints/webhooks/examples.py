@@ -41,3 +41,48 @@ WEBHOOK_LIST: dict[str, Any] = {
     "pageSize": 20,
     "hasNextPage": False,
 }
+
+_EVENT_ID = "0190f3c4-7d3e-7b2a-9c55-2a6d1f0e8b20"
+
+_DELIVERY: dict[str, Any] = {
+    "eventId": _EVENT_ID,
+    "position": 4711,
+    "type": "execution.completed.v1",
+    "state": "pending",
+    "attempts": 1,
+    "createdAt": "2024-01-20T10:30:00.000Z",
+    "nextAttemptAt": "2024-01-20T10:30:05.000Z",
+    "endedAt": None,
+}
+
+DELIVERIES: dict[str, Any] = {"deliveries": [_DELIVERY], "next": None}
+
+DELIVERY: dict[str, Any] = {
+    **_DELIVERY,
+    "requestBody": {
+        "specversion": "1.0",
+        "id": _EVENT_ID,
+        "type": "nbledger.execution.completed.v1",
+        "data": {},
+    },
+    "log": [
+        {
+            "number": 1,
+            "at": "2024-01-20T10:30:00.000Z",
+            "milliseconds": 41,
+            "url": REQUEST["url"],
+            "requestHeaders": {
+                "webhook-id": _EVENT_ID,
+                "webhook-timestamp": "1705746600",
+                "webhook-signature": "v1,…",
+            },
+            "status": 503,
+            "answerHeaders": [["content-type", "text/plain"]],
+            "answerBody": "try later",
+            "error": "refused",
+            "detail": None,
+        }
+    ],
+}
+
+REDELIVERY: dict[str, Any] = {"after": 4000, "until": 4711}

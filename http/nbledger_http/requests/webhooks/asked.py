@@ -3,6 +3,7 @@
 import re
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import msgspec
 from msgspec import Meta
@@ -11,6 +12,8 @@ from nbledger_application.webhooks.subscribing import Subscription
 from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.webhook import TYPE_PATTERN, EventSelection, type_matches
 from nbledger_http.requests.declared import FaultReport, read_object
+from nbledger_http.requests.queries import MAX_POSITION
+from nbledger_http.security.access import guid
 
 MAX_URL: Final = 2000
 MAX_VALUES: Final = 100
@@ -86,8 +89,16 @@ class WebhookRedelivery(msgspec.Struct, rename="camel", kw_only=True, forbid_unk
         ]
         | None
     ) = None
-    after: Annotated[int, Meta(ge=0, description="Events after this position")] | None = None
-    until: Annotated[int, Meta(ge=1, description="and up to this one, if wanted.")] | None = None
+    after: (
+        Annotated[
+            int,
+            Meta(ge=0, le=MAX_POSITION, description="The wanted events after this position,"),
+        ]
+        | None
+    ) = None
+    until: Annotated[int, Meta(ge=1, le=MAX_POSITION, description="and up to this one.")] | None = (
+        None
+    )
 
 
 def asked_webhook(body: dict[str, Any], *, plain_http: bool) -> Subscription:
@@ -102,6 +113,29 @@ def asked_change(body: dict[str, Any], *, plain_http: bool) -> tuple[Subscriptio
     report = FaultReport()
     asked = read_object(WebhookChange, body, report)
     return _checked(asked, report, plain_http=plain_http), asked.enabled
+
+
+def asked_redelivery(body: dict[str, Any]) -> list[UUID] | tuple[int, int]:
+    """The events, or the range ``(after, until)``. Raises :class:`InvalidInputError`."""
+    report = FaultReport()
+    asked = read_object(WebhookRedelivery, body, report)
+    ids = [guid(text) for text in asked.event_ids or ()]
+    for number, each in enumerate(ids):
+        if each is None:
+            report.fault(f"/eventIds/{number}", "must be the id of an event, a GUID")
+    if asked.event_ids is not None:
+        if asked.after is not None or asked.until is not None:
+            report.fault("/eventIds", "does not go with after and until; send one of them")
+        elif not ids:
+            report.fault("/eventIds", "must have at least one item")
+    elif asked.after is None or asked.until is None:
+        report.fault("/after", "is required with until, unless there are eventIds")
+    elif asked.after >= asked.until:
+        report.fault("/until", "must be greater than after")
+    report.check()
+    if asked.after is not None and asked.until is not None:
+        return asked.after, asked.until
+    return [each for each in ids if each is not None]
 
 
 def _checked(asked: WebhookRequest, report: FaultReport, *, plain_http: bool) -> Subscription:

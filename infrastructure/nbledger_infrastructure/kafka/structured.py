@@ -5,8 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from nbledger_infrastructure.kafka.cloudevents import attributes, event_headers
-from nbledger_infrastructure.kafka.messages import history_path
+from nbledger_infrastructure.kafka.cloudevents import attributes, event_headers, history_path
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
 
 _KB: Final = 1024
