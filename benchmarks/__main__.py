@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.appends import appends
+from benchmarks.as_of import as_of
 from benchmarks.bench import Bench, bench
 from benchmarks.bulk_actions import bulk_actions
+from benchmarks.bundles import bundles
 from benchmarks.datasets import datasets
 from benchmarks.engine import latency, throughput
 from benchmarks.execution_list import execution_list
@@ -31,9 +33,11 @@ SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
     "appends": appends,
     "relay": relaying,
     "sealing": sealing,
+    "bundle": bundles,
     "histories": histories,
     "rebuild": rebuilds,
     "reads": reads,
+    "as_of": as_of,
     "list": list_scale,
     "executions": execution_list,
     "bulk": bulk_actions,
@@ -62,6 +66,11 @@ def main() -> None:
         help="one short round each: shows that the benchmark works; its figures mean nothing",
     )
     parser.add_argument(
+        "--full",
+        action="store_true",
+        help="bundles of 1,000,000 events rather than 200,000",
+    )
+    parser.add_argument(
         "--json",
         type=Path,
         default=CHECKOUT / "bench.json",
@@ -73,7 +82,7 @@ def main() -> None:
     figures: list[Figure] = []
     with (
         tempfile.TemporaryDirectory(prefix="nbledger-bench-") as scratch,
-        bench(Path(scratch), quick=arguments.quick) as run,
+        bench(Path(scratch), quick=arguments.quick, full=arguments.full) as run,
     ):
         for name in arguments.only or SECTIONS:
             begin = time.monotonic()

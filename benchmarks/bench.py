@@ -27,6 +27,7 @@ class Bench:
     """One run of the benchmark.
 
     `quick` shrinks everything until the run only shows that it works; its figures mean nothing.
+    `full` measures at the sizes that targets are of, where that takes many minutes.
     """
 
     runner: asyncio.Runner
@@ -34,6 +35,7 @@ class Bench:
     quick: bool
     rounds: int
     postgres: EmbeddedPostgres
+    full: bool = False
     pools: list[Pool] = field(default_factory=list)
     console: Console = field(default_factory=lambda: Console(stderr=True))
 
@@ -88,7 +90,7 @@ class Bench:
 
 
 @contextmanager
-def bench(scratch: Path, *, quick: bool) -> Iterator[Bench]:
+def bench(scratch: Path, *, quick: bool, full: bool = False) -> Iterator[Bench]:
     """Start the loop and the database server; end both afterwards.
 
     The server runs with what `nbledger up` gives it (fsync on) but for more room before a
@@ -106,7 +108,7 @@ def bench(scratch: Path, *, quick: bool) -> Iterator[Bench]:
             )
         )
         try:
-            run = Bench(runner, scratch, quick, 1 if quick else 5, postgres)
+            run = Bench(runner, scratch, quick, 1 if quick else 5, postgres, full)
             try:
                 yield run
             finally:

@@ -5,7 +5,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from nbledger_application import repository
-from nbledger_domain.execution import Cause, Execution, PlannedCell, RunOptions
+from nbledger_domain.execution import Cause, Execution, PlannedCell, RetryPolicy, RunOptions
 from nbledger_domain.notebook import Notebook
 from nbledger_domain.vocabulary.priorities import Priority
 from nbledger_infrastructure import clock
@@ -29,10 +29,22 @@ class RunStarter:
         self.store = store
         self._limits = limits
 
-    def options(self, timeout: float | None = None, priority: Priority = "Normal") -> RunOptions:
+    def options(
+        self,
+        *,
+        timeout: float | None = None,
+        cell_timeout: float | None = None,
+        priority: Priority = "Normal",
+        retry_policy: RetryPolicy | None = None,
+    ) -> RunOptions:
         """How a run goes on, which may have as long as is allowed now, whenever that was set."""
-        asked = timeout or self._limits.default_timeout
-        return RunOptions(timeout=min(asked, self._limits.max_timeout), priority=priority)
+        longest = self._limits.max_timeout
+        return RunOptions(
+            timeout=min(timeout or self._limits.default_timeout, longest),
+            cell_timeout=None if cell_timeout is None else min(cell_timeout, longest),
+            priority=priority,
+            retry_policy=retry_policy,
+        )
 
     async def notebooks(self, notebook_ids: Sequence[UUID]) -> dict[UUID, Notebook]:
         """These notebooks as they are now, without those that are deleted or about to be."""
@@ -59,6 +71,7 @@ class RunStarter:
         requested_by: str,
         cause: Cause,
         metadata: Metadata,
+        tags: Sequence[str] = (),
     ) -> None:
         """Ask for a run of all cells; if that is done already, do nothing.
 
@@ -76,6 +89,7 @@ class RunStarter:
             requested_by=requested_by,
             at=clock.now(),
             cause=cause,
+            tags=tags,
         )
         try:
             await repository.save(self.store, execution, stream, metadata)

@@ -11,18 +11,19 @@ from nbledger_domain.transparency.entries import LogEntry, moment
 from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store.audit import SALTED
 
-_COLUMNS: Final = """
+COLUMNS: Final = """
 position, event_id, stream_id, version, type, subject_id, tenant_id, project_id, occurred_at,
 recorded_at, digest, chain, formula,
 sha256(metadata_salt || convert_to(metadata::text, 'UTF8')) AS metadata_digest
 """
+"""What an entry is made of, as columns of table ``event``."""
 
 _AFTER: Final = f"""
-SELECT {_COLUMNS} FROM event WHERE position > $1 ORDER BY position LIMIT $2
+SELECT {COLUMNS} FROM event WHERE position > $1 ORDER BY position LIMIT $2
 """  # noqa: S608 (constants)
 
 _AT: Final = f"""
-SELECT {_COLUMNS} FROM event WHERE position = ANY($1) ORDER BY position
+SELECT {COLUMNS} FROM event WHERE position = ANY($1) ORDER BY position
 """  # noqa: S608 (constants)
 
 
@@ -40,15 +41,16 @@ class Recorded(msgspec.Struct, frozen=True):
 
 async def events_after(connection: PooledConnection, position: int, limit: int) -> list[Recorded]:
     """The next events of all tenants after a position."""
-    return [_recorded(row) for row in await connection.fetch(_AFTER, position, limit)]
+    return [recorded(row) for row in await connection.fetch(_AFTER, position, limit)]
 
 
 async def events_at(connection: PooledConnection, positions: Sequence[int]) -> list[Recorded]:
     """The events at these positions, in order."""
-    return [_recorded(row) for row in await connection.fetch(_AT, positions)]
+    return [recorded(row) for row in await connection.fetch(_AT, positions)]
 
 
-def _recorded(row: asyncpg.Record) -> Recorded:
+def recorded(row: asyncpg.Record) -> Recorded:
+    """An event by the :data:`COLUMNS` of its row."""
     # Digests of before they had salt would confirm guesses, and so would the chain over them.
     salted = row["formula"] == SALTED
     return Recorded(

@@ -40,7 +40,9 @@ APART = {
     "token": "nbledger.commands.administration:token",
     "principals": "nbledger.commands.administration:principal",
     "audit": "nbledger.commands.administration:audit",
-    "purge": "nbledger.commands.purging:purge_database",
+    "projections": "nbledger.commands.projections:projections",
+    "purge": "nbledger.commands.purging:purge",
+    "replay": "nbledger.commands.replaying:replay",
     "witness": "nbledger.commands.witness:witness",
 }
 """Commands whose modules are imported when they are asked for: a witness has few packages."""
@@ -116,21 +118,9 @@ def worker() -> None:
 
 
 @main.command()
-@click.option(
-    "--rebuild",
-    metavar="NAME",
-    help="Rebuild this read model (or `all`) from the events, while the old one serves; then exit.",
-)
-def projector(rebuild: str | None) -> None:
+def projector() -> None:
     """Keep the read models up to date with the events."""
-    if rebuild is None:
-        run_role("projector", roles.projector, *NEEDS["projector"])
-        return
-    from nbledger.commands.administration import rebuild_read_model
-
-    settings = load_settings(DATABASE)
-    logging.configure(settings.log, role="projector")
-    run_command(rebuild_read_model(settings, rebuild), settings)
+    run_role("projector", roles.projector, *NEEDS["projector"])
 
 
 @main.command(short_help="Publish to Kafka, and recover lost work.")

@@ -7,8 +7,8 @@
 --
 --   CREATE ROLE worker_1 LOGIN PASSWORD '…' IN ROLE nbledger_worker;
 --
--- `nbledger migrate`, `nbledger token`, `nbledger principals`, `nbledger audit verify` and
--- `nbledger projector --rebuild` are commands of the owner.
+-- `nbledger migrate`, `nbledger token`, `nbledger principals`, `nbledger audit verify`,
+-- `nbledger replay` and `nbledger projections` are commands of the owner.
 
 BEGIN;
 
@@ -74,8 +74,8 @@ GRANT SELECT ON
     notebook_details, notebook_list, notebook_list_project, notebook_list_count,
     notebook_duration, execution_status, execution_results, dataset_details, library_details,
     schedule_list, schedule_firing, trigger_list, execution_list, execution_tag, execution_action,
-    notice_list, webhook_details, projection_checkpoint, execution_usage, worker, api_token,
-    principal
+    notice_list, webhook_details, projection_checkpoint, projection_rebuild, execution_usage, worker, api_token,
+    principal, notebook_snapshot, execution_snapshot, dataset_snapshot
     TO nbledger_api;
 GRANT SELECT, INSERT ON secret_key TO nbledger_api;
 -- Keys of requests come in by the function that appends; the api looks for those it gets.
@@ -126,7 +126,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     notebook_details, notebook_list, notebook_list_project, notebook_list_count,
     notebook_duration, execution_status, execution_results, dataset_details, library_details,
     schedule_list, schedule_firing, trigger_list, execution_list, execution_tag, execution_action,
-    notice_list, webhook_details, projection_checkpoint
+    notice_list, webhook_details, projection_checkpoint, notebook_snapshot, execution_snapshot, dataset_snapshot
     TO nbledger_projector;
 
 -- worker: its leases, its own entry, and what waits. No token and no read model. The queue is

@@ -233,12 +233,17 @@ class ActionEndedError(DomainError):
 
 
 class CountMismatchError(DomainError):
-    """The filter finds another number of executions than the request expects."""
+    """The filter finds another number of executions than the request expects.
+
+    Above ``most`` it was not counted how many.
+    """
 
     code = "count_mismatch"
 
-    def __init__(self, expected: int, count: int) -> None:
+    def __init__(self, expected: int, count: int, *, most: int) -> None:
         found = "1 execution" if count == 1 else f"{count:,} executions"
+        if count > most:
+            found = f"more than {most:,} executions"
         super().__init__(f"The filter finds {found}, not the {expected:,} that are expected.")
         self.count = count
 

@@ -69,12 +69,13 @@ async def load(
     stream_id: UUID,
     *,
     up_to_version: int | None = None,
+    up_to_position: int | None = None,
 ) -> Loaded[A] | None:
     """The aggregate of this stream, or ``None`` where the store has none (or erased it).
 
-    With ``up_to_version``, as it was then.
+    With ``up_to_version`` or ``up_to_position``, as it was then.
     """
-    history = await store.read_stream(stream_id, limit=up_to_version)
+    history = await store.read_stream(stream_id, limit=up_to_version, up_to_position=up_to_position)
     aggregate = replay(aggregate_class, history)
     if aggregate is None:
         return None

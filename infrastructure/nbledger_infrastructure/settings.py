@@ -222,9 +222,9 @@ class Notices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     A run is told of that has taken more than ``slow_factor`` times the upper quartile of the last
     runs of the same cells of its notebook, of which there must be ``slow_least_runs`` at least, and
     more than ``slow_least_seconds``; a factor of 0 is never. A schedule is told of that has failed
-    as often in a row as pauses it, or ``schedule_failures`` times where none does; 0 is never. A
-    kernel type is told of for which runs wait and that no live worker has offered for
-    ``kernel_seconds``.
+    as often in a row as pauses it, or ``schedule_failures`` times where none does, and a notebook
+    whose automatic runs have failed as often in a row; 0 is never. A kernel type is told of for
+    which runs wait and that no live worker has offered for ``kernel_seconds``.
     """
 
     enabled: bool = True

@@ -1,18 +1,15 @@
-"""Building a read model anew from all events, beside the one in use, and taking its place.
+"""Rebuilding read models from all events, beside those in use, and taking their place.
 
-The new tables are made in a schema of their own under the same names, so that the very code of
-the projection fills them: only the search path differs. Reading and projecting go on meanwhile.
+Reading and projecting go on meanwhile. Events are read once for all that are rebuilt together.
 """
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
 
 import asyncpg
 import structlog
 
-from nbledger_infrastructure.postgres import checkpoints
 from nbledger_infrastructure.postgres.database import (
     Pool,
     PooledConnection,
@@ -20,32 +17,23 @@ from nbledger_infrastructure.postgres.database import (
     close_pool,
     connect_pool,
 )
-from nbledger_infrastructure.postgres.event_store import EventStore, RecordedEvent
-from nbledger_infrastructure.postgres.event_store.store import READ_ALL
-from nbledger_infrastructure.postgres.event_store.types import recorded_event
+from nbledger_infrastructure.postgres.event_store import EventStore
 from nbledger_infrastructure.settings import Settings
-from nbledger_projections.machinery.runner import Projection, project
+from nbledger_projections.rebuilding import progress, tables
+from nbledger_projections.rebuilding.beside import Beside, beside
+from nbledger_projections.rebuilding.exchange import take_place
+from nbledger_projections.rebuilding.filling import fill
+from nbledger_projections.rebuilding.progress import Purpose, Reporter, Tell, unheard
+from nbledger_projections.rebuilding.tables import RebuildRunningError
 from nbledger_projections.registry import READ_MODELS
 
 log = structlog.get_logger(__name__)
 
 ALL = "all"
 
-BATCH_EVENTS = 1000
-BATCH_TIMEOUT = 60.0
-"""Seconds that reading a batch, or folding and writing it, may take."""
-
-SWAP_LOCK_TIMEOUT = "500ms"
-"""How long the swap waits for readers, who wait behind it, before it tries again later. Less than
-PostgreSQL's deadlock_timeout: should there be one, it is the swap that gives way."""
-SWAP_ATTEMPTS = 60
-SWAP_PAUSE = 0.5
-"""Seconds between those attempts."""
-
-REPORT_SECONDS = 1.0
-
-# Any constant does, as long as nothing else in the database uses it as the first of two keys.
-_LOCK = 0x6E626C72
+_LEFT: Final = f"""
+SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $2) AS made, ({tables.HELD}) AS held
+"""  # noqa: S608 (constants)
 
 
 class UnknownProjectionError(Exception):
@@ -53,214 +41,113 @@ class UnknownProjectionError(Exception):
 
     def __init__(self, name: str) -> None:
         known = ", ".join(READ_MODELS)
-        super().__init__(f"there is no read model {name!r}; there are {known}, and {ALL}")
+        super().__init__(f"there is no projection {name!r}; there are {known}, and {ALL}")
 
 
-class RebuildRunningError(Exception):
-    """This read model is being rebuilt by somebody else."""
+def named(names: Sequence[str]) -> list[str]:
+    """The projections that ``names`` are, each once, where ``all`` are all of them.
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name} is being rebuilt already")
-
-
-_UNSAMPLED = """
-SELECT attname FROM pg_attribute
-WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped AND attstattarget = 0
-"""
-
-
-async def rebuild(settings: Settings, name: str, progress: Callable[[str], None]) -> None:
-    """Build the read model ``name``, or with ``all`` every one, anew; tell ``progress``.
-
-    Safe at any time, with any number of projectors running; they go on with the new tables.
-    Raises :class:`UnknownProjectionError`, :class:`RebuildRunningError`,
-    :class:`PoisonedEventError` and ``DatabaseUnavailableError``; the read model in use is then
-    as it was.
+    Raises :class:`UnknownProjectionError`.
     """
-    if name != ALL and name not in READ_MODELS:
-        raise UnknownProjectionError(name)
+    for name in names:
+        if name != ALL and name not in READ_MODELS:
+            raise UnknownProjectionError(name)
+    return [name for name in READ_MODELS if ALL in names or name in names]
+
+
+async def rebuild(settings: Settings, names: Sequence[str], tell: Tell = unheard) -> dict[str, int]:
+    """Rebuild these read models (or ``all``) together, and tell how far they are.
+
+    Returns the position that each was at when it took its place. Safe at any time, with any number
+    of projectors running; they go on with the new tables. Each takes its place for itself: where
+    one fails, the others are rebuilt all the same, and it is as it was.
+
+    Raises :class:`UnknownProjectionError`, :class:`RebuildRunningError`, the first failure (among
+    them :class:`PoisonedEventError` and :class:`TablesBusyError`) and ``DatabaseUnavailableError``.
+    """
+    wanted = named(names)
+    async with pool_for(settings, wanted) as pool:
+        return await rebuild_projections(pool, wanted, tell)
+
+
+@asynccontextmanager
+async def pool_for(settings: Settings, names: Sequence[str]) -> AsyncIterator[Pool]:
+    """As many connections as building these takes: one for each, and two."""
     pool = await connect_pool(
-        settings.postgres.dsn, max_size=3, application_name="nbledger-rebuild"
+        settings.postgres.dsn, max_size=len(names) + 2, application_name="nbledger-rebuild"
     )
     try:
-        for each in READ_MODELS if name == ALL else [name]:
-            await rebuild_projection(pool, each, progress)
+        yield pool
     finally:
         await close_pool(pool)
 
 
-def _unheard(_: str) -> None:
-    """Progress that nobody follows."""
+async def rebuild_projections(
+    pool: Pool, names: Sequence[str], tell: Tell = unheard
+) -> dict[str, int]:
+    """As :func:`rebuild`, with connections of ``pool``: one for each name, and two."""
+    await remove_leftovers(pool)
+    positions: dict[str, int] = {}
+    async with building(pool, names, "rebuild", tell) as (built, reporter):
+        await fill(pool, built, reporter)
+        for each in built:
+            if each.failure is None:
+                await _finish(pool, each, reporter)
+            if each.failure is None:
+                positions[each.name] = each.position
+                log.info("read model rebuilt", projection=each.name, position=each.position)
+    for each in built:
+        if each.failure is not None:
+            raise each.failure
+    return positions
 
 
-async def rebuild_projection(
-    pool: Pool, name: str, progress: Callable[[str], None] = _unheard
-) -> int:
-    """Build one read model anew; returns the position that it was at when it took its place.
-
-    Takes two connections of the pool. Raises as :func:`rebuild` does.
-    """
-    projection = READ_MODELS[name].projection()
-    async with acquire(pool) as connection, _alone(connection, projection.name):
-        live = await connection.fetchval("SELECT current_schema()")
-        beside = _schema(projection.name)
-        await checkpoints.ensure(connection, projection.name)
-        await _make_tables(connection, projection, live, beside)
-        try:
-            # The batches need not be durable one by one: the swap's commit flushes them all.
-            await _set(connection, "search_path", f'{beside}, "{live}"')
-            await _set(connection, "synchronous_commit", "off")
-            position = await _catch_up(pool, connection, projection, progress)
-            await _set(connection, "synchronous_commit", "on")
-            position = await _take_place(connection, projection, live, position, progress)
-        except BaseException:
-            projection.reset()
-            await _drop(connection, beside)
-            raise
-    progress(f"{projection.name}: rebuilt as of position {position}")
-    log.info("read model rebuilt", projection=projection.name, position=position)
-    return position
-
-
-async def remove_leftovers(pool: Pool) -> None:
-    """Drop what rebuilds left behind that were killed."""
-    async with acquire(pool) as connection:
-        for name in READ_MODELS:
-            if not await connection.fetchval(
-                "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", _schema(name)
-            ):
-                continue
-            try:
-                async with _alone(connection, name):
-                    await _drop(connection, _schema(name))
-                    log.info("leftovers of a rebuild removed", projection=name)
-            except RebuildRunningError:
-                continue
-
-
-def _schema(name: str) -> str:
-    return f"rebuild_{name}"
+async def _finish(pool: Pool, built: Beside, reporter: Reporter) -> None:
+    try:
+        await reporter.at(built.name, "finishing")
+        await built.finish()
+        await take_place(EventStore(pool), built, reporter)
+    except Exception as error:  # noqa: BLE001 (told once the others are done)
+        built.failure = error
+    await reporter.at(built.name, "done" if built.failure is None else "failed")
 
 
 @asynccontextmanager
-async def _alone(connection: PooledConnection, name: str) -> AsyncIterator[None]:
-    """Hold the right to rebuild ``name``, which ends with the connection at the latest."""
-    key = list(READ_MODELS).index(name)
-    if not await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", _LOCK, key):
-        raise RebuildRunningError(name)
-    try:
-        yield
-    finally:
-        if not connection.is_closed():
-            await connection.execute("SELECT pg_advisory_unlock($1, $2)", _LOCK, key)
+async def building(
+    pool: Pool, names: Sequence[str], purpose: Purpose, tell: Tell
+) -> AsyncIterator[tuple[list[Beside], Reporter]]:
+    """Have tables for these beside those in use within the block, and tell how far they are."""
+    reporter = Reporter(pool, purpose, tell)
+    async with AsyncExitStack() as stack:
+        built = [await stack.enter_async_context(beside(pool, name)) for name in names]
+        await reporter.begin(built)
+        try:
+            yield built, reporter
+        finally:
+            await reporter.end()
 
 
-async def _set(connection: PooledConnection, setting: str, value: str) -> None:
-    # Undone when the connection goes back to the pool.
-    await connection.execute("SELECT set_config($1, $2, false)", setting, value)
-
-
-async def _make_tables(
-    connection: PooledConnection, projection: Projection, live: str, beside: str
-) -> None:
-    async with connection.transaction():
-        await connection.execute(f"DROP SCHEMA IF EXISTS {beside} CASCADE")
-        await connection.execute(f"CREATE SCHEMA {beside}")
-        for table in projection.tables:
-            await connection.execute(
-                f'CREATE TABLE {beside}.{table} (LIKE "{live}".{table} INCLUDING ALL)'
-            )
-            # All but this: which columns no samples are taken of, as they would outlive the rows.
-            for column in await connection.fetch(_UNSAMPLED, f'"{live}".{table}'):
-                await connection.execute(
-                    f'ALTER TABLE {beside}.{table} ALTER COLUMN "{column[0]}" SET STATISTICS 0'
+async def remove_leftovers(pool: Pool) -> None:
+    """Drop what those left behind that were killed while they built."""
+    async with acquire(pool) as connection:
+        for name in READ_MODELS:
+            if not await _is_left(connection, name):
+                continue
+            try:
+                async with tables.alone(connection, name):
+                    await tables.drop(connection, tables.schema_of(name))
+                    await progress.forget(connection, [name])
+                    log.info("leftovers of a rebuild removed", projection=name)
+            except RebuildRunningError:
+                continue
+            except asyncpg.InsufficientPrivilegeError:
+                log.warning(
+                    "a rebuild that was killed has left tables, which are not ours to drop",
+                    projection=name,
+                    remedy="nbledger projections rebuild, as the owner of the database",
                 )
 
 
-async def _drop(connection: PooledConnection, beside: str) -> None:
-    if not connection.is_closed():
-        await connection.execute(f"DROP SCHEMA IF EXISTS {beside} CASCADE")
-
-
-async def _catch_up(
-    pool: Pool,
-    connection: PooledConnection,
-    projection: Projection,
-    progress: Callable[[str], None],
-) -> int:
-    """Fold all events there are; returns the position of the last."""
-    store = EventStore(pool)
-    position = 0
-    reported = time.monotonic()
-
-    def read(after: int) -> asyncio.Task[list[RecordedEvent]]:
-        return asyncio.create_task(store.read_all(after_position=after, limit=BATCH_EVENTS))
-
-    reading = read(position)
-    try:
-        while True:
-            async with asyncio.timeout(BATCH_TIMEOUT):
-                events = await reading
-            if not events:
-                return position
-            position = events[-1].position
-            # The next batch is read while this one is folded.
-            reading = read(position)
-            async with asyncio.timeout(BATCH_TIMEOUT), connection.transaction():
-                await project(connection, projection, events)
-            projection.settle()
-            if time.monotonic() - reported > REPORT_SECONDS:
-                reported = time.monotonic()
-                progress(f"{projection.name}: at position {position}")
-    finally:
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
-
-
-async def _take_place(
-    connection: PooledConnection,
-    projection: Projection,
-    live: str,
-    position: int,
-    progress: Callable[[str], None],
-) -> int:
-    for attempt in range(SWAP_ATTEMPTS):
-        try:
-            async with asyncio.timeout(BATCH_TIMEOUT):
-                return await _swap(connection, projection, live, position)
-        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
-            # Rolled back: the rows in memory are ahead of the tables.
-            projection.reset()
-            if attempt == SWAP_ATTEMPTS - 1:
-                raise
-            progress(f"{projection.name}: the tables are busy, waiting")
-            await asyncio.sleep(SWAP_PAUSE)
-    raise AssertionError("unreachable")
-
-
-async def _swap(
-    connection: PooledConnection, projection: Projection, live: str, position: int
-) -> int:
-    """Fold what has come meanwhile and exchange the tables, while no projector can move."""
-    beside = _schema(projection.name)
-    async with connection.transaction():
-        await connection.execute(f"SET LOCAL lock_timeout = '{SWAP_LOCK_TIMEOUT}'")
-        await checkpoints.lock(connection, projection.name)
-        while events := await _read(connection, position):
-            await project(connection, projection, events)
-            projection.settle()
-            position = events[-1].position
-        # All of them before any is dropped, in the order in which queries come to them.
-        tables = ", ".join(f'"{live}".{table}' for table in projection.tables)
-        await connection.execute(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE")
-        for table in projection.tables:
-            await connection.execute(f'DROP TABLE "{live}".{table}')
-            await connection.execute(f'ALTER TABLE {beside}.{table} SET SCHEMA "{live}"')
-        await checkpoints.move(connection, projection.name, position, new_generation=True)
-        await connection.execute(f"DROP SCHEMA {beside}")
-    return position
-
-
-async def _read(connection: PooledConnection, after: int) -> list[RecordedEvent]:
-    rows = await connection.fetch(READ_ALL, after, BATCH_EVENTS)
-    return [recorded_event(row) for row in rows]
+async def _is_left(connection: PooledConnection, name: str) -> bool:
+    left = await connection.fetchrow(_LEFT, name, tables.schema_of(name))
+    return left is not None and left["made"] and not left["held"]

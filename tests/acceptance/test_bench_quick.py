@@ -22,7 +22,7 @@ KEYS = ["figure", "value", "unit", "against", "againstValue", "ratio", "target",
 @pytest.mark.parametrize(
     ("parts", "count"),
     [
-        (("appends", "relay", "rebuild", "reads", "list", "repetition"), 9),
+        (("appends", "relay", "rebuild", "reads", "list", "repetition"), 10),
         (("latency", "throughput", "kernels", "memory"), 11),
         (("results", "datasets"), 5),
     ],

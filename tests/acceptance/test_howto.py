@@ -53,7 +53,10 @@ PRINTED = {
         "silent",
         "success",
     ],
-    "rebuild-a-projection.md": ["notebook_list", "notebook_details"],
+    "rebuild-a-projection.md": [
+        *("the last event is at position", "notebook_list: rebuilt as of position"),
+        *("execution_status: ", " rows equal at position", '"verified":[{"name":"notebook_list"'),
+    ],
     "run-a-notebook.md": ["Completed", "1.1.0"],
     "follow-a-run.md": ["Completed", "\n304\n", "event: execution.completed.v1", "\n6\n"],
     "fetch-results.md": [
@@ -79,6 +82,11 @@ PRINTED = {
     "catch-up.md": ["Completed", '"events":[', '"complete":true'],
     "order-and-duplicates.md": ["kept 2"],
     "replay-a-history.md": ["notebook.renamed.v1", "1.0.1 {} ", "execution.completed.v1"],
+    "see-the-past.md": [
+        *("1.0.1\n", "1.1.0\n", "Churn\n", "404\ncreated_later\n"),
+        *("/notebookName Churn -> Churn by region", "cell-001 changed ['source']"),
+        '"notebook_version": "1.0.1"',
+    ],
     "read-histories.md": [
         "/name Looked into -> Looked into twice",
         '"complete":true',
@@ -88,6 +96,14 @@ PRINTED = {
         *("nothing was altered", "anchor: ", '"verifierKeys":["localhost/'),
         *("c2sp.org/tlog-proof@v1", '"hashes":['),
     ],
+    "export-a-history.md": [
+        *("wrote part: 1 events of notebook ", "wrote history.zip: ", "all of them"),
+        *("nothing is wrong: 1 of ", " events of localhost/", "the copy is good"),
+    ],
+    "run-a-witness.md": [
+        *("\nvkey localhost/", "quorum none\n", "old 0\n", "— audit.example.com/w1 "),
+        *("entries, signed\n", "cosigned by mine at ", " of 3600 s allowed"),
+    ],
     "trace-a-result.md": [
         *("Completed", "1.0.0 ipython 3.", "ro-crate-metadata.json", "environment/packages.txt"),
         # Of what the cell printed: as it was recorded, and as sha256sum has it.
@@ -96,10 +112,6 @@ PRINTED = {
     "erase-data.md": [
         *('"erased":true', "erased: position ", "nothing was altered"),
         *("the write-ahead log holds nothing of before", "ada, who leaves", "erased "),
-    ],
-    "run-a-witness.md": [
-        *("\nvkey localhost/", "quorum none\n", "old 0\n", "— audit.example.com/w1 "),
-        *("entries, signed\n", "cosigned by mine at ", " of 3600 s allowed"),
     ],
 }
 

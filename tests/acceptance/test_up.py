@@ -167,8 +167,8 @@ def test_administration_by_command_line(server: LocalServer, tmp_path: Path) -> 
     again = nbledger("audit", "key", str(key))
     assert (again.returncode, again.stderr) == (1, f"Error: {key}: File exists\n")
     assert key.read_bytes() == kept
-    assert nbledger("projector", "--rebuild", "notebook_list").returncode == 0
-    unknown = nbledger("projector", "--rebuild", "nothing")
+    assert nbledger("projections", "rebuild", "notebook_list").returncode == 0
+    unknown = nbledger("projections", "rebuild", "nothing")
     assert unknown.returncode == 1
     assert "notebook_list" in unknown.stderr, "it names those that exist"
 

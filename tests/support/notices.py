@@ -74,7 +74,13 @@ class Runs:
         self._caller = caller
         self._kernel_type = kernel_type
 
-    async def ask(self, *, cells: str | None = None, scheduled: bool = False) -> UUID:
+    async def ask(
+        self,
+        *,
+        cells: str | None = None,
+        scheduled: bool = False,
+        cause: Cause | None = None,
+    ) -> UUID:
         """A run that waits: of all cells, or from one to another (``a..b``)."""
         start, _, end = (cells or "").partition("..")
         execution = Execution.request(
@@ -92,7 +98,7 @@ class Runs:
             cause=(
                 Cause(kind="schedule", schedule_id=schedule_id_of(self.notebook_id))
                 if scheduled
-                else None
+                else cause
             ),
         )
         stream = Stream(

@@ -41,9 +41,12 @@ Rows = dict[str, list[tuple[Any, ...]]]
 
 # Zero rows say nothing, and a rebuild has no reason to make them.
 _ORDER = {
+    "dataset_snapshot": "dataset_id, position",
+    "execution_snapshot": "execution_id, position",
     "execution_tag": "execution_id, tag",
     "notebook_list_count": "tenant_id, project_id, level, bucket, kernel_type",
     "notebook_list_project": "tenant_id, project_id",
+    "notebook_snapshot": "notebook_id, position",
 }
 
 
@@ -346,6 +349,7 @@ class Crashing:
         self._projection = projection
         self.name = projection.name
         self.tables = projection.tables
+        self.interests = projection.interests
         self.at: str | None = None
 
     def _perhaps(self, point: str) -> None:

@@ -96,7 +96,7 @@ def step(story: Story, dice: random.Random) -> None:
         return
     running = story.running
     if running and dice.random() < 0.8:
-        _advance(dice.choice(running), dice, story.at)
+        advance(dice.choice(running), dice, story.at)
     elif dice.random() < 0.5 and not story.notebook.deletion_requested:
         some = CellRange("cell-001", "cell-001") if dice.random() < 0.3 else None
         story.executions.append(request(story, dice, cell_range=some))
@@ -248,7 +248,8 @@ def input_file(path: str, size: int = 12) -> InputFile:
     return InputFile(path=path, content_type="text/csv", digest=digest, size=size)
 
 
-def _advance(execution: Execution, dice: random.Random, at: datetime) -> None:
+def advance(execution: Execution, dice: random.Random, at: datetime) -> None:
+    """Let the worker that has it record one more step, if any."""
     if dice.random() < 0.05:
         execution.request_cancel(requested_by="user123", at=at)
         return

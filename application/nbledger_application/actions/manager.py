@@ -1,6 +1,7 @@
 """The process manager of actions on many executions: carries each out, some executions at a time.
 
-Which actions there are, and how far each is, the events say. What it has done to an execution is
+Which actions there are, and how far each is, the events say. A checkpoint tells from where on there
+may be some that have not ended. What it has done to an execution is
 told by the execution's own events, so that one that is killed between the two is taken over by
 reading on, and nothing is done twice.
 """
@@ -21,6 +22,7 @@ from nbledger_domain.filtering import EVERYTHING, Filter, FilterError, parse
 from nbledger_infrastructure import aggregates, clock
 from nbledger_infrastructure.actors import ACTIONS
 from nbledger_infrastructure.aggregates import Loaded
+from nbledger_infrastructure.postgres import checkpoints
 from nbledger_infrastructure.postgres.database import (
     UNAVAILABLE,
     DatabaseUnavailableError,
@@ -31,6 +33,12 @@ from nbledger_infrastructure.postgres.event_store import EventStore, Metadata
 from nbledger_infrastructure.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+NAME: Final = "execution-actions"
+"""Of the checkpoint up to which every action has ended: who takes over begins there."""
+
+KEPT_UNSAVED: Final = 5000
+"""The checkpoint is written when it has come so many events further."""
 
 REST_SECONDS: Final = 5.0
 """For so long an action is let be that could not go on."""
@@ -46,6 +54,8 @@ CROSS JOIN LATERAL (
 WHERE asked.type = '{ExecutionAction.Requested.TYPE}' AND asked.position > $1
 ORDER BY asked.position
 """  # noqa: S608 (constants)
+
+_HEAD: Final = "SELECT coalesce(max(position), 0) FROM event"
 
 
 class ActionsManager:
@@ -70,8 +80,11 @@ class ActionsManager:
             settings.queue.max_waiting_per_tenant, settings.queue.max_waiting_per_project
         )
         self._holds = holds
+        self._saved: int | None = None
         self._position = 0
         self._open: dict[UUID, Loaded[ExecutionAction] | None] = {}
+        # Where each of these was asked for.
+        self._asked_at: dict[UUID, int] = {}
         self._rest: dict[UUID, float] = {}
 
     async def tick(self) -> float | None:
@@ -101,16 +114,35 @@ class ActionsManager:
             moved += 1
             if over:
                 del self._open[action_id]
+                self._asked_at.pop(action_id, None)
                 self._rest.pop(action_id, None)
+        await self._save()
         return 0.0 if self._open and moved else None
 
     async def _find(self) -> None:
+        """Look for actions that are new, or at first for all that may not have ended."""
         async with acquire(self._pool) as connection:
+            if self._saved is None:
+                self._saved = (await checkpoints.ensure(connection, NAME)).position
+                self._position = self._saved
+            head: int = await connection.fetchval(_HEAD)
             rows = await connection.fetch(_NEW, self._position)
         for row in rows:
             self._position = row["position"]
             if not row["ended"]:
                 self._open.setdefault(row["stream_id"], None)
+                self._asked_at[row["stream_id"]] = row["position"]
+        self._position = max(self._position, head)
+
+    async def _save(self) -> None:
+        """Keep how far every action has ended. Of two at work each keeps only what is so."""
+        through = min(self._asked_at.values(), default=self._position + 1) - 1
+        assert self._saved is not None  # noqa: S101 (it has been looked for)
+        if through < self._saved + KEPT_UNSAVED:
+            return
+        async with acquire(self._pool) as connection, connection.transaction():
+            await checkpoints.move(connection, NAME, through)
+        self._saved = through
 
     async def _advance(self, action_id: UUID) -> bool:
         """Do the next part of an action; returns whether it is over."""

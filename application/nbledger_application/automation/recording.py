@@ -8,7 +8,7 @@ from msgspec import UNSET
 from nbledger_application import repository
 from nbledger_application.automation.rows import TriggerRow
 from nbledger_application.starting import RunStarter
-from nbledger_domain.automation import SkipReason, Trigger, changes
+from nbledger_domain.automation import AutomationSettings, SkipReason, Trigger, changes
 from nbledger_domain.automation.chains import merged
 from nbledger_domain.execution import Cause
 from nbledger_domain.notebook import Notebook
@@ -80,11 +80,16 @@ class TriggerRecorder(RunStarter):
         notebook: Notebook,
     ) -> None:
         of_dataset = event.kind == "dataset"
+        settings = AutomationSettings.of(notebook.integration.auto_execution)
+        settings = settings or AutomationSettings()
         await self.request_run(
             row.stream(event.execution_id),
             notebook,
             parameters={},
-            options=self.options(),
+            options=self.options(
+                cell_timeout=settings.cell_timeout, retry_policy=settings.retry_policy
+            ),
+            tags=settings.tags,
             requested_by=metadata.responsible,
             cause=Cause(
                 kind=event.kind,

@@ -1,7 +1,7 @@
-"""Schedules whose runs fail one after the other: told once for each series of failures."""
+"""Schedules and automatic runs that fail one after the other: told once for each series."""
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -11,7 +11,13 @@ from nbledger_application.notices.folding import FAILING, FailingRow
 from nbledger_application.notices.telling import tell
 from nbledger_domain.execution import TerminationCode
 from nbledger_domain.notebook import Notebook
-from nbledger_domain.notices import ScheduleNotice, schedule_notice_id
+from nbledger_domain.notices import (
+    AutomationNotice,
+    ScheduleNotice,
+    automation_id_of,
+    automation_notice_id,
+    schedule_notice_id,
+)
 from nbledger_infrastructure import aggregates, clock
 from nbledger_infrastructure.actors import NOTICES
 from nbledger_infrastructure.postgres.database import Pool, acquire
@@ -49,21 +55,24 @@ async def look(pool: Pool, store: EventStore, check: Callable[[], Awaitable[None
     for row in rows:
         await check()
         if await _tell(pool, store, row):
-            log.info("schedule fails", schedule_id=str(row.schedule_id), failures=row.failures)
+            log.info("runs fail in a row", schedule_id=str(row.schedule_id), failures=row.failures)
 
 
 async def _tell(pool: Pool, store: EventStore, row: FailingRow) -> bool | None:
-    def make() -> ScheduleNotice:
-        return ScheduleNotice.tell(
-            row.schedule_id,
-            notebook_id=row.notebook_id,
-            failures=row.failures,
-            since=row.since,
-            first_execution_id=row.first_execution_id,
-            last_execution_id=row.last_execution_id,
-            termination_code=msgspec.convert(row.termination_code, TerminationCode),
-            at=clock.now(),
-        )
+    is_automatic = row.schedule_id == automation_id_of(row.notebook_id)
+
+    def make() -> ScheduleNotice | AutomationNotice:
+        facts: dict[str, Any] = {
+            "failures": row.failures,
+            "since": row.since,
+            "first_execution_id": row.first_execution_id,
+            "last_execution_id": row.last_execution_id,
+            "termination_code": msgspec.convert(row.termination_code, TerminationCode),
+            "at": clock.now(),
+        }
+        if is_automatic:
+            return AutomationNotice.tell(row.notebook_id, **facts)
+        return ScheduleNotice.tell(row.schedule_id, notebook_id=row.notebook_id, **facts)
 
     async def is_there() -> bool:
         loaded = await aggregates.load(store, Notebook, row.notebook_id)
@@ -73,7 +82,9 @@ async def _tell(pool: Pool, store: EventStore, row: FailingRow) -> bool | None:
         store,
         pool,
         Stream(
-            schedule_notice_id(row.schedule_id, row.first_execution_id),
+            automation_notice_id(row.notebook_id, row.first_execution_id)
+            if is_automatic
+            else schedule_notice_id(row.schedule_id, row.first_execution_id),
             row.notebook_id,
             row.tenant_id,
             row.project_id,

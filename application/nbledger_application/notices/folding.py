@@ -12,7 +12,12 @@ from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution import Cause, CellRange, Execution, TerminationCode
 from nbledger_domain.execution.usual_durations import Runs, least_high, remember, span
 from nbledger_domain.notebook import Notebook
-from nbledger_domain.notices import KernelNotice, ScheduleNotice
+from nbledger_domain.notices import (
+    AutomationNotice,
+    KernelNotice,
+    ScheduleNotice,
+    automation_id_of,
+)
 from nbledger_infrastructure.aggregates import decode
 from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
@@ -24,12 +29,16 @@ _FAILED: Final = frozenset(
     event.TYPE for event in (Execution.Failed, Execution.TimedOut, Execution.KernelDied)
 )
 _ENDED: Final = frozenset({Execution.Completed.TYPE, *_FAILED})
+_FAILING: Final = frozenset({ScheduleNotice.Failing.TYPE, AutomationNotice.Failing.TYPE})
+_AUTOMATIC: Final = frozenset({"dataset", "cells"})
+"""Causes of automatic runs."""
 
 INTERESTS: Final = Interests(
     read=(
         Execution.Failed.TYPE,
         Execution.TimedOut.TYPE,
         ScheduleNotice.Failing.TYPE,
+        AutomationNotice.Failing.TYPE,
         KernelNotice.Unavailable.TYPE,
         KernelNotice.Available.TYPE,
     ),
@@ -40,7 +49,7 @@ INTERESTS: Final = Interests(
 
 # The last claim is that of the attempt that came to the end.
 _FACTS: Final = """
-SELECT asked.stream_id, asked.data, claimed.occurred_at
+SELECT asked.stream_id, asked.data, claimed.occurred_at, asked.subject_id
 FROM event AS asked
 LEFT JOIN LATERAL (
     SELECT e.occurred_at FROM event AS e
@@ -72,7 +81,10 @@ class AskedRun(msgspec.Struct, rename="camel"):
 
 
 class FailingRow(msgspec.Struct):
-    """A row of table ``failing_schedule``."""
+    """A row of table ``failing_schedule``: of a schedule, or of a notebook's automatic execution.
+
+    The latter goes by an id of its own, see :func:`automation_id_of`.
+    """
 
     schedule_id: UUID
     notebook_id: UUID
@@ -115,9 +127,17 @@ class _Fact(msgspec.Struct):
 
     request: AskedRun
     claimed_at: datetime | None
+    notebook_id: UUID
+
+    @property
+    def is_automatic(self) -> bool:
+        return self.request.cause is not None and self.request.cause.kind in _AUTOMATIC
 
     @property
     def schedule_id(self) -> UUID | None:
+        """The schedule that the run is of, or what it is that of automatic runs."""
+        if self.is_automatic:
+            return automation_id_of(self.notebook_id)
         return None if self.request.cause is None else self.request.cause.schedule_id
 
 
@@ -168,7 +188,7 @@ class _Rows:
         ended = [each.stream_id for each in batch if each.type in _ENDED]
         if ended:
             for row in await connection.fetch(_FACTS, ended, _CLAIMED):
-                self._facts[row[0]] = _Fact(decode_request(row[1]), row[2])
+                self._facts[row[0]] = _Fact(decode_request(row[1]), row[2], row[3])
         completed = {each.subject_id for each in batch if each.type == Execution.Completed.TYPE}
         if completed:
             found = await connection.fetch(
@@ -177,9 +197,12 @@ class _Rows:
             )
             self._usual = {row[0]: decode_runs(row[1]) for row in found}
         schedules = {fact.schedule_id for fact in self._facts.values()} - {None}
-        schedules |= {event.schedule_id for event in _told(batch)}
+        schedules |= {series_id for series_id, _ in _told(batch)}
         if schedules:
             await self._load_schedules(connection, list(schedules))
+        automatic = {fact.notebook_id for fact in self._facts.values() if fact.is_automatic}
+        if automatic:
+            await self._load_automatic(connection, sorted(automatic))
 
     async def _load_schedules(
         self, connection: PooledConnection, schedule_ids: Sequence[UUID | None]
@@ -194,6 +217,15 @@ class _Rows:
         ):
             own = _decode_pausing(row[1]).pause_after_failures
             self._needed[row[0]] = self._failures if own is None else own
+
+    async def _load_automatic(
+        self, connection: PooledConnection, notebook_ids: Sequence[UUID]
+    ) -> None:
+        """Those that still run by themselves are told of."""
+        for row in await connection.fetch(
+            "SELECT notebook_id FROM automation WHERE notebook_id = ANY($1)", notebook_ids
+        ):
+            self._needed[automation_id_of(row[0])] = self._failures
 
     def apply(self, recorded: RecordedEvent) -> None:
         """Fold one event."""
@@ -210,9 +242,9 @@ class _Rows:
             self._outages.pop(recorded.stream_id, None)
             self._available.add(recorded.stream_id)
         else:
-            for event in _told([recorded]):
-                row = self._failing.get(event.schedule_id)
-                if row is not None and row.first_execution_id == event.first_execution_id:
+            for series_id, first_execution_id in _told([recorded]):
+                row = self._failing.get(series_id)
+                if row is not None and row.first_execution_id == first_execution_id:
                     row.told = True
 
     def _ended(self, recorded: RecordedEvent, fact: _Fact) -> None:
@@ -234,7 +266,7 @@ class _Rows:
     def _fail(self, recorded: RecordedEvent, schedule_id: UUID) -> None:
         needed = self._needed.get(schedule_id)
         if needed is None:
-            return  # its notebook is deleted
+            return  # its notebook is deleted, or does not run by itself any more
         code = _termination(recorded)
         row = self._failing.get(schedule_id)
         if row is None:
@@ -310,10 +342,18 @@ class _Rows:
 _COLUMNS: Final = FailingRow.__struct_fields__
 
 
-def _told(batch: Iterable[RecordedEvent]) -> list[ScheduleNotice.Failing]:
-    """The notices of schedules among these events that are not erased."""
-    found = [decode(each) for each in batch if each.type == ScheduleNotice.Failing.TYPE]
-    return [event for event in found if isinstance(event, ScheduleNotice.Failing)]
+def _told(batch: Iterable[RecordedEvent]) -> list[tuple[UUID, UUID]]:
+    """Which series, each with its first run, these events tell of that are not erased."""
+    found: list[tuple[UUID, UUID]] = []
+    for recorded in batch:
+        if recorded.type not in _FAILING:
+            continue
+        event = decode(recorded)
+        if isinstance(event, ScheduleNotice.Failing):
+            found.append((event.schedule_id, event.first_execution_id))
+        elif isinstance(event, AutomationNotice.Failing):
+            found.append((automation_id_of(event.notebook_id), event.first_execution_id))
+    return found
 
 
 def _termination(recorded: RecordedEvent) -> str:

@@ -73,7 +73,13 @@ class FiringRecorder(RunStarter):
             self._stream(row, run.execution_id),
             notebook,
             parameters=row.settings.parameters,
-            options=self.options(row.settings.timeout, row.settings.priority),
+            options=self.options(
+                timeout=row.settings.timeout,
+                cell_timeout=row.settings.cell_timeout,
+                priority=row.settings.priority,
+                retry_policy=row.settings.retry_policy,
+            ),
+            tags=row.settings.tags,
             requested_by=run.asked_by or row.set_by,
             cause=Cause(
                 kind="schedule",

@@ -86,6 +86,10 @@ class ScheduleRows:
         elif (event := decode(recorded)) is not None:
             _HANDLERS[recorded.type](self, recorded, event)
 
+    def schedule(self, schedule_id: UUID) -> ScheduleRow | None:
+        """The row of a schedule, after the events so far."""
+        return self._schedules.get(schedule_id)
+
     async def save(self, connection: PooledConnection) -> None:
         """Write what has changed."""
         await save_schedules(connection, list(self._schedules.values()))

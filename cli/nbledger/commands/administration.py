@@ -1,4 +1,4 @@
-"""Commands of those who run the service: tokens, principals, audits, rebuilding read models."""
+"""Commands of those who run the service: tokens, principals, audits."""
 
 import re
 import sys
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nbledger.commands.exporting import export
 from nbledger.role import load_settings, run_command
 from nbledger_infrastructure.postgres import principals, tokens
 from nbledger_infrastructure.postgres.database import Pool, connect_pool
@@ -26,7 +27,8 @@ console = Console(highlight=False)
 
 
 @asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[Pool]:
+async def database(settings: Settings) -> AsyncIterator[Pool]:
+    """Connections for a command."""
     pool = await connect_pool(
         settings.postgres.dsn, max_size=2, application_name="nbledger-administration"
     )
@@ -74,7 +76,7 @@ def create_token(
     settings = load_settings("postgres.dsn")
 
     async def create() -> None:
-        async with _database(settings) as pool:
+        async with database(settings) as pool:
             secret, record = await tokens.create(
                 pool,
                 name=name,
@@ -97,7 +99,7 @@ def list_tokens(tenant_id: UUID | None) -> None:
     settings = load_settings("postgres.dsn")
 
     async def show() -> None:
-        async with _database(settings) as pool:
+        async with database(settings) as pool:
             found = await tokens.list_all(pool, tenant_id)
         table = Table(
             *("id", "name", "tenant", "projects", "roles", "created", "state", "principal"),
@@ -127,7 +129,7 @@ def revoke_token(token_id: UUID) -> None:
     settings = load_settings("postgres.dsn")
 
     async def revoke() -> bool:
-        async with _database(settings) as pool:
+        async with database(settings) as pool:
             return await tokens.revoke(pool, token_id)
 
     if not run_command(revoke(), settings):
@@ -160,7 +162,7 @@ def list_principals(tenant_id: UUID | None) -> None:
     settings = load_settings("postgres.dsn")
 
     async def show() -> None:
-        async with _database(settings) as pool:
+        async with database(settings) as pool:
             found = await principals.list_all(pool, tenant_id)
         table = Table("id", "name", "tenant", "created", "valid tokens", "erased", box=None)
         for each in found:
@@ -189,7 +191,7 @@ def erase_principal(principal_id: UUID) -> None:
     settings = load_settings("postgres.dsn")
 
     async def erase() -> tuple[principals.Erased | None, bool]:
-        async with _database(settings) as pool:
+        async with database(settings) as pool:
             erased = await principals.erase(pool, principal_id)
             return erased, await principals.names_in_events(pool)
 
@@ -213,7 +215,10 @@ def erase_principal(principal_id: UUID) -> None:
 
 @click.group()
 def audit() -> None:
-    """Check that history has not been altered, and make the key that signs its log."""
+    """Check that history has not been altered, export it, and make the key that signs its log."""
+
+
+audit.add_command(export)
 
 
 class _AnchorType(click.ParamType["Anchor"]):
@@ -246,22 +251,38 @@ class _AnchorType(click.ParamType["Anchor"]):
     is_flag=True,
     help="List each event whose data is erased, with the position of the event that deleted it.",
 )
-def verify(anchor: "Anchor | None", *, list_erased: bool) -> None:
+@click.option(
+    "--held",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    help="A checkpoint of a log that somebody kept outside of the database; may be repeated. With "
+    "it the audit also finds what the owner of the database has computed anew or cut off since.",
+)
+def verify(anchor: "Anchor | None", held: tuple[Path, ...], *, list_erased: bool) -> None:
     """Recompute every digest and chain of the event store and name the first fault.
 
-    Data may be missing only where an event says that what it belonged to was deleted.
+    Data may be missing only where an event says that what it belonged to was deleted. Then make the
+    logs of all tenants anew, and compare them with the newest checkpoint of each and with those
+    that are held.
 
-    Exits with status 1 if there is one, and with 2 if the database cannot be read.
+    Exits with status 1 if there is a fault, and with 2 if the database cannot be read.
     """
+    from nbledger_audit.checking import LogsReport, check_logs
+    from nbledger_domain.transparency.notes import NoteError, read_note
     from nbledger_infrastructure.postgres.event_store.audit import verify as verify_store
 
     settings = load_settings("postgres.dsn")
+    try:
+        notes = [read_note(file.read_text()) for file in held]
+    except (NoteError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"no checkpoint: {error}", param_hint="--held") from None
 
     async def check() -> bool:
-        async with _database(settings) as pool:
+        async with database(settings) as pool:
             report = await verify_store(
                 pool, anchor=anchor, on_erased=_tell_erased if list_erased else _keep_quiet
             )
+            told = await check_logs(pool, notes) if report.intact else LogsReport(0, ())
         click.echo(
             f"{report.events} events in {report.streams} streams verified, "
             f"{report.erased} of them erased"
@@ -270,7 +291,13 @@ def verify(anchor: "Anchor | None", *, list_erased: bool) -> None:
             click.echo(
                 f"{report.unsalted} of them have digests without salt, from before migration 0022"
             )
+        for each in told.faults:
+            click.echo(f"FAULT in the log {each.origin}: {each.what}")
+        if told.faults:
+            return False
         if report.fault is None:
+            if told.checkpoints:
+                click.echo(f"the events are those of {told.checkpoints} signed checkpoints")
             click.echo("nothing was altered")
             click.echo(f"anchor: {report.position}:{report.fingerprint}")
             return True
@@ -310,13 +337,3 @@ def make_key(file: Path) -> None:
     except OSError as error:
         raise click.ClickException(f"{file}: {error.strerror}") from None
     click.echo(f"made {file}; its public key is {signer.public.hex()}")
-
-
-async def rebuild_read_model(settings: Settings, name: str) -> None:
-    """Build a read model anew and say how far it is."""
-    from nbledger_projections.rebuild import UnknownProjectionError, rebuild
-
-    try:
-        await rebuild(settings, name, lambda step: click.echo(step, err=True))
-    except UnknownProjectionError as error:
-        raise click.ClickException(str(error)) from None

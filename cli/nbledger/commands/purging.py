@@ -3,8 +3,8 @@
 import click
 
 from nbledger.role import load_settings, run_command
+from nbledger_infrastructure.postgres import purging
 from nbledger_infrastructure.postgres.database import close_pool, connect_pool
-from nbledger_infrastructure.postgres.purging import Purged, purge
 
 
 @click.command("purge", short_help="Rid the files of the database of what is erased.")
@@ -14,7 +14,7 @@ from nbledger_infrastructure.postgres.purging import Purged, purge
     multiple=True,
     help="A table to leave as it is; may be repeated. Writing table `event` anew takes longest.",
 )
-def purge_database(skip: tuple[str, ...]) -> None:
+def purge(skip: tuple[str, ...]) -> None:
     """Write the tables anew and fill the write-ahead log, so that no file holds erased data.
 
     Vacuuming frees the room of erased data and leaves the bytes in it until other data takes it.
@@ -24,12 +24,12 @@ def purge_database(skip: tuple[str, ...]) -> None:
     """
     settings = load_settings("postgres.dsn")
 
-    async def run() -> Purged:
+    async def run() -> purging.Purged:
         pool = await connect_pool(
             settings.postgres.dsn, max_size=2, application_name="nbledger-administration"
         )
         try:
-            return await purge(
+            return await purging.purge(
                 pool, skip=skip, progress=lambda table: click.echo(f"writing {table}", err=True)
             )
         finally:
@@ -43,7 +43,7 @@ def purge_database(skip: tuple[str, ...]) -> None:
         raise click.ClickException("; ".join(_left(purged)))
 
 
-def _left(purged: Purged) -> list[str]:
+def _left(purged: purging.Purged) -> list[str]:
     found = []
     if purged.left:
         found.append(f"not written anew, skipped or in use: {', '.join(sorted(purged.left))}")

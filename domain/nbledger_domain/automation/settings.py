@@ -6,6 +6,8 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
+from nbledger_domain.execution.values import RetryPolicy
+
 ChangeKind = Literal["dataset", "cells"]
 """What may change: the bound dataset has a new version, or the notebook has other cells."""
 
@@ -28,12 +30,16 @@ class AutomationSettings(
     A run starts ``quiet_seconds`` after the last change, but no later than ``max_wait_seconds``
     after the first, and never sooner than ``min_interval_seconds`` after the start of the run
     before it. Without ``max_wait_seconds`` it is ten times ``quiet_seconds``, at least a minute.
+    The run's cells have ``cell_timeout`` seconds each, and the run ``retry_policy`` and ``tags``.
     """
 
     on: tuple[ChangeKind, ...] = KINDS
     quiet_seconds: Quiet = QUIET_SECONDS
     max_wait_seconds: MaxWait | None = None
     min_interval_seconds: MinInterval = 0
+    cell_timeout: float | None = None
+    retry_policy: RetryPolicy | None = None
+    tags: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, value: "bool | AutomationSettings") -> "Self | AutomationSettings | None":

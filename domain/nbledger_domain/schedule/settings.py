@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from nbledger_domain.errors import Fault
+from nbledger_domain.execution.values import RetryPolicy
 from nbledger_domain.schedule.cron import DEFAULT_ZONE, Cron, CronError, next_after, split_zone
 from nbledger_domain.schedule.cron import cron as cron_of
 from nbledger_domain.vocabulary.priorities import Priority
@@ -35,7 +36,8 @@ class ScheduleSettings(
 
     ``cron`` has five fields and is read in ``time_zone``; firings are due from ``start`` to
     ``end``, both included, until ``max_runs`` of them have run. Each run has ``timeout`` seconds,
-    the service's default without, and ``priority``. ``overlap`` says what becomes of a
+    the service's default without, each of its cells ``cell_timeout``, and the run ``priority``,
+    ``retry_policy`` and ``tags``. ``overlap`` says what becomes of a
     firing while an earlier one still runs. One that is late by more than ``catch_up_seconds`` is
     missed. Each fires up to ``jitter_seconds`` later than it is due. After so many failed runs
     without another between them as ``pause_after_failures`` says the schedule is paused.
@@ -48,7 +50,10 @@ class ScheduleSettings(
     max_runs: MaxRuns | None = None
     parameters: dict[str, Any] = {}
     timeout: float | None = None
+    cell_timeout: float | None = None
     priority: Priority = "Normal"
+    retry_policy: RetryPolicy | None = None
+    tags: tuple[str, ...] = ()
     overlap: Overlap = "skip"
     catch_up_seconds: CatchUp = CATCH_UP_SECONDS
     jitter_seconds: Jitter = 0

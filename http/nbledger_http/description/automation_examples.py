@@ -9,6 +9,7 @@ SUMMARY: dict[str, Any] = {
     "quietSeconds": 5,
     "maxWaitSeconds": 60,
     "minIntervalSeconds": 0,
+    "tags": ["on-change"],
 }
 
 AUTOMATION: dict[str, Any] = {

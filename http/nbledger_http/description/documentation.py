@@ -137,6 +137,10 @@ READ_POSITION = Header(
     type="integer",
     minimum=0,
 )
+AS_OF_POSITION = {"Nbledger-Position": "With `asOf`: the position of the moment that is told of."}
+AS_OF_PROBLEMS = (Code.CREATED_LATER, Code.DELETED_BEFORE, Code.ERASED)
+"""Of a request that may ask for the past."""
+
 PREFER = Header(
     name="Prefer",
     description="wait=N: wait up to N seconds (60 at most) for the position asked for.",

@@ -12,7 +12,8 @@ from nbledger_http.description.documentation import JSON, Answer, Body, Header, 
 from nbledger_http.description.entry_point import entry_point
 from nbledger_http.description.links import add_links
 from nbledger_http.description.page import page
-from nbledger_http.replies.problems import KINDS, MEDIA_TYPE, Code, ProblemBody
+from nbledger_http.replies.problems import KINDS, MEDIA_TYPE, Code
+from nbledger_http.replies.rendering import ProblemBody
 from nbledger_http.replies.responses import Reply, header_list
 from nbledger_http.security.access import PATH_PARAMETERS
 from nbledger_projections.machinery.quantities import Quantity

@@ -29,6 +29,8 @@ SCHEDULE: dict[str, Any] = {
     "parameters": {"days": 7},
     "timeout": 600,
     "priority": "Low",
+    "retryPolicy": {"maxAttempts": 2, "retryOn": ["worker_lost"]},
+    "tags": ["nightly"],
     "overlap": "skip",
     "catchUpSeconds": 3600,
     "jitterSeconds": 0,

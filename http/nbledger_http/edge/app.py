@@ -33,7 +33,7 @@ from nbledger_http.endpoints import (
     uploads,
     webhooks,
 )
-from nbledger_http.replies import problems
+from nbledger_http.replies import rendering
 from nbledger_http.requests.services import Services
 from nbledger_http.security import access
 
@@ -90,7 +90,7 @@ def create_app(services: Services) -> Edge:
     )
     app = Litestar(
         route_handlers=[api, log, *tenant, without_token],
-        exception_handlers={Exception: problems.handle},
+        exception_handlers={Exception: rendering.handle},
         request_max_body_size=services.settings.http.max_body_mb * MIB,
         openapi_config=None,
         logging_config=None,

@@ -10,7 +10,8 @@ import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-from nbledger_http.replies.problems import from_exception, render
+from nbledger_http.replies.problems import from_exception
+from nbledger_http.replies.rendering import render
 from nbledger_http.requests.concurrency import Turn
 from nbledger_http.requests.incoming import Incoming
 

@@ -24,6 +24,8 @@ from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_domain.vocabulary.units import MIB
 from nbledger_http.description import examples
 from nbledger_http.description.documentation import (
+    AS_OF_POSITION,
+    AS_OF_PROBLEMS,
     ETAG,
     IDEMPOTENCY_KEY,
     IDEMPOTENCY_PROBLEMS,
@@ -41,6 +43,7 @@ from nbledger_http.description.documentation import (
 from nbledger_http.description.schemas import CsvParsing, PageBody
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, empty_reply, json_reply, with_members
+from nbledger_http.representations import past
 from nbledger_http.representations.conditional import document_reply, precondition_of
 from nbledger_http.representations.documents import (
     LIST_HEADERS,
@@ -55,6 +58,8 @@ from nbledger_http.representations.principals import with_names_within
 from nbledger_http.requests import queries
 from nbledger_http.requests.declared import FaultReport, NoFields, read_form
 from nbledger_http.requests.forms import Form, received
+from nbledger_http.requests.past.moments import NOTES as AS_OF_NOTES
+from nbledger_http.requests.past.moments import AsOfQuery, as_of
 from nbledger_http.requests.queries import Paging
 from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, dataset_id_of
@@ -269,24 +274,43 @@ async def list_datasets(request: Request[Any, Any, Any]) -> Reply:
         summary="Get dataset details",
         description="Its columns with their types, its rows, and the newest 100 versions with "
         "where each came from, and its columns where they differ from those of the version after "
-        "it. As of now: never behind what an earlier request has changed.",
+        "it. As of now: never behind what an earlier request has changed." + AS_OF_NOTES,
+        query=AsOfQuery,
         headers=READ_CONDITIONS,
         answers={
             200: Answer(
                 description="The dataset.",
                 schema=DatasetDocument,
                 example=examples.DATASET,
-                headers=ETAG,
+                headers={**ETAG, **AS_OF_POSITION},
             ),
             304: NOT_MODIFIED,
         },
-        problems=(Code.DATASET_NOT_FOUND, Code.PRECONDITION_FAILED),
+        problems=(
+            Code.DATASET_NOT_FOUND,
+            *AS_OF_PROBLEMS,
+            Code.PRECONDITION_FAILED,
+            Code.VALIDATION_FAILED,
+        ),
     ),
 )
 async def get_dataset(request: Request[Any, Any, Any]) -> Reply:
     """The dataset."""
-    view = await _view(services_of(request), access_of(request), dataset_id_of(request))
-    return document_reply(request, view.document, etag=etag(view), modified_at=view.modified_at)
+    services, access = services_of(request), access_of(request)
+    dataset_id, wanted = dataset_id_of(request), as_of(request, AsOfQuery)
+    moment = None
+    if wanted is None:
+        view = await _view(services, access, dataset_id)
+    else:
+        found, moment = await past.dataset(services, access, dataset_id, wanted)
+        view = await _named(services, access, found)
+    return document_reply(
+        request,
+        view.document,
+        etag=etag(view),
+        modified_at=view.modified_at,
+        headers=None if moment is None else past.position_header(moment),
+    )
 
 
 @delete(
@@ -332,6 +356,10 @@ async def _view(services: Services, access: Caller, dataset_id: UUID) -> View:
     view = await dataset_details.get(services.pool, access.tenant_id, access.project_id, dataset_id)
     if view is None:
         raise DatasetNotFoundError(dataset_id)
+    return await _named(services, access, view)
+
+
+async def _named(services: Services, access: Caller, view: View) -> View:
     document = await with_names_within(
         services.names, access.tenant_id, view.document, "createdBy", "versions"
     )

@@ -16,9 +16,12 @@ from nbledger_application.idempotency import RequestKey
 from nbledger_application.queue import ShareLimits
 from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution import TERMINAL_EVENTS
+from nbledger_domain.past.moments import AsOf
 from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_http.description import execution_examples
 from nbledger_http.description.documentation import (
+    AS_OF_POSITION,
+    AS_OF_PROBLEMS,
     ETAG,
     IDEMPOTENCY_KEY,
     IDEMPOTENCY_PROBLEMS,
@@ -37,7 +40,7 @@ from nbledger_http.description.documentation import (
 from nbledger_http.description.schemas import PageBody
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, json_reply, with_members
-from nbledger_http.representations import resources
+from nbledger_http.representations import past, resources
 from nbledger_http.representations.conditional import (
     document_reply,
     last_modified,
@@ -52,6 +55,8 @@ from nbledger_http.representations.principals import with_name, with_names
 from nbledger_http.requests import queries
 from nbledger_http.requests.concurrency import turn_of
 from nbledger_http.requests.json_bodies import json_object, no_members
+from nbledger_http.requests.past.moments import NOTES as AS_OF_NOTES
+from nbledger_http.requests.past.moments import AsOfQuery, as_of
 from nbledger_http.requests.queries import Paging, preferred_wait, wait_applied
 from nbledger_http.requests.runs import ExecuteNotebook, asked_of, run_request
 from nbledger_http.requests.services import Services, services_of
@@ -219,24 +224,35 @@ def state_headers(view: ExecutionView) -> dict[str, str]:
         description="As of now, cell by cell; of a run that waits, `queue` tells where it stands "
         "and what it waits for. With `Prefer: wait=N` the answer comes when the "
         "execution has ended, or, with If-None-Match, as soon as its state is another one; "
-        "after N seconds (60 at most) it tells what is then: 200, or 304 where nothing changed.",
+        "after N seconds (60 at most) it tells what is then: 200, or 304 where nothing changed."
+        + AS_OF_NOTES
+        + " Left out then are `queue`, and what a run that goes on uses: no event tells them.",
+        query=AsOfQuery,
         headers=(*READ_CONDITIONS, PREFER_NEWS),
         answers={
             200: Answer(
                 description="The execution.",
                 schema=ExecutionDocument,
                 example=execution_examples.EXECUTION,
-                headers={**ETAG, **PREFERENCE_APPLIED},
+                headers={**ETAG, **PREFERENCE_APPLIED, **AS_OF_POSITION},
             ),
             304: NOT_MODIFIED,
         },
-        problems=(Code.EXECUTION_NOT_FOUND, Code.PRECONDITION_FAILED),
+        problems=(
+            Code.EXECUTION_NOT_FOUND,
+            *AS_OF_PROBLEMS,
+            Code.PRECONDITION_FAILED,
+            Code.VALIDATION_FAILED,
+        ),
     ),
 )
 async def get_execution(request: Request[Any, Any, Any]) -> Reply:
     """The execution."""
     services, access = services_of(request), access_of(request)
     notebook_id, execution_id = notebook_id_of(request), execution_id_of(request)
+    wanted = as_of(request, AsOfQuery)
+    if wanted is not None:
+        return await _execution_then(request, notebook_id, execution_id, wanted)
     wait = preferred_wait(request)
     view = await resources.execution(services.pool, access, notebook_id, execution_id)
     found = None
@@ -253,6 +269,22 @@ async def get_execution(request: Request[Any, Any, Any]) -> Reply:
         # A place in the queue changes at no recorded time, and another run at none of this one.
         by_time=not (found.view.waits or found.view.repeated),
         headers=wait_applied(wait),
+    )
+
+
+async def _execution_then(
+    request: Request[Any, Any, Any], notebook_id: UUID, execution_id: UUID, wanted: AsOf
+) -> Reply:
+    """The execution as it was; no wait brings other news of that."""
+    services, access = services_of(request), access_of(request)
+    view, moment = await past.execution(services, access, notebook_id, execution_id, wanted)
+    return document_reply(
+        request,
+        await with_name(services.names, access.tenant_id, view.document, "requestedBy"),
+        etag=resources.execution_etag(view),
+        modified_at=view.modified_at,
+        by_time=not view.repeated,
+        headers=past.position_header(moment),
     )
 
 

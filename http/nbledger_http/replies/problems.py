@@ -3,11 +3,9 @@
 import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Any, cast
 
 import msgspec
 import structlog
-from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from msgspec import UNSET, UnsetType
 
@@ -26,7 +24,6 @@ from nbledger_domain.errors import (
     StaleVersionError,
 )
 from nbledger_domain.unseen import all_seen
-from nbledger_http.replies.responses import Reply, json_reply
 from nbledger_infrastructure.artifacts.store import (
     ArtifactMissingError,
     ArtifactStoreUnavailableError,
@@ -73,6 +70,9 @@ class Code(StrEnum):
     TILE_NOT_FOUND = "tile_not_found"
     EVENT_NOT_FOUND = "event_not_found"
     EVENT_NOT_SIGNED = "event_not_signed"
+    VERSION_NOT_FOUND = "version_not_found"
+    CREATED_LATER = "created_later"
+    DELETED_BEFORE = "deleted_before"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     NOTEBOOK_EXECUTING = "notebook_executing"
     EXECUTION_ENDED = "execution_ended"
@@ -87,6 +87,7 @@ class Code(StrEnum):
     FILE_EXISTS = "file_exists"
     STALE_VERSION = "stale_version"
     CONFLICT = "conflict"
+    ERASED = "erased"
     PRECONDITION_FAILED = "precondition_failed"
     BODY_TOO_LARGE = "body_too_large"
     FILES_TOO_LARGE = "files_too_large"
@@ -135,6 +136,9 @@ KINDS: dict[Code, Kind] = {
     Code.TILE_NOT_FOUND: Kind(404, "The log has no such tile."),
     Code.EVENT_NOT_FOUND: Kind(404, "The tenant has no such event."),
     Code.EVENT_NOT_SIGNED: Kind(404, "No checkpoint covers the event yet."),
+    Code.VERSION_NOT_FOUND: Kind(404, "The notebook has never had this version."),
+    Code.CREATED_LATER: Kind(404, "It did not exist at that moment yet."),
+    Code.DELETED_BEFORE: Kind(404, "It had been deleted by that moment."),
     Code.METHOD_NOT_ALLOWED: Kind(405, "This address does not support the method."),
     Code.NOTEBOOK_EXECUTING: Kind(409, "The notebook is executing."),
     Code.EXECUTION_ENDED: Kind(409, "The execution has already ended."),
@@ -149,6 +153,7 @@ KINDS: dict[Code, Kind] = {
     Code.FILE_EXISTS: Kind(409, "The notebook has another file at this path."),
     Code.STALE_VERSION: Kind(409, "The notebook has been changed since it was read."),
     Code.CONFLICT: Kind(409, "Too many requests change the same resource at once."),
+    Code.ERASED: Kind(410, "What it held has been erased."),
     Code.PRECONDITION_FAILED: Kind(412, "A precondition of the request does not hold."),
     Code.BODY_TOO_LARGE: Kind(413, "The request body is too large."),
     Code.FILES_TOO_LARGE: Kind(413, "The notebook's input files would be too many or too large."),
@@ -206,6 +211,8 @@ class Problem(Exception):
         count: int | UnsetType = UNSET,
         place: Place | None = None,
         date_modified: str | UnsetType = UNSET,
+        erased_at: str | UnsetType = UNSET,
+        erased_by: str | UnsetType = UNSET,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(code)
@@ -217,34 +224,9 @@ class Problem(Exception):
         self.count = count
         self.place = place
         self.date_modified = date_modified
+        self.erased_at = erased_at
+        self.erased_by = erased_by
         self.headers = dict(headers or {})
-
-
-class ProblemBody(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
-    """An error as a client gets it (RFC 9457). ``error`` repeats the detail as plain text.
-
-    ``offered`` goes with ``kernel_unavailable``: the kernel types that can be run now. ``row``,
-    ``column`` and ``reason`` go with ``invalid_csv``; the header is row 1. ``reason`` goes with
-    ``invalid_wheel``, too. ``dateModified`` goes with ``stale_version``: when the notebook was
-    changed last. ``limit`` goes with ``queue_full``: maxWaitingPerTenant or maxWaitingPerProject.
-    ``count`` goes with ``count_mismatch``: how many executions the filter finds.
-    """
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: Code
-    request_id: str
-    error: str
-    errors: list[Fault] = []
-    offered: list[str] | UnsetType = UNSET
-    limit: str | UnsetType = UNSET
-    count: int | UnsetType = UNSET
-    row: int | UnsetType | None = UNSET
-    column: str | UnsetType | None = UNSET
-    reason: str | UnsetType = UNSET
-    date_modified: str | UnsetType = UNSET
 
 
 def from_exception(error: Exception) -> Problem:
@@ -280,43 +262,6 @@ def _from_litestar(error: HTTPException) -> Problem:
         methods = (error.headers or {}).get("allow", "")
         return not_allowed(re.findall(r"[A-Z]+", methods))
     return Problem(code)
-
-
-def render(problem: Problem, request_id: str) -> Reply:
-    """The answer that tells ``problem``."""
-    kind = KINDS[problem.code]
-    place = problem.place
-    body = ProblemBody(
-        type=f"/problems/{problem.code}",
-        title=kind.title,
-        status=kind.status,
-        detail=problem.detail,
-        code=problem.code,
-        request_id=request_id,
-        error=problem.detail,
-        errors=problem.faults,
-        offered=problem.offered,
-        limit=problem.limit,
-        count=problem.count,
-        row=UNSET if place is None else place.row,
-        column=UNSET if place is None else place.column,
-        reason=UNSET if place is None else place.reason,
-        date_modified=problem.date_modified,
-    )
-    headers = problem.headers
-    if problem.code is Code.UNAUTHENTICATED:
-        headers = {"WWW-Authenticate": 'Bearer realm="nbledger"', **headers}
-    return json_reply(
-        msgspec.json.encode(body), status=kind.status, headers=headers, media_type=MEDIA_TYPE
-    )
-
-
-def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Litestar's exception handler for everything."""
-    request_id = cast("str", cast("dict[str, Any]", request.scope).get("request_id", ""))
-    reply = render(from_exception(error), request_id)
-    headers = {name.decode(): value.decode("latin-1") for name, value in reply.headers}
-    return Response(reply.body, status_code=reply.status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def _from_domain(error: DomainError) -> Problem:

@@ -13,10 +13,12 @@ from nbledger_domain.automation import (
     ChangeKind,
     bound_dataset,
 )
+from nbledger_domain.execution import RetryPolicy
 from nbledger_domain.notebook import Notebook
 from nbledger_http.replies.responses import with_members
 from nbledger_http.representations.schedules import ScheduledNotebook, with_schedule
 from nbledger_infrastructure.postgres.event_store import EventStore
+from nbledger_infrastructure.postgres.event_store.moments import Moment
 from nbledger_projections.read_models.humanize import timestamp
 from nbledger_projections.read_models.triggers import TriggerDocument
 
@@ -30,6 +32,9 @@ class AutomationSummary(msgspec.Struct, rename="camel", kw_only=True):
     quiet_seconds: int
     max_wait_seconds: int
     min_interval_seconds: int
+    cell_timeout: float | UnsetType = UNSET
+    retry_policy: RetryPolicy | UnsetType = UNSET
+    tags: list[str]
 
 
 class ShownNotebook(ScheduledNotebook, rename="camel", kw_only=True):
@@ -84,9 +89,11 @@ _SWITCHED_ON = (b'"autoExecution":true', b'"autoExecution":{')
 _decode = msgspec.json.Decoder(_Notebook).decode
 
 
-async def shown_notebook(store: EventStore, notebook_id: UUID, document: bytes) -> bytes:
-    """The notebook, with its schedule and what its automatic execution means."""
-    document = await with_schedule(store, notebook_id, document)
+async def shown_notebook(
+    store: EventStore, notebook_id: UUID, document: bytes, moment: Moment | None = None
+) -> bytes:
+    """The notebook, with its schedule and what its automatic execution means, now or then."""
+    document = await with_schedule(store, notebook_id, document, moment)
     if not any(each in document for each in _SWITCHED_ON):
         return document
     settings = AutomationSettings.of(_decode(document).integration.auto_execution)
@@ -100,6 +107,9 @@ def summary(settings: AutomationSettings) -> AutomationSummary:
         quiet_seconds=settings.quiet_seconds,
         max_wait_seconds=settings.longest_wait,
         min_interval_seconds=settings.min_interval_seconds,
+        cell_timeout=UNSET if settings.cell_timeout is None else settings.cell_timeout,
+        retry_policy=settings.retry_policy or UNSET,
+        tags=list(settings.tags),
     )
 
 

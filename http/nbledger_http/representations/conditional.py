@@ -37,6 +37,7 @@ def document_reply(
     modified_at: datetime,
     by_time: bool = True,
     headers: Mapping[str, str] | None = None,
+    media_type: str = "application/json",
 ) -> Reply:
     """The document, or 304 where the client says that it has just this one.
 
@@ -52,7 +53,7 @@ def document_reply(
     }
     if _not_modified(request, etag, modified_at if by_time else None):
         return empty_reply(304, tags)
-    return json_reply(document, headers=tags)
+    return json_reply(document, headers=tags, media_type=media_type)
 
 
 def require_match(

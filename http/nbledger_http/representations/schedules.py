@@ -10,7 +10,9 @@ from msgspec import UNSET, UnsetType
 
 from nbledger_application.commands.change_schedule import AskedFiring
 from nbledger_application.notices.folding import FailingRow
+from nbledger_application.schedules.past import counted_runs_then
 from nbledger_application.schedules.rows import counted_runs
+from nbledger_domain.execution import RetryPolicy
 from nbledger_domain.schedule import (
     CronError,
     Overlap,
@@ -25,9 +27,10 @@ from nbledger_http.replies.responses import with_members
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.aggregates import load
 from nbledger_infrastructure.postgres.event_store import EventStore
+from nbledger_infrastructure.postgres.event_store.moments import Moment
 from nbledger_projections.read_models.humanize import timestamp
 from nbledger_projections.read_models.notebooks.documents import NotebookDocument
-from nbledger_projections.read_models.notices import FailingScheduleDocument
+from nbledger_projections.read_models.notices import FailingRunsDocument
 from nbledger_projections.read_models.schedules import FiringDocument, ListedSchedule
 
 NEXT_FIRINGS = 5
@@ -62,7 +65,7 @@ class ScheduleItem(ScheduleSummary, rename="camel", kw_only=True):
     notebook_id: UUID
 
 
-class FailingSeries(FailingScheduleDocument, rename="camel", kw_only=True):
+class FailingSeries(FailingRunsDocument, rename="camel", kw_only=True):
     """So many runs of the schedule have failed in a row; `told` says that a notice tells so."""
 
     told: bool
@@ -71,8 +74,9 @@ class FailingSeries(FailingScheduleDocument, rename="camel", kw_only=True):
 class ScheduleDocument(ScheduleItem, rename="camel", kw_only=True):
     """A schedule in full; `firings` are the last ones with what became of them, newest first.
 
-    `pauseReason` is requested, or failures: too many runs failed one after the other. `timeout`
-    (seconds) and `priority` are those of its runs; without `timeout` they have the default.
+    `pauseReason` is requested, or failures: too many runs failed one after the other. `timeout`,
+    `cellTimeout` (seconds), `priority`, `retryPolicy` and `tags` are those of its runs; without
+    `timeout` they have the default.
     `warnings` say which of the parameters the notebook, as it is now, does not take.
     `failing` is there where the last run has failed.
     """
@@ -85,7 +89,10 @@ class ScheduleDocument(ScheduleItem, rename="camel", kw_only=True):
     max_runs: int | UnsetType = UNSET
     parameters: dict[str, Any]
     timeout: int | float | UnsetType = UNSET
+    cell_timeout: int | float | UnsetType = UNSET
     priority: Priority
+    retry_policy: RetryPolicy | UnsetType = UNSET
+    tags: list[str]
     overlap: Overlap
     catch_up_seconds: int
     jitter_seconds: int
@@ -118,11 +125,16 @@ class _Notebook(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Notebook).decode
 
 
-def summary(settings: ScheduleSettings, state: str, runs: int = 0) -> ScheduleSummary:
-    """What is told of a schedule wherever it is shown; ``runs`` of its firings count as run."""
+def summary(
+    settings: ScheduleSettings, state: str, runs: int = 0, *, at: datetime | None = None
+) -> ScheduleSummary:
+    """What is told of a schedule wherever it is shown; ``runs`` of its firings count as run.
+
+    It is told as of now, or as of the time ``at``.
+    """
     if faults := settings.faults():
         return _invalid(settings, faults[0].reason)
-    now = clock.now()
+    now = at or clock.now()
     count = 0
     if state == ScheduleState.ACTIVE:
         left = NEXT_FIRINGS if settings.max_runs is None else settings.max_runs - runs
@@ -175,7 +187,6 @@ def full(
     """A schedule in full; ``set_by`` is the name of who has set it."""
     settings = schedule.settings
     told = summary(settings, schedule.state, runs)
-    timeout = settings.timeout
     return msgspec.json.encode(
         ScheduleDocument(
             schedule_id=schedule.id,
@@ -187,8 +198,11 @@ def full(
             end=_moment(settings.end),
             max_runs=settings.max_runs or UNSET,
             parameters=settings.parameters,
-            timeout=UNSET if timeout is None else int(timeout) if timeout % 1 == 0 else timeout,
+            timeout=_seconds(settings.timeout),
+            cell_timeout=_seconds(settings.cell_timeout),
             priority=settings.priority,
+            retry_policy=settings.retry_policy or UNSET,
+            tags=list(settings.tags),
             overlap=settings.overlap,
             catch_up_seconds=settings.catch_up_seconds,
             jitter_seconds=settings.jitter_seconds,
@@ -199,6 +213,12 @@ def full(
             **msgspec.structs.asdict(told),
         )
     )
+
+
+def _seconds(value: float | None) -> int | float | UnsetType:
+    if value is None:
+        return UNSET
+    return int(value) if value % 1 == 0 else value
 
 
 def _failing(series: FailingRow) -> FailingSeries:
@@ -212,8 +232,10 @@ def _failing(series: FailingRow) -> FailingSeries:
     )
 
 
-async def with_schedule(store: EventStore, notebook_id: UUID, document: bytes) -> bytes:
-    """The notebook, with its schedule as it is now where it has one."""
+async def with_schedule(
+    store: EventStore, notebook_id: UUID, document: bytes, moment: Moment | None = None
+) -> bytes:
+    """The notebook, with its schedule where it has one: as it is now, or as it was."""
     if b'"scheduleExecution":' not in document:
         return document
     value = _decode(document).integration.schedule_execution
@@ -223,16 +245,29 @@ async def with_schedule(store: EventStore, notebook_id: UUID, document: bytes) -
         settings = ScheduleSettings.of(value)
     except CronError as error:
         return with_members(document, schedule=_invalid(value, str(error)))
-    loaded = await load(store, Schedule, schedule_id_of(notebook_id))
+    up_to = None if moment is None else moment.position
+    loaded = await load(store, Schedule, schedule_id_of(notebook_id), up_to_position=up_to)
     state = ScheduleState.ACTIVE
     # One that the notebook has just been given is set within moments.
     if loaded is not None and loaded.aggregate.settings == settings:
         state = loaded.aggregate.state
     elif loaded is not None and loaded.aggregate.state is ScheduleState.PAUSED:
         state = ScheduleState.PAUSED
-    schedule_id = schedule_id_of(notebook_id)
-    runs = (await runs_of(store, {schedule_id: settings})).get(schedule_id, 0)
-    return with_members(document, schedule=summary(settings, state, runs))
+    if moment is None:
+        schedule_id = schedule_id_of(notebook_id)
+        runs = (await runs_of(store, {schedule_id: settings})).get(schedule_id, 0)
+        return with_members(document, schedule=summary(settings, state, runs))
+    runs = await _runs_then(store, notebook_id, settings, moment)
+    return with_members(document, schedule=summary(settings, state, runs, at=moment.at))
+
+
+async def _runs_then(
+    store: EventStore, notebook_id: UUID, settings: ScheduleSettings, moment: Moment
+) -> int:
+    if settings.max_runs is None:
+        return 0
+    async with store.reading() as connection:
+        return await counted_runs_then(connection, notebook_id, settings, moment.position)
 
 
 def _invalid(value: str | ScheduleSettings, reason: str) -> ScheduleSummary:

@@ -307,7 +307,7 @@ def _integration(
         dataset_binding=asked.dataset_binding or None,
         output_format=asked.output_format or None,
         auto_execution=automation_setting(
-            asked.auto_execution or False, report, f"{pointer}/autoExecution"
+            asked.auto_execution or False, report, f"{pointer}/autoExecution", limits
         ),
         schedule_execution=schedule_setting(
             asked.schedule_execution,

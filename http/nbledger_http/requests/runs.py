@@ -35,6 +35,8 @@ Tag = Annotated[
     str, Meta(min_length=1, max_length=64, pattern=r"\S", extra={"pattern": "must not be blank"})
 ]
 
+Tags = Annotated[list[Tag], Meta(max_length=MAX_TAGS)]
+
 # The settings have the bounds.
 Seconds = Annotated[float, Meta(extra_json_schema={"minimum": 1})]
 
@@ -89,7 +91,7 @@ class ExecuteNotebook(msgspec.Struct, rename="camel", kw_only=True, forbid_unkno
     priority: Priority | None = "Normal"
     continue_on_error: bool | None = False
     retry_policy: RetryPolicyBody | None = None
-    tags: Annotated[list[Tag], Meta(max_length=MAX_TAGS)] | None = None
+    tags: Tags | None = None
     dry_run: bool | None = False
 
 

@@ -163,6 +163,12 @@ def _not_allowed(connection: ASGIConnection[Any, Any, Any, Any]) -> Problem:
     return not_allowed(known)
 
 
+def require(request: Request[Any, Any, Any], right: Right) -> None:
+    """Raise :class:`Problem` (403) where the caller lacks a right that not every request takes."""
+    if not access_of(request).may(right):
+        raise _forbidden(right)
+
+
 def access_of(request: Request[Any, Any, Any]) -> Caller:
     """The caller that :func:`guard` has let in."""
     return cast("Caller", cast("dict[str, Any]", request.scope)["caller"])

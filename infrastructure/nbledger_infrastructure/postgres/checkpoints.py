@@ -56,8 +56,13 @@ async def move(
     await connection.execute(
         """
         WITH moved AS (
-            UPDATE projection_checkpoint
-            SET position = $2, generation = generation + $3, updated_at = clock_timestamp()
+            UPDATE projection_checkpoint AS c
+            SET position = $2, generation = generation + $3, updated_at = now.at,
+                marks = CASE WHEN now.at > coalesce(c.marks_at[1] + '5 s', '-infinity')
+                    THEN (array_prepend(c.position, c.marks))[1:14] ELSE c.marks END,
+                marks_at = CASE WHEN now.at > coalesce(c.marks_at[1] + '5 s', '-infinity')
+                    THEN (array_prepend(now.at, c.marks_at))[1:14] ELSE c.marks_at END
+            FROM (SELECT clock_timestamp() AS at OFFSET 0) AS now
             WHERE name = $1
         )
         SELECT pg_notify($4, $5)

@@ -1,6 +1,6 @@
 """What projections have to know of recorded events."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from uuid import UUID
 
 from nbledger_domain.events import EVENT_TYPES, UnknownEventTypeError
@@ -26,14 +26,10 @@ def is_execution(recorded: RecordedEvent) -> bool:
 
 
 async def deleted_notebooks(
-    connection: PooledConnection, events: Sequence[RecordedEvent]
+    connection: PooledConnection, notebook_ids: Collection[UUID]
 ) -> set[UUID]:
-    """Of the notebooks that ``events`` ask to execute, those that are deleted by now.
-
-    An execution may be asked for at the very moment of the deletion, and be recorded after it.
-    """
-    asked = {recorded.subject_id for recorded in events if recorded.type == REQUESTED}
-    if not asked:
+    """Those of ``notebook_ids`` that are deleted by now."""
+    if not notebook_ids:
         return set()
     rows = await connection.fetch(
         """
@@ -43,7 +39,7 @@ async def deleted_notebooks(
         ) AS last
         WHERE last.type = ANY($2)
         """,
-        sorted(asked),
+        sorted(notebook_ids),
         EVENT_TYPES.stored_names(DELETED),
     )
     return {row[0] for row in rows}

@@ -10,11 +10,15 @@ from uuid import UUID
 import msgspec
 
 from nbledger_domain.events import DomainEvent
-from nbledger_infrastructure.postgres.database import Pool, acquire
+from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
+from nbledger_infrastructure.postgres.event_store.moments import Moment
+from nbledger_projections.machinery import quantities
 from nbledger_projections.machinery.folding import Change, Fold
 from nbledger_projections.machinery.fresh_reads import FreshRead
+from nbledger_projections.machinery.past import PastRead
 from nbledger_projections.machinery.read_model import ReadModel
+from nbledger_projections.machinery.snapshots import LEAST_BYTES, SnapshotTable
 
 D = TypeVar("D")
 
@@ -30,6 +34,12 @@ class State(msgspec.Struct, Generic[D]):
     version: int
     modified_at: datetime
     document: D
+
+
+class KeptState(State[D], Generic[D]):
+    """A row of which snapshots are kept."""
+
+    until_snapshot: int = LEAST_BYTES
 
 
 class View(msgspec.Struct, frozen=True):
@@ -63,6 +73,7 @@ class Documents(ReadModel[State[D]]):
 
     ``key`` is the column of their ids. Of the events ``created`` makes a document, by ``create``,
     ``deleted`` ends it if anything does, and ``changes`` alter it; ``item`` is what a list shows.
+    With ``snapshots``, the name of their table, documents are read as of earlier positions, too.
     """
 
     def __init__(
@@ -76,9 +87,17 @@ class Documents(ReadModel[State[D]]):
         changes: Mapping[str, Change[D]] = MappingProxyType({}),
         deleted: type[DomainEvent] | None,
         item: Callable[[D], Any],
+        snapshots: str | None = None,
     ) -> None:
+        row: type[State[D]]
+        if snapshots is None:
+            row = cast("type[State[D]]", State[document])  # type: ignore[valid-type]
+        else:
+            row = cast("type[State[D]]", KeptState[document])  # type: ignore[valid-type]
+        made: type[State[D]] = State if snapshots is None else KeptState
+
         def state(recorded: RecordedEvent, event: Any) -> State[D]:
-            return State(
+            return made(
                 stream_id=recorded.stream_id,
                 tenant_id=recorded.tenant_id,
                 project_id=recorded.project_id,
@@ -91,7 +110,7 @@ class Documents(ReadModel[State[D]]):
 
         super().__init__(
             name,
-            cast("type[State[D]]", State[document]),  # type: ignore[valid-type]
+            row,
             key=key,
             key_of=attrgetter("stream_id"),
             fold=Fold(
@@ -102,6 +121,7 @@ class Documents(ReadModel[State[D]]):
                 always=_note,
             ),
             computed={"item": ("json", lambda state: item(state.document))},
+            snapshots=None if snapshots is None else SnapshotTable(snapshots, row, key=key),
         )
         self._get = FreshRead(
             self,
@@ -116,6 +136,7 @@ class Documents(ReadModel[State[D]]):
             """,
             order="version",
         )
+        self._then = None if snapshots is None else PastRead(self, order="version")
         here = f"FROM {name} WHERE tenant_id = $1 AND project_id = $2"
         self._page = f"""
             SELECT
@@ -139,6 +160,22 @@ class Documents(ReadModel[State[D]]):
             position=row["position"],
             version=row["version"],
             modified_at=row["modified_at"],
+        )
+
+    async def then(
+        self, connection: PooledConnection, stream_id: UUID, moment: Moment
+    ) -> View | None:
+        """The document as it was, of a stream that is known to have existed."""
+        assert self._then is not None  # noqa: S101 (asked of those that keep snapshots)
+        row = await self._then.get(connection, stream_id, moment)
+        if row is None:
+            return None
+        return View(
+            stream_id=stream_id,
+            document=quantities.encode(row.document),
+            position=row.position,
+            version=row.version,
+            modified_at=row.modified_at,
         )
 
     async def page(

@@ -41,7 +41,8 @@ class Fold(Generic[R]):
         self.created = frozenset(each.TYPE for each in several)
         self.deleted = None if deleted is None else deleted.TYPE
         self._create, self._changes, self._always = create, changes, always
-        self.types = frozenset({*self.created, *changes, *([self.deleted] if self.deleted else [])})
+        ends = [self.deleted] if self.deleted else []
+        self.types: frozenset[str] = frozenset({*self.created, *changes, *ends})
         """Events that change a row otherwise than every event does."""
 
     def __call__(self, row: R | None, recorded: RecordedEvent, **given: Any) -> R | None:

@@ -19,6 +19,7 @@ from nbledger_infrastructure.postgres.database import (
     acquire,
 )
 from nbledger_infrastructure.postgres.event_store import EventTail, RecordedEvent
+from nbledger_projections.machinery.decoding import check_known
 
 log = structlog.get_logger(__name__)
 
@@ -40,14 +41,16 @@ _CONTENDED = (
 class Projection(Protocol):
     """Tables folded from events, with the rows in memory that it has lately worked on.
 
-    ``tables`` come in the order in which queries for them read them.
+    ``tables`` come in the order in which queries for them read them. ``interests`` are the types
+    of events that change them: others are passed over.
 
-    For each batch: ``load``, ``apply`` for every event, ``save``, and once that is committed
-    ``settle``. After any failure ``reset``.
+    For each batch: ``load``, ``apply`` for every event of interest, ``save``, and once that is
+    committed ``settle``. After any failure ``reset``.
     """
 
     name: str
     tables: tuple[str, ...]
+    interests: frozenset[str]
 
     async def load(self, connection: PooledConnection, events: Sequence[RecordedEvent]) -> None:
         """Bring the rows that ``events`` change, or depend on, into memory."""
@@ -81,13 +84,20 @@ async def project(
 
     Raises :class:`PoisonedEventError`; whatever is raised, ``projection`` must then be reset.
     """
-    await projection.load(connection, events)
+    interests = projection.interests
+    telling = [recorded for recorded in events if recorded.type in interests]
+    if telling:
+        await projection.load(connection, telling)
     for index, recorded in enumerate(events):
         try:
-            projection.apply(recorded)
+            if recorded.type in interests:
+                projection.apply(recorded)
+            else:
+                check_known(recorded)
         except Exception as error:
             raise PoisonedEventError(recorded, index) from error
-    await projection.save(connection)
+    if telling:
+        await projection.save(connection)
 
 
 async def advance(

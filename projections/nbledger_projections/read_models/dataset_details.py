@@ -158,6 +158,8 @@ MODEL = Documents(
     changes={Dataset.VersionAdded.TYPE: _version_added},
     deleted=Dataset.Deleted,
     item=item,
+    snapshots="dataset_snapshot",
 )
 get = MODEL.get
+then = MODEL.then
 page = MODEL.page

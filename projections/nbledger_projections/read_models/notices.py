@@ -7,7 +7,7 @@ from uuid import UUID, uuid5
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from nbledger_domain.notices import KernelNotice, RunNotice, ScheduleNotice
+from nbledger_domain.notices import AutomationNotice, KernelNotice, RunNotice, ScheduleNotice
 from nbledger_infrastructure.aggregates import decode
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
@@ -19,7 +19,7 @@ from nbledger_projections.read_models.humanize import duration, timestamp
 
 NAME: Final = "notice_list"
 
-NoticeKind = Literal["runSlow", "scheduleFailing", "kernelUnavailable"]
+NoticeKind = Literal["runSlow", "scheduleFailing", "automationFailing", "kernelUnavailable"]
 
 
 class UsualDocument(msgspec.Struct, rename="camel"):
@@ -42,8 +42,11 @@ class SlowRunDocument(msgspec.Struct, rename="camel"):
     usual: UsualDocument
 
 
-class FailingScheduleDocument(msgspec.Struct, rename="camel"):
-    """So many runs of a schedule had failed in a row; `terminationCode` is that of the last one."""
+class FailingRunsDocument(msgspec.Struct, rename="camel"):
+    """So many runs had failed in a row, of a schedule or of a notebook that runs by itself.
+
+    `terminationCode` is that of the last one.
+    """
 
     failures: int
     since: str
@@ -67,7 +70,9 @@ class KernelOutageDocument(msgspec.Struct, rename="camel"):
 
 
 class NoticeDocument(msgspec.Struct, rename="camel", kw_only=True):
-    """A notice; `run`, `schedule` or `kernel` has the facts of its `kind`, `text` says it in words.
+    """A notice; `run`, `schedule`, `automation` or `kernel` has the facts of its `kind`.
+
+    `text` says it in words.
 
     `noticeId` is the stream of its events, and `position` where in the store it was told.
     """
@@ -82,7 +87,8 @@ class NoticeDocument(msgspec.Struct, rename="camel", kw_only=True):
     schedule_id: UUID | UnsetType = UNSET
     kernel_type: str | UnsetType = UNSET
     run: SlowRunDocument | UnsetType = UNSET
-    schedule: FailingScheduleDocument | UnsetType = UNSET
+    schedule: FailingRunsDocument | UnsetType = UNSET
+    automation: FailingRunsDocument | UnsetType = UNSET
     kernel: KernelOutageDocument | UnsetType = UNSET
 
 
@@ -143,23 +149,37 @@ def _run(event: RunNotice.Slow) -> dict[str, Any]:
 
 
 def _schedule(event: ScheduleNotice.Failing) -> dict[str, Any]:
-    runs = "run has" if event.failures == 1 else "runs have"
     return {
         "kind": "scheduleFailing",
-        "text": (
-            f"The schedule fails: {event.failures} {runs} failed in a row, the last with "
-            f"{event.termination_code}."
-        ),
+        "text": f"The schedule fails: {_failed_in_a_row(event)}",
         "notebook_id": event.notebook_id,
         "schedule_id": event.schedule_id,
-        "schedule": FailingScheduleDocument(
-            event.failures,
-            timestamp(event.since),
-            event.first_execution_id,
-            event.last_execution_id,
-            event.termination_code,
-        ),
+        "schedule": _failing_runs(event),
     }
+
+
+def _automation(event: AutomationNotice.Failing) -> dict[str, Any]:
+    return {
+        "kind": "automationFailing",
+        "text": f"Automatic execution fails: {_failed_in_a_row(event)}",
+        "notebook_id": event.notebook_id,
+        "automation": _failing_runs(event),
+    }
+
+
+def _failed_in_a_row(event: ScheduleNotice.Failing | AutomationNotice.Failing) -> str:
+    runs = "run has" if event.failures == 1 else "runs have"
+    return f"{event.failures} {runs} failed in a row, the last with {event.termination_code}."
+
+
+def _failing_runs(event: ScheduleNotice.Failing | AutomationNotice.Failing) -> FailingRunsDocument:
+    return FailingRunsDocument(
+        event.failures,
+        timestamp(event.since),
+        event.first_execution_id,
+        event.last_execution_id,
+        event.termination_code,
+    )
 
 
 def _kernel(event: KernelNotice.Unavailable) -> dict[str, Any]:
@@ -177,6 +197,7 @@ def _kernel(event: KernelNotice.Unavailable) -> dict[str, Any]:
 _TELLING: Final[dict[str, Callable[[Any], dict[str, Any]]]] = {
     RunNotice.Slow.TYPE: _run,
     ScheduleNotice.Failing.TYPE: _schedule,
+    AutomationNotice.Failing.TYPE: _automation,
     KernelNotice.Unavailable.TYPE: _kernel,
 }
 
@@ -229,6 +250,9 @@ class NoticesProjection(PartsProjection[_Row]):
     """Keeps the list; what is told of a notebook goes with it."""
 
     NOTEBOOK = "subject_id"
+
+    def __init__(self, model: ReadModel[_Row]) -> None:
+        super().__init__(model, making=_TELLING)
 
 
 MODEL = ReadModel(

@@ -167,13 +167,12 @@ class SchedulesProjection(PartsProjection[_Row]):
     """Keeps the list, and what became of each firing beside it."""
 
     def __init__(self, model: ReadModel[_Row]) -> None:
-        super().__init__(model)
+        super().__init__(model, making=_FIRED)
         self._firings: dict[UUID, tuple[RecordedEvent, FiringDocument]] = {}
 
-    def apply(self, recorded: RecordedEvent) -> None:
-        """Fold one event."""
+    def _tell(self, recorded: RecordedEvent) -> None:
         if recorded.type not in _FIRED:
-            super().apply(recorded)
+            super()._tell(recorded)
         elif recorded.data is not None:  # or the deletion follows, or was before
             told = firing_document(recorded, decode(recorded))
             self._firings[recorded.stream_id] = (recorded, told)

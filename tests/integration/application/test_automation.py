@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 from support.automation import (
+    AT_ONCE,
     add_version,
     automatic,
     automation,
@@ -32,7 +34,7 @@ from nbledger_application.preconditions import Precondition
 from nbledger_application.starting import NOTEBOOKS_AT_ONCE
 from nbledger_domain.automation import AutomationSettings, Trigger, execution_id_of
 from nbledger_domain.dataset import Dataset
-from nbledger_domain.execution import RunOptions
+from nbledger_domain.execution import RetryPolicy, RunOptions
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore, Stream
@@ -75,7 +77,11 @@ async def test_a_new_version_and_other_cells_start_a_run_each_that_says_so(
     store: EventStore, running: Automation
 ) -> None:
     dataset = uuid4()
-    notebook_id = await automatic(store, dataset=dataset)
+    retry = RetryPolicy(max_attempts=2)
+    setting = msgspec.structs.replace(
+        AT_ONCE, cell_timeout=20.0, retry_policy=retry, tags=("on-change",)
+    )
+    notebook_id = await automatic(store, setting, dataset=dataset)
     other = await automatic(store, False, dataset=dataset)
     assert await running.tick() is None
     assert await requested(store, notebook_id) == []  # nothing has changed since it is on
@@ -87,7 +93,8 @@ async def test_a_new_version_and_other_cells_start_a_run_each_that_says_so(
     found = await execution(store, first)
     assert (fact.what, fact.changes) == ("started", 1)
     assert first == execution_id_of(fact.trigger_id)
-    assert found.requested_by == "ann"
+    assert (found.requested_by, list(found.tags)) == ("ann", ["on-change"])
+    assert (found.options.cell_timeout, found.options.retry_policy) == (20.0, retry)
     cause = found.cause
     assert (cause.kind, cause.dataset_id, cause.dataset_version) == ("dataset", dataset, version)
     assert (cause.trigger_id, cause.changes) == (fact.trigger_id, 1)

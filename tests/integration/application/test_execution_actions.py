@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import UUID, uuid4
@@ -31,9 +32,10 @@ from nbledger_application.commands.act_on_executions import cancel_action, reque
 from nbledger_application.commands.cancel_execution import cancel_execution
 from nbledger_domain.errors import ActionEndedError, ActionNotFoundError
 from nbledger_domain.execution import Execution
-from nbledger_domain.execution_action import ActionKind, ExecutionAction, rerun_id_of
+from nbledger_domain.execution_action import ActionKind, ExecutionAction, PassedOver, rerun_id_of
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.aggregates import load
+from nbledger_infrastructure.postgres.checkpoints import checkpoint
 from nbledger_infrastructure.postgres.database import DatabaseUnavailableError, Pool, acquire
 from nbledger_infrastructure.postgres.event_store import AppendResult, EventStore
 from nbledger_infrastructure.settings import Queue
@@ -274,6 +276,46 @@ async def test_two_managers_at_once_do_nothing_twice(pool: Pool, store: EventSto
     assert await asked_to_stop(pool) == Counter(waiting)
     document = await found(pool, action_id)
     assert (document.done, document.skipped) == (20, 0)
+
+
+async def test_who_takes_over_looks_only_at_what_may_not_have_ended(
+    pool: Pool, store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manager, "KEPT_UNSAVED", 1)
+    notebook = await a_notebook(store)
+    asked: list[UUID] = []
+    for _ in range(3):
+        (run,) = await waiting_runs(store, notebook, 1)
+        asked.append(await request_action(store, CALLER, "cancel", [run]))
+    carried = ActionsManager(pool, store, SETTINGS)
+    await carried.tick()
+    # One that is held up is not passed, whatever ends after it.
+    (run,) = await waiting_runs(store, notebook, 1)
+    held = await request_action(store, CALLER, "cancel", [run])
+    at = await store.head_position()
+    (run,) = await waiting_runs(store, notebook, 1)
+    later = await request_action(store, CALLER, "cancel", [run])
+    deal = ActionsManager._deal
+
+    async def stuck(
+        self: ActionsManager, loaded: Any, some: Sequence[UUID]
+    ) -> Sequence[PassedOver | None]:
+        if loaded.aggregate.id == held:
+            raise RuntimeError
+        return await deal(self, loaded, some)
+
+    monkeypatch.setattr(ActionsManager, "_deal", stuck)
+    while await carried.tick() is not None:
+        pass
+    assert (await found(pool, later)).status == "Completed"
+    assert at - 3 < await checkpoint(pool, manager.NAME) < at
+    monkeypatch.undo()
+    fresh = ActionsManager(pool, store, SETTINGS)
+    await fresh._find()
+    assert set(fresh._open) == {held}
+    while await fresh.tick() is not None:
+        pass
+    assert (await found(pool, held)).status == "Completed"
 
 
 async def test_what_is_looked_up_is_few_of_all_events(pool: Pool, store: EventStore) -> None:

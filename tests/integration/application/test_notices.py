@@ -13,7 +13,9 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 from support.aggregates import AT
+from support.automation import automatic, automation
 from support.notices import Ahead, Runs, manager, tick, told
+from support.read_models import catch_up
 from support.schedules import CALLER, SetClock, scheduled, scheduler
 
 from nbledger_application.commands.change_schedule import resume_schedule
@@ -22,13 +24,16 @@ from nbledger_application.notices import failing_schedules
 from nbledger_application.notices.manager import NoticeManager
 from nbledger_application.notices.telling import tell
 from nbledger_application.preconditions import Precondition
+from nbledger_domain.execution import Cause, TerminationCode
 from nbledger_domain.execution.usual_durations import Usual
+from nbledger_domain.execution.values import CauseKind
 from nbledger_domain.notices import RunNotice, kernel_notice_id, run_notice_id
 from nbledger_domain.schedule import ScheduleSettings, schedule_id_of
 from nbledger_infrastructure.postgres import worker_registry
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, Stream
 from nbledger_infrastructure.postgres.worker_registry import WorkerOffer
+from nbledger_projections.read_models import notices
 
 
 @pytest.fixture
@@ -208,6 +213,57 @@ async def test_a_run_that_ends_right_after_the_look_is_not_told_of(
 
 
 @pytest.mark.guarantee("G36")
+async def test_automatic_runs_that_fail_are_told_of_once_until_one_succeeds(
+    pool: Pool, store: EventStore, telling: NoticeManager, now: Ahead
+) -> None:
+    notebook_id = await automatic(store)
+    await automation(pool, store, now).tick()
+    runs = Runs(store, notebook_id)
+
+    async def run(kind: CauseKind, code: TerminationCode | None) -> UUID:
+        made = await runs.ask(cause=Cause(kind=kind))
+        await runs.claim(made)
+        await runs.end(made, code=code)
+        return made
+
+    failed = TerminationCode.CELL_ERROR
+    first = await run("cells", failed)
+    await run("request", failed)
+    await run("rerun", failed)
+    await run("dataset", failed)
+    await tick(telling)
+    assert await told(store, notebook_id) == [], "two of them"
+    third = await run("cells", TerminationCode.KERNEL_DIED)
+    await tick(telling)
+    ((what, data),) = await told(store, notebook_id)
+    assert (what, data["notebookId"]) == ("automation-failing", str(notebook_id))
+    assert (data["failures"], data["terminationCode"]) == (3, "kernel_died")
+    assert (data["firstExecutionId"], data["lastExecutionId"]) == (str(first), str(third))
+    await run("dataset", failed)
+    await tick(manager(pool, store, now))
+    assert len(await told(store, notebook_id)) == 1
+
+    await catch_up(pool, notices.NAME)
+    page = await notices.page(
+        *(pool, CALLER.tenant_id, CALLER.project_id, "automationFailing"), page=1, page_size=5
+    )
+    (listed,) = [msgspec.json.decode(item) for item in page.items]
+    assert listed["text"] == (
+        "Automatic execution fails: 3 runs have failed in a row, the last with kernel_died."
+    )
+    assert (listed["automation"]["failures"], listed["notebookId"]) == (3, str(notebook_id))
+
+    await run("cells", None)
+    for _ in range(3):
+        await run("cells", failed)
+    await tick(telling)
+    assert len(await told(store, notebook_id)) == 2
+
+    await delete_notebook(store, pool, CALLER, notebook_id, force=True, precondition=Precondition())
+    await tick(telling)
+    assert await tables(pool) == [0, 0, 0]
+
+
 async def test_a_schedule_that_fails_is_told_of_once_until_it_succeeds(
     pool: Pool, store: EventStore, telling: NoticeManager, now: Ahead
 ) -> None:

@@ -42,7 +42,7 @@ from nbledger_application.schedules.firing import FiringRecorder, started_event
 from nbledger_application.schedules.rows import load_schedules
 from nbledger_application.schedules.scheduler import Scheduler
 from nbledger_domain.errors import QueueFullError
-from nbledger_domain.execution import Execution, RunOptions
+from nbledger_domain.execution import Execution, RetryPolicy, RunOptions
 from nbledger_domain.schedule import (
     ScheduleSettings,
     ScheduleState,
@@ -145,7 +145,15 @@ async def test_a_schedule_is_as_its_notebook_says(
 async def test_a_run_says_why_it_is(
     pool: Pool, store: EventStore, firing: Scheduler, now: SetClock
 ) -> None:
-    asked = settings(parameters={"days": 7}, timeout=90.0, priority="High")
+    retry = RetryPolicy(max_attempts=2)
+    asked = settings(
+        parameters={"days": 7},
+        timeout=90.0,
+        cell_timeout=20.0,
+        priority="High",
+        retry_policy=retry,
+        tags=("nightly",),
+    )
     notebook_id = await scheduled(store, asked)
     await firing.tick()
     (fact,) = await told(store, notebook_id)
@@ -158,6 +166,8 @@ async def test_a_run_says_why_it_is(
     assert execution_id == execution_id_of(fact.firing_id)
     assert (execution.parameters, execution.requested_by) == ({"days": 7}, "ann")
     assert (execution.options.timeout, execution.options.priority) == (90.0, "High")
+    assert (execution.options.cell_timeout, execution.options.retry_policy) == (20.0, retry)
+    assert list(execution.tags) == ["nightly"]
     cause = execution.cause
     assert (cause.kind, cause.trigger, cause.due_at) == ("schedule", "due", now.time)
     assert (cause.firing_id, cause.schedule_id) == (fact.firing_id, schedule_id_of(notebook_id))

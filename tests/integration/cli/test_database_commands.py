@@ -10,11 +10,14 @@ import pytest
 
 from nbledger.embedded.ports import free_port
 
+NOBODY = "00000000-0000-0000-0000-000000000000"
 COMMANDS = (
     ("audit", "verify"),
+    ("audit", "export", "--tenant", NOBODY, "--no-artifacts", "not-there"),
     ("token", "list"),
     ("principals", "list"),
-    ("projector", "--rebuild", "notebook_list"),
+    ("projections", "rebuild", "notebook_list"),
+    ("projections", "status"),
     ("migrate",),
 )
 

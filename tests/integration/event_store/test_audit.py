@@ -12,7 +12,13 @@ from support.old_store import old_database
 
 from nbledger_infrastructure.postgres.database import Pool, migrate
 from nbledger_infrastructure.postgres.event_store import Stream
-from nbledger_infrastructure.postgres.event_store.audit import Anchor, ErasedEvent, Fault, verify
+from nbledger_infrastructure.postgres.event_store.audit import (
+    Anchor,
+    ErasedEvent,
+    Fault,
+    chain,
+    verify,
+)
 
 DELETED = "notebook.deleted.v1"
 
@@ -221,6 +227,20 @@ async def test_a_salt_that_outlives_its_data(pool: Pool) -> None:
     fault = await fault_after(pool, "UPDATE event SET salt = metadata_salt WHERE position = 5")
     assert fault is not None
     assert (fault.position, fault.what) == (5, "the salt of erased data is still there")
+
+
+async def test_an_event_that_is_recorded_before_the_one_before_it(pool: Pool) -> None:
+    """Also where its chain was computed to fit."""
+    await pool.execute(
+        "UPDATE event SET recorded_at = recorded_at - interval '1 hour' WHERE position = 9"
+    )
+    row = await pool.fetchrow("SELECT * FROM event WHERE position = 9")
+    assert row is not None
+    before = await pool.fetchval("SELECT chain FROM event WHERE position = 6")
+    await pool.execute("UPDATE event SET chain = $1 WHERE position = 9", chain(before, row))
+    fault = (await verify(pool)).fault
+    assert fault is not None
+    assert (fault.position, fault.what) == (9, "was recorded before the event before it")
 
 
 async def test_data_and_digest_changed_together(pool: Pool) -> None:

@@ -22,6 +22,7 @@ DEFAULTS = {
     "quietSeconds": 5,
     "maxWaitSeconds": 60,
     "minIntervalSeconds": 0,
+    "tags": [],
 }
 
 
@@ -48,7 +49,14 @@ async def test_a_notebook_shows_what_its_setting_means(api: Api) -> None:
         "triggers": [],
     }
 
-    setting = {"on": ["dataset"], "quietSeconds": 30, "minIntervalSeconds": 3600}
+    setting = {
+        "on": ["dataset"],
+        "quietSeconds": 30,
+        "minIntervalSeconds": 3600,
+        "cellTimeout": 20,
+        "retryPolicy": {"maxAttempts": 2, "retryOn": ["worker_lost"]},
+        "tags": ["on-change"],
+    }
     body = {"notebookName": "N", "integration": {"autoExecution": setting}}
     key = {"Idempotency-Key": '"automatic"'}
     once, twice = [await client.post("/notebook", json=body, headers=key) for _ in range(2)]

@@ -17,6 +17,7 @@ from nbledger_application.caller import Caller
 from nbledger_application.commands.act_on_executions import request_action
 from nbledger_domain.execution import Execution
 from nbledger_domain.filtering import parse
+from nbledger_http.endpoints.many import acting
 from nbledger_infrastructure.postgres.tokens import Role
 
 __all__ = ["api", "api_server"]
@@ -94,6 +95,23 @@ async def test_what_is_wrong_with_a_query_is_told(
     fault = answer.json()["errors"][0]
     assert fault["pointer"] == pointer
     assert words in fault["reason"]
+
+
+async def test_more_than_an_action_takes_are_not_counted(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acting, "MAX_FOUND", 2)
+    client = await api.client(Role.EDITOR)
+    await runs(client, 5, "nightly")
+    await catch_up(api.pool)
+    asked = {"action": "cancel", "filter": "tag:nightly"}
+    counted = await client.post("/execution-actions", json={**asked, "dryRun": True})
+    assert counted.json() == {"action": "cancel", "count": 3, "tooMany": True}
+    refused = await client.post("/execution-actions", json={**asked, "expectedCount": 5})
+    assert (refused.status_code, refused.json()["count"]) == (409, 3)
+    assert refused.json()["detail"] == (
+        "The filter finds more than 2 executions, not the 5 that are expected."
+    )
 
 
 async def test_many_are_cancelled(api: Api) -> None:

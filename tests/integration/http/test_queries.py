@@ -32,8 +32,13 @@ async def test_a_parameter_that_is_there_and_empty_is_refused(api: Api) -> None:
             for parameter in operation.get("parameters", []):
                 if parameter["in"] == "query" and not template.startswith("/downloads/"):
                     path = re.sub(r"\{(\w+)\}", lambda found: known.get(found[1], "x"), template)
+                    others = "".join(
+                        f"&{each['name']}=1"
+                        for each in operation["parameters"]
+                        if each.get("required") and each["in"] == "query" and each != parameter
+                    )
                     for query in (f"?{parameter['name']}=", f"?{parameter['name']}"):
-                        await refused(client, method, path + query, parameter["name"])
+                        await refused(client, method, path + query + others, parameter["name"])
                     tried.append(f"{method} {template} {parameter['name']}")
     assert len(tried) > 20
 

@@ -98,6 +98,9 @@ async def test_a_notebook_shows_its_schedule(api: Api) -> None:
         ({"cron": "@daily", "timeout": 0.5}, "/timeout", "must be at least 1 second"),
         ({"cron": "@daily", "timeout": 1e9}, "/timeout", "must be at most"),
         ({"cron": "@daily", "priority": "soon"}, "/priority", "must be one of"),
+        ({"cron": "@daily", "cellTimeout": 0}, "/cellTimeout", "must be at least 1 second"),
+        ({"cron": "@daily", "retryPolicy": {"maxAttempts": 11}}, "/retryPolicy/maxAttempts", "10"),
+        ({"cron": "@daily", "tags": ["a", " "]}, "/tags/1", "must not be blank"),
     ],
 )
 async def test_what_is_wrong_with_it_is_told(
@@ -225,7 +228,10 @@ async def test_what_its_runs_are_given_is_checked_and_told(api: Api) -> None:
         "cron": "@daily",
         "parameters": {"dayz": 7},
         "timeout": 90,
+        "cellTimeout": 20,
         "priority": "High",
+        "retryPolicy": {"maxAttempts": 2, "retryOn": ["worker_lost"]},
+        "tags": [" nightly ", "nightly", "eu"],
     }
     cells = [{"cellType": "code", "content": "days = 1", "tags": ["parameters"]}]
     body = {
@@ -242,6 +248,8 @@ async def test_what_its_runs_are_given_is_checked_and_told(api: Api) -> None:
     assert told in made["warnings"]
     whole = (await client.get(f"{path}/schedule")).json()
     assert (whole["timeout"], whole["priority"], whole["warnings"]) == (90, "High", [mistyped])
+    assert (whole["cellTimeout"], whole["tags"]) == (20, ["nightly", "eu"])
+    assert whole["retryPolicy"] == setting["retryPolicy"]
     # What is read may be sent back, and says so again; what does not concern it says nothing.
     read = (await client.get(path)).json()
     assert read["integration"]["scheduleExecution"]["timeout"] == 90

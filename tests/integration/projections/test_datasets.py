@@ -105,7 +105,7 @@ async def test_a_rebuild_gives_the_same_rows(pool: Pool, store: EventStore) -> N
     await catch_up(pool, dataset_details.NAME)
     before = await contents(pool, dataset_details.NAME)
     assert before["dataset_details"]
-    await rebuild.rebuild_projection(pool, dataset_details.NAME)
+    await rebuild.rebuild_projections(pool, [dataset_details.NAME])
     assert await contents(pool, dataset_details.NAME) == before
 
 
@@ -132,7 +132,7 @@ async def test_a_deleted_dataset_is_erased_and_its_files_go(
     assert await artifacts.delete_all(scope) == 0
     assert await dataset_details.get(pool, PROJECT, PROJECT, dataset.id) is None
     await catch_up(pool, dataset_details.NAME)
-    assert await contents(pool, dataset_details.NAME) == {"dataset_details": []}
+    assert set(map(len, (await contents(pool, dataset_details.NAME)).values())) == {0}
 
 
 async def test_the_relay_passes_its_events_on(store: EventStore) -> None:

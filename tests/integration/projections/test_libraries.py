@@ -62,7 +62,7 @@ async def test_rows_and_reads_are_what_the_events_say(pool: Pool, store: EventSt
     await assert_holds(pool, library_details.NAME, events)
     before = await contents(pool, library_details.NAME)
     assert before["library_details"]
-    await rebuild.rebuild_projection(pool, library_details.NAME)
+    await rebuild.rebuild_projections(pool, [library_details.NAME])
     assert await contents(pool, library_details.NAME) == before
     # What comes now is in no row yet, and is read all the same.
     await tell(store, dice, 10)

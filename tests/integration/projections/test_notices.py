@@ -81,5 +81,5 @@ async def test_notices_are_as_the_events_say(pool: Pool, store: EventStore) -> N
     await catch_up(pool, notices.NAME)
     await assert_holds(pool, notices.NAME, await store.read_all(after_position=0, limit=1000))
     before = await contents(pool, notices.NAME)
-    await rebuild.rebuild_projection(pool, notices.NAME)
+    await rebuild.rebuild_projections(pool, [notices.NAME])
     assert await contents(pool, notices.NAME) == before

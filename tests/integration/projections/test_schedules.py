@@ -49,5 +49,5 @@ async def test_schedules_and_firings_are_as_the_events_say(database_dsn: str) ->
         assert await schedules.firings(pool, *place, deleted, limit=2) == []
 
         before = await contents(pool, schedules.NAME)
-        await rebuild.rebuild_projection(pool, schedules.NAME)
+        await rebuild.rebuild_projections(pool, [schedules.NAME])
         assert await contents(pool, schedules.NAME) == before

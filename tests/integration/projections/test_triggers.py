@@ -57,5 +57,5 @@ async def test_triggers_are_as_the_events_say(database_dsn: str) -> None:
         assert await triggers.triggers(pool, *place, deleted, limit=10) == []
 
         before = await contents(pool, triggers.NAME)
-        await rebuild.rebuild_projection(pool, triggers.NAME)
+        await rebuild.rebuild_projections(pool, [triggers.NAME])
         assert await contents(pool, triggers.NAME) == before

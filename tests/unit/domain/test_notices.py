@@ -75,5 +75,6 @@ def test_what_they_concern() -> None:
     assert told["ce_type"] == b"nbledger.notice.kernel-unavailable.v1"
     assert subject_kind("notice.run-slow.v1") == "notebook"
     assert subject_kind("notice.schedule-failing.v1") == "notebook"
+    assert subject_kind("notice.automation-failing.v1") == "notebook"
     assert subject_kind("notice.kernel-unavailable.v1") == "notice"
     assert subject_kind("notice.kernel-available.v1") == "notice"

@@ -9,6 +9,7 @@ from support.paths import ROOT, SOURCE_ROOTS
 
 TWICE = {
     "Alternative": "in OpenAPI's description, and among the forms of a result",
+    "Bundle": "a notebook with its files, and a history that strangers check with one program",
     "CellStarted": "the event, and the kernel's message that becomes it",
     "CellStatus": "the domain's, and the kernel's message that becomes it",
     "Environment": "what a notebook asks for, and what is provided for it",

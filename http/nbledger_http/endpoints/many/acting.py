@@ -15,7 +15,6 @@ from nbledger_application.idempotency import RequestKey
 from nbledger_domain.errors import ActionNotFoundError, CountMismatchError
 from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution_action import ActionKind, ExecutionAction
-from nbledger_domain.filtering import Filter
 from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_http.description import execution_action_examples
 from nbledger_http.description.documentation import (
@@ -79,11 +78,15 @@ class ActionList(PageBody, rename="camel", kw_only=True):
     actions: list[ActionItemDocument]
 
 
-class CountedExecutions(msgspec.Struct, rename="camel", kw_only=True):
-    """What would be done, and to how many executions."""
+class CountedExecutions(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
+    """What would be done, and to how many executions.
+
+    With `tooMany` there are more than the 50,000 that an action takes, counted no further.
+    """
 
     action: ActionKind
     count: int
+    too_many: bool = False
 
 
 @post(
@@ -130,21 +133,25 @@ class CountedExecutions(msgspec.Struct, rename="camel", kw_only=True):
 async def create(request: Request[Any, Any, Any]) -> Reply:
     """The new action."""
     services, access = services_of(request), access_of(request)
+    project = access.tenant_id, access.project_id
     asked = asked_action(await json_object(request))
     if asked.dry_run:
         count = len(asked.ids)
         if asked.text is not None:
             wanted, _ = await by_recorded_ids(services.names, access.tenant_id, asked.text)
-            count, _ = await _find(request, wanted, most=0)
-        return json_reply(msgspec.json.encode(CountedExecutions(action=asked.action, count=count)))
+            await _caught_up(request)
+            count = await listing.count(services.pool, *project, wanted, most=MAX_FOUND)
+        counted = CountedExecutions(action=asked.action, count=count, too_many=count > MAX_FOUND)
+        return json_reply(msgspec.json.encode(counted))
 
     async def make(key: RequestKey | None) -> New:
         ids, kept = asked.ids, None
         if asked.text is not None:
             wanted, kept = await by_recorded_ids(services.names, access.tenant_id, asked.text)
-            count, ids = await _find(request, wanted, most=MAX_FOUND)
-            if count != asked.expected:
-                raise CountMismatchError(asked.expected or 0, count)
+            await _caught_up(request)
+            ids = await listing.select(services.pool, *project, wanted, most=MAX_FOUND)
+            if len(ids) != asked.expected:
+                raise CountMismatchError(asked.expected or 0, len(ids), most=MAX_FOUND)
         action_id = await request_action(
             services.store, access, asked.action, ids, wanted=kept, key=key
         )
@@ -157,11 +164,9 @@ async def create(request: Request[Any, Any, Any]) -> Reply:
     return await once(request, CREATE, said, make, partial(_accepted, request))
 
 
-async def _find(
-    request: Request[Any, Any, Any], wanted: Filter, *, most: int
-) -> tuple[int, list[UUID]]:
-    """How many executions the filter finds now, and which, unless there are more than ``most``."""
-    services, access = services_of(request), access_of(request)
+async def _caught_up(request: Request[Any, Any, Any]) -> None:
+    """Wait until the list knows of everything that was recorded before the request."""
+    services = services_of(request)
     head = await services.store.head_position()
     reached = await services.positions.reached(listing.NAME, head, 0)
     if not reached:
@@ -173,9 +178,6 @@ async def _find(
             "The list of executions is behind; what the filter finds cannot be told yet.",
             headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
         )
-    return await listing.select(
-        services.pool, access.tenant_id, access.project_id, wanted, most=most
-    )
 
 
 async def _accepted(

@@ -1,7 +1,7 @@
-"""Notebooks: create, read, list, change, delete."""
+"""Notebooks: create, read, list, compare, change, delete."""
 
 from typing import Any
 
-from nbledger_http.endpoints.notebooks import changing, reading
+from nbledger_http.endpoints.notebooks import changing, comparing, reading
 
-HANDLERS: list[Any] = [*reading.HANDLERS, *changing.HANDLERS]
+HANDLERS: list[Any] = [*reading.HANDLERS, *changing.HANDLERS, *comparing.HANDLERS]

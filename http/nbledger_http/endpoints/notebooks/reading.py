@@ -10,6 +10,8 @@ from nbledger_domain.errors import Fault, InvalidInputError
 from nbledger_domain.vocabulary.languages import KERNEL_TYPE
 from nbledger_http.description import notebook_examples
 from nbledger_http.description.documentation import (
+    AS_OF_POSITION,
+    AS_OF_PROBLEMS,
     ETAG,
     NOT_MODIFIED,
     READ_CONDITIONS,
@@ -19,7 +21,7 @@ from nbledger_http.description.documentation import (
 from nbledger_http.description.schemas import PageBody
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply
-from nbledger_http.representations import resources
+from nbledger_http.representations import past, resources
 from nbledger_http.representations.automation import ShownNotebook
 from nbledger_http.representations.conditional import document_reply
 from nbledger_http.representations.documents import (
@@ -33,6 +35,8 @@ from nbledger_http.representations.notebooks.changes import (
 )
 from nbledger_http.requests import queries
 from nbledger_http.requests.declared import one_of
+from nbledger_http.requests.past.moments import NOTES as AS_OF_NOTES
+from nbledger_http.requests.past.moments import NotebookAsOfQuery, as_of
 from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, notebook_id_of
 from nbledger_projections.machinery.documents import Page
@@ -74,29 +78,42 @@ class NotebookListDocument(PageBody, rename="camel", kw_only=True):
         id="getNotebook",
         tag=TAG,
         summary="Get notebook details",
-        description="As of now: never behind what an earlier request has changed.",
+        description="As of now: never behind what an earlier request has changed." + AS_OF_NOTES,
+        query=NotebookAsOfQuery,
         headers=READ_CONDITIONS,
         answers={
             200: Answer(
                 description="The notebook.",
                 schema=ShownNotebook,
                 example=notebook_examples.NOTEBOOK,
-                headers=ETAG,
+                headers={**ETAG, **AS_OF_POSITION},
             ),
             304: NOT_MODIFIED,
         },
-        problems=(Code.NOTEBOOK_NOT_FOUND, Code.PRECONDITION_FAILED),
+        problems=(
+            Code.NOTEBOOK_NOT_FOUND,
+            Code.VERSION_NOT_FOUND,
+            *AS_OF_PROBLEMS,
+            Code.PRECONDITION_FAILED,
+            Code.VALIDATION_FAILED,
+        ),
     ),
 )
 async def get_notebook(request: Request[Any, Any, Any]) -> Reply:
     """The notebook."""
     services, access = services_of(request), access_of(request)
-    view = await resources.notebook(services.pool, access, notebook_id_of(request))
+    notebook_id, wanted = notebook_id_of(request), as_of(request, NotebookAsOfQuery)
+    moment = None
+    if wanted is None:
+        view = await resources.notebook(services.pool, access, notebook_id)
+    else:
+        view, moment = await past.notebook(services, access, notebook_id, wanted)
     return document_reply(
         request,
-        await shown(services, access.tenant_id, view),
+        await shown(services, access.tenant_id, view, moment),
         etag=resources.notebook_etag(view),
         modified_at=view.modified_at,
+        headers=None if moment is None else past.position_header(moment),
     )
 
 

@@ -21,6 +21,7 @@ from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of
 from nbledger_infrastructure.postgres import worker_registry
 from nbledger_infrastructure.postgres.database import Pool
+from nbledger_infrastructure.postgres.event_store.moments import Moment
 from nbledger_projections.read_models.notebooks.details import NotebookView
 
 
@@ -57,10 +58,15 @@ async def created_reply(
     )
 
 
-async def shown(services: Services, tenant_id: UUID, view: NotebookView) -> bytes:
-    """The notebook as clients see it: with the name of who created it, and with its schedule."""
+async def shown(
+    services: Services, tenant_id: UUID, view: NotebookView, moment: Moment | None = None
+) -> bytes:
+    """The notebook as clients see it: with the name of who created it, and with its schedule.
+
+    As it is now, or with a ``moment`` as it was then; the name is the one of today.
+    """
     document = await with_name(services.names, tenant_id, view.document, "createdBy")
-    return await shown_notebook(services.store, view.notebook_id, document)
+    return await shown_notebook(services.store, view.notebook_id, document, moment)
 
 
 def state_headers(view: NotebookView) -> dict[str, str]:

@@ -18,7 +18,14 @@ from nbledger_domain.schedule.settings import (
 from nbledger_domain.vocabulary.priorities import Priority
 from nbledger_http.requests.declared import FaultReport
 from nbledger_http.requests.json_bodies import escaped
-from nbledger_http.requests.runs import Seconds, check_timeout
+from nbledger_http.requests.runs import (
+    RetryPolicyBody,
+    Seconds,
+    Tags,
+    check_timeout,
+    retry_policy,
+    tags,
+)
 from nbledger_infrastructure.settings import Executions
 
 Text = Annotated[str, Meta(max_length=200)]
@@ -43,8 +50,8 @@ class ScheduleSetting(msgspec.Struct, rename="camel", kw_only=True, forbid_unkno
     becomes of a firing while an earlier run goes on: it is skipped, waits alone (queueOne) or in
     line (queueAll), has the earlier one cancelled, or runs beside it. A firing that is late by
     `catchUpSeconds` is missed; each comes up to `jitterSeconds` late. After so many failures in a
-    row as `pauseAfterFailures` the schedule is paused. `timeout` (seconds) and `priority` are
-    those of the runs, as execute takes them.
+    row as `pauseAfterFailures` the schedule is paused. `timeout`, `cellTimeout` (seconds),
+    `priority`, `retryPolicy` and `tags` are those of the runs, as execute takes them.
     """
 
     cron: Text
@@ -54,7 +61,10 @@ class ScheduleSetting(msgspec.Struct, rename="camel", kw_only=True, forbid_unkno
     max_runs: MaxRuns | None = None
     parameters: dict[str, Any] | None = None
     timeout: Seconds | None = None
+    cell_timeout: Seconds | None = None
     priority: Priority | None = "Normal"
+    retry_policy: RetryPolicyBody | None = None
+    tags: Tags | None = None
     overlap: Overlap | None = "skip"
     catch_up_seconds: CatchUp | None = CATCH_UP_SECONDS
     jitter_seconds: Jitter | None = 0
@@ -74,6 +84,7 @@ def schedule_setting(
     """The schedule that is asked for in place of ``before``; an empty text is none."""
     if isinstance(asked, ScheduleSetting):
         check_timeout(asked.timeout, f"{pointer}/timeout", limits, report)
+        check_timeout(asked.cell_timeout, f"{pointer}/cellTimeout", limits, report)
         return _settings(asked, report, pointer)
     if not isinstance(asked, str):
         return asked
@@ -99,7 +110,10 @@ def _settings(asked: ScheduleSetting, report: FaultReport, pointer: str) -> Sche
         max_runs=asked.max_runs,
         parameters=parameters,
         timeout=asked.timeout,
+        cell_timeout=asked.cell_timeout,
         priority=asked.priority or "Normal",
+        retry_policy=retry_policy(asked.retry_policy),
+        tags=tuple(tags(asked.tags)),
         overlap=asked.overlap or "skip",
         catch_up_seconds=(
             CATCH_UP_SECONDS if asked.catch_up_seconds is None else asked.catch_up_seconds

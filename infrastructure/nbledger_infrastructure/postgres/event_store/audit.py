@@ -125,14 +125,16 @@ async def verify(
     Raises `StoreUnavailableError`.
     """
     position = events = streams = erased = unsalted = 0
+    recorded_at = _EPOCH
     fingerprint = hashlib.sha256()
     fault: Fault | None = None
     anchored = anchor is None or anchor.position == 0
     try:
         async for row in _rows(pool):
-            fault = find_fault(row, position)
+            fault = find_fault(row, position) or _fault_of_time(row, recorded_at)
             if fault is not None:
                 break
+            recorded_at = row["recorded_at"]
             position = row["position"]
             events += 1
             streams += row["version"] == 1
@@ -163,6 +165,12 @@ async def verify(
         fingerprint=fingerprint.hexdigest(),
         fault=fault,
     )
+
+
+def _fault_of_time(row: asyncpg.Record, recorded_before: datetime) -> Fault | None:
+    if row["recorded_at"] < recorded_before:
+        return _fault(row, "was recorded before the event before it")
+    return None
 
 
 def find_fault(row: asyncpg.Record, position_before: int) -> Fault | None:

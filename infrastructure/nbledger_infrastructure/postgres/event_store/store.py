@@ -32,6 +32,12 @@ _encode_metadata = msgspec.json.Encoder().encode
 
 _SELECT = f"SELECT {COLUMNS} FROM event "  # noqa: S608  field names of a struct
 _READ_STREAM = _SELECT + "WHERE stream_id = $1 AND version > $2 ORDER BY version LIMIT $3"
+_READ_STREAM_THEN = (
+    _SELECT
+    + """
+WHERE stream_id = $1 AND version > $2 AND position <= $4 ORDER BY version LIMIT $3
+"""
+)
 _READ_STREAMS = _SELECT + "WHERE stream_id = ANY($1) ORDER BY stream_id, version"
 _READ_SUBJECT = _SELECT + "WHERE subject_id = $1 AND position > $2 ORDER BY position"
 _FIRST_SALT = """
@@ -113,11 +119,20 @@ class EventStore:
         )
 
     async def read_stream(
-        self, stream_id: UUID, *, after_version: int = 0, limit: int | None = None
+        self,
+        stream_id: UUID,
+        *,
+        after_version: int = 0,
+        limit: int | None = None,
+        up_to_position: int | None = None,
     ) -> list[RecordedEvent]:
         """Read a stream in order, from the version after `after_version`."""
+        bounds = (stream_id, after_version, limit)
         async with self.reading() as connection:
-            rows = await connection.fetch(_READ_STREAM, stream_id, after_version, limit)
+            if up_to_position is None:
+                rows = await connection.fetch(_READ_STREAM, *bounds)
+            else:
+                rows = await connection.fetch(_READ_STREAM_THEN, *bounds, up_to_position)
         return [recorded_event(row) for row in rows]
 
     async def read_streams(self, stream_ids: Sequence[UUID]) -> dict[UUID, list[RecordedEvent]]:

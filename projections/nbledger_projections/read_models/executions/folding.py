@@ -317,29 +317,46 @@ def _note(state: ExecutionRow, recorded: RecordedEvent) -> None:
     state.position = recorded.position
     state.version = recorded.version
     state.updated_at = recorded.recorded_at
-    if not state.ended:
+    if recorded.type in _MOVING and not state.ended:
         _point_at_current(state.document)
 
 
 def _point_at_current(document: ExecutionDocument) -> None:
     """Tell where the run is: at the running cell, else at the first one that waits."""
-    waiting: int | None = None
-    for index, cell in enumerate(document.cell_results, 1):
-        if cell.status == CellStatus.RUNNING:
-            waiting = index
-            break
-        if waiting is None and cell.status == CellStatus.PENDING:
-            waiting = index
-    document.progress.current_cell_index = waiting or document.progress.total_cells
-    document.current_cell = None if waiting is None else document.cell_results[waiting - 1].cell_id
+    # There may be thousands of cells: a list is searched much quicker than a loop does.
+    statuses = [cell.status for cell in document.cell_results]
+    for status in (CellStatus.RUNNING, CellStatus.PENDING):
+        if status in statuses:
+            index = statuses.index(status)
+            document.progress.current_cell_index = index + 1
+            document.current_cell = document.cell_results[index].cell_id
+            return
+    document.progress.current_cell_index = document.progress.total_cells
+    document.current_cell = None
 
 
 def _find(state: ExecutionRow, cell_id: str) -> CellResultDocument | None:
-    for cell in state.document.cell_results:
+    cells = state.document.cell_results
+    # Most events are about the cell that the run is at.
+    current = (state.document.progress.current_cell_index or 1) - 1
+    if current < len(cells) and cells[current].cell_id == cell_id:
+        return cells[current]
+    for cell in cells:
         if cell.cell_id == cell_id:
             return cell
     return None
 
+
+_MOVING = frozenset(
+    event.TYPE
+    for event in (
+        Execution.Requested,
+        Execution.CellStarted,
+        Execution.CellExecuted,
+        Execution.AttemptLost,
+    )
+)
+"""Events that may change where the run is."""
 
 _CHANGES: dict[str, Change[ExecutionRow]] = {
     Execution.Claimed.TYPE: _claimed,

@@ -17,7 +17,8 @@ from uuid import UUID
 import msgspec
 
 from nbledger_domain.filtering import Comparison, Filter
-from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
+from nbledger_infrastructure.postgres.database import Pool, PooledConnection
+from nbledger_projections.machinery.one_moment import one_moment
 from nbledger_projections.read_models.executions import status
 from nbledger_projections.read_models.executions.conditions import (
     COLUMNS,
@@ -33,6 +34,8 @@ from nbledger_projections.read_models.executions.listed import LIST, TAGS
 
 NAME: Final = status.NAME
 """The projection that the list is of."""
+
+_TABLES: Final = (TAGS, LIST, NAME)
 
 LOOKED_AT: Final = 300
 """At most so many rows are looked at for a page."""
@@ -163,7 +166,7 @@ class _Statements:
         rows = self._rows(route, parameters, _KEYS, most)
         return f"SELECT count(*) FROM ({rows}) AS k", parameters  # noqa: S608 (constants)
 
-    def all(self, route: _Route, shown: str, rest: str = "") -> tuple[str, Parameters]:
+    def all(self, route: _Route, shown: str, rest: str) -> tuple[str, Parameters]:
         """``shown`` of every row of the filter, and the ``rest`` of the statement."""
         parameters = Parameters(*self._project)
         rows = self._rows(route, parameters, _ROW, None)
@@ -251,7 +254,7 @@ async def page(
     """The next ``size`` of the project's executions that the filter lets through, or fewer."""
     statements = _Statements(tenant_id, project_id, wanted, order=order, after=after)
     routes = _routes(wanted)
-    async with _reading(pool, _SETTINGS) as connection:
+    async with one_moment(pool, _TABLES, settings=_SETTINGS) as connection:
         route = await _shortest(connection, statements, routes, order)
         statement, parameters = statements.page(route, size + 1)
         rows = await connection.fetch(statement, *parameters.values)
@@ -298,29 +301,42 @@ async def _end(
     return None if row is None else Cursor(row["requested_at"], row["requested_position"])
 
 
-async def count(pool: Pool, tenant_id: UUID, project_id: UUID, wanted: Filter) -> int:
-    """How many of the project's executions the filter lets through."""
-    return (await select(pool, tenant_id, project_id, wanted, most=0))[0]
+async def count(pool: Pool, tenant_id: UUID, project_id: UUID, wanted: Filter, *, most: int) -> int:
+    """How many of the project's executions the filter lets through, counted up to ``most`` + 1."""
+    statements = _Statements(tenant_id, project_id, wanted)
+    async with _selecting(pool) as connection:
+        route = await _fewest(connection, statements, _routes(wanted))
+        statement, parameters = statements.all(route, "1", f"LIMIT {most + 1}")
+        number: int = await connection.fetchval(
+            f"SELECT count(*) FROM ({statement}) AS counted",  # noqa: S608 (constants)
+            *parameters.values,
+        )
+    return number
 
 
 async def select(
     pool: Pool, tenant_id: UUID, project_id: UUID, wanted: Filter, *, most: int
-) -> tuple[int, list[UUID]]:
-    """How many executions the filter lets through, and which, unless there are more than ``most``.
+) -> list[UUID]:
+    """The executions that the filter lets through, but no more than ``most`` + 1 of them.
 
     Those requested first come first.
     """
     statements = _Statements(tenant_id, project_id, wanted)
-    async with asyncio.timeout(SELECT_TIMEOUT), _reading(pool, "SET LOCAL jit = off") as connection:
+    async with _selecting(pool) as connection:
         route = await _fewest(connection, statements, _routes(wanted))
-        statement, parameters = statements.all(route, "count(*)")
-        number: int = await connection.fetchval(statement, *parameters.values)
-        if not 0 < number <= most:
-            return number, []
-        in_order = "ORDER BY c.requested_at, c.requested_position"
+        in_order = f"ORDER BY c.requested_at, c.requested_position LIMIT {most + 1}"
         statement, parameters = statements.all(route, "c.execution_id", in_order)
         rows = await connection.fetch(statement, *parameters.values)
-    return number, [row[0] for row in rows]
+    return [row[0] for row in rows]
+
+
+@asynccontextmanager
+async def _selecting(pool: Pool) -> AsyncIterator[PooledConnection]:
+    async with (
+        asyncio.timeout(SELECT_TIMEOUT),
+        one_moment(pool, _TABLES, settings="SET LOCAL jit = off") as connection,
+    ):
+        yield connection
 
 
 async def _fewest(
@@ -334,14 +350,3 @@ async def _fewest(
         statement, parameters = statements.some(route, COUNTED)
         counts.append(await connection.fetchval(statement, *parameters.values))
     return routes[counts.index(min(counts))]
-
-
-@asynccontextmanager
-async def _reading(pool: Pool, settings: str) -> AsyncIterator[PooledConnection]:
-    """A connection that sees one moment, with settings for it."""
-    async with (
-        acquire(pool) as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-    ):
-        await connection.execute(settings)
-        yield connection

@@ -1,16 +1,13 @@
 """What both read models of executions have in common: how their rows go, and how one is read."""
 
-from collections.abc import Sequence
 from typing import Protocol, TypeVar
 from uuid import UUID
 
 from nbledger_domain.execution import TERMINAL_EVENTS
 from nbledger_domain.notebook import Notebook
-from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
-from nbledger_projections.machinery.decoding import DELETED, REQUESTED, deleted_notebooks
+from nbledger_projections.machinery.decoding import DELETED
 from nbledger_projections.machinery.parts_of_notebooks import PartsProjection
-from nbledger_projections.machinery.read_model import ReadModel
 
 
 class OfNotebook(Protocol):
@@ -45,19 +42,7 @@ EVENTS = f"""
 class ExecutionsProjection(PartsProjection[E]):
     """Keeps rows of executions, which go with their notebook; few are of use once they ended."""
 
-    def __init__(self, model: ReadModel[E]) -> None:
-        super().__init__(model)
-        # Notebooks that are known to be deleted sooner or later.
-        self._doomed: set[UUID] = set()
-
-    async def load(self, connection: PooledConnection, events: Sequence[RecordedEvent]) -> None:
-        """Bring the rows that ``events`` change into memory."""
-        self._doomed = await deleted_notebooks(connection, events)
-        await super().load(connection, events)
-
-    def apply(self, recorded: RecordedEvent) -> None:
-        """Fold one event."""
-        if recorded.type != REQUESTED or recorded.subject_id not in self._doomed:
-            super().apply(recorded)
-            if recorded.type in _ENDS:
-                self._rows.let_go(recorded.stream_id)
+    def _tell(self, recorded: RecordedEvent) -> None:
+        super()._tell(recorded)
+        if recorded.type in _ENDS:
+            self._rows.let_go(recorded.stream_id)

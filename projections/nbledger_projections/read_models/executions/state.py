@@ -8,6 +8,7 @@ import msgspec
 from nbledger_domain.execution import (
     ExecutionStatus,
 )
+from nbledger_projections.machinery.snapshots import LEAST_BYTES
 from nbledger_projections.read_models.executions.documents import (
     ExecutionDocument,
 )
@@ -32,6 +33,7 @@ class ExecutionRow(msgspec.Struct):
     document: ExecutionDocument
     silent: list[str]
     request_warnings: list[str]
+    until_snapshot: int = LEAST_BYTES
 
     @property
     def ended(self) -> bool:

@@ -5,6 +5,7 @@ from datetime import datetime
 from operator import attrgetter
 from uuid import UUID
 
+import asyncpg
 import msgspec
 from msgspec import UNSET
 
@@ -26,6 +27,7 @@ from nbledger_projections.machinery.documents import Page
 from nbledger_projections.machinery.fresh_reads import FreshRead
 from nbledger_projections.machinery.read_model import ReadModel
 from nbledger_projections.machinery.rows import Rows
+from nbledger_projections.machinery.snapshots import SnapshotTable
 from nbledger_projections.read_models.executions import listed
 from nbledger_projections.read_models.executions.documents import ExecutionDocument
 from nbledger_projections.read_models.executions.duration_warning import warn_of_duration
@@ -77,7 +79,7 @@ class _Request(msgspec.Struct, rename="camel"):
 
 
 COMPLETED = Execution.Completed.TYPE
-_REQUESTED = EVENT_TYPES.stored_names(Execution.Requested.TYPE)
+STORED_REQUESTED = EVENT_TYPES.stored_names(Execution.Requested.TYPE)
 
 _decode_usage = msgspec.json.Decoder(Resources).decode
 _decode_runs = msgspec.json.Decoder(dict[str, list[float]]).decode
@@ -214,6 +216,9 @@ MODEL = ReadModel(
     },
     tables=(listed.TAGS, listed.LIST, NAME, "notebook_duration"),
     projection=ExecutionStatusProjection,
+    snapshots=SnapshotTable(
+        "execution_snapshot", ExecutionRow, key="execution_id", owner="notebook_id"
+    ),
 )
 
 _GET = FreshRead(
@@ -245,27 +250,39 @@ async def get(
             project_id,
             notebook_id,
             execution_id,
-            _REQUESTED,
+            STORED_REQUESTED,
             NAME,
             run_notice_id(execution_id),
         )
         earlier: Runs | None = None
         if news and not is_there:
-            earlier = await _earlier(connection, notebook_id, news[0].position)
+            earlier = await earlier_runs(connection, notebook_id, news[0].position)
     state = _GET.fold(record if is_there else None, news, earlier=earlier)
     if state is None:
         return None
-    usage, used_at, slow_at = record["usage"], record["used_at"], record["slow_at"]
-    state.document.repetitions = repetitions(record["repetitions"], execution_id) or UNSET
+    usage, used_at = record["usage"], record["used_at"]
     if state.ended:
         used_at = None
     elif usage is not None:
         state.document.resources = resources_document(_decode_usage(usage))
+    return view_of(state, record, used_at=used_at)
+
+
+def view_of(
+    state: ExecutionRow, record: asyncpg.Record, *, used_at: datetime | None = None
+) -> ExecutionView:
+    """The view of a row with what its own events do not tell, which is in ``record``.
+
+    That are its ``repetitions``, and the notice that it takes longer than usual (``slow``,
+    ``slow_type``, ``slow_at``).
+    """
+    execution_id, slow_at = state.execution_id, record["slow_at"]
+    state.document.repetitions = repetitions(record["repetitions"], execution_id) or UNSET
     if record["slow"] is not None:
         told = record["slow"].encode(), record["slow_type"], slow_at
         warn_of_duration(state.document, execution_id, *told)
     return ExecutionView(
-        execution_id=state.execution_id,
+        execution_id=execution_id,
         notebook_id=state.notebook_id,
         document=quantities.encode_in_words(state.document),
         position=state.position,
@@ -279,10 +296,16 @@ async def get(
     )
 
 
-async def _earlier(connection: PooledConnection, notebook_id: UUID, before: int) -> Runs:
-    """How long the runs took that had completed before a position."""
+async def earlier_runs(
+    connection: PooledConnection, notebook_id: UUID, before: int, *, projected: bool = True
+) -> Runs:
+    """How long the runs took that had completed before a position.
+
+    By what is ``projected`` of them and the events since, or by all events.
+    """
     completed = EVENT_TYPES.stored_names(Execution.Completed.TYPE)
-    found = await connection.fetchrow(_EARLIER, notebook_id, completed, before, NAME)
+    name = NAME if projected else ""
+    found = await connection.fetchrow(_EARLIER, notebook_id, completed, before, name)
     assert found is not None  # noqa: S101 (a query of scalars has one row)
     runs: Runs = {} if found["runs"] is None else _decode_runs(found["runs"])
     for request, seconds in zip(found["requests"] or (), found["seconds"] or (), strict=True):

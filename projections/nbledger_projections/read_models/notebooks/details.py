@@ -7,9 +7,13 @@ from uuid import UUID
 import msgspec
 
 from nbledger_domain.events import EVENT_TYPES
-from nbledger_infrastructure.postgres.database import Pool
+from nbledger_infrastructure.postgres.database import Pool, PooledConnection
+from nbledger_infrastructure.postgres.event_store.moments import Moment
+from nbledger_projections.machinery import quantities
 from nbledger_projections.machinery.fresh_reads import FreshRead
+from nbledger_projections.machinery.past import PastRead
 from nbledger_projections.machinery.read_model import ReadModel
+from nbledger_projections.machinery.snapshots import SnapshotTable
 from nbledger_projections.read_models.notebooks.documents import NotebookState
 from nbledger_projections.read_models.notebooks.folding import fold
 
@@ -41,6 +45,7 @@ MODEL = ReadModel(
     fold=fold,
     types=[each for each in EVENT_TYPES.classes if each.startswith(("notebook.", "execution."))],
     computed={"running": ("integer", lambda state: len(state.activity.running))},
+    snapshots=SnapshotTable("notebook_snapshot", NotebookState, key="notebook_id"),
 )
 
 _GET = FreshRead(
@@ -56,6 +61,8 @@ _GET = FreshRead(
     order="position",
     columns=f"{MODEL.table.columns}, running",
 )
+
+_THEN = PastRead(MODEL, order="position")
 
 
 async def get(
@@ -73,4 +80,22 @@ async def get(
         modified_at=row["modified_at"],
         deletion_requested=row["deletion_requested"],
         running=row["running"],
+    )
+
+
+async def then(
+    connection: PooledConnection, notebook_id: UUID, moment: Moment
+) -> NotebookView | None:
+    """The notebook as it was, of one that is known to have existed."""
+    state = await _THEN.get(connection, notebook_id, moment)
+    if state is None:
+        return None
+    return NotebookView(
+        notebook_id=state.notebook_id,
+        document=quantities.encode(state.document),
+        position=state.position,
+        stream_version=state.stream_version,
+        modified_at=state.modified_at,
+        deletion_requested=state.deletion_requested,
+        running=len(state.activity.running),
     )

@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from nbledger_domain.automation import AutoExecution
 from nbledger_domain.schedule import ScheduleSettings
+from nbledger_projections.machinery.snapshots import LEAST_BYTES
 from nbledger_projections.read_models.notebooks.activity import NotebookActivity
 
 
@@ -94,3 +95,4 @@ class NotebookState(msgspec.Struct):
     deletion_requested: bool
     document: NotebookDocument
     activity: NotebookActivity
+    until_snapshot: int = LEAST_BYTES

@@ -91,10 +91,13 @@ WHERE ({_COUNT_KEY}) IN (
 ) AND {" + ".join(_COUNTS)} = 0
 """  # noqa: S608 (constants)
 
+# The condition locks the tables before the statement's moment is taken, which is that of the
+# function as well: see machinery.one_moment.
 _PAGE = """
 SELECT page.total, page.items, checkpoint.position
 FROM notebook_list_page($1, $2, $3, $4, $5, $6, $7) AS page
 LEFT JOIN projection_checkpoint AS checkpoint ON checkpoint.name = $8
+WHERE NOT EXISTS (SELECT FROM notebook_list_count, notebook_list WHERE false)
 """
 
 

@@ -9,9 +9,10 @@ from msgspec import UNSET, UnsetType
 
 from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution import Cause, CellRange, Execution
-from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
+from nbledger_infrastructure.postgres.database import Pool, PooledConnection
 from nbledger_infrastructure.postgres.event_store.types import COLUMNS, recorded_event
 from nbledger_projections.machinery import quantities
+from nbledger_projections.machinery.one_moment import one_moment
 from nbledger_projections.read_models.executions.documents import (
     AttemptDocument,
     ErrorDocument,
@@ -110,10 +111,7 @@ async def get(
     pool: Pool, tenant_id: UUID, project_id: UUID, notebook_id: UUID, execution_id: UUID
 ) -> bytes:
     """The chain of an execution that this notebook has, as of now, as JSON."""
-    async with (
-        acquire(pool) as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-    ):
+    async with one_moment(pool, [NAME]) as connection:
         notebook = (tenant_id, project_id, notebook_id)
         recent = await links.recent(connection, notebook, _REQUESTED, NAME)
         new, old = [each[0] for each in recent], [each[1] for each in recent]

@@ -14,8 +14,9 @@ from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure import aggregates
 from nbledger_infrastructure.aggregates import stream_of
 from nbledger_infrastructure.datasets.given import versions_given
-from nbledger_infrastructure.postgres.database import Pool, acquire
+from nbledger_infrastructure.postgres.database import Pool
 from nbledger_infrastructure.postgres.event_store import EventStore, RecordedEvent
+from nbledger_projections.machinery.one_moment import one_moment
 from nbledger_projections.read_models.executions.repetitions.differences import (
     Differences,
     RunFacts,
@@ -134,10 +135,7 @@ async def _earlier_success(pool: Pool, run: _Run) -> UUID | None:
         requested.position,
     )
     covered = span(run.execution.cell_range)
-    async with (
-        acquire(pool) as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-    ):
+    async with one_moment(pool, [NAME]) as connection:
         recent = [
             (position, execution_id, span(_decode_request(request).cell_range))
             for execution_id, position, request in await connection.fetch(

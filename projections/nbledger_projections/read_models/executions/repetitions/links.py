@@ -14,35 +14,57 @@ from nbledger_domain.execution import REQUESTED_CAUSE, Cause
 from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_projections.read_models.executions.documents import RepetitionDocument
 
-_SINCE: Final = """
+_REQUESTS: Final = """
     e.subject_id = $3 AND e.tenant_id = $1 AND e.project_id = $2 AND e.type = ANY($5)
     AND e.data IS NOT NULL
-    AND e.position > coalesce((SELECT position FROM projection_checkpoint WHERE name = $6), 0)
 """
-"""Of requests of notebook $3 that the read model does not hold yet.
+"""Of requests of notebook $3.
 
-$1 is the tenant, $2 the project, $5 the names that requests are stored under, $6 the read model.
+$1 is the tenant, $2 the project, $5 the names that requests are stored under.
 """
 
-REPETITIONS: Final = f"""(
-    SELECT json_agg(
-        json_build_object('executionId', execution_id, 'kind', kind, 'request', request)
-        ORDER BY requested_position
-    )
-    FROM (
-        SELECT execution_id, repeats_as AS kind, NULL AS request, requested_position
-        FROM execution_status
-        WHERE repeats = $4
-        UNION ALL
-        SELECT e.stream_id, NULL, e.data::text, e.position FROM event AS e
-        WHERE {_SINCE} AND e.data::text LIKE '%"executionId":"' || $4::uuid::text || '"%'
-    ) AS found
-)"""  # noqa: S608 (constants)
+_SINCE: Final = """
+    e.position > coalesce((SELECT position FROM projection_checkpoint WHERE name = $6), 0)
+"""
+"""Of events that the read model $6 does not hold yet."""
+
+
+def _repetitions(projected: str = "", recorded: str = f"AND {_SINCE}") -> str:
+    """A list of those that repeat execution $4, within bounds of what is projected and recorded."""
+    return f"""(
+        SELECT json_agg(
+            json_build_object('executionId', execution_id, 'kind', kind, 'request', request)
+            ORDER BY requested_position
+        )
+        FROM (
+            SELECT execution_id, repeats_as AS kind, NULL AS request, requested_position
+            FROM execution_status
+            WHERE repeats = $4 {projected}
+            UNION ALL
+            SELECT e.stream_id, NULL, e.data::text, e.position FROM event AS e
+            WHERE {_REQUESTS} {recorded}
+                AND e.data::text LIKE '%"executionId":"' || $4::uuid::text || '"%'
+        ) AS found
+    )"""  # noqa: S608 (constants)
+
+
+REPETITIONS: Final = _repetitions()
 """Those that repeat execution $4, for :func:`repetitions`; NULL without any."""
+
+REPETITIONS_THEN: Final = _repetitions(
+    "AND requested_position <= $7",
+    f"""AND e.position <= $7
+        AND ({_SINCE} OR NOT EXISTS (SELECT FROM execution_status WHERE execution_id = $4))""",
+)
+"""Those of them that were asked for up to position $7.
+
+The read model may have let go of all of them, as their notebook is deleted.
+"""
 
 _RECENT: Final = f"""
     SELECT e.stream_id, e.data::text FROM event AS e
-    WHERE {_SINCE.replace("$5", "$4").replace("$6", "$5")} AND e.data::text LIKE '%"cause":%'
+    WHERE {_REQUESTS.replace("$5", "$4")} AND {_SINCE.replace("$6", "$5")}
+        AND e.data::text LIKE '%"cause":%'
 """  # noqa: S608 (constants)
 
 

@@ -1,0 +1,1 @@
+"""Moments of the past: how they are named, and what may be wrong with one."""

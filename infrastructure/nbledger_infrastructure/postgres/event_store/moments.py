@@ -1,0 +1,129 @@
+"""Where in the store a moment of the past is: all events up to a position are what was known then.
+
+Positions have no gaps, and neither they nor the recorded times ever fall, so a time is found among
+the positions by halving.
+"""
+
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from nbledger_domain import semver
+from nbledger_domain.events import EVENT_TYPES
+from nbledger_domain.notebook import Notebook
+from nbledger_domain.past.errors import (
+    LaterThanNowError,
+    NotebookVersionNotFoundError,
+)
+from nbledger_domain.past.moments import AsOf, AtPosition, AtTime
+from nbledger_infrastructure.postgres.database import PooledConnection
+
+# What append_events holds while it records. It decides the recorded time first, so that an event
+# may appear a moment after the time it is recorded at.
+_AWAIT_APPENDS: Final = """
+SELECT pg_advisory_xact_lock_shared(8242543731)
+WHERE $1 > clock_timestamp() - interval '1 minute'
+"""
+
+_NOW: Final = "SELECT clock_timestamp()"
+
+_HEAD: Final = "SELECT coalesce(max(position), 0) FROM event"
+
+_RECORDED: Final = "SELECT recorded_at FROM event WHERE position = $1"
+
+_POSITION_AT: Final = """
+WITH RECURSIVE halving (low, high) AS (
+    SELECT 0::bigint, coalesce(max(position), 0) FROM event
+    UNION ALL
+    SELECT
+        CASE WHEN e.recorded_at <= $1 THEN e.position ELSE h.low END,
+        CASE WHEN e.recorded_at <= $1 THEN h.high ELSE e.position - 1 END
+    FROM halving AS h JOIN event AS e ON e.position = (h.low + h.high + 1) / 2
+    WHERE h.low < h.high
+)
+SELECT low FROM halving WHERE low = high
+"""
+
+_VERSION: Final = """
+SELECT position, recorded_at FROM event
+WHERE stream_id = $1 AND type = ANY($2) AND data ->> 'notebookVersion' = $3
+"""
+
+_NEWEST_VERSION: Final = """
+SELECT data ->> 'notebookVersion' FROM event
+WHERE stream_id = $1 AND type = ANY($2) AND data IS NOT NULL ORDER BY version DESC LIMIT 1
+"""
+
+# What makes a notebook is recorded at once, and tells no version: that comes with a change.
+_FIRST_VERSION: Final = """
+SELECT e.position, e.recorded_at
+FROM event AS f
+JOIN event AS e ON e.stream_id = f.stream_id AND e.version <= 3 AND e.type = ANY($2)
+    AND e.recorded_at = f.recorded_at AND e.metadata::text = f.metadata::text
+WHERE f.stream_id = $1 AND f.version = 1
+ORDER BY e.version DESC LIMIT 1
+"""
+
+_BUMPS: Final = EVENT_TYPES.stored_names(Notebook.VersionBumped.TYPE)
+_MAKING: Final = [
+    name
+    for each in (Notebook.Created, Notebook.Uploaded, Notebook.FilesPut)
+    for name in EVENT_TYPES.stored_names(each.TYPE)
+]
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """After the event at ``position``, at the time ``at``; ``position`` is 0 before the first."""
+
+    position: int
+    at: datetime
+
+
+async def settled(connection: PooledConnection, wanted: AsOf) -> None:
+    """Wait for appends under way that may still be recorded at or before a time.
+
+    Outside of any transaction: what is read in it begins after this.
+    """
+    if isinstance(wanted, AtTime):
+        await connection.execute(_AWAIT_APPENDS, wanted.at)
+
+
+async def find(connection: PooledConnection, wanted: AsOf, notebook_id: UUID | None) -> Moment:
+    """The moment, of ``notebook_id`` where it is one of its versions.
+
+    Raises :class:`LaterThanNowError` and :class:`NotebookVersionNotFoundError`.
+    """
+    if isinstance(wanted, AtPosition):
+        return await _at_position(connection, wanted.position)
+    if isinstance(wanted, AtTime):
+        return await _at_time(connection, wanted.at)
+    assert notebook_id is not None  # noqa: S101 (only notebooks are asked for by a version)
+    return await _at_version(connection, notebook_id, wanted.version)
+
+
+async def _at_position(connection: PooledConnection, position: int) -> Moment:
+    at = await connection.fetchval(_RECORDED, position)
+    if at is None:
+        head = await connection.fetchval(_HEAD)
+        raise LaterThanNowError(f"is beyond the last event, which is at position {head}")
+    return Moment(position, at)
+
+
+async def _at_time(connection: PooledConnection, at: datetime) -> Moment:
+    now = await connection.fetchval(_NOW)
+    if at > now:
+        raise LaterThanNowError(f"is later than now, which is {now:%Y-%m-%dT%H:%M:%S.%fZ}")
+    return Moment(await connection.fetchval(_POSITION_AT, at), at)
+
+
+async def _at_version(connection: PooledConnection, notebook_id: UUID, version: str) -> Moment:
+    if version == semver.INITIAL:
+        row = await connection.fetchrow(_FIRST_VERSION, notebook_id, _MAKING)
+    else:
+        row = await connection.fetchrow(_VERSION, notebook_id, _BUMPS, version)
+    if row is None:
+        newest = await connection.fetchval(_NEWEST_VERSION, notebook_id, _BUMPS)
+        raise NotebookVersionNotFoundError(version, newest or semver.INITIAL)
+    return Moment(row["position"], row["recorded_at"])

@@ -1,0 +1,297 @@
+"""False bundles whose lines are altered, exchanged, left out or dated otherwise."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from support.forgeries import (
+    BASE,
+    CHAIN,
+    FORM,
+    GONE,
+    OLDER,
+    ORDER,
+    REWRITTEN,
+    TIMES,
+    TREE,
+    Forgery,
+    changed,
+    entries,
+    line_is,
+    wrong,
+)
+from support.forging import bundle, checkpoint, event, history, recompute, summed, when
+
+
+def forged_lines() -> Iterator[Forgery]:
+    """All of them."""
+    yield from false_members()
+    yield from false_orders()
+    yield from false_times()
+    yield from false_texts()
+    yield from false_files()
+
+
+def false_members() -> Iterator[Forgery]:
+    """Each member of an entry, altered: alone, and with everything computed anew and signed."""
+    for name, value in history()[10]["entry"].items():
+        known: dict[str, Any] = {"number": 11, "position": value, "v": 2, "version": 7}
+        other = value + 2 if name == "position" else known.get(name) or _other(name, value)
+        lines = history()
+        shown = copy.deepcopy(lines)
+        shown[10]["entry"][name] = other
+        what = TREE
+        yield Forgery(f"{name} altered", bundle(lines, shown=shown), line_is(11, what))
+        partial = bundle(lines, whole=False, shown=shown)
+        yield Forgery(f"{name} altered in a part", partial, line_is(11, what))
+        # With the log's key: whoever holds what was signed finds out.
+        if name not in {"number", "v", "version", "tenant"}:
+            again = copy.deepcopy(lines)
+            again[10]["entry"][name] = other
+            if name in {"data", "metadata"}:
+                again[10][name] = "{}"
+            if name != "chain":
+                recompute(again, digests=name not in {"data", "metadata"})
+            held = [checkpoint(entries(lines[:15]))]
+            yield Forgery(
+                f"{name} signed anew", bundle(again), wrong("{}/held-0", REWRITTEN), held=held
+            )
+    lines = history()
+    lines[10]["entry"]["v"] = 2
+    yield Forgery("another form", bundle(lines), line_is(11, "it is of another log"))
+    lines = history()
+    lines[10]["entry"]["tenant"] = str(uuid.UUID(int=9))
+    yield Forgery("another tenant", bundle(recompute(lines)), line_is(11, "it is of another log"))
+
+
+def _other(name: str, value: str) -> str:
+    if name in {"recordedAt", "occurredAt"}:
+        return when(99)
+    if name == "type":
+        return "other.thing.v1"
+    return ("0" if value[0] != "0" else "1") + value[1:]
+
+
+def false_orders() -> Iterator[Forgery]:
+    lines = history()
+    yield Forgery(
+        "left out",
+        bundle(lines, shown=lines[:4] + lines[5:]),
+        line_is(7, "version 2 of its stream is missing"),
+    )
+    yield Forgery(
+        "left out at the end",
+        bundle(lines, shown=lines[:19]),
+        line_is(19, "entries are missing after it"),
+    )
+    single = recompute([event(n, n, 1) for n in range(12)])
+    yield Forgery(
+        "left out of others",
+        bundle(single, shown=single[:4] + single[5:]),
+        line_is(11, "tile/entries differs"),
+    )
+    swapped = [*lines[:4], lines[5], lines[4], *lines[6:]]
+    yield Forgery("exchanged", bundle(lines, shown=swapped), line_is(6, ORDER))
+    turned = changed(5, "position", lines[3]["entry"]["position"] + 1)
+    shown = [*turned[:4], turned[5], turned[4], *turned[6:]]
+    part = bundle(recompute(turned), whole=False, shown=shown)
+    yield Forgery("exchanged where positions are, too", part, line_is(6, ORDER))
+    yield Forgery("twice", bundle(lines, shown=[*lines[:5], *lines[4:]]), line_is(6, ORDER))
+    yield Forgery(
+        "twice in a part",
+        bundle(lines, whole=False, shown=[*lines[:5], *lines[4:]]),
+        line_is(6, ORDER),
+    )
+    for value in (lines[9]["entry"]["position"], lines[8]["entry"]["position"]):
+        again = recompute(changed(10, "position", value))
+        yield Forgery(f"position {value}", bundle(again), line_is(11, ORDER))
+    again = recompute(changed(10, "recordedAt", when(89.999999)))
+    yield Forgery("older", bundle(again), line_is(11, OLDER))
+    again = recompute(changed(10, "recordedAt", when(90)))
+    yield Forgery("as old", bundle(again), BASE)
+    again = changed(10, "version", 7)
+    yield Forgery(
+        "a version too many",
+        bundle(recompute(again)),
+        line_is(11, "version 4 of its stream is missing"),
+    )
+    again = changed(0, "version", 2)
+    yield Forgery(
+        "no first version",
+        bundle(recompute(again)),
+        line_is(1, "version 1 of its stream is missing"),
+    )
+    again = recompute(changed(3, "version", 1))
+    yield Forgery(
+        "begun twice in a part",
+        bundle(again, whole=False),
+        line_is(4, "version 2 of its stream is missing"),
+    )
+    again = history()
+    again[10]["entry"]["chain"] = "ab" * 32
+    yield Forgery("another chain", bundle(again), line_is(11, CHAIN))
+    again = history()
+    again[0]["entry"]["chain"] = "ab" * 32
+    yield Forgery("another first chain", bundle(again), line_is(1, CHAIN))
+    yield Forgery("another first chain in a part", bundle(again, whole=False), line_is(1, CHAIN))
+    for name in ("id", "subject", "project", "occurredAt", "recordedAt", "type"):
+        again = history()
+        value = again[10]["entry"][name]
+        other = when(100.5) if name == "recordedAt" else _other(name, value)
+        again[10]["entry"][name] = other
+        yield Forgery(f"{name} beside its chain", bundle(again), line_is(11, CHAIN))
+    context = [*lines[:3], {**lines[3], "context": True}, *lines[4:]]
+    yield Forgery(
+        "hidden as context",
+        bundle(lines, shown=context),
+        line_is(4, "version 1 of its stream is missing"),
+    )
+
+
+def false_times() -> Iterator[Forgery]:
+    lines = history()
+    for name, size, at, said in (
+        ("after", 8, 140, BASE),
+        ("long after", 8, 141, line_is(9, TIMES)),
+        ("before", 8, 10, BASE),
+        ("long before", 8, 9, line_is(8, TIMES)),
+        ("at the end", 20, 130, BASE.replace("00:03:20", "00:03:20")),
+        ("too early at the end", 20, 129, line_is(20, TIMES)),
+    ):
+        held = [checkpoint(entries(lines[:size]), {"w1": at, "w2": at})]
+        yield Forgery(f"cosigned {name}", bundle(lines), said, held=held)
+        more = {f"checkpoints/{size}": held[0]}
+        yield Forgery(f"cosigned {name}, inside", bundle(lines, more=more), said)
+    early = bundle(lines, cosigned={"w1": 129, "w2": 129})
+    yield Forgery("an early checkpoint", early, line_is(20, TIMES))
+    two = [
+        checkpoint(entries(lines[:size]), {"w1": at, "w2": at})
+        for size, at in ((12, 110), (4, 101))
+    ]
+    yield Forgery("two that are held", bundle(lines), line_is(5, TIMES), held=two)
+
+
+def false_texts() -> Iterator[Forgery]:
+    lines = history()
+
+    def shown(number: int, **changes: Any) -> dict[str, bytes]:
+        return bundle(
+            lines, shown=[*lines[:number], {**lines[number], **changes}, *lines[number + 1 :]]
+        )
+
+    zeros = base64.b64encode(bytes(16)).decode()
+    another, no_metadata = "the data has another digest", "the metadata has another digest"
+    # Line 12 (number 11) has data: stream 2 is not erased.
+    data = lines[11]["data"]
+    yield Forgery("other data", shown(11, data=data + " "), line_is(12, another))
+    yield Forgery("other salt", shown(11, salt=zeros), line_is(12, another))
+    yield Forgery("other metadata", shown(11, metadata="{}"), line_is(12, no_metadata))
+    yield Forgery("other metadata salt", shown(11, metadataSalt=zeros), line_is(12, no_metadata))
+    yield Forgery("other metadata of erased", shown(10, metadata="{}"), line_is(11, no_metadata))
+    yield Forgery("exchanged data", shown(11, data=lines[14]["data"]), line_is(12, another))
+    ascii_salt = base64.b64encode(b"sixteen letters!").decode()
+    again = history()
+    again[11]["salt"] = ascii_salt
+    recompute(again)
+    told = {
+        **again[11],
+        "salt": base64.b64encode(b"sixteen letters").decode(),
+        "data": "!" + again[11]["data"],
+    }
+    files = bundle(again, shown=[*again[:11], told, *again[12:]])
+    yield Forgery("salt of fifteen", files, line_is(12, another))
+    yield Forgery("no data", shown(11, data=None, salt=None), line_is(12, "'erased'"))
+    yield Forgery("no data, null", shown(11, data=None, salt=None, erased=None), line_is(12, GONE))
+    erased = lines[10]["erased"]
+    forged = shown(11, data=None, salt=None, erased=erased)
+    subject = lines[11]["entry"]["subject"]
+    tuple_ = (subject, *erased.values())
+    yield Forgery(
+        "erased by another's deletion",
+        forged,
+        wrong("events.jsonl, line 20", f"no event is {{{{{tuple_!r}}}}}"),
+    )
+    kept = shown(10, salt=lines[11]["salt"])
+    yield Forgery("a salt that is left", kept, line_is(11, GONE))
+    for name, value in (("number", 4), ("position", 3), ("at", when(1)), ("by", "another")):
+        told_erased = {**erased, name: value}
+        one = (lines[10]["entry"]["subject"], *told_erased.values())
+        what = wrong("events.jsonl, line 20", f"no event is {{{{{one!r}}}}}")
+        yield Forgery(f"erased {name}", shown(10, erased=told_erased), what)
+    for type_ in (
+        "schedule.deleted.v1",
+        "notebook.deleted.v1x",
+        "a.notebook.deleted.v1",
+        "notebook.deletedxv1",
+        "notebookxdeleted.v1",
+    ):
+        again = history()
+        again[7]["entry"]["type"] = type_
+        one = (again[1]["entry"]["subject"], *again[1]["erased"].values())
+        what = wrong("events.jsonl, line 20", f"no event is {{{{{one!r}}}}}")
+        yield Forgery(f"erased by {type_}", bundle(recompute(again)), what)
+    yield Forgery(
+        "an artifact that is missing",
+        shown(11, artifacts=["n"]),
+        line_is(12, "artifact n is missing"),
+    )
+    name = "ab" * 32
+    more = bundle(
+        lines,
+        shown=[*lines[:11], {**lines[11], "artifacts": [name]}, *lines[12:]],
+        more={f"artifacts/{name}": b""},
+    )
+    yield Forgery("an artifact that is not named", more, line_is(12, f"artifact {name} is missing"))
+
+
+def false_files() -> Iterator[Forgery]:
+    lines = history()
+    files = bundle(lines)
+
+    def with_events(told: bytes) -> dict[str, bytes]:
+        return summed({**files, "events.jsonl": told})
+
+    told = files["events.jsonl"]
+    first = json.loads(told.split(b"\n")[0])
+    entry = first.pop("entry")
+    moved = json.dumps({**first, "entry": entry}, ensure_ascii=False, separators=(",", ":"))
+    for name, other in (
+        ("a blank", told.replace(b',"data":', b', "data":', 1)),
+        ("escaped", told.replace("ö".encode(), b"\\u00f6", 1)),
+        ("twice a member", told.replace(b',"data":', b',"data":1,"data":', 1)),
+        ("another order", told.replace(b'"v":1,"version":1}', b'"version":1,"v":1}', 1)),
+        ("the entry at the end", moved.encode() + b"\n" + told.split(b"\n", 1)[1]),
+    ):
+        yield Forgery(name, with_events(other), line_is(1, FORM))
+    yield Forgery("no line feed", with_events(told[:-1]), line_is(20, FORM))
+    yield Forgery(
+        "a missing tile",
+        summed({n: f for n, f in files.items() if n != "tile/0/000.p/20"}),
+        wrong("{}/checkpoint", "[Errno 2] No such file or directory: '{}/tile/0/000.p/20'"),
+    )
+    listed = {**files, "README": b"more"}
+    yield Forgery("a file more", listed, wrong("SHA256SUMS", "it lists other files"))
+    yield Forgery(
+        "a file less",
+        {n: f for n, f in files.items() if n != "policy"},
+        wrong("SHA256SUMS", "it lists other files"),
+    )
+    yield Forgery(
+        "another file", {**files, "policy": b"other"}, wrong("policy", "SHA256SUMS differs")
+    )
+    yield Forgery(
+        "a false artifact",
+        bundle(lines, more={f"artifacts/{'ab' * 32}": b"x"}),
+        wrong(f"artifacts/{'ab' * 32}", "it is not named so"),
+    )
+    yield Forgery(
+        "no policy",
+        {n: f for n, f in files.items() if n != "policy"},
+        wrong("the bundle", "[Errno 2] No such file or directory: '{}/policy'"),
+        policy=None,
+    )
