@@ -74,12 +74,14 @@ GRANT SELECT ON
     notebook_details, notebook_list, notebook_list_project, notebook_list_count,
     notebook_duration, execution_status, execution_results, dataset_details, library_details,
     schedule_list, schedule_firing, trigger_list, execution_list, execution_tag, execution_action,
-    notice_list, webhook_details, projection_checkpoint, projection_rebuild, execution_usage, worker, api_token,
-    principal, notebook_snapshot, execution_snapshot, dataset_snapshot
+    notice_list, webhook_details, projection_checkpoint, projection_rebuild, execution_usage,
+    worker, api_token, principal, notebook_snapshot, execution_snapshot, dataset_snapshot
     TO nbledger_api;
 GRANT SELECT, INSERT ON secret_key TO nbledger_api;
 -- Keys of requests come in by the function that appends; the api looks for those it gets.
-GRANT SELECT ON idempotency_key TO nbledger_api;-- Secrets of webhooks are made by the api, which never reads one again. (It deletes those of a
+GRANT SELECT ON idempotency_key TO nbledger_api;
+
+-- Secrets of webhooks are made by the api, which never reads one again. (It deletes those of a
 -- webhook by its id.)
 GRANT INSERT, DELETE, SELECT (webhook_id) ON webhook_secret TO nbledger_api;
 -- It tells what has been delivered.
@@ -126,7 +128,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     notebook_details, notebook_list, notebook_list_project, notebook_list_count,
     notebook_duration, execution_status, execution_results, dataset_details, library_details,
     schedule_list, schedule_firing, trigger_list, execution_list, execution_tag, execution_action,
-    notice_list, webhook_details, projection_checkpoint, notebook_snapshot, execution_snapshot, dataset_snapshot
+    notice_list, webhook_details, projection_checkpoint, notebook_snapshot, execution_snapshot,
+    dataset_snapshot
     TO nbledger_projector;
 
 -- worker: its leases, its own entry, and what waits. No token and no read model. The queue is

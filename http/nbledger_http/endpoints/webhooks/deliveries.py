@@ -68,7 +68,7 @@ class DeliveryPage(msgspec.Struct, kw_only=True):
     next: int | None
 
 
-class AttemptDocument(msgspec.Struct, rename="camel", kw_only=True):
+class DeliveryAttemptDocument(msgspec.Struct, rename="camel", kw_only=True):
     """An attempt. ``error`` is null where it was delivered.
 
     ``answerBody`` is the beginning of the answer's body as text; it is null without an answer, and
@@ -91,7 +91,7 @@ class DeliveryDocument(DeliveryItem, rename="camel", kw_only=True):
     """A delivery with its attempts. ``requestBody`` is what is sent, without data once erased."""
 
     request_body: msgspec.Raw
-    log: list[AttemptDocument]
+    log: list[DeliveryAttemptDocument]
 
 
 @get(
@@ -223,9 +223,9 @@ def _members(delivery: log.Delivery) -> dict[str, Any]:
     }
 
 
-def _attempt(made: LoggedAttempt) -> AttemptDocument:
+def _attempt(made: LoggedAttempt) -> DeliveryAttemptDocument:
     body = made.answer_body
-    return AttemptDocument(
+    return DeliveryAttemptDocument(
         **{
             **msgspec.structs.asdict(made),
             "at": timestamp(made.at),
