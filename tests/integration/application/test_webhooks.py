@@ -14,7 +14,7 @@ from standardwebhooks.webhooks import Webhook as StandardWebhook
 from standardwebhooks.webhooks import WebhookVerificationError
 from support.receivers import Got, Receiver, receiver
 from support.schedules import CALLER
-from support.webhooks import Hooks, hooks
+from support.webhooks import LOOPBACK, Hooks, hooks
 
 from nbledger_application.preconditions import UNCONDITIONAL
 from nbledger_application.webhooks.subscribing import (
@@ -26,6 +26,8 @@ from nbledger_application.webhooks.subscribing import (
 from nbledger_domain.webhook import RETRY_SECONDS
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore
+from nbledger_infrastructure.settings import Postgres, Settings, Webhooks
+from nbledger_workers.sweeping import process_managers
 
 
 @pytest.fixture
@@ -333,3 +335,23 @@ async def test_the_erasure_of_a_subject_takes_the_answers_along(
     await scene.work()
     async with acquire(scene.pool) as connection:
         assert await connection.fetchval(kept) == 0
+
+
+async def test_the_role_that_runs_the_managers_sends_to_webhooks(
+    database_dsn: str, pool: Pool, store: EventStore, there: Receiver
+) -> None:
+    settings = Settings(
+        postgres=Postgres(dsn=database_dsn), webhooks=Webhooks(allowed_networks=LOOPBACK)
+    )
+    stop, ready = asyncio.Event(), asyncio.Event()
+    async with hooks(pool, store) as scene:
+        running = asyncio.create_task(process_managers.run(settings, stop, ready.set))
+        async with asyncio.timeout(30):
+            await ready.wait()
+        _, secret = await scene.hook(there.url)
+        event_id = await scene.event()
+        (got,) = await there.until(1)
+        stop.set()
+        async with asyncio.timeout(30):
+            await running
+    assert verified(got, secret)["id"] == str(event_id)
