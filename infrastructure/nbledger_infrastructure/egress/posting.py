@@ -10,7 +10,7 @@ import ssl
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Final, cast
 
 import httpcore
 import msgspec
@@ -59,7 +59,8 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
     def __init__(self, allowed: Sequence[Network], *, public: bool) -> None:
         self._allowed = allowed
         self._public = public
-        self._inner = httpcore.AnyIOBackend()
+        # Without anyio httpcore has a class in its place that only tells so.
+        self._inner = cast("httpcore.AsyncNetworkBackend", httpcore.AnyIOBackend())
         self._threads = ThreadPoolExecutor(RESOLVERS, thread_name_prefix="resolve")
 
     def close(self) -> None:
