@@ -74,12 +74,19 @@ GRANT SELECT ON
     notebook_details, notebook_list, notebook_list_project, notebook_list_count,
     notebook_duration, execution_status, execution_results, dataset_details, library_details,
     schedule_list, schedule_firing, trigger_list, execution_list, execution_tag, execution_action,
-    notice_list, projection_checkpoint, projection_rebuild, execution_usage, worker, api_token,
-    principal, notebook_snapshot, execution_snapshot, dataset_snapshot
+    notice_list, webhook_details, projection_checkpoint, projection_rebuild, execution_usage,
+    worker, api_token, principal, notebook_snapshot, execution_snapshot, dataset_snapshot
     TO nbledger_api;
 GRANT SELECT, INSERT ON secret_key TO nbledger_api;
 -- Keys of requests come in by the function that appends; the api looks for those it gets.
 GRANT SELECT ON idempotency_key TO nbledger_api;
+
+-- Secrets of webhooks are made by the api, which never reads one again. (It deletes those of a
+-- webhook by its id.)
+GRANT INSERT, DELETE, SELECT (webhook_id) ON webhook_secret TO nbledger_api;
+-- It tells what has been delivered.
+GRANT SELECT ON webhook_delivery, webhook_attempt TO nbledger_api;
+
 -- It tells how many runs a schedule has left.
 GRANT SELECT ON schedule TO nbledger_api;
 
@@ -110,13 +117,19 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON usual_duration, failing_schedule, kernel
 -- Automatic execution: what it keeps, and whether more runs may wait.
 GRANT SELECT, INSERT, UPDATE, DELETE ON automation, automation_trigger TO nbledger_relay;
 GRANT SELECT ON automation_since, queue_share TO nbledger_relay;
+-- Webhooks: what it keeps, and the secrets that it signs with.
+GRANT SELECT, INSERT, UPDATE, DELETE ON
+    webhook_subscription, webhook_delivery, webhook_attempt, webhook_redelivery
+    TO nbledger_relay;
+GRANT SELECT, DELETE ON webhook_secret TO nbledger_relay;
 
 -- projector: owns the contents of the read models.
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     notebook_details, notebook_list, notebook_list_project, notebook_list_count,
     notebook_duration, execution_status, execution_results, dataset_details, library_details,
     schedule_list, schedule_firing, trigger_list, execution_list, execution_tag, execution_action,
-    notice_list, projection_checkpoint, notebook_snapshot, execution_snapshot, dataset_snapshot
+    notice_list, webhook_details, projection_checkpoint, notebook_snapshot, execution_snapshot,
+    dataset_snapshot
     TO nbledger_projector;
 
 -- worker: its leases, its own entry, and what waits. No token and no read model. The queue is

@@ -110,6 +110,24 @@ class LibraryNotFoundError(DomainError):
         super().__init__(f"There is no library {library_id} in this project.")
 
 
+class WebhookNotFoundError(DomainError):
+    """There is no such webhook."""
+
+    code = "webhook_not_found"
+
+    def __init__(self, webhook_id: UUID) -> None:
+        super().__init__(f"There is no webhook {webhook_id} in this project.")
+
+
+class TooManyWebhooksError(DomainError):
+    """The project has as many webhooks as it may."""
+
+    code = "too_many_webhooks"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"A project may have {limit} webhooks; delete one first.")
+
+
 class LibraryExistsError(DomainError):
     """The project has another wheel of this name and version."""
 

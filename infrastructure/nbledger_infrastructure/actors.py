@@ -19,7 +19,9 @@ NOTICES: Final = "notices"
 SCHEDULER: Final = "scheduler"
 SWEEPER: Final = "sweeper"
 
-_SYSTEM: Final = frozenset({SERVICE, ACTIONS, AUTOMATION, NOTICES, SCHEDULER, SWEEPER})
+WEBHOOKS: Final = "webhooks"
+
+_SYSTEM: Final = frozenset({SERVICE, ACTIONS, AUTOMATION, NOTICES, SCHEDULER, SWEEPER, WEBHOOKS})
 _WORKER: Final = "worker:"
 
 AuthType = Literal["api_key", "service_account", "system"]

@@ -243,6 +243,33 @@ class Notices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     kernel_seconds: Annotated[float, Meta(ge=0)] = 30.0
 
 
+class Webhooks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sending events to webhooks, which the relay does where it is ``enabled``.
+
+    A project may have ``max_per_project`` webhooks. An attempt may take ``timeout_seconds`` in all.
+    An event whose message is larger than ``max_body_kb`` is sent without its data, with
+    ``dataref`` in its place. Attempts are logged for ``log_days``. After a rotation, the secret
+    before signs as well for ``secret_overlap_hours``.
+
+    Only public addresses are connected to, by HTTPS. In ``allowed_networks``, such as
+    ``10.1.0.0/16``, others may be, and by HTTP, too. With ``proxy_url`` everything goes through
+    that HTTP proxy, which then decides which names and addresses may be reached.
+    ``concurrency`` bounds the attempts at one moment, ``concurrency_per_webhook`` those of one
+    webhook.
+    """
+
+    enabled: bool = True
+    max_per_project: Positive = 100
+    timeout_seconds: Seconds = 20.0
+    max_body_kb: Positive = 256
+    log_days: Positive = 30
+    secret_overlap_hours: Annotated[int, Meta(ge=0, le=8760)] = 24
+    allowed_networks: list[Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]] = []
+    proxy_url: str = ""
+    concurrency: Annotated[int, Meta(ge=4, le=10_000)] = 256
+    concurrency_per_webhook: Annotated[int, Meta(ge=1, le=100)] = 4
+
+
 class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The logs that prove what is in the event store, one for each tenant.
 
@@ -332,6 +359,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     queue: Queue = Queue()
     recovery: Recovery = Recovery()
     notices: Notices = Notices()
+    webhooks: Webhooks = Webhooks()
     audit: Audit = Audit()
     environments: Environments = Environments()
     log: Log = Log()

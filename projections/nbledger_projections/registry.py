@@ -10,6 +10,7 @@ from nbledger_projections.read_models import (
     notices,
     schedules,
     triggers,
+    webhooks,
 )
 from nbledger_projections.read_models.executions import results, status
 from nbledger_projections.read_models.notebooks import details, listing
@@ -25,6 +26,7 @@ _MODULES = (
     execution_actions,
     triggers,
     notices,
+    webhooks,
 )
 
 READ_MODELS: dict[str, ReadModel[Any]] = {module.MODEL.name: module.MODEL for module in _MODULES}

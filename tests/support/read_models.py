@@ -25,6 +25,7 @@ from nbledger_projections.read_models import (
     notices,
     schedules,
     triggers,
+    webhooks,
 )
 from nbledger_projections.read_models.executions import folding as execution_folding
 from nbledger_projections.read_models.executions import result_folding, state
@@ -241,6 +242,7 @@ def naive_notices(events: Sequence[RecordedEvent]) -> dict[UUID, bytes]:
 naive_datasets = partial(naive_documents, dataset_details.MODEL)
 naive_libraries = partial(naive_documents, library_details.MODEL)
 naive_actions = partial(naive_documents, execution_actions.MODEL)
+naive_webhooks = partial(naive_documents, webhooks.MODEL)
 
 _NAIVE: dict[str, tuple[Callable[[Sequence[RecordedEvent]], dict[UUID, bytes]], str]] = {
     notebook_details.NAME: (
@@ -280,6 +282,10 @@ _NAIVE: dict[str, tuple[Callable[[Sequence[RecordedEvent]], dict[UUID, bytes]], 
     library_details.NAME: (
         naive_libraries,
         "SELECT library_id, document, library_id FROM library_details",
+    ),
+    webhooks.NAME: (
+        naive_webhooks,
+        "SELECT webhook_id, document, webhook_id FROM webhook_details",
     ),
     execution_actions.NAME: (
         naive_actions,

@@ -11,6 +11,7 @@ import structlog
 from nbledger_domain.dataset import Dataset
 from nbledger_domain.library import Library
 from nbledger_domain.notebook import Notebook
+from nbledger_domain.webhook import Webhook
 from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore, RecordedEvent
@@ -20,7 +21,12 @@ log = structlog.get_logger(__name__)
 NAME = "eraser"
 """Under this name the eraser keeps its checkpoint."""
 
-_DELETED = {Notebook.Deleted.TYPE, Dataset.Deleted.TYPE, Library.Deleted.TYPE}
+_DELETED = {
+    Notebook.Deleted.TYPE,
+    Dataset.Deleted.TYPE,
+    Library.Deleted.TYPE,
+    Webhook.Deleted.TYPE,
+}
 
 
 async def react(

@@ -10,10 +10,11 @@ from nbledger_domain.dataset import Dataset
 from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.library import Library
 from nbledger_domain.notebook import Notebook
+from nbledger_domain.webhook import Webhook
 
 DELETIONS: Final[frozenset[str]] = frozenset(
     name
-    for event in (Notebook.Deleted, Dataset.Deleted, Library.Deleted)
+    for event in (Notebook.Deleted, Dataset.Deleted, Library.Deleted, Webhook.Deleted)
     for name in EVENT_TYPES.stored_names(event.TYPE)
 )
 """The types of the events that delete a subject where their stream is the subject.

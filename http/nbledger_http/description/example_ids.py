@@ -14,6 +14,8 @@ LIBRARY_ID = "bb0e8400-e29b-41d4-a716-446655440000"
 
 ACTION_ID = "cc0e8400-e29b-41d4-a716-446655440000"
 
+WEBHOOK_ID = "ee0e8400-e29b-41d4-a716-446655440000"
+
 LINK = (
     "https://nbledger.example.com/downloads/770e8400-e29b-41d4-a716-446655440000/"
     f"{PROJECT_ID}/{NOTEBOOK_ID}/{'5f' * 32}/%s?contentType=…&expires=…&signature=…"

@@ -31,6 +31,7 @@ from nbledger_http.endpoints import (
     templates,
     transparency_log,
     uploads,
+    webhooks,
 )
 from nbledger_http.replies import rendering
 from nbledger_http.requests.services import Services
@@ -58,6 +59,7 @@ def create_app(services: Services) -> Edge:
             *templates.HANDLERS,
             *datasets.HANDLERS,
             *libraries.HANDLERS,
+            *webhooks.HANDLERS,
             *uploads.HANDLERS,
             *input_files.HANDLERS,
         ],

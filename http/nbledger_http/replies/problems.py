@@ -60,6 +60,7 @@ class Code(StrEnum):
     EXECUTION_NOT_FOUND = "execution_not_found"
     DATASET_NOT_FOUND = "dataset_not_found"
     LIBRARY_NOT_FOUND = "library_not_found"
+    WEBHOOK_NOT_FOUND = "webhook_not_found"
     SCHEDULE_NOT_FOUND = "schedule_not_found"
     ACTION_NOT_FOUND = "action_not_found"
     CELL_NOT_FOUND = "cell_not_found"
@@ -82,6 +83,7 @@ class Code(StrEnum):
     ACTION_ENDED = "action_ended"
     COUNT_MISMATCH = "count_mismatch"
     LIBRARY_EXISTS = "library_exists"
+    TOO_MANY_WEBHOOKS = "too_many_webhooks"
     FILE_EXISTS = "file_exists"
     STALE_VERSION = "stale_version"
     CONFLICT = "conflict"
@@ -124,6 +126,7 @@ KINDS: dict[Code, Kind] = {
     Code.EXECUTION_NOT_FOUND: Kind(404, "There is no such execution."),
     Code.DATASET_NOT_FOUND: Kind(404, "There is no such dataset."),
     Code.LIBRARY_NOT_FOUND: Kind(404, "There is no such library."),
+    Code.WEBHOOK_NOT_FOUND: Kind(404, "There is no such webhook."),
     Code.SCHEDULE_NOT_FOUND: Kind(404, "The notebook has no schedule."),
     Code.ACTION_NOT_FOUND: Kind(404, "There is no such execution action."),
     Code.CELL_NOT_FOUND: Kind(404, "There is no such cell in the execution."),
@@ -146,6 +149,7 @@ KINDS: dict[Code, Kind] = {
     Code.ACTION_ENDED: Kind(409, "The execution action has already ended."),
     Code.COUNT_MISMATCH: Kind(409, "The filter finds another number of executions."),
     Code.LIBRARY_EXISTS: Kind(409, "The project has another wheel of this name and version."),
+    Code.TOO_MANY_WEBHOOKS: Kind(409, "The project has as many webhooks as it may."),
     Code.FILE_EXISTS: Kind(409, "The notebook has another file at this path."),
     Code.STALE_VERSION: Kind(409, "The notebook has been changed since it was read."),
     Code.CONFLICT: Kind(409, "Too many requests change the same resource at once."),
@@ -171,14 +175,10 @@ KINDS: dict[Code, Kind] = {
 }
 
 # What may not be told apart (unknown, foreign, malformed) is told in the same words.
+_NOT_TOLD_APART = "project notebook dataset library webhook log execution action"
 _FIXED_DETAILS = {
-    Code.PROJECT_NOT_FOUND: "There is no such project, or it is not open to this token.",
-    Code.NOTEBOOK_NOT_FOUND: "There is no such notebook, or it is not open to this token.",
-    Code.DATASET_NOT_FOUND: "There is no such dataset, or it is not open to this token.",
-    Code.LIBRARY_NOT_FOUND: "There is no such library, or it is not open to this token.",
-    Code.LOG_NOT_FOUND: "There is no such log, or it is not open to this token.",
-    Code.EXECUTION_NOT_FOUND: "There is no such execution, or it is not open to this token.",
-    Code.ACTION_NOT_FOUND: "There is no such execution action, or it is not open to this token.",
+    code: f"{KINDS[code].title.removesuffix('.')}, or it is not open to this token."
+    for code in (Code(f"{name}_not_found") for name in _NOT_TOLD_APART.split())
 }
 
 _LITESTAR_CODES = {

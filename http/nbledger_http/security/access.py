@@ -37,6 +37,8 @@ PATH_PARAMETERS = {
     "execution_id": PathParameter("executionId", "The execution.", Code.EXECUTION_NOT_FOUND),
     "dataset_id": PathParameter("datasetId", "The dataset.", Code.DATASET_NOT_FOUND),
     "library_id": PathParameter("libraryId", "The library.", Code.LIBRARY_NOT_FOUND),
+    "webhook_id": PathParameter("webhookId", "The webhook.", Code.WEBHOOK_NOT_FOUND),
+    "event_id": PathParameter("eventId", "The event.", Code.EVENT_NOT_FOUND),
     "action_id": PathParameter("actionId", "The execution action.", Code.ACTION_NOT_FOUND),
     "path": PathParameter("path", "The path of the input file, below the notebook's folder."),
     "digest": PathParameter("digest", "The SHA-256 of the file."),
@@ -199,6 +201,7 @@ tenant_id_of = partial(id_of, name="tenant_id")
 dataset_id_of = partial(id_of, name="dataset_id")
 library_id_of = partial(id_of, name="library_id")
 action_id_of = partial(id_of, name="action_id")
+webhook_id_of = partial(id_of, name="webhook_id")
 
 
 def _most_specific(parameters: dict[str, Any]) -> Code:

@@ -16,7 +16,7 @@ CANCEL = "nbledger.command.cancel.v1"
 CHECKPOINT = "nbledger.checkpoint.v1"
 
 _TYPE_PREFIX = "nbledger."
-_OWN_SUBJECTS = {"dataset", "history", "library"}
+_OWN_SUBJECTS = {"dataset", "history", "library", "webhook"}
 _NOTICES_OF_NO_NOTEBOOK = "notice.kernel-"
 _CONSTANT = (("ce_specversion", b"1.0"), ("content-type", b"application/json"))
 
@@ -99,6 +99,18 @@ def attributes(headers: tuple[tuple[str, bytes], ...] | Headers) -> dict[str, st
         for name, value in headers
         if name.startswith("ce_")
     }
+
+
+def history_path(recorded: RecordedEvent) -> str:
+    """Where the data of an event can be read that a message does not carry."""
+    project = project_path(recorded.tenant_id, recorded.project_id)
+    kind = subject_kind(recorded.type)
+    if kind != "notebook":
+        return f"{project}/{kind}/{recorded.stream_id}"  # which tells all that its events do
+    path = f"{project}/notebook/{recorded.subject_id}"
+    if recorded.stream_id != recorded.subject_id:
+        path += f"/execution/{recorded.stream_id}"
+    return f"{path}/history?after={recorded.position - 1}&limit=1"
 
 
 @lru_cache(maxsize=4096)

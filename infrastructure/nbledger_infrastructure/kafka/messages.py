@@ -2,7 +2,6 @@
 
 import msgspec
 
-from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_domain.vocabulary.priorities import Priority
 from nbledger_infrastructure.commands import Command
 from nbledger_infrastructure.kafka import cloudevents
@@ -51,7 +50,7 @@ def event_message(recorded: RecordedEvent, kafka: Kafka, address: str = Http().a
     """The message that publishes an event. ``address`` is what the API is reached by."""
     data, dataref = recorded.data, None
     if data is not None and len(data) > MAX_DATA_BYTES:
-        data, dataref = None, _history_path(recorded)
+        data, dataref = None, cloudevents.history_path(recorded)
     return Message(
         events_topic(kafka),
         str(recorded.stream_id).encode(),
@@ -81,14 +80,3 @@ def command_message(recorded: RecordedEvent, kafka: Kafka, route: Route | None) 
             at=recorded.occurred_at,
         ),
     )
-
-
-def _history_path(recorded: RecordedEvent) -> str:
-    project = project_path(recorded.tenant_id, recorded.project_id)
-    kind = cloudevents.subject_kind(recorded.type)
-    if kind != "notebook":
-        return f"{project}/{kind}/{recorded.stream_id}"  # which tells all that its events do
-    path = f"{project}/notebook/{recorded.subject_id}"
-    if recorded.stream_id != recorded.subject_id:
-        path += f"/execution/{recorded.stream_id}"
-    return f"{path}/history?after={recorded.position - 1}&limit=1"

@@ -20,6 +20,7 @@ from nbledger_domain import (
     library,
     notebook,
     notices,
+    webhook,
 )
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -35,6 +36,7 @@ def test_every_known_type_has_its_file() -> None:
     assert notices.RunNotice.Slow.TYPE in events.EVENT_TYPES.classes
     assert execution_action.ExecutionAction.Requested.TYPE in events.EVENT_TYPES.classes
     assert histories.HistoryRead.Read.TYPE in events.EVENT_TYPES.classes
+    assert webhook.Webhook.Created.TYPE in events.EVENT_TYPES.classes
     assert {path.stem for path in GOLDEN.glob("*.json")} == events.EVENT_TYPES.readable()
 
 

@@ -19,6 +19,7 @@ from nbledger_domain import (
     library,
     notebook,
     notices,
+    webhook,
 )
 from nbledger_http.replies.problems import KINDS
 from nbledger_infrastructure.settings_loading import environment_names
@@ -112,8 +113,11 @@ def test_every_event_type_is_described_and_no_other() -> None:
     assert notices.RunNotice.Slow.TYPE in events.EVENT_TYPES.classes
     assert execution_action.ExecutionAction.Requested.TYPE in events.EVENT_TYPES.classes
     assert histories.HistoryRead.Read.TYPE in events.EVENT_TYPES.classes
+    assert webhook.Webhook.Created.TYPE in events.EVENT_TYPES.classes
     text = (ROOT / "docs" / "events.md").read_text()
-    kinds = "notebook|execution|dataset|library|schedule|firing|trigger|action|notice|history"
+    kinds = (
+        "notebook|execution|dataset|library|schedule|firing|trigger|action|notice|history|webhook"
+    )
     described = set(re.findall(rf"`((?:{kinds})\.[a-z-]+\.v\d+)`", text))
     assert described == events.EVENT_TYPES.readable()
     for type_name, (event_class, _) in events.EVENT_TYPES.classes.items():

@@ -64,6 +64,12 @@ OWNERS: Mapping[str, str] = {
     "trigger_list": "projections",
     "usual_duration": "application",
     "transparency_log": "audit",
+    "webhook_attempt": "application",
+    "webhook_delivery": "application",
+    "webhook_details": "projections",
+    "webhook_redelivery": "application",
+    "webhook_secret": "application",
+    "webhook_subscription": "application",
     "worker": "infrastructure",
 }
 """Tables and views, each with the room whose statements read and write it."""

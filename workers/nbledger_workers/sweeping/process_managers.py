@@ -17,6 +17,8 @@ from nbledger_application.automation.manager import Automation
 from nbledger_application.database_clock import Clock, database_time
 from nbledger_application.notices.manager import NoticeManager
 from nbledger_application.schedules.scheduler import Scheduler
+from nbledger_application.webhooks.manager import WebhookManager
+from nbledger_infrastructure.kafka.structured import envelope
 from nbledger_infrastructure.postgres.database import (
     Pool,
     PooledConnection,
@@ -84,11 +86,24 @@ def _notices(around: Surroundings) -> Ticking:
     )
 
 
+def _webhooks(around: Surroundings) -> Ticking:
+    settings = around.settings.webhooks
+    return WebhookManager(
+        around.pool,
+        around.store,
+        settings,
+        envelope(settings.max_body_kb),
+        now=around.now,
+        holds=around.holds,
+    )
+
+
 MANAGERS: Final[Mapping[str, _Manager]] = {
     "scheduler": _Manager(0x6E626C_736368, _scheduler),
     "execution-actions": _Manager(0x6E626C_616374, _actions),
     "automation": _Manager(0x6E626C_617574, _automation),
     "notices": _Manager(0x6E626C_6E6F74, _notices),
+    "webhooks": _Manager(0x6E626C_776862, _webhooks),
 }
 """The process managers under their names."""
 
@@ -108,8 +123,8 @@ async def run(
     async with AsyncExitStack() as stack:
         pool = await connect_pool(
             settings.postgres.dsn,
-            # Each keeps the connection that holds its lock.
-            max_size=len(MANAGERS) + 4,
+            # Each keeps the connection that holds its lock; webhooks take some at a time.
+            max_size=len(MANAGERS) + 8,
             application_name="nbledger-process-managers",
         )
         stack.push_async_callback(close_pool, pool)
@@ -140,7 +155,16 @@ async def _manage(
 ) -> None:
     log.info("process manager at work", name=name)
 
-    def start(holds: Holds) -> Ticking:
-        return manager.start(msgspec.structs.replace(around, holds=holds))
+    started: list[Ticking] = []
 
-    await leader.tick_until_told(connection, start, most_seconds=TICK_SECONDS)
+    def start(holds: Holds) -> Ticking:
+        started.append(manager.start(msgspec.structs.replace(around, holds=holds)))
+        return started[-1]
+
+    try:
+        await leader.tick_until_told(connection, start, most_seconds=TICK_SECONDS)
+    finally:
+        for each in started:
+            if isinstance(each, WebhookManager):
+                # Whoever leads next sends what this one has not recorded.
+                await each.close()

@@ -1,0 +1,1 @@
+"""Delivering events to webhooks: who gets what, attempts, and their log."""

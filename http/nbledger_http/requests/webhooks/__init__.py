@@ -1,0 +1,1 @@
+"""What requests for webhooks ask for."""

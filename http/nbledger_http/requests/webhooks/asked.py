@@ -1,0 +1,182 @@
+"""Requests for webhooks."""
+
+import re
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from nbledger_application.webhooks.subscribing import Subscription
+from nbledger_domain.events import EVENT_TYPES
+from nbledger_domain.webhook import TYPE_PATTERN, EventSelection, type_matches
+from nbledger_http.requests.declared import FaultReport, read_object
+from nbledger_http.requests.queries import MAX_POSITION
+from nbledger_http.security.access import guid
+
+MAX_URL: Final = 2000
+MAX_VALUES: Final = 100
+"""A webhook names so many types or tags at most."""
+
+Url = Annotated[
+    str,
+    Meta(
+        max_length=MAX_URL,
+        description="Where events are sent by POST. It is in the project's history for everyone "
+        "who may read that, so it should hold no secret: signatures tell that a delivery is "
+        "genuine.",
+        examples=["https://hooks.example.com/nbledger"],
+        extra_json_schema={"format": "uri"},
+    ),
+]
+EventTypes = Annotated[
+    list[Annotated[str, Meta(max_length=100)]],
+    Meta(
+        max_length=MAX_VALUES,
+        description="Only events of these types, or whose type begins so: `execution.completed.v1`"
+        ", `execution.completed`, `execution`. None: all events.",
+        examples=[["execution.completed", "execution.failed"]],
+    ),
+]
+Tags = Annotated[
+    list[Annotated[str, Meta(min_length=1, max_length=200)]],
+    Meta(
+        max_length=MAX_VALUES,
+        description="Only events of executions that were requested with one of these tags.",
+    ),
+]
+Description = Annotated[str, Meta(max_length=1000, description="What it is for.")]
+Ordered = Annotated[
+    bool,
+    Meta(
+        description="Whether an event waits until those before it in its stream are delivered or "
+        "given up. Without it, an event that fails holds up no other, and may come after later "
+        "ones."
+    ),
+]
+
+
+class WebhookRequest(msgspec.Struct, rename="camel", kw_only=True, forbid_unknown_fields=True):
+    """A webhook: where events are sent, and which."""
+
+    url: Url
+    event_types: EventTypes = []
+    tags: Tags = []
+    description: Description = ""
+    ordered: Ordered = False
+
+
+class WebhookChange(WebhookRequest, rename="camel", kw_only=True, forbid_unknown_fields=True):
+    """What the webhook is to be; what is left out is as in a new one."""
+
+    enabled: Annotated[
+        bool,
+        Meta(
+            description="Whether events are sent. Those that are recorded meanwhile are not sent "
+            "later by themselves; a redelivery sends them."
+        ),
+    ] = True
+
+
+class WebhookRedelivery(msgspec.Struct, rename="camel", kw_only=True, forbid_unknown_fields=True):
+    """What is to be sent again: events by their ids, or a range of positions."""
+
+    event_ids: (
+        Annotated[
+            list[Annotated[str, Meta(extra_json_schema={"format": "uuid"})]],
+            Meta(max_length=1000, description="Events of the project, wanted or not."),
+        ]
+        | None
+    ) = None
+    after: (
+        Annotated[
+            int,
+            Meta(ge=0, le=MAX_POSITION, description="The wanted events after this position,"),
+        ]
+        | None
+    ) = None
+    until: Annotated[int, Meta(ge=1, le=MAX_POSITION, description="and up to this one.")] | None = (
+        None
+    )
+
+
+def asked_webhook(body: dict[str, Any], *, plain_http: bool) -> Subscription:
+    """The webhook that the body describes. Raises :class:`InvalidInputError` with every fault."""
+    report = FaultReport()
+    asked = read_object(WebhookRequest, body, report)
+    return _checked(asked, report, plain_http=plain_http)
+
+
+def asked_change(body: dict[str, Any], *, plain_http: bool) -> tuple[Subscription, bool]:
+    """Likewise of an existing one, and whether it is to be enabled."""
+    report = FaultReport()
+    asked = read_object(WebhookChange, body, report)
+    return _checked(asked, report, plain_http=plain_http), asked.enabled
+
+
+def asked_redelivery(body: dict[str, Any]) -> list[UUID] | tuple[int, int]:
+    """The events, or the range ``(after, until)``. Raises :class:`InvalidInputError`."""
+    report = FaultReport()
+    asked = read_object(WebhookRedelivery, body, report)
+    ids = [guid(text) for text in asked.event_ids or ()]
+    for number, each in enumerate(ids):
+        if each is None:
+            report.fault(f"/eventIds/{number}", "must be the id of an event, a GUID")
+    if asked.event_ids is not None:
+        if asked.after is not None or asked.until is not None:
+            report.fault("/eventIds", "does not go with after and until; send one of them")
+        elif not ids:
+            report.fault("/eventIds", "must have at least one item")
+    elif asked.after is None or asked.until is None:
+        report.fault("/after", "is required with until, unless there are eventIds")
+    elif asked.after >= asked.until:
+        report.fault("/until", "must be greater than after")
+    report.check()
+    if asked.after is not None and asked.until is not None:
+        return asked.after, asked.until
+    return [each for each in ids if each is not None]
+
+
+def _checked(asked: WebhookRequest, report: FaultReport, *, plain_http: bool) -> Subscription:
+    if not report.faults and (reason := _wrong_url(asked.url, plain_http=plain_http)):
+        report.fault("/url", reason)
+    for number, each in enumerate(asked.event_types):
+        if reason := _wrong_type(each):
+            report.fault(f"/eventTypes/{number}", reason)
+    report.check()
+    return Subscription(
+        url=asked.url,
+        wanted=EventSelection(
+            event_types=tuple(dict.fromkeys(asked.event_types)),
+            tags=tuple(dict.fromkeys(asked.tags)),
+        ),
+        description=asked.description,
+        ordered=asked.ordered,
+    )
+
+
+def _wrong_url(url: str, *, plain_http: bool) -> str | None:
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return "must be a URL in ASCII, with everything else percent-encoded"
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return "must be a URL"
+    schemes = ("https", "http") if plain_http else ("https",)
+    if parts.scheme not in schemes or not parts.hostname:
+        return f"must be a URL that begins with {' or '.join(f'{each}://' for each in schemes)}"
+    if "@" in parts.netloc:
+        return "must not hold a user or password"
+    if parts.fragment:
+        return "must not have a fragment"
+    return None
+
+
+def _wrong_type(wanted: str) -> str | None:
+    if not re.fullmatch(TYPE_PATTERN, wanted):
+        return "must be a type of events such as execution.completed, or its first part"
+    if not any(type_matches(wanted, known) for known in EVENT_TYPES.readable()):
+        return "is no type of events, nor the beginning of one"
+    return None

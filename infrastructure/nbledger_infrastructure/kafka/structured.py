@@ -1,0 +1,31 @@
+"""What is sent to webhooks: an event as a CloudEvent in structured JSON."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from nbledger_infrastructure.kafka.cloudevents import attributes, event_headers, history_path
+from nbledger_infrastructure.postgres.event_store import RecordedEvent
+
+_KB: Final = 1024
+
+
+def envelope(max_body_kb: int) -> Callable[[RecordedEvent], bytes]:
+    """Makes the bodies of messages; one that would be larger has ``dataref`` in place of data."""
+
+    def made(recorded: RecordedEvent) -> bytes:
+        data = recorded.data
+        if data is not None and len(data) > max_body_kb * _KB:
+            data = None
+        dataref = history_path(recorded) if data is None and recorded.data is not None else None
+        told = attributes(event_headers(recorded, dataref=dataref))
+        message: dict[str, Any] = {**told, "datacontenttype": "application/json"}
+        if data is not None:
+            message["data"] = msgspec.Raw(data)
+        else:
+            # No data, and so no type of it.
+            del message["datacontenttype"]
+        return msgspec.json.encode(message)
+
+    return made
