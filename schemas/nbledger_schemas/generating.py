@@ -10,17 +10,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect
 
-from nbledger_domain import (
-    automation,
-    dataset,
-    execution,
-    execution_action,
-    histories,
-    library,
-    notebook,
-    notices,
-    schedule,
-)
+from nbledger_domain import catalogue  # noqa: F401 - events are known once it is imported
 from nbledger_domain.events import EVENT_TYPES, DomainEvent
 from nbledger_domain.vocabulary.addresses import event_schema_path
 from nbledger_domain.vocabulary.termination import TerminationCode
@@ -28,19 +18,6 @@ from nbledger_schemas import DIALECT, Schema
 from nbledger_schemas.describing import meaning, paragraphs
 
 __all__ = ["current", "event_schema"]
-
-_WITH_EVENTS: Final = (
-    automation,
-    dataset,
-    execution,
-    execution_action,
-    histories,
-    library,
-    notebook,
-    notices,
-    schedule,
-)
-"""The modules whose aggregates register their events when they are imported."""
 
 ENVELOPE: Final = frozenset(
     {"originator_id", "originator_version", "timestamp", "originator_topic"}

@@ -8,6 +8,17 @@ from typing import Final
 
 WORDS: Final[dict[str, str]] = {
     "action": "What is to be done to the executions.",
+    "secret_id": "The id of the secret that signs what is sent; the secret itself is in no event.",
+    "previous_until": "Until when the secret before signs as well.",
+    "RedeliveryRequested.events": "The events to send again, where they were named.",
+    "RedeliveryRequested.after": "Events after this position are sent again.",
+    "RedeliveryRequested.until": "Events up to this position are sent again.",
+    "Disabled.reason": "Who stopped it: a request, or the receiver by its answer 410 (`gone`).",
+    "Changed.url": "The address that events are sent to.",
+    "Changed.event_types": "The types of the events that are sent; all where there are none.",
+    "Changed.tags": "The tags of the notebooks whose events are sent; all where there are none.",
+    "Changed.ordered": "Whether an event waits until those before it in its stream are delivered.",
+    "ordered": "Whether an event waits until those before it in its stream are delivered.",
     "attachments": "Attachments of the cell, as nbformat has them.",
     "attributes": "What is known of the file; which members there are depends on `kind`.",
     "bytes": "The bytes that are not kept.",
