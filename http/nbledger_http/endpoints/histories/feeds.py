@@ -26,6 +26,7 @@ from nbledger_http.security.access import access_of
 from nbledger_infrastructure.postgres.database import acquire
 from nbledger_projections.read_models.histories import times
 from nbledger_projections.read_models.histories.entries import HistoryEntry
+from nbledger_projections.read_models.histories.pages import PAGE_BYTES
 from nbledger_projections.read_models.histories.selection import LAST, Between
 from nbledger_projections.read_models.histories.windows import Feed
 
@@ -178,12 +179,13 @@ async def _last(services: Services, bounds: Between) -> int:
 
 async def _page(pusher: EventPusher, bounds: Between, limit: int) -> Reply:
     entries: list[HistoryEntry] = []
-    position, done = bounds.after, False
+    position, done, size = bounds.after, False, 0
     for _ in range(WINDOWS_PER_PAGE):
         found = await pusher.read(position, until=bounds.before - 1, limit=limit - len(entries))
         entries += found.entries
         position, done = found.position, found.all
-        if done or len(entries) >= limit:
+        size += sum(len(bytes(entry.data)) for entry in found.entries)
+        if done or len(entries) >= limit or size > PAGE_BYTES:
             break
     told = EventPage(events=entries, position=position, next=None if done else position)
     return json_reply(msgspec.json.encode(told), headers=VARY)

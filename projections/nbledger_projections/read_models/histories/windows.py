@@ -24,7 +24,7 @@ LOOKED_AT: Final = 5000
 """Events of a project that a window looks at; of a tenant, positions."""
 
 WINDOW_BYTES: Final = 4 * 1024 * 1024
-"""A window ends behind the event whose data passes so many bytes as stored."""
+"""A window ends behind the event whose data passes so many bytes in memory."""
 
 _UP_TO: Final = """
 SELECT max(position) AS last, count(*) AS events
