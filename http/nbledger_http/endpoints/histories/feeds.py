@@ -150,17 +150,23 @@ async def _events(request: Request[Any, Any, Any]) -> Reply:
         request, types=query.type, actor=query.actor, streams=query.stream, tags=query.tag
     )
     before = LAST if query.until is None else query.until + 1
-    bounds = Between(after=_after(request, query), before=before)
+    begin = _after(request, query)
+    bounds = Between(after=begin, before=before)
     bounds = await asking.narrowed(services, bounds, query.since, query.to)
     feed = Feed(tenant_id=access.tenant_id, project_id=access.project_id, filter=narrow)
     history: HistoryKind = "tenant" if access.project_id == ALL_PROJECTS else "project"
     pusher = EventPusher(services, access, feed, history, request.headers.get("authorization"))
     form = query.form or _accepted(request)
     if form == "jsonl":
-        until = await _last(services, bounds)
-        await services.history_reads.record(
-            access, history, None, "export", after=bounds.after, until=until
-        )
+        if begin:
+            # Recorded first: who goes on again after this export does not find the record as news.
+            await services.history_reads.record(access, history, None, "export")
+            until = await _last(services, bounds)
+        else:
+            until = await _last(services, bounds)
+            await services.history_reads.record(
+                access, history, None, "export", after=bounds.after, until=until
+            )
         return _export(request, pusher.export(bounds.after, until))
     if form == "sse":
         _no_end(query)
