@@ -43,9 +43,9 @@ ANSWERS: Final = {
 }
 NOTES: Final = (
     "Each event comes with what it has changed: fields before and after. Large values are "
-    "shortened, and say so; `data` is whole. For a page 5,000 events or 32 MiB are folded at most; "
-    "of what comes behind them `changes` is null and `changesUnavailable` is `too_much_before`. "
-    "That you read the history is recorded."
+    "shortened, and say so; `data` is whole. For a page 10,000 events or 32 MiB are folded, no "
+    "more; of what comes behind them `changes` is null and `changesUnavailable` is "
+    "`too_much_before`. That you read the history is recorded."
 )
 ERASED: Final = "are still told, without their data, and with who had it erased, and when."
 
