@@ -21,7 +21,7 @@ class ReadRecorder:
     """Records reads of histories as events; one in each process.
 
     Of one principal, history and manner there is one record in an hour, whoever of several
-    processes makes it; of exports there is one for each.
+    processes makes it; of an export between positions there is one for each.
     """
 
     def __init__(self, store: EventStore, *, now: Callable[[], datetime] = clock.now) -> None:
@@ -41,13 +41,17 @@ class ReadRecorder:
     ) -> None:
         """Record that ``caller`` reads a history now; when this returns, the record is durable.
 
+        ``after`` and ``until`` are of a whole export. One that goes on where another ended has
+        none: it is of the hour, in which the next may begin anywhere.
+
         Raises ``StoreUnavailableError``: what cannot be recorded is not to be answered.
         """
         at = self._now()
         key = ReadKey(
             caller.tenant_id, caller.project_id, caller.actor, history, subject_id, manner
         )
-        stream_id = new_id() if manner == "export" else key.stream_id(at)
+        whole = until is not None
+        stream_id = new_id() if whole else key.stream_id(at)
         if stream_id in self._recorded:
             return
         read = HistoryRead.record(
@@ -65,7 +69,7 @@ class ReadRecorder:
             await repository.append(
                 self._store, stream, repository.collect(read), caller.metadata()
             )
-        if manner != "export":
+        if not whole:
             self._remember(stream_id)
 
     def _remember(self, stream_id: UUID) -> None:

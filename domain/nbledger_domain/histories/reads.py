@@ -38,7 +38,8 @@ class HistoryRead(BaseAggregate[UUID]):
         """A principal has begun to read a history, and may have read on in the ``hour``.
 
         ``subject_id`` is whose history; it is absent where that is told by the project, or by the
-        tenant. ``after`` and ``until`` are positions between which an export was asked for.
+        tenant. ``after`` and ``until`` are positions between which a whole export was asked
+        for; one that goes on from a position has none.
         """
 
         TYPE: ClassVar[str] = "history.read.v1"

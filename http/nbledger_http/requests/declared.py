@@ -148,6 +148,10 @@ def read_query(kind: type[S], values: Mapping[str, str], report: FaultReport) ->
     """
     found = _Reading(report, text=True).object(kind, values, "?", None)
     known = [member.key for member in _declared(kind)]
+    for name in known:
+        # PostgreSQL has no text with it, so nothing that is asked for can match.
+        if "\x00" in values.get(name, ""):
+            report.fault(f"?{name}", "has the character U+0000, which no value has")
     for name in values:
         if name not in known and len(report.faults) < MAX_TOLD:
             near = nearest(name, known)

@@ -34,13 +34,17 @@ RENDERINGS = 2
 """Each has all outputs of a notebook in memory."""
 
 
+HISTORIES = 2
+"""Each has a page of events in memory, and folds thousands of them."""
+
+
 class Services(msgspec.Struct, kw_only=True):
     """Everything that a handler may call, made once and closed by whoever made it.
 
     ``conversions`` bounds how many uploaded tables are worked on at once, ``exports`` how many are
     written as CSV, ``uploads`` how many files are received, ``inspections`` how many wheels are
-    looked through, ``renderings`` how many notebook files are made. ``draining`` is set when the
-    server is about to end.
+    looked through, ``renderings`` how many notebook files are made, ``histories`` how many pages of
+    histories with what has changed. ``draining`` is set when the server is about to end.
     """
 
     settings: Settings
@@ -64,6 +68,9 @@ class Services(msgspec.Struct, kw_only=True):
     )
     renderings: asyncio.Semaphore = msgspec.field(
         default_factory=lambda: asyncio.Semaphore(RENDERINGS)
+    )
+    histories: asyncio.Semaphore = msgspec.field(
+        default_factory=lambda: asyncio.Semaphore(HISTORIES)
     )
     recent_results: RecentResults = msgspec.field(default_factory=RecentResults)
     draining: bool = False

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -41,6 +43,32 @@ async def test_a_changed_history_of_migrations_is_refused(database_dsn: str, cha
         await connection.execute(change)
     with pytest.raises(MigrationChangedError, match=r"000[01]_\w+\.sql"):
         await migrate(database_dsn)
+
+
+async def test_indexes_of_events_may_be_made_before_the_migration(database_dsn: str) -> None:
+    """By the statements in the documentation, while others append; half-made ones are refused."""
+    documented = (Path(__file__).parents[3] / "docs" / "deployment.md").read_text()
+    statements = re.findall(r"^CREATE INDEX CONCURRENTLY (\w+) .*;$", documented, re.MULTILINE)
+    assert len(statements) == 3
+    indexes = """
+        SELECT indexrelid::regclass::text AS name, indexrelid, pg_get_indexdef(indexrelid) AS made
+        FROM pg_index WHERE indrelid = 'event'::regclass ORDER BY name
+    """
+    async with connect(database_dsn) as connection:
+        migrated = await connection.fetch(indexes)
+        await connection.execute(f"DROP INDEX {', '.join(statements)}")
+        await connection.execute("DELETE FROM schema_migration WHERE name LIKE '0028%'")
+        for statement in re.findall(r"^CREATE INDEX CONC.*;$", documented, re.MULTILINE):
+            await connection.execute(statement)
+        made = await connection.fetch(indexes)
+        assert [row["made"] for row in made] == [row["made"] for row in migrated]
+        valid = "UPDATE pg_index SET indisvalid = $1 WHERE indexrelid = $2::text::regclass"
+        await connection.execute(valid, False, statements[1])
+        with pytest.raises(asyncpg.RaiseError, match=rf"invalid indexes .*: {statements[1]}\n"):
+            await migrate(database_dsn)
+        await connection.execute(valid, True, statements[1])
+        assert await migrate(database_dsn) == ["0028_histories.sql"]
+        assert await connection.fetch(indexes) == made
 
 
 async def test_waiting_for_a_connection_is_bounded(database_dsn: str) -> None:

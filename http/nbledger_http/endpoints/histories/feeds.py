@@ -26,6 +26,7 @@ from nbledger_http.security.access import access_of
 from nbledger_infrastructure.postgres.database import acquire
 from nbledger_projections.read_models.histories import times
 from nbledger_projections.read_models.histories.entries import HistoryEntry
+from nbledger_projections.read_models.histories.pages import PAGE_BYTES
 from nbledger_projections.read_models.histories.selection import LAST, Between
 from nbledger_projections.read_models.histories.windows import Feed
 
@@ -149,17 +150,23 @@ async def _events(request: Request[Any, Any, Any]) -> Reply:
         request, types=query.type, actor=query.actor, streams=query.stream, tags=query.tag
     )
     before = LAST if query.until is None else query.until + 1
-    bounds = Between(after=_after(request, query), before=before)
+    begin = _after(request, query)
+    bounds = Between(after=begin, before=before)
     bounds = await asking.narrowed(services, bounds, query.since, query.to)
     feed = Feed(tenant_id=access.tenant_id, project_id=access.project_id, filter=narrow)
     history: HistoryKind = "tenant" if access.project_id == ALL_PROJECTS else "project"
     pusher = EventPusher(services, access, feed, history, request.headers.get("authorization"))
     form = query.form or _accepted(request)
     if form == "jsonl":
-        until = await _last(services, bounds)
-        await services.history_reads.record(
-            access, history, None, "export", after=bounds.after, until=until
-        )
+        if begin:
+            # Recorded first: who goes on again after this export does not find the record as news.
+            await services.history_reads.record(access, history, None, "export")
+            until = await _last(services, bounds)
+        else:
+            until = await _last(services, bounds)
+            await services.history_reads.record(
+                access, history, None, "export", after=bounds.after, until=until
+            )
         return _export(request, pusher.export(bounds.after, until))
     if form == "sse":
         _no_end(query)
@@ -178,12 +185,13 @@ async def _last(services: Services, bounds: Between) -> int:
 
 async def _page(pusher: EventPusher, bounds: Between, limit: int) -> Reply:
     entries: list[HistoryEntry] = []
-    position, done = bounds.after, False
+    position, done, size = bounds.after, False, 0
     for _ in range(WINDOWS_PER_PAGE):
         found = await pusher.read(position, until=bounds.before - 1, limit=limit - len(entries))
         entries += found.entries
         position, done = found.position, found.all
-        if done or len(entries) >= limit:
+        size += sum(len(bytes(entry.data)) for entry in found.entries)
+        if done or len(entries) >= limit or size > PAGE_BYTES:
             break
     told = EventPage(events=entries, position=position, next=None if done else position)
     return json_reply(msgspec.json.encode(told), headers=VARY)

@@ -43,7 +43,9 @@ ANSWERS: Final = {
 }
 NOTES: Final = (
     "Each event comes with what it has changed: fields before and after. Large values are "
-    "shortened, and say so; `data` is whole. That you read the history is recorded."
+    "shortened, and say so; `data` is whole. For a page 10,000 events or 32 MiB are folded, no "
+    "more; of what comes behind them `changes` is null and `changesUnavailable` is "
+    "`too_much_before`. That you read the history is recorded."
 )
 ERASED: Final = "are still told, without their data, and with who had it erased, and when."
 
@@ -249,24 +251,25 @@ async def _reply(
     services, access = services_of(request), access_of(request)
     narrow = await asking.filter_of(request, types=query.type, actor=query.actor)
     bounds = await asking.bounds_of(services, query)
-    found = await pages.page(
-        services.pool,
-        access.tenant_id,
-        scope,
-        bounds=bounds,
-        filter=narrow,
-        order=query.order,
-        limit=query.limit,
-    )
-    if not found.entries and not await pages.is_there(services.pool, subject.there):
-        raise subject.unknown
-    await services.history_reads.record(access, subject.kind, subject.subject_id)
-    shown = await named(services.names, access.tenant_id, found.entries)
-    told = History(
-        events=await with_changes(services.pool, shown),
-        next=shown[-1].position if found.more else None,
-    )
-    return json_reply(msgspec.json.encode(told))
+    async with services.histories:
+        found = await pages.page(
+            services.pool,
+            access.tenant_id,
+            scope,
+            bounds=bounds,
+            filter=narrow,
+            order=query.order,
+            limit=query.limit,
+        )
+        if not found.entries and not await pages.is_there(services.pool, subject.there):
+            raise subject.unknown
+        await services.history_reads.record(access, subject.kind, subject.subject_id)
+        shown = await named(services.names, access.tenant_id, found.entries)
+        told = History(
+            events=await with_changes(services.pool, shown),
+            next=shown[-1].position if found.more else None,
+        )
+        return json_reply(msgspec.json.encode(told))
 
 
 HANDLERS: list[Any] = [

@@ -48,9 +48,10 @@ class ReadRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     `history` says of what, `subjectId` of which one; null for all of a project or tenant. `manner`
     is how: in pages, as a stream, as an export, or as a state of the past. `time` is when it began;
-    more of the same may have been read until the end of the `hour`, but for exports, each of which
-    is recorded. `after` and `until` are positions that an export lies between. `projectId` is null
-    where all of the tenant were read.
+    more of the same may have been read until the end of the `hour`. A whole export has a record of
+    its own: `after` and `until` are the positions that it lies between. They are null otherwise,
+    also of exports that go on from a position. `projectId` is null where all of the tenant were
+    read.
     """
 
     position: int
@@ -92,8 +93,8 @@ def _operation(operation_id: str, whose: str) -> Operation:
         tag="History",
         summary=f"List who has read histories of {whose}",
         description="Each reading of a history is recorded before it is answered: of one "
-        "principal, history and manner once an hour, of exports each. Records are events, and "
-        "proved as all others are. That you read them is recorded as well.",
+        "principal, history and manner once an hour, of whole exports each. Records are events, "
+        "and proved as all others are. That you read them is recorded as well.",
         query=ReadsQuery,
         answers={
             200: Answer(

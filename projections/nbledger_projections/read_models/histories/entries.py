@@ -1,7 +1,7 @@
 """An event as histories tell it."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import asyncpg
@@ -82,11 +82,13 @@ class ChangedEntry(HistoryEntry, frozen=True, rename="camel"):
     """One event, and what it has changed.
 
     ``changes`` is null where that cannot be told: data is erased, or of a form unknown here.
-    ``changes_omitted`` counts those that are not among them.
+    ``changes_omitted`` counts those that are not among them. ``changes_unavailable`` is there where
+    they could be told, but more events come before it than are folded for one page.
     """
 
     changes: list[FieldChange] | None
     changes_omitted: int | UnsetType = UNSET
+    changes_unavailable: Literal["too_much_before"] | UnsetType = UNSET
 
 
 class _Requested(msgspec.Struct):

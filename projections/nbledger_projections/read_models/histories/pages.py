@@ -15,7 +15,7 @@ from nbledger_projections.read_models.histories.entries import (
 from nbledger_projections.read_models.histories.selection import Between, Filter, Order, Selection
 
 PAGE_BYTES: Final = 16 * 1024 * 1024
-"""A page ends behind the event whose data passes so many bytes as stored."""
+"""A page ends behind the event whose data passes so many bytes in memory."""
 
 
 class HistoryPage(msgspec.Struct, frozen=True):
@@ -25,18 +25,30 @@ class HistoryPage(msgspec.Struct, frozen=True):
     more: bool
 
 
-# As many as asked for, but no further than the one that passes so many bytes as stored: an event
-# may hold a whole notebook.
+RAW_BYTES: Final = """CASE WHEN pg_column_compression(data) IS NULL
+    THEN pg_column_size(data) ELSE octet_length(data::text) END"""
+"""The bytes of an event's data in memory: what is stored of it may be a hundredth of that."""
+
+# As many as asked for, but no further than the one that passes so many bytes: an event may hold a
+# whole notebook. Step by step, so that no data is unpacked for its size beyond that one.
 _PAGE: Final = """
-SELECT {columns}, available FROM (
-    SELECT *, count(*) OVER () AS available, sum(pg_column_size(data)) OVER (
-        ORDER BY {by} {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-    ) AS bytes_before
-    FROM (
-        SELECT * FROM event WHERE {conditions} ORDER BY {ordered} LIMIT {limit}
-    ) AS next
-) AS measured
-WHERE coalesce(bytes_before, 0) <= {bytes} ORDER BY {by} {order}
+WITH RECURSIVE next AS MATERIALIZED (
+    SELECT array_agg(position ORDER BY position {order}) AS positions FROM (
+        SELECT position FROM event WHERE {conditions} ORDER BY {ordered} LIMIT {limit}
+    ) AS found
+), measured (place, bytes) AS (
+    SELECT 0, 0::bigint
+    UNION ALL
+    SELECT place + 1, bytes + coalesce(
+        (SELECT {raw_bytes} FROM event WHERE position = positions[place + 1]), 0
+    )
+    FROM measured, next WHERE place < cardinality(positions) AND bytes <= {bytes}
+)
+SELECT {columns}, cardinality(positions) AS available
+FROM measured CROSS JOIN next CROSS JOIN LATERAL (
+    SELECT * FROM event WHERE position = positions[place] OFFSET 0
+) AS event
+ORDER BY place
 """
 
 
@@ -52,7 +64,7 @@ async def rows_of(
     query = _PAGE.format(
         columns=READ_COLUMNS,
         conditions=scope.text,
-        by=scope.by,
+        raw_bytes=RAW_BYTES,
         ordered=scope.ordered(order),
         order="ASC" if order == "oldest" else "DESC",
         limit=limit + 1,

@@ -116,6 +116,11 @@ def of_project(tenant_id: UUID, project_id: UUID) -> Selection:
     return Selection(index={"tenant_id": tenant_id, "project_id": project_id})
 
 
+def of_tenant(tenant_id: UUID) -> Selection:
+    """All events of a tenant, whichever project they are of."""
+    return Selection(index={"tenant_id": tenant_id})
+
+
 def of_subject(
     tenant_id: UUID, project_id: UUID, subject_id: UUID, kinds: Sequence[str] | None
 ) -> Selection:

@@ -18,13 +18,14 @@ from nbledger_projections.read_models.histories.selection import (
     Filter,
     Selection,
     of_project,
+    of_tenant,
 )
 
 LOOKED_AT: Final = 5000
-"""Events of a project that a window looks at; of a tenant, positions."""
+"""Events of the project or tenant that a window with a filter looks at."""
 
 WINDOW_BYTES: Final = 4 * 1024 * 1024
-"""A window ends behind the event whose data passes so many bytes as stored."""
+"""A window ends behind the event whose data passes so many bytes in memory."""
 
 _UP_TO: Final = """
 SELECT max(position) AS last, count(*) AS events
@@ -77,8 +78,6 @@ async def window(
 
 async def _last(connection: PooledConnection, feed: Feed, after: int, end: int) -> int:
     """The last position that the window looks at."""
-    if feed.project_id == ALL_PROJECTS:
-        return min(after + LOOKED_AT, end)
     if feed.filter == Filter():
         return end
     scope = _scope(feed).within(Between(after=after, before=end + 1))
@@ -89,6 +88,5 @@ async def _last(connection: PooledConnection, feed: Feed, after: int, end: int) 
 
 def _scope(feed: Feed) -> Selection:
     if feed.project_id == ALL_PROJECTS:
-        # By positions, which the window bounds: as text the tenant is not looked up by an index.
-        return Selection(("tenant_id::text = {}", str(feed.tenant_id)))
+        return of_tenant(feed.tenant_id)
     return of_project(feed.tenant_id, feed.project_id)

@@ -7,16 +7,18 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import msgspec
 import pytest
 from support.api import Api, new_notebook, unknown_id
-from support.event_store import new_event
+from support.event_store import METADATA, new_event
 from support.shared_api import api, api_server
 
 from nbledger_application import repository
 from nbledger_domain.execution import Execution, Resources
 from nbledger_infrastructure.postgres import principals
-from nbledger_infrastructure.postgres.event_store import Metadata, Stream
+from nbledger_infrastructure.postgres.event_store import Metadata, NewEvent, Stream
 from nbledger_infrastructure.postgres.tokens import Role
+from nbledger_projections.read_models.histories import changes
 
 __all__ = ["api", "api_server"]
 
@@ -227,3 +229,75 @@ async def test_an_event_that_cannot_be_applied_is_told_all_the_same(api: Api) ->
     assert [each["changes"] for each in found[1:]] == [None, None]
     assert found[1]["data"] == {"unheard": "of"}
     assert found[0]["cause"] == {"kind": "event", "ids": {"eventId": "no id"}}
+
+
+async def test_pages_are_bounded_by_bytes_in_memory(api: Api) -> None:
+    """Data that repeats itself is stored in a hundredth of the bytes it takes in memory."""
+    auditor = await api.client(Role.AUDITOR)
+    stream_id, text = uuid4(), "x" * 1_000_000
+    stream = Stream(stream_id, stream_id, api.tenant_id, api.project_id)
+    data = msgspec.json.encode({"name": text})
+    some = [
+        NewEvent(
+            event_id=uuid4(), type="library.created.v1", data=data, occurred_at=datetime.now(UTC)
+        )
+        for _ in range(30)
+    ]
+    await api.store.append(stream, some, expected_version=0, metadata=METADATA)
+    path, after = f"/library/{stream_id}/history", 0
+    shown: list[dict[str, Any]] = []
+    for wanted in (17, 13):
+        page = (await auditor.get(f"{path}?limit=1000&after={after}")).json()
+        shown += page["events"]
+        assert len(page["events"]) == wanted
+        after = page["next"]
+    assert page["next"] is None
+    assert [each["version"] for each in shown] == list(range(1, 31))
+    everything = (await auditor.get("/events?limit=1000&type=library")).json()
+    assert len(everything["events"]) < 30
+    assert everything["next"] == everything["events"][-1]["position"]
+
+
+async def test_so_much_is_folded_for_a_page_and_no_more(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor, auditor = await api.client(Role.EDITOR), await api.client(Role.AUDITOR)
+    path = f"/notebook/{(await new_notebook(editor, 'a'))['notebookId']}"
+    for name in ("one", "two", "three", "four"):
+        await editor.put(path, json={"notebookName": name})
+    run = (await editor.post(f"{path}/execute")).json()["executionId"]
+    whole = await told(auditor, f"{path}/history", executions=True)
+    assert all(each["changes"] for each in whole)
+    assert not any("changesUnavailable" in each for each in whole)
+    own = [each for each in whole if each["streamId"] != run]
+    assert len(own) > 4
+
+    async def folded(**query: Any) -> list[int]:
+        """Versions of the events with changes, which are what they are without bounds."""
+        events = await told(auditor, f"{path}/history", **query)
+        known = {each["eventId"]: each for each in whole}
+        for each in events:
+            if each["changes"] is None:
+                assert each["changesUnavailable"] == "too_much_before"
+                continue
+            assert each == known[each["eventId"]]
+        return [each["version"] for each in events if each["changes"] is not None]
+
+    for batch in (1, 2, 200):
+        monkeypatch.setattr(changes, "BATCH", batch)
+        monkeypatch.setattr(changes, "FOLDED_EVENTS", 3)
+        assert await folded() == [1, 2, 3]
+        assert await folded(sort="-position") == [3, 2, 1]
+        assert await folded(after=own[3]["position"]) == []
+        # One stream uses up what the next would need, unless it needs less.
+        monkeypatch.setattr(changes, "FOLDED_EVENTS", len(own))
+        assert await folded(executions=True) == [each["version"] for each in own]
+        monkeypatch.setattr(changes, "FOLDED_EVENTS", len(own) + 1)
+        assert await folded(executions=True) == [each["version"] for each in whole]
+        data = [len(msgspec.json.encode(each["data"])) for each in own]
+        monkeypatch.setattr(changes, "FOLDED_BYTES", sum(data[:3]) - 1)
+        assert await folded(executions=True) == [1, 2, 3]
+        monkeypatch.setattr(changes, "FOLDED_BYTES", 2**25)
+        monkeypatch.setattr(changes, "BATCH_BYTES", 1)
+        assert await folded(executions=True) == [each["version"] for each in whole]
+        monkeypatch.undo()

@@ -67,11 +67,17 @@ def others(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 async def append(
-    api: Api, count: int, *, data: bytes = b"{}", project_id: UUID | None = None, size: int = 500
+    api: Api,
+    count: int,
+    *,
+    data: bytes = b"{}",
+    project_id: UUID | None = None,
+    tenant_id: UUID | None = None,
+    size: int = 500,
 ) -> UUID:
     """So many events of one stream."""
     stream_id = uuid4()
-    stream = Stream(stream_id, stream_id, api.tenant_id, project_id or api.project_id)
+    stream = Stream(stream_id, stream_id, tenant_id or api.tenant_id, project_id or api.project_id)
     for version in range(0, count, size):
         some = [
             NewEvent(
@@ -189,7 +195,6 @@ async def test_a_tenant_is_read_with_a_token_for_all_its_projects(
     told: list[dict[str, Any]] = []
     following: int | None = 0
     while following is not None:
-        # Pages may be empty: most positions are of other tenants.
         page_of = (await auditor.get(f"?limit=1000&after={following}")).json()
         told += page_of["events"]
         following = page_of["next"]
@@ -206,6 +211,23 @@ async def test_a_tenant_is_read_with_a_token_for_all_its_projects(
     foreign = await api.client(Role.AUDITOR, tenant_id=uuid4(), base=base)
     assert (await foreign.get("")).status_code == 404
     assert (await api.anonymous(base=base).get("")).status_code == 401
+
+
+async def test_events_of_other_tenants_cost_a_small_one_nothing(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "LOOKED_AT", 5)
+    auditor = await api.client(Role.AUDITOR, base=f"/audit/events/{api.tenant_id}")
+    other = uuid4()
+    await append(api, 2)
+    for _ in range(3):
+        # More than all windows of a page look at.
+        await append(api, 60, tenant_id=other)
+        await append(api, 1, project_id=uuid4())
+    for query in ({}, {"type": "dataset"}, {"type": "dataset", "actor": "tester,service"}):
+        found = (await auditor.get("", params=query)).json()
+        assert found["next"] is None, query
+        assert len(others(found["events"])) == (0 if "actor" in query else 5)
 
 
 async def events_of(answer: httpx.Response) -> AsyncGenerator[tuple[int, bool]]:

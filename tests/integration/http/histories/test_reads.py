@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -70,8 +71,10 @@ async def test_each_way_of_reading_is_recorded(api: Api) -> None:
     at = datetime.fromisoformat(first["time"])
     assert began - timedelta(seconds=1) < at < datetime.now(UTC) + timedelta(seconds=1)
     assert datetime.fromisoformat(first["hour"]) == at.replace(minute=0, second=0, microsecond=0)
-    assert [each["after"] for each in found if each["manner"] == "export"] == [0, 1]
-    assert all(each["until"] > first["position"] for each in found if each["manner"] == "export")
+    whole, going_on = [each for each in found if each["manner"] == "export"]
+    assert whole["after"] == 0
+    assert whole["until"] > first["position"]
+    assert going_on["after"] is going_on["until"] is None
     # Of one subject, of one reader, and newest first, in pages.
     assert await reads(inspector, subjectId=run) == [found[1]]
     assert await reads(inspector, actor="nobody") == []
@@ -102,6 +105,33 @@ async def test_reading_all_of_a_tenant_is_recorded_there(api: Api) -> None:
         project_ids=[api.project_id], base=f"/audit/history-reads/{api.tenant_id}"
     )
     assert (await some.get("")).status_code == 403
+
+
+async def test_whoever_polls_by_exports_comes_to_an_end(api: Api) -> None:
+    """Going on from a position is recorded in the hour; from the beginning each time."""
+    auditor = await api.client(Role.AUDITOR)
+
+    async def export(after: int, **headers: str) -> tuple[list[str], int]:
+        answer = await auditor.get(f"/events?format=jsonl&after={after}", headers=headers)
+        *events, last = map(json.loads, answer.text.splitlines())
+        return [each["type"] for each in events], last["end"]["position"]
+
+    hour = datetime.now(UTC).hour
+    await new_notebook(await api.client(Role.EDITOR), "a")
+    told, end = await export(0)
+    assert "notebook.created.v1" in told
+    # It ended before the record of it. That of going on is told at once, and then no more.
+    told, end = await export(end)
+    assert told == ["history.read.v1"] * 2
+    for _ in range(3):
+        told, end = await export(end)
+        assert told == [] or datetime.now(UTC).hour != hour
+    told, _ = await export(0, **{"Last-Event-ID": str(end)})
+    assert told == [] or datetime.now(UTC).hour != hour
+    told, _ = await export(0)
+    again, _ = await export(0)
+    assert again[:-1] == told
+    assert again[-1] == "history.read.v1"
 
 
 @pytest.mark.guarantee("G49")
@@ -165,3 +195,6 @@ async def test_whoever_reads_on_is_recorded_once_an_hour_by_all_processes(api: A
     for _ in range(2):
         await recorders[0].record(caller(), "project", None, "export", after=0, until=7)
     assert await recorded() == 9
+    for recorder in recorders:
+        await recorder.record(caller(), "project", None, "export")
+    assert await recorded() == 10
