@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -28,6 +29,7 @@ from nbledger_audit.outside.couriers import Lacks, Outlet, couriers_of, nobody
 from nbledger_audit.outside.topic import CheckpointTopic
 from nbledger_audit.signing import CheckpointSigner, InconsistentLogError
 from nbledger_infrastructure.postgres import checkpoints
+from nbledger_infrastructure.postgres.conflicts import retried
 from nbledger_infrastructure.postgres.database import (
     Pool,
     PooledConnection,
@@ -205,7 +207,7 @@ class Sealer:
         Raises ``DatabaseUnavailableError``, and ``CheckpointMovedError`` where another sealer is at
         work.
         """
-        while await self._enter():
+        while await retried(self._enter):
             # The lock ends with its session; so does what this process may do.
             if self._holds is not None:
                 await self._holds()
@@ -249,7 +251,7 @@ class Sealer:
             # The others go on: whoever rewrote one tenant's log is not to stop everybody's proofs.
             log.exception("log not signed", tenant_id=str(tenant_id))
             return
-        await logs.sign(connection, tenant_id, wanted.size, str(note))
+        await retried(partial(logs.sign, connection, tenant_id, wanted.size, str(note)))
 
     async def _enter(self) -> bool:
         """Enter the next events; returns whether there may be more."""
