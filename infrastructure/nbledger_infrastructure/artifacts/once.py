@@ -18,6 +18,7 @@ from obstore.exceptions import AlreadyExistsError
 from obstore.store import from_url
 
 from nbledger_infrastructure.artifacts.errors import ArtifactStoreUnavailableError, explained
+from nbledger_infrastructure.flushing import flush_file, flush_path
 from nbledger_infrastructure.hanging import HangingCalls, HangingError
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class _Folder:
         else:
             raise ArtifactStoreUnavailableError("it has other files of this name")
         for folder in path.relative_to(self._folder).parents:
-            _sync(self._folder / folder)
+            flush_path(self._folder / folder)
 
 
 def _create(path: Path, content: bytes) -> bool:
@@ -112,16 +113,7 @@ def _create(path: Path, content: bytes) -> bool:
         return False
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
-        file.flush()
         # File systems that keep files for ever begin when nobody may write to them.
         os.fchmod(file.fileno(), 0o444)
-        os.fsync(file.fileno())
+        flush_file(file)
     return True
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
