@@ -51,7 +51,7 @@ async def events_at(connection: PooledConnection, positions: Sequence[int]) -> l
 
 def recorded(row: asyncpg.Record) -> Recorded:
     """An event by the :data:`COLUMNS` of its row."""
-    # Digests of before they had salt would confirm guesses, and so would the chain over them.
+    # Digests without salt would confirm guesses, and so would the chain over them.
     salted = row["formula"] == SALTED
     return Recorded(
         row["tenant_id"],

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from nbledger_domain.transparency.checkpoints import cosigned, timestamp_of
 from nbledger_domain.transparency.notes import COSIGNATURE, ED25519, Key, Signature
+from nbledger_infrastructure.flushing import flush_file
 
 
 class KeyFileError(Exception):
@@ -73,8 +74,7 @@ class Signer:
         )
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(told)
-            file.flush()
-            os.fsync(file.fileno())
+            flush_file(file)
         return cls(private)
 
     def key(self, name: str, kind: int = ED25519) -> Key:

@@ -1,4 +1,9 @@
-"""Logs as they are kept: tiles that grow, which events they hold, and checkpoints."""
+"""Logs as they are kept: tiles that grow, which events they hold, and checkpoints.
+
+Several transactions change the same rows: the sealer, those who ask witnesses, and couriers. Each
+locks rows of transparency_log first, in order of tenants, then of log_checkpoint, then of
+log_witness. So none waits for another in a circle.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -19,7 +24,7 @@ SELECT tenant_id, size FROM transparency_log WHERE tenant_id = ANY($1)
 
 _GROW: Final = """
 INSERT INTO transparency_log (tenant_id, size)
-SELECT * FROM unnest($1::uuid[], $2::bigint[])
+SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS grown (tenant_id, size) ORDER BY tenant_id
 ON CONFLICT (tenant_id) DO UPDATE SET size = excluded.size
 """
 
@@ -68,13 +73,14 @@ ORDER BY tenant_id LIMIT $3
 """
 
 _SIGN: Final = """
-WITH signed AS (
-    INSERT INTO log_checkpoint (tenant_id, size, note) VALUES ($1, $2, $3)
-    ON CONFLICT (tenant_id, size) DO UPDATE SET note = excluded.note
+WITH confirmed AS (
+    UPDATE transparency_log
+    SET signed_size = greatest(signed_size, $2), confirmed_at = clock_timestamp(), renewal = false
+    WHERE tenant_id = $1
+    RETURNING tenant_id
 )
-UPDATE transparency_log
-SET signed_size = greatest(signed_size, $2), confirmed_at = clock_timestamp(), renewal = false
-WHERE tenant_id = $1
+INSERT INTO log_checkpoint (tenant_id, size, note) SELECT tenant_id, $2, $3 FROM confirmed
+ON CONFLICT (tenant_id, size) DO UPDATE SET note = excluded.note
 """
 
 _USE_KEY: Final = """

@@ -6,9 +6,10 @@ smaller checkpoint never takes the place of the larger one, on a shared disk of 
 """
 
 import contextlib
-import os
 from pathlib import Path
 from uuid import UUID, uuid4
+
+from nbledger_infrastructure.flushing import flush_file, flush_path
 
 
 class SignerMemory:
@@ -34,12 +35,11 @@ class SignerMemory:
         path = self._path(tenant_id, size)
         with contextlib.suppress(FileExistsError):
             path.parent.mkdir(mode=0o700)
-            _sync(self._folder)
+            flush_path(self._folder)
         new = path.with_name(f".{uuid4().hex}")
         with new.open("w") as file:
             file.write(note)
-            file.flush()
-            os.fsync(file.fileno())
+            flush_file(file)
         try:
             with contextlib.suppress(FileExistsError):
                 path.hardlink_to(new)
@@ -49,7 +49,7 @@ class SignerMemory:
             kept = path.read_text()
         except FileNotFoundError:
             kept = note  # another signer has kept a larger one already
-        _sync(path.parent)
+        flush_path(path.parent)
         for smaller in self._sizes(tenant_id):
             if smaller < size:
                 self._path(tenant_id, smaller).unlink(missing_ok=True)
@@ -71,11 +71,3 @@ class SignerMemory:
             return (self._folder / str(tenant_id)).read_text()
         except FileNotFoundError:
             return None
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -26,8 +27,10 @@ from nbledger_audit.keys import KeyFileError, Signer, SigningError, SigningKey
 from nbledger_audit.outside.copies import Copies
 from nbledger_audit.outside.couriers import Lacks, Outlet, couriers_of, nobody
 from nbledger_audit.outside.topic import CheckpointTopic
-from nbledger_audit.signing import CheckpointSigner, InconsistentLogError
+from nbledger_audit.side_by_side import side_by_side
+from nbledger_audit.signing import SIGNED_AT_ONCE, CheckpointSigner, InconsistentLogError
 from nbledger_infrastructure.postgres import checkpoints
+from nbledger_infrastructure.postgres.conflicts import retried
 from nbledger_infrastructure.postgres.database import (
     Pool,
     PooledConnection,
@@ -45,7 +48,7 @@ NAME: Final = "sealer"
 """Under this name the sealer keeps its position."""
 
 BATCH_EVENTS: Final = 2_000
-SIGNED_AT_ONCE: Final = 500
+FOUND_AT_ONCE: Final = 500
 TICK_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 3600.0
 SKEW_SECONDS: Final = 60.0
@@ -198,6 +201,8 @@ class Sealer:
         self._leading = leading
         self._holds = holds
         self._signed_at = float("-inf")
+        self._turn = asyncio.Lock()
+        """Whoever has it uses the connection that all checkpoints are kept by."""
 
     async def tick(self) -> float:
         """Enter all events there are, and sign where it is time; returns the seconds to wait.
@@ -205,7 +210,7 @@ class Sealer:
         Raises ``DatabaseUnavailableError``, and ``CheckpointMovedError`` where another sealer is at
         work.
         """
-        while await self._enter():
+        while await retried(self._enter):
             # The lock ends with its session; so does what this process may do.
             if self._holds is not None:
                 await self._holds()
@@ -227,6 +232,8 @@ class Sealer:
     async def sign(self) -> None:
         """Sign a checkpoint of each log that has grown since its last one, or is idle for long.
 
+        Each log is signed by one at a time, several logs side by side.
+
         Raises ``SigningError`` where the key cannot be used.
         """
         async with AsyncExitStack() as stack:
@@ -234,9 +241,9 @@ class Sealer:
             if connection is None:
                 connection = await stack.enter_async_context(acquire(self._pool))
             after = UUID(int=0)
-            while found := await logs.to_sign(connection, after, self._idle, SIGNED_AT_ONCE):
-                for each in found:
-                    await self._sign(connection, each)
+            while found := await logs.to_sign(connection, after, self._idle, FOUND_AT_ONCE):
+                sign = partial(self._sign, connection)
+                await side_by_side(found, sign, most=SIGNED_AT_ONCE)
                 if self._signed is not None:
                     self._signed()
                 after = found[-1].tenant_id
@@ -244,12 +251,16 @@ class Sealer:
     async def _sign(self, connection: PooledConnection, wanted: logs.ToSign) -> None:
         tenant_id = wanted.tenant_id
         try:
-            note = await self._signer.checkpoint(connection, tenant_id, wanted.size)
+            last = await self._signer.remembered(tenant_id)
+            async with self._turn:
+                checkpoint = await self._signer.checked(connection, tenant_id, wanted.size, last)
+            note = await self._signer.signed(tenant_id, checkpoint)
         except InconsistentLogError:
             # The others go on: whoever rewrote one tenant's log is not to stop everybody's proofs.
             log.exception("log not signed", tenant_id=str(tenant_id))
             return
-        await logs.sign(connection, tenant_id, wanted.size, str(note))
+        async with self._turn:
+            await retried(partial(logs.sign, connection, tenant_id, wanted.size, str(note)))
 
     async def _enter(self) -> bool:
         """Enter the next events; returns whether there may be more."""

@@ -4,18 +4,30 @@ What was signed last is kept in a folder beside the key, away from the database:
 the database does not make the signer forget.
 """
 
+import asyncio
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final, TypeVar
 from uuid import UUID
 
 from nbledger_audit import logs
-from nbledger_audit.keys import SigningKey, sign, verify
+from nbledger_audit.keys import SigningError, SigningKey, sign, verify
 from nbledger_audit.memory import SignerMemory
 from nbledger_domain.transparency import merkle
 from nbledger_domain.transparency.checkpoints import LogCheckpoint, origin_of, read_checkpoint
 from nbledger_domain.transparency.merkle import ProofError
 from nbledger_domain.transparency.notes import ED25519, Key, Note, NoteError, read_note
+from nbledger_infrastructure.hanging import HangingCalls, HangingError
 from nbledger_infrastructure.postgres.database import PooledConnection
+
+SIGNED_AT_ONCE: Final = 8
+"""So many checkpoints are signed side by side: each takes a program, or a flush of a disk."""
+
+FOLDER_SECONDS: Final = 5.0
+"""Seconds that the folder may take. A sealer that is silent for longer may lose the lead."""
+
+T = TypeVar("T")
 
 
 class InconsistentLogError(Exception):
@@ -34,6 +46,7 @@ class CheckpointSigner:
         self._origin = origin
         self._folder = folder
         self._memory = SignerMemory(folder)
+        self._calls = HangingCalls(str(folder), SIGNED_AT_ONCE)
 
     def origin_of(self, tenant_id: UUID) -> str:
         """The origin of a tenant's log, which is the name of its key, too."""
@@ -46,23 +59,61 @@ class CheckpointSigner:
     async def checkpoint(self, connection: PooledConnection, tenant_id: UUID, size: int) -> Note:
         """Sign the first ``size`` entries of a log.
 
-        Raises :class:`InconsistentLogError`, and ``SigningError`` where the key cannot be used.
+        Raises :class:`InconsistentLogError`, and ``SigningError`` where the key cannot be used, or
+        the folder does not answer.
+        """
+        last = await self.remembered(tenant_id)
+        checkpoint = await self.checked(connection, tenant_id, size, last)
+        return await self.signed(tenant_id, checkpoint)
+
+    async def remembered(self, tenant_id: UUID) -> LogCheckpoint | None:
+        """What the folder has. Needs no connection. Raises as :meth:`checkpoint` does."""
+        return await self._in_folder(lambda: self._remembered(tenant_id))
+
+    async def checked(
+        self,
+        connection: PooledConnection,
+        tenant_id: UUID,
+        size: int,
+        remembered: LogCheckpoint | None,
+    ) -> LogCheckpoint:
+        """What is to be signed, which has grown out of what was signed before.
+
+        Raises as :meth:`checkpoint` does.
         """
         origin = self.origin_of(tenant_id)
         root = await logs.root(connection, tenant_id, size)
         checkpoint = LogCheckpoint(origin, size, root)
         # The same one, as a rule.
-        for last in {self._remembered(tenant_id), await self._stored(connection, tenant_id)}:
+        for last in {remembered, await self._stored(connection, tenant_id)}:
             if last is not None:
                 await _check(connection, tenant_id, last, checkpoint)
-        note = Note(checkpoint.text, (await sign(self._signer, origin, checkpoint.text),))
+        return checkpoint
+
+    async def signed(self, tenant_id: UUID, checkpoint: LogCheckpoint) -> Note:
+        """Sign what is checked. Needs no connection. Raises as :meth:`checkpoint` does."""
+        size = checkpoint.size
+        note = Note(
+            checkpoint.text, (await sign(self._signer, checkpoint.origin, checkpoint.text),)
+        )
         # Before anybody sees it: a signer that ends here signs the same, or more, the next time.
-        kept = read_note(self._memory.keep(tenant_id, size, str(note)))
+        told = await self._in_folder(lambda: self._memory.keep(tenant_id, size, str(note)))
+        kept = read_note(told)
         if kept.text != note.text:
             raise InconsistentLogError(
                 f"another signer has signed another log of tenant {tenant_id} at {size} entries"
             )
         return note
+
+    async def _in_folder(self, work: Callable[[], T]) -> T:
+        """Work in the folder, which may hang. Raises ``SigningError``, and what ``work`` raises."""
+        try:
+            async with asyncio.timeout(FOLDER_SECONDS):
+                return await self._calls.call(work)
+        except HangingError as error:
+            raise SigningError(str(error)) from None
+        except TimeoutError:
+            raise SigningError(f"{self._folder}: no answer in {FOLDER_SECONDS:g} seconds") from None
 
     def _remembered(self, tenant_id: UUID) -> LogCheckpoint | None:
         told = self._memory.last(tenant_id)

@@ -56,7 +56,7 @@ def right(
     return (
         f"nothing is wrong: {events} of {of or events} events of {ORIGIN}{part}\n"
         f"cosigned at {at or 'NO KNOWN TIME'}\n"
-        f"{unsalted} NOT PROVED, of before salts; {erased} erased, by these:\n"
+        f"{unsalted} NOT PROVED, without salt; {erased} erased, by these:\n"
         f"{deletion}{more.get('end', '')}\n"
     )
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
 
+from nbledger_infrastructure.flushing import flush_path
+
 SUMS: Final = "SHA256SUMS"
 _ZIP_LEVEL: Final = 1
 """The fastest: half of what is packed are digests, which nothing makes smaller."""
@@ -112,7 +114,7 @@ class BundleTarget:
             # All of it is on the disk before it has its name, also if the machine goes down.
             os.sync()
             _name(self._part, self.path)
-        _flush(self.path.parent)
+        flush_path(self.path.parent)
 
 
 def _name(written: Path, path: Path) -> None:
@@ -133,12 +135,4 @@ def _pack(folder: Path, packed: Path) -> None:
         for line in sums:
             name = line.rstrip("\n").partition("  ")[2]
             archive.write(folder / name, name)
-    _flush(packed)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush_path(packed)

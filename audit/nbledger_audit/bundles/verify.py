@@ -191,7 +191,7 @@ def main() -> None:
     seen, part = bundle.seen, "" if bundle.whole else " (a PART: what is left out does not show)"
     print(f"nothing is wrong: {seen['events']} of {bundle.size} events of {bundle.origin}{part}")
     print("cosigned at", datetime.fromtimestamp(bundle.at, UTC) if bundle.at else "NO KNOWN TIME")
-    print(f"{seen['unsalted']} NOT PROVED, of before salts; {seen['erased']} erased, by these:")
+    print(f"{seen['unsalted']} NOT PROVED, without salt; {seen['erased']} erased, by these:")
     print(*sorted(bundle.erased), "" if told.policy else "with the bundle's OWN KEYS", sep="\n")
 
 

@@ -27,12 +27,8 @@ from nbledger_domain.transparency.notes import Signature
 from nbledger_domain.transparency.policies import KnownWitness, Policy
 from nbledger_domain.transparency.witnessing import AddCheckpoint, SizeConflictError
 from nbledger_infrastructure.backoff import Backoff
-from nbledger_infrastructure.postgres.database import (
-    UNAVAILABLE,
-    DatabaseUnavailableError,
-    Pool,
-    acquire,
-)
+from nbledger_infrastructure.postgres.database import Pool, acquire
+from nbledger_infrastructure.postgres.leading import INTERRUPTIONS
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +89,7 @@ class Asking:
                 if self._backoff.failures == 0:
                     log.warning("witness away", witness=self._witness.name, error=str(error))
                 await self._backoff.wait()
-            except (DatabaseUnavailableError, *UNAVAILABLE) as error:
+            except INTERRUPTIONS as error:
                 log.warning("witnesses interrupted", witness=self._witness.name, error=repr(error))
                 await self._backoff.wait()
             except Exception:

@@ -7,6 +7,7 @@ from typing import Final
 
 import httpx
 
+from nbledger_audit.http_bodies import LongBodyError, body_of
 from nbledger_audit.keys import verify
 from nbledger_domain.transparency.checkpoints import timestamp_of
 from nbledger_domain.transparency.notes import NoteError, Signature, read_signatures
@@ -76,12 +77,10 @@ class WitnessClient:
 
     async def _post(self, content: bytes) -> tuple[int, bytes]:
         async with self._http.stream("POST", self._url, content=content) as answer:
-            body = bytearray()
-            async for part in answer.aiter_bytes():
-                body += part
-                if len(body) > MOST_ANSWER_BYTES:
-                    raise WitnessAwayError(f"answers more than {MOST_ANSWER_BYTES} bytes")
-            return answer.status_code, bytes(body)
+            try:
+                return answer.status_code, await body_of(answer, MOST_ANSWER_BYTES)
+            except LongBodyError as error:
+                raise WitnessAwayError(f"answers {error}") from None
 
     def _checked(self, lines: str, text: bytes) -> Signature:
         """The newest of the witness's signatures. Raises as :meth:`cosign` does."""

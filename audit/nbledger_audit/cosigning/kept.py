@@ -1,6 +1,10 @@
-"""What the database has of witnesses: the policy, what each has cosigned, and its signatures."""
+"""What the database has of witnesses: the policy, what each has cosigned, and its signatures.
+
+Rows are locked in the order that :mod:`nbledger_audit.logs` tells.
+"""
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -10,6 +14,7 @@ from nbledger_audit.keys import verify
 from nbledger_domain.transparency.checkpoints import timestamp_of
 from nbledger_domain.transparency.notes import Key, Note, Signature, read_note
 from nbledger_domain.transparency.policies import NONE, Policy
+from nbledger_infrastructure.postgres.conflicts import retried
 from nbledger_infrastructure.postgres.database import PooledConnection
 
 FRESH_SECONDS: Final = 15.0
@@ -24,11 +29,22 @@ RETURNING true
 """
 
 # What is good by another policy is judged anew, by cosignatures that are asked for anew.
-_ASK_ANEW: Final = """
+_FORGET: Final = """
 WITH forgotten AS (
-    UPDATE transparency_log SET witnessed_size = 0, witnessed_at = NULL WHERE witnessed_size > 0
+    SELECT tenant_id FROM transparency_log WHERE witnessed_size > 0
+    ORDER BY tenant_id FOR NO KEY UPDATE
 )
-UPDATE log_witness SET asked_at = '-infinity'
+UPDATE transparency_log AS log SET witnessed_size = 0, witnessed_at = NULL FROM forgotten
+WHERE log.tenant_id = forgotten.tenant_id
+"""
+
+_ASK_ANEW: Final = """
+WITH asked AS (
+    SELECT tenant_id, witness FROM log_witness
+    ORDER BY tenant_id, witness FOR NO KEY UPDATE
+)
+UPDATE log_witness AS known SET asked_at = '-infinity' FROM asked
+WHERE known.tenant_id = asked.tenant_id AND known.witness = asked.witness
 """
 
 _DUE: Final = """
@@ -48,17 +64,22 @@ ORDER BY log.tenant_id LIMIT $5
 """
 
 _RENEW: Final = """
-UPDATE transparency_log AS log SET renewal = true
-WHERE signed_size > 0 AND NOT renewal
-    AND coalesce(confirmed_at, '-infinity') <= clock_timestamp() - make_interval(secs => $4)
-    AND NOT EXISTS (
-        SELECT FROM log_witness AS witness
-        WHERE witness.tenant_id = log.tenant_id AND witness.witness = $1
-            AND (witness.problem <> '' OR witness.size = log.signed_size)
-            AND witness.asked_at >= clock_timestamp() - make_interval(
-                secs => CASE witness.problem WHEN '' THEN $2::float8 ELSE $3::float8 END
-            )
-    )
+WITH stale AS (
+    SELECT tenant_id FROM transparency_log AS log
+    WHERE signed_size > 0 AND NOT renewal
+        AND coalesce(confirmed_at, '-infinity') <= clock_timestamp() - make_interval(secs => $4)
+        AND NOT EXISTS (
+            SELECT FROM log_witness AS witness
+            WHERE witness.tenant_id = log.tenant_id AND witness.witness = $1
+                AND (witness.problem <> '' OR witness.size = log.signed_size)
+                AND witness.asked_at >= clock_timestamp() - make_interval(
+                    secs => CASE witness.problem WHEN '' THEN $2::float8 ELSE $3::float8 END
+                )
+        )
+    ORDER BY tenant_id FOR NO KEY UPDATE
+)
+UPDATE transparency_log AS log SET renewal = true FROM stale
+WHERE log.tenant_id = stale.tenant_id
 """
 
 _ASKED: Final = """
@@ -72,6 +93,10 @@ ON CONFLICT (tenant_id, witness) DO UPDATE SET
 
 _SIGNED: Final = """
 SELECT note FROM log_checkpoint WHERE tenant_id = $1 AND size = $2
+"""
+
+_LOCK: Final = """
+SELECT FROM transparency_log WHERE tenant_id = $1 FOR NO KEY UPDATE
 """
 
 _NOTE: Final = """
@@ -108,9 +133,14 @@ class DueCosignature(msgspec.Struct, frozen=True):
 
 async def tell_policy(connection: PooledConnection, policy: Policy) -> None:
     """Tell readers of the logs by which policy checkpoints are cosigned from now on."""
-    async with connection.transaction():
-        if await connection.fetchval(_TELL, str(policy), policy.maximum_age):
-            await connection.execute(_ASK_ANEW)
+
+    async def tell() -> None:
+        async with connection.transaction():
+            if await connection.fetchval(_TELL, str(policy), policy.maximum_age):
+                await connection.execute(_FORGET)
+                await connection.execute(_ASK_ANEW)
+
+    await retried(tell)
 
 
 async def due(
@@ -147,7 +177,8 @@ async def renew(
     connection: PooledConnection, witness: Key, *, renew_seconds: float, retry_seconds: float
 ) -> None:
     """Have the logs signed anew that were due, had they been signed a moment ago."""
-    await connection.execute(_RENEW, witness.encoded, renew_seconds, retry_seconds, FRESH_SECONDS)
+    wanted = witness.encoded, renew_seconds, retry_seconds, FRESH_SECONDS
+    await retried(lambda: connection.execute(_RENEW, *wanted))
 
 
 async def note_of(connection: PooledConnection, tenant_id: UUID, size: int) -> Note | None:
@@ -176,7 +207,21 @@ async def keep(
 
     Where it completes the quorum, this is from now on the checkpoint that is published.
     """
+    kept = partial(_keep, connection, tenant_id, size, cosignature)
+    await retried(partial(kept, witness=witness, policy=policy))
+
+
+async def _keep(
+    connection: PooledConnection,
+    tenant_id: UUID,
+    size: int,
+    cosignature: Signature,
+    *,
+    witness: Key,
+    policy: Policy,
+) -> None:
     async with connection.transaction():
+        await connection.execute(_LOCK, tenant_id)
         note = read_note(await connection.fetchval(_NOTE, tenant_id, size))
         before = next((each for each in note.signatures if each.is_of(witness)), None)
         if before is None:

@@ -32,11 +32,15 @@ class Copies:
         self._pool = pool
         self._url = url
         self._every = every_seconds
+        self._place: WriteOnce | None = None
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Deliver]:
         """As of ``Outlet``."""
-        yield partial(self._deliver, open_once(self._url))
+        # Always the same one, which knows whether a write of an earlier time still hangs.
+        if self._place is None:
+            self._place = open_once(self._url)
+        yield partial(self._deliver, self._place)
 
     async def _deliver(self, place: WriteOnce) -> bool:
         async with acquire(self._pool) as connection:

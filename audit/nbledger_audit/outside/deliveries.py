@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 from nbledger_audit.stamps import Timestamp
+from nbledger_infrastructure.postgres.conflicts import retried
 from nbledger_infrastructure.postgres.database import PooledConnection
 
 _DUE: Final = """
@@ -31,6 +32,8 @@ ORDER BY log.tenant_id LIMIT $4
 _DELIVERED: Final = """
 INSERT INTO log_delivery (outlet, place, tenant_id, size, confirmed_at)
 SELECT $1, $2, * FROM unnest($3::uuid[], $4::bigint[], $5::timestamptz[])
+    AS had (tenant_id, size, confirmed_at)
+ORDER BY tenant_id
 ON CONFLICT (outlet, tenant_id) DO UPDATE SET
     place = excluded.place, size = excluded.size, confirmed_at = excluded.confirmed_at,
     delivered_at = excluded.delivered_at
@@ -38,7 +41,12 @@ ON CONFLICT (outlet, tenant_id) DO UPDATE SET
 
 
 _ASK_ANEW: Final = """
-UPDATE transparency_log SET renewal = true WHERE tenant_id = ANY($1)
+WITH asked AS (
+    SELECT tenant_id FROM transparency_log WHERE tenant_id = ANY($1)
+    ORDER BY tenant_id FOR NO KEY UPDATE
+)
+UPDATE transparency_log AS log SET renewal = true FROM asked
+WHERE log.tenant_id = asked.tenant_id
 """
 
 # Of a place that is new all timestamps are due.
@@ -120,7 +128,7 @@ async def delivered(
 async def ask_anew(connection: PooledConnection, tenant_ids: Sequence[UUID]) -> None:
     """Have the checkpoints of these logs signed anew, so that it is known what they cover."""
     if tenant_ids:
-        await connection.execute(_ASK_ANEW, tenant_ids)
+        await retried(lambda: connection.execute(_ASK_ANEW, tenant_ids))
 
 
 async def stamps_due(

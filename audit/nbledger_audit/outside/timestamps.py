@@ -18,6 +18,7 @@ import structlog
 from cryptography import x509
 
 from nbledger_audit import logs, stamps
+from nbledger_audit.http_bodies import LongBodyError, body_of
 from nbledger_audit.outside import deliveries
 from nbledger_audit.outside.couriers import Deliver, UndeliverableError
 from nbledger_audit.outside.deliveries import Delivered, DueDelivery
@@ -110,14 +111,11 @@ class Timestamps:
             ):
                 if answer.status_code != 200:
                     raise UndeliverableError(f"the authority answers {answer.status_code}")
-                body = bytearray()
-                async for part in answer.aiter_bytes():
-                    body += part
-                    if len(body) > MOST_ANSWER_BYTES:
-                        raise UndeliverableError("the authority's answer is too long")
+                return await body_of(answer, MOST_ANSWER_BYTES)
+        except LongBodyError:
+            raise UndeliverableError("the authority's answer is too long") from None
         except TimeoutError:
             raise UndeliverableError(f"no answer in {REQUEST_SECONDS:g} seconds") from None
-        return bytes(body)
 
     def _checked(self, request: rfc3161.TimeStampRequest, answer: bytes, text: bytes) -> datetime:
         """The time that an answer tells, its signature and all that it answers to checked."""

@@ -1,7 +1,7 @@
 """What a witness answers: it cosigns a checkpoint that goes on from the last one it cosigned.
 
 Follows C2SP tlog-witness. Where 1.0.0 and the text after it differ, which is another tree of the
-same size, this answers 422 as the later text says: the 409 of before sends logs into a loop.
+same size, this answers 422 as the later text says: the earlier 409 sends logs into a loop.
 """
 
 import threading

@@ -1,11 +1,11 @@
 """What a witness has cosigned last of each log, in a folder that one process at a time works on."""
 
-import os
 from pathlib import Path
 from typing import Final
 
 from nbledger_domain.transparency.notes import Note, read_note
 from nbledger_domain.transparency.witnessing import origin_hash
+from nbledger_infrastructure.flushing import flush_file, flush_path
 from nbledger_infrastructure.locks import acquire_lock
 
 _LOCK: Final = "lock"
@@ -55,11 +55,6 @@ def _replace(path: Path, text: str) -> None:
     new = path.with_name(f"{path.name}.new")
     with new.open("w", encoding="utf-8") as file:
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+        flush_file(file)
     new.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush_path(path.parent)

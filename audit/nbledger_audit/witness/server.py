@@ -90,7 +90,7 @@ class _Service:
         await asyncio.gather(*self._connections, return_exceptions=True)
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """WitnessAnswer the requests of a connection, one after the other."""
+        """Answer the requests of a connection, one after the other."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 (a handler of asyncio's runs as a task)
         self._connections.add(task)
@@ -139,7 +139,7 @@ class _Connection:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MOST_HEADER_BYTES)
 
     async def run(self) -> None:
-        """WitnessAnswer until either side ends the connection, or keeps the other waiting."""
+        """Answer until either side ends the connection, or keeps the other waiting."""
         try:
             while await self._exchange():
                 self._http.start_next_cycle()
@@ -148,7 +148,7 @@ class _Connection:
                 await self._send(WitnessAnswer(error.error_status_hint, "no good HTTP\n"))
 
     async def _exchange(self) -> bool:
-        """WitnessAnswer a request; returns whether another may follow."""
+        """Answer a request; returns whether another may follow."""
         async with asyncio.timeout(IDLE_SECONDS):
             request = await self._next()
         if not isinstance(request, h11.Request):

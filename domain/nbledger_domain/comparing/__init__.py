@@ -1,1 +1,1 @@
-"""What is otherwise in one version of a notebook than in another, in the form of nbdime."""
+"""The differences between two versions of a notebook, in the form of nbdime."""

@@ -253,7 +253,7 @@ class _Parser:
         try:
             return datetime.fromisoformat(text.upper()).astimezone(UTC)
         except (ValueError, OverflowError):
-            self._fault(at, token, "is no time that there is")
+            self._fault(at, token, "is not a valid time")
             return text
 
     def _keyword(self, word: str) -> bool:

@@ -75,7 +75,7 @@ def _time(text: str) -> AtTime:
     try:
         return AtTime(datetime.fromisoformat(text).astimezone(UTC))
     except (ValueError, OverflowError):
-        raise ValueError("is no time that there is") from None
+        raise ValueError("is not a valid time") from None
 
 
 def written(at: datetime) -> str:

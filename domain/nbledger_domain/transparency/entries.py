@@ -21,7 +21,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     ``number`` counts the entries of the log from 0, ``version`` the events of the stream from 1.
     Times are UTC with microseconds. Digests and ``chain`` are SHA-256 in lower-case hexadecimal;
-    they are None for events of before digests had salt.
+    they are None for events recorded without salt.
     """
 
     v: int = VERSION

@@ -18,6 +18,8 @@ from obstore.exceptions import AlreadyExistsError
 from obstore.store import from_url
 
 from nbledger_infrastructure.artifacts.errors import ArtifactStoreUnavailableError, explained
+from nbledger_infrastructure.flushing import flush_file, flush_path
+from nbledger_infrastructure.hanging import HangingCalls, HangingError
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore, RetryConfig
@@ -73,16 +75,16 @@ class _Folder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._writing: asyncio.Future[None] | None = None
+        # Where one hangs, the next ones would.
+        self._calls = HangingCalls(f"writing to {folder}", 1)
 
     async def put(self, name: str, content: bytes) -> None:
-        # A thread that hangs is not to be joined by others.
-        if self._writing is not None and not self._writing.done():
-            raise ArtifactStoreUnavailableError("it does not answer")
-        self._writing = asyncio.ensure_future(asyncio.to_thread(self._put, name, content))
-        with explained():
-            async with asyncio.timeout(WRITE_SECONDS):
-                await asyncio.shield(self._writing)
+        try:
+            with explained():
+                async with asyncio.timeout(WRITE_SECONDS):
+                    await self._calls.call(self._put, name, content)
+        except HangingError:
+            raise ArtifactStoreUnavailableError("it does not answer") from None
 
     def _put(self, name: str, content: bytes) -> None:
         # A mount that is missing is not to be replaced by a folder of this machine.
@@ -100,7 +102,7 @@ class _Folder:
         else:
             raise ArtifactStoreUnavailableError("it has other files of this name")
         for folder in path.relative_to(self._folder).parents:
-            _sync(self._folder / folder)
+            flush_path(self._folder / folder)
 
 
 def _create(path: Path, content: bytes) -> bool:
@@ -111,16 +113,7 @@ def _create(path: Path, content: bytes) -> bool:
         return False
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
-        file.flush()
         # File systems that keep files for ever begin when nobody may write to them.
         os.fchmod(file.fileno(), 0o444)
-        os.fsync(file.fileno())
+        flush_file(file)
     return True
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

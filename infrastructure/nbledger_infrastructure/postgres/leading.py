@@ -13,6 +13,7 @@ import structlog
 
 from nbledger_infrastructure.backoff import Backoff
 from nbledger_infrastructure.postgres.checkpoints import CheckpointMovedError
+from nbledger_infrastructure.postgres.conflicts import CONFLICTS
 from nbledger_infrastructure.postgres.database import (
     UNAVAILABLE,
     DatabaseUnavailableError,
@@ -48,6 +49,7 @@ INTERRUPTIONS: Final[tuple[type[Exception], ...]] = (
     DatabaseUnavailableError,
     CheckpointMovedError,
     *UNAVAILABLE,
+    *CONFLICTS,
 )
 """What ends a leader's work for the moment, whatever it leads; it is taken up again."""
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import http.client
 import os
 import re
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
 from obstore.store import from_url
+from structlog.testing import capture_logs
 from support.s3 import S3Server, needs_s3, s3_server, s3_variables
 from support.sealers import Installation, installation, sealing, until
 
+from nbledger_audit.outside.copies import file_name
 from nbledger_infrastructure.artifacts import once
 from nbledger_infrastructure.artifacts.errors import ArtifactStoreUnavailableError
 from nbledger_infrastructure.artifacts.once import open_once
@@ -105,6 +111,83 @@ async def test_what_is_there_is_never_replaced(tmp_path: Path) -> None:
         (tmp_path / "a").chmod(0o555)
         with pytest.raises(ArtifactStoreUnavailableError, match="Permission denied"):
             await place.put("a/3.checkpoint", b"")
+
+
+def hanging() -> int:
+    """How many threads of this process write a copy."""
+    count = 0
+    for frame in sys._current_frames().values():
+        at: FrameType | None = frame
+        while at is not None and (at.f_code.co_filename, at.f_code.co_name) != (
+            once.__file__,
+            "_put",
+        ):
+            at = at.f_back
+        count += at is not None
+    return count
+
+
+async def test_a_folder_that_hangs_holds_up_nothing(
+    house: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One thread waits for it, however often it is tried again; sealing, and stopping, go on."""
+    monkeypatch.setattr(once, "WRITE_SECONDS", 0.05)
+    tenant_id = TENANTS[0]
+    async with sealing(house.settings):
+        await house.record(tenant_id, 3)
+        signed = await house.until_signed(tenant_id, 3)
+    folder = tmp_path / "copies"
+    name = file_name(tenant_id, signed.confirmed_at, signed.size)
+    pipe = folder / f"{name}.checkpoint"
+    pipe.parent.mkdir(parents=True)
+    os.mkfifo(pipe)  # to open it waits until somebody writes to it
+    try:
+        with capture_logs() as told:
+            settings = house.having(copies=folder.as_uri(), copy_seconds=0)
+            async with sealing(settings) as lacking:
+
+                async def tried_again() -> bool:
+                    reasons = [each for each in told if "not delivered" in each["event"]]
+                    return len(reasons) > 3
+
+                await until(tried_again)
+                assert lacking.now == {"copies": "it does not answer"}
+                assert hanging() == 1
+                await house.record(tenant_id, 2)
+                await house.until_signed(tenant_id, 5)
+        assert hanging() == 1
+    finally:
+        os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))
+
+
+_WRITING = """
+import asyncio, sys
+from nbledger_infrastructure.artifacts import once
+
+async def main():
+    once.WRITE_SECONDS = 0.05
+    place = once.open_once(sys.argv[1])
+    try:
+        await place.put("pipe", b"")
+    except once.ArtifactStoreUnavailableError as error:
+        print(error)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_process_ends_though_a_folder_hangs(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    command = [sys.executable, "-c", _WRITING, tmp_path.as_uri()]
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    try:
+        async with asyncio.timeout(60):
+            told, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert (told, process.returncode) == (b"it does not answer in time\n", 0)
 
 
 @needs_s3

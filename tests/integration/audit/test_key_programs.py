@@ -10,11 +10,13 @@ from uuid import UUID
 
 import pytest
 from support.paths import ROOT
-from support.sealers import Installation, installation, sealing, until
+from support.sealers import ORIGIN, Installation, installation, sealing, until
 
-from nbledger_audit import key_programs, sealer
+from nbledger_audit import key_programs, logs, sealer
 from nbledger_audit.key_programs import ProgramKey
 from nbledger_audit.keys import KeyFileError, Signer, SigningError, sign
+from nbledger_audit.sealer import Sealer
+from nbledger_audit.signing import CheckpointSigner
 from nbledger_infrastructure.settings_loading import SettingsError
 
 TENANT = UUID(int=1)
@@ -69,6 +71,48 @@ async def test_a_program_signs_checkpoints(
         later = await house.until_signed(TENANT, 5)
         assert "key" not in lacking.now
     await house.check_history([signed.note, later.note], TENANT)
+
+
+# It signs once another one is at work; alone it gives up.
+_TOGETHER = """#!/bin/sh
+if [ "$1" = public ]; then exec openssl pkey -in "$KEY" -pubout; fi
+mkdir "$AT_WORK/$$"
+trap 'sleep 0.1; rm -rf "$AT_WORK/$$"' EXIT
+for try in $(seq 80); do
+    if [ "$(ls "$AT_WORK" | wc -l)" -ge 2 ]; then
+        cat > "$AT_WORK/$$/text"
+        openssl pkeyutl -sign -rawin -inkey "$KEY" -in "$AT_WORK/$$/text"
+        exit
+    fi
+    sleep 0.05
+done
+echo nobody else is at work >&2
+exit 1
+"""
+
+
+async def test_several_programs_sign_side_by_side(
+    house: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And each log's checkpoints still come in order."""
+    (tmp_path / "at-work").mkdir()
+    monkeypatch.setenv("AT_WORK", str(tmp_path / "at-work"))
+    monkeypatch.setenv("KEY", str(tmp_path / "key.pem"))
+    monkeypatch.setattr(key_programs, "ANSWER_SECONDS", 20.0)
+    command = [program(tmp_path, _TOGETHER)]
+    checkpoints = CheckpointSigner(await ProgramKey.open(command), ORIGIN, tmp_path / "signed")
+    at_work = Sealer(house.pool, checkpoints, 0.0)
+    tenants = [UUID(int=number) for number in range(1, 5)]
+    for count in (3, 2):
+        for tenant_id in tenants:
+            await house.record(tenant_id, count)
+        await at_work._enter()
+        await at_work.sign()
+    for tenant_id in tenants:
+        async with house.pool.acquire() as connection:
+            found = await logs.checkpoints_after(connection, tenant_id, 0, 10)
+        notes = [each.note for each in found]
+        assert [each.size for each in await house.check_history(notes, tenant_id)] == [3, 5]
 
 
 @pytest.mark.parametrize("form", ["pem", "der", "raw"])

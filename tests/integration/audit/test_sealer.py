@@ -15,10 +15,13 @@ from uuid import UUID
 import psutil
 import pytest
 from support.event_store import METADATA, new_event, open_pool, open_store
+from support.sealers import installation
 
-from nbledger_audit import logs, sealer
+from nbledger_audit import logs, sealer, signing
 from nbledger_audit.keys import Signer, verify
 from nbledger_audit.memory import SignerMemory
+from nbledger_audit.sealer import Sealer
+from nbledger_audit.signing import CheckpointSigner
 from nbledger_domain.transparency.checkpoints import LogCheckpoint, origin_of, read_checkpoint
 from nbledger_domain.transparency.notes import read_note
 from nbledger_infrastructure.postgres.database import Pool
@@ -196,6 +199,64 @@ async def test_a_sealer_that_is_stopped_is_replaced_and_does_no_harm_later(
         remembered = SignerMemory(tmp_path / "signed").last(TENANT)
         assert remembered is not None
         assert read_checkpoint(read_note(remembered)).size == 10
+
+
+async def test_a_folder_that_hangs_holds_up_no_other_work(
+    database_dsn: str, tmp_path: Path
+) -> None:
+    """What was signed last is a pipe: whoever reads it waits for what this test writes to it."""
+    async with installation(database_dsn, tmp_path) as house:
+        checkpoints = CheckpointSigner(house.signer, ORIGIN, tmp_path / "signed")
+        await house.record(TENANT, 3)
+        await Sealer(house.pool, checkpoints, 0.0).tick()
+        path = tmp_path / "signed" / f"{TENANT}.signed" / "3"
+        told = path.read_text()
+        path.unlink()
+        os.mkfifo(path)
+        async with house.pool.acquire() as connection, asyncio.timeout(SECONDS):
+            task = asyncio.create_task(checkpoints.checkpoint(connection, TENANT, 3))
+            for _ in range(2):  # once to compare with it, and once since it is there already
+                pipe = await opened(path)
+                # What is written now is for this reader alone.
+                os.mkfifo(tmp_path / "next")
+                (tmp_path / "next").replace(path)
+                os.write(pipe, told.encode())
+                os.close(pipe)
+            note = await task
+            assert str(note) == told
+
+
+async def test_a_folder_that_never_answers_is_told(
+    database_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signing, "FOLDER_SECONDS", 0.05)
+    async with installation(database_dsn, tmp_path) as house:
+        path = tmp_path / "signed" / f"{TENANT}.signed" / "3"
+        path.parent.mkdir(parents=True)
+        os.mkfifo(path)
+        checkpoints = CheckpointSigner(house.signer, ORIGIN, tmp_path / "signed")
+        await house.record(TENANT, 3)
+        problems: list[str | None] = []
+        sealing = Sealer(
+            house.pool, checkpoints, 0.0, lacks=lambda _, problem: problems.append(problem)
+        )
+        try:
+            for _ in range(signing.SIGNED_AT_ONCE + 2):
+                await sealing.tick()
+        finally:
+            os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
+    # Threads that hang are no more than that.
+    folder = tmp_path / "signed"
+    assert problems[:-2] == [f"{folder}: no answer in 0.05 seconds"] * signing.SIGNED_AT_ONCE
+    assert problems[-2:] == [f"{folder} does not answer"] * 2
+
+
+async def opened(pipe: Path) -> int:
+    """Wait until somebody reads a pipe, and open it for writing."""
+    while True:
+        with suppress(OSError):
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        await asyncio.sleep(0.01)
 
 
 async def until_stopped(pid: int) -> None:

@@ -1,4 +1,4 @@
-"""What is otherwise in one run than in another."""
+"""The differences of one run from another."""
 
 from __future__ import annotations
 

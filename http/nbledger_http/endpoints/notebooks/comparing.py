@@ -69,7 +69,7 @@ class ComparisonQuery(msgspec.Struct, rename="camel"):
         headers=READ_CONDITIONS,
         answers={
             200: Answer(
-                description="What is otherwise.",
+                description="The differences between the two versions.",
                 schema=NotebookComparison,
                 media_types=(JSON, "text/html"),
                 example=comparison_example.COMPARISON,
@@ -87,7 +87,7 @@ class ComparisonQuery(msgspec.Struct, rename="camel"):
     ),
 )
 async def compare_versions(request: Request[Any, Any, Any]) -> Reply:
-    """What is otherwise in one version than in another."""
+    """Compare two versions of a notebook."""
     services, access = services_of(request), access_of(request)
     notebook_id = notebook_id_of(request)
     query = queries.checked(request, ComparisonQuery)

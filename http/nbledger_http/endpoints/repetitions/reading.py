@@ -82,10 +82,10 @@ async def get_chain(request: Request[Any, Any, Any]) -> Reply:
         id="getExecutionChanges",
         tag=TAG,
         summary="Get what has changed since the last success",
-        description="What is otherwise in this execution than in the last one before it that "
-        "succeeded, or than in the one that `against` names: the notebook and its cells, "
+        description="How this execution differs from the last one before it that "
+        "succeeded, or from the one that `against` names: the notebook and its cells, "
         "parameters, options, the versions of datasets, packages, the kernel, input files. "
-        "`differs` names what is otherwise, `unknown` what cannot be compared, as it is not known "
+        "`differs` names the differences, `unknown` what cannot be compared, as it is not known "
         "of one of the two.",
         query=ChangesQuery,
         answers={

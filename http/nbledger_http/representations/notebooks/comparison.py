@@ -51,7 +51,7 @@ class ChangeCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NotebookComparison(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What is otherwise in the notebook `to` than in that `from`.
+    """The differences of the notebook `to` from that `from`.
 
     `notebook` tells of its name, description, settings and environment, `parameters` of what its
     parameters cell declares, `files` of its input files; each by the JSON pointer of what changed.

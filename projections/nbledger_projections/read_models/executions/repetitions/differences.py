@@ -1,4 +1,4 @@
-"""What is otherwise in one run than in another."""
+"""The differences of one run from another."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
@@ -132,7 +132,7 @@ class Differences(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def differences(before: RunFacts, after: RunFacts) -> Differences:
-    """What is otherwise in ``after``."""
+    """How ``after`` differs."""
     notebook = NotebookChange(
         ValueChange(before.execution.notebook_version, after.execution.notebook_version),
         cells_change(before.notebook.cells, after.notebook.cells),
