@@ -1,6 +1,6 @@
 """Single resources as they were at a moment of the past; that somebody reads that is recorded."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
 from uuid import UUID
@@ -24,9 +24,12 @@ from nbledger_projections.machinery import past
 from nbledger_projections.machinery.documents import View
 from nbledger_projections.machinery.past import Place
 from nbledger_projections.read_models import dataset_details
+from nbledger_projections.read_models.dataset_details import MODEL as DATASETS
 from nbledger_projections.read_models.executions import past as execution_past
+from nbledger_projections.read_models.executions.status import MODEL as EXECUTIONS
 from nbledger_projections.read_models.executions.status import ExecutionView
 from nbledger_projections.read_models.notebooks import details as notebook_details
+from nbledger_projections.read_models.notebooks.details import MODEL as NOTEBOOKS
 from nbledger_projections.read_models.notebooks.details import NotebookView
 
 _NOT_FOUND = {
@@ -49,7 +52,10 @@ async def notebook(
     Raises what :func:`_existing` does, and :class:`NotebookVersionNotFoundError`.
     """
     place = _place(access, "notebook", notebook_id, notebook_id)
-    async with _existing(services, place, as_of, parameter) as (connection, moment):
+    async with _existing(services, place, as_of, NOTEBOOKS.tables, parameter) as (
+        connection,
+        moment,
+    ):
         view = await notebook_details.then(connection, notebook_id, moment)
     if view is None:
         raise NotebookNotFoundError(notebook_id)
@@ -62,7 +68,7 @@ async def execution(
 ) -> tuple[ExecutionView, Moment]:
     """The execution as it was, and the moment. Raises what :func:`_existing` does."""
     place = _place(access, "execution", notebook_id, execution_id)
-    async with _existing(services, place, as_of) as (connection, moment):
+    async with _existing(services, place, as_of, EXECUTIONS.tables) as (connection, moment):
         view = await execution_past.then(connection, place, execution_id, moment)
     if view is None:
         raise ExecutionNotFoundError(execution_id)
@@ -75,7 +81,7 @@ async def dataset(
 ) -> tuple[View, Moment]:
     """The dataset as it was, and the moment. Raises what :func:`_existing` does."""
     place = _place(access, "dataset", dataset_id, dataset_id)
-    async with _existing(services, place, as_of) as (connection, moment):
+    async with _existing(services, place, as_of, DATASETS.tables) as (connection, moment):
         view = await dataset_details.then(connection, dataset_id, moment)
     if view is None:
         raise DatasetNotFoundError(dataset_id)
@@ -99,7 +105,11 @@ def _place(
 
 @asynccontextmanager
 async def _existing(
-    services: Services, place: Place, as_of: AsOf, parameter: str = "asOf"
+    services: Services,
+    place: Place,
+    as_of: AsOf,
+    tables: Sequence[str],
+    parameter: str = "asOf",
 ) -> AsyncIterator[tuple[PooledConnection, Moment]]:
     """A connection to read what existed at the moment.
 
@@ -109,7 +119,10 @@ async def _existing(
     """
     try:
         with in_parameter(parameter):
-            async with past.reading(services.pool, place, as_of) as (connection, moment):
+            async with past.reading(services.pool, place, as_of, tables) as (
+                connection,
+                moment,
+            ):
                 yield connection, moment
     except past.AbsentError:
         raise _NOT_FOUND[place.what](place.stream_id) from None

@@ -1,6 +1,6 @@
 """Reading what a read model would have shown at an earlier position, by its own fold."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Generic, Literal, TypeVar, cast
 from uuid import UUID
@@ -16,11 +16,12 @@ from nbledger_domain.past.errors import (
     DeletedBeforeError,
     ErasedError,
 )
-from nbledger_domain.past.moments import AsOf, AtVersion
+from nbledger_domain.past.moments import AsOf, AtTime, AtVersion
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.postgres.event_store import Metadata
 from nbledger_infrastructure.postgres.event_store.moments import Moment, find, settled
 from nbledger_infrastructure.postgres.event_store.types import COLUMNS, recorded_event
+from nbledger_projections.machinery.one_moment import one_moment
 from nbledger_projections.machinery.read_model import ReadModel
 
 R = TypeVar("R")
@@ -70,33 +71,35 @@ class AbsentError(Exception):
 
 @asynccontextmanager
 async def reading(
-    pool: Pool, place: Place, wanted: AsOf
+    pool: Pool, place: Place, wanted: AsOf, tables: Sequence[str]
 ) -> AsyncIterator[tuple[PooledConnection, Moment]]:
     """Lend a connection that sees one state of the store throughout, and tell the moment.
 
-    What is at the place existed then. Raises :class:`AbsentError`, :class:`LaterThanNowError`,
+    ``tables`` are those that are read by it and that a rebuild may exchange. What is at the place
+    existed then. Raises :class:`AbsentError`, :class:`LaterThanNowError`,
     :class:`NotebookVersionNotFoundError`, :class:`CreatedLaterError`, :class:`DeletedBeforeError`
     and :class:`ErasedError`.
     """
-    async with acquire(pool) as connection:
-        await settled(connection, wanted)
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            standing = await connection.fetchrow(
-                _STANDING,
-                place.stream_id,
-                place.subject_id,
-                _DELETIONS,
-                place.tenant_id,
-                place.project_id,
-                f"{place.what}.%",
-            )
-            if standing is None:
-                raise AbsentError
-            if isinstance(wanted, AtVersion) and standing["erased_at"] is not None:
-                raise _erased(place, standing)
-            moment = await find(connection, wanted, place.stream_id)
-            _check(place, standing, moment)
-            yield connection, moment
+    if isinstance(wanted, AtTime):
+        async with acquire(pool) as connection:
+            await settled(connection, wanted)
+    async with one_moment(pool, tables) as connection:
+        standing = await connection.fetchrow(
+            _STANDING,
+            place.stream_id,
+            place.subject_id,
+            _DELETIONS,
+            place.tenant_id,
+            place.project_id,
+            f"{place.what}.%",
+        )
+        if standing is None:
+            raise AbsentError
+        if isinstance(wanted, AtVersion) and standing["erased_at"] is not None:
+            raise _erased(place, standing)
+        moment = await find(connection, wanted, place.stream_id)
+        _check(place, standing, moment)
+        yield connection, moment
 
 
 def _check(place: Place, standing: asyncpg.Record, moment: Moment) -> None:
