@@ -132,10 +132,8 @@ async def _existing(
 
 async def _gone(services: Services, place: Place, error: ErasedError) -> Problem:
     """Who asked for the deletion is told by name, as long as there is one."""
-    names = await services.names.of(place.tenant_id, [error.deleted_by])
-    return Problem(
-        Code.ERASED,
-        f"{error.detail} {names[error.deleted_by]} asked for it.",
-        erased_at=written(error.erased_at),
-        erased_by=names[error.deleted_by],
-    )
+    who, detail = None, error.detail
+    if error.deleted_by is not None:
+        who = (await services.names.of(place.tenant_id, [error.deleted_by]))[error.deleted_by]
+        detail = f"{detail} {who} asked for it."
+    return Problem(Code.ERASED, detail, erased_at=written(error.erased_at), erased_by=who)

@@ -114,7 +114,8 @@ def _check(place: Place, standing: asyncpg.Record, moment: Moment) -> None:
 
 
 def _erased(place: Place, row: asyncpg.Record) -> ErasedError:
-    deleted_by = _decode_metadata(row["metadata"]).responsible
+    metadata = row["metadata"]
+    deleted_by = None if metadata is None else _decode_metadata(metadata).responsible
     return ErasedError(place.what, row["erased_at"], deleted_by, row["deletion"])
 
 

@@ -475,6 +475,26 @@ async def test_what_is_erased_is_told_with_when_and_by_whom(api: Api, tmp_path: 
         assert (answer.status_code, answer.json()["code"]) == (410, "erased")
 
 
+async def test_an_erasure_without_a_deletion_is_told_as_such(api: Api) -> None:
+    client = await api.client()
+    made = await new_notebook(client, "1")
+    path = f"/notebook/{made['notebookId']}"
+    then = str(await api.store.head_position())
+    await api.pool.execute(
+        "INSERT INTO erasure (subject_id, position) VALUES ($1, 1)", UUID(made["notebookId"])
+    )
+    for address, query in (
+        (path, {"asOf": then}),
+        (path, {"asOf": "1.0.0"}),
+        (f"{path}/diff", {"from": then}),
+    ):
+        answer = await client.get(address, params=query)
+        body = answer.json()
+        assert (answer.status_code, body["code"], body["erasedBy"]) == (410, "erased", None)
+        assert datetime.fromisoformat(body["erasedAt"]) <= now()
+        assert "no event deletes it" in body["detail"]
+
+
 async def test_what_no_event_tells_is_left_out(api: Api) -> None:
     """The place in the queue, and what a run uses while it goes on."""
     client = await api.client(Role.ADMIN)
