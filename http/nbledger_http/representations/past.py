@@ -12,7 +12,10 @@ from nbledger_domain.errors import (
     NotebookNotFoundError,
 )
 from nbledger_domain.past.errors import (
+    CreatedLaterError,
+    DeletedBeforeError,
     ErasedError,
+    NotebookVersionNotFoundError,
 )
 from nbledger_domain.past.moments import AsOf, written
 from nbledger_http.replies.problems import Code, Problem
@@ -52,7 +55,7 @@ async def notebook(
     Raises what :func:`_existing` does, and :class:`NotebookVersionNotFoundError`.
     """
     place = _place(access, "notebook", notebook_id, notebook_id)
-    async with _existing(services, place, as_of, NOTEBOOKS.tables, parameter) as (
+    async with _existing(services, access, place, as_of, NOTEBOOKS.tables, parameter=parameter) as (
         connection,
         moment,
     ):
@@ -68,7 +71,7 @@ async def execution(
 ) -> tuple[ExecutionView, Moment]:
     """The execution as it was, and the moment. Raises what :func:`_existing` does."""
     place = _place(access, "execution", notebook_id, execution_id)
-    async with _existing(services, place, as_of, EXECUTIONS.tables) as (connection, moment):
+    async with _existing(services, access, place, as_of, EXECUTIONS.tables) as (connection, moment):
         view = await execution_past.then(connection, place, execution_id, moment)
     if view is None:
         raise ExecutionNotFoundError(execution_id)
@@ -81,7 +84,7 @@ async def dataset(
 ) -> tuple[View, Moment]:
     """The dataset as it was, and the moment. Raises what :func:`_existing` does."""
     place = _place(access, "dataset", dataset_id, dataset_id)
-    async with _existing(services, place, as_of, DATASETS.tables) as (connection, moment):
+    async with _existing(services, access, place, as_of, DATASETS.tables) as (connection, moment):
         view = await dataset_details.then(connection, dataset_id, moment)
     if view is None:
         raise DatasetNotFoundError(dataset_id)
@@ -106,16 +109,18 @@ def _place(
 @asynccontextmanager
 async def _existing(
     services: Services,
+    access: Caller,
     place: Place,
     as_of: AsOf,
     tables: Sequence[str],
+    *,
     parameter: str = "asOf",
 ) -> AsyncIterator[tuple[PooledConnection, Moment]]:
     """A connection to read what existed at the moment.
 
     Raises the error of its kind where there is no such thing, :class:`CreatedLaterError`,
     :class:`DeletedBeforeError`, :class:`InvalidInputError` for a moment that has not come yet, and
-    :class:`Problem` (410) where it is erased.
+    :class:`Problem` (410) where it is erased. Whatever these tell of it is recorded before.
     """
     try:
         with in_parameter(parameter):
@@ -126,7 +131,11 @@ async def _existing(
                 yield connection, moment
     except past.AbsentError:
         raise _NOT_FOUND[place.what](place.stream_id) from None
+    except (CreatedLaterError, DeletedBeforeError, NotebookVersionNotFoundError):
+        await services.history_reads.record(access, place.what, place.stream_id)
+        raise
     except ErasedError as error:
+        await services.history_reads.record(access, place.what, place.stream_id)
         raise await _gone(services, place, error) from None
 
 
