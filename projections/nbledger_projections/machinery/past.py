@@ -122,14 +122,16 @@ def _erased(place: Place, row: asyncpg.Record) -> ErasedError:
 class PastRead(Generic[R]):
     """Reads one row of a read model that keeps snapshots, as of a position.
 
-    The newest snapshot before it and the events since are read in one statement. In the ``order``
-    of positions these are all events of the row's subject, in that of versions those of its stream.
+    The newest snapshot before it that is of today's format, and the events since, are read in one
+    statement. In the ``order`` of positions these are all events of the row's subject, in that of
+    versions those of its stream.
     """
 
     def __init__(self, model: ReadModel[R], *, order: Order) -> None:
         assert model.snapshots is not None  # noqa: S101 (declared so)
         self._fold, self._row = model.fold, model.snapshots.row
         name, key = model.snapshots.name, model.snapshots.key
+        self._beginning = model.snapshots.beginning
         if order == "position":
             those = "e.subject_id = $1 AND e.position > coalesce(s.position, 0)"
         else:
@@ -150,7 +152,8 @@ class PastRead(Generic[R]):
             FROM (SELECT) AS one
             LEFT JOIN (
                 SELECT position, state FROM {name}
-                WHERE {key} = $1 AND position <= $2 ORDER BY position DESC LIMIT 1
+                WHERE {key} = $1 AND position <= $2 AND left(state::text, length($3)) = $3
+                ORDER BY position DESC LIMIT 1
             ) AS s ON true
             LEFT JOIN LATERAL (
                 SELECT {COLUMNS} FROM event AS e WHERE {those} AND e.position <= $2
@@ -162,7 +165,7 @@ class PastRead(Generic[R]):
         self, connection: PooledConnection, key: UUID, moment: Moment, **given: Any
     ) -> R | None:
         """The row as it was; ``given`` is what its fold takes beside events."""
-        found = await connection.fetch(self._statement, key, moment.position)
+        found = await connection.fetch(self._statement, key, moment.position, self._beginning)
         row = None if found[0][0] is None else cast("R", self._row(found[0][1]))
         for record in found:
             if record[2] is not None:
