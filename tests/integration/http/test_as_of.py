@@ -289,7 +289,7 @@ async def world(api: Api) -> World:
 async def test_as_of_answers_what_the_get_answered(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After random work: by position and by time, projected or not, with snapshots or none of use."""
+    """After random work: by position and time, projected or not, with snapshots or useless ones."""
     # A snapshot at nearly every event.
     monkeypatch.setattr(snapshots, "LEAST_BYTES", 3_000)
     monkeypatch.setattr(snapshots, "EVENT_BYTES", 60_000)
