@@ -19,6 +19,7 @@ from nbledger_domain.past.errors import (
 )
 from nbledger_domain.past.moments import AsOf, written
 from nbledger_http.replies.problems import Code, Problem
+from nbledger_http.representations.schedules import runs_at
 from nbledger_http.requests.past.moments import in_parameter
 from nbledger_http.requests.services import Services
 from nbledger_infrastructure.postgres.database import PooledConnection
@@ -49,8 +50,10 @@ async def notebook(
     as_of: AsOf,
     *,
     parameter: str = "asOf",
-) -> tuple[NotebookView, Moment]:
-    """The notebook as it was, and the moment; ``parameter`` is what asks for it.
+) -> tuple[NotebookView, Moment, int]:
+    """The notebook as it was, the moment, and how many firings of its schedule counted as run.
+
+    ``parameter`` is what asks for it.
 
     Raises what :func:`_existing` does, and :class:`NotebookVersionNotFoundError`.
     """
@@ -60,10 +63,13 @@ async def notebook(
         moment,
     ):
         view = await notebook_details.then(connection, notebook_id, moment)
+        runs = 0
+        if view is not None:
+            runs = await runs_at(connection, notebook_id, view.document, moment)
     if view is None:
         raise NotebookNotFoundError(notebook_id)
     await services.history_reads.record(access, "notebook", notebook_id)
-    return view, moment
+    return view, moment, runs
 
 
 async def execution(
