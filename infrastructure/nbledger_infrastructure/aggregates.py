@@ -7,7 +7,19 @@ from uuid import UUID
 import msgspec
 from eventsourcing.domain import BaseAggregate
 
-from nbledger_domain import events
+# A stream may hold any event: its class is known once the module of its aggregate is imported.
+from nbledger_domain import (
+    automation,  # noqa: F401
+    dataset,  # noqa: F401
+    events,
+    execution,  # noqa: F401
+    execution_action,  # noqa: F401
+    histories,  # noqa: F401
+    library,  # noqa: F401
+    notebook,  # noqa: F401
+    notices,  # noqa: F401
+    schedule,  # noqa: F401
+)
 from nbledger_domain.events import DomainEvent
 from nbledger_infrastructure.postgres.event_store import EventStore, RecordedEvent, Stream
 

@@ -101,7 +101,7 @@ PRINTED = {
         *("nothing is wrong: 1 of ", " events of localhost/", "the copy is good"),
     ],
     "run-a-witness.md": [
-        *("\nvkey localhost/", "quorum none\n", "old 0\n", "— audit.example.com/w1 "),
+        *("audit.example.com/w1+", "quorum none\n", "— audit.example.com/w1 "),
         *("entries, signed\n", "cosigned by mine at ", " of 3600 s allowed"),
     ],
     "trace-a-result.md": [
