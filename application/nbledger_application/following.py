@@ -4,6 +4,7 @@ What is folded is written in one transaction with the checkpoint, so a reader th
 point is taken over by reading on. Of two at work one is refused.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
@@ -19,6 +20,9 @@ from nbledger_infrastructure.postgres.event_store.types import COLUMNS, recorded
 BATCH_EVENTS: Final = 2000
 KEPT_UNSAVED: Final = 5000
 """After so many events of no concern the checkpoint is written all the same."""
+
+SAVE_SECONDS: Final = 10.0
+"""Seconds after which it is written even with fewer, so that it shows no lag at rest."""
 
 _SHOWN: Final = COLUMNS.replace(" data,", " CASE WHEN type = ANY($3) THEN data END AS data,")
 
@@ -93,6 +97,7 @@ class Following:
         )
         self._saved: Checkpoint | None = None
         self._position = 0
+        self._saved_at = time.monotonic()
 
     async def catch_up(self) -> None:
         """Read on to the last event there is.
@@ -103,6 +108,9 @@ class Following:
         try:
             while await self._advance():
                 pass
+            behind = self._saved is not None and self._saved.position < self._position
+            if behind and time.monotonic() >= self._saved_at + SAVE_SECONDS:
+                await self._fold([], self._position)
         except BaseException:
             self._saved = None
             raise
@@ -136,6 +144,7 @@ class Following:
                 await self._follower.fold(connection, batch)
             await checkpoints.move(connection, self._name, position)
         self._saved = Checkpoint(position, self._saved.generation)
+        self._saved_at = time.monotonic()
 
 
 def stored(types: Iterable[str]) -> list[str]:

@@ -40,6 +40,9 @@ NAME: Final = "execution-actions"
 KEPT_UNSAVED: Final = 5000
 """The checkpoint is written when it has come so many events further."""
 
+SAVE_SECONDS: Final = 10.0
+"""Seconds after which it is written even with fewer, so that it shows no lag at rest."""
+
 REST_SECONDS: Final = 5.0
 """For so long an action is let be that could not go on."""
 
@@ -81,6 +84,7 @@ class ActionsManager:
         )
         self._holds = holds
         self._saved: int | None = None
+        self._saved_at = time.monotonic()
         self._position = 0
         self._open: dict[UUID, Loaded[ExecutionAction] | None] = {}
         # Where each of these was asked for.
@@ -138,11 +142,12 @@ class ActionsManager:
         """Keep how far every action has ended. Of two at work each keeps only what is so."""
         through = min(self._asked_at.values(), default=self._position + 1) - 1
         assert self._saved is not None  # noqa: S101 (it has been looked for)
-        if through < self._saved + KEPT_UNSAVED:
+        least = 1 if time.monotonic() >= self._saved_at + SAVE_SECONDS else KEPT_UNSAVED
+        if through < self._saved + least:
             return
         async with acquire(self._pool) as connection, connection.transaction():
             await checkpoints.move(connection, NAME, through)
-        self._saved = through
+        self._saved, self._saved_at = through, time.monotonic()
 
     async def _advance(self, action_id: UUID) -> bool:
         """Do the next part of an action; returns whether it is over."""

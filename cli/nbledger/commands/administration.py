@@ -16,6 +16,7 @@ from rich.text import Text
 
 from nbledger.commands.exporting import export
 from nbledger.role import load_settings, run_command
+from nbledger_domain.vocabulary.addresses import ALL_PROJECTS
 from nbledger_infrastructure.postgres import principals, tokens
 from nbledger_infrastructure.postgres.database import Pool, connect_pool
 from nbledger_infrastructure.settings import Settings
@@ -73,6 +74,9 @@ def create_token(
     """Create a token and print it. It is stored only as a hash and never shown again."""
     if not name.strip():
         raise click.BadParameter("must not be blank: history shows it", param_hint="--name")
+    if ALL_PROJECTS in project_ids:
+        reason = "the nil UUID is no project's id; leave --project out for all projects"
+        raise click.BadParameter(reason, param_hint="--project")
     settings = load_settings("postgres.dsn")
 
     async def create() -> None:

@@ -3,6 +3,7 @@
 import click
 
 from nbledger.role import load_settings, run_command
+from nbledger_infrastructure import logging
 from nbledger_infrastructure.postgres import purging
 from nbledger_infrastructure.postgres.database import close_pool, connect_pool
 
@@ -18,17 +19,22 @@ def purge(skip: tuple[str, ...]) -> None:
     """Write the tables anew and fill the write-ahead log, so that no file holds erased data.
 
     Vacuuming frees the room of erased data and leaves the bytes in it until other data takes it.
+    The tables of rebuilds that were killed are dropped first.
     Each table is locked while it is written, and the service waits: choose a quiet hour. The user
     of the database must own the tables, and be a superuser for the log. Exits with status 1 where
     something was left.
     """
+    from nbledger_projections.rebuild import remove_leftovers
+
     settings = load_settings("postgres.dsn")
+    logging.configure(settings.log, role="administration")
 
     async def run() -> purging.Purged:
         pool = await connect_pool(
             settings.postgres.dsn, max_size=2, application_name="nbledger-administration"
         )
         try:
+            await remove_leftovers(pool)
             return await purging.purge(
                 pool, skip=skip, progress=lambda table: click.echo(f"writing {table}", err=True)
             )
@@ -47,6 +53,8 @@ def _left(purged: purging.Purged) -> list[str]:
     found = []
     if purged.left:
         found.append(f"not written anew, skipped or in use: {', '.join(sorted(purged.left))}")
+    if purged.built:
+        found.append(f"read models were being rebuilt or verified: {', '.join(purged.built)}")
     if purged.seen:
         found.append("a transaction or a replica from before keeps rows that were erased since")
     if purged.log_filled is None:

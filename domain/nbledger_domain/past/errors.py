@@ -41,16 +41,26 @@ class DeletedBeforeError(DomainError):
 class ErasedError(DomainError):
     """What it held has been erased.
 
-    ``position`` is that of the deletion, which the principal ``deleted_by`` asked for.
+    ``position`` is that of the deletion, which the principal ``deleted_by`` asked for; both are
+    ``None`` where no event deleted it, and the store says all the same that it is erased.
     """
 
     code = "erased"
 
-    def __init__(self, what: str, erased_at: datetime, deleted_by: str, position: int) -> None:
-        super().__init__(
-            f"The {what} existed at that moment. It was deleted at position {position}, and what "
-            f"it held was erased at {written(erased_at)}."
-        )
+    def __init__(
+        self, what: str, erased_at: datetime, deleted_by: str | None, position: int | None
+    ) -> None:
+        at = written(erased_at)
+        if position is None:
+            super().__init__(
+                f"The store says that what the {what} held was erased at {at}, and no event "
+                "deletes it: the store has been altered. An audit tells which data is missing."
+            )
+        else:
+            super().__init__(
+                f"The {what} existed at that moment. It was deleted at position {position}, and "
+                f"what it held was erased at {at}."
+            )
         self.erased_at = erased_at
         self.deleted_by = deleted_by
         self.position = position

@@ -212,7 +212,7 @@ class Problem(Exception):
         place: Place | None = None,
         date_modified: str | UnsetType = UNSET,
         erased_at: str | UnsetType = UNSET,
-        erased_by: str | UnsetType = UNSET,
+        erased_by: str | UnsetType | None = UNSET,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(code)

@@ -19,7 +19,8 @@ class ProblemBody(msgspec.Struct, kw_only=True, omit_defaults=True, rename="came
     ``invalid_wheel``, too. ``dateModified`` goes with ``stale_version``: when the notebook was
     changed last. ``limit`` goes with ``queue_full``: maxWaitingPerTenant or maxWaitingPerProject.
     ``count`` goes with ``count_mismatch``: how many executions the filter finds. ``erasedAt`` and
-    ``erasedBy`` go with ``erased``: when it was, and who asked for the deletion.
+    ``erasedBy`` go with ``erased``: when it was, and who asked for the deletion,
+    or null where no event deletes it.
     """
 
     type: str
@@ -38,7 +39,7 @@ class ProblemBody(msgspec.Struct, kw_only=True, omit_defaults=True, rename="came
     reason: str | UnsetType = UNSET
     date_modified: str | UnsetType = UNSET
     erased_at: str | UnsetType = UNSET
-    erased_by: str | UnsetType = UNSET
+    erased_by: str | UnsetType | None = UNSET
 
 
 def render(problem: Problem, request_id: str) -> Reply:

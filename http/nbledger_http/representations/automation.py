@@ -90,10 +90,14 @@ _decode = msgspec.json.Decoder(_Notebook).decode
 
 
 async def shown_notebook(
-    store: EventStore, notebook_id: UUID, document: bytes, moment: Moment | None = None
+    store: EventStore,
+    notebook_id: UUID,
+    document: bytes,
+    moment: Moment | None = None,
+    runs_then: int = 0,
 ) -> bytes:
     """The notebook, with its schedule and what its automatic execution means, now or then."""
-    document = await with_schedule(store, notebook_id, document, moment)
+    document = await with_schedule(store, notebook_id, document, moment, runs_then)
     if not any(each in document for each in _SWITCHED_ON):
         return document
     settings = AutomationSettings.of(_decode(document).integration.auto_execution)

@@ -1,6 +1,6 @@
 """Single resources as they were at a moment of the past; that somebody reads that is recorded."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
 from uuid import UUID
@@ -12,10 +12,14 @@ from nbledger_domain.errors import (
     NotebookNotFoundError,
 )
 from nbledger_domain.past.errors import (
+    CreatedLaterError,
+    DeletedBeforeError,
     ErasedError,
+    NotebookVersionNotFoundError,
 )
 from nbledger_domain.past.moments import AsOf, written
 from nbledger_http.replies.problems import Code, Problem
+from nbledger_http.representations.schedules import runs_at
 from nbledger_http.requests.past.moments import in_parameter
 from nbledger_http.requests.services import Services
 from nbledger_infrastructure.postgres.database import PooledConnection
@@ -24,9 +28,12 @@ from nbledger_projections.machinery import past
 from nbledger_projections.machinery.documents import View
 from nbledger_projections.machinery.past import Place
 from nbledger_projections.read_models import dataset_details
+from nbledger_projections.read_models.dataset_details import MODEL as DATASETS
 from nbledger_projections.read_models.executions import past as execution_past
+from nbledger_projections.read_models.executions.status import MODEL as EXECUTIONS
 from nbledger_projections.read_models.executions.status import ExecutionView
 from nbledger_projections.read_models.notebooks import details as notebook_details
+from nbledger_projections.read_models.notebooks.details import MODEL as NOTEBOOKS
 from nbledger_projections.read_models.notebooks.details import NotebookView
 
 _NOT_FOUND = {
@@ -43,18 +50,26 @@ async def notebook(
     as_of: AsOf,
     *,
     parameter: str = "asOf",
-) -> tuple[NotebookView, Moment]:
-    """The notebook as it was, and the moment; ``parameter`` is what asks for it.
+) -> tuple[NotebookView, Moment, int]:
+    """The notebook as it was, the moment, and how many firings of its schedule counted as run.
+
+    ``parameter`` is what asks for it.
 
     Raises what :func:`_existing` does, and :class:`NotebookVersionNotFoundError`.
     """
     place = _place(access, "notebook", notebook_id, notebook_id)
-    async with _existing(services, place, as_of, parameter) as (connection, moment):
+    async with _existing(services, access, place, as_of, NOTEBOOKS.tables, parameter=parameter) as (
+        connection,
+        moment,
+    ):
         view = await notebook_details.then(connection, notebook_id, moment)
+        runs = 0
+        if view is not None:
+            runs = await runs_at(connection, notebook_id, view.document, moment)
     if view is None:
         raise NotebookNotFoundError(notebook_id)
     await services.history_reads.record(access, "notebook", notebook_id)
-    return view, moment
+    return view, moment, runs
 
 
 async def execution(
@@ -62,7 +77,7 @@ async def execution(
 ) -> tuple[ExecutionView, Moment]:
     """The execution as it was, and the moment. Raises what :func:`_existing` does."""
     place = _place(access, "execution", notebook_id, execution_id)
-    async with _existing(services, place, as_of) as (connection, moment):
+    async with _existing(services, access, place, as_of, EXECUTIONS.tables) as (connection, moment):
         view = await execution_past.then(connection, place, execution_id, moment)
     if view is None:
         raise ExecutionNotFoundError(execution_id)
@@ -75,7 +90,7 @@ async def dataset(
 ) -> tuple[View, Moment]:
     """The dataset as it was, and the moment. Raises what :func:`_existing` does."""
     place = _place(access, "dataset", dataset_id, dataset_id)
-    async with _existing(services, place, as_of) as (connection, moment):
+    async with _existing(services, access, place, as_of, DATASETS.tables) as (connection, moment):
         view = await dataset_details.then(connection, dataset_id, moment)
     if view is None:
         raise DatasetNotFoundError(dataset_id)
@@ -99,30 +114,41 @@ def _place(
 
 @asynccontextmanager
 async def _existing(
-    services: Services, place: Place, as_of: AsOf, parameter: str = "asOf"
+    services: Services,
+    access: Caller,
+    place: Place,
+    as_of: AsOf,
+    tables: Sequence[str],
+    *,
+    parameter: str = "asOf",
 ) -> AsyncIterator[tuple[PooledConnection, Moment]]:
     """A connection to read what existed at the moment.
 
     Raises the error of its kind where there is no such thing, :class:`CreatedLaterError`,
     :class:`DeletedBeforeError`, :class:`InvalidInputError` for a moment that has not come yet, and
-    :class:`Problem` (410) where it is erased.
+    :class:`Problem` (410) where it is erased. Whatever these tell of it is recorded before.
     """
     try:
         with in_parameter(parameter):
-            async with past.reading(services.pool, place, as_of) as (connection, moment):
+            async with past.reading(services.pool, place, as_of, tables) as (
+                connection,
+                moment,
+            ):
                 yield connection, moment
     except past.AbsentError:
         raise _NOT_FOUND[place.what](place.stream_id) from None
+    except (CreatedLaterError, DeletedBeforeError, NotebookVersionNotFoundError):
+        await services.history_reads.record(access, place.what, place.stream_id)
+        raise
     except ErasedError as error:
+        await services.history_reads.record(access, place.what, place.stream_id)
         raise await _gone(services, place, error) from None
 
 
 async def _gone(services: Services, place: Place, error: ErasedError) -> Problem:
     """Who asked for the deletion is told by name, as long as there is one."""
-    names = await services.names.of(place.tenant_id, [error.deleted_by])
-    return Problem(
-        Code.ERASED,
-        f"{error.detail} {names[error.deleted_by]} asked for it.",
-        erased_at=written(error.erased_at),
-        erased_by=names[error.deleted_by],
-    )
+    who, detail = None, error.detail
+    if error.deleted_by is not None:
+        who = (await services.names.of(place.tenant_id, [error.deleted_by]))[error.deleted_by]
+        detail = f"{detail} {who} asked for it."
+    return Problem(Code.ERASED, detail, erased_at=written(error.erased_at), erased_by=who)

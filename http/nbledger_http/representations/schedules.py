@@ -26,6 +26,7 @@ from nbledger_http.description.schemas import PageBody
 from nbledger_http.replies.responses import with_members
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.aggregates import load
+from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store import EventStore
 from nbledger_infrastructure.postgres.event_store.moments import Moment
 from nbledger_projections.read_models.humanize import timestamp
@@ -233,12 +234,17 @@ def _failing(series: FailingRow) -> FailingSeries:
 
 
 async def with_schedule(
-    store: EventStore, notebook_id: UUID, document: bytes, moment: Moment | None = None
+    store: EventStore,
+    notebook_id: UUID,
+    document: bytes,
+    moment: Moment | None = None,
+    runs_then: int = 0,
 ) -> bytes:
-    """The notebook, with its schedule where it has one: as it is now, or as it was."""
-    if b'"scheduleExecution":' not in document:
-        return document
-    value = _decode(document).integration.schedule_execution
+    """The notebook, with its schedule where it has one: as it is now, or as it was.
+
+    Of what it was ``runs_then`` is what :func:`runs_at` has told.
+    """
+    value = _schedule_in(document)
     if value is None:
         return document
     try:
@@ -257,17 +263,27 @@ async def with_schedule(
         schedule_id = schedule_id_of(notebook_id)
         runs = (await runs_of(store, {schedule_id: settings})).get(schedule_id, 0)
         return with_members(document, schedule=summary(settings, state, runs))
-    runs = await _runs_then(store, notebook_id, settings, moment)
-    return with_members(document, schedule=summary(settings, state, runs, at=moment.at))
+    return with_members(document, schedule=summary(settings, state, runs_then, at=moment.at))
 
 
-async def _runs_then(
-    store: EventStore, notebook_id: UUID, settings: ScheduleSettings, moment: Moment
+async def runs_at(
+    connection: PooledConnection, notebook_id: UUID, document: bytes, moment: Moment
 ) -> int:
-    if settings.max_runs is None:
+    """How many firings of the notebook's schedule counted as run then, where that matters."""
+    value = _schedule_in(document)
+    try:
+        settings = None if value is None else ScheduleSettings.of(value)
+    except CronError:
         return 0
-    async with store.reading() as connection:
-        return await counted_runs_then(connection, notebook_id, settings, moment.position)
+    if settings is None or settings.max_runs is None:
+        return 0
+    return await counted_runs_then(connection, notebook_id, settings, moment.position)
+
+
+def _schedule_in(document: bytes) -> str | ScheduleSettings | None:
+    if b'"scheduleExecution":' not in document:
+        return None
+    return _decode(document).integration.schedule_execution
 
 
 def _invalid(value: str | ScheduleSettings, reason: str) -> ScheduleSummary:

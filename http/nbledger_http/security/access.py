@@ -60,8 +60,10 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     """
     token = await _token(connection)
     parameters = connection.path_params
-    tenant_id, project_id = guid(parameters["tenant_id"]), guid(parameters["project_id"])
-    if tenant_id != token.tenant_id or project_id is None or not token.covers(project_id):
+    project_id = guid(parameters["project_id"])
+    known = guid(parameters["tenant_id"]) == token.tenant_id
+    # No project has the id that stands for all of them.
+    if not known or project_id in (None, ALL_PROJECTS) or not token.covers(project_id):
         raise Problem(_most_specific(parameters))
     right = _right(connection, handler)
     caller = _caller(connection, token, project_id)

@@ -34,6 +34,11 @@ WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r'
 ORDER BY size, c.relname
 """
 
+# Of a read model that is built anew: rebuilds have schemas of their own for the time.
+_BUILT: Final = r"""
+SELECT nspname FROM pg_namespace WHERE nspname LIKE 'rebuild\_%' ORDER BY nspname
+"""
+
 # Whether anything may still see rows of before: a transaction of the server, whatever its database,
 # a session's snapshot, or a replica.
 _SEEN: Final = """
@@ -56,7 +61,8 @@ _CURRENT: Final = "SELECT pg_walfile_name(pg_current_wal_lsn())"
 class Purged(msgspec.Struct, frozen=True, kw_only=True):
     """What was done.
 
-    ``rewritten`` and ``left`` are tables; what is left was in use. ``seen`` is whether a
+    ``rewritten`` and ``left`` are tables; what is left was in use. ``built`` are the schemas of
+    rebuilds that were there meanwhile; their tables are not written anew. ``seen`` is whether a
     transaction or a replica from before was still there, so that rows of before are kept for it.
     ``log_filled`` is whether every segment of the write-ahead log from before has been filled or
     removed; ``None`` where the user has no right to do so. Archives and replicas keep theirs.
@@ -64,13 +70,15 @@ class Purged(msgspec.Struct, frozen=True, kw_only=True):
 
     rewritten: list[str]
     left: list[str]
+    built: list[str]
     seen: bool
     log_filled: bool | None
 
     @property
     def complete(self) -> bool:
         """Whether nothing is left to do in the server's own files."""
-        return not self.left and not self.seen and self.log_filled is True
+        in_use = self.left or self.built or self.seen
+        return not in_use and self.log_filled is True
 
 
 async def purge(
@@ -78,13 +86,15 @@ async def purge(
 ) -> Purged:
     """Write all tables anew but those to ``skip``, and fill the write-ahead log.
 
-    Each table is locked while it is written, which for table ``event`` stops the service for as
+    What killed rebuilds left is for the caller to remove before. Each table is locked while it is
+    written, which for table ``event`` stops the service for as
     long. ``progress`` is called with each table before. Takes the owner of the tables, and for the
     log a superuser, or one with the rights to ``pg_switch_wal``, ``pg_ls_waldir`` and CHECKPOINT.
     """
     rewritten: list[str] = []
     left: list[str] = []
     async with acquire(pool) as connection:
+        built = await _built(connection)
         seen = not await _until_unseen(connection)
         await connection.execute(f"SET lock_timeout = {round(LOCK_SECONDS * 1000)}")
         try:
@@ -101,7 +111,15 @@ async def purge(
             log_filled: bool | None = await _fill_log(connection)
         except asyncpg.InsufficientPrivilegeError:
             log_filled = None
-    return Purged(rewritten=rewritten, left=left, seen=seen, log_filled=log_filled)
+        # One that has ended since may have put its tables in the place of some written anew.
+        built |= await _built(connection)
+    return Purged(
+        rewritten=rewritten, left=left, built=sorted(built), seen=seen, log_filled=log_filled
+    )
+
+
+async def _built(connection: PooledConnection) -> set[str]:
+    return {row["nspname"] for row in await connection.fetch(_BUILT)}
 
 
 async def _until_unseen(connection: PooledConnection) -> bool:

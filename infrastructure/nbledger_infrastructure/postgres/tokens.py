@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from nbledger_domain.vocabulary.addresses import ALL_PROJECTS
 from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.postgres import principals
 from nbledger_infrastructure.postgres.database import Pool, acquire
@@ -71,8 +72,11 @@ async def create(
 ) -> tuple[str, Token]:
     """Store a token (a new one unless given) and return it, for the only time, with its record.
 
-    Tokens of one name are of one principal of the tenant, which the first of them makes.
+    Tokens of one name are of one principal of the tenant, which the first of them makes. Raises
+    ``ValueError`` for the nil UUID, which is no project's id.
     """
+    if project_ids is not None and ALL_PROJECTS in project_ids:
+        raise ValueError("the nil UUID is no project's id")
     secret = token or generate()
     async with acquire(pool) as connection, connection.transaction():
         row = await connection.fetchrow(

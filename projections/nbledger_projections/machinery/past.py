@@ -1,6 +1,6 @@
 """Reading what a read model would have shown at an earlier position, by its own fold."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Generic, Literal, TypeVar, cast
 from uuid import UUID
@@ -16,11 +16,12 @@ from nbledger_domain.past.errors import (
     DeletedBeforeError,
     ErasedError,
 )
-from nbledger_domain.past.moments import AsOf, AtVersion
+from nbledger_domain.past.moments import AsOf, AtTime, AtVersion
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.postgres.event_store import Metadata
 from nbledger_infrastructure.postgres.event_store.moments import Moment, find, settled
 from nbledger_infrastructure.postgres.event_store.types import COLUMNS, recorded_event
+from nbledger_projections.machinery.one_moment import one_moment
 from nbledger_projections.machinery.read_model import ReadModel
 
 R = TypeVar("R")
@@ -70,33 +71,35 @@ class AbsentError(Exception):
 
 @asynccontextmanager
 async def reading(
-    pool: Pool, place: Place, wanted: AsOf
+    pool: Pool, place: Place, wanted: AsOf, tables: Sequence[str]
 ) -> AsyncIterator[tuple[PooledConnection, Moment]]:
     """Lend a connection that sees one state of the store throughout, and tell the moment.
 
-    What is at the place existed then. Raises :class:`AbsentError`, :class:`LaterThanNowError`,
+    ``tables`` are those that are read by it and that a rebuild may exchange. What is at the place
+    existed then. Raises :class:`AbsentError`, :class:`LaterThanNowError`,
     :class:`NotebookVersionNotFoundError`, :class:`CreatedLaterError`, :class:`DeletedBeforeError`
     and :class:`ErasedError`.
     """
-    async with acquire(pool) as connection:
-        await settled(connection, wanted)
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            standing = await connection.fetchrow(
-                _STANDING,
-                place.stream_id,
-                place.subject_id,
-                _DELETIONS,
-                place.tenant_id,
-                place.project_id,
-                f"{place.what}.%",
-            )
-            if standing is None:
-                raise AbsentError
-            if isinstance(wanted, AtVersion) and standing["erased_at"] is not None:
-                raise _erased(place, standing)
-            moment = await find(connection, wanted, place.stream_id)
-            _check(place, standing, moment)
-            yield connection, moment
+    if isinstance(wanted, AtTime):
+        async with acquire(pool) as connection:
+            await settled(connection, wanted)
+    async with one_moment(pool, tables) as connection:
+        standing = await connection.fetchrow(
+            _STANDING,
+            place.stream_id,
+            place.subject_id,
+            _DELETIONS,
+            place.tenant_id,
+            place.project_id,
+            f"{place.what}.%",
+        )
+        if standing is None:
+            raise AbsentError
+        if isinstance(wanted, AtVersion) and standing["erased_at"] is not None:
+            raise _erased(place, standing)
+        moment = await find(connection, wanted, place.stream_id)
+        _check(place, standing, moment)
+        yield connection, moment
 
 
 def _check(place: Place, standing: asyncpg.Record, moment: Moment) -> None:
@@ -111,21 +114,24 @@ def _check(place: Place, standing: asyncpg.Record, moment: Moment) -> None:
 
 
 def _erased(place: Place, row: asyncpg.Record) -> ErasedError:
-    deleted_by = _decode_metadata(row["metadata"]).responsible
+    metadata = row["metadata"]
+    deleted_by = None if metadata is None else _decode_metadata(metadata).responsible
     return ErasedError(place.what, row["erased_at"], deleted_by, row["deletion"])
 
 
 class PastRead(Generic[R]):
     """Reads one row of a read model that keeps snapshots, as of a position.
 
-    The newest snapshot before it and the events since are read in one statement. In the ``order``
-    of positions these are all events of the row's subject, in that of versions those of its stream.
+    The newest snapshot before it that is of today's format, and the events since, are read in one
+    statement. In the ``order`` of positions these are all events of the row's subject, in that of
+    versions those of its stream.
     """
 
     def __init__(self, model: ReadModel[R], *, order: Order) -> None:
         assert model.snapshots is not None  # noqa: S101 (declared so)
         self._fold, self._row = model.fold, model.snapshots.row
         name, key = model.snapshots.name, model.snapshots.key
+        self._beginning = model.snapshots.beginning
         if order == "position":
             those = "e.subject_id = $1 AND e.position > coalesce(s.position, 0)"
         else:
@@ -146,7 +152,8 @@ class PastRead(Generic[R]):
             FROM (SELECT) AS one
             LEFT JOIN (
                 SELECT position, state FROM {name}
-                WHERE {key} = $1 AND position <= $2 ORDER BY position DESC LIMIT 1
+                WHERE {key} = $1 AND position <= $2 AND left(state::text, length($3)) = $3
+                ORDER BY position DESC LIMIT 1
             ) AS s ON true
             LEFT JOIN LATERAL (
                 SELECT {COLUMNS} FROM event AS e WHERE {those} AND e.position <= $2
@@ -158,7 +165,7 @@ class PastRead(Generic[R]):
         self, connection: PooledConnection, key: UUID, moment: Moment, **given: Any
     ) -> R | None:
         """The row as it was; ``given`` is what its fold takes beside events."""
-        found = await connection.fetch(self._statement, key, moment.position)
+        found = await connection.fetch(self._statement, key, moment.position, self._beginning)
         row = None if found[0][0] is None else cast("R", self._row(found[0][1]))
         for record in found:
             if record[2] is not None:

@@ -4,9 +4,13 @@ A projection takes one of a row whenever the events since the last one weigh mor
 that is follows from the events alone, so a rebuild takes the same.
 """
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
+
+import msgspec
+from msgspec import inspect
 
 from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
@@ -36,11 +40,14 @@ class SnapshotTable(Generic[K]):
     """Table ``name`` with snapshots of rows of type ``row``, by column ``key`` and position.
 
     ``owner`` is the column of the notebook that they go with, where that is not the key.
+    ``beginning`` is how the state of each begins: with the format, which follows from the members
+    of the row. What another version of this code has written may hold less, and is not read.
     """
 
     def __init__(self, name: str, row: Any, *, key: str, owner: str | None = None) -> None:
         self.name, self.key = name, key
         self._decode = quantities.decoder(row).decode
+        self.beginning = f'{{"format":"{shape(row)}","row":'
         owners, more = ("", "") if owner is None else (f", {owner}", ", $4::uuid[]")
         self._has_owner = owner is not None
         self._save = f"""
@@ -51,8 +58,8 @@ class SnapshotTable(Generic[K]):
         self._delete = f"DELETE FROM {name} WHERE {owner or key} = ANY($1)"  # noqa: S608
 
     def row(self, state: str) -> K:
-        """The row that a snapshot holds."""
-        row: K = self._decode(state)
+        """The row that a snapshot of this format holds."""
+        row: K = self._decode(state[len(self.beginning) : -1])
         return row
 
     async def save(self, connection: PooledConnection, taken: Sequence["Snapshot"]) -> None:
@@ -61,7 +68,7 @@ class SnapshotTable(Generic[K]):
             columns: list[list[Any]] = [
                 [each.key for each in taken],
                 [each.position for each in taken],
-                [each.state for each in taken],
+                [f"{self.beginning}{each.state}}}" for each in taken],
             ]
             if self._has_owner:
                 columns.append([each.owner for each in taken])
@@ -94,3 +101,34 @@ def after(key: UUID, row: Kept, recorded: RecordedEvent) -> Snapshot | None:
     state = quantities.encode(row).decode()
     row.until_snapshot = max(LEAST_BYTES, len(state) // ROW_SHARE)
     return Snapshot(key, recorded.subject_id, recorded.position, state)
+
+
+def shape(kind: Any) -> str:
+    """A digest of what the struct ``kind`` is made of, and all types in it.
+
+    Names, types and which members are required count; bounds of values and defaults do not.
+    """
+    seen: dict[Any, int] = {}
+    told = msgspec.json.encode(_shape(inspect.type_info(kind), seen))
+    return hashlib.sha256(told).hexdigest()[:16]
+
+
+def _shape(info: Any, seen: dict[Any, int]) -> Any:
+    if isinstance(info, inspect.StructType):
+        if (number := seen.get(info.cls)) is not None:
+            return number
+        seen[info.cls] = len(seen)
+        members = [
+            (each.encode_name, each.required, _shape(each.type, seen)) for each in info.fields
+        ]
+        return [info.tag, info.array_like, members]
+    kind = type(info).__name__
+    if isinstance(info, inspect.EnumType):
+        return [kind, [each.value for each in info.cls]]
+    if isinstance(info, inspect.LiteralType):
+        return [kind, info.values]
+    if isinstance(info, inspect.CustomType):
+        return [kind, info.cls.__name__]
+    parts = [getattr(info, name) for name in type(info).__struct_fields__]
+    nested = [each for part in parts for each in (part if isinstance(part, tuple) else (part,))]
+    return [kind, [_shape(each, seen) for each in nested if isinstance(each, inspect.Type)]]

@@ -12,6 +12,7 @@ import pytest
 from support.api import Api, new_notebook, running_api, settings_for, unknown_id
 from support.shared_api import api, api_server
 
+from nbledger_domain.vocabulary.addresses import ALL_PROJECTS
 from nbledger_http.replies.problems import Problem
 from nbledger_http.security import authentication
 from nbledger_infrastructure.postgres import tokens
@@ -64,6 +65,29 @@ def told(answer: httpx.Response) -> dict[str, object]:
     body: dict[str, object] = answer.json()
     del body["requestId"]
     return body
+
+
+async def test_the_nil_uuid_is_no_project(api: Api) -> None:
+    """It stands for all projects inside, and must not open them to a token of some."""
+    with pytest.raises(ValueError, match="nil UUID"):
+        await api.client(project_ids=[uuid4(), ALL_PROJECTS])
+    await new_notebook(await api.client(), "secret")
+    nil = f"/api/{api.tenant_id}/{ALL_PROJECTS}"
+    every = await api.client(base=nil)
+    some = await api.client(project_ids=[api.project_id], base=nil)
+    # A token that was made before that was refused.
+    old = await api.client(project_ids=[uuid4()], base=nil)
+    token = old.headers["Authorization"].removeprefix("Bearer ")
+    changed = await api.pool.execute(
+        "UPDATE api_token SET project_ids = ARRAY[$1::uuid] WHERE hash = $2",
+        ALL_PROJECTS,
+        tokens.hash_token(token),
+    )
+    assert changed == "UPDATE 1"
+    for client in (every, some, old):
+        for path in ("/events", "/history-reads", "/notebooks"):
+            answer = await client.get(path)
+            assert (answer.status_code, answer.json()["code"]) == (404, "project_not_found"), path
 
 
 async def test_foreign_and_unknown_are_told_alike(api: Api) -> None:

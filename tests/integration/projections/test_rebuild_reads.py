@@ -15,8 +15,11 @@ from support.read_models import catch_up
 from support.stories import begin, complete, record, request
 
 from nbledger_domain.filtering import EVERYTHING
+from nbledger_domain.past.moments import AtPosition
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore
+from nbledger_projections.machinery import past
+from nbledger_projections.machinery.past import Place
 from nbledger_projections.read_models.executions import listing as executions
 from nbledger_projections.read_models.executions import status
 from nbledger_projections.read_models.executions.repetitions import chains, changes
@@ -89,6 +92,12 @@ async def test_who_waits_for_an_exchange_sees_what_it_made(
     async def chain() -> int:
         return (await chains.get(pool, *notebook, second.id)).count(b'"executionId"')
 
+    place = Place(PROJECT, PROJECT, story.notebook.id, second.id, "execution")
+
+    async def then() -> int:
+        async with past.reading(pool, place, AtPosition(head), status.MODEL.tables) as (lent, _):
+            return len(await lent.fetch("SELECT FROM execution_status"))
+
     assert (await notebook_list(), await execution_list()) == ((head, 1), (head, 2))
     assert (await compared(), await count(), await chain()) == (first.id, 2, 1)
     exchanges: list[tuple[str, str, Callable[[], Awaitable[object]], object]] = [
@@ -105,7 +114,8 @@ async def test_who_waits_for_an_exchange_sees_what_it_made(
         ("execution_list", "DELETE FROM execution_list", count, 0),
         ("execution_status", "SELECT", of_notebook, (head + 4 * AHEAD, 2)),
         ("execution_status", "UPDATE execution_status SET succeeded = NULL", compared, None),
-        ("execution_status", "DELETE FROM execution_status", chain, 0),
+        ("execution_status", "DELETE FROM execution_status", then, 0),
+        ("execution_status", "SELECT", chain, 0),
     ]
     for table, work, read, expected in exchanges:
         assert await seen_across(pool, database_dsn, table, work, read) == expected, (table, read)

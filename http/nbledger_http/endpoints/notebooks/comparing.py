@@ -97,8 +97,10 @@ async def compare_versions(request: Request[Any, Any, Any]) -> Reply:
             wanted: AsOf = AtPosition(await services.store.head_position())
         else:
             wanted = moment(parameter, text, versions=True)
-        found = await past.notebook(services, access, notebook_id, wanted, parameter=parameter)
-        sides.append(Side(*found))
+        view, at, _ = await past.notebook(
+            services, access, notebook_id, wanted, parameter=parameter
+        )
+        sides.append(Side(view, at))
     # Comparing large texts takes a while, and is nothing that others are to wait for.
     async with services.renderings:
         compared = await asyncio.to_thread(compare, *sides)

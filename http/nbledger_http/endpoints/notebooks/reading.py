@@ -103,14 +103,14 @@ async def get_notebook(request: Request[Any, Any, Any]) -> Reply:
     """The notebook."""
     services, access = services_of(request), access_of(request)
     notebook_id, wanted = notebook_id_of(request), as_of(request, NotebookAsOfQuery)
-    moment = None
+    moment, runs = None, 0
     if wanted is None:
         view = await resources.notebook(services.pool, access, notebook_id)
     else:
-        view, moment = await past.notebook(services, access, notebook_id, wanted)
+        view, moment, runs = await past.notebook(services, access, notebook_id, wanted)
     return document_reply(
         request,
-        await shown(services, access.tenant_id, view, moment),
+        await shown(services, access.tenant_id, view, moment, runs),
         etag=resources.notebook_etag(view),
         modified_at=view.modified_at,
         headers=None if moment is None else past.position_header(moment),

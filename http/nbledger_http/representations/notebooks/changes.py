@@ -59,14 +59,19 @@ async def created_reply(
 
 
 async def shown(
-    services: Services, tenant_id: UUID, view: NotebookView, moment: Moment | None = None
+    services: Services,
+    tenant_id: UUID,
+    view: NotebookView,
+    moment: Moment | None = None,
+    runs_then: int = 0,
 ) -> bytes:
     """The notebook as clients see it: with the name of who created it, and with its schedule.
 
-    As it is now, or with a ``moment`` as it was then; the name is the one of today.
+    As it is now, or with a ``moment`` as it was then, when ``runs_then`` of its schedule's firings
+    had run; the name is the one of today.
     """
     document = await with_name(services.names, tenant_id, view.document, "createdBy")
-    return await shown_notebook(services.store, view.notebook_id, document, moment)
+    return await shown_notebook(services.store, view.notebook_id, document, moment, runs_then)
 
 
 def state_headers(view: NotebookView) -> dict[str, str]:
