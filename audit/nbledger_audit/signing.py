@@ -5,6 +5,7 @@ the database does not make the signer forget.
 """
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
@@ -19,7 +20,10 @@ from nbledger_infrastructure.postgres.database import PooledConnection
 
 
 class InconsistentLogError(Exception):
-    """A log that does not begin with what was signed of it before: its history was rewritten."""
+    """A log that cannot be signed: its history was rewritten, or it is damaged.
+
+    It does not begin with what was signed of it before, or what is kept of either cannot be read.
+    """
 
 
 class CheckpointSigner:
@@ -49,7 +53,12 @@ class CheckpointSigner:
         Raises :class:`InconsistentLogError`, and ``SigningError`` where the key cannot be used.
         """
         origin = self.origin_of(tenant_id)
-        root = await logs.root(connection, tenant_id, size)
+        try:
+            root = await logs.root(connection, tenant_id, size)
+        except LookupError as error:
+            raise InconsistentLogError(
+                f"the log of tenant {tenant_id} is damaged at {size} entries: {error}"
+            ) from error
         checkpoint = LogCheckpoint(origin, size, root)
         # The same one, as a rule.
         for last in {self._remembered(tenant_id), await self._stored(connection, tenant_id)}:
@@ -57,7 +66,8 @@ class CheckpointSigner:
                 await _check(connection, tenant_id, last, checkpoint)
         note = Note(checkpoint.text, (await sign(self._signer, origin, checkpoint.text),))
         # Before anybody sees it: a signer that ends here signs the same, or more, the next time.
-        kept = read_note(self._memory.keep(tenant_id, size, str(note)))
+        with self._readable(tenant_id):
+            kept = read_note(self._memory.keep(tenant_id, size, str(note)))
         if kept.text != note.text:
             raise InconsistentLogError(
                 f"another signer has signed another log of tenant {tenant_id} at {size} entries"
@@ -65,21 +75,30 @@ class CheckpointSigner:
         return note
 
     def _remembered(self, tenant_id: UUID) -> LogCheckpoint | None:
-        told = self._memory.last(tenant_id)
-        if told is None:
-            return None
-        where = f"{self._folder}: what was signed of tenant {tenant_id}"
-        try:
+        where = self._where(tenant_id)
+        with self._readable(tenant_id):
+            told = self._memory.last(tenant_id)
+            if told is None:
+                return None
             note = read_note(told)
             checkpoint = read_checkpoint(note)
-        except NoteError as error:
-            raise InconsistentLogError(f"{where}: {error}") from error
         # A key that was replaced goes on with what the one before it has signed.
         if checkpoint.origin != self.origin_of(tenant_id):
             raise InconsistentLogError(f"{where} is of the log {checkpoint.origin}")
         if self._signed(note) is False:
             raise InconsistentLogError(f"{where}: its signature is false")
         return checkpoint
+
+    def _where(self, tenant_id: UUID) -> str:
+        return f"{self._folder}: what was signed of tenant {tenant_id}"
+
+    @contextlib.contextmanager
+    def _readable(self, tenant_id: UUID) -> Iterator[None]:
+        """A file of a tenant's that cannot be read, or written, is a fault of its log alone."""
+        try:
+            yield
+        except (NoteError, UnicodeDecodeError, OSError) as error:
+            raise InconsistentLogError(f"{self._where(tenant_id)}: {error}") from error
 
     async def _stored(self, connection: PooledConnection, tenant_id: UUID) -> LogCheckpoint | None:
         """What the database has, where this key has signed it: perhaps from another machine."""
@@ -115,4 +134,5 @@ async def _check(
     except (ProofError, LookupError) as error:
         raise InconsistentLogError(
             f"the log of tenant {tenant_id} is not what was signed of it at {last.size} entries"
+            f" (it has {new.size})"
         ) from error
