@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import msgspec
 
 
-class Held(msgspec.Struct, eq=False):
+class HeldConnection(msgspec.Struct, eq=False):
     """A connection: the task that serves it, whose it is, and since when it waits for a request.
 
     ``idle_since`` is None while a request is answered.
@@ -23,19 +23,19 @@ class Held(msgspec.Struct, eq=False):
     idle_since: float | None
 
 
-class Connections:
+class ClientConnections:
     """The connections that are open: at most ``most``, and ``most_of_one`` of one client."""
 
     def __init__(self, most: int, most_of_one: int) -> None:
         self._most = most
         self._most_of_one = most_of_one
-        self._held: set[Held] = set()
+        self._held: set[HeldConnection] = set()
         self._ending: set[asyncio.Task[None]] = set()
 
     @contextmanager
-    def held(self, task: asyncio.Task[None], address: object) -> Iterator[Held | None]:
+    def held(self, task: asyncio.Task[None], address: object) -> Iterator[HeldConnection | None]:
         """Hold a connection for the block; None where there is no room, nor any to be made."""
-        new = Held(task, client_of(address), asyncio.get_running_loop().time())
+        new = HeldConnection(task, client_of(address), asyncio.get_running_loop().time())
         own = [each for each in self._held if each.client == new.client]
         if len(own) >= self._most_of_one:
             room = self._end_idle(own)
@@ -58,7 +58,7 @@ class Connections:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _end_idle(self, among: Collection[Held]) -> bool:
+    def _end_idle(self, among: Collection[HeldConnection]) -> bool:
         """End the connection that waits for the longest time; whether there was one.
 
         It is one of whoever holds most.

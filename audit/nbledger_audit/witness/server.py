@@ -12,7 +12,7 @@ from typing import Final
 import h11
 import structlog
 
-from nbledger_audit.witness.connections import Connections, Held
+from nbledger_audit.witness.connections import ClientConnections, HeldConnection
 from nbledger_audit.witness.cosigner import Cosigner, WitnessAnswer
 
 log = structlog.get_logger(__name__)
@@ -85,7 +85,7 @@ class _Service:
         self._cosigner = cosigner
         self._executor = executor
         self._allowance = _Allowance(REQUESTS_PER_SECOND)
-        self._connections = Connections(MOST_CONNECTIONS, MOST_OF_ONE_CLIENT)
+        self._connections = ClientConnections(MOST_CONNECTIONS, MOST_OF_ONE_CLIENT)
 
     async def close(self) -> None:
         """End all connections."""
@@ -133,7 +133,7 @@ class _Connection:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         answer: Callable[[str, str, bytes], Awaitable[WitnessAnswer]],
-        held: Held,
+        held: HeldConnection,
     ) -> None:
         self._reader = reader
         self._writer = writer
