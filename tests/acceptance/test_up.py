@@ -66,6 +66,7 @@ def test_a_database_that_is_named_is_told_of_and_one_that_is_not_there_is_one_li
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.stalls("each process has seconds of the clock to end")
 def test_ctrl_c_ends_every_process_within_ten_seconds_and_data_stays() -> None:
     with local_server() as server:
         first = requests.get(f"{server.base}/notebooks", headers=server.headers, timeout=10)

@@ -46,6 +46,7 @@ def replay(*, stream_id: UUID, as_of: AsOf | None, schedule: bool, as_json: bool
     of its own: any `streamId` of a history. Exits with status 1 where there is none, where it did
     not exist then, and where its data has been erased; of that the events are still told.
     """
+    from nbledger_application.replay import StreamNotFoundError
     from nbledger_application.replay import replay as replay_stream
     from nbledger_domain.errors import DomainError
     from nbledger_domain.events import UnknownEventTypeError
@@ -60,6 +61,9 @@ def replay(*, stream_id: UUID, as_of: AsOf | None, schedule: bool, as_json: bool
 
     try:
         found = run_command(read(), settings)
+    except StreamNotFoundError as error:
+        told = f"notebook {stream_id} has no schedule" if schedule else error.detail
+        raise click.ClickException(told) from None
     except DomainError as error:
         raise click.ClickException(error.detail) from None
     except UnknownEventTypeError as error:

@@ -68,8 +68,10 @@ def _position(number: int) -> AtPosition:
 
 
 def _time(text: str) -> AtTime:
-    # More than microseconds are not recorded.
+    # More than microseconds are not recorded. Answers tell milliseconds, cut off: one that is given
+    # back means all of it.
     text = re.sub(r"(\.\d{6})\d+", r"\1", text.upper())
+    text = re.sub(r"(\.\d{3})(?!\d)", r"\g<1>999", text)
     try:
         return AtTime(datetime.fromisoformat(text).astimezone(UTC))
     except (ValueError, OverflowError):

@@ -121,7 +121,7 @@ async def test_what_cannot_be_replayed_is_told(
         ((notebook_id, "--as-of", "2020-01-01T00:00:00Z"), 1, "was created later"),
         ((notebook_id, "--as-of", "9.9.9"), 1, "has never had version 9.9.9"),
         ((str(dataset.id), "--as-of", "1.0.0"), 1, "only notebooks are read as of a version"),
-        ((notebook_id, "--schedule"), 1, "there is no stream"),
+        ((notebook_id, "--schedule"), 1, f"notebook {notebook_id} has no schedule"),
     ):
         result = await replay(database_dsn, *arguments)
         assert result.exit_code == status, (arguments, result.output)

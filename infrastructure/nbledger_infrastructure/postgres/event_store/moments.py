@@ -4,7 +4,7 @@ Positions have no gaps, and neither they nor the recorded times ever fall, so a 
 the positions by halving.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -113,8 +113,10 @@ async def _at_position(connection: PooledConnection, position: int) -> Moment:
 
 async def _at_time(connection: PooledConnection, at: datetime) -> Moment:
     now = await connection.fetchval(_NOW)
-    if at > now:
+    # The millisecond that goes on is asked for as a whole.
+    if at >= now + timedelta(milliseconds=1):
         raise LaterThanNowError(f"is later than now, which is {now:%Y-%m-%dT%H:%M:%S.%fZ}")
+    at = min(at, now)
     return Moment(await connection.fetchval(_POSITION_AT, at), at)
 
 
