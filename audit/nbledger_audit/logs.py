@@ -80,10 +80,20 @@ WITH confirmed AS (
     RETURNING tenant_id
 )
 INSERT INTO log_checkpoint (tenant_id, size, note) SELECT tenant_id, $2, $3 FROM confirmed
-ON CONFLICT (tenant_id, size) DO UPDATE SET note = excluded.note
+-- Cosignatures are of the text: they stay with it alone.
+ON CONFLICT (tenant_id, size) DO UPDATE SET note = excluded.note,
+    cosignatures = CASE
+        WHEN split_part(log_checkpoint.note, E'\n\n', 1) = split_part(excluded.note, E'\n\n', 1)
+        THEN log_checkpoint.cosignatures ELSE '' END
 """
 
+# By another origin all logs are others: they are signed at once, and no witness knows them yet.
 _USE_KEY: Final = """
+WITH before AS (SELECT origin FROM log_key ORDER BY used_at DESC LIMIT 1),
+renewed AS (
+    UPDATE transparency_log SET renewal = true, witnessed_size = 0, witnessed_at = NULL
+    WHERE (SELECT origin FROM before) <> $1
+)
 INSERT INTO log_key (origin, public_key) VALUES ($1, $2)
 ON CONFLICT (origin, public_key) DO UPDATE SET used_at = clock_timestamp()
 """

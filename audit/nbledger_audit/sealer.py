@@ -21,6 +21,7 @@ from nbledger_audit.cosigning.asking import asking
 from nbledger_audit.cosigning.kept import tell_policy
 from nbledger_audit.cosigning.policy import open_policy
 from nbledger_audit.dates import Dates
+from nbledger_audit.entering import Entering
 from nbledger_audit.entries import events_after
 from nbledger_audit.key_programs import ProgramKey
 from nbledger_audit.keys import KeyFileError, Signer, SigningError, SigningKey
@@ -68,7 +69,8 @@ async def run(
 ) -> None:
     """Seal until ``stop`` is set; ``on_ready`` is called once at work, or standing by.
 
-    ``lacks`` is told what cannot be delivered out of the house, and of a key that cannot be used.
+    ``lacks`` is told what cannot be delivered out of the house, of a key that cannot be used, and
+    of logs that are damaged or were rewritten.
 
     Raises ``DatabaseUnavailableError`` when the database is away at the start, and
     ``SettingsError`` where there is no key to sign with, no folder for what was signed, or no good
@@ -196,6 +198,8 @@ class Sealer:
         self._every = checkpoint_seconds
         self._idle = idle_seconds
         self._dates = Dates(skew_seconds)
+        self._entering: Entering | None = None
+        self._unsigned: dict[UUID, str] = {}
         self._signed = signed
         self._lacks = lacks
         self._leading = leading
@@ -216,7 +220,10 @@ class Sealer:
                 await self._holds()
         now = asyncio.get_running_loop().time()
         if now - self._signed_at >= self._every:
+            if self._entering is not None:
+                await self._catch_up(self._entering)
             await self._sign_all()
+            self._tell_logs()
             self._signed_at = now
         return min(TICK_SECONDS, self._every)
 
@@ -241,31 +248,64 @@ class Sealer:
             if connection is None:
                 connection = await stack.enter_async_context(acquire(self._pool))
             after = UUID(int=0)
+            unsigned: dict[UUID, str] = {}
+
+            async def sign(wanted: logs.ToSign) -> None:
+                # The others go on: one tenant's log is not to stop everybody's proofs.
+                if (fault := await self._sign(connection, wanted)) is not None:
+                    unsigned[wanted.tenant_id] = fault
+
             while found := await logs.to_sign(connection, after, self._idle, FOUND_AT_ONCE):
-                sign = partial(self._sign, connection)
                 await side_by_side(found, sign, most=SIGNED_AT_ONCE)
                 if self._signed is not None:
                     self._signed()
                 after = found[-1].tenant_id
+            self._unsigned = unsigned
 
-    async def _sign(self, connection: PooledConnection, wanted: logs.ToSign) -> None:
+    async def _sign(self, connection: PooledConnection, wanted: logs.ToSign) -> str | None:
+        """Sign a checkpoint of a log; returns why not."""
         tenant_id = wanted.tenant_id
         try:
             last = await self._signer.remembered(tenant_id)
             async with self._turn:
                 checkpoint = await self._signer.checked(connection, tenant_id, wanted.size, last)
             note = await self._signer.signed(tenant_id, checkpoint)
-        except InconsistentLogError:
-            # The others go on: whoever rewrote one tenant's log is not to stop everybody's proofs.
+        except InconsistentLogError as error:
             log.exception("log not signed", tenant_id=str(tenant_id))
-            return
+            return str(error)
         async with self._turn:
             await retried(partial(logs.sign, connection, tenant_id, wanted.size, str(note)))
+        return None
+
+    def _tell_logs(self) -> None:
+        halted = {} if self._entering is None else self._entering.halted
+        faults = [f"the log of tenant {tenant_id}: {why}" for tenant_id, why in halted.items()]
+        faults += (why for tenant_id, why in self._unsigned.items() if tenant_id not in halted)
+        self._lacks("logs", "; ".join(faults) or None)
+
+    async def _catch_up(self, entering: Entering) -> None:
+        """Enter what halted logs lack, as far as they are repaired."""
+        for tenant_id in list(entering.halted):
+            more = True
+            while more:
+                async with acquire(self._pool) as connection, connection.transaction():
+                    await connection.execute(_BOUNDS)
+                    place = await checkpoints.lock(connection, NAME)
+                    # Whoever has the lock may have been stopped until another took the lead.
+                    if self._holds is not None:
+                        await self._holds()
+                    more = await entering.catch_up(
+                        connection, tenant_id, place.position, BATCH_EVENTS
+                    )
 
     async def _enter(self) -> bool:
         """Enter the next events; returns whether there may be more."""
         async with acquire(self._pool) as connection:
             place = await checkpoints.ensure(connection, NAME)
+            if self._entering is None:
+                entering = Entering()
+                await entering.find_halted(connection, place.position)
+                self._entering = entering
             # Read without a lock: a process that is stopped meanwhile holds up nobody.
             events = await events_after(connection, place.position, BATCH_EVENTS)
             if events:
@@ -273,6 +313,6 @@ class Sealer:
                 async with connection.transaction():
                     await connection.execute(_BOUNDS)
                     await checkpoints.lock_at(connection, NAME, place)
-                    await logs.add(connection, events)
+                    await self._entering.enter(connection, events)
                     await checkpoints.move(connection, NAME, events[-1].position)
         return len(events) == BATCH_EVENTS

@@ -6,7 +6,7 @@ the database does not make the signer forget.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
 from uuid import UUID
@@ -31,7 +31,10 @@ T = TypeVar("T")
 
 
 class InconsistentLogError(Exception):
-    """A log that does not begin with what was signed of it before: its history was rewritten."""
+    """A log that cannot be signed: its history was rewritten, or it is damaged.
+
+    It does not begin with what was signed of it before, or what is kept of either cannot be read.
+    """
 
 
 class CheckpointSigner:
@@ -82,7 +85,12 @@ class CheckpointSigner:
         Raises as :meth:`checkpoint` does.
         """
         origin = self.origin_of(tenant_id)
-        root = await logs.root(connection, tenant_id, size)
+        try:
+            root = await logs.root(connection, tenant_id, size)
+        except LookupError as error:
+            raise InconsistentLogError(
+                f"the log of tenant {tenant_id} is damaged at {size} entries: {error}"
+            ) from error
         checkpoint = LogCheckpoint(origin, size, root)
         # The same one, as a rule.
         for last in {remembered, await self._stored(connection, tenant_id)}:
@@ -97,8 +105,9 @@ class CheckpointSigner:
             checkpoint.text, (await sign(self._signer, checkpoint.origin, checkpoint.text),)
         )
         # Before anybody sees it: a signer that ends here signs the same, or more, the next time.
-        told = await self._in_folder(lambda: self._memory.keep(tenant_id, size, str(note)))
-        kept = read_note(told)
+        with self._readable(tenant_id):
+            told = await self._in_folder(lambda: self._memory.keep(tenant_id, size, str(note)))
+            kept = read_note(told)
         if kept.text != note.text:
             raise InconsistentLogError(
                 f"another signer has signed another log of tenant {tenant_id} at {size} entries"
@@ -116,21 +125,30 @@ class CheckpointSigner:
             raise SigningError(f"{self._folder}: no answer in {FOLDER_SECONDS:g} seconds") from None
 
     def _remembered(self, tenant_id: UUID) -> LogCheckpoint | None:
-        told = self._memory.last(tenant_id)
-        if told is None:
-            return None
-        where = f"{self._folder}: what was signed of tenant {tenant_id}"
-        try:
+        where = self._where(tenant_id)
+        with self._readable(tenant_id):
+            told = self._memory.last(tenant_id)
+            if told is None:
+                return None
             note = read_note(told)
             checkpoint = read_checkpoint(note)
-        except NoteError as error:
-            raise InconsistentLogError(f"{where}: {error}") from error
         # A key that was replaced goes on with what the one before it has signed.
         if checkpoint.origin != self.origin_of(tenant_id):
             raise InconsistentLogError(f"{where} is of the log {checkpoint.origin}")
         if self._signed(note) is False:
             raise InconsistentLogError(f"{where}: its signature is false")
         return checkpoint
+
+    def _where(self, tenant_id: UUID) -> str:
+        return f"{self._folder}: what was signed of tenant {tenant_id}"
+
+    @contextlib.contextmanager
+    def _readable(self, tenant_id: UUID) -> Iterator[None]:
+        """A file of a tenant's that cannot be read, or written, is a fault of its log alone."""
+        try:
+            yield
+        except (NoteError, UnicodeDecodeError, OSError) as error:
+            raise InconsistentLogError(f"{self._where(tenant_id)}: {error}") from error
 
     async def _stored(self, connection: PooledConnection, tenant_id: UUID) -> LogCheckpoint | None:
         """What the database has, where this key has signed it: perhaps from another machine."""
@@ -166,4 +184,5 @@ async def _check(
     except (ProofError, LookupError) as error:
         raise InconsistentLogError(
             f"the log of tenant {tenant_id} is not what was signed of it at {last.size} entries"
+            f" (it has {new.size})"
         ) from error

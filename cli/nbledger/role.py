@@ -84,7 +84,7 @@ def run_command(main: Coroutine[Any, Any, T], settings: Settings) -> T:
 
     Exits then with status 2, which nothing that such a command finds out has.
     """
-    from asyncpg import PostgresError, UndefinedFunctionError, UndefinedTableError
+    from asyncpg import InterfaceError, PostgresError, UndefinedFunctionError, UndefinedTableError
 
     from nbledger_infrastructure.postgres.database import DatabaseUnavailableError
 
@@ -93,7 +93,7 @@ def run_command(main: Coroutine[Any, Any, T], settings: Settings) -> T:
     except (UndefinedTableError, UndefinedFunctionError):
         place = database_place(settings.postgres.dsn)
         told = f"the database {place} has not this version's schema: nbledger migrate"
-    except (DatabaseUnavailableError, PostgresError) as error:
+    except (DatabaseUnavailableError, PostgresError, InterfaceError, ConnectionError) as error:
         told = f"the database {database_place(settings.postgres.dsn)}: {error}"
     click.echo(f"Error: {told}", err=True)
     sys.exit(2)

@@ -154,4 +154,6 @@ def id_header(event_type: str) -> str:
     if event_type.startswith("notice.kernel-"):
         return "ce_noticeid"
     kind = event_type.partition(".")[0]
-    return f"ce_{kind}id" if kind in ("dataset", "history", "library", "webhook") else "ce_notebookid"
+    return (
+        f"ce_{kind}id" if kind in ("dataset", "history", "library", "webhook") else "ce_notebookid"
+    )

@@ -32,7 +32,8 @@ class WitnessMemory:
         Raises ``NoteError`` where its file is damaged, and ``OSError``.
         """
         told = self.served(origin_hash(origin))
-        return None if told is None else read_note(told)
+        # The limit on signatures is for strangers: what was kept has to be read, whatever it has.
+        return None if told is None else read_note(told, most=len(told))
 
     def served(self, name: str) -> str | None:
         """The last checkpoint of the log whose origin has this hash, as it is kept."""
@@ -40,6 +41,14 @@ class WitnessMemory:
             return (self._folder / name).read_text("utf-8")
         except FileNotFoundError:
             return None
+
+    def stamp(self, origin: str) -> object:
+        """What changes whenever the file of a log does; None where there is none."""
+        try:
+            found = (self._folder / origin_hash(origin)).stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
 
     def keep(self, origin: str, note: Note) -> None:
         """Keep a checkpoint; it is on disk when this returns."""

@@ -12,6 +12,7 @@ from typing import Final
 import h11
 import structlog
 
+from nbledger_audit.witness.connections import ClientConnections, HeldConnection
 from nbledger_audit.witness.cosigner import Cosigner, WitnessAnswer
 
 log = structlog.get_logger(__name__)
@@ -21,7 +22,10 @@ MOST_BODY_BYTES: Final = 131_072
 
 MOST_HEADER_BYTES: Final = 16_384
 MOST_CONNECTIONS: Final = 64
-IDLE_SECONDS: Final = 30.0
+MOST_OF_ONE_CLIENT: Final = 16
+"""Connections of one address, or of one IPv6 network of 64 bits."""
+
+IDLE_SECONDS: Final = 10.0
 """How long a connection may wait for the head of its next request."""
 
 REQUEST_SECONDS: Final = 10.0
@@ -81,26 +85,23 @@ class _Service:
         self._cosigner = cosigner
         self._executor = executor
         self._allowance = _Allowance(REQUESTS_PER_SECOND)
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections = ClientConnections(MOST_CONNECTIONS, MOST_OF_ONE_CLIENT)
 
     async def close(self) -> None:
         """End all connections."""
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await self._connections.close()
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of a connection, one after the other."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 (a handler of asyncio's runs as a task)
-        self._connections.add(task)
         try:
-            if len(self._connections) <= MOST_CONNECTIONS:
-                await _Connection(reader, writer, self._answer).run()
+            with self._connections.held(task, writer.get_extra_info("peername")) as held:
+                if held is not None:
+                    await _Connection(reader, writer, self._answer, held).run()
         except (TimeoutError, OSError, h11.ProtocolError) as error:
             log.debug("connection ended", error=repr(error))
         finally:
-            self._connections.discard(task)
             writer.close()
 
     async def _answer(self, method: str, target: str, body: bytes) -> WitnessAnswer:
@@ -132,10 +133,12 @@ class _Connection:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         answer: Callable[[str, str, bytes], Awaitable[WitnessAnswer]],
+        held: HeldConnection,
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._answer = answer
+        self._held = held
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MOST_HEADER_BYTES)
 
     async def run(self) -> None:
@@ -149,8 +152,10 @@ class _Connection:
 
     async def _exchange(self) -> bool:
         """Answer a request; returns whether another may follow."""
+        self._held.idle_since = asyncio.get_running_loop().time()
         async with asyncio.timeout(IDLE_SECONDS):
             request = await self._next()
+        self._held.idle_since = None
         if not isinstance(request, h11.Request):
             return False
         async with asyncio.timeout(REQUEST_SECONDS):

@@ -98,6 +98,17 @@ class Note(msgspec.Struct, frozen=True):
         new = [each for each in more if each not in self.signatures]
         return Note(self.text, (*self.signatures, *new))
 
+    def only_of(self, keys: Sequence[Key]) -> "Note":
+        """The note with one signature of each of these keys, and none of others.
+
+        A line that is repeated counts once. Raises :class:`NoteError` where lines of one key
+        differ, of which at most one is true: an Ed25519 signature of a text is always the same.
+        """
+        own = [each for each in dict.fromkeys(self.signatures) if any(map(each.is_of, keys))]
+        if len({(each.name, each.key_id) for each in own}) < len(own):
+            raise NoteError("a key of the log has several signatures")
+        return Note(self.text, tuple(own))
+
     def signed_by(
         self, keys: Sequence[Key], verify: Callable[[Key, bytes, Signature], bool]
     ) -> tuple[Key, ...]:
@@ -117,21 +128,21 @@ class Note(msgspec.Struct, frozen=True):
         return tuple(signers)
 
 
-def read_note(told: str) -> Note:
-    """Read a signed note. Raises :class:`NoteError`."""
+def read_note(told: str, *, most: int = MOST_SIGNATURES) -> Note:
+    """Read a signed note of at most so many signatures. Raises :class:`NoteError`."""
     if _CONTROL.search(told):
         raise NoteError("a note has no control characters")
     text, blank, below = told.rpartition("\n\n")
     if not blank or not below.endswith("\n"):
         raise NoteError("a note has signatures, below an empty line")
-    return Note(f"{text}\n", read_signatures(below))
+    return Note(f"{text}\n", read_signatures(below, most=most))
 
 
-def read_signatures(lines: str) -> tuple[Signature, ...]:
-    """Read lines of signatures. Raises :class:`NoteError`."""
+def read_signatures(lines: str, *, most: int = MOST_SIGNATURES) -> tuple[Signature, ...]:
+    """Read at most so many lines of signatures. Raises :class:`NoteError`."""
     parts = lines.removesuffix("\n").split("\n")
-    if len(parts) > MOST_SIGNATURES:
-        raise NoteError(f"a note has more than {MOST_SIGNATURES} signatures")
+    if len(parts) > most:
+        raise NoteError(f"a note has more than {most} signatures")
     return tuple(map(_signature, parts))
 
 

@@ -104,7 +104,8 @@ def append(edge: Mapping[Tile, bytes], size: int, leaves: Sequence[bytes]) -> di
     """The tiles that ``leaves`` change or make, with all their hashes.
 
     ``leaves`` are hashes of leaves, which come after the first ``size`` ones; ``edge`` has the
-    tiles of :func:`right_edge`.
+    tiles of :func:`right_edge`. Raises ``KeyError`` where one of them is missing, and
+    ``ValueError`` where it has not as many hashes as it should.
     """
     changed: dict[Tile, bytes] = {}
     level, count, row = 0, size, list(leaves)
@@ -113,6 +114,8 @@ def append(edge: Mapping[Tile, bytes], size: int, leaves: Sequence[bytes]) -> di
         while row:
             tile = Tile(level, count // WIDTH)
             begun = edge[tile] if count % WIDTH else b""
+            if len(begun) != count % WIDTH * HASH_BYTES:
+                raise ValueError(f"{tile} has not {count % WIDTH} hashes")
             part, row = row[: WIDTH - count % WIDTH], row[WIDTH - count % WIDTH :]
             hashes = begun + b"".join(part)
             changed[tile] = hashes

@@ -22,7 +22,7 @@ from nbledger_domain.errors import (
 from nbledger_domain.input_files import MAX_PATH_BYTES, InvalidPathError, checked_path, total_size
 from nbledger_domain.notebook import Notebook
 from nbledger_domain.vocabulary.addresses import project_path
-from nbledger_domain.windows_names import windows_warnings
+from nbledger_domain.vocabulary.windows_names import windows_warnings
 from nbledger_http.endpoints.input_file_operations import (
     ADD,
     DOWNLOAD,

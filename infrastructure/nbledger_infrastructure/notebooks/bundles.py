@@ -30,7 +30,7 @@ from nbledger_domain.input_files import (
     relative_path,
     shown,
 )
-from nbledger_domain.windows_names import windows_warnings
+from nbledger_domain.vocabulary.windows_names import windows_warnings
 from nbledger_domain.words import counted, listed
 
 MAX_ENTRIES: Final = 20_000

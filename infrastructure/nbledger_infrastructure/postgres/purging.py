@@ -6,13 +6,14 @@ are filled. Both take rights that the roles of the service do not have.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Collection
 from typing import Final
 
 import asyncpg
 import msgspec
 
-from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
+from nbledger_infrastructure.postgres.database import UNAVAILABLE, Pool, PooledConnection, acquire
 
 LOCK_SECONDS: Final = 1.0
 """Seconds that each try waits for a table; all that come after it wait meanwhile."""
@@ -105,8 +106,12 @@ async def purge(
                     continue
                 progress(table)
                 (rewritten if await _rewrite(connection, table) else left).append(table)
-        finally:
-            await connection.execute("RESET lock_timeout")
+        except BaseException:
+            # What ended the session is to be told, not that it is over.
+            with contextlib.suppress(asyncpg.PostgresError, *UNAVAILABLE):
+                await connection.execute("RESET lock_timeout")
+            raise
+        await connection.execute("RESET lock_timeout")
         try:
             log_filled: bool | None = await _fill_log(connection)
         except asyncpg.InsufficientPrivilegeError:

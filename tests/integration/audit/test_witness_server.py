@@ -13,6 +13,7 @@ from support.witnesses import Served, serving
 
 from nbledger_audit.keys import verify
 from nbledger_audit.witness import server
+from nbledger_audit.witness.connections import client_of
 from nbledger_domain.transparency.notes import Key, read_note, read_signatures
 from nbledger_domain.transparency.witnessing import origin_hash
 
@@ -134,27 +135,97 @@ async def test_whoever_keeps_the_witness_waiting_is_left(
         assert await spoken(witness, told) == b""
 
 
-async def test_so_many_connections_and_requests_are_served(
+async def test_so_many_connections_are_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 2)
-    monkeypatch.setattr(server, "REQUESTS_PER_SECOND", 3.0)
-    get = b"GET / HTTP/1.1\r\nHost: w\r\n\r\n"
     async with serving(tmp_path) as witness, asyncio.timeout(SECONDS):
-        held = [await asyncio.open_connection("127.0.0.1", witness.port) for _ in range(2)]
-        for reader, writer in held:
-            writer.write(get)
-            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
-        assert await spoken(witness, get) == b""
+        busy = [await _busy(witness) for _ in range(2)]
+        assert await spoken(witness, b"GET / HTTP/1.1\r\nHost: w\r\n\r\n") == b""
+        for writer in busy:
+            writer.close()
+
+
+async def test_so_many_requests_are_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "REQUESTS_PER_SECOND", 3.0)
+    async with serving(tmp_path) as witness, asyncio.timeout(SECONDS):
         statuses = set()
-        reader, writer = held[0]
+        reader, writer = await asyncio.open_connection("127.0.0.1", witness.port)
         while b"429" not in statuses:
-            writer.write(get)
+            writer.write(b"GET / HTTP/1.1\r\nHost: w\r\n\r\n")
             line = await reader.readline()
             if line.startswith(b"HTTP/1.1"):
                 statuses.add(line.split()[1])
+        writer.close()
+
+
+async def _busy(witness: Served) -> asyncio.StreamWriter:
+    """A connection whose request has begun, and does not end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", witness.port)
+    writer.write(
+        b"POST /add-checkpoint HTTP/1.1\r\nHost: w\r\nExpect: 100-continue\r\n"
+        b"Content-Length: 10\r\n\r\n"
+    )
+    assert (await reader.readline()).startswith(b"HTTP/1.1 100")
+    return writer
+
+
+async def test_connections_of_one_client_keep_nobody_out(tmp_path: Path) -> None:
+    get = b"GET / HTTP/1.1\r\nHost: w\r\nConnection: close\r\n\r\n"
+    async with serving(tmp_path) as witness, asyncio.timeout(SECONDS):
+        idle = [await asyncio.open_connection("127.0.0.1", witness.port) for _ in range(80)]
+        assert (await spoken(witness, get)).startswith(b"HTTP/1.1 200")
+        # The longest idle ones made room.
+        assert await idle[0][0].read() == b""
+        busy = [await _busy(witness) for _ in range(server.MOST_OF_ONE_CLIENT)]
+        assert await spoken(witness, get) == b""
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", witness.port, local_addr=("127.0.0.2", 0)
+        )
+        writer.write(get)
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")
+        for each in (writer, *busy, *(one for _, one in idle)):
+            each.close()
+
+
+async def test_whoever_comes_when_all_are_taken_takes_an_idle_one_of_who_holds_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
+    get = b"GET / HTTP/1.1\r\nHost: w\r\n\r\n"
+    async with serving(tmp_path) as witness, asyncio.timeout(SECONDS):
+        held = []
+        for host in ("127.0.0.2", "127.0.0.3", "127.0.0.3", "127.0.0.4"):
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", witness.port, local_addr=(host, 0)
+            )
+            held.append((reader, writer))
+            writer.write(get)
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            await reader.readline()
+        assert await held[1][0].read() == b""
+        for at in (0, 2, 3):
+            held[at][1].write(get)
+            assert (await held[at][0].readline()).startswith(b"HTTP/1.1 200")
         for _, writer in held:
             writer.close()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "clients"),
+    [
+        (("127.0.0.1", 1), ("127.0.0.1", 2), 1),
+        (("127.0.0.1", 1), ("127.0.0.2", 1), 2),
+        (("::ffff:127.0.0.1", 1, 0, 0), ("127.0.0.1", 1), 1),
+        (("2001:db8::1", 1, 0, 0), ("2001:db8::ffff:1", 1, 0, 0), 1),
+        (("2001:db8::1", 1, 0, 0), ("2001:db8:0:1::1", 1, 0, 0), 2),
+        (("fe80::1%lo", 1, 0, 2), ("fe80::2", 1, 0, 0), 1),
+    ],
+)
+def test_clients_are_told_apart_by_their_addresses(
+    one: tuple[object, ...], other: tuple[object, ...], clients: int
+) -> None:
+    assert len({client_of(one), client_of(other)}) == clients
 
 
 async def test_a_witness_that_is_ended_ends_its_connections(tmp_path: Path) -> None:

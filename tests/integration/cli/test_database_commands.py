@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 
 import pytest
+from support.event_store import open_pool
 
 from nbledger.embedded.ports import free_port
 
@@ -51,3 +53,23 @@ def test_a_database_without_the_schema_is_told_what_to_do(
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
     assert line.endswith("has not this version's schema: nbledger migrate")
+
+
+async def test_a_session_that_the_server_ends_is_told_in_one_line(database_dsn: str) -> None:
+    """A purge that waits for a table, and whose session an operator ends."""
+    waiting = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND query LIKE 'VACUUM (FULL) "event"%'
+    """
+    async with open_pool(database_dsn) as pool, pool.acquire() as holder, holder.transaction():
+        await holder.execute("LOCK TABLE event IN ACCESS SHARE MODE")
+        purging = asyncio.create_task(asyncio.to_thread(nbledger, database_dsn, "purge"))
+        async with asyncio.timeout(60):
+            while not await pool.fetch(waiting):
+                assert not purging.done(), purging.result().stderr
+                await asyncio.sleep(0.02)
+            ended = await purging
+    (told,) = [line for line in ended.stderr.splitlines() if not line.startswith("writing ")]
+    assert ended.returncode == 2
+    assert told.startswith(f"Error: the database at {database_dsn.rpartition('@')[2]}: ")
+    assert told.endswith("terminating connection due to administrator command")

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from support.tlog import SmallLog, new_signer
 
 from nbledger_audit.keys import Signer, verify
+from nbledger_audit.witness import cosigner
 from nbledger_audit.witness.cosigner import Cosigner, KnownLogs
 from nbledger_audit.witness.memory import WitnessMemory
 from nbledger_domain.transparency.checkpoints import read_checkpoint, timestamp_of
@@ -217,3 +218,46 @@ def test_what_cannot_be_kept_is_not_cosigned(scene: Scene) -> None:
     with capture_logs():
         assert scene.ask(scene.log.request(5, 6))[0] == 500
     assert scene.ask(scene.log.request(0, 6)) == (409, "5\n")
+
+
+@pytest.mark.guarantee("G41")
+def test_signatures_that_are_repeated_stop_no_witness(scene: Scene) -> None:
+    note = scene.log.note(5)
+    repeated = Note(note.text, note.signatures * 100)
+    scene.cosigned(AddCheckpoint(0, (), repeated))
+    scene.cosigned(AddCheckpoint(5, (), repeated))
+    kept = read_note(scene.cosigner.checkpoint(origin_hash(ORIGIN)).body)
+    assert [each.name for each in kept.signatures] == [ORIGIN, NAME]
+    scene.memory.close()
+    scene.start()
+    scene.cosigned(scene.log.request(5, 9))
+
+
+@pytest.mark.guarantee("G41")
+def test_what_a_witness_has_kept_is_read_however_many_signatures_it_has(scene: Scene) -> None:
+    note = scene.log.note(5)
+    cosigned = _cosigned(Note(note.text, note.signatures * 100), scene.signer)
+    (scene.folder / "state" / origin_hash(ORIGIN)).write_text(str(cosigned))
+    scene.cosigned(scene.log.request(5, 9))
+
+
+def test_signatures_are_verified_last_and_one_of_each_key(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified: list[str] = []
+
+    def counting(key: Key, text: bytes, signature: Signature) -> bool:
+        verified.append(key.name)
+        return verify(key, text, signature)
+
+    monkeypatch.setattr(cosigner, "verify", counting)
+    note = scene.log.note(5)
+    scene.cosigned(AddCheckpoint(0, (), Note(note.text, note.signatures * 100)))
+    assert verified == [ORIGIN]
+    verified.clear()
+    assert scene.ask(scene.log.request(3, 9)) == (409, "5\n")
+    assert verified == []
+    false = tuple(Signature(ORIGIN, note.signatures[0].key_id, bytes([n]) * 64) for n in range(99))
+    several = Note(note.text, (*note.signatures, *false))
+    assert scene.ask(AddCheckpoint(5, (), several))[0] == 403
+    assert verified == []

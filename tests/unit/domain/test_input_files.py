@@ -31,7 +31,7 @@ from nbledger_domain.input_files import (
     folded,
 )
 from nbledger_domain.notebook import Notebook
-from nbledger_domain.windows_names import windows_fault, windows_warnings
+from nbledger_domain.vocabulary.windows_names import windows_fault, windows_warnings
 
 LATER = AT + timedelta(seconds=1)
 LIMITS = FileLimits(count=3, total_bytes=100)
