@@ -27,6 +27,8 @@ from support.forging import (
     when,
 )
 
+from nbledger_domain.transparency import merkle
+
 NO_WITNESS: Final = f"log {LOG}\nquorum none\n"
 
 
@@ -77,6 +79,7 @@ def entries(lines: Sequence[Line]) -> list[bytes]:
     return [canonical(line["entry"]) for line in lines]
 
 
+BEFORE: Final = "entries are missing before it"
 TREE: Final = "the entry is not in the tree"
 ORDER: Final = "it is out of order"
 OLDER: Final = "it is older than the event before it"
@@ -297,7 +300,7 @@ def false_trees() -> Iterator[Forgery]:
     unsigned = checkpoint(entries(lines[:8]), log="other")
     yield Forgery("held of nobody", bundle(lines), wrong("{}/held-0", UNSIGNED), held=[unsigned])
     files = bundle(lines)
-    above = "tile 0/0 is not what the one above it says"
+    above, width = "tile 0/0 is not what the one above it says", "tile 0/0 has another width"
     for name, place, what in (
         ("tile/0/001.p/44", 31, wrong("{}/checkpoint", REWRITTEN)),
         ("tile/1/000.p/1", 0, wrong("{}/checkpoint", REWRITTEN)),
@@ -311,4 +314,26 @@ def false_trees() -> Iterator[Forgery]:
     full = files["tile/0/000"]
     for tile in (full[:-32], full + full[:32], full + b"?", full + full):
         false = summed({**files, "tile/0/000": tile})
-        yield Forgery(f"tile of {len(tile)}", false, line_is(1, above))
+        yield Forgery(f"tile of {len(tile)}", false, line_is(1, width))
+    edge = files["tile/0/001.p/44"]
+    for tile in (edge[:-32], edge + bytes(1), edge + bytes(32)):
+        false = summed({**files, "tile/0/001.p/44": tile})
+        what = wrong("{}/checkpoint", "tile 0/1 has another width")
+        yield Forgery(f"last tile of {len(tile)}", false, what)
+    # Events that are in no tree: behind the right edge, or in a tile that the tree does not have.
+    yield from invented(history())
+
+
+def invented(lines: list[Line]) -> Iterator[Forgery]:
+    """Events of numbers that the log does not have, in parts whose tiles have their hashes."""
+    for number, path, wide in (
+        (20, "tile/0/000.p/20", 20),
+        (21, "tile/0/000.p/20", 20),
+        (300, "tile/0/001.p/-236", 0),
+    ):
+        forged = recompute([forging.event(number, 9, 1)])[0]
+        false = bundle(lines, whole=False, shown=[lines[0], forged])
+        hashes = (false.get(path, b"") + bytes(32 * 44))[: 32 * ((number & 255) or wide)]
+        false[path] = hashes + merkle.leaf_hash(canonical(forged["entry"]))
+        what = wrong("{}/checkpoint", "tile 0/0 has another width") if wide else line_is(2, TREE)
+        yield Forgery(f"invented {number}", summed(false), what)

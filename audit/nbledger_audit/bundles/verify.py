@@ -71,7 +71,9 @@ class Bundle:
         width = min((self.size >> 8 * level) - 256 * number, 256)
         *groups, last = f"{number:,}".split(",")
         path = "".join(f"x{group:0>3}/" for group in groups) + f"{last:0>3}.p/{width}"
-        return bytes((self.root / f"tile/{kind}/{path}".removesuffix(".p/256")).read_bytes())
+        told = bytes((self.root / f"tile/{kind}/{path}".removesuffix(".p/256")).read_bytes())
+        need(kind == "entries" or len(told) == 32 * width, f"tile {kind}/{number} has another width")
+        return told
 
     def tile(self, level: int, number: int) -> list[bytes]:  # rule 3
         if self.tiles.get(level, (-1, []))[0] != number:
@@ -94,10 +96,12 @@ class Bundle:
 
     def place(self, entry: dict[str, Any], text: bytes) -> None:  # rules 5 and 6
         number, last, self.last = entry["number"], self.last, entry
-        leaf = sha256(b"\0" + text).digest()
-        need(self.tile(0, number >> 8)[number & 255] == leaf, "the entry is not in the tree")
+        leaf, missing = sha256(b"\0" + text).digest(), number - last["number"] > 1
+        inside = number < self.size and self.tile(0, number >> 8)[number & 255] == leaf
+        need(inside, "the entry is not in the tree")
         need(entry["v"] == 1 and self.origin.endswith(entry["tenant"]), "it is of another log")
         need(number > last["number"] and entry["position"] > last["position"], "it is out of order")
+        need(not missing or not self.whole, "entries are missing before it")
         need(entry["recordedAt"] >= last["recordedAt"], "it is older than the event before it")
         self.pack += len(text).to_bytes(2, "big") + text if self.whole else b""
         if self.whole and (number & 255 == 255 or number == self.size - 1):
