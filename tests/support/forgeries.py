@@ -89,6 +89,7 @@ GONE: Final = "the data is gone, and nothing erased it"
 FORM: Final = "it is not written as it must be"
 REWRITTEN: Final = "the log does not begin with what was signed here"
 UNSIGNED: Final = "it is not signed by a key of its log"
+OLD: Final = "it is over 60 s old"
 FEW: Final = "too few witnesses have cosigned it"
 BASE: Final = right(20, erased=5, at=cosigned_at(200))
 
@@ -217,7 +218,7 @@ def false_notes() -> Iterator[Forgery]:
             "too old",
             checkpoint(all_entries, end),
             "# maximum-age 60\n" + POLICY,
-            "it is older than 60 seconds",
+            OLD,
         ),
     ):
         files = summed({**whole, "checkpoint": told})
@@ -228,7 +229,7 @@ def false_notes() -> Iterator[Forgery]:
     yield Forgery(
         "of no known age",
         summed({**whole, "checkpoint": checkpoint(all_entries)}),
-        none,
+        wrong("{}/checkpoint", OLD),
         policy=untimed,
     )
     elsewhere = forging.signer("log").key("elsewhere").encoded
@@ -300,7 +301,7 @@ def false_trees() -> Iterator[Forgery]:
     unsigned = checkpoint(entries(lines[:8]), log="other")
     yield Forgery("held of nobody", bundle(lines), wrong("{}/held-0", UNSIGNED), held=[unsigned])
     files = bundle(lines)
-    above, width = "tile 0/0 is not what the one above it says", "tile 0/0 has another width"
+    above, width = "tile 0/0 is not what the one above it says", "the tile has another width"
     for name, place, what in (
         ("tile/0/001.p/44", 31, wrong("{}/checkpoint", REWRITTEN)),
         ("tile/1/000.p/1", 0, wrong("{}/checkpoint", REWRITTEN)),
@@ -318,7 +319,7 @@ def false_trees() -> Iterator[Forgery]:
     edge = files["tile/0/001.p/44"]
     for tile in (edge[:-32], edge + bytes(1), edge + bytes(32)):
         false = summed({**files, "tile/0/001.p/44": tile})
-        what = wrong("{}/checkpoint", "tile 0/1 has another width")
+        what = wrong("{}/checkpoint", "the tile has another width")
         yield Forgery(f"last tile of {len(tile)}", false, what)
     # Events that are in no tree: behind the right edge, or in a tile that the tree does not have.
     yield from invented(history())
@@ -335,5 +336,5 @@ def invented(lines: list[Line]) -> Iterator[Forgery]:
         false = bundle(lines, whole=False, shown=[lines[0], forged])
         hashes = (false.get(path, b"") + bytes(32 * 44))[: 32 * ((number & 255) or wide)]
         false[path] = hashes + merkle.leaf_hash(canonical(forged["entry"]))
-        what = wrong("{}/checkpoint", "tile 0/0 has another width") if wide else line_is(2, TREE)
+        what = wrong("{}/checkpoint", "the tile has another width") if wide else line_is(2, TREE)
         yield Forgery(f"invented {number}", summed(false), what)

@@ -6,7 +6,6 @@ import re
 import zipfile
 from base64 import b64decode
 from bisect import bisect
-from collections import Counter
 from datetime import UTC, datetime
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -37,7 +36,7 @@ class Bundle:
         ages = re.findall(r"(?m)^[ \t]*#[ \t]*maximum-age[ \t]+([1-9][0-9]*)[ \t]*$", told)
         self.policy = [each.split() for each in told.split("\n") if re.match(r"\s*[^\s#]", each)]
         self.size, self.pack, self.age = 0, b"", int((*ages, NEVER)[0])
-        self.outside, self.seen = [(0, -NEVER), (NEVER, NEVER)], Counter[str]()
+        self.seen, self.outside = {"erased": 0, "unsalted": 0}, [(0, -NEVER), (NEVER, NEVER)]
         self.tiles: dict[int, tuple[int, list[bytes]]] = {}
         self.last: dict[str, Any] = {"number": -1, "position": 0, "recordedAt": ""}
         self.erased, self.deletions, self.streams = set[Any](), set[Any](), dict[str, Any]()
@@ -72,7 +71,7 @@ class Bundle:
         *groups, last = f"{number:,}".split(",")
         path = "".join(f"x{group:0>3}/" for group in groups) + f"{last:0>3}.p/{width}"
         told = bytes((self.root / f"tile/{kind}/{path}".removesuffix(".p/256")).read_bytes())
-        need(kind == "entries" or len(told) == 32 * width, f"tile {kind}/{number} has another width")
+        need(kind == "entries" or len(told) == 32 * width, "the tile has another width")
         return told
 
     def tile(self, level: int, number: int) -> list[bytes]:  # rule 3
@@ -80,8 +79,8 @@ class Bundle:
             row = hashes = re.findall(b"(?s).{1,32}", self.read(level, level, number))
             if number < self.size >> 8 * level + 8:
                 while len(row) > 1:
-                    pairs = (row[at : at + 2] for at in range(0, len(row), 2))
-                    row = [sha256(b"\1" + b"".join(pair)).digest() for pair in pairs]
+                    pairs = zip(row[::2], row[1::2], strict=True)
+                    row = [sha256(b"\1" + left + right).digest() for left, right in pairs]
                 above = self.tile(level + 1, number >> 8)[number & 255]
                 need(row == [above], f"tile {level}/{number} is not what the one above it says")
             self.tiles[level] = number, hashes
@@ -96,12 +95,11 @@ class Bundle:
 
     def place(self, entry: dict[str, Any], text: bytes) -> None:  # rules 5 and 6
         number, last, self.last = entry["number"], self.last, entry
-        leaf, missing = sha256(b"\0" + text).digest(), number - last["number"] > 1
-        inside = number < self.size and self.tile(0, number >> 8)[number & 255] == leaf
-        need(inside, "the entry is not in the tree")
+        leaf = self.tile(0, number >> 8)[number & 255] if number < self.size else b""
+        need(leaf == sha256(b"\0" + text).digest(), "the entry is not in the tree")
         need(entry["v"] == 1 and self.origin.endswith(entry["tenant"]), "it is of another log")
         need(number > last["number"] and entry["position"] > last["position"], "it is out of order")
-        need(not missing or not self.whole, "entries are missing before it")
+        need(not self.whole or number == last["number"] + 1, "entries are missing before it")
         need(entry["recordedAt"] >= last["recordedAt"], "it is older than the event before it")
         self.pack += len(text).to_bytes(2, "big") + text if self.whole else b""
         if self.whole and (number & 255 == 255 or number == self.size - 1):
@@ -156,18 +154,16 @@ class Bundle:
             if not self.size:
                 self.origin, self.size, self.at = origin, size, at
                 need(at or ["quorum", "none"] in self.policy, "too few witnesses have cosigned it")
-                age = datetime.now(UTC).timestamp() - at if at else 0
-                need(age <= self.age, f"it is older than {self.age} seconds")
+                need(datetime.now(UTC).timestamp() - at <= self.age, f"it is over {self.age} s old")
             need(origin == self.origin, "it is of another log")
             need(size <= self.size, f"it has {size} entries, and the log ends after {self.size}")
             need(self.tree(0, size) == root, "the log does not begin with what was signed here")
             self.outside += [(size, (at - SINCE) * 10**6)] if at else []
         self.outside.sort()
         with (self.root / "events.jsonl").open("rb") as lines:
-            for at, raw in enumerate(lines, 1):
-                WHERE[0] = f"events.jsonl, line {at}"
+            for self.seen["events"], raw in enumerate(lines, 1):
+                WHERE[0] = f"events.jsonl, line {self.seen['events']}"
                 self.event(raw.decode())
-                self.seen["events"] += 1
         need(not self.whole or self.last["number"] == self.size - 1, "entries are missing after it")
         need(self.erased <= self.deletions, f"no event is {self.erased - self.deletions}")
         WHERE[0] = "SHA256SUMS"
