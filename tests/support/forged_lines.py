@@ -250,6 +250,18 @@ def false_texts() -> Iterator[Forgery]:
         forged,
         wrong("events.jsonl, line 20", f"no event is {{{{{tuple_!r}}}}}"),
     )
+    yield Forgery("erased and there", shown(11, erased=erased), line_is(12, GONE))
+    salt = lines[11]["salt"]
+    what = line_is(12, "Only base64 data is allowed")
+    yield Forgery("salt with blanks", shown(11, salt=f"{salt[:4]} !{salt[4:]}"), what)
+    no_number = "Out of range float values are not JSON compliant"
+    yield Forgery("not a number", shown(11, more=float("nan")), line_is(12, no_number))
+    again = history()
+    again[7]["entry"]["stream"] = str(uuid.UUID(int=77))
+    one = (again[1]["entry"]["subject"], *again[1]["erased"].values())
+    part = bundle(recompute(again), whole=False, shown=[again[1], again[7]])
+    what = wrong("events.jsonl, line 2", f"no event is {{{{{one!r}}}}}")
+    yield Forgery("erased by a deletion of another stream", part, what)
     kept = shown(10, salt=lines[11]["salt"])
     yield Forgery("a salt that is left", kept, line_is(11, GONE))
     for name, value in (("number", 4), ("position", 3), ("at", when(1)), ("by", "another")):

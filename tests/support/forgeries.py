@@ -54,7 +54,7 @@ def right(
     part = "" if not of else " (a PART: what is left out does not show)"
     deletion = ""
     if erased:
-        deletion = f"('{uuid.UUID(int=51)}', 7, 15, '{when(70)}', 'user-7')\n"
+        deletion = f"('{uuid.UUID(int=101)}', 7, 15, '{when(70)}', 'user-7')\n"
     return (
         f"nothing is wrong: {events} of {of or events} events of {ORIGIN}{part}\n"
         f"cosigned at {at or 'NO KNOWN TIME'}\n"
@@ -85,7 +85,7 @@ ORDER: Final = "it is out of order"
 OLDER: Final = "it is older than the event before it"
 CHAIN: Final = "the event does not match its chain"
 TIMES: Final = "its time is not between those of the checkpoints around it"
-GONE: Final = "the data is gone, and nothing erased it"
+GONE: Final = "nothing erased the data"
 FORM: Final = "it is not written as it must be"
 REWRITTEN: Final = "the log does not begin with what was signed here"
 UNSIGNED: Final = "it is not signed by a key of its log"
@@ -136,11 +136,10 @@ def true_ones() -> Iterator[Forgery]:
         bundle(lines, whole=False, shown=[lines[1], lines[4], context]),
         right(3, of=20, erased=3, at=cosigned_at(200)),
     )
-    yield Forgery(
-        "two deletions beside it",
-        bundle(lines, whole=False, shown=[lines[1], {**lines[4], "context": True}, context]),
-        right(3, of=20, erased=3, at=cosigned_at(200)),
-    )
+    for name, other in (("true", True), ("false", False)):
+        shown = [lines[1], lines[4], context, {**lines[9], "context": other}]
+        what = line_is(4, "context that no line points at" if other else "False")
+        yield Forgery(f"context that is {name}", bundle(lines, whole=False, shown=shown), what)
     told = b"what was printed"
     name = hashlib.sha256(told).hexdigest()
     lines = history()

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 LINK = "02{data}{id}{stream}{version:08x}{subject}{tenant}{project}{position:016x}{metadata}"
 NOTE = re.compile(r"(([^\n]+)\n([1-9][0-9]*)\n(\S{44})\n(?:[^\n]+\n)*)\n((?:— \S+ \S+\n)+)")
-written = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+written = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+canonical = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":")).encode
 WHERE: list[Any] = ["the bundle"]  # what is being checked
 NEVER, SINCE, SKEW = 2**63, 946684800, 60 * 10**6  # chains count microseconds since 2000
 
@@ -35,11 +35,11 @@ class Bundle:
         told = (policy or self.root / "policy").read_bytes().decode()
         ages = re.findall(r"(?m)^[ \t]*#[ \t]*maximum-age[ \t]+([1-9][0-9]*)[ \t]*$", told)
         self.policy = [each.split() for each in told.split("\n") if re.match(r"\s*[^\s#]", each)]
-        self.size, self.pack, self.age = 0, b"", int((*ages, NEVER)[0])
-        self.seen, self.outside = {"erased": 0, "unsalted": 0}, [(0, -NEVER), (NEVER, NEVER)]
+        self.size, self.pack, self.context, self.age = 0, b"", set[int](), int((*ages, NEVER)[0])
+        self.seen, self.outside = {"unsalted": 0}, [(0, -NEVER), (NEVER, NEVER)]
         self.tiles: dict[int, tuple[int, list[bytes]]] = {}
         self.last: dict[str, Any] = {"number": -1, "position": 0, "recordedAt": ""}
-        self.erased, self.deletions, self.streams = set[Any](), set[Any](), dict[str, Any]()
+        self.erased, self.deletions, self.streams = list[Any](), set[Any](), dict[str, Any]()
 
     def checkpoint(self, told: str) -> tuple[str, int, bytes, int]:  # rules 1 and 2
         found, times = NOTE.fullmatch(told), dict[str, int]()
@@ -76,13 +76,12 @@ class Bundle:
 
     def tile(self, level: int, number: int) -> list[bytes]:  # rule 3
         if self.tiles.get(level, (-1, []))[0] != number:
-            row = hashes = re.findall(b"(?s).{1,32}", self.read(level, level, number))
+            up = hashes = re.findall(b"(?s).{1,32}", self.read(level, level, number))
             if number < self.size >> 8 * level + 8:
-                while len(row) > 1:
-                    pairs = zip(row[::2], row[1::2], strict=True)
-                    row = [sha256(b"\1" + left + right).digest() for left, right in pairs]
+                while len(up) > 1:
+                    up = [sha256(b"\1" + up[i] + up[i + 1]).digest() for i in range(0, len(up), 2)]
                 above = self.tile(level + 1, number >> 8)[number & 255]
-                need(row == [above], f"tile {level}/{number} is not what the one above it says")
+                need(up == [above], f"tile {level}/{number} is not what the one above it says")
             self.tiles[level] = number, hashes
         return self.tiles[level][1]
 
@@ -124,23 +123,23 @@ class Bundle:
 
     def event(self, told: str) -> None:  # rules 5 and 9 to 11
         line = json.loads(told)
-        entry, data, context = line.pop("entry"), line["data"], "context" in line
+        entry, data, context = line.pop("entry"), line["data"], line.get("context")
         text = canonical(entry)
         need(told == f'{{"entry":{text},{written(line)[1:]}\n', "it is not written as it must be")
+        self.context |= {entry["number"]} if context else set()
         self.place(entry, text.encode())
-        self.chain(entry, entry["id" if context else "stream"])
+        self.chain(entry, entry[{None: "stream", True: "id"}[context]])
         for name, salted in (("data", "salt"), ("metadata", "metadataSalt")):
             if entry[name] and (data, name) != (None, "data"):
-                salt = b64decode(line[salted])
+                salt = b64decode(line[salted], validate=True)
                 digest = sha256(salt + line[name].encode()).hexdigest()
                 need(digest == entry[name] and len(salt) == 16, f"the {name} has another digest")
-        if data is None:
-            need(line["salt"] is None and line["erased"], "the data is gone, and nothing erased it")
-            self.seen["erased"] += 1
-            self.erased.add((entry["subject"], *line["erased"].values()))
+        if data is None or "erased" in line:
+            need(data is line["salt"] is None and line["erased"], "nothing erased the data")
+            self.erased.append((entry["subject"], *line["erased"].values()))
         if re.fullmatch(r"(notebook|dataset|library)\.deleted\.v[0-9]+", entry["type"]):
             who = json.loads(line["metadata"])
-            of = (entry[each] for each in ("subject", "number", "position", "recordedAt"))
+            of = (entry[each] for each in ("stream", "number", "position", "recordedAt"))
             self.deletions.add((*of, who.get("onBehalfOf") or who["actor"]))
         for each in line.get("artifacts", []):
             need(each in data and f"artifacts/{each}" in self.names, f"artifact {each} is missing")
@@ -165,7 +164,8 @@ class Bundle:
                 WHERE[0] = f"events.jsonl, line {self.seen['events']}"
                 self.event(raw.decode())
         need(not self.whole or self.last["number"] == self.size - 1, "entries are missing after it")
-        need(self.erased <= self.deletions, f"no event is {self.erased - self.deletions}")
+        need({*self.erased} <= self.deletions, f"no event is { ({*self.erased} - self.deletions) }")
+        need(self.context <= {each[1] for each in self.erased}, "context that no line points at")
         WHERE[0] = "SHA256SUMS"
         sums = re.findall(r"([0-9a-f]{64})  (.+)\n", (self.root / WHERE[0]).read_text("utf-8"))
         need({"SHA256SUMS", *(each[1] for each in sums)} == self.names, "it lists other files")
@@ -191,8 +191,8 @@ def main() -> None:
     seen, part = bundle.seen, "" if bundle.whole else " (a PART: what is left out does not show)"
     print(f"nothing is wrong: {seen['events']} of {bundle.size} events of {bundle.origin}{part}")
     print("cosigned at", datetime.fromtimestamp(bundle.at, UTC) if bundle.at else "NO KNOWN TIME")
-    print(f"{seen['unsalted']} NOT PROVED, of before salts; {seen['erased']} erased, by these:")
-    print(*sorted(bundle.erased), "" if told.policy else "with the bundle's OWN KEYS", sep="\n")
+    print(f"{seen['unsalted']} NOT PROVED, of before salts; {len(bundle.erased)} erased, by these:")
+    print(*sorted({*bundle.erased}), "" if told.policy else "with the bundle's OWN KEYS", sep="\n")
 
 
 if __name__ == "__main__":
