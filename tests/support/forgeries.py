@@ -201,6 +201,26 @@ def false_notes() -> Iterator[Forgery]:
         ("text before", b"\n" + checkpoint(all_entries, end), POLICY, UNSIGNED),
         ("text after", checkpoint(all_entries, end) + b"\n", POLICY, UNSIGNED),
         ("no known quorum", checkpoint(all_entries, end), POLICY + "quorum q\n", "'q'"),
+        ("two quorums", checkpoint(all_entries), POLICY + "quorum none\n", "'none'"),
+        (
+            "a witness twice in a group",
+            checkpoint(all_entries, {"w1": 200}),
+            POLICY.replace("w1 w2 w3", "w1 w1"),
+            "list index out of range",
+        ),
+        (
+            "a key of two names",
+            checkpoint(all_entries, {"w1": 200}),
+            POLICY.replace("group", f"witness w4 {key('w1')}\ngroup").replace("w2 w3", "w4 w3"),
+            FEW,
+        ),
+        ("an age of 060", checkpoint(all_entries, end), "# maximum-age 060\n" + POLICY, OLD),
+        (
+            "an age in a page's lines",
+            checkpoint(all_entries, end),
+            "# maximum-age 60\r\n" + POLICY,
+            OLD,
+        ),
         (
             "of no entries",
             checkpoint(all_entries, end).replace(b"\n20\n", b"\n0\n"),

@@ -33,10 +33,10 @@ class Bundle:
         self.names = set(files if path.is_dir() else zipfile.ZipFile(path).namelist())
         self.whole = any(name.startswith("tile/entries/") for name in self.names)
         told = (policy or self.root / "policy").read_bytes().decode()
-        ages = re.findall(r"(?m)^[ \t]*#[ \t]*maximum-age[ \t]+([1-9][0-9]*)[ \t]*$", told)
+        ages = re.findall(r"(?m)^[ \t]*#[ \t]*maximum-age(.*)$", told)
         self.policy = [each.split() for each in told.split("\n") if re.match(r"\s*[^\s#]", each)]
-        self.size, self.pack, self.context, self.age = 0, b"", set[int](), int((*ages, NEVER)[0])
-        self.seen, self.outside = {"unsalted": 0}, [(0, -NEVER), (NEVER, NEVER)]
+        self.size, self.pack, self.context, self.seen = 0, b"", set[int](), {"unsalted": 0}
+        self.outside, self.age = [(0, -NEVER), (NEVER, NEVER)], min(map(int, [*ages, NEVER]))
         self.tiles: dict[int, tuple[int, list[bytes]]] = {}
         self.last: dict[str, Any] = {"number": -1, "position": 0, "recordedAt": ""}
         self.erased, self.deletions, self.streams = list[Any](), set[Any](), dict[str, Any]()
@@ -57,12 +57,12 @@ class Bundle:
             if kind == "log":
                 signed |= name in times and name.startswith(f"{origin}+")
             elif kind == "witness":
-                known[name] = times.get(rest[0], 0)
+                known[name] = times.pop(rest[0], 0)  # counts under one name
             elif kind == "group":
                 count = {"any": 1, "all": len(rest) - 1}.get(rest[0]) or int(rest[0])
-                known[name] = sorted(known[each] for each in rest[1:])[-count]
+                known[name] = sorted({each: known[each] for each in rest[1:]}.values())[-count]
             else:
-                at = known[name]
+                at, known = known[name], {}  # a second quorum is refused
         need(signed, "it is not signed by a key of its log")
         return origin, int(size), b64decode(root), at
 
