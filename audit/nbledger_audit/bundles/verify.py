@@ -160,7 +160,7 @@ class Bundle:
             self.outside += [(size, (at - SINCE) * 10**6)] if at else []
         self.outside.sort()
         with (self.root / "events.jsonl").open("rb") as lines:
-            for self.seen["events"], raw in enumerate(lines, 1):
+            for self.seen["events"], raw in enumerate(iter(lambda: lines.readline(2**27), b""), 1):
                 WHERE[0] = f"events.jsonl, line {self.seen['events']}"
                 self.event(raw.decode())
         need(not self.whole or self.last["number"] == self.size - 1, "entries are missing after it")
