@@ -11,6 +11,7 @@ from typing import Any
 
 from support.forgeries import (
     BASE,
+    BEFORE,
     CHAIN,
     FORM,
     GONE,
@@ -25,7 +26,18 @@ from support.forgeries import (
     line_is,
     wrong,
 )
-from support.forging import bundle, checkpoint, event, history, recompute, summed, when
+from support.forging import (
+    bundle,
+    checkpoint,
+    event,
+    history,
+    recompute,
+    summed,
+    when,
+    written,
+)
+
+from nbledger_domain.transparency import tiles
 
 
 def forged_lines() -> Iterator[Forgery]:
@@ -82,8 +94,9 @@ def false_orders() -> Iterator[Forgery]:
     yield Forgery(
         "left out",
         bundle(lines, shown=lines[:4] + lines[5:]),
-        line_is(7, "version 2 of its stream is missing"),
+        line_is(5, BEFORE),
     )
+    yield from omitted()
     yield Forgery(
         "left out at the end",
         bundle(lines, shown=lines[:19]),
@@ -93,10 +106,12 @@ def false_orders() -> Iterator[Forgery]:
     yield Forgery(
         "left out of others",
         bundle(single, shown=single[:4] + single[5:]),
-        line_is(11, "tile/entries differs"),
+        line_is(5, BEFORE),
     )
     swapped = [*lines[:4], lines[5], lines[4], *lines[6:]]
-    yield Forgery("exchanged", bundle(lines, shown=swapped), line_is(6, ORDER))
+    yield Forgery("exchanged", bundle(lines, shown=swapped), line_is(5, BEFORE))
+    part = bundle(lines, whole=False, shown=swapped)
+    yield Forgery("exchanged in a part", part, line_is(6, ORDER))
     turned = changed(5, "position", lines[3]["entry"]["position"] + 1)
     shown = [*turned[:4], turned[5], turned[4], *turned[6:]]
     part = bundle(recompute(turned), whole=False, shown=shown)
@@ -151,6 +166,25 @@ def false_orders() -> Iterator[Forgery]:
         bundle(lines, shown=context),
         line_is(4, "version 1 of its stream is missing"),
     )
+
+
+def omitted() -> Iterator[Forgery]:
+    """Whole bundles whose entries are those of the lines, with events left out of both."""
+    for name, count, left, first in (
+        ("a stream", 20, range(2, 20, 3), 2),
+        ("the last of a stream", 20, [18], 18),
+        ("all but the last of a stream", 513, range(2, 512, 3), 2),
+        ("the first", 300, [0], 0),
+    ):
+        lines = history(count)
+        shown = [line for number, line in enumerate(lines) if number not in left]
+        files = bundle(lines)
+        for at in range(0, count, 256):
+            part = [line for line in shown if line["entry"]["number"] // 256 == at // 256]
+            name_of = tiles.index_path(at // 256, min(256, count - at))
+            files[f"tile/entries/{name_of}"] = tiles.bundle(entries(part))
+        files["events.jsonl"] = b"".join(written(line) for line in shown)
+        yield Forgery(f"{name} left out", summed(files), line_is(first + 1, BEFORE))
 
 
 def false_times() -> Iterator[Forgery]:
@@ -216,6 +250,18 @@ def false_texts() -> Iterator[Forgery]:
         forged,
         wrong("events.jsonl, line 20", f"no event is {{{{{tuple_!r}}}}}"),
     )
+    yield Forgery("erased and there", shown(11, erased=erased), line_is(12, GONE))
+    salt = lines[11]["salt"]
+    what = line_is(12, "Only base64 data is allowed")
+    yield Forgery("salt with blanks", shown(11, salt=f"{salt[:4]} !{salt[4:]}"), what)
+    no_number = "Out of range float values are not JSON compliant"
+    yield Forgery("not a number", shown(11, more=float("nan")), line_is(12, no_number))
+    again = history()
+    again[7]["entry"]["stream"] = str(uuid.UUID(int=77))
+    one = (again[1]["entry"]["subject"], *again[1]["erased"].values())
+    part = bundle(recompute(again), whole=False, shown=[again[1], again[7]])
+    what = wrong("events.jsonl, line 2", f"no event is {{{{{one!r}}}}}")
+    yield Forgery("erased by a deletion of another stream", part, what)
     kept = shown(10, salt=lines[11]["salt"])
     yield Forgery("a salt that is left", kept, line_is(11, GONE))
     for name, value in (("number", 4), ("position", 3), ("at", when(1)), ("by", "another")):

@@ -27,6 +27,8 @@ from support.forging import (
     when,
 )
 
+from nbledger_domain.transparency import merkle
+
 NO_WITNESS: Final = f"log {LOG}\nquorum none\n"
 
 
@@ -52,7 +54,7 @@ def right(
     part = "" if not of else " (a PART: what is left out does not show)"
     deletion = ""
     if erased:
-        deletion = f"('{uuid.UUID(int=51)}', 7, 15, '{when(70)}', 'user-7')\n"
+        deletion = f"('{uuid.UUID(int=101)}', 7, 15, '{when(70)}', 'user-7')\n"
     return (
         f"nothing is wrong: {events} of {of or events} events of {ORIGIN}{part}\n"
         f"cosigned at {at or 'NO KNOWN TIME'}\n"
@@ -77,15 +79,17 @@ def entries(lines: Sequence[Line]) -> list[bytes]:
     return [canonical(line["entry"]) for line in lines]
 
 
+BEFORE: Final = "entries are missing before it"
 TREE: Final = "the entry is not in the tree"
 ORDER: Final = "it is out of order"
 OLDER: Final = "it is older than the event before it"
 CHAIN: Final = "the event does not match its chain"
 TIMES: Final = "its time is not between those of the checkpoints around it"
-GONE: Final = "the data is gone, and nothing erased it"
+GONE: Final = "nothing erased the data"
 FORM: Final = "it is not written as it must be"
 REWRITTEN: Final = "the log does not begin with what was signed here"
 UNSIGNED: Final = "it is not signed by a key of its log"
+OLD: Final = "it is over 60 s old"
 FEW: Final = "too few witnesses have cosigned it"
 BASE: Final = right(20, erased=5, at=cosigned_at(200))
 
@@ -132,11 +136,10 @@ def true_ones() -> Iterator[Forgery]:
         bundle(lines, whole=False, shown=[lines[1], lines[4], context]),
         right(3, of=20, erased=3, at=cosigned_at(200)),
     )
-    yield Forgery(
-        "two deletions beside it",
-        bundle(lines, whole=False, shown=[lines[1], {**lines[4], "context": True}, context]),
-        right(3, of=20, erased=3, at=cosigned_at(200)),
-    )
+    for name, other in (("true", True), ("false", False)):
+        shown = [lines[1], lines[4], context, {**lines[9], "context": other}]
+        what = line_is(4, "context that no line points at" if other else "False")
+        yield Forgery(f"context that is {name}", bundle(lines, whole=False, shown=shown), what)
     told = b"what was printed"
     name = hashlib.sha256(told).hexdigest()
     lines = history()
@@ -198,6 +201,26 @@ def false_notes() -> Iterator[Forgery]:
         ("text before", b"\n" + checkpoint(all_entries, end), POLICY, UNSIGNED),
         ("text after", checkpoint(all_entries, end) + b"\n", POLICY, UNSIGNED),
         ("no known quorum", checkpoint(all_entries, end), POLICY + "quorum q\n", "'q'"),
+        ("two quorums", checkpoint(all_entries), POLICY + "quorum none\n", "'none'"),
+        (
+            "a witness twice in a group",
+            checkpoint(all_entries, {"w1": 200}),
+            POLICY.replace("w1 w2 w3", "w1 w1"),
+            "list index out of range",
+        ),
+        (
+            "a key of two names",
+            checkpoint(all_entries, {"w1": 200}),
+            POLICY.replace("group", f"witness w4 {key('w1')}\ngroup").replace("w2 w3", "w4 w3"),
+            FEW,
+        ),
+        ("an age of 060", checkpoint(all_entries, end), "# maximum-age 060\n" + POLICY, OLD),
+        (
+            "an age in a page's lines",
+            checkpoint(all_entries, end),
+            "# maximum-age 60\r\n" + POLICY,
+            OLD,
+        ),
         (
             "of no entries",
             checkpoint(all_entries, end).replace(b"\n20\n", b"\n0\n"),
@@ -214,7 +237,7 @@ def false_notes() -> Iterator[Forgery]:
             "too old",
             checkpoint(all_entries, end),
             "# maximum-age 60\n" + POLICY,
-            "it is older than 60 seconds",
+            OLD,
         ),
     ):
         files = summed({**whole, "checkpoint": told})
@@ -225,7 +248,7 @@ def false_notes() -> Iterator[Forgery]:
     yield Forgery(
         "of no known age",
         summed({**whole, "checkpoint": checkpoint(all_entries)}),
-        none,
+        wrong("{}/checkpoint", OLD),
         policy=untimed,
     )
     elsewhere = forging.signer("log").key("elsewhere").encoded
@@ -297,7 +320,7 @@ def false_trees() -> Iterator[Forgery]:
     unsigned = checkpoint(entries(lines[:8]), log="other")
     yield Forgery("held of nobody", bundle(lines), wrong("{}/held-0", UNSIGNED), held=[unsigned])
     files = bundle(lines)
-    above = "tile 0/0 is not what the one above it says"
+    above, width = "tile 0/0 is not what the one above it says", "the tile has another width"
     for name, place, what in (
         ("tile/0/001.p/44", 31, wrong("{}/checkpoint", REWRITTEN)),
         ("tile/1/000.p/1", 0, wrong("{}/checkpoint", REWRITTEN)),
@@ -311,4 +334,26 @@ def false_trees() -> Iterator[Forgery]:
     full = files["tile/0/000"]
     for tile in (full[:-32], full + full[:32], full + b"?", full + full):
         false = summed({**files, "tile/0/000": tile})
-        yield Forgery(f"tile of {len(tile)}", false, line_is(1, above))
+        yield Forgery(f"tile of {len(tile)}", false, line_is(1, width))
+    edge = files["tile/0/001.p/44"]
+    for tile in (edge[:-32], edge + bytes(1), edge + bytes(32)):
+        false = summed({**files, "tile/0/001.p/44": tile})
+        what = wrong("{}/checkpoint", "the tile has another width")
+        yield Forgery(f"last tile of {len(tile)}", false, what)
+    # Events that are in no tree: behind the right edge, or in a tile that the tree does not have.
+    yield from invented(history())
+
+
+def invented(lines: list[Line]) -> Iterator[Forgery]:
+    """Events of numbers that the log does not have, in parts whose tiles have their hashes."""
+    for number, path, wide in (
+        (20, "tile/0/000.p/20", 20),
+        (21, "tile/0/000.p/20", 20),
+        (300, "tile/0/001.p/-236", 0),
+    ):
+        forged = recompute([forging.event(number, 9, 1)])[0]
+        false = bundle(lines, whole=False, shown=[lines[0], forged])
+        hashes = (false.get(path, b"") + bytes(32 * 44))[: 32 * ((number & 255) or wide)]
+        false[path] = hashes + merkle.leaf_hash(canonical(forged["entry"]))
+        what = wrong("{}/checkpoint", "the tile has another width") if wide else line_is(2, TREE)
+        yield Forgery(f"invented {number}", summed(false), what)

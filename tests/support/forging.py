@@ -75,7 +75,7 @@ def event(number: int, stream: int, version: int, *, subject: int = 0, **changes
         "project": str(uuid.UUID(int=2)),
         "recordedAt": when(10 * number),
         "stream": str(uuid.UUID(int=100 + stream)),
-        "subject": str(uuid.UUID(int=50 + subject)),
+        "subject": str(uuid.UUID(int=100 + subject)),
         "tenant": str(TENANT),
         "type": "thing.happened.v1",
         "v": 1,

@@ -6,7 +6,6 @@ import re
 import zipfile
 from base64 import b64decode
 from bisect import bisect
-from collections import Counter
 from datetime import UTC, datetime
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -16,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 LINK = "02{data}{id}{stream}{version:08x}{subject}{tenant}{project}{position:016x}{metadata}"
 NOTE = re.compile(r"(([^\n]+)\n([1-9][0-9]*)\n(\S{44})\n(?:[^\n]+\n)*)\n((?:— \S+ \S+\n)+)")
-written = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+written = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+canonical = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":")).encode
 WHERE: list[Any] = ["the bundle"]  # what is being checked
 NEVER, SINCE, SKEW = 2**63, 946684800, 60 * 10**6  # chains count microseconds since 2000
 
@@ -34,13 +33,13 @@ class Bundle:
         self.names = set(files if path.is_dir() else zipfile.ZipFile(path).namelist())
         self.whole = any(name.startswith("tile/entries/") for name in self.names)
         told = (policy or self.root / "policy").read_bytes().decode()
-        ages = re.findall(r"(?m)^[ \t]*#[ \t]*maximum-age[ \t]+([1-9][0-9]*)[ \t]*$", told)
+        ages = re.findall(r"(?m)^[ \t]*#[ \t]*maximum-age(.*)$", told)
         self.policy = [each.split() for each in told.split("\n") if re.match(r"\s*[^\s#]", each)]
-        self.size, self.pack, self.age = 0, b"", int((*ages, NEVER)[0])
-        self.outside, self.seen = [(0, -NEVER), (NEVER, NEVER)], Counter[str]()
+        self.size, self.pack, self.context, self.seen = 0, b"", set[int](), {"unsalted": 0}
+        self.outside, self.age = [(0, -NEVER), (NEVER, NEVER)], min(map(int, [*ages, NEVER]))
         self.tiles: dict[int, tuple[int, list[bytes]]] = {}
         self.last: dict[str, Any] = {"number": -1, "position": 0, "recordedAt": ""}
-        self.erased, self.deletions, self.streams = set[Any](), set[Any](), dict[str, Any]()
+        self.erased, self.deletions, self.streams = list[Any](), set[Any](), dict[str, Any]()
 
     def checkpoint(self, told: str) -> tuple[str, int, bytes, int]:  # rules 1 and 2
         found, times = NOTE.fullmatch(told), dict[str, int]()
@@ -58,12 +57,12 @@ class Bundle:
             if kind == "log":
                 signed |= name in times and name.startswith(f"{origin}+")
             elif kind == "witness":
-                known[name] = times.get(rest[0], 0)
+                known[name] = times.pop(rest[0], 0)  # counts under one name
             elif kind == "group":
                 count = {"any": 1, "all": len(rest) - 1}.get(rest[0]) or int(rest[0])
-                known[name] = sorted(known[each] for each in rest[1:])[-count]
+                known[name] = sorted({each: known[each] for each in rest[1:]}.values())[-count]
             else:
-                at = known[name]
+                at, known = known[name], {}  # a second quorum is refused
         need(signed, "it is not signed by a key of its log")
         return origin, int(size), b64decode(root), at
 
@@ -71,17 +70,18 @@ class Bundle:
         width = min((self.size >> 8 * level) - 256 * number, 256)
         *groups, last = f"{number:,}".split(",")
         path = "".join(f"x{group:0>3}/" for group in groups) + f"{last:0>3}.p/{width}"
-        return bytes((self.root / f"tile/{kind}/{path}".removesuffix(".p/256")).read_bytes())
+        told = bytes((self.root / f"tile/{kind}/{path}".removesuffix(".p/256")).read_bytes())
+        need(kind == "entries" or len(told) == 32 * width, "the tile has another width")
+        return told
 
     def tile(self, level: int, number: int) -> list[bytes]:  # rule 3
         if self.tiles.get(level, (-1, []))[0] != number:
-            row = hashes = re.findall(b"(?s).{1,32}", self.read(level, level, number))
+            up = hashes = re.findall(b"(?s).{1,32}", self.read(level, level, number))
             if number < self.size >> 8 * level + 8:
-                while len(row) > 1:
-                    pairs = (row[at : at + 2] for at in range(0, len(row), 2))
-                    row = [sha256(b"\1" + b"".join(pair)).digest() for pair in pairs]
+                while len(up) > 1:
+                    up = [sha256(b"\1" + up[i] + up[i + 1]).digest() for i in range(0, len(up), 2)]
                 above = self.tile(level + 1, number >> 8)[number & 255]
-                need(row == [above], f"tile {level}/{number} is not what the one above it says")
+                need(up == [above], f"tile {level}/{number} is not what the one above it says")
             self.tiles[level] = number, hashes
         return self.tiles[level][1]
 
@@ -94,10 +94,11 @@ class Bundle:
 
     def place(self, entry: dict[str, Any], text: bytes) -> None:  # rules 5 and 6
         number, last, self.last = entry["number"], self.last, entry
-        leaf = sha256(b"\0" + text).digest()
-        need(self.tile(0, number >> 8)[number & 255] == leaf, "the entry is not in the tree")
+        leaf = self.tile(0, number >> 8)[number & 255] if number < self.size else b""
+        need(leaf == sha256(b"\0" + text).digest(), "the entry is not in the tree")
         need(entry["v"] == 1 and self.origin.endswith(entry["tenant"]), "it is of another log")
         need(number > last["number"] and entry["position"] > last["position"], "it is out of order")
+        need(not self.whole or number == last["number"] + 1, "entries are missing before it")
         need(entry["recordedAt"] >= last["recordedAt"], "it is older than the event before it")
         self.pack += len(text).to_bytes(2, "big") + text if self.whole else b""
         if self.whole and (number & 255 == 255 or number == self.size - 1):
@@ -122,23 +123,23 @@ class Bundle:
 
     def event(self, told: str) -> None:  # rules 5 and 9 to 11
         line = json.loads(told)
-        entry, data, context = line.pop("entry"), line["data"], "context" in line
+        entry, data, context = line.pop("entry"), line["data"], line.get("context")
         text = canonical(entry)
         need(told == f'{{"entry":{text},{written(line)[1:]}\n', "it is not written as it must be")
+        self.context |= {entry["number"]} if context else set()
         self.place(entry, text.encode())
-        self.chain(entry, entry["id" if context else "stream"])
+        self.chain(entry, entry[{None: "stream", True: "id"}[context]])
         for name, salted in (("data", "salt"), ("metadata", "metadataSalt")):
             if entry[name] and (data, name) != (None, "data"):
-                salt = b64decode(line[salted])
+                salt = b64decode(line[salted], validate=True)
                 digest = sha256(salt + line[name].encode()).hexdigest()
                 need(digest == entry[name] and len(salt) == 16, f"the {name} has another digest")
-        if data is None:
-            need(line["salt"] is None and line["erased"], "the data is gone, and nothing erased it")
-            self.seen["erased"] += 1
-            self.erased.add((entry["subject"], *line["erased"].values()))
+        if data is None or "erased" in line:
+            need(data is line["salt"] is None and line["erased"], "nothing erased the data")
+            self.erased.append((entry["subject"], *line["erased"].values()))
         if re.fullmatch(r"(notebook|dataset|library)\.deleted\.v[0-9]+", entry["type"]):
             who = json.loads(line["metadata"])
-            of = (entry[each] for each in ("subject", "number", "position", "recordedAt"))
+            of = (entry[each] for each in ("stream", "number", "position", "recordedAt"))
             self.deletions.add((*of, who.get("onBehalfOf") or who["actor"]))
         for each in line.get("artifacts", []):
             need(each in data and f"artifacts/{each}" in self.names, f"artifact {each} is missing")
@@ -152,20 +153,19 @@ class Bundle:
             if not self.size:
                 self.origin, self.size, self.at = origin, size, at
                 need(at or ["quorum", "none"] in self.policy, "too few witnesses have cosigned it")
-                age = datetime.now(UTC).timestamp() - at if at else 0
-                need(age <= self.age, f"it is older than {self.age} seconds")
+                need(datetime.now(UTC).timestamp() - at <= self.age, f"it is over {self.age} s old")
             need(origin == self.origin, "it is of another log")
             need(size <= self.size, f"it has {size} entries, and the log ends after {self.size}")
             need(self.tree(0, size) == root, "the log does not begin with what was signed here")
             self.outside += [(size, (at - SINCE) * 10**6)] if at else []
         self.outside.sort()
         with (self.root / "events.jsonl").open("rb") as lines:
-            for at, raw in enumerate(lines, 1):
-                WHERE[0] = f"events.jsonl, line {at}"
+            for self.seen["events"], raw in enumerate(iter(lambda: lines.readline(2**27), b""), 1):
+                WHERE[0] = f"events.jsonl, line {self.seen['events']}"
                 self.event(raw.decode())
-                self.seen["events"] += 1
         need(not self.whole or self.last["number"] == self.size - 1, "entries are missing after it")
-        need(self.erased <= self.deletions, f"no event is {self.erased - self.deletions}")
+        need({*self.erased} <= self.deletions, f"no event is { ({*self.erased} - self.deletions) }")
+        need(self.context <= {each[1] for each in self.erased}, "context that no line points at")
         WHERE[0] = "SHA256SUMS"
         sums = re.findall(r"([0-9a-f]{64})  (.+)\n", (self.root / WHERE[0]).read_text("utf-8"))
         need({"SHA256SUMS", *(each[1] for each in sums)} == self.names, "it lists other files")
@@ -191,8 +191,9 @@ def main() -> None:
     seen, part = bundle.seen, "" if bundle.whole else " (a PART: what is left out does not show)"
     print(f"nothing is wrong: {seen['events']} of {bundle.size} events of {bundle.origin}{part}")
     print("cosigned at", datetime.fromtimestamp(bundle.at, UTC) if bundle.at else "NO KNOWN TIME")
-    print(f"{seen['unsalted']} NOT PROVED, without salt; {seen['erased']} erased, by these:")
-    print(*sorted(bundle.erased), "" if told.policy else "with the bundle's OWN KEYS", sep="\n")
+    print(f"{seen['unsalted']} NOT PROVED, without salt; {len(bundle.erased)} erased, by these:")
+    print(*sorted({*bundle.erased}), "" if told.policy else "with the bundle's OWN KEYS", sep="
+")
 
 
 if __name__ == "__main__":

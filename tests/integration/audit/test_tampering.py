@@ -26,7 +26,7 @@ FOUND_BY: Final = {
     "it is not signed by a key of its log": "key",
     "the log does not begin with what was signed here": "held",
     "entries, and the log ends after": "held",
-    "the data is gone, and nothing erased it": "erasure",
+    "nothing erased the data": "erasure",
     "its time is not between those of the checkpoints": "time",
     "it is older than the event before it": "order",
 }
