@@ -2,6 +2,7 @@
 
 from typing import Final, NamedTuple
 
+from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_schemas import Schema
 
 _UUID: Final = {"type": "string", "format": "uuid"}
@@ -44,7 +45,7 @@ HEADERS: Final = (
         "ce_source",
         {"type": "string", "format": "uri-reference"},
         "The path of what the event concerns.",
-        f"/api/{_TENANT}/{_PROJECT}/notebook/{SUBJECT}",
+        project_path(_TENANT, _PROJECT, "notebook", SUBJECT),
     ),
     EventHeader("ce_subject", _UUID, "The stream's id, which is the key, too.", SUBJECT),
     EventHeader(
@@ -108,7 +109,7 @@ HEADERS: Final = (
         "ce_dataref",
         {"type": "string", "format": "uri-reference"},
         "Where to read data that is too large for a message (over 512 KiB).",
-        f"/api/{_TENANT}/{_PROJECT}/notebook/{SUBJECT}/history?after=4711&limit=1",
+        project_path(_TENANT, _PROJECT, "notebook", SUBJECT, "history?after=4711&limit=1"),
         always=False,
     ),
     EventHeader(

@@ -192,8 +192,7 @@ def main() -> None:
     print(f"nothing is wrong: {seen['events']} of {bundle.size} events of {bundle.origin}{part}")
     print("cosigned at", datetime.fromtimestamp(bundle.at, UTC) if bundle.at else "NO KNOWN TIME")
     print(f"{seen['unsalted']} NOT PROVED, without salt; {len(bundle.erased)} erased, by these:")
-    print(*sorted({*bundle.erased}), "" if told.policy else "with the bundle's OWN KEYS", sep="
-")
+    print(*sorted({*bundle.erased}), "" if told.policy else "with the bundle's OWN KEYS", sep="\n")
 
 
 if __name__ == "__main__":
