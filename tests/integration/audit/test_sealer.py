@@ -237,9 +237,12 @@ async def test_a_folder_that_never_answers_is_told(
         checkpoints = CheckpointSigner(house.signer, ORIGIN, tmp_path / "signed")
         await house.record(TENANT, 3)
         problems: list[str | None] = []
-        sealing = Sealer(
-            house.pool, checkpoints, 0.0, lacks=lambda _, problem: problems.append(problem)
-        )
+
+        def lacks(what: str, problem: str | None) -> None:
+            if what == "key":
+                problems.append(problem)
+
+        sealing = Sealer(house.pool, checkpoints, 0.0, lacks=lacks)
         try:
             for _ in range(signing.SIGNED_AT_ONCE + 2):
                 await sealing.tick()

@@ -114,8 +114,8 @@ class DeliveryDocument(DeliveryItem, rename="camel", kw_only=True):
 )
 async def list_deliveries(request: Request[Any, Any, Any]) -> Reply:
     """A page of deliveries."""
-    services, webhook_id = services_of(request), webhook_id_of(request)
     query = queries.checked(request, DeliveriesQuery)
+    services, webhook_id = services_of(request), webhook_id_of(request)
     await load_webhook(services.store, access_of(request), webhook_id)
     found = await log.page(
         services.pool,
