@@ -82,7 +82,7 @@ FROM execution_list, unnest(tags) AS tag
 _DOCUMENTS = """
 INSERT INTO execution_status (
     execution_id, notebook_id, tenant_id, project_id, position, version, requested_position,
-    updated_at, started_at, document, silent, request_warnings
+    updated_at, started_at, document, silent, request_warnings, until_snapshot
 )
 SELECT
     execution_id, notebook_id, tenant_id, project_id, requested_position, 6, requested_position,
@@ -96,7 +96,7 @@ SELECT
         'cause', json_build_object('kind', cause), 'priority', 'Normal', 'timeout', 1800,
         'continueOnError', false, 'cancelRequested', false
     ),
-    '[]', '[]'
+    '[]', '[]', 49152
 FROM execution_list
 """
 

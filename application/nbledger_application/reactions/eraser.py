@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from nbledger_application.reactions.deletions import activity
 from nbledger_domain.dataset import Dataset
 from nbledger_domain.library import Library
 from nbledger_domain.notebook import Notebook
@@ -45,7 +46,10 @@ async def react(
             rows = await connection.fetch(
                 "SELECT subject_id FROM erasure WHERE subject_id = ANY($1)", list(late)
             )
-        deleted |= {row[0]: told[row[0]] for row in rows}
+        for row in rows:
+            # A run that slipped in is ended first, by what its events tell, and erased by its end.
+            if not (await activity(pool, row[0])).running:
+                deleted[row[0]] = told[row[0]]
     for subject_id, event in deleted.items():
         erased = await store.erase_subject(subject_id)
         removed = await artifacts.delete_all(Scope(event.tenant_id, event.project_id, subject_id))

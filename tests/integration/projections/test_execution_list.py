@@ -172,10 +172,10 @@ FROM execution_list, unnest(tags) AS tag
 _FILL_DOCUMENTS = """
 INSERT INTO execution_status (
     execution_id, notebook_id, tenant_id, project_id, position, version, requested_position,
-    updated_at, started_at, document, silent, request_warnings
+    updated_at, started_at, document, silent, request_warnings, until_snapshot
 )
 SELECT execution_id, notebook_id, tenant_id, project_id, requested_position, 1,
-    requested_position, requested_at, requested_at, $1::json, '[]', '[]'
+    requested_position, requested_at, requested_at, $1::json, '[]', '[]', 49152
 FROM execution_list
 """
 
