@@ -160,7 +160,7 @@ def true_ones() -> Iterator[Forgery]:
     lines = history()
     lines[7]["metadata"] = json.dumps({"actor": "user-7"})
     yield Forgery("deleted by its actor", bundle(recompute(lines)), BASE)
-    for kind in ("dataset", "library"):
+    for kind in ("dataset", "library", "webhook"):
         lines = history()
         lines[7]["entry"]["type"] = f"{kind}.deleted.v12"
         yield Forgery(f"deleted {kind}", bundle(recompute(lines)), BASE)

@@ -9,10 +9,7 @@ from collections.abc import Sequence
 import structlog
 
 from nbledger_application.reactions.deletions import activity
-from nbledger_domain.dataset import Dataset
-from nbledger_domain.library import Library
-from nbledger_domain.notebook import Notebook
-from nbledger_domain.webhook import Webhook
+from nbledger_domain.transparency.erasures import DELETIONS
 from nbledger_infrastructure.artifacts.store import ArtifactStore, Scope
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore, RecordedEvent
@@ -21,13 +18,6 @@ log = structlog.get_logger(__name__)
 
 NAME = "eraser"
 """Under this name the eraser keeps its checkpoint."""
-
-_DELETED = {
-    Notebook.Deleted.TYPE,
-    Dataset.Deleted.TYPE,
-    Library.Deleted.TYPE,
-    Webhook.Deleted.TYPE,
-}
 
 
 async def react(
@@ -38,7 +28,7 @@ async def react(
     What comes at the very moment of the deletion, such as an execution, a firing or a trigger, may
     be recorded after it: its data and artifacts then go as well.
     """
-    deleted = {event.subject_id: event for event in batch if event.type in _DELETED}
+    deleted = {event.subject_id: event for event in batch if event.stored_type in DELETIONS}
     told = {event.subject_id: event for event in batch if event.data is not None}
     late = told.keys() - deleted.keys()
     if late:

@@ -10,17 +10,15 @@ import msgspec
 from nbledger_audit.bundles.lines import CoveringErasure
 from nbledger_audit.bundles.selecting import LogPlace, LogSelection
 from nbledger_domain.transparency.entries import moment
+from nbledger_domain.transparency.erasures import DELETIONS
 from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store import Metadata
-
-DELETED: Final = r"^(notebook|dataset|library)\.deleted\.v[0-9]+$"
-"""Types of the events that data is erased after, where the stream is the subject's own."""
 
 _MOST_KEPT: Final = 10_000
 
 _DELETIONS: Final = """
 SELECT DISTINCT ON (subject_id) subject_id, position, recorded_at, metadata FROM event
-WHERE subject_id = ANY($1) AND stream_id = subject_id AND tenant_id = $2 AND type ~ $3
+WHERE subject_id = ANY($1) AND stream_id = subject_id AND tenant_id = $2 AND type = ANY($3)
 ORDER BY subject_id, position
 """
 
@@ -65,13 +63,15 @@ class Deletions:
 
     async def _deletions_among(self, positions: list[int]) -> list[int]:
         rows = await self._connection.fetch(
-            "SELECT position FROM event WHERE position = ANY($1) AND type ~ $2", positions, DELETED
+            "SELECT position FROM event WHERE position = ANY($1) AND type = ANY($2)",
+            positions,
+            DELETIONS,
         )
         return [row["position"] for row in rows]
 
     async def _read(self, subjects: set[UUID]) -> dict[UUID, CoveringErasure | None]:
         tenant_id = self._selection.scope.tenant_id
-        rows = await self._connection.fetch(_DELETIONS, list(subjects), tenant_id, DELETED)
+        rows = await self._connection.fetch(_DELETIONS, list(subjects), tenant_id, DELETIONS)
         places = await self._selection.numbered(sorted(row["position"] for row in rows))
         numbers = {place.position: place.number for place in places}
         found: dict[UUID, CoveringErasure | None] = dict.fromkeys(subjects)

@@ -11,7 +11,7 @@ import msgspec
 from nbledger_audit import bundles, logs, reading
 from nbledger_audit.bundles import selecting
 from nbledger_audit.bundles.copying import ArtifactCopies
-from nbledger_audit.bundles.deletions import DELETED, Deletions
+from nbledger_audit.bundles.deletions import Deletions
 from nbledger_audit.bundles.eventlines import EventLines
 from nbledger_audit.bundles.manifest import BundleManifest
 from nbledger_audit.bundles.scopes import HistoryScope
@@ -26,6 +26,7 @@ from nbledger_audit.bundles.targets import BundleTarget
 from nbledger_audit.bundles.treefiles import TreeFiles
 from nbledger_audit.cosigning import told
 from nbledger_audit.reading import LogState
+from nbledger_domain.transparency.erasures import DELETIONS
 from nbledger_domain.transparency.notes import read_note
 from nbledger_domain.transparency.policies import Policy
 from nbledger_domain.transparency.tiles import WIDTH
@@ -41,7 +42,7 @@ PROGRAM: Final = ("verify.py", "VERIFY.md")
 _AGAIN_SECONDS: Final = 0.25
 
 _AFTER: Final = """
-SELECT count(*) AS events, coalesce(bool_or(type ~ $3), false) AS deletions
+SELECT count(*) AS events, coalesce(bool_or(type = ANY($3)), false) AS deletions
 FROM event WHERE tenant_id = $1 AND position > $2
 """
 
@@ -117,7 +118,7 @@ async def _head(connection: PooledConnection, scope: HistoryScope) -> _Head:
     positions = await logs.positions(connection, scope.tenant_id, index, last + 1)
     if positions is None:
         raise HistoryAlteredError(f"the log has not the {state.size} entries that are signed")
-    after = await connection.fetch(_AFTER, scope.tenant_id, positions[-1], DELETED)
+    after = await connection.fetch(_AFTER, scope.tenant_id, positions[-1], DELETIONS)
     return _Head(
         state,
         state.published.note,

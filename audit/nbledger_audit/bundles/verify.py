@@ -137,7 +137,7 @@ class Bundle:
         if data is None or "erased" in line:
             need(data is line["salt"] is None and line["erased"], "nothing erased the data")
             self.erased.append((entry["subject"], *line["erased"].values()))
-        if re.fullmatch(r"(notebook|dataset|library)\.deleted\.v[0-9]+", entry["type"]):
+        if re.fullmatch(r"(notebook|dataset|library|webhook)\.deleted\.v[0-9]+", entry["type"]):
             who = json.loads(line["metadata"])
             of = (entry[each] for each in ("stream", "number", "position", "recordedAt"))
             self.deletions.add((*of, who.get("onBehalfOf") or who["actor"]))

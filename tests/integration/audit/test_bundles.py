@@ -23,6 +23,7 @@ from nbledger_audit.bundles.selecting import HistoryAlteredError
 from nbledger_audit.bundles.targets import BundleTarget, TargetTakenError
 from nbledger_audit.cosigning import kept
 from nbledger_audit.keys import Signer
+from nbledger_domain.transparency.erasures import DELETIONS
 from nbledger_domain.transparency.notes import COSIGNATURE, read_note
 from nbledger_domain.transparency.policies import read_policy
 from nbledger_infrastructure.artifacts.store import Scope as Folder
@@ -179,6 +180,19 @@ async def test_the_deletion_comes_along_wherever_it_is(ledger: Ledger, tmp_path:
         assert {line["erased"]["number"] for line in lines} == {4}
         assert told["context"] == sum(context for _, context in expected)
         assert told["uncoveredErasures"] == 0
+
+
+async def test_whatever_can_be_deleted_is_erased_by_its_deletion(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    for deletion in sorted(DELETIONS):
+        stream = await ledger.notebook()
+        await ledger.append(stream, deletion, {}, version=1)
+        await ledger.store.erase_subject(stream.subject_id)
+    await ledger.seal()
+    told = await ledger.export(tmp_path / "bundle")
+    assert (told.erased, told.uncovered_erasures) == (2 * len(DELETIONS), 0)
+    check(tmp_path / "bundle")
 
 
 async def test_data_that_is_gone_without_a_covered_deletion_is_told(
