@@ -34,12 +34,16 @@ class WitnessState(msgspec.Struct, frozen=True):
 
 
 async def policy(connection: PooledConnection, keys: Sequence[Key], url: str) -> Policy:
-    """The policy of the log at ``url`` that these keys sign or have signed."""
+    """The policy of the log at ``url`` that these keys sign or have signed.
+
+    Without witnesses it has no maximum age, which nothing in a checkpoint could show.
+    """
     told: str | None = await connection.fetchval(_POLICY)
     known = Policy() if told is None else read_policy(told)
     witnesses = tuple(msgspec.structs.replace(each, url="") for each in known.witnesses)
     logs = tuple(KnownLog(key, url) for key in keys)
-    return msgspec.structs.replace(known, logs=logs, witnesses=witnesses)
+    age = known.maximum_age if witnesses else None
+    return msgspec.structs.replace(known, logs=logs, witnesses=witnesses, maximum_age=age)
 
 
 async def witness_states(

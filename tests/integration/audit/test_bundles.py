@@ -25,7 +25,7 @@ from nbledger_audit.cosigning import kept
 from nbledger_audit.keys import Signer
 from nbledger_domain.transparency.erasures import DELETIONS
 from nbledger_domain.transparency.notes import COSIGNATURE, read_note
-from nbledger_domain.transparency.policies import read_policy
+from nbledger_domain.transparency.policies import Policy, read_policy
 from nbledger_infrastructure.artifacts.store import Scope as Folder
 from nbledger_infrastructure.postgres.event_store import Stream
 
@@ -300,6 +300,18 @@ async def test_bundles_verify_while_history_goes_on(ledger: Ledger, tmp_path: Pa
             number += 1
     await ledger.export(tmp_path / "last")
     assert check(tmp_path / "last")["erased"] > 0
+
+
+async def test_a_policy_without_witnesses_has_no_age_that_nothing_could_show(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    async with ledger.pool.acquire() as connection:
+        await kept.tell_policy(connection, Policy(maximum_age=3600))
+    await ledger.notebook()
+    await ledger.seal()
+    await ledger.export(tmp_path / "bundle")
+    assert read_policy((tmp_path / "bundle" / "policy").read_text()).maximum_age is None
+    check(tmp_path / "bundle")
 
 
 async def test_what_others_have_seen_of_the_log_comes_along(ledger: Ledger, tmp_path: Path) -> None:
