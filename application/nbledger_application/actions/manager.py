@@ -29,7 +29,7 @@ from nbledger_infrastructure.postgres.database import (
     Pool,
     acquire,
 )
-from nbledger_infrastructure.postgres.event_store import EventStore, Metadata
+from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, moments
 from nbledger_infrastructure.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -57,8 +57,6 @@ CROSS JOIN LATERAL (
 WHERE asked.type = '{ExecutionAction.Requested.TYPE}' AND asked.position > $1
 ORDER BY asked.position
 """  # noqa: S608 (constants)
-
-_HEAD: Final = "SELECT coalesce(max(position), 0) FROM event"
 
 
 class ActionsManager:
@@ -129,7 +127,7 @@ class ActionsManager:
             if self._saved is None:
                 self._saved = (await checkpoints.ensure(connection, NAME)).position
                 self._position = self._saved
-            head: int = await connection.fetchval(_HEAD)
+            head = await moments.head(connection)
             rows = await connection.fetch(_NEW, self._position)
         for row in rows:
             self._position = row["position"]

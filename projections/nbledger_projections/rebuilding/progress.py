@@ -8,6 +8,7 @@ from typing import Final, Literal
 import msgspec
 
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
+from nbledger_infrastructure.postgres.event_store import moments
 from nbledger_projections.rebuilding.beside import Beside
 
 Purpose = Literal["rebuild", "verify"]
@@ -53,8 +54,6 @@ def seconds_left(position: int, target: int, per_second: float | None) -> float 
         return 0.0
     return round((target - position) / per_second, 1) if per_second else None
 
-
-_HEAD: Final = "SELECT coalesce(max(position), 0) FROM event"
 
 _KEEP: Final = """
 INSERT INTO projection_rebuild AS kept (name, purpose, phase, position, target, per_second)
@@ -105,7 +104,7 @@ class Reporter:
     async def _report(self, *, began: bool = False) -> None:
         self._at = time.monotonic()
         async with acquire(self._pool) as connection:
-            head = await connection.fetchval(_HEAD)
+            head = await moments.head(connection)
             told = [self._progress(built, head) for built in self._built.values()]
             await connection.execute(
                 _KEEP,

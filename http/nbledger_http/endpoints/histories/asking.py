@@ -17,7 +17,7 @@ from nbledger_http.requests import queries
 from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, guid
 from nbledger_infrastructure.postgres.database import acquire
-from nbledger_projections.read_models.histories import times
+from nbledger_infrastructure.postgres.event_store import moments
 from nbledger_projections.read_models.histories.selection import (
     LAST,
     TYPE_PATTERN,
@@ -113,9 +113,9 @@ async def narrowed(
     after, before = bounds.after, bounds.before
     async with acquire(services.pool) as connection:
         if since is not None:
-            after = max(after, await times.last_before(connection, since))
+            after = max(after, await moments.last_before(connection, since))
         if to is not None:
-            before = min(before, await times.last_before(connection, to) + 1)
+            before = min(before, await moments.last_before(connection, to) + 1)
     return Between(after=after, before=before)
 
 

@@ -24,7 +24,7 @@ from nbledger_http.requests import queries
 from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of
 from nbledger_infrastructure.postgres.database import acquire
-from nbledger_projections.read_models.histories import times
+from nbledger_infrastructure.postgres.event_store import moments
 from nbledger_projections.read_models.histories.entries import HistoryEntry
 from nbledger_projections.read_models.histories.pages import PAGE_BYTES
 from nbledger_projections.read_models.histories.selection import LAST, Between
@@ -179,7 +179,7 @@ async def _events(request: Request[Any, Any, Any]) -> Reply:
 async def _last(services: Services, bounds: Between) -> int:
     """The last position that an export tells of."""
     async with acquire(services.pool) as connection:
-        until = min(bounds.before - 1, await times.head(connection))
+        until = min(bounds.before - 1, await moments.head(connection))
     return max(until, bounds.after)
 
 

@@ -33,18 +33,20 @@ _HEAD: Final = "SELECT coalesce(max(position), 0) FROM event"
 
 _RECORDED: Final = "SELECT recorded_at FROM event WHERE position = $1"
 
-_POSITION_AT: Final = """
+_HALVING: Final = """
 WITH RECURSIVE halving (low, high) AS (
     SELECT 0::bigint, coalesce(max(position), 0) FROM event
     UNION ALL
     SELECT
-        CASE WHEN e.recorded_at <= $1 THEN e.position ELSE h.low END,
-        CASE WHEN e.recorded_at <= $1 THEN h.high ELSE e.position - 1 END
+        CASE WHEN e.recorded_at {within} $1 THEN e.position ELSE h.low END,
+        CASE WHEN e.recorded_at {within} $1 THEN h.high ELSE e.position - 1 END
     FROM halving AS h JOIN event AS e ON e.position = (h.low + h.high + 1) / 2
     WHERE h.low < h.high
 )
 SELECT low FROM halving WHERE low = high
 """
+_POSITION_AT: Final = _HALVING.format(within="<=")
+_POSITION_BEFORE: Final = _HALVING.format(within="<")
 
 _VERSION: Final = """
 SELECT position, recorded_at FROM event
@@ -81,6 +83,18 @@ class Moment(msgspec.Struct, frozen=True):
     at: datetime
 
 
+async def head(connection: PooledConnection) -> int:
+    """The position of the last event of all, 0 where there is none."""
+    found: int = await connection.fetchval(_HEAD)
+    return found
+
+
+async def last_before(connection: PooledConnection, at: datetime) -> int:
+    """The position of the last event that was recorded before ``at``, 0 where none was."""
+    found: int = await connection.fetchval(_POSITION_BEFORE, at)
+    return found
+
+
 async def settled(connection: PooledConnection, wanted: AsOf) -> None:
     """Wait for appends under way that may still be recorded at or before a time.
 
@@ -106,8 +120,8 @@ async def find(connection: PooledConnection, wanted: AsOf, notebook_id: UUID | N
 async def _at_position(connection: PooledConnection, position: int) -> Moment:
     at = await connection.fetchval(_RECORDED, position)
     if at is None:
-        head = await connection.fetchval(_HEAD)
-        raise LaterThanNowError(f"is beyond the last event, which is at position {head}")
+        last = await head(connection)
+        raise LaterThanNowError(f"is beyond the last event, which is at position {last}")
     return Moment(position, at)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nbledger_infrastructure.postgres.database import UNAVAILABLE, DatabaseUnavailableError, acquire
+from nbledger_infrastructure.postgres.event_store import moments
 from nbledger_infrastructure.postgres.event_store.group_commit import Append, GroupCommit
 from nbledger_infrastructure.postgres.event_store.types import (
     COLUMNS,
@@ -179,10 +180,7 @@ class EventStore:
     async def head_position(self) -> int:
         """Return the position of the last event, 0 when there is none."""
         async with self.reading() as connection:
-            position: int = await connection.fetchval(
-                "SELECT coalesce(max(position), 0) FROM event"
-            )
-        return position
+            return await moments.head(connection)
 
     async def erase_subject(self, subject_id: UUID) -> int:
         """Erase data and salt of every event of the subject; return how many had any.

@@ -11,6 +11,7 @@ import asyncpg
 import structlog
 
 from nbledger_infrastructure.postgres.database import UNAVAILABLE, DatabaseUnavailableError, acquire
+from nbledger_infrastructure.postgres.event_store import moments
 from nbledger_infrastructure.postgres.event_store.tail import ChangeTail
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class StreamWatch:
 
     async def _tell(self) -> None:
         async with acquire(self._pool) as connection:
-            head: int = await connection.fetchval("SELECT coalesce(max(position), 0) FROM event")
+            head = await moments.head(connection)
         async with ChangeTail(self._pool, head) as tail:
             # What was recorded up to the head, nobody else will tell of.
             self._wake_all()

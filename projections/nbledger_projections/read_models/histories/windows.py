@@ -11,7 +11,8 @@ import msgspec
 
 from nbledger_domain.vocabulary.addresses import ALL_PROJECTS
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
-from nbledger_projections.read_models.histories import pages, times
+from nbledger_infrastructure.postgres.event_store import moments
+from nbledger_projections.read_models.histories import pages
 from nbledger_projections.read_models.histories.entries import HistoryEntry, with_context
 from nbledger_projections.read_models.histories.selection import (
     Between,
@@ -63,7 +64,7 @@ async def window(
     after ``position``.
     """
     async with acquire(pool) as connection:
-        end = await times.head(connection)
+        end = await moments.head(connection)
         if until is not None:
             end = min(end, until)
         if after >= end:
