@@ -322,10 +322,8 @@ def _template(path: str) -> str:
 )
 async def schema_page(request: Request[Any, Any, Any]) -> Reply:
     """The page for browsers, the document for everybody else."""
-    vary = {"Vary": "Accept"}
-    if "text/html" in request.headers.get("accept", ""):
-        return document_reply(request.app.state.openapi_page, "text/html; charset=utf-8", vary)
-    return document_reply(request.app.state.openapi_json, JSON, vary)
+    state = request.app.state
+    return page_or_document(request, page=state.openapi_page, document=state.openapi_json)
 
 
 @get(
@@ -341,6 +339,14 @@ async def schema_page(request: Request[Any, Any, Any]) -> Reply:
 async def schema_json(request: Request[Any, Any, Any]) -> Reply:
     """The document."""
     return document_reply(request.app.state.openapi_json, JSON, {})
+
+
+def page_or_document(request: Request[Any, Any, Any], *, page: bytes, document: bytes) -> Reply:
+    """The page for who accepts HTML, as browsers do; the JSON document for everybody else."""
+    vary = {"Vary": "Accept"}
+    if "text/html" in request.headers.get("accept", ""):
+        return document_reply(page, "text/html; charset=utf-8", vary)
+    return document_reply(document, JSON, vary)
 
 
 def document_reply(content: bytes, media_type: str, more: dict[str, str]) -> Reply:

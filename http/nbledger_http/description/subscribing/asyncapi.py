@@ -7,7 +7,7 @@ import msgspec
 from litestar import Litestar, Request, get
 
 from nbledger_http.description.documentation import JSON, Answer, Operation
-from nbledger_http.description.openapi import document_reply
+from nbledger_http.description.openapi import document_reply, page_or_document
 from nbledger_http.description.page import STYLE, pre
 from nbledger_http.replies.responses import Reply
 from nbledger_infrastructure.settings import Kafka, Settings
@@ -50,10 +50,8 @@ def broker_of(kafka: Kafka) -> Broker:
 )
 async def asyncapi_page(request: Request[Any, Any, Any]) -> Reply:
     """The page for browsers, the document for everybody else."""
-    vary = {"Vary": "Accept"}
-    if "text/html" in request.headers.get("accept", ""):
-        return document_reply(request.app.state.asyncapi_page, "text/html; charset=utf-8", vary)
-    return document_reply(request.app.state.asyncapi_json, JSON, vary)
+    state = request.app.state
+    return page_or_document(request, page=state.asyncapi_page, document=state.asyncapi_json)
 
 
 @get(
