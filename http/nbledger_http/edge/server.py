@@ -14,6 +14,7 @@ from granian.server.embed import Server
 from nbledger_application.commands.record_history_read import ReadRecorder
 from nbledger_http.edge.app import create_app
 from nbledger_http.edge.middleware import Edge
+from nbledger_http.edge.proxies import Proxied
 from nbledger_http.requests.services import Services
 from nbledger_http.security.authentication import Authenticator
 from nbledger_http.security.links import LinkSigner, signing_key
@@ -125,7 +126,7 @@ async def _serve(
     http = services.settings.http
     with _reserved(http.host, http.port) as port:
         server = Server(
-            app,
+            Proxied(app, http),
             address=http.host,
             port=port,
             interface=Interfaces.ASGINL,
@@ -144,7 +145,7 @@ async def _serve(
             raise
     host = f"[{http.host}]" if ":" in http.host else http.host
     log.info("api ready", host=http.host, port=port)
-    on_ready(f"http://{host}:{port}")
+    on_ready(f"http://{host}:{port}{http.base_path}")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
         await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
