@@ -322,7 +322,7 @@ async def _start_api_and_relay(
     if not found:
         starting.create_task(relay.start())
     await api.start()
-    port = api.details["url"].rpartition(":")[2]
+    port = str(urlsplit(api.details["url"]).port)
     # A restarted API has to be found where it was.
     api.pin("NBLEDGER_HTTP_PORT", port)
     relay.pin("NBLEDGER_HTTP_PORT", port)

@@ -14,6 +14,7 @@ from granian.server.embed import Server
 
 from nbledger_application.commands.record_history_read import ReadRecorder
 from nbledger_http.edge.app import create_app
+from nbledger_http.edge.proxies import Proxied
 from nbledger_http.requests.services import Services
 from nbledger_http.security.authentication import Authenticator
 from nbledger_http.security.links import LinkSigner, signing_key
@@ -126,7 +127,7 @@ async def _serve(services: Services, stop: asyncio.Event, on_ready: Callable[[st
         services.settings = msgspec.structs.replace(services.settings, http=http)
         app = create_app(services)
         server = Server(
-            app,
+            Proxied(app, http),
             address=http.host,
             port=port,
             interface=Interfaces.ASGINL,

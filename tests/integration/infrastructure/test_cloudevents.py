@@ -125,7 +125,8 @@ def check_python(read: BaseCloudEvent, event: RecordedEvent, dataref: str | None
 
 
 def check_javascript(read: dict[str, Any], event: RecordedEvent, dataref: str | None) -> None:
-    read.pop("time"), read.pop("recordedtime")
+    del read["time"]  # which it cuts to milliseconds
+    assert datetime.fromisoformat(read.pop("recordedtime")) == event.recorded_at
     data = read.pop("data", None)
     told = expected(event, dataref)
     # It has a default.
