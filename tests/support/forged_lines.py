@@ -257,6 +257,9 @@ def false_texts() -> Iterator[Forgery]:
     no_number = "Out of range float values are not JSON compliant"
     yield Forgery("not a number", shown(11, more=float("nan")), line_is(12, no_number))
     again = history()
+    again[11]["entry"]["more"] = float("nan")
+    yield Forgery("not a number in an entry", bundle(again), line_is(12, no_number))
+    again = history()
     again[7]["entry"]["stream"] = str(uuid.UUID(int=77))
     one = (again[1]["entry"]["subject"], *again[1]["erased"].values())
     part = bundle(recompute(again), whole=False, shown=[again[1], again[7]])
