@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from support.all_forgeries import all_forgeries
 from support.campaigns import PROPERTY, times
-from support.forged_lines import forged_lines
-from support.forgeries import forgeries
 from support.mutants import Mutant, killer, mutants
 from support.verifying import SOURCE, Prepared, prepare, probes, said
 
@@ -78,7 +77,7 @@ def argued(mutant: Mutant) -> bool:
 
 def calls(folder: Path) -> list[Prepared]:
     """Wrong calls, and the help."""
-    good = prepare(next(forgeries()), folder / "called")
+    good = prepare(next(all_forgeries()), folder / "called")
     nowhere = str(folder / "nowhere")
     found: list[Prepared] = []
     code = compile(SOURCE.read_text(), str(SOURCE), "exec")
@@ -99,7 +98,7 @@ def calls(folder: Path) -> list[Prepared]:
 def test_mutants_of_the_verifier_are_found(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    every = [*forgeries(), *forged_lines()]
+    every = [*all_forgeries()]
     bundles = [prepare(each, tmp_path / str(at)) for at, each in enumerate(every)]
     bundles += [*probes(), *calls(tmp_path)]
     made = list(mutants(SOURCE.read_text()))
