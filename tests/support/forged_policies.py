@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from support.forgeries import BASE, Forgery, cosigned_at, entries, not_checked, right
+from support.forgeries import (
+    BASE,
+    FEW,
+    UNSIGNED,
+    Forgery,
+    cosigned_at,
+    entries,
+    not_checked,
+    right,
+    wrong,
+)
 from support.forging import LOG, POLICY, bundle, checkpoint, history, key, signer, summed
 
 from nbledger_domain.transparency.notes import ML_DSA_44, Key, Signature
@@ -13,8 +23,7 @@ AGAIN = "it says again what is said above"
 UNDEFINED = "a name is not defined above"
 UNREAD = "no policy has such a line"
 FEW_MEMBERS = "it has too few members"
-UNKNOWN = "the quorum needs keys of unknown kinds"
-NO_QUORUM = "there is no quorum"
+NO_QUORUM = "no quorum is there, of known kinds of keys"
 GROUP = "group two 2 w1 w2 w3"
 PQ = Key("pq", ML_DSA_44, bytes(1312))
 
@@ -48,7 +57,12 @@ def said_again() -> Iterator[tuple[str, int, str, str]]:
         ("a group twice", 11, f"{POLICY}group two any two"),
         ("a witness named none", 1, f"witness none {w1}\nquorum none"),
         ("a log twice", 11, f"{POLICY}log {LOG}"),
-        ("two ages", 2, f"# maximum-age 9\n#maximum-age 9\n{POLICY}"),
+        ("two ages", 2, f"# maximum-age 9\n#maximum-age 10\n{POLICY}"),
+        (
+            "two kinds of a key",
+            8,
+            POLICY.replace(GROUP, f"witness w {signer('w1').key('w').encoded}"),
+        ),
     ):
         what = FEW_MEMBERS if name == "a member twice" else AGAIN
         yield name, line, told, what
@@ -59,6 +73,7 @@ def undefined() -> Iterator[tuple[str, int, str, str]]:
     yield "another quorum", 10, POLICY.replace("quorum two", "quorum q"), UNDEFINED
     yield "a quorum above its group", 1, f"quorum two\n{POLICY}", UNDEFINED
     yield "an unknown member", 8, POLICY.replace("w1 w2 w3", "w1 w4"), UNDEFINED
+    yield "a quorum and a sign", 10, POLICY.replace("quorum two", "quorum two~"), UNDEFINED
     yield "a group of itself", 8, POLICY.replace("w1 w2 w3", "w1 two"), UNDEFINED
     yield "four of three", 8, POLICY.replace("two 2", "two 4"), FEW_MEMBERS
     yield "no quorum", 2, f"log {LOG}\n", NO_QUORUM
@@ -122,11 +137,14 @@ def of_unknown_kinds() -> Iterator[Forgery]:
     witness = f"witness pq {PQ.encoded}\n"
     known = POLICY.replace("group", f"{witness}group")
     yield Forgery("another kind of key", cosigned, BASE, policy=known)
+    alike = (Key(name, ML_DSA_44, bytes([at, *bytes(1311)])) for at, name in enumerate("ab"))
+    others = "".join(f"witness {each.name} {each.encoded}\n" for each in alike)
+    yield Forgery("keys that are alike", files, BASE, policy=others + POLICY)
     with_it = known.replace("w1 w2 w3", "w1 w2 pq")
     yield Forgery("another kind of key as member", cosigned, BASE, policy=with_it)
     note = checkpoint(entries(lines), {"w1": 200})
     one = summed({**files, "checkpoint": note + unread_line})
-    what = "WRONG: {}/checkpoint: too few witnesses have cosigned it"
+    what = wrong("{}/checkpoint", FEW)
     yield Forgery("another kind of key does not count", one, what, policy=with_it)
     log = f"log {Key('pq', ML_DSA_44, bytes(1312)).encoded}\n"
     yield Forgery("another kind of log's key", files, BASE, policy=log + POLICY)
@@ -136,12 +154,12 @@ def of_unknown_kinds() -> Iterator[Forgery]:
         ("a log's kind", f"log {LOG}\nwitness w {signer('w1').key('w1').encoded}\nquorum w\n"),
     ):
         line = len(told.split("\n"))
-        said = not_checked(f"{{policy}}, line {line}", UNKNOWN)
+        said = not_checked(f"{{policy}}, line {line}", NO_QUORUM)
         yield Forgery(f"another kind of key: {name}", cosigned, said, policy=told)
     none = f"log {LOG}\n{witness}quorum none\n"
     said = right(20, erased=5)
     yield Forgery("another kind of key, and none is needed", cosigned, said, policy=none)
     # A witness's kind of key is no log's: what it signs is not signed by the log.
-    unsigned = "WRONG: {}/checkpoint: it is not signed by a key of its log"
+    unsigned = wrong("{}/checkpoint", UNSIGNED)
     told = f"log {key('w1')}\nquorum none\n"
     yield Forgery("a witness's key as a log's", files, unsigned, policy=told)

@@ -28,6 +28,7 @@ from support.forging import (
 )
 
 from nbledger_domain.transparency import merkle
+from nbledger_domain.transparency.notes import COSIGNATURE
 
 NO_WITNESS: Final = f"log {LOG}\nquorum none\n"
 
@@ -67,12 +68,11 @@ def right(
 
 
 def wrong(where: str, what: str) -> str:
-    return f"WRONG: {where}: {what}"
+    return f"WRONG: {where}: {what}\nstatus 1"
 
 
 def not_checked(where: str, what: str) -> str:
-    usage = "usage: verify.py [-h] [--policy POLICY] [--held HELD] bundle"
-    return f"{usage}\nverify.py: error: not checked: {where}: {what}\nstatus 2"
+    return f"NOT CHECKED: {where}: {what}\nstatus 2"
 
 
 def line_is(number: int, what: str) -> str:
@@ -136,6 +136,8 @@ def true_ones() -> Iterator[Forgery]:
             right(count, erased=5 if count > 7 else 0, at=cosigned_at(10 * count)),
         )
     lines = history()
+    said = right(0, of=20, at=cosigned_at(200))
+    yield Forgery("no event", bundle(lines, whole=False, shown=[]), said)
     shown = [line for line in lines if line["entry"]["stream"] == lines[3]["entry"]["stream"]]
     said = right(7, of=20, at=cosigned_at(200))
     yield Forgery("one stream", bundle(lines, whole=False, shown=shown), said)
@@ -149,10 +151,15 @@ def true_ones() -> Iterator[Forgery]:
         bundle(lines, whole=False, shown=[lines[1], lines[4], context]),
         right(3, of=20, erased=3, at=cosigned_at(200)),
     )
-    for name, other in (("true", True), ("false", False)):
+    yield Forgery(
+        "a deletion behind a gap",
+        bundle(lines, whole=False, shown=[lines[1], context]),
+        right(2, of=20, erased=2, at=cosigned_at(200)),
+    )
+    for other in (False, "true"):
         shown = [lines[1], lines[4], context, {**lines[9], "context": other}]
-        what = line_is(4, "context that no line points at" if other else CONTEXT)
-        yield Forgery(f"context that is {name}", bundle(lines, whole=False, shown=shown), what)
+        files = bundle(lines, whole=False, shown=shown)
+        yield Forgery(f"context that is {other!r}", files, line_is(4, CONTEXT))
     yield from with_artifacts()
     yield from old_ones()
     lines = history()
@@ -302,6 +309,14 @@ def false_notes() -> Iterator[Forgery]:
     yield Forgery("another log's key", by_another, wrong("{}/checkpoint", UNSIGNED), policy=policy)
     rotated = bundle(lines, log="old")
     yield Forgery("an older key", rotated, BASE)
+    # Whoever has the name of the log is not the log.
+    text = checkpoint(all_entries, log="").decode().rstrip("\n") + "\n"
+    line = forging.signer("w1").cosign(ORIGIN, text, forging.unix(200)).line
+    named = forging.signer("w1").key(ORIGIN, COSIGNATURE).encoded
+    files = summed({**whole, "checkpoint": f"{text}\n{line}".encode()})
+    policy = f"log {LOG}\nwitness w {named}\nquorum w\n"
+    said = wrong("{}/checkpoint", UNSIGNED)
+    yield Forgery("cosigned by one of the log's name", files, said, policy=policy)
     # A time that the log's own signature seems to have is none.
     note = checkpoint(all_entries).decode()
     head, signature = note.rstrip("\n").rsplit(" ", 1)
@@ -390,6 +405,10 @@ def false_trees() -> Iterator[Forgery]:
 
 def invented(lines: list[Line]) -> Iterator[Forgery]:
     """Events of numbers that the log does not have, in parts whose tiles have their hashes."""
+    for number in (20, 256):
+        forged = recompute([forging.event(number, 9, 1)])[0]
+        false = bundle(lines, whole=False, shown=[lines[0], forged])
+        yield Forgery(f"numbered {number}", false, line_is(2, TREE))
     for number, path, wide in (
         (20, "tile/0/000.p/20", 20),
         (21, "tile/0/000.p/20", 20),

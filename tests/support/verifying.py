@@ -100,6 +100,37 @@ tile 1/0 is not what the one above it says
 """
 
 
+LONG: Final = """
+import tempfile
+
+class File:
+    def __truediv__(self, name):
+        return self
+    def __enter__(self):
+        return self
+    def __exit__(self, *_):
+        pass
+    def open(self, mode):
+        return self
+    def read_bytes(self):
+        return b""
+    def read_text(self, encoding):
+        return ""
+    def readline(self, most):
+        print(most, "bytes")
+        return b""
+
+with tempfile.TemporaryDirectory() as folder:
+    bundle = Bundle(Path(folder))
+bundle.root, bundle.quorum = File(), "none"
+bundle.files = [("SHA256SUMS", False)]
+bundle.checkpoint = lambda told: ("", 1, b"", [])
+bundle.tree = lambda first, last: b""
+bundle.check([])
+"""
+LONG_SAID: Final = "134217728 bytes\n"
+
+
 @cache
 def large_log() -> tuple[dict[str, bytes], int, dict[int, bytes]]:
     """Tiles of a log of three levels, its size, and the roots that it has had."""
@@ -122,6 +153,7 @@ def probes() -> list[Prepared]:
         Prepared("imported", Path(), [], "", probe="\n"),
         Prepared("paths", Path(), [], PATHS_SAID, probe=PATHS),
         Prepared("large", Path(), [], LARGE_SAID, probe=LARGE),
+        Prepared("long lines", Path(), [], LONG_SAID, probe=LONG),
     ]
 
 
