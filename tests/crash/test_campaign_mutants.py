@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from support.all_forgeries import all_forgeries
 from support.campaigns import PROPERTY, times
-from support.forged_lines import forged_lines
-from support.forgeries import forgeries
 from support.mutants import Mutant, killer, mutants
 from support.verifying import SOURCE, Prepared, prepare, probes, said
 
@@ -31,31 +30,30 @@ ARGUED: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         (r"^NEVER, SINCE, SKEW", "2 -> 3"),
     ),
     "no number, position or size is below the least one": (
-        (r"^self\.outside, self\.seen", "0 -> -1"),
         (r"^self\.last: ", "1 -> 2"),
         (r"^self\.last: ", "0 -> -1"),
     ),
-    "an age that is not known is below any that the policy can name": ((r"^age = ", "0 -> "),),
-    "nobody meets the very microsecond": ((r"^need\(age <= ", "age <= self.age -> age <"),),
-    "no other word of a policy has the form of a key": (
-        (r"^keys = ", "1 -> 0"),
-        (r"^keys = ", "3 -> 4"),
+    "no log has so many entries": (
+        (r"^return self\.tile\(height", "8 -> 7"),
+        (r"^self\.size, self\.since", "-NEVER -> "),
     ),
-    "no log has 2**56 entries": ((r"^return self\.tile\(height", "8 -> 7"),),
-    "the first byte of a time is 0": ((r"^key, at = ", "4 -> 5"),),
-    "who has no signature is refused before that": ((r"^known, signed, at = ", "0 -> "),),
-    "what is no note is signed by nobody": ((r"^text, origin, size", "'' -> "),),
-    "a list of one has its last element first": ((r"WHERE\[0\]", "0 -> -1"),),
-    "what was read is read again": (
-        (r"^if self\.tiles\.get", "if self.tiles.get"),
-        (r"^if self\.tiles\.get", "0 -> "),
-        (r"^if self\.tiles\.get", "1 -> 2"),
+    "nobody meets the very microsecond": (
+        (r"^need\(datetime\.now", "datetime.now(UTC).timestamp() - self.at <= self.age -> "),
     ),
-    "bytes are bytes; a checker of types does not know it": ((r"^return bytes\(", "bytes("),),
-    "entries are gathered that nobody compares": (
-        (r"^self\.pack \+=", "len(text).to_bytes(2, 'big') + text if self.whole"),
-        (r"^self\.pack \+=", "b'' -> "),
+    "the first byte of a time is 0": ((r"^at = int", "4 -> 5"),),
+    "a list of one has its last element first": (
+        (r"WHERE\[0\]", "0 -> -1"),
+        (r"^self\.keys, self\.groups", "1 -> 0"),
+        (r"^count = ", "1 -> 0"),
     ),
+    "what was read is read again": ((r"^@lru_cache", "16 -> "),),
+    "the label is another that no name can be": (
+        (r"^once = ", "'quorum ' -> 'quorum ~'"),
+        (r"^once = ", "'age ' -> 'age ~'"),
+        (r"^once = ", "' ' -> "),
+    ),
+    "no hash is as short as that": ((r"^leaf = ", "b'' -> "),),
+    "what is in nothing is not in that either": ((r"^if '\"digest\"' in", "'' -> "),),
     "the order is another in which the same is looked at or told": (
         (r"^names = sorted\(", "sorted("),
         (r"^print\(\*sorted\(", "sorted("),
@@ -78,7 +76,7 @@ def argued(mutant: Mutant) -> bool:
 
 def calls(folder: Path) -> list[Prepared]:
     """Wrong calls, and the help."""
-    good = prepare(next(forgeries()), folder / "called")
+    good = prepare(next(all_forgeries()), folder / "called")
     nowhere = str(folder / "nowhere")
     found: list[Prepared] = []
     code = compile(SOURCE.read_text(), str(SOURCE), "exec")
@@ -99,7 +97,7 @@ def calls(folder: Path) -> list[Prepared]:
 def test_mutants_of_the_verifier_are_found(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    every = [*forgeries(), *forged_lines()]
+    every = [*all_forgeries()]
     bundles = [prepare(each, tmp_path / str(at)) for at, each in enumerate(every)]
     bundles += [*probes(), *calls(tmp_path)]
     made = list(mutants(SOURCE.read_text()))

@@ -28,6 +28,7 @@ from support.forging import (
 )
 
 from nbledger_domain.transparency import merkle
+from nbledger_domain.transparency.notes import COSIGNATURE
 
 NO_WITNESS: Final = f"log {LOG}\nquorum none\n"
 
@@ -35,8 +36,9 @@ NO_WITNESS: Final = f"log {LOG}\nquorum none\n"
 class Forgery(msgspec.Struct):
     """A bundle, what somebody holds, whom they trust, and what is to be said.
 
-    ``said`` is all that is printed, with ``{}`` where the bundle is; ``policy`` None is the one of
-    the bundle.
+    ``said`` is all that is printed, with ``{}`` where the bundle is and ``{policy}`` where the
+    policy is; ``policy`` None is the one of the bundle. ``extra`` has more members by name, content
+    and mode: ``forging.LINK`` is a symbolic link to its content.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Forgery(msgspec.Struct):
     held: Sequence[bytes] = ()
     policy: str | None = POLICY
     zipped: bool = False
+    extra: Sequence[tuple[str, bytes, int]] = ()
 
 
 def right(
@@ -58,13 +61,18 @@ def right(
     return (
         f"nothing is wrong: {events} of {of or events} events of {ORIGIN}{part}\n"
         f"cosigned at {at or 'NO KNOWN TIME'}\n"
+        f"{more.get('late', 0)} streams begin LATE, {more.get('absent', 0)} artifacts are ABSENT\n"
         f"{unsalted} NOT PROVED, without salt; {erased} erased, by these:\n"
         f"{deletion}{more.get('end', '')}\n"
     )
 
 
 def wrong(where: str, what: str) -> str:
-    return f"WRONG: {where}: {what}"
+    return f"WRONG: {where}: {what}\nstatus 1"
+
+
+def not_checked(where: str, what: str) -> str:
+    return f"NOT CHECKED: {where}: {what}\nstatus 2"
 
 
 def line_is(number: int, what: str) -> str:
@@ -79,17 +87,22 @@ def entries(lines: Sequence[Line]) -> list[bytes]:
     return [canonical(line["entry"]) for line in lines]
 
 
+NAMED: Final = "it is a link, or not named as files are"
+NO_DIGESTS: Final = "it has no digests"
+CONTEXT: Final = "it must not have context"
 BEFORE: Final = "entries are missing before it"
 TREE: Final = "the entry is not in the tree"
 ORDER: Final = "it is out of order"
 OLDER: Final = "it is older than the event before it"
 CHAIN: Final = "the event does not match its chain"
-TIMES: Final = "its time is not between those of the checkpoints around it"
+TIMES: Final = "outside times deny its date"
 GONE: Final = "nothing erased the data"
 FORM: Final = "it is not written as it must be"
 REWRITTEN: Final = "the log does not begin with what was signed here"
+FALSE: Final = "it is not as it must be: InvalidSignature()"
+NO_NOTE: Final = "it is no checkpoint"
 UNSIGNED: Final = "it is not signed by a key of its log"
-OLD: Final = "it is over 60 s old"
+OLD: Final = "it is too old"
 FEW: Final = "too few witnesses have cosigned it"
 BASE: Final = right(20, erased=5, at=cosigned_at(200))
 
@@ -123,10 +136,12 @@ def true_ones() -> Iterator[Forgery]:
             right(count, erased=5 if count > 7 else 0, at=cosigned_at(10 * count)),
         )
     lines = history()
+    said = right(0, of=20, at=cosigned_at(200))
+    yield Forgery("no event", bundle(lines, whole=False, shown=[]), said)
     shown = [line for line in lines if line["entry"]["stream"] == lines[3]["entry"]["stream"]]
     said = right(7, of=20, at=cosigned_at(200))
     yield Forgery("one stream", bundle(lines, whole=False, shown=shown), said)
-    said = right(4, of=20, at=cosigned_at(200))
+    said = right(4, of=20, late=1, at=cosigned_at(200))
     yield Forgery("begun late", bundle(lines, whole=False, shown=shown[3:]), said)
     context = copy.deepcopy(lines[7]) | {"context": True}
     shown = [lines[1], context, lines[13]]
@@ -136,27 +151,17 @@ def true_ones() -> Iterator[Forgery]:
         bundle(lines, whole=False, shown=[lines[1], lines[4], context]),
         right(3, of=20, erased=3, at=cosigned_at(200)),
     )
-    for name, other in (("true", True), ("false", False)):
+    yield Forgery(
+        "a deletion behind a gap",
+        bundle(lines, whole=False, shown=[lines[1], context]),
+        right(2, of=20, erased=2, at=cosigned_at(200)),
+    )
+    for other in (False, "true"):
         shown = [lines[1], lines[4], context, {**lines[9], "context": other}]
-        what = line_is(4, "context that no line points at" if other else "False")
-        yield Forgery(f"context that is {name}", bundle(lines, whole=False, shown=shown), what)
-    told = b"what was printed"
-    name = hashlib.sha256(told).hexdigest()
-    lines = history()
-    lines[0] |= {"data": json.dumps({"digest": name}), "artifacts": [name]}
-    recompute(lines)
-    more = {f"artifacts/{name}": told}
-    yield Forgery("artifact", bundle(lines, more=more), BASE)
-    lines = history()
-    for line in lines[:9:3]:
-        line["entry"] |= {"data": None, "metadata": None, "chain": None}
-        line |= {"salt": None, "metadataSalt": None}
-    recompute(lines)
-    lines[9]["entry"]["chain"] = "ab" * 32
-    for line in lines[12::3]:
-        line["entry"]["chain"] = ""
-    recompute(lines, digests=False)
-    yield Forgery("old", bundle(lines), right(20, erased=5, unsalted=3, at=cosigned_at(200)))
+        files = bundle(lines, whole=False, shown=shown)
+        yield Forgery(f"context that is {other!r}", files, line_is(4, CONTEXT))
+    yield from with_artifacts()
+    yield from old_ones()
     lines = history()
     lines[7]["metadata"] = json.dumps({"actor": "user-7"})
     yield Forgery("deleted by its actor", bundle(recompute(lines)), BASE)
@@ -164,6 +169,74 @@ def true_ones() -> Iterator[Forgery]:
         lines = history()
         lines[7]["entry"]["type"] = f"{kind}.deleted.v12"
         yield Forgery(f"deleted {kind}", bundle(recompute(lines)), BASE)
+
+
+def with_artifacts() -> Iterator[Forgery]:
+    """Artifacts are there, or told to be absent."""
+    told = b"what was printed"
+    name, other = hashlib.sha256(told).hexdigest(), "cd" * 32
+    at = cosigned_at(200)
+
+    def naming(data: Any) -> dict[str, bytes]:
+        lines = history()
+        lines[0] |= {"data": json.dumps(data), "artifacts": [name]}
+        return bundle(recompute(lines), more={f"artifacts/{name}": told})
+
+    nothing = [
+        {"digest": other},
+        {"digest": other.upper(), "size": 1},
+        {"digest": other[1:], "size": 1},
+        {"digest": f"{other}0", "size": 1},
+        {"digest": other, "size": "1"},
+        {"digest": [], "size": 1},
+        {"digests": other, "size": 1},
+        {"digest": other, "sizes": 1},
+    ]
+    for number, (data, absent) in enumerate(
+        (
+            ({"digest": name, "size": 16}, 0),
+            ({"digest": other, "size": 0}, 1),
+            ([{"a": [{"size": 1, "digest": name, "b": {"digest": other, "size": 2}}]}], 1),
+            ([{"digest": each, "size": 1} for each in (other, "ef" * 32)], 2),
+            (nothing, 0),
+            ("digest", 0),
+        )
+    ):
+        said = right(20, erased=5, absent=absent, at=at)
+        yield Forgery(f"artifacts {number}", naming(data), said)
+
+
+def unsalted(lines: list[Line], numbers: Sequence[int]) -> list[Line]:
+    """The lines, some of which were recorded without salt; later ones have chains of their own."""
+    for number in numbers:
+        lines[number]["entry"] |= {"data": None, "metadata": None, "chain": None}
+        lines[number] |= {"salt": None, "metadataSalt": None}
+    recompute(lines)
+    for line in lines:
+        # Nothing shows the chain value of an event that was recorded without salt.
+        if line["entry"]["chain"] == "":
+            line["entry"]["chain"] = "ab" * 32
+            recompute(lines, digests=False)
+    return lines
+
+
+def old_ones() -> Iterator[Forgery]:
+    """Events recorded without salt come before all others, and have no digest at all."""
+    said = right(20, erased=5, unsalted=3, at=cosigned_at(200))
+    yield Forgery("old", bundle(unsalted(history(), range(3))), said)
+    said = right(20, erased=5, unsalted=20, at=cosigned_at(200))
+    yield Forgery("all old", bundle(unsalted(history(), range(20))), said)
+    for number in (3, 19):
+        lines = unsalted(history(), [*range(2), number])
+        yield Forgery(f"{number} as if old", bundle(lines), line_is(number + 1, NO_DIGESTS))
+        shown = [*lines[2:3], lines[number]]
+        part = bundle(lines, whole=False, shown=shown)
+        yield Forgery(f"{number} as if old, in a part", part, line_is(2, NO_DIGESTS))
+    for value in (None, ""):
+        for name in ("data", "metadata", "chain"):
+            lines = history()
+            lines[0]["entry"][name] = value
+            yield Forgery(f"no {name} ({value!r})", bundle(lines), line_is(1, NO_DIGESTS))
 
 
 def false_notes() -> Iterator[Forgery]:
@@ -196,42 +269,20 @@ def false_notes() -> Iterator[Forgery]:
         ("unsigned", checkpoint(all_entries, end, log=""), POLICY, UNSIGNED),
         ("signed by others", checkpoint(all_entries, end, log="other"), POLICY, UNSIGNED),
         ("of another log", checkpoint(all_entries, end, origin="other"), POLICY, UNSIGNED),
-        ("no note", b"nothing\n", POLICY, UNSIGNED),
-        ("no quorum in the policy", checkpoint(all_entries, end), f"log {LOG}\n", FEW),
-        ("text before", b"\n" + checkpoint(all_entries, end), POLICY, UNSIGNED),
-        ("text after", checkpoint(all_entries, end) + b"\n", POLICY, UNSIGNED),
-        ("no known quorum", checkpoint(all_entries, end), POLICY + "quorum q\n", "'q'"),
-        ("two quorums", checkpoint(all_entries), POLICY + "quorum none\n", "'none'"),
-        (
-            "a witness twice in a group",
-            checkpoint(all_entries, {"w1": 200}),
-            POLICY.replace("w1 w2 w3", "w1 w1"),
-            "list index out of range",
-        ),
-        (
-            "a key of two names",
-            checkpoint(all_entries, {"w1": 200}),
-            POLICY.replace("group", f"witness w4 {key('w1')}\ngroup").replace("w2 w3", "w4 w3"),
-            FEW,
-        ),
-        ("an age of 060", checkpoint(all_entries, end), "# maximum-age 060\n" + POLICY, OLD),
-        (
-            "an age in a page's lines",
-            checkpoint(all_entries, end),
-            "# maximum-age 60\r\n" + POLICY,
-            OLD,
-        ),
+        ("no note", b"nothing\n", POLICY, NO_NOTE),
+        ("text before", b"\n" + checkpoint(all_entries, end), POLICY, NO_NOTE),
+        ("text after", checkpoint(all_entries, end) + b"\n", POLICY, NO_NOTE),
         (
             "of no entries",
             checkpoint(all_entries, end).replace(b"\n20\n", b"\n0\n"),
             POLICY,
-            UNSIGNED,
+            NO_NOTE,
         ),
         (
             "another size",
             checkpoint(all_entries, end).replace(b"\n20\n", b"\n21\n"),
             POLICY,
-            "InvalidSignature",
+            FALSE,
         ),
         (
             "too old",
@@ -251,12 +302,21 @@ def false_notes() -> Iterator[Forgery]:
         wrong("{}/checkpoint", OLD),
         policy=untimed,
     )
-    elsewhere = forging.signer("log").key("elsewhere").encoded
-    by_another = summed({**whole, "checkpoint": checkpoint(all_entries, end, name="elsewhere")})
+    elsewhere = forging.signer("another").key("elsewhere").encoded
+    note = checkpoint(all_entries, end, log="another", name="elsewhere")
+    by_another = summed({**whole, "checkpoint": note})
     policy = f"log {elsewhere}\n{POLICY}"
     yield Forgery("another log's key", by_another, wrong("{}/checkpoint", UNSIGNED), policy=policy)
     rotated = bundle(lines, log="old")
     yield Forgery("an older key", rotated, BASE)
+    # Whoever has the name of the log is not the log.
+    text = checkpoint(all_entries, log="").decode().rstrip("\n") + "\n"
+    line = forging.signer("w1").cosign(ORIGIN, text, forging.unix(200)).line
+    named = forging.signer("w1").key(ORIGIN, COSIGNATURE).encoded
+    files = summed({**whole, "checkpoint": f"{text}\n{line}".encode()})
+    policy = f"log {LOG}\nwitness w {named}\nquorum w\n"
+    said = wrong("{}/checkpoint", UNSIGNED)
+    yield Forgery("cosigned by one of the log's name", files, said, policy=policy)
     # A time that the log's own signature seems to have is none.
     note = checkpoint(all_entries).decode()
     head, signature = note.rstrip("\n").rsplit(" ", 1)
@@ -275,7 +335,7 @@ def false_notes() -> Iterator[Forgery]:
     of_another_time = f"{head} {base64.b64encode(later).decode()}\n"
     for forged in (of_another_text, of_another_time):
         files = summed({**whole, "checkpoint": forged.encode()})
-        yield Forgery("cosignature", files, wrong("{}/checkpoint", "InvalidSignature"))
+        yield Forgery("cosignature", files, wrong("{}/checkpoint", FALSE))
 
 
 def false_trees() -> Iterator[Forgery]:
@@ -290,7 +350,8 @@ def false_trees() -> Iterator[Forgery]:
     inside = {f"checkpoints/{len(told)}": told for told in earlier}
     yield Forgery("checkpoints", bundle(lines, more=inside), said)
     part = bundle(lines, whole=False, shown=lines[290::3])
-    yield Forgery("held of a part", part, right(4, of=300, at=cosigned_at(3000)), held=earlier)
+    said = right(4, of=300, late=1, at=cosigned_at(3000))
+    yield Forgery("held of a part", part, said, held=earlier)
     end = wrong("{}/held-0", "it has 300 entries, and the log ends after 299")
     held = [checkpoint(entries(lines))]
     yield Forgery("cut off", bundle(lines[:299]), end, held=held)
@@ -308,8 +369,8 @@ def false_trees() -> Iterator[Forgery]:
     yield Forgery(
         "rewritten before", bundle(lines, more=told), wrong("{}/checkpoints/8", REWRITTEN)
     )
-    foreign = checkpoint(entries(lines[:8]), origin="elsewhere", log="log")
-    policy = POLICY + f"log {forging.signer('log').key('elsewhere').encoded}\n"
+    foreign = checkpoint(entries(lines[:8]), origin="elsewhere", log="another")
+    policy = POLICY + f"log {forging.signer('another').key('elsewhere').encoded}\n"
     yield Forgery(
         "held of another log",
         bundle(lines),
@@ -325,8 +386,6 @@ def false_trees() -> Iterator[Forgery]:
         ("tile/0/001.p/44", 31, wrong("{}/checkpoint", REWRITTEN)),
         ("tile/1/000.p/1", 0, wrong("{}/checkpoint", REWRITTEN)),
         ("tile/0/000", 8191, line_is(1, above)),
-        ("tile/entries/000", 40, line_is(256, "tile/entries differs")),
-        ("tile/entries/001.p/44", 5, line_is(300, "tile/entries differs")),
     ):
         raw = bytearray(files[name])
         raw[place] ^= 1
@@ -346,6 +405,10 @@ def false_trees() -> Iterator[Forgery]:
 
 def invented(lines: list[Line]) -> Iterator[Forgery]:
     """Events of numbers that the log does not have, in parts whose tiles have their hashes."""
+    for number in (20, 256):
+        forged = recompute([forging.event(number, 9, 1)])[0]
+        false = bundle(lines, whole=False, shown=[lines[0], forged])
+        yield Forgery(f"numbered {number}", false, line_is(2, TREE))
     for number, path, wide in (
         (20, "tile/0/000.p/20", 20),
         (21, "tile/0/000.p/20", 20),
@@ -355,5 +418,5 @@ def invented(lines: list[Line]) -> Iterator[Forgery]:
         false = bundle(lines, whole=False, shown=[lines[0], forged])
         hashes = (false.get(path, b"") + bytes(32 * 44))[: 32 * ((number & 255) or wide)]
         false[path] = hashes + merkle.leaf_hash(canonical(forged["entry"]))
-        what = wrong("{}/checkpoint", "the tile has another width") if wide else line_is(2, TREE)
+        what = wrong("{}/checkpoint", "the tile has another width") if wide else wrong(path, NAMED)
         yield Forgery(f"invented {number}", summed(false), what)

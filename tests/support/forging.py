@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import stat
 import uuid
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -23,6 +25,7 @@ TENANT: Final = uuid.UUID(int=1)
 ORIGIN: Final = origin_of("ledger.example.com", TENANT)
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+LINK: Final = stat.S_IFLNK | 0o777
 DELETED: Final = "notebook.deleted.v1"
 
 Line = dict[str, Any]
@@ -221,15 +224,30 @@ def summed(files: dict[str, bytes]) -> dict[str, bytes]:
     return {**files, "SHA256SUMS": sums.encode()}
 
 
-def write(files: Mapping[str, bytes], path: Path, *, zipped: bool = False) -> Path:
+def write(
+    files: Mapping[str, bytes],
+    path: Path,
+    *,
+    zipped: bool = False,
+    extra: Sequence[tuple[str, bytes, int]] = (),
+) -> Path:
     """Write a bundle to a new folder, or ZIP."""
     if zipped:
-        with zipfile.ZipFile(path, "w") as packed:
+        with zipfile.ZipFile(path, "w") as packed, warnings.catch_warnings(action="ignore"):
             for name, told in files.items():
                 packed.writestr(name, told)
+            for name, told, mode in extra:
+                member = zipfile.ZipInfo(name)
+                member.external_attr = mode << 16
+                packed.writestr(member, told)
         return path
     for name, told in files.items():
         file = path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(told)
+    for name, told, mode in extra:
+        if mode == LINK:
+            (path / name).symlink_to(told.decode())
+        else:
+            (path / name).write_bytes(told)
     return path

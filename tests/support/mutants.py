@@ -186,7 +186,7 @@ def _of_comprehension(node: ast.comprehension) -> Iterator[ast.AST]:
 
 def _of_call(node: ast.Call) -> Iterator[ast.AST]:
     """Without what is done to something, such as ``sorted``."""
-    if len(node.args) == 1 and not node.keywords:
+    if len(node.args) == 1 and not node.keywords and not isinstance(node.args[0], ast.Starred):
         yield node.args[0]
     if isinstance(node.func, ast.Attribute):
         yield node.func.value

@@ -40,21 +40,24 @@ class Root:
     def __init__(self, path=""):
         self.path = path
     def read_bytes(self):
-        return self.path.encode()
+        raise OSError(self.path)
 
 bundle = Bundle.__new__(Bundle)
 bundle.root, bundle.size = Root(), 400_000_050
 for place in ((0, 7), (0, 999), (0, 1_000), (0, 1_034_567), (0, 1_562_500), (1, 6_103), (2, 23)):
-    print(bundle.read("entries", *place).decode())
+    try:
+        bundle.tile(*place)
+    except OSError as error:
+        print(error)
 """
 PATHS_SAID: Final = """\
-tile/entries/007
-tile/entries/999
-tile/entries/x001/000
-tile/entries/x001/x034/567
-tile/entries/x001/x562/500.p/50
-tile/entries/x006/103.p/132
-tile/entries/023.p/215
+tile/0/007
+tile/0/999
+tile/0/x001/000
+tile/0/x001/x034/567
+tile/0/x001/x562/500.p/50
+tile/1/x006/103.p/132
+tile/2/023.p/215
 """
 
 
@@ -72,7 +75,7 @@ class Root:
 def opened(**altered):
     bundle = Bundle.__new__(Bundle)
     files, bundle.size, sizes = large_log()
-    bundle.root, bundle.tiles = Root({**files, **altered}), {}
+    bundle.root = Root({**files, **altered})
     return bundle, sizes
 
 bundle, sizes = opened()
@@ -97,6 +100,37 @@ tile 1/0 is not what the one above it says
 """
 
 
+LONG: Final = """
+import tempfile
+
+class File:
+    def __truediv__(self, name):
+        return self
+    def __enter__(self):
+        return self
+    def __exit__(self, *_):
+        pass
+    def open(self, mode):
+        return self
+    def read_bytes(self):
+        return b""
+    def read_text(self, encoding):
+        return ""
+    def readline(self, most):
+        print(most, "bytes")
+        return b""
+
+with tempfile.TemporaryDirectory() as folder:
+    bundle = Bundle(Path(folder))
+bundle.root, bundle.quorum = File(), "none"
+bundle.files = [("SHA256SUMS", False)]
+bundle.checkpoint = lambda told: ("", 1, b"", [])
+bundle.tree = lambda first, last: b""
+bundle.check([])
+"""
+LONG_SAID: Final = "134217728 bytes\n"
+
+
 @cache
 def large_log() -> tuple[dict[str, bytes], int, dict[int, bytes]]:
     """Tiles of a log of three levels, its size, and the roots that it has had."""
@@ -119,21 +153,23 @@ def probes() -> list[Prepared]:
         Prepared("imported", Path(), [], "", probe="\n"),
         Prepared("paths", Path(), [], PATHS_SAID, probe=PATHS),
         Prepared("large", Path(), [], LARGE_SAID, probe=LARGE),
+        Prepared("long lines", Path(), [], LONG_SAID, probe=LONG),
     ]
 
 
 def prepare(forgery: Forgery, folder: Path) -> Prepared:
     """Write a bundle, and what goes with it, to a new folder."""
     folder.mkdir()
-    path = write(forgery.files, folder / "bundle", zipped=forgery.zipped)
+    path = write(forgery.files, folder / "bundle", zipped=forgery.zipped, extra=forgery.extra)
     arguments = [str(path)]
     if forgery.policy is not None:
-        (folder / "policy").write_text(forgery.policy)
+        (folder / "policy").write_bytes(forgery.policy.encode())
         arguments += ["--policy", str(folder / "policy")]
     for at, told in enumerate(forgery.held):
         (path.parent / f"held-{at}").write_bytes(told)
         arguments += ["--held", str(path.parent / f"held-{at}")]
     said = forgery.said.replace("{}/held", f"{folder}/held").replace("{}", str(path))
+    said = said.replace("{policy}", str(folder / "policy"))
     return Prepared(forgery.name, path, arguments, said.replace("{{", "{").replace("}}", "}"))
 
 
