@@ -131,7 +131,7 @@ class PastRead(Generic[R]):
         assert model.snapshots is not None  # noqa: S101 (declared so)
         self._fold, self._row = model.fold, model.snapshots.row
         name, key = model.snapshots.name, model.snapshots.key
-        self._beginning = model.snapshots.beginning
+        self._format = model.snapshots.format
         if order == "position":
             those = "e.subject_id = $1 AND e.position > coalesce(s.position, 0)"
         else:
@@ -152,7 +152,7 @@ class PastRead(Generic[R]):
             FROM (SELECT) AS one
             LEFT JOIN (
                 SELECT position, state FROM {name}
-                WHERE {key} = $1 AND position <= $2 AND left(state::text, length($3)) = $3
+                WHERE {key} = $1 AND position <= $2 AND format = $3
                 ORDER BY position DESC LIMIT 1
             ) AS s ON true
             LEFT JOIN LATERAL (
@@ -165,7 +165,7 @@ class PastRead(Generic[R]):
         self, connection: PooledConnection, key: UUID, moment: Moment, **given: Any
     ) -> R | None:
         """The row as it was; ``given`` is what its fold takes beside events."""
-        found = await connection.fetch(self._statement, key, moment.position, self._beginning)
+        found = await connection.fetch(self._statement, key, moment.position, self._format)
         row = None if found[0][0] is None else cast("R", self._row(found[0][1]))
         for record in found:
             if record[2] is not None:

@@ -316,7 +316,7 @@ async def test_as_of_answers_what_the_get_answered(
     async with world.api.pool.acquire() as connection:
         for table in ("notebook_snapshot", "execution_snapshot", "dataset_snapshot"):
             # As another version of this code may have left them.
-            await connection.execute(f'UPDATE {table} SET state = \'{{"format":"","row":{{}}}}\'')
+            await connection.execute(f"UPDATE {table} SET format = 'other', state = '{{}}'")
     assert await world.compare(world.answers[::2]) > 100
 
 
