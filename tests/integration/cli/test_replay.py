@@ -58,8 +58,9 @@ async def test_every_moment_of_anything_is_replayed(
     schedule = Schedule.create(
         schedule_id, notebook_id=story.notebook.id, settings=settings, set_by="tester", at=now()
     )
-    schedule.pause("requested", at=now(), note="Rest")
     stream = Stream(schedule_id, story.notebook.id, uuid.uuid4(), uuid.uuid4())
+    await repository.save(store, schedule, stream, BY_TESTER)
+    schedule.pause("requested", at=now(), note="Rest")
     await repository.save(store, schedule, stream, BY_TESTER)
 
     chosen = dice.choice(list(states))

@@ -393,6 +393,32 @@ async def test_an_upload_with_all_its_parts_is_the_first_version(api: Api) -> No
     assert (await client.get(path, params={"asOf": "1.0.0"})).content == body
 
 
+@pytest.mark.guarantee("G46")
+async def test_an_append_is_seen_as_a_whole_or_not_at_all(api: Api) -> None:
+    """A position within one stands for all of it: nobody was ever answered a part."""
+    client = await api.client(Role.ADMIN)
+    made = await new_notebook(client, "1")
+    path = f"/notebook/{made['notebookId']}"
+    first = (await client.get(path)).content
+    change = {"notebookName": "Other", "cells": [{"cellType": "code", "content": "2"}]}
+    await changed(client, path, **change)
+    second = (await client.get(path)).content
+    recorded = await api.store.read_stream(UUID(made["notebookId"]))
+    whole = [each for each in recorded if each.recorded_at == recorded[-1].recorded_at]
+    assert len(whole) > 2
+    for each in recorded:
+        answer = await client.get(path, params={"asOf": str(each.position)})
+        assert answer.content == (second if each in whole else first)
+        last = whole[-1] if each in whole else recorded[-len(whole) - 1]
+        assert answer.headers["nbledger-position"] == str(last.position)
+    # Appends that follow each other at once, by the same request or not, are several all the same.
+    others = [(await new_notebook(client, name))["notebookId"] for name in "ab"]
+    for other in others:
+        (event,) = await api.store.read_stream(UUID(other))
+        answer = await client.get(f"/notebook/{other}", params={"asOf": str(event.position)})
+        assert answer.headers["nbledger-position"] == str(event.position)
+
+
 async def test_moments_that_are_none_are_refused(api: Api) -> None:
     client = await api.client(Role.AUDITOR)
     made = await new_notebook(await api.client(Role.EDITOR), "1")

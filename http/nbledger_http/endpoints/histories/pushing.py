@@ -35,7 +35,7 @@ PIECE_BYTES: Final = 64 * 1024
 _GZIP_LEVEL: Final = 5
 _GZIP_WINDOW: Final = 31
 
-EndReason = Literal["server_stopping", "token_invalid", "database_unavailable"]
+EndReason = Literal["limit_reached", "server_stopping", "token_invalid", "database_unavailable"]
 
 
 class End(msgspec.Struct, kw_only=True):
@@ -112,16 +112,22 @@ class EventPusher:
                 if found.all and not await follower.moved(patience):
                     yield b": waiting\n\n"
 
-    async def export(self, after: int, until: int) -> AsyncGenerator[bytes]:
-        """JSON Lines of the events after position ``after`` up to ``until``, and where it ended."""
+    async def export(
+        self, after: int, until: int, limit: int | None = None
+    ) -> AsyncGenerator[bytes]:
+        """JSON Lines of the events after position ``after`` up to ``until``, and where it ended.
+
+        There are ``limit`` at most.
+        """
         position, events, begun = after, 0, False
         reason: EndReason | None = None
         while position < until:
-            reason = await self._stopped()
+            reason = "limit_reached" if events == limit else await self._stopped()
             if reason is not None:
                 break
+            most = EVENTS_PER_WINDOW if limit is None else min(limit - events, EVENTS_PER_WINDOW)
             try:
-                found = await self.read(position, until=until, limit=EVENTS_PER_WINDOW)
+                found = await self.read(position, until=until, limit=most)
             except (DatabaseUnavailableError, *UNAVAILABLE) as error:
                 if not begun:
                     raise
