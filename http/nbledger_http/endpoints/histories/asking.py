@@ -11,16 +11,14 @@ from litestar import Request
 from msgspec import Meta
 
 from nbledger_domain.errors import Fault, InvalidInputError
-from nbledger_domain.events import EVENT_TYPES
-from nbledger_domain.words import nearest
 from nbledger_http.requests import queries
+from nbledger_http.requests.event_types import unknown_type
 from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, guid
 from nbledger_infrastructure.postgres.database import acquire
 from nbledger_infrastructure.postgres.event_store import moments
 from nbledger_projections.read_models.histories.selection import (
     LAST,
-    TYPE_PATTERN,
     Between,
     Filter,
     Order,
@@ -35,7 +33,6 @@ QUOTED: Final = 'One with commas stands in quotes: `"a, b",c`.'
 
 T = TypeVar("T")
 
-_TYPE: Final = re.compile(TYPE_PATTERN)
 _VALUE: Final = re.compile(
     r'\s*(?:"(?P<quoted>(?:[^"\\]|\\["\\])*)"\s*|(?P<plain>[^,]*))(?P<more>,|\Z)'
 )
@@ -207,16 +204,9 @@ def _plain(text: str) -> str:
 
 
 def _type_in(text: str) -> str:
-    readable = EVENT_TYPES.readable()
-    parts = [each.split(".") for each in readable]
-    known = {".".join(each[:count]) for each in parts for count in range(1, len(each) + 1)}
-    if text in known:
-        return text
-    near = nearest(text, sorted(known, key=lambda each: (each not in readable, each)))
-    hint = "" if near is None else f"; did you mean {near}?"
-    if not _TYPE.fullmatch(text):
-        raise ValueError(f"must be types of events such as execution.requested.v1{hint}")
-    raise ValueError(f"is an unknown type of events{hint}")
+    if reason := unknown_type(text):
+        raise ValueError(reason)
+    return text
 
 
 def _id_in(text: str) -> UUID:
