@@ -11,8 +11,8 @@ from litestar import Request
 from msgspec import Meta
 
 from nbledger_domain.errors import Fault, InvalidInputError
+from nbledger_domain.histories.event_types import unknown_type
 from nbledger_http.requests import queries
-from nbledger_http.requests.event_types import unknown_type
 from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, guid
 from nbledger_infrastructure.postgres.database import acquire

@@ -8,9 +8,9 @@ import msgspec
 from msgspec import Meta
 
 from nbledger_application.webhooks.subscribing import Subscription
+from nbledger_domain.histories.event_types import unknown_type
 from nbledger_domain.webhook import EventSelection
 from nbledger_http.requests.declared import FaultReport, read_object
-from nbledger_http.requests.event_types import unknown_type
 from nbledger_http.requests.queries import MAX_POSITION
 from nbledger_http.security.access import guid
 

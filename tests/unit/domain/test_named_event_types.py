@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nbledger_domain.events import EVENT_TYPES
-from nbledger_http.requests.event_types import unknown_type
+from nbledger_domain.histories.event_types import unknown_type
 
 
 def test_every_type_and_each_beginning_of_it_is_known() -> None:
