@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from uuid import UUID
 
@@ -63,8 +63,8 @@ class Kept:
                 found[place] = kinds
         return found
 
-    def tables(self) -> dict[str, str]:
-        async def read() -> dict[str, str]:
+    def tables(self) -> Mapping[str, str]:
+        async def read() -> Mapping[str, str]:
             async with open_pool(self._server.info.postgres) as pool:
                 return await tables_as_text(pool)
 

@@ -8,15 +8,13 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from nbledger_domain.dataset import Dataset
-from nbledger_domain.events import EVENT_TYPES
-from nbledger_domain.notebook import Notebook
 from nbledger_domain.past.errors import (
     CreatedLaterError,
     DeletedBeforeError,
     ErasedError,
 )
 from nbledger_domain.past.moments import AsOf, AtTime, AtVersion
+from nbledger_domain.transparency.erasures import ENDINGS
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.postgres.event_store import Metadata
 from nbledger_infrastructure.postgres.event_store.moments import Moment, find, settled
@@ -29,11 +27,6 @@ R = TypeVar("R")
 Order = Literal["position", "version"]
 
 _EVENT_COLUMNS: Final = COLUMNS.split(", ")
-_DELETIONS: Final = [
-    name
-    for each in (Notebook.DeletionRequested, Notebook.Deleted, Dataset.Deleted)
-    for name in EVENT_TYPES.stored_names(each.TYPE)
-]
 
 # A deletion is asked for and done by the last events of a stream.
 _STANDING: Final = """
@@ -88,7 +81,7 @@ async def reading(
             _STANDING,
             place.stream_id,
             place.subject_id,
-            _DELETIONS,
+            ENDINGS,
             place.tenant_id,
             place.project_id,
             f"{place.what}.%",

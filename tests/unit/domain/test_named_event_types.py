@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nbledger_domain import catalogue  # noqa: F401 - events are known once it is imported
 from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.histories.event_types import unknown_type
 

@@ -45,14 +45,19 @@ WITH RECURSIVE append AS (
 SELECT position, recorded_at FROM append ORDER BY position DESC LIMIT 1
 """
 
+# An event that somebody has taken out of the store counts as the next one.
 _HALVING: Final = """
 WITH RECURSIVE halving (low, high) AS (
     SELECT 0::bigint, coalesce(max(position), 0) FROM event
     UNION ALL
     SELECT
-        CASE WHEN e.recorded_at {within} $1 THEN e.position ELSE h.low END,
-        CASE WHEN e.recorded_at {within} $1 THEN h.high ELSE e.position - 1 END
-    FROM halving AS h JOIN event AS e ON e.position = (h.low + h.high + 1) / 2
+        CASE WHEN e.recorded_at {within} $1 THEN m.middle ELSE h.low END,
+        CASE WHEN e.recorded_at {within} $1 THEN h.high ELSE m.middle - 1 END
+    FROM halving AS h
+    CROSS JOIN LATERAL (SELECT (h.low + h.high + 1) / 2) AS m (middle)
+    CROSS JOIN LATERAL (
+        SELECT recorded_at FROM event WHERE position >= m.middle ORDER BY position LIMIT 1
+    ) AS e
     WHERE h.low < h.high
 )
 SELECT low FROM halving WHERE low = high
