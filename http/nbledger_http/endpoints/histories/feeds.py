@@ -19,6 +19,7 @@ from nbledger_http.endpoints.histories.pushing import EventPusher, zipped
 from nbledger_http.replies.negotiation import preferred, takes_gzip
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, header_list, json_reply
+from nbledger_http.representations.event_streams import TokenWatch
 from nbledger_http.representations.streaming import LiveReply
 from nbledger_http.requests import queries
 from nbledger_http.requests.services import Services, services_of
@@ -169,7 +170,8 @@ async def _events(request: Request[Any, Any, Any]) -> Reply:
     bounds = await asking.narrowed(services, bounds, query.since, query.to, pointer=pointer)
     feed = Feed(tenant_id=access.tenant_id, project_id=access.project_id, filter=narrow)
     history: HistoryKind = "tenant" if access.project_id == ALL_PROJECTS else "project"
-    pusher = EventPusher(services, access, feed, history, request.headers.get("authorization"))
+    token = TokenWatch(services, request.headers.get("authorization"))
+    pusher = EventPusher(services, access, feed, history, token)
     form = query.form or _FORMS[preferred(request, list(_FORMS))]
     if form == "jsonl":
         if begin:
