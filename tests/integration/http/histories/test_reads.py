@@ -18,6 +18,7 @@ from nbledger_application.caller import Caller
 from nbledger_application.commands.record_history_read import ReadRecorder
 from nbledger_domain.vocabulary.addresses import ALL_PROJECTS
 from nbledger_infrastructure.postgres.tokens import Role
+from nbledger_projections.registry import READ_MODELS
 
 __all__ = ["api", "api_server"]
 
@@ -227,3 +228,20 @@ async def test_whoever_reads_on_is_recorded_once_an_hour_by_all_processes(api: A
     for recorder in recorders:
         await recorder.record(caller(), "project", None, "export")
     assert await recorded() == 10
+
+
+async def test_who_reads_histories_sees_how_far_the_consumers_are(api: Api) -> None:
+    base = f"/audit/consumers/{api.tenant_id}"
+    auditor = await api.client(Role.AUDITOR, base=base)
+    told = (await auditor.get("")).json()
+    assert told["position"] >= 0
+    projections = [each["name"] for each in told["consumers"] if each["kind"] == "projection"]
+    assert projections == list(READ_MODELS)
+    for each in told["consumers"]:
+        assert each["state"] == "live"
+        assert each["lagEvents"] == told["position"] - each["position"]
+    assert (await (await api.client(Role.ADMIN, base=base)).get("")).status_code == 200
+    assert (await (await api.client(Role.EDITOR, base=base)).get("")).status_code == 403
+    some = await api.client(Role.AUDITOR, project_ids=[api.project_id], base=base)
+    assert (await some.get("")).status_code == 403
+    assert (await api.anonymous(base=base).get("")).status_code == 401
