@@ -95,8 +95,8 @@ class ExecutionRow(msgspec.Struct, dict=True):
     @property
     def places(self) -> Places:
         """Where its cells are; it follows from the document, and is kept beside it."""
-        kept: Places | None = self.__dict__.get("places")
+        kept: Places | None = vars(self).get("places")
         if kept is None or kept.cells is not self.document.cell_results:
             kept = Places(self.document.cell_results, self.silent)
-            self.__dict__["places"] = kept
+            vars(self)["places"] = kept
         return kept
