@@ -22,6 +22,7 @@ from benchmarks.kernels import kernels
 from benchmarks.list_scale import list_scale
 from benchmarks.memory import memory
 from benchmarks.peer import CHECKOUT, require_environment
+from benchmarks.proofs import proofs
 from benchmarks.reads import reads
 from benchmarks.rebuild import rebuilds
 from benchmarks.relaying import relaying
@@ -33,6 +34,7 @@ SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
     "appends": appends,
     "relay": relaying,
     "sealing": sealing,
+    "proofs": proofs,
     "bundle": bundles,
     "histories": histories,
     "rebuild": rebuilds,
@@ -68,7 +70,8 @@ def main() -> None:
     parser.add_argument(
         "--full",
         action="store_true",
-        help="bundles of 1,000,000 events rather than 200,000",
+        help="bundles of 1,000,000 events rather than 200,000, and proofs out of a log of "
+        "10,000,000 entries rather than 1,000,000",
     )
     parser.add_argument(
         "--json",

@@ -327,7 +327,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     they are renewed in half that time.
     """
 
-    origin: Annotated[str, Meta(pattern=r"^[^\s+\x00-\x1f]{0,200}$")] = ""
+    origin: Annotated[str, Meta(pattern=r"^(?!\w+://)[^\s+\x00-\x1f]{0,200}$")] = ""
     key_file: str = ""
     key_command: list[str] = []
     state_folder: str = ""

@@ -11,6 +11,7 @@ from nbledger_application.caller import ROLES, Right
 from nbledger_http.description.documentation import JSON, Answer, Body, Header, Operation
 from nbledger_http.description.links import add_links
 from nbledger_http.description.page import page
+from nbledger_http.replies.negotiation import preferred
 from nbledger_http.replies.problems import KINDS, MEDIA_TYPE, Code
 from nbledger_http.replies.rendering import ProblemBody
 from nbledger_http.replies.responses import Reply, header_list
@@ -353,7 +354,7 @@ def _here(request: Request[Any, Any, Any]) -> bytes:
 def page_or_document(request: Request[Any, Any, Any], *, page: bytes, document: bytes) -> Reply:
     """The page for who accepts HTML, as browsers do; the JSON document for everybody else."""
     vary = {"Vary": "Accept"}
-    if "text/html" in request.headers.get("accept", ""):
+    if preferred(request, (JSON, "text/html")) == "text/html":
         return document_reply(page, "text/html; charset=utf-8", vary)
     return document_reply(document, JSON, vary)
 
