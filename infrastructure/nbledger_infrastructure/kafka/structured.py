@@ -1,7 +1,6 @@
 """What is sent to webhooks: an event as a CloudEvent in structured JSON."""
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -11,15 +10,27 @@ from nbledger_infrastructure.postgres.event_store import RecordedEvent
 _KB: Final = 1024
 
 
-def envelope(max_body_kb: int) -> Callable[[RecordedEvent], bytes]:
-    """Makes the bodies of messages; one that would be larger has ``dataref`` in place of data."""
+class Envelope(Protocol):
+    """Makes the body of a message of an event; ``large`` says that its data was not even read."""
 
-    def made(recorded: RecordedEvent) -> bytes:
+    def __call__(self, recorded: RecordedEvent, *, large: bool = False) -> bytes:
+        """The body."""
+        ...
+
+
+def envelope(max_body_kb: int, address: str) -> Envelope:
+    """Makes the bodies of messages; one that would be larger has ``dataref`` in place of data.
+
+    ``address`` is what the API is reached by.
+    """
+
+    def made(recorded: RecordedEvent, *, large: bool = False) -> bytes:
         data = recorded.data
-        if data is not None and len(data) > max_body_kb * _KB:
+        large = large or (data is not None and len(data) > max_body_kb * _KB)
+        if large:
             data = None
-        dataref = history_path(recorded) if data is None and recorded.data is not None else None
-        told = attributes(event_headers(recorded, dataref=dataref))
+        dataref = history_path(recorded) if large else None
+        told = attributes(event_headers(recorded, dataref=dataref, address=address))
         message: dict[str, Any] = {**told, "datacontenttype": "application/json"}
         if data is not None:
             message["data"] = msgspec.Raw(data)
