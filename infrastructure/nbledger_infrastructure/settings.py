@@ -17,6 +17,7 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0)]
+NetworkText = Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]
 
 
 class Postgres(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -252,10 +253,12 @@ class Webhooks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     before signs as well for ``secret_overlap_hours``.
 
     Only public addresses are connected to, by HTTPS. In ``allowed_networks``, such as
-    ``10.1.0.0/16``, others may be, and by HTTP, too. With ``proxy_url`` everything goes through
-    that HTTP proxy, which then decides which names and addresses may be reached.
-    ``concurrency`` bounds the attempts at one moment, ``concurrency_per_webhook`` those of one
-    webhook.
+    ``10.1.0.0/16``, others may be, and by HTTP, too; in ``refused_networks`` none may be. With
+    ``proxy_url`` everything goes through that HTTP proxy, which then decides which names may be
+    reached; the URL may hold a user and a password. Certificates are those of authorities that
+    the system trusts, or of one in ``ca_file`` (PEM). ``concurrency`` bounds the attempts at one
+    moment, ``concurrency_per_webhook`` those of one webhook. Twice as many attempts as
+    ``concurrency`` may wait for slow receivers beside them.
     """
 
     enabled: bool = True
@@ -264,8 +267,10 @@ class Webhooks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_body_kb: Positive = 256
     log_days: Positive = 30
     secret_overlap_hours: Annotated[int, Meta(ge=0, le=8760)] = 24
-    allowed_networks: list[Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]] = []
-    proxy_url: str = ""
+    allowed_networks: list[NetworkText] = []
+    refused_networks: list[NetworkText] = []
+    proxy_url: Annotated[str, Meta(pattern=r"^(https?://[^/?#]+/?)?$")] = ""
+    ca_file: str = ""
     concurrency: Annotated[int, Meta(ge=4, le=10_000)] = 256
     concurrency_per_webhook: Annotated[int, Meta(ge=1, le=100)] = 4
 

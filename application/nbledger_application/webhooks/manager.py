@@ -18,8 +18,8 @@ from nbledger_application.webhooks import following, redelivering, rows
 from nbledger_application.webhooks.delivering import Deliverer, Pace
 from nbledger_application.webhooks.following import Subscriptions, wanted_by_tags
 from nbledger_application.webhooks.lanes import PARKED, Lanes
-from nbledger_infrastructure.egress.addresses import networks
-from nbledger_infrastructure.egress.posting import Poster
+from nbledger_infrastructure.egress.addresses import Reach, networks
+from nbledger_infrastructure.egress.posting import Poster, trusting
 from nbledger_infrastructure.kafka.structured import Envelope
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore
@@ -68,10 +68,14 @@ class WebhookManager:
         self._now = now
         self._poster = Poster(
             timeout_seconds=settings.timeout_seconds,
-            # Never fewer than attempts: none waits for a connection.
-            connections=settings.concurrency * (1 + PARKED) + 64,
-            allowed=networks(settings.allowed_networks),
+            # As many as attempts: none waits for the name of another.
+            at_once=settings.concurrency * (1 + PARKED),
+            reach=Reach(
+                allowed=networks(settings.allowed_networks),
+                refused=networks(settings.refused_networks),
+            ),
             proxy_url=settings.proxy_url,
+            tls=trusting(settings.ca_file),
         )
         self._deliverer = Deliverer(
             *(pool, store, self._poster, envelope, Lanes(settings.concurrency)),

@@ -13,10 +13,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from support.receivers import receiver
 
-from nbledger_infrastructure.egress.addresses import address_of, is_public, is_within, networks
+from nbledger_infrastructure.egress.addresses import (
+    Reach,
+    address_of,
+    is_public,
+    is_within,
+    networks,
+)
 from nbledger_infrastructure.egress.posting import Poster
 
-LOOPBACK = networks(["127.0.0.0/8"])
+LOOPBACK = Reach(allowed=networks(["127.0.0.0/8"]))
 
 
 @pytest.mark.guarantee("G54")
@@ -98,8 +104,8 @@ def contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
 async def test_a_certificate_is_checked_against_the_name_in_the_url(tmp_path: Path) -> None:
     server, client = contexts(tmp_path)
     async with receiver(tls=server) as there:
-        trusting = Poster(timeout_seconds=20, connections=4, allowed=LOOPBACK, tls=client)
-        doubting = Poster(timeout_seconds=20, connections=4, allowed=LOOPBACK)
+        trusting = Poster(timeout_seconds=20, at_once=4, reach=LOOPBACK, tls=client)
+        doubting = Poster(timeout_seconds=20, at_once=4, reach=LOOPBACK)
         try:
             good = await trusting.post(f"https://localhost:{there.port}/a", {"a": "b"}, b"body")
             other = await trusting.post(f"https://127.0.0.1:{there.port}/a", {}, b"body")
@@ -116,7 +122,7 @@ async def test_a_certificate_is_checked_against_the_name_in_the_url(tmp_path: Pa
 async def test_everything_goes_through_the_proxy() -> None:
     async with receiver() as proxy:
         poster = Poster(
-            timeout_seconds=20, connections=4, proxy_url=f"http://127.0.0.1:{proxy.port}"
+            timeout_seconds=20, at_once=4, reach=Reach(), proxy_url=f"http://127.0.0.1:{proxy.port}"
         )
         try:
             answered = await poster.post("http://hooks.example.com/a", {}, b"body")
@@ -129,7 +135,7 @@ async def test_everything_goes_through_the_proxy() -> None:
 async def test_an_answer_takes_its_time_at_most() -> None:
     async with receiver() as there:
         there.always = None
-        poster = Poster(timeout_seconds=0.2, connections=4, allowed=LOOPBACK)
+        poster = Poster(timeout_seconds=0.2, at_once=4, reach=LOOPBACK)
         try:
             answered = await poster.post(there.url, {}, b"")
             there.always = 200
