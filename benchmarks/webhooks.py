@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from typing import Final
 from uuid import UUID
 
+import psutil
+
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, compare, within
 from benchmarks.filling import METADATA
@@ -147,6 +149,11 @@ class Process:
             found.append((path, event_id, float(at)))
         return found
 
+    def processor_seconds(self) -> float:
+        """What it has used."""
+        used = psutil.Process(self._process.pid).cpu_times()
+        return used.user + used.system
+
     def close(self) -> None:
         """End it."""
         assert self._process.stdin is not None
@@ -172,12 +179,17 @@ def webhooks(bench: Bench) -> list[Figure]:
     port = int(receiver.told)
     try:
         bench.run(load.subscribe(port))
-        sender = Process("send", dsn)
+        sender = started = Process("send", dsn)
         bench.run(load.add_hanging(port))
 
         def p95(*, hang: bool) -> float:
             bench.run(load.hang(on=hang))
-            return _p95(bench, load, receiver, events)
+            before = started.processor_seconds()
+            found = _p95(bench, load, receiver, events)
+            used = started.processor_seconds() - before
+            each = 1000 * used / (events * load.wanted_each())
+            bench.say(f"  {each:.2f} ms of processor time for each delivery")
+            return found
 
         rounds = bench.alternate([lambda: p95(hang=True), lambda: p95(hang=False)])
     finally:

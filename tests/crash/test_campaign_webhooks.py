@@ -97,7 +97,7 @@ async def test_whoever_sends_is_killed_amid_deliveries(
     database_dsn: str, record_property: Callable[[str, object], None]
 ) -> None:
     tally = Tally("senders to webhooks killed", TAKEOVER_SECONDS, record_property)
-    settings = Webhooks(allowed_networks=LOOPBACK, timeout_seconds=1.0)
+    settings = Webhooks(allowed_networks=LOOPBACK, timeout_seconds=0.5)
     async with receiver() as there, scene(database_dsn, webhooks=settings) as stage:
         receiving = Receiving(there, tally)
         project = Project(stage.pool, stage.store)
@@ -156,7 +156,7 @@ async def _append(project: Project, tally: Tally) -> None:
     while True:
         await project.event(tally.random.choice(notebooks), type_=NOTEBOOK)
         await project.event(library, type_=LIBRARY, data=b"{}")
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
 
 
 def _wanted(events: list[Appended], webhook_id: UUID, path: str) -> list[UUID]:
