@@ -24,8 +24,9 @@ from nbledger_infrastructure.kafka.structured import envelope
 from nbledger_infrastructure.postgres.checkpoints import CheckpointMovedError
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, NewEvent, Stream
-from nbledger_infrastructure.settings import Http, Webhooks
+from nbledger_infrastructure.settings import Webhooks
 
+ADDRESS = "https://notebooks.example.com"
 LOOPBACK = ["127.0.0.0/8"]
 RENAMED = "notebook.renamed.v1"
 METADATA = Metadata(actor="test")
@@ -127,14 +128,16 @@ def subscription(
 
 @asynccontextmanager
 async def hooks(
-    pool: Pool, store: EventStore, caller: Caller = CALLER, **settings: Any
+    pool: Pool,
+    store: EventStore,
+    caller: Caller = CALLER,
+    address: str = ADDRESS,
+    **settings: Any,
 ) -> AsyncIterator[Hooks]:
     """Webhooks whose manager sends to loopback, and to what is allowed by ``settings`` else."""
     clock = Ahead()
     chosen = Webhooks(**{"allowed_networks": LOOPBACK, "timeout_seconds": 20.0, **settings})
-    manager = WebhookManager(
-        pool, store, chosen, envelope(chosen.max_body_kb, Http().address), now=clock
-    )
+    manager = WebhookManager(pool, store, chosen, envelope(chosen.max_body_kb, address), now=clock)
     try:
         yield Hooks(pool, store, manager, clock, caller)
     finally:

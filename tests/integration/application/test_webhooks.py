@@ -187,6 +187,8 @@ async def test_large_data_is_named_and_not_sent(scene: Hooks, there: Receiver) -
     event = there.got[0].event
     assert "data" not in event
     assert event["dataref"].startswith("/api/")
+    assert "erased" not in event
+    assert event["dataschema"].endswith("notebook.renamed.v1.json")
 
 
 async def test_an_ordered_webhook_gets_each_stream_in_order(scene: Hooks, there: Receiver) -> None:

@@ -204,11 +204,11 @@ async def redeliver(request: Request[Any, Any, Any]) -> Reply:
 
 
 def _told(found: LoggedDelivery, settings: Settings) -> bytes:
-    body = envelope(settings.webhooks.max_body_kb, settings.http.address)
+    made = envelope(settings.webhooks.max_body_kb, settings.http.address)
     return msgspec.json.encode(
         DeliveryDocument(
             **_members(found.delivery),
-            request_body=msgspec.Raw(body(found.event)),
+            request_body=msgspec.Raw(made(found.event)),
             log=[_attempt(each) for each in found.attempts],
         )
     )
