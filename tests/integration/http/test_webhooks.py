@@ -134,6 +134,20 @@ async def test_the_secret_is_in_no_event_and_goes_with_its_webhook(api: Api) -> 
         ({"url": "https://"}, "/url"),
         ({"url": "https://höoks.example.com"}, "/url"),
         ({"url": "file:///etc/passwd"}, "/url"),
+        ({"url": "https://hooks.example.com:0/"}, "/url"),
+        ({"url": "https://hooks.example.com\\.evil.example/"}, "/url"),
+        ({"url": "https://%68ooks.example.com/"}, "/url"),
+        ({"url": f"https://{'a' * 64}.example.com/"}, "/url"),
+        ({"url": f"https://hooks.example.com/{'a' * 2000}"}, "/url"),
+        ({"url": "https://10.1.2.3/"}, "/url"),
+        ({"url": "https://[::ffff:169.254.169.254]/"}, "/url"),
+        ({"url": "https://[fe80::1%25eth0]/"}, "/url"),
+        ({"url": "https://2130706433/"}, "/url"),
+        ({"url": "https://0177.1/"}, "/url"),
+        ({"url": "https://0x7f.0.0.1/"}, "/url"),
+        ({"url": "https://1.2.3.4.5/"}, "/url"),
+        ({"url": "https://localhost./"}, "/url"),
+        ({"url": "https://hooks.localhost/"}, "/url"),
         ({**ASKED, "eventTypes": ["execution.complete"]}, "/eventTypes/0"),
         ({**ASKED, "eventTypes": ["execution", "%"]}, "/eventTypes/1"),
         ({**ASKED, "eventType": ["execution"]}, "/eventType"),
@@ -145,6 +159,22 @@ async def test_what_is_no_webhook_is_refused(api: Api, body: dict[str, Any], poi
     refused = await client.post("/webhook", json=body)
     assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
     assert [fault["pointer"] for fault in refused.json()["errors"]] == [pointer]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "HTTPS://Hooks.Example.com:8443/a?b=c",
+        "https://xn--hks-0qa.example./",
+        "https://93.184.215.14/",
+        "https://[2606:2800:21f:cb07:6820:80da:af6b:8b2c]:443",
+    ],
+)
+async def test_urls_of_public_places_are_taken(api: Api, url: str) -> None:
+    client = await api.client(Role.EDITOR)
+    made = await client.post("/webhook", json={"url": url})
+    assert made.status_code == 201, made.text
+    assert made.json()["url"] == url
 
 
 async def test_who_may_do_what(api: Api) -> None:
