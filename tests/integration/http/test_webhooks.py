@@ -275,3 +275,36 @@ async def test_a_project_has_so_many_webhooks_at_most(api: Api) -> None:
     assert (refused.status_code, refused.json()["code"]) == (409, "too_many_webhooks")
     await client.delete(f"/webhook/{made['webhookId']}")
     assert (await client.post("/webhook", json=ASKED)).status_code == 201
+
+
+async def test_the_history_of_a_webhook_tells_who_did_what(api: Api) -> None:
+    editor, auditor = await api.client(Role.EDITOR), await api.client(Role.AUDITOR)
+    made = (await editor.post("/webhook", json=ASKED)).json()
+    path = f"/webhook/{made['webhookId']}"
+    await editor.put(path, json={**ASKED, "url": "https://hooks.example.com/b", "enabled": False})
+    await editor.post(f"{path}/secret")
+    assert (await editor.get(f"{path}/history")).status_code == 403
+    told = await auditor.get(f"{path}/history")
+    assert told.status_code == 200, told.text
+    events = told.json()["events"]
+    assert [each["type"] for each in events] == [
+        "webhook.created.v1",
+        "webhook.changed.v1",
+        "webhook.disabled.v1",
+        "webhook.secret-rotated.v1",
+    ]
+    assert {each["actor"] for each in events} == {"tester"}
+    url = {"field": "/url", "kind": "changed", "before": ASKED["url"]}
+    assert {**url, "after": "https://hooks.example.com/b"} in events[1]["changes"]
+    off = {"field": "/enabled", "kind": "changed", "before": True, "after": False}
+    assert off in events[2]["changes"]
+    assert made["secret"] not in told.text
+    reads = (await auditor.get("/history-reads")).json()
+    mine = [each for each in reads["reads"] if each.get("subjectId") == made["webhookId"]]
+    assert [each["history"] for each in mine] == ["project"]
+
+    unknown = await auditor.get(f"/webhook/{unknown_id()}/history")
+    assert unknown.json()["code"] == "webhook_not_found"
+    await editor.delete(path)
+    last = (await auditor.get(f"{path}/history")).json()["events"][-1]
+    assert last["type"] == "webhook.deleted.v1"
