@@ -168,7 +168,7 @@ class Process:
 def webhooks(bench: Bench) -> list[Figure]:
     """The p95 with some that hang and without, in turn: the same webhooks and rate of events."""
     count = 20 if bench.quick else 10_000 if bench.full else 1_000
-    events = 5 if bench.quick else 600 if bench.full else 200
+    events = 5 if bench.quick else 300 if bench.full else 200
     dsn = bench.new_database("webhooks")
     pool = bench.connect(dsn)
     store = EventStore(pool)
