@@ -11,10 +11,9 @@ from nbledger_application.database_clock import Clock
 from nbledger_application.webhooks import following, rows, secrets
 from nbledger_application.webhooks.rows import Subscriber
 from nbledger_infrastructure.kafka.structured import Envelope
+from nbledger_infrastructure.postgres import checkpoints
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.postgres.event_store.types import COLUMNS, recorded_event
-
-_POSITION: Final = "SELECT position FROM projection_checkpoint WHERE name = $1"
 
 _DUE: Final = """
 SELECT asked.webhook_id, due.position, due.event_id, due.stream_id, due.failures
@@ -81,7 +80,7 @@ class Loader:
         async with acquire(self._pool) as connection:
             now = await self._now(connection)
             # First: what is read after it is no older.
-            position = await connection.fetchval(_POSITION, following.NAME) or 0
+            position = await checkpoints.position(connection, following.NAME)
             known = await rows.subscribers(connection, [webhook_id for webhook_id, _ in asked])
             live = {each.webhook_id for each in known.values() if each.enabled}
             due = await self._due(connection, [each for each in asked if each[0] in live], now)

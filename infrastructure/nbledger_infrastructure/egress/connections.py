@@ -14,7 +14,7 @@ Connection = httpcore.AsyncConnectionPool
 """Of one connection: a pool of many looks at all of them at each request."""
 
 
-class Connections:
+class KeptConnections:
     """Connections that are not in use; whoever takes one gives it back where it still is good.
 
     ``connect`` makes one. Keys say where they lead to.

@@ -16,7 +16,7 @@ import httpcore
 import msgspec
 
 from nbledger_infrastructure.egress.addresses import Reach, literal
-from nbledger_infrastructure.egress.connections import KEPT_SECONDS, Connection, Connections
+from nbledger_infrastructure.egress.connections import KEPT_SECONDS, Connection, KeptConnections
 from nbledger_infrastructure.egress.guarding import (
     AddressRefusedError,
     GuardedBackend,
@@ -79,13 +79,13 @@ class Poster:
         proxy = _proxy(proxy_url, context) if proxy_url else None
         self._proxied = proxy is not None
         self._backends: list[GuardedBackend] = []
-        self._connections: dict[bytes, Connections] = {}
+        self._connections: dict[bytes, KeptConnections] = {}
         for scheme, each in self._reaches.items():
             # Behind a proxy it is the proxy that connects, and decides.
             backend = None if proxy else GuardedBackend(each, at_once)
             if backend is not None:
                 self._backends.append(backend)
-            self._connections[scheme] = Connections(
+            self._connections[scheme] = KeptConnections(
                 partial(
                     httpcore.AsyncConnectionPool,
                     ssl_context=context,

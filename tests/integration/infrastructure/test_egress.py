@@ -24,7 +24,7 @@ from nbledger_infrastructure.egress.addresses import (
     literal,
     networks,
 )
-from nbledger_infrastructure.egress.connections import KEPT, Connection, Connections
+from nbledger_infrastructure.egress.connections import KEPT, Connection, KeptConnections
 from nbledger_infrastructure.egress.posting import Poster, trusting
 
 LOOPBACK = Reach(allowed=networks(["127.0.0.0/8"]))
@@ -223,7 +223,7 @@ async def test_connections_are_kept_and_bounded() -> None:
         made.append(Connection())
         return made[-1]
 
-    kept = Connections(connect)
+    kept = KeptConnections(connect)
     first = kept.take("a")
     await kept.give_back("a", first)
     other = kept.take("b")

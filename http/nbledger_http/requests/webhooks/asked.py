@@ -25,9 +25,9 @@ Url = Annotated[
     str,
     Meta(
         max_length=MAX_URL,
-        description="Where events are sent by POST. It is in the project's history for everyone "
-        "who may read that, so it should hold no secret: signatures tell that a delivery is "
-        "genuine.",
+        description="Where events are sent by POST: HTTPS, to a name or a public address. It is in "
+        "the project's history for everyone who may read that, so it should hold no secret: "
+        "signatures tell that a delivery is genuine.",
         examples=["https://hooks.example.com/nbledger"],
         extra_json_schema={"format": "uri"},
     ),
