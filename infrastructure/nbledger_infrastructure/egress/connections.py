@@ -3,6 +3,7 @@
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import httpcore
@@ -45,7 +46,9 @@ class KeptConnections:
             if len(self._kept) <= KEPT and since > now - KEPT_SECONDS:
                 return
             self._remove(oldest)
-            await oldest.aclose()
+            # It is none of those who have just been answered.
+            with suppress(Exception):
+                await oldest.aclose()
 
     async def aclose(self) -> None:
         """Close all that are kept."""
