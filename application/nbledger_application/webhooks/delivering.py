@@ -20,14 +20,13 @@ from nbledger_application.webhooks import attempts
 from nbledger_application.webhooks.attempts import Attempt
 from nbledger_application.webhooks.gathered import Gathered
 from nbledger_application.webhooks.lanes import Lanes
-from nbledger_application.webhooks.loading import Loader, Pending, Ready
+from nbledger_application.webhooks.loading import Envelope, Loader, Pending, Ready
 from nbledger_application.webhooks.rows import Subscriber
 from nbledger_application.webhooks.signing import signed_headers
 from nbledger_domain.webhook import Webhook
 from nbledger_infrastructure import clock
 from nbledger_infrastructure.actors import WEBHOOKS
 from nbledger_infrastructure.egress.posting import Poster
-from nbledger_infrastructure.kafka.structured import Envelope
 from nbledger_infrastructure.postgres.database import (
     UNAVAILABLE,
     DatabaseUnavailableError,

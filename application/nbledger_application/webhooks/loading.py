@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 import msgspec
@@ -10,9 +10,9 @@ import msgspec
 from nbledger_application.database_clock import Clock
 from nbledger_application.webhooks import following, rows, secrets
 from nbledger_application.webhooks.rows import Subscriber
-from nbledger_infrastructure.kafka.structured import Envelope
 from nbledger_infrastructure.postgres import checkpoints
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
+from nbledger_infrastructure.postgres.event_store import RecordedEvent
 from nbledger_infrastructure.postgres.event_store.types import COLUMNS, recorded_event
 
 _DUE: Final = """
@@ -38,6 +38,14 @@ _MESSAGES: Final = f"""
 SELECT {COLUMNS.replace(" data,", f" {_DATA},")}, octet_length(data::text) > $2 AS large
 FROM event WHERE position = ANY($1)
 """  # noqa: S608 (constants)
+
+
+class Envelope(Protocol):
+    """Makes the body of a message of an event; ``large`` says that its data was not even read."""
+
+    def __call__(self, recorded: RecordedEvent, *, large: bool = False) -> bytes:
+        """The body."""
+        ...
 
 
 class Pending(msgspec.Struct, frozen=True):

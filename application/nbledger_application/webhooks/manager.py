@@ -18,9 +18,9 @@ from nbledger_application.webhooks import following, redelivering, rows
 from nbledger_application.webhooks.delivering import Deliverer, Pace
 from nbledger_application.webhooks.following import Subscriptions, wanted_by_tags
 from nbledger_application.webhooks.lanes import PARKED, Lanes
+from nbledger_application.webhooks.loading import Envelope
 from nbledger_infrastructure.egress.addresses import Reach, networks
 from nbledger_infrastructure.egress.posting import Poster, trusting
-from nbledger_infrastructure.kafka.structured import Envelope
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore
 from nbledger_infrastructure.settings import Webhooks
