@@ -29,6 +29,7 @@ from benchmarks.relaying import relaying
 from benchmarks.repetition import repetition
 from benchmarks.results import results
 from benchmarks.sealing import sealing
+from benchmarks.webhooks import webhooks
 
 SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
     "appends": appends,
@@ -37,6 +38,7 @@ SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
     "proofs": proofs,
     "bundle": bundles,
     "histories": histories,
+    "webhooks": webhooks,
     "rebuild": rebuilds,
     "reads": reads,
     "as_of": as_of,

@@ -278,10 +278,12 @@ class Webhooks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     before signs as well for ``secret_overlap_hours``.
 
     Only public addresses are connected to, by HTTPS. In ``allowed_networks``, such as
-    ``10.1.0.0/16``, others may be, and by HTTP, too. With ``proxy_url`` everything goes through
-    that HTTP proxy, which then decides which names and addresses may be reached.
-    ``concurrency`` bounds the attempts at one moment, ``concurrency_per_webhook`` those of one
-    webhook.
+    ``10.1.0.0/16``, others may be, and by HTTP, too; in ``refused_networks`` none may be. With
+    ``proxy_url`` everything goes through that HTTP proxy, which then decides which names may be
+    reached; the URL may hold a user and a password. Certificates are those of authorities that
+    the system trusts, or of one in ``ca_file`` (PEM). ``concurrency`` bounds the attempts at one
+    moment, ``concurrency_per_webhook`` those of one webhook. Twice as many attempts as
+    ``concurrency`` may wait for slow receivers beside them.
     """
 
     enabled: bool = True
@@ -291,13 +293,15 @@ class Webhooks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_days: Positive = 30
     secret_overlap_hours: Annotated[int, Meta(ge=0, le=8760)] = 24
     allowed_networks: list[str] = []
-    proxy_url: str = ""
+    refused_networks: list[str] = []
+    proxy_url: Annotated[str, Meta(pattern=r"^(https?://[^/?#]+/?)?$")] = ""
+    ca_file: str = ""
     concurrency: Annotated[int, Meta(ge=4, le=10_000)] = 256
     concurrency_per_webhook: Annotated[int, Meta(ge=1, le=100)] = 4
 
     def __post_init__(self) -> None:
         """Raise ``ValueError`` for what is no network."""
-        networks(self.allowed_networks)
+        networks([*self.allowed_networks, *self.refused_networks])
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -20,7 +20,7 @@ _PLACES: Final = {
     "library": ("the library", "/library/{libraryId}/history"),
     "notice": ("the notice", "/notices"),
     "history": ("the record", "/history-reads"),
-    "webhook": ("the webhook", "/events?stream={webhookId}"),
+    "webhook": ("the webhook", "/webhook/{webhookId}/history"),
 }
 """By the first word of a type: whose stream its events are in, and where they can be read again."""
 

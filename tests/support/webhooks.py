@@ -32,22 +32,13 @@ RENAMED = "notebook.renamed.v1"
 METADATA = Metadata(actor="test")
 
 
-class Hooks:
+class Project:
     """A project with webhooks, on a database of the test's own."""
 
-    def __init__(
-        self,
-        pool: Pool,
-        store: EventStore,
-        manager: WebhookManager,
-        now: Ahead,
-        caller: Caller = CALLER,
-    ) -> None:
+    def __init__(self, pool: Pool, store: EventStore, caller: Caller = CALLER) -> None:
         self.caller = caller
         self.pool = pool
         self.store = store
-        self.manager = manager
-        self.now = now
         self._versions: dict[UUID, int] = {}
 
     async def hook(
@@ -83,16 +74,6 @@ class Hooks:
         self._versions[stream_id] = version + 1
         return event.event_id
 
-    async def work(self) -> None:
-        """Let everything be sent that is due, and be recorded."""
-        for _ in range(3):
-            try:
-                while await self.manager.tick() == 0.0:
-                    pass
-            except CheckpointMovedError:
-                continue
-            await self.manager.settled()
-
     async def deliveries(self, webhook_id: UUID) -> list[tuple[str, int]]:
         """State and number of attempts of each delivery, in the order of events."""
         async with acquire(self.pool) as connection:
@@ -111,6 +92,27 @@ class Hooks:
                 webhook_id,
             )
         return [row[0] for row in rows]
+
+
+class Hooks(Project):
+    """Likewise, with a manager that the test drives."""
+
+    def __init__(
+        self, pool: Pool, store: EventStore, manager: WebhookManager, now: Ahead, caller: Caller
+    ) -> None:
+        super().__init__(pool, store, caller)
+        self.manager = manager
+        self.now = now
+
+    async def work(self) -> None:
+        """Let everything be sent that is due, and be recorded."""
+        for _ in range(3):
+            try:
+                while await self.manager.tick() == 0.0:
+                    pass
+            except CheckpointMovedError:
+                continue
+            await self.manager.settled()
 
 
 def subscription(

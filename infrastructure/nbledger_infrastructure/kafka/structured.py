@@ -1,7 +1,6 @@
 """Events as CloudEvents in structured JSON: what webhooks get, and messages without data."""
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -27,17 +26,29 @@ def structured(headers: Headers, data: bytes | None) -> bytes:
     return _encode(event)
 
 
-def envelope(max_body_kb: int, address: str) -> Callable[[RecordedEvent], bytes]:
+class Envelope(Protocol):
+    """Makes the body of a message of an event; ``large`` says that its data was not even read."""
+
+    def __call__(self, recorded: RecordedEvent, *, large: bool = False) -> bytes:
+        """The body."""
+        ...
+
+
+def envelope(max_body_kb: int, address: str) -> Envelope:
     """Makes the bodies of messages; one that would be larger has ``dataref`` in place of data.
 
     ``address`` is what the API is reached by.
     """
 
-    def made(recorded: RecordedEvent) -> bytes:
+    def made(recorded: RecordedEvent, *, large: bool = False) -> bytes:
         data = recorded.data
-        if data is not None and len(data) > max_body_kb * _KB:
+        large = large or (data is not None and len(data) > max_body_kb * _KB)
+        if large:
             data = None
-        dataref = history_path(recorded) if data is None and recorded.data is not None else None
+        if recorded.data is None and large:
+            # Not read, but not erased.
+            recorded = msgspec.structs.replace(recorded, data=b"")
+        dataref = history_path(recorded) if large else None
         return structured(event_headers(recorded, dataref=dataref, address=address), data)
 
     return made

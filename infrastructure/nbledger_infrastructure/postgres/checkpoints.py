@@ -31,6 +31,14 @@ async def ensure(connection: PooledConnection, name: str) -> Checkpoint:
     return Checkpoint(row["position"], row["generation"])
 
 
+async def position(connection: PooledConnection, name: str) -> int:
+    """How far ``name`` has come, 0 where it has never run."""
+    found: int | None = await connection.fetchval(
+        "SELECT position FROM projection_checkpoint WHERE name = $1", name
+    )
+    return found or 0
+
+
 async def lock(connection: PooledConnection, name: str) -> Checkpoint:
     """The checkpoint of ``name``, held until the transaction ends."""
     row = await connection.fetchrow(
@@ -78,7 +86,4 @@ async def move(
 async def checkpoint(pool: Pool, name: str) -> int:
     """The position that ``name`` has come to, 0 when it has never run."""
     async with acquire(pool) as connection:
-        position: int | None = await connection.fetchval(
-            "SELECT position FROM projection_checkpoint WHERE name = $1", name
-        )
-    return position or 0
+        return await position(connection, name)
