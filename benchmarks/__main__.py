@@ -26,12 +26,14 @@ from benchmarks.reads import reads
 from benchmarks.rebuild import rebuilds
 from benchmarks.relaying import relaying
 from benchmarks.repetition import repetition
+from benchmarks.replaying import replaying
 from benchmarks.results import results
 from benchmarks.sealing import sealing
 
 SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
     "appends": appends,
     "relay": relaying,
+    "replay": replaying,
     "sealing": sealing,
     "bundle": bundles,
     "histories": histories,
@@ -68,7 +70,7 @@ def main() -> None:
     parser.add_argument(
         "--full",
         action="store_true",
-        help="bundles of 1,000,000 events rather than 200,000",
+        help="bundles and replays of 1,000,000 events rather than 200,000 and 60,000",
     )
     parser.add_argument(
         "--json",
