@@ -19,7 +19,7 @@ from benchmarks.relaying import write_records
 from nbledger.embedded.tansu import start_tansu
 from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.kafka.clients import ensure_replay_topic
-from nbledger_infrastructure.kafka.replaying import carry_out
+from nbledger_infrastructure.kafka.replays.carrying_out import carry_out
 from nbledger_infrastructure.postgres import event_replays
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_replays import ReplayRange

@@ -159,9 +159,9 @@ def relay(  # noqa: PLR0917 (click gives them by name)
             raise click.UsageError("These options go with --replay.")
         run_role("relay", roles.relay, *NEEDS["relay"])
         return
-    from nbledger.commands.republishing import Asked, republish
+    from nbledger.commands.republishing import ReplayOptions, republish
 
-    republish(Asked(topic, first, last, tenant, project, confirm_live))
+    republish(ReplayOptions(topic, first, last, tenant, project, confirm_live))
 
 
 @main.command(short_help="Enter events in the logs that prove them.")

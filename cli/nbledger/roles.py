@@ -31,7 +31,7 @@ async def projector(settings: Settings, stop: asyncio.Event, on_ready: OnReady) 
 async def relay(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
     """Publish events and commands, also again; recover lost work; run the process managers."""
     from nbledger_infrastructure.kafka.relay import run as publish
-    from nbledger_infrastructure.kafka.replay_manager import run as replay
+    from nbledger_infrastructure.kafka.replays.manager import run as replay
     from nbledger_workers.sweeping.process_managers import run as manage
     from nbledger_workers.sweeping.sweeper import run as sweep
 

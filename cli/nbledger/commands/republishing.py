@@ -9,8 +9,8 @@ import msgspec
 
 from nbledger.role import load_settings, run_command, stop_on_signals
 from nbledger_infrastructure import logging
-from nbledger_infrastructure.kafka.replay_topics import is_live, refusal
-from nbledger_infrastructure.kafka.replaying import carry_out
+from nbledger_infrastructure.kafka.replays.carrying_out import carry_out
+from nbledger_infrastructure.kafka.replays.topics import is_live, refusal
 from nbledger_infrastructure.postgres import event_replays
 from nbledger_infrastructure.postgres.database import Pool, acquire, close_pool, connect_pool
 from nbledger_infrastructure.postgres.event_replays import COMMAND, EventReplay, ReplayRange
@@ -21,7 +21,7 @@ INTERRUPTED = 3
 """The status where there is more to publish."""
 
 
-class Asked(msgspec.Struct, frozen=True):
+class ReplayOptions(msgspec.Struct, frozen=True):
     """What the command was told."""
 
     topic: str | None
@@ -32,7 +32,7 @@ class Asked(msgspec.Struct, frozen=True):
     confirm_live: bool
 
 
-def republish(asked: Asked) -> None:
+def republish(asked: ReplayOptions) -> None:
     """Publish what is asked for; ends the program with a status where not everything is."""
     settings = load_settings("postgres.dsn", "kafka.bootstrap_servers")
     _check(settings, asked)
@@ -50,7 +50,7 @@ def republish(asked: Asked) -> None:
         sys.exit(INTERRUPTED)
 
 
-def _check(settings: Settings, asked: Asked) -> None:
+def _check(settings: Settings, asked: ReplayOptions) -> None:
     """Raise ``click.UsageError`` for what cannot be done."""
     if asked.topic is None:
         raise click.UsageError("--replay needs --topic.")
@@ -65,7 +65,7 @@ def _check(settings: Settings, asked: Asked) -> None:
         raise click.UsageError("--project needs --tenant.")
 
 
-async def _run(settings: Settings, asked: Asked) -> EventReplay:
+async def _run(settings: Settings, asked: ReplayOptions) -> EventReplay:
     stop = asyncio.Event()
     stop_on_signals(stop)
     pool = await connect_pool(settings.postgres.dsn, max_size=4, application_name="nbledger-replay")
@@ -79,7 +79,7 @@ async def _run(settings: Settings, asked: Asked) -> EventReplay:
         await close_pool(pool)
 
 
-async def _begun(pool: Pool, asked: Asked) -> EventReplay:
+async def _begun(pool: Pool, asked: ReplayOptions) -> EventReplay:
     """The replay that was interrupted, or else a new one."""
     async with acquire(pool) as connection:
         head = await moments.head(connection)

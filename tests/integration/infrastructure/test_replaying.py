@@ -14,7 +14,8 @@ from support.services import kafka_name
 from support.topics import told_by
 
 from nbledger.embedded.tansu import start_tansu
-from nbledger_infrastructure.kafka import clients, relay, replay_manager, replaying
+from nbledger_infrastructure.kafka import clients, relay
+from nbledger_infrastructure.kafka.replays import carrying_out, manager
 from nbledger_infrastructure.postgres import event_replays
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_replays import EventReplay, ReplayRange
@@ -44,7 +45,7 @@ def config(database_dsn: str, kafka: str, topic_prefix: str) -> Settings:
 
 @pytest.fixture(autouse=True)
 def batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replaying, "BATCH_EVENTS", 50)
+    monkeypatch.setattr(carrying_out, "BATCH_EVENTS", 50)
 
 
 async def asked(pool: Pool, wanted: ReplayRange, *, by_command: bool = True) -> EventReplay:
@@ -78,7 +79,7 @@ async def test_a_range_is_published_again_marked_and_not_to_the_live_topic(
         await until_reached(pool, head, relay.NAME)
     topic = f"{config.kafka.topic_prefix}.replay.again"
     replay = await asked(pool, ReplayRange(topic=topic, first=11, last=head))
-    ended = await replaying.carry_out(pool, config, replay, asyncio.Event())
+    ended = await carrying_out.carry_out(pool, config, replay, asyncio.Event())
     assert (ended.state, ended.position, ended.published) == ("completed", head, head - 10)
     found = await messages_in(config, topic, events=head - 10)
     assert sorted(positions(found)) == list(range(11, head + 1))
@@ -111,7 +112,9 @@ async def test_of_one_tenant_or_project(config: Settings, store: EventStore, poo
     for project, expected in ((other, (241, 300)), (None, (121, 300))):
         topic = f"{config.kafka.topic_prefix}.replay.{project}"
         wanted = ReplayRange(topic=topic, first=1, last=360, tenant_id=TENANT, project_id=project)
-        ended = await replaying.carry_out(pool, config, await asked(pool, wanted), asyncio.Event())
+        ended = await carrying_out.carry_out(
+            pool, config, await asked(pool, wanted), asyncio.Event()
+        )
         assert ended.state == "completed"
         first, last = expected
         found = positions(await messages_in(config, topic, events=last - first + 1))
@@ -121,12 +124,12 @@ async def test_of_one_tenant_or_project(config: Settings, store: EventStore, poo
 async def test_the_relay_carries_out_what_is_asked_for_by_api(
     config: Settings, store: EventStore, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay_manager, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(manager, "LOOK_SECONDS", 0.05)
     await fill(store, 2, 100, tenant=TENANT, project=PROJECT)
     prefix = f"{config.kafka.topic_prefix}.replay."
     wanted = [ReplayRange(topic=f"{prefix}{each}", first=1, last=200) for each in ("a", "b")]
     by_command = await asked(pool, wanted[0])
-    async with running(replay_manager.run, config):
+    async with running(manager.run, config):
         replays = [await asked(pool, each, by_command=False) for each in wanted]
         # No broker takes a name like this: the others go on.
         refused = await asked(
@@ -158,7 +161,7 @@ async def test_one_that_is_cancelled_ends(config: Settings, store: EventStore, p
         if told.position >= 50 and not cancelling:
             cancelling.append(asyncio.create_task(cancel()))
 
-    ended = await replaying.carry_out(pool, config, replay, asyncio.Event(), progress)
+    ended = await carrying_out.carry_out(pool, config, replay, asyncio.Event(), progress)
     assert ended.state == "cancelled"
     assert 50 <= ended.position < 400
 
@@ -167,14 +170,14 @@ async def test_one_that_is_cancelled_ends(config: Settings, store: EventStore, p
 async def test_those_that_end_anywhere_leave_no_gap(
     config: Settings, store: EventStore, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replaying, "BATCH_EVENTS", 7)
+    monkeypatch.setattr(carrying_out, "BATCH_EVENTS", 7)
     await fill(store, 10, 40, tenant=TENANT, project=PROJECT)
     topic = f"{config.kafka.topic_prefix}.replay.killed"
     replay = await asked(pool, ReplayRange(topic=topic, first=1, last=400))
     dice, lifetime, lives, most = random.Random(3), 0.2, 0, 0
     while not replay.ended:
         before, lives = replay.position, lives + 1
-        task = asyncio.create_task(replaying.carry_out(pool, config, replay, asyncio.Event()))
+        task = asyncio.create_task(carrying_out.carry_out(pool, config, replay, asyncio.Event()))
         await asyncio.wait({task}, timeout=dice.uniform(0.0, lifetime))
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -210,11 +213,11 @@ async def test_a_broker_that_forgets_in_between_gets_everything(
                 half.set()
                 stop.set()
 
-        left = await replaying.carry_out(pool, config, replay, stop, progress)
+        left = await carrying_out.carry_out(pool, config, replay, stop, progress)
         assert 400 <= left.position < 800
         broker.process.kill()
         await broker.stop()
-        going_on = asyncio.create_task(replaying.carry_out(pool, config, left, asyncio.Event()))
+        going_on = asyncio.create_task(carrying_out.carry_out(pool, config, left, asyncio.Event()))
         broker = await start_tansu(tmp_path / "tansu.log", port=port)
         async with asyncio.timeout(60):
             ended = await going_on

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nbledger_infrastructure.kafka.replay_topics import is_live, refusal
+from nbledger_infrastructure.kafka.replays.topics import is_live, refusal
 from nbledger_infrastructure.settings import Kafka
 
 KAFKA = Kafka(topic_prefix="own")

@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from nbledger_infrastructure.kafka.replaying import carry_out
+from nbledger_infrastructure.kafka.replays.carrying_out import carry_out
 from nbledger_infrastructure.postgres import event_replays
 from nbledger_infrastructure.postgres.database import (
     Pool,
