@@ -13,12 +13,10 @@ from nbledger_domain.histories.replays import (
     ReplayNotFoundError,
     TooManyReplaysError,
 )
-from nbledger_infrastructure.kafka.replays.topics import is_live, refusal
 from nbledger_infrastructure.postgres import event_replays
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_replays import EventReplay, ReplayRange
 from nbledger_infrastructure.postgres.event_store import moments
-from nbledger_infrastructure.settings import Kafka
 
 MAX_OPEN: Final = 10
 """So many replays of a project may wait or be carried out."""
@@ -30,17 +28,15 @@ class AskedReplay(msgspec.Struct, frozen=True):
     topic: str
     first: int
     last: int | None
-    confirm_live: bool
 
 
 async def request_replay(
-    pool: Pool, reads: ReadRecorder, kafka: Kafka, caller: Caller, asked: AskedReplay
+    pool: Pool, reads: ReadRecorder, caller: Caller, asked: AskedReplay
 ) -> EventReplay:
     """Have events of the caller's project published again; it is recorded as an export of them.
 
-    Raises :class:`InvalidInputError` for the topic, and :class:`TooManyReplaysError`.
+    Raises :class:`InvalidInputError` for a topic in use, and :class:`TooManyReplaysError`.
     """
-    _check_topic(kafka, asked)
     async with acquire(pool) as connection:
         if await event_replays.topic_of_another_tenant(connection, asked.topic, caller.tenant_id):
             raise InvalidInputError([Fault("/topic", "is in use; choose another name")])
@@ -83,11 +79,3 @@ async def cancel_replay(pool: Pool, caller: Caller, replay_id: UUID) -> EventRep
     if ended is None:
         raise ReplayEndedError(replay_id)
     return ended
-
-
-def _check_topic(kafka: Kafka, asked: AskedReplay) -> None:
-    if (reason := refusal(kafka, asked.topic, own_only=True)) is not None:
-        raise InvalidInputError([Fault("/topic", reason)])
-    if is_live(kafka, asked.topic) and not asked.confirm_live:
-        told = "must be true where the topic is the live one: its subscribers get all of it again"
-        raise InvalidInputError([Fault("/confirmLive", told)])

@@ -54,10 +54,8 @@ _CANCELLED = {**EXAMPLE, "state": "cancelled", "endedAt": "2024-01-20T10:30:07.0
 async def replay_events(request: Request[Any, Any, Any]) -> Reply:
     """The new replay."""
     services, access = services_of(request), access_of(request)
-    asked = asked_replay(await json_object(request))
-    made = await request_replay(
-        services.pool, services.history_reads, services.settings.kafka, access, asked
-    )
+    asked = asked_replay(await json_object(request), services.settings.kafka)
+    made = await request_replay(services.pool, services.history_reads, access, asked)
     path = project_path(access.tenant_id, access.project_id, "event-replay", made.replay_id)
     return json_reply(await document(request, made), status=202, headers={"Location": path})
 

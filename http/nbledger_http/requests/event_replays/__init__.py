@@ -8,6 +8,8 @@ from msgspec import Meta
 from nbledger_application.republishing.requesting import AskedReplay
 from nbledger_http.requests.declared import FaultReport, read_object
 from nbledger_http.requests.queries import MAX_POSITION
+from nbledger_infrastructure.kafka.replays.topics import is_live, refusal
+from nbledger_infrastructure.settings import Kafka
 
 Position = Annotated[int, Meta(ge=1, le=MAX_POSITION)]
 
@@ -35,11 +37,17 @@ class ReplayRequest(msgspec.Struct, rename="camel", kw_only=True, forbid_unknown
     ] = False
 
 
-def asked_replay(body: dict[str, Any]) -> AskedReplay:
+def asked_replay(body: dict[str, Any], kafka: Kafka) -> AskedReplay:
     """The replay that the body describes. Raises :class:`InvalidInputError` with every fault."""
     report = FaultReport()
     asked = read_object(ReplayRequest, body, report)
     if asked.last is not None and asked.last < asked.first:
         report.fault("/to", "must not be less than from")
     report.check()
-    return AskedReplay(asked.topic, asked.first, asked.last, asked.confirm_live)
+    if (reason := refusal(kafka, asked.topic, own_only=True)) is not None:
+        report.fault("/topic", reason)
+    elif is_live(kafka, asked.topic) and not asked.confirm_live:
+        told = "must be true where the topic is the live one: its subscribers get all of it again"
+        report.fault("/confirmLive", told)
+    report.check()
+    return AskedReplay(asked.topic, asked.first, asked.last)
