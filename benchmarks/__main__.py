@@ -27,6 +27,7 @@ from benchmarks.reads import reads
 from benchmarks.rebuild import rebuilds
 from benchmarks.relaying import relaying
 from benchmarks.repetition import repetition
+from benchmarks.replaying import replaying
 from benchmarks.results import results
 from benchmarks.sealing import sealing
 from benchmarks.webhooks import webhooks
@@ -34,6 +35,7 @@ from benchmarks.webhooks import webhooks
 SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
     "appends": appends,
     "relay": relaying,
+    "replay": replaying,
     "sealing": sealing,
     "proofs": proofs,
     "bundle": bundles,
@@ -72,8 +74,8 @@ def main() -> None:
     parser.add_argument(
         "--full",
         action="store_true",
-        help="bundles of 1,000,000 events rather than 200,000, and proofs out of a log of "
-        "10,000,000 entries rather than 1,000,000",
+        help="bundles and replays of 1,000,000 events rather than 200,000 and 60,000, and proofs "
+        "out of a log of 10,000,000 entries rather than 1,000,000",
     )
     parser.add_argument(
         "--json",

@@ -29,14 +29,16 @@ async def projector(settings: Settings, stop: asyncio.Event, on_ready: OnReady) 
 
 
 async def relay(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
-    """Publish events and commands, recover lost work, and run the process managers."""
+    """Publish events and commands, also again; recover lost work; run the process managers."""
     from nbledger_infrastructure.kafka.relay import run as publish
+    from nbledger_infrastructure.kafka.replays.manager import run as replay
     from nbledger_workers.sweeping.process_managers import run as manage
     from nbledger_workers.sweeping.sweeper import run as sweep
 
-    all_ready = _Countdown(3, on_ready)
+    all_ready = _Countdown(4, on_ready)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(publish(settings, stop, all_ready))
+        tasks.create_task(replay(settings, stop, all_ready))
         tasks.create_task(sweep(settings, stop, all_ready))
         tasks.create_task(manage(settings, stop, all_ready))
 

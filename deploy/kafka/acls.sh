@@ -27,8 +27,9 @@ allow() {
     "${acls[@]}" --add --allow-principal "User:$user" "${operations[@]}" "$@"
 }
 
-# The relay makes the topics of events, commands and control, and writes all of them.
+# The relay makes the topics of events, commands, control and replays, and writes all of them.
 allow "$relay" "Create Describe Write" --topic "$prefix.events"
+allow "$relay" "Create Describe Write" --topic "$prefix.replay." --resource-pattern-type prefixed
 allow "$relay" "Create Describe Write" --topic "$prefix.commands." --resource-pattern-type prefixed
 allow "$relay" "Create Describe Write" --topic "$prefix.control"
 
@@ -44,5 +45,6 @@ allow "$sealer" "Create Describe Write" --topic "$prefix.checkpoints"
 for subscriber in "$@"; do
     allow "$subscriber" "Describe Read" --topic "$prefix.events"
     allow "$subscriber" "Describe Read" --topic "$prefix.checkpoints"
+    allow "$subscriber" "Describe Read" --topic "$prefix.replay." --resource-pattern-type prefixed
     allow "$subscriber" "Describe Read" --group "$subscriber" --resource-pattern-type prefixed
 done

@@ -87,6 +87,9 @@ GRANT INSERT, DELETE, SELECT (webhook_id) ON webhook_secret TO nbledger_api;
 -- It tells what has been delivered.
 GRANT SELECT ON webhook_delivery, webhook_attempt TO nbledger_api;
 
+-- Replays of events are asked for by the api, and carried out by the relay.
+GRANT SELECT, INSERT, UPDATE ON event_replay TO nbledger_api, nbledger_relay;
+
 -- It tells how many runs a schedule has left.
 GRANT SELECT ON schedule TO nbledger_api;
 

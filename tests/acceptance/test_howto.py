@@ -86,6 +86,10 @@ PRINTED = {
         *("202\n", "nbledger.notebook.created.v1", "204\n"),
     ],
     "order-and-duplicates.md": ["kept 2"],
+    "replay-events.md": [
+        *(" events published to nbledger.replay.late, up to position ", '"state":"completed"'),
+        "3 events published to nbledger.events, up to position 3 of 3",
+    ],
     "replay-a-history.md": ["notebook.renamed.v1", "1.0.1 {} ", "execution.completed.v1"],
     "see-the-past.md": [
         *("1.0.1\n", "1.1.0\n", "Churn\n", "404\ncreated_later\n"),

@@ -14,6 +14,7 @@ from nbledger_http.edge.middleware import Edge
 from nbledger_http.endpoints import (
     datasets,
     downloads,
+    event_replays,
     execution_events,
     executions,
     health,
@@ -61,6 +62,7 @@ def create_app(services: Services) -> Edge:
             *datasets.HANDLERS,
             *libraries.HANDLERS,
             *webhooks.HANDLERS,
+            *event_replays.HANDLERS,
             *uploads.HANDLERS,
             *input_files.HANDLERS,
         ],

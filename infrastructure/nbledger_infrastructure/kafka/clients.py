@@ -40,6 +40,11 @@ def events_topic(kafka: Kafka) -> str:
     return f"{kafka.topic_prefix}.events"
 
 
+def replay_topics(kafka: Kafka) -> str:
+    """What the names of topics begin with that are for events published again."""
+    return f"{kafka.topic_prefix}.replay."
+
+
 def checkpoints_topic(kafka: Kafka) -> str:
     """Where every checkpoint of a tenant's log is published."""
     return f"{kafka.topic_prefix}.checkpoints"
@@ -86,6 +91,15 @@ async def ensure_topics(kafka: Kafka, kernel_types: Iterable[str], *, events: bo
         for priority in PRIORITIES
     }
     await _ensure(kafka, wanted, {"retention.ms": str(kafka.retention_hours * 3_600_000)})
+
+
+async def ensure_replay_topic(kafka: Kafka, topic: str) -> None:
+    """Create a topic for events that are published again, with as many partitions as theirs.
+
+    Raises :class:`BrokerUnavailableError`, and :class:`TopicRefusedError` for its name.
+    """
+    retention = {"retention.ms": str(kafka.retention_hours * 3_600_000)}
+    await _ensure(kafka, {topic: kafka.partitions}, retention)
 
 
 async def ensure_checkpoints_topic(kafka: Kafka) -> None:

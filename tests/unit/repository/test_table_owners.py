@@ -19,6 +19,7 @@ OWNERS: Mapping[str, str] = {
     "dataset_snapshot": "projections",
     "erasure": "infrastructure",
     "event": "infrastructure",
+    "event_replay": "infrastructure",
     "event_topic": "infrastructure",
     "execution_lease": "application",
     "execution_action": "projections",

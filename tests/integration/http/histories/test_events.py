@@ -18,11 +18,11 @@ import msgspec
 import pytest
 from support.api import Api, new_notebook, running_api, settings_for
 from support.databases import create_database, drop_database
-from support.event_store import METADATA
-from support.shared_api import api, api_server
+from support.event_store import METADATA, open_stores
+from support.shared_api import ServerThread, api, api_server
 
 from nbledger_http.endpoints.histories import pushing
-from nbledger_infrastructure.postgres.event_store import NewEvent, Stream
+from nbledger_infrastructure.postgres.event_store import EventStore, NewEvent, Stream
 from nbledger_infrastructure.postgres.tokens import Role
 from nbledger_projections.read_models.histories import windows
 
@@ -336,14 +336,14 @@ async def events_of(answer: httpx.Response) -> AsyncGenerator[tuple[int, bool]]:
 
 
 @pytest.mark.guarantee("G23")
-async def test_followers_miss_nothing_under_load(api: Api) -> None:
+async def test_followers_miss_nothing_under_load(api: Api, api_server: ServerThread) -> None:
     """Several write at once, and followers come, go and return with the last id they have."""
     auditor = await api.client(Role.AUDITOR)
     writers, each_writes = 6, 60
     done = asyncio.Event()
     sse = {"Accept": "text/event-stream"}
 
-    async def write() -> None:
+    async def write(store: EventStore) -> None:
         stream_id = uuid4()
         stream = Stream(stream_id, stream_id, api.tenant_id, api.project_id)
         for version in range(each_writes):
@@ -353,7 +353,7 @@ async def test_followers_miss_nothing_under_load(api: Api) -> None:
                 data=b'{"name":"n"}',
                 occurred_at=datetime.now(UTC),
             )
-            await api.store.append(stream, [event], expected_version=version, metadata=METADATA)
+            await store.append(stream, [event], expected_version=version, metadata=METADATA)
 
     async def follow(reads_at_once: int) -> list[int]:
         found: list[int] = []
@@ -376,7 +376,9 @@ async def test_followers_miss_nothing_under_load(api: Api) -> None:
     end = [2**62]
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         followers = [tasks.create_task(follow(number)) for number in (7, 50, 10**6)]
-        await asyncio.gather(*(write() for _ in range(writers)))
+        # Stores of their own gather no appends: each has transactions of its own.
+        async with open_stores(api_server.settings.postgres.dsn, writers) as stores:
+            await asyncio.gather(*map(write, stores))
         await append(api, 1)
         end[0] = await api.store.head_position()
         done.set()
