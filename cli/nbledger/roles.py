@@ -31,9 +31,12 @@ async def projector(settings: Settings, stop: asyncio.Event, on_ready: OnReady) 
 async def relay(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
     """Publish events and commands, recover lost work, and run the process managers."""
     from nbledger_infrastructure.kafka.relay import run as publish
+    from nbledger_infrastructure.settings_loading import require
     from nbledger_workers.sweeping.process_managers import run as manage
     from nbledger_workers.sweeping.sweeper import run as sweep
 
+    if settings.lineage.transport == "http":
+        require(settings, "lineage.url")
     all_ready = _Countdown(3, on_ready)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(publish(settings, stop, all_ready))

@@ -270,6 +270,35 @@ class Webhooks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     concurrency_per_webhook: Annotated[int, Meta(ge=1, le=100)] = 4
 
 
+class Lineage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Telling a lineage tool of runs and datasets, by OpenLineage 2-0-2; the relay does it.
+
+    With the ``transport`` ``http`` each document is posted to ``endpoint`` below ``url``, within
+    ``timeout_seconds``, with ``api_key`` as its bearer token, and packed where ``compression`` is
+    ``gzip``. Up to ``concurrency`` are posted at one moment. ``proxy_url`` is an HTTP proxy;
+    ``ca_file`` (PEM) has the authorities of the receiver's certificate, by default those of the
+    system. With ``kafka`` documents go to the topic ``lineage`` of this installation's broker.
+
+    ``namespace`` begins all namespaces: it names this installation among those that the receiver
+    hears from. ``names`` are those of jobs and datasets: ``id``, which never change and tell
+    nothing, or ``readable``. ``start`` is where a relay begins that has not told anything before:
+    at the ``beginning`` of all events, or with those that come from ``now`` on.
+    """
+
+    transport: Literal["none", "http", "kafka"] = "none"
+    url: Annotated[str, Meta(pattern=r"^(https?://\S+)?$")] = ""
+    endpoint: Annotated[str, Meta(pattern=r"^\S*$")] = "api/v1/lineage"
+    api_key: str = ""
+    timeout_seconds: Seconds = 5.0
+    compression: Literal["none", "gzip"] = "none"
+    concurrency: Annotated[int, Meta(ge=1, le=64)] = 4
+    proxy_url: str = ""
+    ca_file: str = ""
+    namespace: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.:/-]{1,100}$")] = "nbledger"
+    names: Literal["id", "readable"] = "id"
+    start: Literal["beginning", "now"] = "beginning"
+
+
 class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The logs that prove what is in the event store, one for each tenant.
 
@@ -360,6 +389,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     recovery: Recovery = Recovery()
     notices: Notices = Notices()
     webhooks: Webhooks = Webhooks()
+    lineage: Lineage = Lineage()
     audit: Audit = Audit()
     environments: Environments = Environments()
     log: Log = Log()
