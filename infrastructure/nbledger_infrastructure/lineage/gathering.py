@@ -52,19 +52,16 @@ _OF_NOTEBOOKS: Final = _stored(
 )
 _EXECUTED: Final = _stored([Execution.CellExecuted.TYPE])
 
-_SELECT: Final = f"SELECT {COLUMNS} FROM event WHERE "  # noqa: S608 (constants)
-_READ: Final = (
-    _SELECT + "stream_id = $1 AND version <= $2 AND type = ANY($3::text[]) ORDER BY version"
-)
+_SELECT: Final = f"SELECT {COLUMNS} FROM event"  # noqa: S608 (constants)
+_OF_TYPES: Final = f"{_SELECT} WHERE stream_id = $1 AND version <= $2 AND type = ANY($3::text[])"
+_READ: Final = f"{_OF_TYPES} ORDER BY version"
 # Text, as PostgreSQL's JSON operators refuse data with \u0000 anywhere in it.
 _LAST_ERROR: Final = (
-    _SELECT + "stream_id = $1 AND version <= $2 AND type = ANY($3::text[])"
-    " AND data::text LIKE '%\"errorType\"%' ORDER BY version DESC LIMIT 1"
+    f"{_OF_TYPES} AND data::text LIKE '%\"errorType\"%' ORDER BY version DESC LIMIT 1"
 )
-_READ_SOME: Final = (
-    _SELECT
-    + "(stream_id, version) IN (SELECT * FROM unnest($1::uuid[], $2::bigint[])) ORDER BY version"  # noqa: S608 (constants)
-)
+_READ_SOME: Final = f"""{_SELECT}
+WHERE (stream_id, version) IN (SELECT * FROM unnest($1::uuid[], $2::bigint[])) ORDER BY version
+"""  # noqa: S608 (constants)
 
 
 def teller_of(settings: Settings) -> Teller:
