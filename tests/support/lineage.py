@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
 from support import openlineage
 from support.aggregates import AT, a_notebook
+from support.paths import ROOT
 from support.receivers import Got
 
 from nbledger_application import repository
@@ -129,3 +136,53 @@ def documents(got: Sequence[Got]) -> list[dict[str, Any]]:
 def checked(document: dict[str, Any]) -> dict[str, Any]:
     openlineage.check(document)
     return document
+
+
+class Tellers:
+    """Processes that tell a receiver, of which one is at work."""
+
+    def __init__(self, dsn: str, url: str, stack: AsyncExitStack) -> None:
+        self._dsn, self._url, self._stack = dsn, url, stack
+        self._processes: list[Process] = []
+
+    async def start(self) -> None:
+        """One more; at work, or standing by."""
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+        program = str(Path(__file__).with_name("lineage_process.py"))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, program, self._dsn, self._url, stdout=PIPE, env=environment
+        )
+        self._stack.push_async_callback(_ended, process)
+        self._processes.append(process)
+        assert process.stdout is not None
+        async with asyncio.timeout(60):
+            while await process.stdout.readline() not in {b"ready\n", b""}:
+                pass
+
+    async def kill(self, place: int = 0) -> None:
+        """Kill the one that has been there longest, or another."""
+        victim = self._processes.pop(place)
+        victim.send_signal(signal.SIGKILL)
+        await victim.wait()
+
+
+async def _ended(process: Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+    try:
+        async with asyncio.timeout(20):
+            await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def states(found: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """The states of each run, in the order in which they first came."""
+    told: dict[str, list[str]] = {}
+    for each in found:
+        if "run" in each:
+            of_run = told.setdefault(each["run"]["runId"], [])
+            if each["eventType"] not in of_run:
+                of_run.append(each["eventType"])
+    return told

@@ -67,8 +67,7 @@ def _read_union(arguments: tuple[Any, ...], value: Any) -> Any:
 
 def _read_class(kind: Any, value: Any) -> Any:
     assert isinstance(value, dict), value
-    hints = typing.get_type_hints(kind)
-    fields = {each.name: each for each in attr.fields(kind)}
+    hints, fields = _members(kind)
     assert value.keys() <= fields.keys(), (kind, value.keys() - fields.keys())
     read = {name: _read(hints[name], each) for name, each in value.items()}
     # Each class says itself which schema it is of.
@@ -77,6 +76,11 @@ def _read_class(kind: Any, value: Any) -> Any:
         if not fields[name].init:
             assert getattr(made, name) == each, (kind, name)
     return made
+
+
+@cache
+def _members(kind: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    return typing.get_type_hints(kind), {each.name: each for each in attr.fields(kind)}
 
 
 def _facet_class(declared: Any, facet: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -10,7 +9,7 @@ from uuid import uuid4
 import pytest
 from support.aggregates import AT
 from support.lineage import COLUMNS, World, by_http, documents, managing, work
-from support.receivers import Receiver, receiver
+from support.receivers import Receiver
 
 from nbledger_domain.dataset import Column, Dataset, Source
 from nbledger_domain.execution import (
@@ -25,22 +24,8 @@ from nbledger_domain.execution import (
 )
 from nbledger_domain.notebook import NotebookChanges
 from nbledger_infrastructure.postgres.database import Pool
-from nbledger_infrastructure.postgres.event_store import EventStore
 
 NOT_TOLD = {"_producer", "_schemaURL"}
-
-
-@pytest.fixture
-async def there() -> AsyncIterator[Receiver]:
-    async with receiver() as made:
-        yield made
-
-
-@pytest.fixture
-async def world(store: EventStore) -> World:
-    made = World(store)
-    await made.save(made.notebook)
-    return made
 
 
 async def told(
@@ -141,62 +126,66 @@ async def test_a_run_is_told_with_what_it_was_given_and_what_it_wrote(
 
 
 @pytest.mark.guarantee("G61")
-@pytest.mark.parametrize(
-    ("end", "expected"),
-    [
-        ("complete", ("COMPLETE", "success")),
-        ("fail", ("FAIL", "cell_error")),
-        ("time_out", ("FAIL", "run_timeout")),
-        ("kernel_died", ("FAIL", "kernel_died")),
-        ("cancel", ("ABORT", "cancelled")),
-    ],
-)
-async def test_each_end_is_told(
-    pool: Pool, there: Receiver, world: World, end: str, expected: tuple[str, str]
-) -> None:
-    state, code = expected
-    run = world.request()
-    epoch = run.claim("worker", at=AT)
-    run.start(epoch, language="python", language_version="3.11.7", at=AT)
-    run.start_cell(epoch, "cell-001", at=AT)
-    error = CellError("KeyError", "'x'", ["Traceback:", "KeyError: 'x'"])
-    status = CellStatus.ERROR if end == "fail" else CellStatus.SUCCESS
+async def test_each_end_is_told(pool: Pool, there: Receiver, world: World) -> None:
+    others: dict[str, Any] = {"resources": Resources(), "at": AT}
+    ends = {
+        "success": ("COMPLETE", lambda run: run.complete(1, **others)),
+        "cell_error": (
+            "FAIL",
+            lambda run: run.fail(
+                1, TerminationCode.CELL_ERROR, detail="KeyError in cell-001", **others
+            ),
+        ),
+        "run_timeout": (
+            "FAIL",
+            lambda run: run.time_out(1, TerminationCode.RUN_TIMEOUT, detail="Late.", **others),
+        ),
+        "kernel_died": ("FAIL", lambda run: run.kernel_died(1, detail="Killed.", **others)),
+        "cancelled": ("ABORT", lambda run: run.cancel(1, **others)),
+    }
+    runs = {}
+    for code, (_, end) in ends.items():
+        runs[code] = run = world.request()
+        run.claim("worker", at=AT)
+        run.start(1, language="python", language_version="3.11.7", at=AT)
+        execute(run, failing=code == "cell_error")
+        end(run)
+        await world.save(run)
+    found = await told(pool, there)
+    for code, (state, _) in ends.items():
+        assert states(found, runs[code]) == ["START", state]
+        (last,) = (each["run"] for each in found if is_end_of(each, runs[code]))
+        assert tags(last)["terminationCode"] == code
+        assert ("errorMessage" in last["facets"]) == (state == "FAIL")
+        if code == "cell_error":
+            assert facet(last, "errorMessage") == {
+                "message": "KeyError in cell-001",
+                "programmingLanguage": "python",
+                "stackTrace": "Traceback:\nKeyError: 'x'",
+            }
+        elif state == "FAIL":
+            assert "stackTrace" not in facet(last, "errorMessage")
+
+
+def is_end_of(document: dict[str, Any], run: Execution) -> bool:
+    return bool(document["run"]["runId"] == str(run.id) and document["eventType"] != "START")
+
+
+def execute(run: Execution, *, failing: bool) -> None:
+    """Run its cell."""
+    run.start_cell(1, "cell-001", at=AT)
     run.finish_cell(
-        epoch,
+        1,
         "cell-001",
-        status=status,
+        status=CellStatus.ERROR if failing else CellStatus.SUCCESS,
         execution_count=1,
         duration=0.5,
         outputs=[],
         output_count=0,
         output_bytes=0,
-        error=error if end == "fail" else None,
+        error=CellError("KeyError", "'x'", ["Traceback:", "KeyError: 'x'"]) if failing else None,
         at=AT,
     )
-    others: dict[str, Any] = {"resources": Resources(), "at": AT}
-    if end == "fail":
-        others |= {"detail": "KeyError in cell-001"}
-        run.fail(epoch, TerminationCode.CELL_ERROR, **others)
-    elif end == "time_out":
-        run.time_out(epoch, TerminationCode.RUN_TIMEOUT, detail="Too long.", **others)
-    elif end == "kernel_died":
-        run.kernel_died(epoch, detail="Killed.", **others)
-    else:
-        getattr(run, end)(epoch, **others)
-    await world.save(run)
-    found = await told(pool, there)
-    assert states(found, run) == ["START", state]
-    last = found[-1]["run"]
-    assert tags(last)["terminationCode"] == code
-    assert ("errorMessage" in last["facets"]) == (state == "FAIL")
-    if end == "fail":
-        assert facet(last, "errorMessage") == {
-            "message": "KeyError in cell-001",
-            "programmingLanguage": "python",
-            "stackTrace": "Traceback:\nKeyError: 'x'",
-        }
-    elif state == "FAIL":
-        assert "stackTrace" not in facet(last, "errorMessage")
 
 
 async def test_a_run_that_no_worker_took_has_a_start_all_the_same(
