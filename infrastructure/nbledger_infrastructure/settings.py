@@ -281,8 +281,9 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     ``namespace`` begins all namespaces: it names this installation among those that the receiver
     hears from. ``names`` are those of jobs and datasets: ``id``, which never change and tell
-    nothing, or ``readable``. ``start`` is where a relay begins that has not told anything before:
-    at the ``beginning`` of all events, or with those that come from ``now`` on.
+    nothing, or ``readable``. A run that repeats another has that one as its ``parent``, or as a
+    ``dependency`` alone, by ``repeats``. ``start`` is where a relay begins that has not told
+    anything before: at the ``beginning`` of all events, or with those that come from ``now`` on.
     """
 
     transport: Literal["none", "http", "kafka"] = "none"
@@ -296,6 +297,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ca_file: str = ""
     namespace: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.:/-]{1,100}$")] = "nbledger"
     names: Literal["id", "readable"] = "id"
+    repeats: Literal["parent", "dependency"] = "parent"
     start: Literal["beginning", "now"] = "beginning"
 
 

@@ -79,7 +79,9 @@ def _run_facets(teller: Teller, state: RunState, facts: RunFacts) -> dict[str, A
     }
     if facts.cause is not None and facts.cause.due_at is not None:
         told["nominalTime"] = facets.nominal_time(teller, facts.cause.due_at)
-    if facts.repeats:
+    if facts.upstream is not None:
+        told["jobDependencies"] = facets.dependencies(teller, facts.project, facts.upstream)
+    if facts.repeats and teller.parents:
         told["parent"] = facets.parent(teller, facts.project, facts.repeats)
     if facts.engine is not None:
         told["processing_engine"] = facets.engine(teller, facts.engine)

@@ -29,6 +29,7 @@ _VERSIONS: Final = {
     "DocumentationJobFacet": "1-1-0",
     "ErrorMessageRunFacet": "1-0-1",
     "InputStatisticsInputDatasetFacet": "1-0-0",
+    "JobDependenciesRunFacet": "1-0-1",
     "JobTypeJobFacet": "2-0-4",
     "LifecycleStateChangeDatasetFacet": "1-0-1",
     "NominalTimeRunFacet": "1-0-1",
@@ -64,12 +65,26 @@ def nominal_time(teller: Teller, due: datetime) -> Facet:
 
 def parent(teller: Teller, project: Project, repeats: Sequence[EarlierRun]) -> Facet:
     """The run that this one repeats, and the first of those that led to it."""
+    first, last = (_run(teller, project, each) for each in (repeats[0], repeats[-1]))
+    return _facet(teller, "ParentRunFacet", **first, root=last)
 
-    def told(run: EarlierRun) -> dict[str, Any]:
-        job = names.job(teller, project, run.notebook)
-        return {"run": {"runId": str(run.run_id)}, "job": job}
 
-    return _facet(teller, "ParentRunFacet", **told(repeats[0]), root=told(repeats[-1]))
+def dependencies(teller: Teller, project: Project, upstream: EarlierRun) -> Facet:
+    """The run that led to this one."""
+    direct = {
+        "dependency_type": "DIRECT_INVOCATION",
+        "sequence_trigger_rule": "FINISH_TO_START",
+        "status_trigger_rule": "EXECUTE_EVERY_TIME",
+    }
+    told = _run(teller, project, upstream) | direct
+    return _facet(teller, "JobDependenciesRunFacet", upstream=[told])
+
+
+def _run(teller: Teller, project: Project, run: EarlierRun) -> dict[str, Any]:
+    return {
+        "run": {"runId": str(run.run_id)},
+        "job": names.job(teller, project, run.notebook),
+    }
 
 
 def engine(teller: Teller, facts: EngineFacts) -> Facet:

@@ -17,12 +17,14 @@ class Teller(msgspec.Struct, frozen=True, kw_only=True):
     """Who tells, and by which names.
 
     ``namespace`` begins every namespace. With ``readable`` names notebooks and datasets have the
-    names that people gave them, with the end of their ids, in place of the ids alone. ``address``
-    is what the API is reached by, ``version`` that of the service.
+    names that people gave them, with the end of their ids, in place of the ids alone. With
+    ``parents`` a run has the run that it repeats as its parent. ``address`` is what the API is
+    reached by, ``version`` that of the service.
     """
 
     namespace: str
     readable: bool
+    parents: bool
     address: str
     version: str
 
@@ -53,7 +55,7 @@ class VersionFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EarlierRun(msgspec.Struct, frozen=True):
-    """A run that another one repeats."""
+    """A run that led to another one."""
 
     run_id: UUID
     notebook: NotebookFacts
@@ -77,8 +79,10 @@ class Fault(msgspec.Struct, frozen=True):
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a run at one of its events.
 
-    ``cause`` is None where the run's data is erased. ``repeats`` are the runs that it repeats, the
-    latest first. ``attempt`` counts from 1; it is 0 before a worker has taken the run.
+    ``cause`` is None where the run's data is erased. ``repeats`` are the run that it repeats, and
+    the first of all that led to that one; ``upstream`` is the run that led to this one, as it
+    repeats it, or because it wrote the version of a dataset that brought this one about.
+    ``attempt`` counts from 1; it is 0 before a worker has taken the run.
     """
 
     project: Project
@@ -88,6 +92,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     tags: Sequence[str] = ()
     attempt: int = 0
     repeats: Sequence[EarlierRun] = ()
+    upstream: EarlierRun | None = None
     engine: EngineFacts | None = None
     inputs: Sequence[VersionFacts] = ()
     outputs: Sequence[VersionFacts] = ()

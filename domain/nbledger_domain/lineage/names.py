@@ -29,9 +29,10 @@ def dataset(teller: Teller, project: Project, version: VersionFacts) -> dict[str
 def run_key(teller: Teller, facts: RunFacts) -> str:
     """The key of a run's documents on Kafka: as OpenLineage's own clients have it, by the job.
 
-    A run that repeats others goes by the first of them.
+    A run that has a parent goes by the first of those that led to it.
     """
-    notebook = facts.repeats[-1].notebook if facts.repeats else facts.notebook
+    by_first = facts.repeats and teller.parents
+    notebook = facts.repeats[-1].notebook if by_first else facts.notebook
     told = job(teller, facts.project, notebook)
     return f"run:{told['namespace']}/{told['name']}"
 

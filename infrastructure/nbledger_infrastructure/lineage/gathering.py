@@ -7,7 +7,7 @@ from uuid import UUID
 
 from nbledger_domain.dataset import Dataset, DatasetVersion
 from nbledger_domain.events import EVENT_TYPES
-from nbledger_domain.execution import Execution
+from nbledger_domain.execution import Cause, Execution
 from nbledger_domain.lineage.documents import STATES, dataset_event, dropped_event, run_event
 from nbledger_domain.lineage.facts import (
     EarlierRun,
@@ -73,6 +73,7 @@ def teller_of(settings: Settings) -> Teller:
     return Teller(
         namespace=settings.lineage.namespace,
         readable=settings.lineage.names == "readable",
+        parents=settings.lineage.repeats == "parent",
         address=settings.http.address,
         version=told,
     )
@@ -110,6 +111,7 @@ class Gatherer:
                 cause=facts.cause,
                 tags=facts.tags,
                 repeats=facts.repeats,
+                upstream=facts.upstream,
             )
             told.insert(0, run_event(self._teller, "START", waiting, run.requested_at))
         return told
@@ -118,6 +120,7 @@ class Gatherer:
         project = Project(change.tenant_id, change.project_id)
         inputs, outputs = run.given, run.written
         versions = await self._versions({*inputs, *outputs})
+        repeats = await self._repeats(run)
         return RunFacts(
             project=project,
             run_id=change.stream_id,
@@ -125,7 +128,8 @@ class Gatherer:
             cause=run.cause,
             tags=run.tags,
             attempt=run.attempts,
-            repeats=await self._repeats(run),
+            repeats=repeats,
+            upstream=repeats[0] if repeats else await self._maker(run.cause),
             engine=run.engine,
             inputs=[versions[each] for each in inputs],
             outputs=[versions[each] for each in outputs],
@@ -181,6 +185,18 @@ class Gatherer:
             EarlierRun(each, await self._notebook(seen[each]))
             for each in dict.fromkeys((found[:1] + found[-1:]) if found else ())
         ]
+
+    async def _maker(self, cause: Cause | None) -> EarlierRun | None:
+        """The run that wrote the version of a dataset that brought a run about."""
+        if cause is None or cause.dataset_id is None or cause.dataset_version is None:
+            return None
+        place = (cause.dataset_id, cause.dataset_version)
+        content = (await self._versions({place}))[place].content
+        maker = None if content is None else content.source.execution_id
+        if maker is None:
+            return None
+        rows = await self._fetch(_READ, maker, 1, _OF_RUNS)
+        return EarlierRun(maker, await self._notebook(RunHistory(rows))) if rows else None
 
     async def _versions(self, wanted: Iterable[tuple[UUID, int]]) -> dict[Any, VersionFacts]:
         """Versions of datasets. The first event of a stream made it, each other added a version."""

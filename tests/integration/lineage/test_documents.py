@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -128,7 +129,7 @@ async def test_a_run_is_told_with_what_it_was_given_and_what_it_wrote(
 @pytest.mark.guarantee("G61")
 async def test_each_end_is_told(pool: Pool, there: Receiver, world: World) -> None:
     others: dict[str, Any] = {"resources": Resources(), "at": AT}
-    ends = {
+    ends: dict[str, tuple[str, Callable[[Execution], None]]] = {
         "success": ("COMPLETE", lambda run: run.complete(1, **others)),
         "cell_error": (
             "FAIL",
@@ -252,6 +253,49 @@ async def test_a_run_that_repeats_another_names_it_and_the_first(
     assert parent["root"]["run"]["runId"] == str(first.id)
     assert parent["job"]["name"] == parent["root"]["job"]["name"] == str(world.notebook.id)
     assert states(found, lost) == ["START", "COMPLETE"]
+    upstream = {
+        each["run"]["runId"]: facet(each["run"], "jobDependencies")["upstream"][0]["run"]["runId"]
+        for each in found
+        if "jobDependencies" in each["run"]["facets"]
+    }
+    assert upstream == {str(second.id): str(first.id), str(third.id): str(second.id)}
+
+
+async def test_repeats_may_be_told_without_a_parent(
+    pool: Pool, there: Receiver, world: World
+) -> None:
+    first = await world.run(world.request())
+    await world.run(world.request(cause=Cause(kind="rerun", execution_id=first.id)))
+    found = await told(pool, there, repeats="dependency")
+    assert all("parent" not in each["run"]["facets"] for each in found)
+    assert sum("jobDependencies" in each["run"]["facets"] for each in found) == 2
+
+
+async def test_a_run_that_a_new_version_brought_about_names_the_run_that_wrote_it(
+    pool: Pool, there: Receiver, world: World
+) -> None:
+    maker = await world.run(world.request())
+    made = await world.dataset(source=Source(kind="execution", execution_id=maker.id))
+    uploaded = await world.dataset()
+    for dataset in (made, uploaded):
+        cause = Cause(
+            kind="dataset",
+            dataset_id=dataset.id,
+            dataset_version=1,
+            trigger_id=uuid4(),
+            changes=1,
+        )
+        await world.run(world.request(cause=cause))
+    found = await told(pool, there)
+    upstream = [
+        facet(each["run"], "jobDependencies")["upstream"]
+        for each in found
+        if "run" in each and "jobDependencies" in each["run"]["facets"]
+    ]
+    assert len(upstream) == 2
+    for (each,) in upstream:
+        assert each["run"] == {"runId": str(maker.id)}
+        assert each["job"]["name"] == str(world.notebook.id)
 
 
 async def test_versions_that_were_asked_for_are_inputs_from_the_start(
