@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import attr
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import openlineage.client.facet_v2  # noqa: F401 - makes all facets known
 import referencing
 from openlineage.client.generated import base
