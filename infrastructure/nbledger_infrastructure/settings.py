@@ -13,6 +13,8 @@ from msgspec import Meta
 
 from nbledger_domain.vocabulary.languages import KERNELSPECS
 from nbledger_infrastructure.egress.addresses import networks
+from nbledger_infrastructure.settings_sections.environments import Environments
+from nbledger_infrastructure.settings_sections.lineage import OpenLineage
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -300,37 +302,6 @@ class Webhooks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         networks(self.allowed_networks)
 
 
-class Lineage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Telling a lineage tool of runs and datasets, by OpenLineage 2-0-2; the relay does it.
-
-    With the ``transport`` ``http`` each document is posted to ``endpoint`` below ``url``, within
-    ``timeout_seconds``, with ``api_key`` as its bearer token, and packed where ``compression`` is
-    ``gzip``. Up to ``concurrency`` are posted at one moment. ``proxy_url`` is an HTTP proxy;
-    ``ca_file`` (PEM) has the authorities of the receiver's certificate, by default those of the
-    system. With ``kafka`` documents go to the topic ``lineage`` of this installation's broker.
-
-    ``namespace`` begins all namespaces: it names this installation among those that the receiver
-    hears from. ``names`` are those of jobs and datasets: ``id``, which never change and tell
-    nothing, or ``readable``. A run that repeats another has that one as its ``parent``, or as a
-    ``dependency`` alone, by ``repeats``. ``start`` is where a relay begins that has not told
-    anything before: at the ``beginning`` of all events, or with those that come from ``now`` on.
-    """
-
-    transport: Literal["none", "http", "kafka"] = "none"
-    url: Annotated[str, Meta(pattern=r"^(https?://\S+)?$")] = ""
-    endpoint: Annotated[str, Meta(pattern=r"^\S*$")] = "api/v1/lineage"
-    api_key: str = ""
-    timeout_seconds: Seconds = 5.0
-    compression: Literal["none", "gzip"] = "none"
-    concurrency: Annotated[int, Meta(ge=1, le=64)] = 4
-    proxy_url: str = ""
-    ca_file: str = ""
-    namespace: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.:/-]{1,100}$")] = "nbledger"
-    names: Literal["id", "readable"] = "id"
-    repeats: Literal["parent", "dependency"] = "parent"
-    start: Literal["beginning", "now"] = "beginning"
-
-
 class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The logs that prove what is in the event store, one for each tenant.
 
@@ -374,25 +345,6 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     maximum_age_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 3600
 
 
-class Environments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Packages and libraries that notebooks ask for and the kernels' own environment lacks.
-
-    With ``provisioning`` they are installed into environments in ``folder``, which workers on one
-    machine may share; by default one in the user's cache. Where packages come from is said to uv
-    itself, by its configuration file or its ``UV_…`` variables. ``build_seconds`` is what making
-    one may take, ``max_environment_mb`` how large one may be, ``max_mb`` all together: those
-    unused for longest go first; 0 is no limit. Without ``provisioning`` a run gets a warning for
-    what is lacking. ``library_folder`` holds custom libraries: wheels, packages, modules.
-    """
-
-    provisioning: bool = True
-    folder: str = ""
-    build_seconds: Seconds = 600.0
-    max_environment_mb: NotNegative = 5_000
-    max_mb: NotNegative = 20_000
-    library_folder: str = ""
-
-
 class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Logging. ``auto`` is coloured on a terminal and JSON elsewhere."""
 
@@ -421,7 +373,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     recovery: Recovery = Recovery()
     notices: Notices = Notices()
     webhooks: Webhooks = Webhooks()
-    lineage: Lineage = Lineage()
+    lineage: OpenLineage = OpenLineage()
     audit: Audit = Audit()
     environments: Environments = Environments()
     log: Log = Log()

@@ -34,7 +34,8 @@ from nbledger_domain.notebook import Notebook
 from nbledger_infrastructure.lineage.manager import LineageManager
 from nbledger_infrastructure.postgres.database import Pool
 from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, Stream
-from nbledger_infrastructure.settings import Lineage, Settings
+from nbledger_infrastructure.settings import Settings
+from nbledger_infrastructure.settings_sections.lineage import OpenLineage
 
 BY = Metadata(actor="test")
 COLUMNS = [Column("case", "string"), Column("costs", "number")]
@@ -118,7 +119,7 @@ async def managing(pool: Pool, settings: Settings) -> AsyncIterator[LineageManag
 
 def by_http(url: str, **others: Any) -> Settings:
     """Settings that have lineage sent to a receiver."""
-    return Settings(lineage=Lineage(transport="http", url=url, **others))
+    return Settings(lineage=OpenLineage(transport="http", url=url, **others))
 
 
 async def work(manager: LineageManager) -> float | None:

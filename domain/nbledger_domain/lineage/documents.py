@@ -7,11 +7,11 @@ from typing import Any, Final
 from nbledger_domain.execution import Execution
 from nbledger_domain.lineage import facets, names
 from nbledger_domain.lineage.facts import (
+    Document,
+    LineageRun,
     Project,
-    RunFacts,
     RunState,
     Teller,
-    Told,
     VersionFacts,
 )
 
@@ -32,7 +32,7 @@ A run that begins anew is claimed again: it goes on ``RUNNING``.
 """
 
 
-def run_event(teller: Teller, state: RunState, facts: RunFacts, at: datetime) -> Told:
+def run_event(teller: Teller, state: RunState, facts: LineageRun, at: datetime) -> Document:
     """The state that a run has come to."""
     told = _event(teller, "RunEvent", at) | {
         "eventType": state,
@@ -44,16 +44,20 @@ def run_event(teller: Teller, state: RunState, facts: RunFacts, at: datetime) ->
         "inputs": [_input(teller, facts.project, each) for each in facts.inputs],
         "outputs": [_output(teller, facts.project, each) for each in facts.outputs],
     }
-    return Told(names.run_key(teller, facts), at, told)
+    return Document(names.run_key(teller, facts), at, told)
 
 
-def dataset_event(teller: Teller, project: Project, version: VersionFacts, at: datetime) -> Told:
+def dataset_event(
+    teller: Teller, project: Project, version: VersionFacts, at: datetime
+) -> Document:
     """A version that a dataset has got."""
     told = _event(teller, "DatasetEvent", at) | {"dataset": _written(teller, project, version)}
-    return Told(names.dataset_key(teller, project, version), at, told)
+    return Document(names.dataset_key(teller, project, version), at, told)
 
 
-def dropped_event(teller: Teller, project: Project, version: VersionFacts, at: datetime) -> Told:
+def dropped_event(
+    teller: Teller, project: Project, version: VersionFacts, at: datetime
+) -> Document:
     """That a dataset is gone."""
     dataset = names.dataset(teller, project, version)
     told = _event(teller, "DatasetEvent", at) | {
@@ -62,7 +66,7 @@ def dropped_event(teller: Teller, project: Project, version: VersionFacts, at: d
             "facets": {"lifecycleStateChange": facets.lifecycle(teller, "DROP")},
         }
     }
-    return Told(names.dataset_key(teller, project, version), at, told)
+    return Document(names.dataset_key(teller, project, version), at, told)
 
 
 def _event(teller: Teller, kind: str, at: datetime) -> dict[str, Any]:
@@ -73,7 +77,7 @@ def _event(teller: Teller, kind: str, at: datetime) -> dict[str, Any]:
     }
 
 
-def _run_facets(teller: Teller, state: RunState, facts: RunFacts) -> dict[str, Any]:
+def _run_facets(teller: Teller, state: RunState, facts: LineageRun) -> dict[str, Any]:
     told: dict[str, Any] = {
         "tags": facets.tags(teller, facts.tags, facts.cause, facts.attempt, facts.termination_code)
     }
@@ -91,7 +95,7 @@ def _run_facets(teller: Teller, state: RunState, facts: RunFacts) -> dict[str, A
     return told
 
 
-def _job_facets(teller: Teller, facts: RunFacts) -> dict[str, Any]:
+def _job_facets(teller: Teller, facts: LineageRun) -> dict[str, Any]:
     told = {
         "jobType": facets.job_type(teller),
         "sourceCodeLocation": facets.source_code_location(teller, facts.project, facts.notebook),

@@ -11,7 +11,7 @@ from nbledger_domain.lineage.facts import (
     EarlierRun,
     EngineFacts,
     Fault,
-    NotebookFacts,
+    PinnedNotebook,
     Project,
     Teller,
 )
@@ -140,7 +140,7 @@ def job_type(teller: Teller) -> Facet:
     )
 
 
-def source_code_location(teller: Teller, project: Project, notebook: NotebookFacts) -> Facet:
+def source_code_location(teller: Teller, project: Project, notebook: PinnedNotebook) -> Facet:
     """Where the notebook can be read, and the version of it that the run executes."""
     path = project_path(project.tenant_id, project.project_id, "notebook", notebook.notebook_id)
     version = {} if notebook.version is None else {"version": notebook.version}
@@ -153,7 +153,7 @@ def source_code_location(teller: Teller, project: Project, notebook: NotebookFac
     )
 
 
-def job_documentation(teller: Teller, notebook: NotebookFacts) -> Facet:
+def job_documentation(teller: Teller, notebook: PinnedNotebook) -> Facet:
     """What people call the notebook, and how they describe it."""
     told = ": ".join(filter(None, (notebook.name, notebook.description)))
     return _facet(teller, "DocumentationJobFacet", description=told[:MOST_TEXT])

@@ -36,7 +36,7 @@ class Project(msgspec.Struct, frozen=True):
     project_id: UUID
 
 
-class NotebookFacts(msgspec.Struct, frozen=True, kw_only=True):
+class PinnedNotebook(msgspec.Struct, frozen=True, kw_only=True):
     """A notebook as a run executes it; ``name`` is None where its data is erased."""
 
     notebook_id: UUID
@@ -58,7 +58,7 @@ class EarlierRun(msgspec.Struct, frozen=True):
     """A run that led to another one."""
 
     run_id: UUID
-    notebook: NotebookFacts
+    notebook: PinnedNotebook
 
 
 class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +76,7 @@ class Fault(msgspec.Struct, frozen=True):
     error: CellError | None
 
 
-class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
+class LineageRun(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a run at one of its events.
 
     ``cause`` is None where the run's data is erased. ``repeats`` are the run that it repeats, and
@@ -87,7 +87,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     project: Project
     run_id: UUID
-    notebook: NotebookFacts
+    notebook: PinnedNotebook
     cause: Cause | None = None
     tags: Sequence[str] = ()
     attempt: int = 0
@@ -100,7 +100,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     fault: Fault | None = None
 
 
-class Told(msgspec.Struct, frozen=True):
+class Document(msgspec.Struct, frozen=True):
     """A document, and the key that keeps it in order with those it belongs with."""
 
     key: str

@@ -3,7 +3,7 @@
 from typing import Final
 from uuid import UUID
 
-from nbledger_domain.lineage.facts import NotebookFacts, Project, RunFacts, Teller, VersionFacts
+from nbledger_domain.lineage.facts import LineageRun, PinnedNotebook, Project, Teller, VersionFacts
 
 MOST_CHARACTERS: Final = 200
 """Of a readable name; receivers bound the length of names."""
@@ -14,7 +14,7 @@ def namespace(teller: Teller, project: Project) -> str:
     return f"{teller.namespace}/{project.tenant_id}/{project.project_id}"
 
 
-def job(teller: Teller, project: Project, notebook: NotebookFacts) -> dict[str, str]:
+def job(teller: Teller, project: Project, notebook: PinnedNotebook) -> dict[str, str]:
     """The job that a notebook is."""
     name = _name(teller, notebook.notebook_id, notebook.name)
     return {"namespace": namespace(teller, project), "name": name}
@@ -26,7 +26,7 @@ def dataset(teller: Teller, project: Project, version: VersionFacts) -> dict[str
     return {"namespace": namespace(teller, project), "name": name}
 
 
-def run_key(teller: Teller, facts: RunFacts) -> str:
+def run_key(teller: Teller, facts: LineageRun) -> str:
     """The key of a run's documents on Kafka: as OpenLineage's own clients have it, by the job.
 
     A run that has a parent goes by the first of those that led to it.

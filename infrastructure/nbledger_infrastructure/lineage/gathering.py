@@ -10,12 +10,12 @@ from nbledger_domain.events import EVENT_TYPES
 from nbledger_domain.execution import Cause, Execution
 from nbledger_domain.lineage.documents import STATES, dataset_event, dropped_event, run_event
 from nbledger_domain.lineage.facts import (
+    Document,
     EarlierRun,
-    NotebookFacts,
+    LineageRun,
+    PinnedNotebook,
     Project,
-    RunFacts,
     Teller,
-    Told,
     VersionFacts,
 )
 from nbledger_domain.notebook import Notebook
@@ -86,7 +86,7 @@ class Gatherer:
         self._pool = pool
         self._teller = teller
 
-    async def told_of(self, change: Change) -> list[Told]:
+    async def told_of(self, change: Change) -> list[Document]:
         """What is told of an event of one of the types :data:`CONCERN`.
 
         What is erased meanwhile is told of without it. Raises ``DatabaseUnavailableError``.
@@ -95,7 +95,7 @@ class Gatherer:
             return await self._of_run(change)
         return await self._of_dataset(change)
 
-    async def _of_run(self, change: Change) -> list[Told]:
+    async def _of_run(self, change: Change) -> list[Document]:
         rows = await self._fetch(_READ, change.stream_id, change.version, _OF_RUNS)
         if not rows or rows[-1].version != change.version:
             return []
@@ -104,7 +104,7 @@ class Gatherer:
         told = [run_event(self._teller, run.state, facts, run.at)]
         if run.ended and not run.attempts:
             # A run that no worker took began when it was asked for: each has one START.
-            waiting = RunFacts(
+            waiting = LineageRun(
                 project=facts.project,
                 run_id=facts.run_id,
                 notebook=facts.notebook,
@@ -116,12 +116,12 @@ class Gatherer:
             told.insert(0, run_event(self._teller, "START", waiting, run.requested_at))
         return told
 
-    async def _facts(self, change: Change, run: RunHistory) -> RunFacts:
+    async def _facts(self, change: Change, run: RunHistory) -> LineageRun:
         project = Project(change.tenant_id, change.project_id)
         inputs, outputs = run.given, run.written
         versions = await self._versions({*inputs, *outputs})
         repeats = await self._repeats(run)
-        return RunFacts(
+        return LineageRun(
             project=project,
             run_id=change.stream_id,
             notebook=await self._notebook(run),
@@ -141,11 +141,11 @@ class Gatherer:
         rows = await self._fetch(_LAST_ERROR, change.stream_id, change.version, _EXECUTED)
         return rows[0] if rows else None
 
-    async def _notebook(self, run: RunHistory) -> NotebookFacts:
+    async def _notebook(self, run: RunHistory) -> PinnedNotebook:
         """The notebook in the version that the run executes."""
         asked = run.requested
         if asked is None:
-            return NotebookFacts(notebook_id=run.notebook_id)
+            return PinnedNotebook(notebook_id=run.notebook_id)
         rows = await self._fetch(
             _READ, asked.notebook_id, asked.notebook_stream_version, _OF_NOTEBOOKS
         )
@@ -160,7 +160,7 @@ class Gatherer:
                     description = event.description
                 case _:
                     pass
-        return NotebookFacts(
+        return PinnedNotebook(
             notebook_id=asked.notebook_id,
             name=name,
             description=description,
@@ -232,7 +232,7 @@ class Gatherer:
             for each in places
         }
 
-    async def _of_dataset(self, change: Change) -> list[Told]:
+    async def _of_dataset(self, change: Change) -> list[Document]:
         project = Project(change.tenant_id, change.project_id)
         place = (change.stream_id, change.version - 1)
         rows = await self._fetch(_READ_SOME, [change.stream_id], [change.version])

@@ -9,9 +9,9 @@ from typing import Final
 import httpx
 import structlog
 
-from nbledger_domain.lineage.facts import Told
+from nbledger_domain.lineage.facts import Document
 from nbledger_infrastructure.lineage.sending import ReceiverAwayError, encoded
-from nbledger_infrastructure.settings import Lineage
+from nbledger_infrastructure.settings_sections.lineage import OpenLineage
 
 log = structlog.get_logger(__name__)
 
@@ -24,7 +24,7 @@ _REFUSED: Final = frozenset({400, 413, 422})
 class HttpSender:
     """Posts each document by itself. Redirects are not followed."""
 
-    def __init__(self, settings: Lineage) -> None:
+    def __init__(self, settings: OpenLineage) -> None:
         self._url = f"{settings.url.rstrip('/')}/{settings.endpoint.lstrip('/')}"
         self._timeout = settings.timeout_seconds
         self._gzip = settings.compression == "gzip"
@@ -47,14 +47,14 @@ class HttpSender:
         """Close all connections."""
         await self._client.aclose()
 
-    async def send(self, told: Sequence[Told]) -> None:
+    async def send(self, told: Sequence[Document]) -> None:
         """Post all of ``told``, those with one key one after the other."""
-        lanes: dict[str, list[Told]] = {}
+        lanes: dict[str, list[Document]] = {}
         for each in told:
             lanes.setdefault(each.key, []).append(each)
         free = asyncio.Semaphore(self._concurrency)
 
-        async def post(lane: Sequence[Told]) -> None:
+        async def post(lane: Sequence[Document]) -> None:
             for each in lane:
                 async with free:
                     await self._post(each)
@@ -67,7 +67,7 @@ class HttpSender:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _post(self, told: Told) -> None:
+    async def _post(self, told: Document) -> None:
         body = encoded(told)
         content = gzip.compress(body) if self._gzip else body
         try:

@@ -8,7 +8,7 @@ from typing import Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from nbledger_domain.lineage.facts import Told
+from nbledger_domain.lineage.facts import Document
 from nbledger_infrastructure.kafka.clients import (
     BrokerUnavailableError,
     ensure_lineage_topic,
@@ -39,7 +39,7 @@ class KafkaSender:
         stack, self._stack = self._stack, AsyncExitStack()
         await stack.aclose()
 
-    async def send(self, told: Sequence[Told]) -> None:
+    async def send(self, told: Sequence[Document]) -> None:
         """Publish all of ``told``, in order for each key."""
         messages = [Message(self._topic, each.key.encode(), encoded(each), []) for each in told]
         try:

@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from nbledger_domain.lineage.facts import Told
+from nbledger_domain.lineage.facts import Document
 from nbledger_infrastructure.backoff import Backoff
 from nbledger_infrastructure.lineage.gathering import CONCERN, Gatherer, teller_of
 from nbledger_infrastructure.lineage.http_sender import HttpSender
@@ -127,7 +127,7 @@ class LineageManager:
         return len(changes) == READ_EVENTS
 
     async def _tell(self, changes: Sequence[Change]) -> None:
-        told: list[Told] = []
+        told: list[Document] = []
         for each in changes:
             told += await self._gatherer.told_of(each)
         if told:

@@ -5,7 +5,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from nbledger_domain.lineage.facts import Told
+from nbledger_domain.lineage.facts import Document
 
 MOST_BYTES: Final = 900_000
 """Of one document: what every broker takes without being told."""
@@ -20,7 +20,7 @@ class ReceiverAwayError(Exception):
 class Sender(Protocol):
     """Sends documents; those with one key in order."""
 
-    async def send(self, told: Sequence[Told]) -> None:
+    async def send(self, told: Sequence[Document]) -> None:
         """Return once the receiver has all of them, or has refused some for good.
 
         Raises :class:`ReceiverAwayError`; then any of them may have been taken.
@@ -32,7 +32,7 @@ class Sender(Protocol):
         ...
 
 
-def encoded(told: Told) -> bytes:
+def encoded(told: Document) -> bytes:
     """A document as JSON: without the columns of its datasets where it is too large with them."""
     body = _encode(told.document)
     return body if len(body) <= MOST_BYTES else _encode(_slim(told.document))

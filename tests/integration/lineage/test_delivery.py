@@ -14,13 +14,16 @@ from structlog.testing import capture_logs
 from support.lineage import Tellers, World, by_http, checked, documents, managing, states, work
 from support.receivers import Got, Receiver
 
+from nbledger import roles
 from nbledger_infrastructure.kafka import clients
 from nbledger_infrastructure.lineage import manager as managers
 from nbledger_infrastructure.lineage.manager import NAME, LineageManager
 from nbledger_infrastructure.postgres.checkpoints import CheckpointMovedError, checkpoint
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore
-from nbledger_infrastructure.settings import Kafka, Lineage, Settings
+from nbledger_infrastructure.settings import Kafka, Settings
+from nbledger_infrastructure.settings_loading import SettingsError
+from nbledger_infrastructure.settings_sections.lineage import OpenLineage
 
 
 def base(there: Receiver) -> str:
@@ -34,6 +37,14 @@ def ends(found: list[dict[str, Any]]) -> list[str]:
 def complete(got: Sequence[Got]) -> set[str]:
     """The runs whose end has come."""
     return set(ends([msgspec.json.decode(each.body) for each in got]))
+
+
+class Silent:
+    def __call__(self, **details: str) -> None:
+        raise AssertionError
+
+    def lacks(self, what: str, problem: str | None) -> None:
+        raise AssertionError
 
 
 async def at_once(manager: LineageManager) -> float | None:
@@ -176,7 +187,7 @@ async def test_it_is_published_on_a_topic_with_the_keys_of_openlineages_clients(
     run = await world.run(world.request())
     settings = Settings(
         kafka=Kafka(bootstrap_servers=kafka, topic_prefix=topic_prefix, idempotent=False),
-        lineage=Lineage(transport="kafka"),
+        lineage=OpenLineage(transport="kafka"),
     )
     async with managing(pool, settings) as manager:
         assert await work(manager) is None
@@ -203,7 +214,7 @@ async def test_while_the_broker_is_away_nothing_is_lost(pool: Pool, world: World
     before = await checkpoint(pool, NAME)
     nobody = Settings(
         kafka=Kafka(bootstrap_servers="127.0.0.1:1", idempotent=False),
-        lineage=Lineage(transport="kafka"),
+        lineage=OpenLineage(transport="kafka"),
     )
     async with managing(pool, nobody) as manager:
         assert (await work(manager) or 0.0) >= 1.0
@@ -228,3 +239,19 @@ async def test_a_process_that_is_killed_is_taken_over_where_it_was(
             while complete(there.got) != expected:
                 await there.until(len(there.got) + 1)
     assert states(documents(there.got)) == {each: ["START", "COMPLETE"] for each in expected}
+
+
+async def test_it_goes_through_the_proxy_that_is_set(
+    pool: Pool, there: Receiver, world: World
+) -> None:
+    await world.run(world.request())
+    settings = by_http("http://tool.invalid", proxy_url=base(there))
+    async with managing(pool, settings) as manager:
+        assert await work(manager) is None
+    assert {got.path for got in there.got} == {"http://tool.invalid/api/v1/lineage"}
+
+
+async def test_a_relay_without_the_receivers_url_says_so() -> None:
+    nowhere = Settings(lineage=OpenLineage(transport="http"))
+    with pytest.raises(SettingsError, match="NBLEDGER_LINEAGE_URL"):
+        await roles.relay(nowhere, asyncio.Event(), Silent())
