@@ -13,7 +13,9 @@ from msgspec import Meta
 
 from nbledger_domain.vocabulary.languages import KERNELSPECS
 from nbledger_infrastructure.egress.addresses import networks
-from nbledger_infrastructure.settings_sections.environments import Environments
+from nbledger_infrastructure.settings_sections.environments import (
+    Environments as Environments,  # noqa: PLC0414 (others take it from here)
+)
 from nbledger_infrastructure.settings_sections.lineage import OpenLineage
 
 Port = Annotated[int, Meta(ge=0, le=65535)]

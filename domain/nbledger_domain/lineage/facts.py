@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -105,4 +105,4 @@ class Document(msgspec.Struct, frozen=True):
 
     key: str
     at: datetime
-    document: dict[str, object]
+    document: dict[str, Any]

@@ -7,7 +7,7 @@ from nbledger_http.security.access import guid
 from nbledger_infrastructure.packages import Libraries, uploads
 from nbledger_infrastructure.postgres.database import Pool
 from nbledger_infrastructure.postgres.event_store import EventStore
-from nbledger_infrastructure.settings_sections.environments import Environments
+from nbledger_infrastructure.settings import Environments
 from nbledger_projections.read_models import dataset_details
 
 

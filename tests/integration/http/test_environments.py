@@ -10,7 +10,7 @@ from support.shared_api import api, api_server
 
 from nbledger_infrastructure.notebooks import templates
 from nbledger_infrastructure.postgres.tokens import Role
-from nbledger_infrastructure.settings_sections.environments import Environments
+from nbledger_infrastructure.settings import Environments
 
 __all__ = ["api", "api_server"]
 

@@ -199,7 +199,7 @@ async def test_it_is_published_on_a_topic_with_the_keys_of_openlineages_clients(
     found = {
         (message.key, each.get("eventType"))
         for message in messages
-        if (each := checked(msgspec.json.decode(message.value)))
+        if (each := checked(msgspec.json.decode(message.value or b"")))
     }
     key = f"run:{world.namespace}/{run.notebook_id}".encode()
     assert found == {

@@ -16,7 +16,7 @@ from support.wheels import make_wheel, only_from
 
 from nbledger_domain.execution import Execution, ExecutionStatus, Phase, TerminationCode
 from nbledger_domain.notebook import Environment
-from nbledger_infrastructure.settings_sections.environments import Environments
+from nbledger_infrastructure.settings import Environments
 from nbledger_workers.kernel.standalone.isolation import Isolation
 from nbledger_workers.kernel.standalone.isolation_probe import available
 

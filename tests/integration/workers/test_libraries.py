@@ -18,7 +18,7 @@ from nbledger_infrastructure import clock
 from nbledger_infrastructure.artifacts.store import Scope
 from nbledger_infrastructure.packages.wheels import WHEEL, read_wheel
 from nbledger_infrastructure.postgres.event_store import Stream
-from nbledger_infrastructure.settings_sections.environments import Environments
+from nbledger_infrastructure.settings import Environments
 
 ASKED = Environment(custom_libraries=["Our_Rules"])
 
