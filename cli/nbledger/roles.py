@@ -32,9 +32,12 @@ async def relay(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> N
     """Publish events and commands, also again; recover lost work; run the process managers."""
     from nbledger_infrastructure.kafka.relay import run as publish
     from nbledger_infrastructure.kafka.replays.manager import run as replay
+    from nbledger_infrastructure.settings_loading import require
     from nbledger_workers.sweeping.process_managers import run as manage
     from nbledger_workers.sweeping.sweeper import run as sweep
 
+    if settings.lineage.transport == "http":
+        require(settings, "lineage.url")
     all_ready = _Countdown(4, on_ready)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(publish(settings, stop, all_ready))

@@ -5,7 +5,7 @@
 #       deploy/kafka/acls.sh
 #
 # Makes ACLs for the users nbledger-relay, nbledger-worker and nbledger-sealer, and for every
-# further argument a subscriber: a user that reads events and checkpoints, in consumer groups whose
+# further argument a subscriber: a user that reads events, checkpoints and lineage, in groups whose
 # names begin with its own. Run it again with whoever is new: an ACL that exists already is kept.
 # The API and the projector have nothing to do with Kafka.
 #
@@ -27,9 +27,10 @@ allow() {
     "${acls[@]}" --add --allow-principal "User:$user" "${operations[@]}" "$@"
 }
 
-# The relay makes the topics of events, commands, control and replays, and writes all of them.
+# The relay makes the topics of events, lineage, commands, control and replays, and writes all of them.
 allow "$relay" "Create Describe Write" --topic "$prefix.events"
 allow "$relay" "Create Describe Write" --topic "$prefix.replay." --resource-pattern-type prefixed
+allow "$relay" "Create Describe Write" --topic "$prefix.lineage"
 allow "$relay" "Create Describe Write" --topic "$prefix.commands." --resource-pattern-type prefixed
 allow "$relay" "Create Describe Write" --topic "$prefix.control"
 
@@ -46,5 +47,6 @@ for subscriber in "$@"; do
     allow "$subscriber" "Describe Read" --topic "$prefix.events"
     allow "$subscriber" "Describe Read" --topic "$prefix.checkpoints"
     allow "$subscriber" "Describe Read" --topic "$prefix.replay." --resource-pattern-type prefixed
+    allow "$subscriber" "Describe Read" --topic "$prefix.lineage"
     allow "$subscriber" "Describe Read" --group "$subscriber" --resource-pattern-type prefixed
 done

@@ -13,6 +13,10 @@ from msgspec import Meta
 
 from nbledger_domain.vocabulary.languages import KERNELSPECS
 from nbledger_infrastructure.egress.addresses import networks
+from nbledger_infrastructure.settings_sections.environments import (
+    Environments as Environments,  # noqa: PLC0414 (others take it from here)
+)
+from nbledger_infrastructure.settings_sections.lineage import OpenLineage
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -347,25 +351,6 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     maximum_age_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 3600
 
 
-class Environments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Packages and libraries that notebooks ask for and the kernels' own environment lacks.
-
-    With ``provisioning`` they are installed into environments in ``folder``, which workers on one
-    machine may share; by default one in the user's cache. Where packages come from is said to uv
-    itself, by its configuration file or its ``UV_…`` variables. ``build_seconds`` is what making
-    one may take, ``max_environment_mb`` how large one may be, ``max_mb`` all together: those
-    unused for longest go first; 0 is no limit. Without ``provisioning`` a run gets a warning for
-    what is lacking. ``library_folder`` holds custom libraries: wheels, packages, modules.
-    """
-
-    provisioning: bool = True
-    folder: str = ""
-    build_seconds: Seconds = 600.0
-    max_environment_mb: NotNegative = 5_000
-    max_mb: NotNegative = 20_000
-    library_folder: str = ""
-
-
 class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Logging. ``auto`` is coloured on a terminal and JSON elsewhere."""
 
@@ -394,6 +379,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     recovery: Recovery = Recovery()
     notices: Notices = Notices()
     webhooks: Webhooks = Webhooks()
+    lineage: OpenLineage = OpenLineage()
     audit: Audit = Audit()
     environments: Environments = Environments()
     log: Log = Log()

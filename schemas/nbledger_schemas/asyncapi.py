@@ -23,7 +23,7 @@ _WITHOUT_DATA: Final = "without-data"
 
 _ABOUT: Final = """\
 Every change of a notebook, an execution, a dataset or a library is an event on one topic, and the
-checkpoints of the logs that prove it are on another.
+checkpoints of the logs that prove it are on another. A third one has lineage, where it is set up.
 
 Delivery is at least once, and in order for each key: drop a message whose `ce_id` was seen. Members
 of the data that are not described may appear at any time. Messages are CloudEvents 1.0 in binary
@@ -60,16 +60,23 @@ def document(broker: Broker, *, base: str, version: str) -> dict[str, Any]:
                 "name": "Apache-2.0",
                 "url": "https://www.apache.org/licenses/LICENSE-2.0",
             },
-            "tags": [{"name": "events"}, {"name": "proofs"}],
+            "tags": [{"name": "events"}, {"name": "proofs"}, {"name": "lineage"}],
             "externalDocs": {"description": "The HTTP API", "url": f"{base}/schema"},
         },
         "defaultContentType": "application/json",
         "servers": {_SERVER: _server(broker)},
-        "channels": {"events": _events(broker, types), "checkpoints": _checkpoints(broker)},
+        "channels": {
+            "events": _events(broker, types),
+            "checkpoints": _checkpoints(broker),
+            "lineage": _lineage(broker),
+        },
         "operations": {
             "publishEvents": _operation("events", "Publishes every event, in order for each key."),
             "publishCheckpoints": _operation(
                 "checkpoints", "Publishes every checkpoint, in order for each log."
+            ),
+            "publishLineage": _operation(
+                "lineage", "Publishes what becomes of runs and datasets, in order for each key."
             ),
         },
         "components": {
@@ -78,6 +85,7 @@ def document(broker: Broker, *, base: str, version: str) -> dict[str, Any]:
                 **{name: _message(name, schema) for name, schema in published().items()},
                 _WITHOUT_DATA: _without_data(),
                 "checkpoint.v1": _checkpoint(),
+                "lineage": _openlineage(),
             },
             "securitySchemes": _security(broker),
         },
@@ -151,6 +159,21 @@ def _checkpoints(broker: Broker) -> dict[str, Any]:
             "kafka": {"partitions": 1, "replicas": broker.replicas},
         },
         {"cleanup.policy": ["delete"], "retention.ms": -1},
+    )
+
+
+def _lineage(broker: Broker) -> dict[str, Any]:
+    return _channel(
+        f"{broker.topic_prefix}.lineage",
+        {
+            "title": "Lineage",
+            "summary": "Runs and versions of datasets as OpenLineage tells them.",
+            "description": "The topic is there where the setting `lineage.transport` is `kafka`.",
+            "messages": {"lineage": {"$ref": "#/components/messages/lineage"}},
+            "tags": [{"name": "lineage"}],
+            "kafka": {"partitions": broker.partitions, "replicas": broker.replicas},
+        },
+        {"cleanup.policy": ["delete"], "retention.ms": broker.retention_hours * 3_600_000},
     )
 
 
@@ -228,6 +251,55 @@ def _checkpoint() -> dict[str, Any]:
                 "bindingVersion": BINDING,
             }
         },
+    }
+
+
+def _openlineage() -> dict[str, Any]:
+    about = {
+        "eventTime": ("date-time", "When it happened."),
+        "producer": ("uri", "What tells it, in its version."),
+        "schemaURL": ("uri", "By which schema the document is valid: RunEvent or DatasetEvent."),
+    }
+    properties = {
+        name: {"type": "string", "format": kind, "description": meaning}
+        for name, (kind, meaning) in about.items()
+    }
+    return {
+        "name": "nbledger.lineage",
+        "title": "lineage",
+        "summary": "A document of OpenLineage 2-0-2.",
+        "contentType": "application/json",
+        "payload": {"type": "object", "properties": properties, "required": list(properties)},
+        "externalDocs": {
+            "description": "OpenLineage",
+            "url": "https://openlineage.io/spec/2-0-2/OpenLineage.json",
+        },
+        "bindings": {
+            "kafka": {
+                "key": {
+                    "type": "string",
+                    "description": "As OpenLineage's clients have it: `run:` or `dataset:`, the "
+                    "namespace, a slash, and the name of the job or dataset.",
+                },
+                "bindingVersion": BINDING,
+            }
+        },
+        "examples": [
+            {
+                "name": "dataset",
+                "payload": {
+                    "eventTime": "2024-01-20T10:30:00.000000Z",
+                    "producer": "urn:nbledger:0.1.0",
+                    "schemaURL": "https://openlineage.io/spec/2-0-2/OpenLineage.json"
+                    "#/$defs/DatasetEvent",
+                    "dataset": {
+                        "namespace": "nbledger/550e8400-e29b-41d4-a716-446655440000"
+                        "/660e8400-e29b-41d4-a716-446655440000",
+                        "name": "770e8400-e29b-41d4-a716-446655440000",
+                    },
+                },
+            }
+        ],
     }
 
 

@@ -58,6 +58,7 @@ PRINTED = {
         *("the last event is at position", "notebook_list: rebuilt as of position"),
         *("execution_status: ", " rows equal at position", '"verified":[{"name":"notebook_list"'),
     ],
+    "tell-a-lineage-tool.md": ["Completed\nSTART ", "\nCOMPLETE ", "lineage "],
     "run-a-notebook.md": ["Completed", "1.1.0"],
     "follow-a-run.md": ["Completed", "\n304\n", "event: execution.completed.v1", "\n6\n"],
     "fetch-results.md": [

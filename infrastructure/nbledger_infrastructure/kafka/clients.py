@@ -50,6 +50,11 @@ def checkpoints_topic(kafka: Kafka) -> str:
     return f"{kafka.topic_prefix}.checkpoints"
 
 
+def lineage_topic(kafka: Kafka) -> str:
+    """Where documents of OpenLineage are published, if they are told by Kafka."""
+    return f"{kafka.topic_prefix}.lineage"
+
+
 def command_topic(kafka: Kafka, kernel_type: str, priority: Priority) -> str:
     """Where workers that offer this kernel type get their commands of this priority."""
     return f"{kafka.topic_prefix}.commands.{kernel_type}.{priority.lower()}"
@@ -100,6 +105,12 @@ async def ensure_replay_topic(kafka: Kafka, topic: str) -> None:
     """
     retention = {"retention.ms": str(kafka.retention_hours * 3_600_000)}
     await _ensure(kafka, {topic: kafka.partitions}, retention)
+
+
+async def ensure_lineage_topic(kafka: Kafka) -> None:
+    """Create the topic of lineage where it is missing. Raises :class:`BrokerUnavailableError`."""
+    kept = {"retention.ms": str(kafka.retention_hours * 3_600_000)}
+    await _ensure(kafka, {lineage_topic(kafka): kafka.partitions}, kept)
 
 
 async def ensure_checkpoints_topic(kafka: Kafka) -> None:

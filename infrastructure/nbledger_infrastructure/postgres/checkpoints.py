@@ -19,10 +19,12 @@ class CheckpointMovedError(Exception):
     """Another process has moved this checkpoint: it does the same work."""
 
 
-async def ensure(connection: PooledConnection, name: str) -> Checkpoint:
-    """The checkpoint of ``name``, made at position 0 if it is new."""
+async def ensure(connection: PooledConnection, name: str, *, position: int = 0) -> Checkpoint:
+    """The checkpoint of ``name``, made at ``position`` if it is new."""
     await connection.execute(
-        "INSERT INTO projection_checkpoint (name) VALUES ($1) ON CONFLICT DO NOTHING", name
+        "INSERT INTO projection_checkpoint (name, position) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        name,
+        position,
     )
     row = await connection.fetchrow(
         "SELECT position, generation FROM projection_checkpoint WHERE name = $1", name

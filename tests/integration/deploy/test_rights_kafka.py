@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -39,6 +40,7 @@ _OF_OTHERS = (
 EVENTS = "nbledger.events"
 COMMANDS = "nbledger.commands.python3.normal"
 CHECKPOINTS = "nbledger.checkpoints"
+LINEAGE = "nbledger.lineage"
 
 
 async def test_roles_and_subscribers_have_their_rights_alone(
@@ -51,6 +53,7 @@ async def test_roles_and_subscribers_have_their_rights_alone(
     ):
         users = {"relay": RELAY, "worker": WORKER, "sealer": SEALER}
         brokers = {name: kafka.environment(user) for name, user in users.items()}
+        brokers["relay"] = {**brokers["relay"], "NBLEDGER_LINEAGE_TRANSPORT": "kafka"}
         environments = {
             name: {**brokers.get(name, {}), "NBLEDGER_POSTGRES_DSN": dsns[name]} for name in ROLES
         }
@@ -59,11 +62,14 @@ async def test_roles_and_subscribers_have_their_rights_alone(
 
         await _check_subscriber_reads(kafka)
         await _check_subscriber_holds_checkpoints(kafka)
+        await _check_subscriber_reads_lineage(kafka)
         assert await _refusals(kafka) == {
             (WORKER, "read events"),
             (WORKER, "publish an event"),
             (WORKER, "publish a command"),
             *((user, "publish a checkpoint") for user in (RELAY, WORKER, SUBSCRIBER, STRANGER)),
+            *((user, "publish lineage") for user in (WORKER, SEALER, SUBSCRIBER, STRANGER)),
+            *((user, "read lineage") for user in (RELAY, WORKER, SEALER, STRANGER)),
             *((user, "read checkpoints") for user in (RELAY, WORKER, SEALER, STRANGER)),
             *((SEALER, what) for what in _OF_OTHERS),
             (SUBSCRIBER, "publish an event"),
@@ -104,6 +110,14 @@ async def _check_subscriber_holds_checkpoints(kafka: SecuredKafka) -> None:
         assert (message.value or b"").startswith((message.key or b"none") + b"\n")
 
 
+async def _check_subscriber_reads_lineage(kafka: SecuredKafka) -> None:
+    states: set[str] = set()
+    async with asyncio.timeout(60), _consumer(kafka, SUBSCRIBER, LINEAGE) as consumer:
+        while not states >= {"START", "COMPLETE"}:
+            message = await anext(consumer)
+            states.add(json.loads(message.value or b"{}").get("eventType", ""))
+
+
 async def _refusals(kafka: SecuredKafka) -> set[tuple[str, str]]:
     tries: dict[str, Callable[[str], Awaitable[None]]] = {
         "read events": lambda user: _read(kafka, user, EVENTS),
@@ -112,6 +126,8 @@ async def _refusals(kafka: SecuredKafka) -> set[tuple[str, str]]:
         "publish a command": lambda user: _publish(kafka, user, COMMANDS),
         "read checkpoints": lambda user: _read(kafka, user, CHECKPOINTS),
         "publish a checkpoint": lambda user: _publish(kafka, user, CHECKPOINTS),
+        "read lineage": lambda user: _read(kafka, user, LINEAGE),
+        "publish lineage": lambda user: _publish(kafka, user, LINEAGE),
         "join the workers": lambda user: _join(kafka, user),
     }
     refused = set()

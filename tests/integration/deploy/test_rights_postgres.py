@@ -7,7 +7,9 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from support.lineage import documents, states
 from support.paths import ROOT
+from support.receivers import receiver
 from support.roles import ROLES, check_roles_work, database_users
 
 
@@ -161,8 +163,16 @@ async def test_the_roles_do_their_work_with_these_rights(
         "NBLEDGER_KAFKA_IDEMPOTENT": "false",
     }
 
-    await check_roles_work(
-        database_dsn,
-        {name: {**broker, "NBLEDGER_POSTGRES_DSN": users[name]} for name in ROLES},
-        tmp_path,
-    )
+    async with receiver() as there:
+        broker |= {
+            "NBLEDGER_LINEAGE_TRANSPORT": "http",
+            "NBLEDGER_LINEAGE_URL": there.url.removesuffix("/hook"),
+        }
+        await check_roles_work(
+            database_dsn,
+            {name: {**broker, "NBLEDGER_POSTGRES_DSN": users[name]} for name in ROLES},
+            tmp_path,
+        )
+        told = states(documents(there.got))
+    assert [run[0] for run in told.values()] == ["START", "START"]
+    assert any(run[-1] == "COMPLETE" for run in told.values())

@@ -76,8 +76,10 @@ def test_the_parser_has_nothing_to_say() -> None:
     told = parsed(whole, secured, wrong)
     assert [each["diagnostics"] for each in told[:2]] == [[], []]
     kinds = len(published()) + 1  # and that of messages without data
-    assert told[0]["messages"] == {"nbledger.events": kinds, "nbledger.checkpoints": 1}
-    assert told[1]["messages"] == {"own.name.events": 1, "own.name.checkpoints": 1}
+    single = {"checkpoints": 1, "lineage": 1}
+    for each, prefix, count in ((told[0], "nbledger", kinds), (told[1], "own.name", 1)):
+        expected = {"events": count, **single}
+        assert each["messages"] == {f"{prefix}.{topic}": n for topic, n in expected.items()}
     # It has something to say of others, errors and hints alike.
     assert {each["severity"] for each in told[2]["diagnostics"]} >= {0, 2}
 
@@ -87,7 +89,7 @@ def test_examples_are_valid_by_what_the_document_says() -> None:
     components = {"components": told["components"]}
     for name, message in told["components"]["messages"].items():
         for example in message.get("examples", []):
-            for part in ("headers", "payload"):
+            for part in example.keys() & {"headers", "payload"}:
                 validator = Draft202012Validator(
                     {**message[part], **components}, format_checker=FormatChecker()
                 )
@@ -137,6 +139,11 @@ def test_headers_of_checkpoints_are_those_that_are_sent() -> None:
     told = described(KAFKAS["plain"])["components"]["schemas"]["checkpointHeaders"]
     assert set(told["required"]) == set(told["properties"]) == {name for name, _ in sent}
     assert clients.checkpoints_topic(Kafka()) == "nbledger.checkpoints"
+
+
+def test_the_topic_of_lineage_is_that_which_is_written() -> None:
+    assert clients.lineage_topic(Kafka()) == "nbledger.lineage"
+    assert described(KAFKAS["plain"])["channels"]["lineage"]["address"] == "nbledger.lineage"
 
 
 def test_every_header_is_in_the_table_of_the_docs() -> None:

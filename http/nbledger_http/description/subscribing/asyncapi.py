@@ -91,8 +91,9 @@ def _page(described: dict[str, Any]) -> str:
             f"<section><h2>{html.escape(channel['address'])}</h2>"
             f"<p>{html.escape(channel['summary'])}</p>{pre(channel['bindings'])}"
         )
-        headers = schemas[messages[names[0]]["headers"]["$ref"].rpartition("/")[2]]
-        parts.append(f"<details><summary>Headers</summary>{_headers(headers)}</details>")
+        if headers := messages[names[0]].get("headers"):
+            told = _headers(schemas[headers["$ref"].rpartition("/")[2]])
+            parts.append(f"<details><summary>Headers</summary>{told}</details>")
         parts.extend(_message(name, messages[name], schemas.get(name)) for name in names)
         parts.append("</section>")
     return "".join([*parts, "</body></html>"])
