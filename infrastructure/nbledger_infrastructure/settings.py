@@ -39,6 +39,10 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     them, so that subscribers who hold one miss nothing; Tansu takes the gap that this needs, Apache
     Kafka does not. ``embedded_memory_mb`` is how many millions of bytes of memory the broker of
     ``nbledger up`` may take before it is started anew; 0 is no limit.
+
+    ``state_topics`` says whether the newest document of each notebook, execution and dataset is
+    published, too: ``on``, ``off``, or ``auto``, which leaves it out with ``keep_offsets``, on a
+    broker that keeps all it was sent in memory.
     """
 
     bootstrap_servers: str = ""
@@ -52,11 +56,17 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     fetch_wait_seconds: Seconds = 0.5
     keep_offsets: bool = False
     embedded_memory_mb: NotNegative = 80
+    state_topics: Literal["auto", "on", "off"] = "auto"
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     username: str = ""
     password: str = ""
     ca_file: str = ""
+
+    @property
+    def has_state_topics(self) -> bool:
+        """Whether states are published."""
+        return not self.keep_offsets if self.state_topics == "auto" else self.state_topics == "on"
 
 
 class Artifacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,10 +5,26 @@ from typing import Any, Final
 
 import msgspec
 
-from nbledger_infrastructure.kafka.cloudevents import attributes, event_headers, history_path
+from nbledger_infrastructure.kafka.cloudevents import (
+    Headers,
+    attributes,
+    event_headers,
+    history_path,
+)
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
 
 _KB: Final = 1024
+
+_encode = msgspec.json.Encoder().encode
+
+
+def structured(headers: Headers, data: bytes | None) -> bytes:
+    """The event that has these headers, as one JSON object; without data it has no type of it."""
+    event: dict[str, Any] = dict(attributes(headers))
+    if data is not None:
+        event["datacontenttype"] = "application/json"
+        event["data"] = msgspec.Raw(data)
+    return _encode(event)
 
 
 def envelope(max_body_kb: int) -> Callable[[RecordedEvent], bytes]:
