@@ -4,8 +4,9 @@ from typing import Any, Final
 
 import msgspec
 
-from nbledger_schemas import Schema, located, published
+from nbledger_schemas import Schema, located, published, states
 from nbledger_schemas.headers import example_headers, headers_schema
+from nbledger_schemas.state_headers import example_state_headers, state_headers_schema
 
 VERSION: Final = "3.1.0"
 BINDING: Final = "0.5.0"
@@ -16,7 +17,8 @@ _UUID: Final = {"type": "string", "format": "uuid"}
 
 _ABOUT: Final = """\
 Every change of a notebook, an execution, a dataset or a library is an event on one topic, and the
-checkpoints of the logs that prove it are on another.
+checkpoints of the logs that prove it are on another. Compacted topics have the newest state of each
+notebook, execution and dataset.
 
 Delivery is at least once, and in order for each key: drop a message whose `ce_id` was seen. Members
 of the data that are not described may appear at any time. A value is null where data was erased
@@ -34,6 +36,7 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int
     replicas: int
     retention_hours: int
+    state_topics: bool
 
 
 def document(broker: Broker, *, base: str, version: str) -> dict[str, Any]:
@@ -51,22 +54,32 @@ def document(broker: Broker, *, base: str, version: str) -> dict[str, Any]:
                 "name": "Apache-2.0",
                 "url": "https://www.apache.org/licenses/LICENSE-2.0",
             },
-            "tags": [{"name": "events"}, {"name": "proofs"}],
+            "tags": [{"name": "events"}, {"name": "states"}, {"name": "proofs"}],
             "externalDocs": {"description": "The HTTP API", "url": f"{base}/schema"},
         },
         "defaultContentType": "application/json",
         "servers": {_SERVER: _server(broker)},
-        "channels": {"events": _events(broker, types), "checkpoints": _checkpoints(broker)},
+        "channels": {
+            "events": _events(broker, types),
+            **(_states(broker) if broker.state_topics else {}),
+            "checkpoints": _checkpoints(broker),
+        },
         "operations": {
             "publishEvents": _operation("events", "Publishes every event, in order for each key."),
+            **(_state_operations() if broker.state_topics else {}),
             "publishCheckpoints": _operation(
                 "checkpoints", "Publishes every checkpoint, in order for each log."
             ),
         },
         "components": {
-            "schemas": _schemas(base),
+            "schemas": _schemas(base, with_states=broker.state_topics),
             "messages": {
-                **{name: _message(name, schema) for name, schema in published().items()},
+                **{name: _event(name, schema) for name, schema in published().items()},
+                **(
+                    {name: _state(name, schema) for name, schema in states().items()}
+                    if broker.state_topics
+                    else {}
+                ),
                 "checkpoint.v1": _checkpoint(),
             },
             "securitySchemes": _security(broker),
@@ -142,6 +155,41 @@ def _checkpoints(broker: Broker) -> dict[str, Any]:
     )
 
 
+def _states(broker: Broker) -> dict[str, Any]:
+    return {
+        _state_channel(name): _channel(
+            f"{broker.topic_prefix}.{name.partition('.')[0]}",
+            {
+                "title": name.partition(".")[0],
+                "summary": "The newest state of each, by its id; no value where it is deleted.",
+                "messages": {name: {"$ref": f"#/components/messages/{name}"}},
+                "tags": [{"name": "states"}],
+                "kafka": {"partitions": broker.partitions, "replicas": broker.replicas},
+            },
+            {
+                "cleanup.policy": ["compact"],
+                "delete.retention.ms": broker.retention_hours * 3_600_000,
+            },
+        )
+        for name in states()
+    }
+
+
+def _state_channel(name: str) -> str:
+    kind = name.partition("-")[0]
+    return f"{kind}State"
+
+
+def _state_operations() -> dict[str, Any]:
+    found = {}
+    for name in states():
+        channel = _state_channel(name)
+        found[f"publish{channel[0].upper()}{channel[1:]}"] = _operation(
+            channel, "Publishes the newest state of each, never an older one after a newer one."
+        )
+    return found
+
+
 def _operation(channel: str, summary: str) -> dict[str, Any]:
     return {
         "action": "send",
@@ -150,18 +198,9 @@ def _operation(channel: str, summary: str) -> dict[str, Any]:
     }
 
 
-def _message(name: str, schema: Schema) -> dict[str, Any]:
-    examples = [
-        {"name": f"example{number}", "headers": example_headers(name), "payload": each}
-        for number, each in enumerate(schema.get("examples", ()), start=1)
-    ]
+def _event(name: str, schema: Schema) -> dict[str, Any]:
     return {
-        "name": f"nbledger.{name}",
-        "title": name,
-        "summary": schema["description"].partition("\n\n")[0],
-        "contentType": "application/json",
-        "headers": {"$ref": f"{_REF}headers"},
-        "payload": {"$ref": _REF + name},
+        **_message(name, schema, headers="headers", examples=example_headers(name)),
         "correlationId": {"location": "$message.header#/ce_correlationid"},
         "bindings": {
             "kafka": {
@@ -169,7 +208,36 @@ def _message(name: str, schema: Schema) -> dict[str, Any]:
                 "bindingVersion": BINDING,
             }
         },
-        **({"examples": examples} if examples else {}),
+    }
+
+
+def _message(
+    name: str, schema: Schema, *, headers: str, examples: dict[str, str]
+) -> dict[str, Any]:
+    told = [
+        {"name": f"example{number}", "headers": examples, "payload": each}
+        for number, each in enumerate(schema.get("examples", ()), start=1)
+    ]
+    return {
+        "name": f"nbledger.{name}",
+        "title": name,
+        "summary": schema["description"].partition("\n\n")[0],
+        "contentType": "application/json",
+        "headers": {"$ref": f"{_REF}{headers}"},
+        "payload": {"$ref": _REF + name},
+        **({"examples": told} if told else {}),
+    }
+
+
+def _state(name: str, schema: Schema) -> dict[str, Any]:
+    return {
+        **_message(name, schema, headers="stateHeaders", examples=example_state_headers(name)),
+        "bindings": {
+            "kafka": {
+                "key": {**_UUID, "description": "The id of what it is the state of."},
+                "bindingVersion": BINDING,
+            }
+        },
     }
 
 
@@ -210,13 +278,14 @@ def _checkpoint_headers() -> Schema:
     }
 
 
-def _schemas(base: str) -> dict[str, Schema]:
+def _schemas(base: str, *, with_states: bool) -> dict[str, Schema]:
     """Those of events and of what they are made of: one of each, as they have no other names."""
     found: dict[str, Schema] = {
         "headers": headers_schema(),
         "checkpointHeaders": _checkpoint_headers(),
+        **({"stateHeaders": state_headers_schema()} if with_states else {}),
     }
-    for name, schema in published().items():
+    for name, schema in (published() | (states() if with_states else {})).items():
         whole = located(schema, base)
         address = whole.pop("$id")
         whole.pop("$schema")

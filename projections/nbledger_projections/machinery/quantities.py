@@ -1,7 +1,8 @@
 """Quantities: stored as numbers, and put in words when somebody reads them."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -10,6 +11,9 @@ class Quantity(ABC):
     """A member of a document that people read: ``value`` is what is stored of it."""
 
     __slots__ = ("value",)
+
+    JSON_SCHEMA: ClassVar[Mapping[str, str]] = {"type": "string"}
+    """Of what the API answers."""
 
     def __init__(self, value: Any) -> None:
         self.value = value

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from support.event_store import METADATA
 from support.read_models import catch_up, running
 from support.services import kafka_name
@@ -45,6 +46,7 @@ from nbledger_projections.state_topics import publisher
 from nbledger_projections.state_topics.changes import Changed
 from nbledger_projections.state_topics.publisher import DocumentMissingError
 from nbledger_projections.state_topics.states import STATES
+from nbledger_schemas import states
 
 TENANT, PROJECT = UUID(int=7), UUID(int=8)
 
@@ -166,6 +168,7 @@ async def test_the_newest_records_are_the_read_model(
 
 
 def check_headers(records: Sequence[Record], config: Settings) -> None:
+    validators = {name: Draft202012Validator(schema) for name, schema in states().items()}
     for each in records:
         told = told_by(each)
         kind = each.topic.removeprefix(f"{config.kafka.topic_prefix}.").removesuffix("-state")
@@ -184,6 +187,11 @@ def check_headers(records: Sequence[Record], config: Settings) -> None:
             assert "erased" not in told
             schema = f"https://notebooks.example.com/schema/states/{kind}-state.v1.json"
             assert told["dataschema"] == schema
+            value = msgspec.json.decode(each.value)
+            faults = list(validators[f"{kind}-state.v1"].iter_errors(value))
+            assert [fault.message for fault in faults] == []
+            # What nobody has described, nobody can rely on.
+            assert value.keys() <= states()[f"{kind}-state.v1"]["properties"].keys()
 
 
 @pytest.mark.guarantee("G58")

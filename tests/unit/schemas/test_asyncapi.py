@@ -18,9 +18,10 @@ from nbledger_http.description.subscribing.asyncapi import broker_of
 from nbledger_infrastructure.kafka import clients, cloudevents
 from nbledger_infrastructure.postgres.event_store import Metadata, RecordedEvent
 from nbledger_infrastructure.settings import Kafka
-from nbledger_schemas import published
+from nbledger_schemas import published, states
 from nbledger_schemas.asyncapi import document
 from nbledger_schemas.headers import HEADERS, headers_schema, id_header
+from nbledger_schemas.state_headers import state_headers_schema
 
 BASE = "https://notebooks.example.com"
 ID = UUID("aa0e8400-e29b-41d4-a716-446655440000")
@@ -28,7 +29,10 @@ AT = datetime(2024, 1, 20, 10, 30, tzinfo=UTC)
 KAFKAS = {
     "plain": Kafka(),
     "secured": Kafka(
-        topic_prefix="own.name", security_protocol="SASL_SSL", sasl_mechanism="SCRAM-SHA-512"
+        topic_prefix="own.name",
+        security_protocol="SASL_SSL",
+        sasl_mechanism="SCRAM-SHA-512",
+        state_topics="off",
     ),
 }
 
@@ -74,7 +78,9 @@ def test_the_parser_has_nothing_to_say() -> None:
     wrong["channels"]["events"]["messages"]["lost"] = {"$ref": "#/components/messages/lost"}
     told = parsed(whole, secured, wrong)
     assert [each["diagnostics"] for each in told[:2]] == [[], []]
-    assert told[0]["messages"] == {"nbledger.events": len(published()), "nbledger.checkpoints": 1}
+    others = ["checkpoints", "dataset-state", "execution-state", "notebook-state"]
+    one_each = {f"nbledger.{each}": 1 for each in others}
+    assert told[0]["messages"] == {"nbledger.events": len(published()), **one_each}
     assert told[1]["messages"] == {"own.name.events": 1, "own.name.checkpoints": 1}
     # It has something to say of others, errors and hints alike.
     assert {each["severity"] for each in told[2]["diagnostics"]} >= {0, 2}
@@ -118,6 +124,39 @@ def test_headers_are_those_that_are_sent(name: str, actor: str, data: bytes | No
     else:
         assert told["ce_dataschema"] == f"{BASE}/schema/events/{name}.json"
         assert {each.name for each in HEADERS if each.always} <= told.keys()
+
+
+@pytest.mark.parametrize("dataref", [False, True])
+@pytest.mark.parametrize("deleted", [False, True])
+@pytest.mark.parametrize("name", list(states()))
+def test_headers_of_states_are_those_that_are_sent(
+    name: str,
+    deleted: bool,  # noqa: FBT001
+    dataref: bool,  # noqa: FBT001
+) -> None:
+    kind = "dataset" if name.startswith("dataset") else "notebook"
+    state = cloudevents.State(
+        type=name,
+        id=ID,
+        tenant_id=ID,
+        project_id=ID,
+        subject_id=ID,
+        subject_kind=kind,
+        path="/api/somewhere",
+        position=4711,
+        at=AT,
+        deleted=deleted,
+        dataref=dataref and not deleted,
+    )
+    sent = cloudevents.state_headers(state, address=BASE)
+    told = {key: value.decode() for key, value in sent}
+    assert len(told) == len(sent)
+    schema = {**state_headers_schema(), "additionalProperties": False}
+    validator = Draft202012Validator(schema, format_checker=FormatChecker())
+    assert [each.message for each in validator.iter_errors(told)] == []
+    assert f"ce_{kind}id" in told
+    assert ("ce_dataschema" in told) is not deleted
+    assert told["ce_sequence"] == "00000000000000004711"
 
 
 def test_headers_of_checkpoints_are_those_that_are_sent() -> None:

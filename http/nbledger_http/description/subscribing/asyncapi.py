@@ -27,6 +27,7 @@ def broker_of(kafka: Kafka) -> Broker:
         partitions=kafka.partitions,
         replicas=kafka.replication_factor,
         retention_hours=kafka.retention_hours,
+        state_topics=kafka.has_state_topics,
     )
 
 
