@@ -20,6 +20,10 @@ _FIRST: Final = UUID(int=0)
 
 _LOAD: Final = "SELECT topic, topic_id, generation, filled_through FROM state_topic"
 
+_FORGET: Final = """
+UPDATE state_topic SET topic_id = '00000000-0000-0000-0000-000000000000' WHERE topic = ANY($1)
+"""
+
 _SAVE: Final = """
 INSERT INTO state_topic (topic, topic_id, generation, filled_through) VALUES ($1, $2, $3, $4)
 ON CONFLICT (topic) DO UPDATE SET topic_id = excluded.topic_id, generation = excluded.generation,
@@ -66,6 +70,10 @@ class Filling:
     def has_all(self, ids: Mapping[str, UUID]) -> bool:
         """Whether the broker still has the topics that were compared."""
         return all(self._kept[topic].topic_id == ids.get(topic) for topic in self._topics.values())
+
+    async def forget(self, connection: PooledConnection) -> None:
+        """Let the next comparison find the topics made anew: the broker has lost what it took."""
+        await connection.execute(_FORGET, list(self._topics.values()))
 
     def lacking(self) -> tuple[StateKind, UUID] | None:
         """A kind of documents of which some are to be published, and the id that they follow."""

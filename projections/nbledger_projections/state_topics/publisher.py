@@ -22,6 +22,7 @@ from nbledger_infrastructure.kafka.clients import (
 )
 from nbledger_infrastructure.kafka.event_topic import BrokerForgotError
 from nbledger_infrastructure.kafka.messages import Message
+from nbledger_infrastructure.kafka.offsets import Offsets
 from nbledger_infrastructure.kafka.publishing import publish
 from nbledger_infrastructure.kafka.topic_ids import topic_ids
 from nbledger_infrastructure.postgres import checkpoints
@@ -94,9 +95,11 @@ class _Publisher:
         self._leader = leader
         self._records = Records(settings)
         self._filling = Filling(settings.kafka)
+        self._offsets = Offsets(settings.kafka)
 
     async def publish_until_told(self, connection: PooledConnection) -> None:
         """Publish, with a producer of its own, until told to stop; the lock ends with it."""
+        self._offsets = Offsets(self._kafka)
         # Whatever the broker has forgotten is made again.
         await ensure_state_topics(self._kafka, [each.topic for each in STATES])
         async with (
@@ -107,25 +110,39 @@ class _Publisher:
             ids = await topic_ids(client)
             log.info("state topics at work", position=at.position)
             self._leader.at_work()
-            loop = asyncio.get_running_loop()
-            due = loop.time() + CHECK_SECONDS
-            while not self._leader.stop.is_set():
-                if loop.time() >= due:
-                    ids = await self._check(client)
-                    due = loop.time() + CHECK_SECONDS
-                moved.clear()
-                async with self._one_moment() as reading:
-                    reach = await changes.reach(reading)
-                went_on = False
-                # A read model may be behind what was published, while it is made anew.
-                if reach.position >= at.position:
-                    await self._compare(connection, ids, reach)
-                    went_on = await self._fill(connection, client)
-                    before, at = at, await self._follow(connection, client, at, reach)
-                    went_on = went_on or at != before
-                self._leader.succeeded()
-                if not went_on:
-                    await self._rest(moved)
+            try:
+                await self._publish_all(connection, client, at, ids, moved)
+            except BrokerForgotError:
+                await self._filling.forget(connection)
+                raise
+
+    async def _publish_all(
+        self,
+        connection: PooledConnection,
+        client: AIOKafkaProducer,
+        at: Checkpoint,
+        ids: dict[str, UUID],
+        moved: asyncio.Event,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + CHECK_SECONDS
+        while not self._leader.stop.is_set():
+            if loop.time() >= due:
+                ids = await self._check(client)
+                due = loop.time() + CHECK_SECONDS
+            moved.clear()
+            async with self._one_moment() as reading:
+                reach = await changes.reach(reading)
+            went_on = False
+            # A read model may be behind what was published, while it is made anew.
+            if reach.position >= at.position:
+                await self._compare(connection, ids, reach)
+                went_on = await self._fill(connection, client)
+                before, at = at, await self._follow(connection, client, at, reach)
+                went_on = went_on or at != before
+            self._leader.succeeded()
+            if not went_on:
+                await self._rest(moved)
 
     async def _begin(self, connection: PooledConnection) -> Checkpoint:
         """Where to go on; what was there before the first time is published by filling."""
@@ -209,7 +226,8 @@ class _Publisher:
 
     async def _publish(self, client: AIOKafkaProducer, messages: Sequence[Message]) -> None:
         async with asyncio.timeout(ACK_SECONDS):
-            await publish(client, messages)
+            acknowledged = await publish(client, messages)
+        await self._offsets.check(acknowledged)
 
     async def _rest(self, moved: asyncio.Event) -> None:
         """Wait until a read model has moved, or the broker is to be asked; then gather."""
