@@ -30,12 +30,13 @@ async def projector(settings: Settings, stop: asyncio.Event, on_ready: OnReady) 
 
 async def relay(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
     """Publish events, states and commands, recover lost work, and run the process managers."""
+    from nbledger_infrastructure.kafka.clients import publishes_states
     from nbledger_infrastructure.kafka.relay import run as publish
     from nbledger_workers.sweeping.process_managers import run as manage
     from nbledger_workers.sweeping.sweeper import run as sweep
 
     parts = [publish, sweep, manage]
-    if settings.kafka.has_state_topics:
+    if publishes_states(settings.kafka):
         from nbledger_projections.state_topics.publisher import run as publish_states
 
         parts.append(publish_states)

@@ -12,11 +12,15 @@ import msgspec
 from msgspec import Meta
 
 from nbledger_domain.vocabulary.languages import KERNELSPECS
+from nbledger_infrastructure.egress.addresses import networks
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0)]
+# As browsers spell them: no path, no slash at the end, no capital letters.
+Origin = Annotated[str, Meta(pattern=r"^https?://[^/\s,*A-Z]+$")]
+BASE_PATH_PATTERN = r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$"
 
 
 class Postgres(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,9 +44,8 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Kafka does not. ``embedded_memory_mb`` is how many millions of bytes of memory the broker of
     ``nbledger up`` may take before it is started anew; 0 is no limit.
 
-    ``state_topics`` says whether the newest document of each notebook, execution and dataset is
-    published, too: ``on``, ``off``, or ``auto``, which leaves it out with ``keep_offsets``, on a
-    broker that keeps all it was sent in memory.
+    ``state_topics`` says whether the newest state of each notebook, execution and dataset is
+    published: ``on``, ``off``, or ``auto``, which is off with ``keep_offsets``.
     """
 
     bootstrap_servers: str = ""
@@ -62,11 +65,6 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     username: str = ""
     password: str = ""
     ca_file: str = ""
-
-    @property
-    def has_state_topics(self) -> bool:
-        """Whether states are published."""
-        return not self.keep_offsets if self.state_topics == "auto" else self.state_topics == "on"
 
 
 class Artifacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,6 +88,14 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     The schemas of events have addresses that begin with ``public_url``, too, or else with ``host``
     and ``port``; messages name them, so the relay needs the same settings as the API.
 
+    Everything but the health checks is below ``base_path``, such as ``/nbledger``, for a proxy that
+    passes paths on as they are. A proxy in ``trusted_proxies``, which are addresses and networks,
+    is believed what it says by ``X-Forwarded-Proto``, ``X-Forwarded-Host`` and
+    ``X-Forwarded-Prefix``; anybody else is not.
+
+    Pages of ``cors_origins``, such as ``https://app.example.com``, may use the API from a browser;
+    those of ``cors_credentials`` may send cookies as well.
+
     ``rate_limit`` is the number of requests a token may make per second; 0 is no limit.
     ``max_input_file_mb`` bounds one input file of a notebook, ``max_input_mb`` and
     ``max_input_files`` all that one notebook has at a time.
@@ -98,6 +104,10 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     host: str = "127.0.0.1"
     port: Port = 8080
     public_url: str = ""
+    base_path: Annotated[str, Meta(pattern=BASE_PATH_PATTERN)] = ""
+    trusted_proxies: list[str] = []
+    cors_origins: list[Origin] = []
+    cors_credentials: list[Origin] = []
     max_body_mb: Positive = 64
     max_notebook_mb: Positive = 16
     max_dataset_mb: Positive = 1024
@@ -109,10 +119,20 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     download_link_hours: Positive = 24
     drain_seconds: Seconds = 5.0
 
+    def __post_init__(self) -> None:
+        """Raise ``ValueError`` for what is no network."""
+        networks(self.trusted_proxies)
+
     @property
     def address(self) -> str:
         """What clients reach the API by, without a slash at the end."""
-        return self.public_url.rstrip("/") or f"http://{self.host}:{self.port}"
+        return self.public_url.rstrip("/") or self.own_address
+
+    @property
+    def own_address(self) -> str:
+        """Where the API listens, as an address."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}{self.base_path}"
 
 
 class Worker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -274,10 +294,14 @@ class Webhooks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_body_kb: Positive = 256
     log_days: Positive = 30
     secret_overlap_hours: Annotated[int, Meta(ge=0, le=8760)] = 24
-    allowed_networks: list[Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]] = []
+    allowed_networks: list[str] = []
     proxy_url: str = ""
     concurrency: Annotated[int, Meta(ge=4, le=10_000)] = 256
     concurrency_per_webhook: Annotated[int, Meta(ge=1, le=100)] = 4
+
+    def __post_init__(self) -> None:
+        """Raise ``ValueError`` for what is no network."""
+        networks(self.allowed_networks)
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,7 +5,13 @@ from typing import Any, Final
 import msgspec
 
 from nbledger_schemas import Schema, located, published, states
-from nbledger_schemas.headers import example_headers, headers_schema
+from nbledger_schemas.headers import (
+    HEADERS,
+    STRUCTURED,
+    envelope_schema,
+    example_headers,
+    headers_schema,
+)
 from nbledger_schemas.state_headers import example_state_headers, state_headers_schema
 
 VERSION: Final = "3.1.0"
@@ -14,6 +20,7 @@ BINDING: Final = "0.5.0"
 _SERVER: Final = "broker"
 _REF: Final = "#/components/schemas/"
 _UUID: Final = {"type": "string", "format": "uuid"}
+_WITHOUT_DATA: Final = "without-data"
 
 _ABOUT: Final = """\
 Every change of a notebook, an execution, a dataset or a library is an event on one topic, and the
@@ -21,9 +28,11 @@ checkpoints of the logs that prove it are on another. Compacted topics have the 
 notebook, execution and dataset.
 
 Delivery is at least once, and in order for each key: drop a message whose `ce_id` was seen. Members
-of the data that are not described may appear at any time. A value is null where data was erased
-before it was published (`ce_erased`), or is too large for a message (`ce_dataref` says where to
-read it).
+of the data that are not described may appear at any time. Messages are CloudEvents 1.0 in binary
+mode. Where data was erased before it was published (`ce_erased`), or is too large for a message
+(`ce_dataref` says where to read it), the message is in structured mode with the same headers: its
+`content-type` begins with `application/cloudevents`, and its value has the attributes and no data.
+A value is never null.
 """
 
 
@@ -80,6 +89,7 @@ def document(broker: Broker, *, base: str, version: str) -> dict[str, Any]:
                     if broker.state_topics
                     else {}
                 ),
+                _WITHOUT_DATA: _without_data(),
                 "checkpoint.v1": _checkpoint(),
             },
             "securitySchemes": _security(broker),
@@ -133,7 +143,9 @@ def _events(broker: Broker, types: list[str]) -> dict[str, Any]:
         {
             "title": "Events",
             "summary": "Every event, by its stream.",
-            "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in types},
+            "messages": {
+                name: {"$ref": f"#/components/messages/{name}"} for name in (*types, _WITHOUT_DATA)
+            },
             "tags": [{"name": "events"}],
             "kafka": {"partitions": broker.partitions, "replicas": broker.replicas},
         },
@@ -198,24 +210,31 @@ def _operation(channel: str, summary: str) -> dict[str, Any]:
     }
 
 
+_COMMON: Final = {
+    "correlationId": {"location": "$message.header#/ce_correlationid"},
+    "bindings": {
+        "kafka": {
+            "key": {**_UUID, "description": "The stream's id."},
+            "bindingVersion": BINDING,
+        }
+    },
+}
+_LARGE: Final = "notebook.cells-updated.v1"
+
+
 def _event(name: str, schema: Schema) -> dict[str, Any]:
-    return {
-        **_message(name, schema, headers="headers", examples=example_headers(name)),
-        "correlationId": {"location": "$message.header#/ce_correlationid"},
-        "bindings": {
-            "kafka": {
-                "key": {**_UUID, "description": "The stream's id."},
-                "bindingVersion": BINDING,
-            }
-        },
-    }
+    return {**_message(name, schema, headers="headers", example=example_headers(name)), **_COMMON}
 
 
-def _message(
-    name: str, schema: Schema, *, headers: str, examples: dict[str, str]
-) -> dict[str, Any]:
-    told = [
-        {"name": f"example{number}", "headers": examples, "payload": each}
+def _state(name: str, schema: Schema) -> dict[str, Any]:
+    told = _message(name, schema, headers="stateHeaders", example=example_state_headers(name))
+    key = {**_UUID, "description": "The id of what it is the state of."}
+    return {**told, "bindings": {"kafka": {"key": key, "bindingVersion": BINDING}}}
+
+
+def _message(name: str, schema: Schema, *, headers: str, example: dict[str, str]) -> dict[str, Any]:
+    examples = [
+        {"name": f"example{number}", "headers": example, "payload": each}
         for number, each in enumerate(schema.get("examples", ()), start=1)
     ]
     return {
@@ -225,19 +244,30 @@ def _message(
         "contentType": "application/json",
         "headers": {"$ref": f"{_REF}{headers}"},
         "payload": {"$ref": _REF + name},
-        **({"examples": told} if told else {}),
+        **({"examples": examples} if examples else {}),
     }
 
 
-def _state(name: str, schema: Schema) -> dict[str, Any]:
+def _without_data() -> dict[str, Any]:
+    """Of any type, in structured mode."""
+    headers = {each.name: each.example.replace("{type}", _LARGE) for each in HEADERS}
+    kept = envelope_schema()["required"]
+    shown = {
+        **{f"ce_{name}": headers[f"ce_{name}"] for name in (*kept, "dataschema", "dataref")},
+        "content-type": STRUCTURED,
+    }
+    payload = {
+        name.removeprefix("ce_"): value for name, value in shown.items() if name != "content-type"
+    }
     return {
-        **_message(name, schema, headers="stateHeaders", examples=example_state_headers(name)),
-        "bindings": {
-            "kafka": {
-                "key": {**_UUID, "description": "The id of what it is the state of."},
-                "bindingVersion": BINDING,
-            }
-        },
+        "name": "nbledger.without-data",
+        "title": _WITHOUT_DATA,
+        "summary": "An event of any type whose data is too large for a message, or erased.",
+        "contentType": STRUCTURED,
+        "headers": {"$ref": f"{_REF}headers"},
+        "payload": {"$ref": f"{_REF}withoutData"},
+        **_COMMON,
+        "examples": [{"name": "tooLarge", "headers": shown, "payload": payload}],
     }
 
 
@@ -282,6 +312,7 @@ def _schemas(base: str, *, with_states: bool) -> dict[str, Schema]:
     """Those of events and of what they are made of: one of each, as they have no other names."""
     found: dict[str, Schema] = {
         "headers": headers_schema(),
+        "withoutData": envelope_schema(),
         "checkpointHeaders": _checkpoint_headers(),
         **({"stateHeaders": state_headers_schema()} if with_states else {}),
     }

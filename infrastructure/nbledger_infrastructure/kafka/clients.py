@@ -48,6 +48,14 @@ def checkpoints_topic(kafka: Kafka) -> str:
     return f"{kafka.topic_prefix}.checkpoints"
 
 
+def publishes_states(kafka: Kafka) -> bool:
+    """Whether there are state topics.
+
+    By default there are none on a broker that keeps in memory all that it was ever sent.
+    """
+    return not kafka.keep_offsets if kafka.state_topics == "auto" else kafka.state_topics == "on"
+
+
 def state_topic(kafka: Kafka, state: str) -> str:
     """Where the newest documents of this kind are, such as ``notebook-state``."""
     return f"{kafka.topic_prefix}.{state}"

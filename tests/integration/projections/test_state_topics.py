@@ -362,7 +362,7 @@ async def test_nothing_is_deleted_that_no_event_deletes(
     one = Changed(story.notebook.id, story.notebook.id, TENANT, PROJECT, head, now())
     made = publisher._Publisher(config, pool, None)  # type: ignore[arg-type]
     with pytest.raises(DocumentMissingError):
-        await made._publish_newest(None, STATES[0], [one])  # type: ignore[arg-type]
+        await made._publish_newest(None, STATES[0], [one])
 
 
 async def test_topics_keep_the_newest_record_of_each_key(config: Settings) -> None:
@@ -403,4 +403,4 @@ def test_states_are_published_where_the_settings_say_so(
     wanted: bool,  # noqa: FBT001
 ) -> None:
     kafka = msgspec.convert({"state_topics": state_topics, "keep_offsets": keep_offsets}, Kafka)
-    assert kafka.has_state_topics is wanted
+    assert clients.publishes_states(kafka) is wanted
