@@ -34,7 +34,7 @@ _CONSTANT = (("ce_specversion", b"1.0"), ("content-type", b"application/json"))
 _WITHOUT_DATA = (("ce_specversion", b"1.0"), ("content-type", STRUCTURED.encode()))
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True):
+class StateRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What is published of a document: which one, and up to which event.
 
     ``subject_id`` is what its events concern, of the kind ``subject_kind``; ``path`` is where the
@@ -138,7 +138,7 @@ def checkpoint_headers(tenant_id: UUID, size: int, at: datetime) -> Headers:
     ]
 
 
-def state_headers(state: State, *, address: str) -> Headers:
+def state_headers(state: StateRecord, *, address: str) -> Headers:
     """The headers of a record of a state topic. ``address`` is what the API is reached by."""
     headers = [
         ("ce_specversion", b"1.0"),

@@ -1,7 +1,7 @@
 """The records of state topics: a document with its headers, or that there is none any more."""
 
 from nbledger_infrastructure.kafka.clients import state_topic
-from nbledger_infrastructure.kafka.cloudevents import State, state_headers
+from nbledger_infrastructure.kafka.cloudevents import StateRecord, state_headers
 from nbledger_infrastructure.kafka.messages import MAX_DATA_BYTES, Message
 from nbledger_infrastructure.kafka.structured import structured
 from nbledger_infrastructure.settings import Settings
@@ -26,7 +26,7 @@ class Records:
         """The record that a document is deleted, which has no value."""
         return self._record(kind, _state(kind, gone, deleted=True), None)
 
-    def _record(self, kind: StateKind, state: State, value: bytes | None) -> Message:
+    def _record(self, kind: StateKind, state: StateRecord, value: bytes | None) -> Message:
         headers = state_headers(state, address=self._address)
         if state.dataref:
             # Without a value the record would say that the document is deleted.
@@ -37,8 +37,8 @@ class Records:
 
 def _state(
     kind: StateKind, of: Found | Changed, *, deleted: bool = False, dataref: bool = False
-) -> State:
-    return State(
+) -> StateRecord:
+    return StateRecord(
         type=kind.type,
         id=of.id,
         tenant_id=of.tenant_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from support.event_store import METADATA
+from support.paths import ROOT
 from support.read_models import catch_up, running
 from support.services import kafka_name
 from support.states import (
@@ -165,6 +167,34 @@ async def test_the_newest_records_are_the_read_model(
         assert len({each.topic for each in seen}) == len(STATES)
     assert_no_older_one_follows(found)
     check_headers(found, config)
+
+
+async def test_the_program_of_the_docs_reads_them(
+    config: Settings, store: EventStore, pool: Pool, tmp_path: Path
+) -> None:
+    told = (ROOT / "docs" / "events.md").read_text().partition("### State topics")[2]
+    program = tmp_path / "follow.py"
+    program.write_text(told.partition("```python\n")[2].partition("```")[0])
+    stories = [begin(random.Random(seed), tenant_id=TENANT, project_id=PROJECT) for seed in (8, 9)]
+    stories[1].notebook.request_deletion(at=stories[1].at)
+    await record(store, *stories)
+    await clients.ensure_topics(config.kafka, [])
+    await catch_up(pool)
+    async with running(publisher.run, config):
+        await until_published(pool, config, await store.head_position())
+        stories[0].notebook.update(NotebookChanges(name="Renamed"), at=stories[0].at)
+        await record(store, stories[0])
+        await catch_up(pool)
+        await until_published(pool, config, await store.head_position())
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, program, config.kafka.bootstrap_servers, config.kafka.topic_prefix),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        printed, _ = await process.communicate()
+    assert process.returncode == 0
+    head = await store.head_position()
+    assert printed.decode() == f"{stories[0].notebook.id} {head} Renamed\n"
 
 
 def check_headers(records: Sequence[Record], config: Settings) -> None:

@@ -147,7 +147,7 @@ def test_headers_of_states_are_those_that_are_sent(
     dataref: bool,  # noqa: FBT001
 ) -> None:
     kind = "dataset" if name.startswith("dataset") else "notebook"
-    state = cloudevents.State(
+    state = cloudevents.StateRecord(
         type=name,
         id=ID,
         tenant_id=ID,
