@@ -21,7 +21,7 @@ async def test_each_schema_is_where_the_list_says(
     assert [each["title"] for each in listed] == list(expected)
     for each in listed:
         # The address is the one by which the service is reached, also where it found its port.
-        assert each["schema"].startswith(f"{api.url}/schema/events/")
+        assert each["schema"].startswith(f"{api.url}/schema/{place}/")
         answer = await client.get(each["schema"])
         assert answer.status_code == 200
         assert answer.headers["content-type"] == "application/schema+json"
