@@ -120,7 +120,7 @@ def serving(registry: Registry) -> Iterator[Registry]:
 
         do_GET = do_POST = do_PUT = _handle  # noqa: N815
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             """Nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -390,9 +391,10 @@ async def test_nothing_is_deleted_that_no_event_deletes(
     await catch_up(pool)
     await pool.execute("DELETE FROM notebook_details")
     one = Changed(story.notebook.id, story.notebook.id, TENANT, PROJECT, head, now())
-    made = publisher._Publisher(config, pool, None)  # type: ignore[arg-type]
+    nobody: Any = None
+    made = publisher._Publisher(config, pool, nobody)
     with pytest.raises(DocumentMissingError):
-        await made._publish_newest(None, STATES[0], [one])
+        await made._publish_newest(nobody, STATES[0], [one])
 
 
 async def test_topics_keep_the_newest_record_of_each_key(config: Settings) -> None:
@@ -401,7 +403,7 @@ async def test_topics_keep_the_newest_record_of_each_key(config: Settings) -> No
     await admin.start()
     try:
         topics = [clients.state_topic(config.kafka, each.topic) for each in STATES]
-        answers = await admin.describe_configs(
+        answers: list[Any] = await admin.describe_configs(
             [ConfigResource(ConfigResourceType.TOPIC, each) for each in topics]
         )
     finally:
