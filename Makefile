@@ -216,10 +216,12 @@ lock: $(VENV)/.development ## Write the lock files anew (UPGRADE=1: to the newes
 .PHONY: schemas
 schemas: $(VENV)/.runtime ## Write the schemas of the events and their pages anew, from the types
 	@$(BIN)/python -m nbledger_schemas
+	@$(BIN)/python -m nbledger_projections.state_topics.schemas
 
 .PHONY: schemas-release
 schemas-release: schemas ## Promise readers the schemas as they are now (part of a release)
 	@$(BIN)/python -m nbledger_schemas release
+	@$(BIN)/python -m nbledger_projections.state_topics.schemas release
 
 .PHONY: dist
 dist: $(VENV)/.runtime ## Build the wheel into dist/

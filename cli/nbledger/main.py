@@ -44,6 +44,7 @@ APART = {
     "projections": "nbledger.commands.projections:projections",
     "purge": "nbledger.commands.purging:purge",
     "replay": "nbledger.commands.replaying:replay",
+    "schemas": "nbledger.commands.schemas:schemas",
     "witness": "nbledger.commands.witness:witness",
 }
 """Commands whose modules are imported when they are asked for: a witness has few packages."""

@@ -29,7 +29,8 @@ async def projector(settings: Settings, stop: asyncio.Event, on_ready: OnReady) 
 
 
 async def relay(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
-    """Publish events and commands, also again; recover lost work; run the process managers."""
+    """Publish events, states and commands, events also again; recover lost work; run the managers."""
+    from nbledger_infrastructure.kafka.clients import publishes_states
     from nbledger_infrastructure.kafka.relay import run as publish
     from nbledger_infrastructure.kafka.replays.manager import run as replay
     from nbledger_infrastructure.settings_loading import require
@@ -38,12 +39,15 @@ async def relay(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> N
 
     if settings.lineage.transport == "http":
         require(settings, "lineage.url")
-    all_ready = _Countdown(4, on_ready)
+    parts = [publish, replay, sweep, manage]
+    if publishes_states(settings.kafka):
+        from nbledger_projections.state_topics.publisher import run as publish_states
+
+        parts.append(publish_states)
+    all_ready = _Countdown(len(parts), on_ready)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(publish(settings, stop, all_ready))
-        tasks.create_task(replay(settings, stop, all_ready))
-        tasks.create_task(sweep(settings, stop, all_ready))
-        tasks.create_task(manage(settings, stop, all_ready))
+        for part in parts:
+            tasks.create_task(part(settings, stop, all_ready))
 
 
 async def sealer(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:

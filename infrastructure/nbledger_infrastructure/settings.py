@@ -47,6 +47,9 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     them, so that subscribers who hold one miss nothing; Tansu takes the gap that this needs, Apache
     Kafka does not. ``embedded_memory_mb`` is how many millions of bytes of memory the broker of
     ``nbledger up`` may take before it is started anew; 0 is no limit.
+
+    ``state_topics`` says whether the newest state of each notebook, execution and dataset is
+    published: ``on``, ``off``, or ``auto``, which is off with ``keep_offsets``.
     """
 
     bootstrap_servers: str = ""
@@ -60,6 +63,7 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     fetch_wait_seconds: Seconds = 0.5
     keep_offsets: bool = False
     embedded_memory_mb: NotNegative = 80
+    state_topics: Literal["auto", "on", "off"] = "auto"
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     username: str = ""

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from nbledger_schemas import Schema, located, published
+from nbledger_schemas import Schema, located, published, states
 from nbledger_schemas.headers import (
     HEADERS,
     STRUCTURED,
@@ -12,6 +12,7 @@ from nbledger_schemas.headers import (
     example_headers,
     headers_schema,
 )
+from nbledger_schemas.state_headers import example_state_headers, state_headers_schema
 
 VERSION: Final = "3.1.0"
 BINDING: Final = "0.5.0"
@@ -23,7 +24,8 @@ _WITHOUT_DATA: Final = "without-data"
 
 _ABOUT: Final = """\
 Every change of a notebook, an execution, a dataset or a library is an event on one topic, and the
-checkpoints of the logs that prove it are on another. A third one has lineage, where it is set up.
+checkpoints of the logs that prove it are on another. Compacted topics have the newest state of each
+notebook, execution and dataset. One more has lineage, where it is set up.
 
 Delivery is at least once, and in order for each key: drop a message whose `ce_id` was seen. Members
 of the data that are not described may appear at any time. Messages are CloudEvents 1.0 in binary
@@ -43,6 +45,7 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int
     replicas: int
     retention_hours: int
+    state_topics: bool
 
 
 def document(broker: Broker, *, base: str, version: str) -> dict[str, Any]:
@@ -60,18 +63,25 @@ def document(broker: Broker, *, base: str, version: str) -> dict[str, Any]:
                 "name": "Apache-2.0",
                 "url": "https://www.apache.org/licenses/LICENSE-2.0",
             },
-            "tags": [{"name": "events"}, {"name": "proofs"}, {"name": "lineage"}],
+            "tags": [
+                {"name": "events"},
+                {"name": "states"},
+                {"name": "proofs"},
+                {"name": "lineage"},
+            ],
             "externalDocs": {"description": "The HTTP API", "url": f"{base}/schema"},
         },
         "defaultContentType": "application/json",
         "servers": {_SERVER: _server(broker)},
         "channels": {
             "events": _events(broker, types),
+            **(_states(broker) if broker.state_topics else {}),
             "checkpoints": _checkpoints(broker),
             "lineage": _lineage(broker),
         },
         "operations": {
             "publishEvents": _operation("events", "Publishes every event, in order for each key."),
+            **(_state_operations() if broker.state_topics else {}),
             "publishCheckpoints": _operation(
                 "checkpoints", "Publishes every checkpoint, in order for each log."
             ),
@@ -80,9 +90,14 @@ def document(broker: Broker, *, base: str, version: str) -> dict[str, Any]:
             ),
         },
         "components": {
-            "schemas": _schemas(base),
+            "schemas": _schemas(base, with_states=broker.state_topics),
             "messages": {
-                **{name: _message(name, schema) for name, schema in published().items()},
+                **{name: _event(name, schema) for name, schema in published().items()},
+                **(
+                    {name: _state(name, schema) for name, schema in states().items()}
+                    if broker.state_topics
+                    else {}
+                ),
                 _WITHOUT_DATA: _without_data(),
                 "checkpoint.v1": _checkpoint(),
                 "lineage": _openlineage(),
@@ -177,6 +192,41 @@ def _lineage(broker: Broker) -> dict[str, Any]:
     )
 
 
+def _states(broker: Broker) -> dict[str, Any]:
+    return {
+        _state_channel(name): _channel(
+            f"{broker.topic_prefix}.{name.partition('.')[0]}",
+            {
+                "title": name.partition(".")[0],
+                "summary": "The newest state of each, by its id; no value where it is deleted.",
+                "messages": {name: {"$ref": f"#/components/messages/{name}"}},
+                "tags": [{"name": "states"}],
+                "kafka": {"partitions": broker.partitions, "replicas": broker.replicas},
+            },
+            {
+                "cleanup.policy": ["compact"],
+                "delete.retention.ms": broker.retention_hours * 3_600_000,
+            },
+        )
+        for name in states()
+    }
+
+
+def _state_channel(name: str) -> str:
+    kind = name.partition("-")[0]
+    return f"{kind}State"
+
+
+def _state_operations() -> dict[str, Any]:
+    found = {}
+    for name in states():
+        channel = _state_channel(name)
+        found[f"publish{channel[0].upper()}{channel[1:]}"] = _operation(
+            channel, "Publishes the newest state of each, never an older one after a newer one."
+        )
+    return found
+
+
 def _operation(channel: str, summary: str) -> dict[str, Any]:
     return {
         "action": "send",
@@ -197,9 +247,19 @@ _COMMON: Final = {
 _LARGE: Final = "notebook.cells-updated.v1"
 
 
-def _message(name: str, schema: Schema) -> dict[str, Any]:
+def _event(name: str, schema: Schema) -> dict[str, Any]:
+    return {**_message(name, schema, headers="headers", example=example_headers(name)), **_COMMON}
+
+
+def _state(name: str, schema: Schema) -> dict[str, Any]:
+    told = _message(name, schema, headers="stateHeaders", example=example_state_headers(name))
+    key = {**_UUID, "description": "The id of what it is the state of."}
+    return {**told, "bindings": {"kafka": {"key": key, "bindingVersion": BINDING}}}
+
+
+def _message(name: str, schema: Schema, *, headers: str, example: dict[str, str]) -> dict[str, Any]:
     examples = [
-        {"name": f"example{number}", "headers": example_headers(name), "payload": each}
+        {"name": f"example{number}", "headers": example, "payload": each}
         for number, each in enumerate(schema.get("examples", ()), start=1)
     ]
     return {
@@ -207,9 +267,8 @@ def _message(name: str, schema: Schema) -> dict[str, Any]:
         "title": name,
         "summary": schema["description"].partition("\n\n")[0],
         "contentType": "application/json",
-        "headers": {"$ref": f"{_REF}headers"},
+        "headers": {"$ref": f"{_REF}{headers}"},
         "payload": {"$ref": _REF + name},
-        **_COMMON,
         **({"examples": examples} if examples else {}),
     }
 
@@ -323,14 +382,15 @@ def _checkpoint_headers() -> Schema:
     }
 
 
-def _schemas(base: str) -> dict[str, Schema]:
+def _schemas(base: str, *, with_states: bool) -> dict[str, Schema]:
     """Those of events and of what they are made of: one of each, as they have no other names."""
     found: dict[str, Schema] = {
         "headers": headers_schema(),
         "withoutData": envelope_schema(),
         "checkpointHeaders": _checkpoint_headers(),
+        **({"stateHeaders": state_headers_schema()} if with_states else {}),
     }
-    for name, schema in published().items():
+    for name, schema in (published() | (states() if with_states else {})).items():
         whole = located(schema, base)
         address = whole.pop("$id")
         whole.pop("$schema")

@@ -7,7 +7,14 @@ from datetime import datetime
 from functools import lru_cache
 from uuid import UUID
 
-from nbledger_domain.vocabulary.addresses import event_schema_path, log_path, project_path
+import msgspec
+
+from nbledger_domain.vocabulary.addresses import (
+    event_schema_path,
+    log_path,
+    project_path,
+    state_schema_path,
+)
 from nbledger_infrastructure.actors import auth_context
 from nbledger_infrastructure.postgres.event_store import Metadata, RecordedEvent
 
@@ -25,6 +32,27 @@ STRUCTURED = "application/cloudevents+json; charset=utf-8"
 
 _CONSTANT = (("ce_specversion", b"1.0"), ("content-type", b"application/json"))
 _WITHOUT_DATA = (("ce_specversion", b"1.0"), ("content-type", STRUCTURED.encode()))
+
+
+class StateRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What is published of a document: which one, and up to which event.
+
+    ``subject_id`` is what its events concern, of the kind ``subject_kind``; ``path`` is where the
+    document can be read, ``at`` when the event at ``position`` was recorded. The record of one that
+    is ``deleted`` has no value. With ``dataref`` it is too large for a record.
+    """
+
+    type: str
+    id: UUID
+    tenant_id: UUID
+    project_id: UUID
+    subject_id: UUID
+    subject_kind: str
+    path: str
+    position: int
+    at: datetime
+    deleted: bool = False
+    dataref: bool = False
 
 
 def subject_kind(event_type: str) -> str:
@@ -108,6 +136,29 @@ def checkpoint_headers(tenant_id: UUID, size: int, at: datetime) -> Headers:
         ("ce_subject", b"%d" % size),
         ("ce_tenantid", str(tenant_id).encode()),
     ]
+
+
+def state_headers(state: StateRecord, *, address: str) -> Headers:
+    """The headers of a record of a state topic. ``address`` is what the API is reached by."""
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("content-type", (STRUCTURED if state.dataref else "application/json").encode()),
+        ("ce_id", f"{state.id}-{state.position}".encode()),
+        ("ce_type", (_TYPE_PREFIX + state.type).encode()),
+        ("ce_time", _time(state.at).encode()),
+        ("ce_subject", str(state.id).encode()),
+        ("ce_partitionkey", str(state.id).encode()),
+        ("ce_sequence", b"%020d" % state.position),
+        ("ce_position", b"%d" % state.position),
+        *_place(state.tenant_id, state.project_id, state.subject_id, state.subject_kind),
+    ]
+    if state.dataref:
+        headers.append(("ce_dataref", state.path.encode()))
+    if state.deleted:
+        headers.append(("ce_erased", b"true"))
+    else:
+        headers.append(("ce_dataschema", (address + state_schema_path(state.type)).encode()))
+    return headers
 
 
 def attributes(headers: tuple[tuple[str, bytes], ...] | Headers) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Quantities: stored as numbers, and put in words when somebody reads them."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -12,6 +13,9 @@ class Quantity:
     """
 
     __slots__ = ("value",)
+
+    JSON_SCHEMA: ClassVar[Mapping[str, str]] = {"type": "string"}
+    """Of what the API answers."""
 
     def __init__(self, value: Any) -> None:
         self.value = value

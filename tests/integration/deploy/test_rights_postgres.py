@@ -81,8 +81,11 @@ async def test_what_waits_is_known_without_a_read_model(users: dict[str, str]) -
     waits = ("SELECT * FROM execution_queue", "SELECT * FROM execution_lease")
     statuses = "SELECT * FROM execution_status"
 
-    for role in ("relay", "worker"):
-        assert await refused(users[role], *waits, statuses) == [statuses]
+    assert await refused(users["worker"], *waits, statuses) == [statuses]
+    # The relay publishes states, and changes none.
+    changes = "UPDATE execution_status SET version = 0"
+    assert await refused(users["relay"], *waits, statuses, changes) == [changes]
+    assert await refused(users["relay"], "SELECT * FROM execution_results") != []
     for role in ("projector", "sealer", "auditor"):
         assert await refused(users[role], *waits) == list(waits)
     # The API tells where a run stands.

@@ -63,6 +63,7 @@ OWNERS: Mapping[str, str] = {
     "schema_migration": "infrastructure",
     "secret_key": "http",
     "trigger_list": "projections",
+    "state_topic": "projections",
     "usual_duration": "application",
     "transparency_log": "audit",
     "webhook_attempt": "application",

@@ -19,9 +19,10 @@ from nbledger_infrastructure.kafka import clients, cloudevents
 from nbledger_infrastructure.kafka.structured import structured
 from nbledger_infrastructure.postgres.event_store import Metadata, RecordedEvent
 from nbledger_infrastructure.settings import Kafka
-from nbledger_schemas import headers, published
+from nbledger_schemas import headers, published, states
 from nbledger_schemas.asyncapi import document
 from nbledger_schemas.headers import HEADERS, envelope_schema, headers_schema, id_header
+from nbledger_schemas.state_headers import state_headers_schema
 
 BASE = "https://notebooks.example.com"
 ID = UUID("aa0e8400-e29b-41d4-a716-446655440000")
@@ -29,7 +30,10 @@ AT = datetime(2024, 1, 20, 10, 30, tzinfo=UTC)
 KAFKAS = {
     "plain": Kafka(),
     "secured": Kafka(
-        topic_prefix="own.name", security_protocol="SASL_SSL", sasl_mechanism="SCRAM-SHA-512"
+        topic_prefix="own.name",
+        security_protocol="SASL_SSL",
+        sasl_mechanism="SCRAM-SHA-512",
+        state_topics="off",
     ),
 }
 
@@ -77,8 +81,11 @@ def test_the_parser_has_nothing_to_say() -> None:
     assert [each["diagnostics"] for each in told[:2]] == [[], []]
     kinds = len(published()) + 1  # and that of messages without data
     single = {"checkpoints": 1, "lineage": 1}
-    for each, prefix, count in ((told[0], "nbledger", kinds), (told[1], "own.name", 1)):
-        expected = {"events": count, **single}
+    states = {"dataset-state": 1, "execution-state": 1, "notebook-state": 1}
+    for each, prefix, expected in (
+        (told[0], "nbledger", {"events": kinds, **single, **states}),
+        (told[1], "own.name", {"events": 1, **single}),
+    ):
         assert each["messages"] == {f"{prefix}.{topic}": n for topic, n in expected.items()}
     # It has something to say of others, errors and hints alike.
     assert {each["severity"] for each in told[2]["diagnostics"]} >= {0, 2}
@@ -132,6 +139,39 @@ def test_headers_are_those_that_are_sent(name: str, actor: str, data: bytes | No
     else:
         assert told["ce_dataschema"] == f"{BASE}/schema/events/{name}.json"
         assert {each.name for each in HEADERS if each.always} <= told.keys()
+
+
+@pytest.mark.parametrize("dataref", [False, True])
+@pytest.mark.parametrize("deleted", [False, True])
+@pytest.mark.parametrize("name", list(states()))
+def test_headers_of_states_are_those_that_are_sent(
+    name: str,
+    deleted: bool,  # noqa: FBT001
+    dataref: bool,  # noqa: FBT001
+) -> None:
+    kind = "dataset" if name.startswith("dataset") else "notebook"
+    state = cloudevents.StateRecord(
+        type=name,
+        id=ID,
+        tenant_id=ID,
+        project_id=ID,
+        subject_id=ID,
+        subject_kind=kind,
+        path="/api/somewhere",
+        position=4711,
+        at=AT,
+        deleted=deleted,
+        dataref=dataref and not deleted,
+    )
+    sent = cloudevents.state_headers(state, address=BASE)
+    told = {key: value.decode() for key, value in sent}
+    assert len(told) == len(sent)
+    schema = {**state_headers_schema(), "additionalProperties": False}
+    validator = Draft202012Validator(schema, format_checker=FormatChecker())
+    assert [each.message for each in validator.iter_errors(told)] == []
+    assert f"ce_{kind}id" in told
+    assert ("ce_dataschema" in told) is not deleted
+    assert told["ce_sequence"] == "00000000000000004711"
 
 
 def test_headers_of_checkpoints_are_those_that_are_sent() -> None:

@@ -10,6 +10,7 @@ from nbledger_http.description.documentation import JSON, Answer, Operation
 from nbledger_http.description.openapi import document_reply, page_or_document
 from nbledger_http.description.page import STYLE, pre
 from nbledger_http.replies.responses import Reply
+from nbledger_infrastructure.kafka.clients import publishes_states
 from nbledger_infrastructure.settings import Kafka, Settings
 from nbledger_schemas.asyncapi import Broker, document
 
@@ -27,6 +28,7 @@ def broker_of(kafka: Kafka) -> Broker:
         partitions=kafka.partitions,
         replicas=kafka.replication_factor,
         retention_hours=kafka.retention_hours,
+        state_topics=publishes_states(kafka),
     )
 
 
