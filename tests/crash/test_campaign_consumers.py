@@ -1,0 +1,114 @@
+"""The consumers of examples/consumers killed at random, and their broker lost and remade."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+from support.api import Api
+from support.campaigns import Tally, conclude, times
+from support.consumers import NAMES, Consumer, Load, consumer, environment, missing
+from support.read_models import running
+from support.services import kafka_name
+from support.shared_api import ServerThread, api, api_server
+
+from nbledger.embedded.tansu import start_tansu
+from nbledger_infrastructure.kafka import relay
+from nbledger_infrastructure.postgres.tokens import Role
+from nbledger_infrastructure.settings import Kafka, Settings
+
+__all__ = ["api", "api_server"]
+
+pytestmark = [
+    pytest.mark.campaign,
+    pytest.mark.timeout(times(small=240, ci=600, full=3000)),
+    pytest.mark.skipif(sys.platform != "linux", reason="kills processes as Linux does"),
+    pytest.mark.stalls("what follows a kill is bounded in seconds of the clock"),
+]
+
+KILLS = times(small=3, ci=10, full=100)
+PARITY_SECONDS = 120.0
+"""From the end of the load until a consumer has dealt with all of it."""
+
+Reports = Callable[[str, object], None]
+
+
+@dataclass
+class Stage:
+    api: Api
+    settings: Settings
+    project: str
+    consumers: list[Consumer]
+
+    async def assert_parity(self, tally: Tally, head: int) -> None:
+        """Every consumer comes to the head, and nothing is lost or doubled."""
+        began = time.monotonic()
+        events = await self.api.store.read_all(after_position=0, limit=10_000_000)
+        for each in self.consumers:
+            await each.until(head, seconds=PARITY_SECONDS)
+            tally.took(time.monotonic() - began, each.name)
+            wrong = await each.wrong(events, self.project)
+            tally.expect(not any(wrong), f"{each.name}: {wrong}")
+
+
+@asynccontextmanager
+async def stage(api: Api, settings: Settings, kafka: Kafka, folder: Path) -> AsyncIterator[Stage]:
+    """Consumers of a project that are not running yet, and the relay at work."""
+    client = await api.client(Role.AUDITOR)
+    token = client.headers["Authorization"].removeprefix("Bearer ")
+    project = str(client.base_url).rstrip("/")
+    settings = msgspec.structs.replace(settings, kafka=kafka)
+    async with AsyncExitStack() as stack:
+        consumers = [
+            await stack.enter_async_context(
+                consumer(name, folder, environment(kafka, project, token))
+            )
+            for name in NAMES
+            if not missing(name)
+        ]
+        await stack.enter_async_context(running(relay.run, settings))
+        yield Stage(api, settings, project, consumers)
+
+
+@pytest.mark.guarantee("G59")
+async def test_consumers_killed_at_random_have_each_effect_once(
+    api: Api,
+    api_server: ServerThread,
+    kafka: str,
+    topic_prefix: str,
+    tmp_path: Path,
+    record_property: Reports,
+) -> None:
+    # Tansu knows no idempotent producers.
+    settings = Kafka(
+        bootstrap_servers=kafka, topic_prefix=topic_prefix, idempotent=kafka_name() == "apache"
+    )
+    tally = Tally(f"consumers killed {KILLS} times each", PARITY_SECONDS, record_property)
+    async with stage(api, api_server.settings, settings, tmp_path) as scene:
+        load, stop = Load(api.store, scene.project, tally.random.getrandbits(32)), asyncio.Event()
+        appending = asyncio.create_task(load.run(stop, pause=0.01))
+
+        async def lane(each: Consumer) -> None:
+            each.start()
+            for _ in range(KILLS):
+                # At random: before it has begun, in the middle of its work, or between events.
+                await asyncio.sleep(tally.random.uniform(0.2, 4.0))
+                await asyncio.to_thread(each.kill)
+                each.start()
+
+        try:
+            await asyncio.gather(*map(lane, scene.consumers))
+        finally:
+            stop.set()
+            await appending
+        await scene.assert_parity(tally, load.position)
+        for each in scene.consumers:
+            tally.expect(await asyncio.to_thread(each.stop) == 0, f"{each.name}: {each.printed()}")
+    conclude(len(scene.consumers), tally)
