@@ -30,7 +30,7 @@ from nbledger_infrastructure.settings import Kafka
 
 EXAMPLES = ROOT / "examples" / "consumers"
 INSTALLED = ROOT / ".venv-consumers"
-NAMES = ("python",)
+NAMES = ("python", "librdkafka", "node", "java")
 
 ENDS = {
     "execution.completed.v1": "Completed",
