@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -19,6 +20,8 @@ from support.read_models import running
 from support.services import kafka_name
 from support.shared_api import ServerThread, api, api_server
 
+from nbledger.embedded.apache_kafka import start_apache_kafka
+from nbledger.embedded.broker import EmbeddedBroker
 from nbledger.embedded.tansu import start_tansu
 from nbledger_infrastructure.kafka import relay
 from nbledger_infrastructure.postgres.tokens import Role
@@ -112,3 +115,54 @@ async def test_consumers_killed_at_random_have_each_effect_once(
         for each in scene.consumers:
             tally.expect(await asyncio.to_thread(each.stop) == 0, f"{each.name}: {each.printed()}")
     conclude(len(scene.consumers), tally)
+
+
+LOSSES = times(small=2, ci=5, full=20)
+"""So often the broker is lost, in about ten minutes at full size."""
+BETWEEN_SECONDS = times(small=4, ci=10, full=20)
+
+
+async def start_broker(folder: Path, port: int = 0) -> EmbeddedBroker:
+    """A broker that knows nothing yet."""
+    if kafka_name() == "tansu":  # keeps everything in memory
+        return await start_tansu(folder / "tansu.log", port=port)
+    await asyncio.to_thread(shutil.rmtree, folder / "kafka", ignore_errors=True)
+    return await start_apache_kafka(folder / "kafka", port=port)
+
+
+@pytest.mark.guarantee("G59")
+async def test_consumers_come_to_parity_when_the_broker_is_lost_and_remade(
+    api: Api, api_server: ServerThread, tmp_path: Path, record_property: Reports
+) -> None:
+    tally = Tally(f"broker lost {LOSSES} times", PARITY_SECONDS, record_property)
+    broker = await start_broker(tmp_path)
+    kafka = Kafka(
+        bootstrap_servers=broker.bootstrap_servers,
+        topic_prefix="lost",
+        idempotent=kafka_name() == "apache",
+        keep_offsets=kafka_name() == "tansu",
+        partitions=4,
+    )
+    port = int(broker.bootstrap_servers.rpartition(":")[2])
+    try:
+        async with stage(api, api_server.settings, kafka, tmp_path) as scene:
+            load, stop = Load(api.store, scene.project, tally.random.getrandbits(32)), asyncio.Event()
+            appending = asyncio.create_task(load.run(stop, pause=0.01))
+            for each in scene.consumers:
+                each.start()
+            try:
+                for _ in range(LOSSES):
+                    await asyncio.sleep(tally.random.uniform(1, 2) * BETWEEN_SECONDS)
+                    broker.process.kill()
+                    await broker.stop()
+                    await asyncio.sleep(tally.random.uniform(0, BETWEEN_SECONDS))
+                    broker = await start_broker(tmp_path, port)
+            finally:
+                stop.set()
+                await appending
+            await scene.assert_parity(tally, load.position)
+            for each in scene.consumers:
+                sys.stdout.write(f"{each.name}:\n{each.printed()}\n")
+        conclude(len(scene.consumers), tally)
+    finally:
+        await broker.stop()

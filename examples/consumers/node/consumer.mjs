@@ -194,6 +194,8 @@ class Follower {
       autocommit: false,
       deserializers: { headerKey: stringDeserializer, headerValue: stringDeserializer },
     })
+    const failures = []
+    consumer.on('error', (error) => failures.push(error))
     try {
       const metadata = await consumer.metadata({ topics: [TOPIC] })
       const count = metadata.topics.get(TOPIC).partitionsCount
@@ -210,15 +212,14 @@ class Follower {
         topics: [TOPIC], mode: 'manual', fallbackMode: 'earliest', offsets, maxWaitTime: 500,
       })
       say(`at work after position ${this.position}`)
-      await this.read(stream)
+      stream.on('error', (error) => failures.push(error))
+      await this.read(stream, failures)
     } finally {
       await Promise.race([consumer.close(true), sleep(5000)])
     }
   }
 
-  async read(stream) {
-    let failure
-    stream.on('error', (error) => { failure = error })
+  async read(stream, failures) {
     stream.on('readable', () => {}) // makes it fetch; it is read below
     this.held.clear()
     let moved = performance.now()
@@ -227,7 +228,7 @@ class Follower {
       let count = 0
       while (count++ < BATCH && (record = stream.read()) !== null) await this.hold(record)
       while (await this.step()) moved = performance.now()
-      if (failure) throw failure
+      if (failures.length > 0) throw failures[0]
       const waited = (performance.now() - moved) / 1000
       const limit = Number(this.held.size > 0 ? PATIENCE_SECONDS : IDLE_SECONDS)
       if (waited > limit || this.held.size > MOST_HELD) {
