@@ -146,7 +146,10 @@ async def test_consumers_come_to_parity_when_the_broker_is_lost_and_remade(
     port = int(broker.bootstrap_servers.rpartition(":")[2])
     try:
         async with stage(api, api_server.settings, kafka, tmp_path) as scene:
-            load, stop = Load(api.store, scene.project, tally.random.getrandbits(32)), asyncio.Event()
+            load, stop = (
+                Load(api.store, scene.project, tally.random.getrandbits(32)),
+                asyncio.Event(),
+            )
             appending = asyncio.create_task(load.run(stop, pause=0.01))
             for each in scene.consumers:
                 each.start()

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -141,13 +141,30 @@ class Consumer:
                 f"{self.name} is at {await self.position()} of {position}:\n{self.printed()}"
             ) from None
 
-    async def wrong(self, events: Iterable[RecordedEvent], project: str) -> Wrong:
-        """Compare its effects with the store's events, of which ``project`` is the path of one."""
-        tenant_id, project_id = project.split("/")[-2:]
+    async def dead_letters(self) -> dict[str, str]:
+        """What it could not deal with: the place, and the fault."""
+        async with connect(self.dsn) as connection:
+            rows = await connection.fetch("SELECT place, fault FROM dead_letter")
+            return {row["place"]: row["fault"] for row in rows}
+
+    async def wrong(
+        self,
+        events: Iterable[RecordedEvent],
+        project: str,
+        *,
+        poison: Collection[int] = (),
+        foreign: Collection[str] = (),
+    ) -> Wrong:
+        """Compare its effects with the store's events of the project of this address.
+
+        What is at the positions of ``poison`` has no effect, and is a dead letter; so is what the
+        store does not know, at the places of ``foreign``.
+        """
+        place = tuple(project.split("/")[-2:])
         events = [
             each
             for each in events
-            if (str(each.tenant_id), str(each.project_id)) == (tenant_id, project_id)
+            if (str(each.tenant_id), str(each.project_id)) == place and each.position not in poison
         ]
         async with connect(self.dsn) as connection:
             logged = Counter(
@@ -158,9 +175,13 @@ class Consumer:
                 str(row["execution_id"]): (row["status"], row["cells"], round(row[4], 3))
                 for row in await connection.fetch("TABLE run")
             }
-            dead = [tuple(row)[1:3] for row in await connection.fetch("TABLE dead_letter")]
+        dead = await self.dead_letters()
         expected = {each.position for each in events if _is_logged(each)}
-        others = [f"dead letter: {each}" for each in dead]
+        buried = {*foreign, *(f"position {each}" for each in poison)}
+        others = [
+            f"dead letter: {each}: {fault}" for each, fault in dead.items() if each not in buried
+        ]
+        others += [f"no dead letter: {each}" for each in buried - dead.keys()]
         if counts != _counts(events):
             others.append(f"counts: {counts} for {_counts(events)}")
         if runs != _runs(events):
@@ -215,9 +236,7 @@ def environment(kafka: Kafka, project: str, token: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def consumer(
-    name: str, folder: Path, settings: Mapping[str, str]
-) -> AsyncIterator[Consumer]:
+async def consumer(name: str, folder: Path, settings: Mapping[str, str]) -> AsyncIterator[Consumer]:
     """A consumer that is not running yet, with its tables."""
     dsn = await asyncio.to_thread(empty_database)
     own = folder / name
@@ -244,18 +263,22 @@ class Load:
         self._store = store
         self._dice = random.Random(seed)
         self._place = (UUID(tenant_id), UUID(project_id))
+        self._stories: list[Story] = []
         self.position = 0
 
     async def run(self, stop: asyncio.Event, *, pause: float) -> None:
         """Append until told to stop."""
-        stories: list[Story] = []
         while not stop.is_set():
-            if len(stories) < 6 or self._dice.random() < 0.02:
-                stories = [*stories[-10:], self._begin()]
-            story = self._dice.choice(stories)
-            step(story, self._dice)
-            self.position = max(self.position, await record(self._store, story))
+            await self.step()
             await asyncio.sleep(pause)
+
+    async def step(self) -> None:
+        """Let one thing happen."""
+        if len(self._stories) < 6 or self._dice.random() < 0.02:
+            self._stories = [*self._stories[-10:], self._begin()]
+        story = self._dice.choice(self._stories)
+        step(story, self._dice)
+        self.position = max(self.position, await record(self._store, story))
 
     def _begin(self) -> Story:
         if self._dice.random() < 0.2:
