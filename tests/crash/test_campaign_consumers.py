@@ -99,11 +99,18 @@ async def test_consumers_killed_at_random_have_each_effect_once(
         appending = asyncio.create_task(load.run(stop, pause=0.01))
 
         async def lane(each: Consumer) -> None:
-            each.start()
-            for _ in range(KILLS):
-                # At random: before it has begun, in the middle of its work, or between events.
-                await asyncio.sleep(tally.random.uniform(0.2, 4.0))
-                await asyncio.to_thread(each.kill)
+            # Two of one name, of which the one is ahead now and then the other.
+            for _ in range(2):
+                each.start()
+            for number in range(KILLS):
+                if number % 2:
+                    # In the middle of its work.
+                    await each.until(await each.position() + 1, seconds=PARITY_SECONDS)
+                    await asyncio.sleep(tally.random.uniform(0, 0.5))
+                else:
+                    # At any time, before it has begun, too.
+                    await asyncio.sleep(tally.random.uniform(0.2, 3.0))
+                await asyncio.to_thread(each.kill, tally.random.randrange(2))
                 each.start()
 
         try:
@@ -113,7 +120,8 @@ async def test_consumers_killed_at_random_have_each_effect_once(
             await appending
         await scene.assert_parity(tally, load.position)
         for each in scene.consumers:
-            tally.expect(await asyncio.to_thread(each.stop) == 0, f"{each.name}: {each.printed()}")
+            ends = await asyncio.to_thread(each.stop)
+            tally.expect(ends == [0, 0], f"{each.name} ended with {ends}: {each.printed()}")
     conclude(len(scene.consumers), tally)
 
 
@@ -164,8 +172,6 @@ async def test_consumers_come_to_parity_when_the_broker_is_lost_and_remade(
                 stop.set()
                 await appending
             await scene.assert_parity(tally, load.position)
-            for each in scene.consumers:
-                sys.stdout.write(f"{each.name}:\n{each.printed()}\n")
         conclude(len(scene.consumers), tally)
     finally:
         await broker.stop()

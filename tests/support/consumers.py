@@ -7,7 +7,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 from collections import Counter
@@ -62,7 +61,9 @@ def command(name: str, folder: Path) -> list[str]:
         return [str(python), str(EXAMPLES / "librdkafka" / "consumer.py")]
     if name == "java":
         classes = f"{INSTALLED / 'java'}:{INSTALLED / 'java' / 'jars'}/*"
-        return ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", classes, "Consumer"]
+        quick = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx128m")
+        quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+        return ["java", *quick, quiet, "-cp", classes, "Consumer"]
     # Node looks for packages from where a module is.
     program = folder / "consumer.mjs"
     if not program.exists():
@@ -85,37 +86,40 @@ class Consumer:
     def __init__(self, name: str, dsn: str, folder: Path, environment: Mapping[str, str]) -> None:
         self.name = name
         self.dsn = dsn
-        self.kills = 0
         self._command = command(name, folder)
         self._log = folder / f"{name}.log"
         self._environment = {**os.environ, **environment, "DATABASE_URL": dsn}
-        self.process: subprocess.Popen[bytes] | None = None
+        self.processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self, **others: str) -> subprocess.Popen[bytes]:
+    def start(self) -> None:
         """Start one more process of it."""
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self._command,
-                env=self._environment | others,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
+            self.processes.append(
+                subprocess.Popen(
+                    self._command,
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
             )
-        return self.process
 
-    def kill(self) -> None:
-        """``kill -9`` of the process that was started last."""
-        assert self.process is not None
-        assert self.process.poll() is None, self.printed()
-        self.process.kill()
-        self.process.wait(_END_SECONDS)
-        self.kills += 1
+    def kill(self, number: int) -> None:
+        """``kill -9`` of one of its processes."""
+        self.assert_running()
+        process = self.processes.pop(number)
+        process.kill()
+        process.wait(_END_SECONDS)
 
-    def stop(self) -> int:
-        """End it in order; returns its status."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(_END_SECONDS)
+    def stop(self) -> list[int]:
+        """End all in order; returns their statuses."""
+        for process in self.processes:
+            process.terminate()
+        return [process.wait(_END_SECONDS) for process in self.processes]
+
+    def assert_running(self) -> None:
+        """No process has ended by itself."""
+        assert not [each for each in self.processes if each.poll() is not None], self.printed()
 
     def printed(self) -> str:
         """All that its processes have printed."""
@@ -133,8 +137,7 @@ class Consumer:
             async with asyncio.timeout(seconds):
                 # It tells nobody but its table.
                 while await self.position() < position:  # noqa: ASYNC110
-                    assert self.process is not None
-                    assert self.process.poll() is None, self.printed()
+                    self.assert_running()
                     await asyncio.sleep(0.1)
         except TimeoutError:
             raise AssertionError(
@@ -248,9 +251,9 @@ async def consumer(name: str, folder: Path, settings: Mapping[str, str]) -> Asyn
         try:
             yield made
         finally:
-            if made.process is not None and made.process.poll() is None:
-                made.process.kill()
-                made.process.wait(_END_SECONDS)
+            for process in made.processes:
+                process.kill()
+                process.wait(_END_SECONDS)
     finally:
         await asyncio.to_thread(drop_database, dsn)
 
