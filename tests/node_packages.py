@@ -1,7 +1,7 @@
 """Node packages: `lock` writes their locks anew, `install FOLDER [tests|consumer]` installs them.
 
-Those of `tests` are what tests use, those of `consumer` what the example of a consumer needs. A lock
-is npm's, less what it does not need and every address: names, versions and hashes.
+Those of `tests` are what tests use, those of `consumer` what the example of a consumer needs. A
+lock is npm's, less what it does not need and every address: names, versions and hashes.
 """
 
 from __future__ import annotations

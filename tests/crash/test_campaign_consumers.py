@@ -43,6 +43,13 @@ PARITY_SECONDS = 120.0
 Reports = Callable[[str, object], None]
 
 
+@pytest.fixture
+def broker(kafka: str, topic_prefix: str) -> Kafka:
+    # Tansu knows no idempotent producers.
+    idempotent = kafka_name() == "apache"
+    return Kafka(bootstrap_servers=kafka, topic_prefix=topic_prefix, idempotent=idempotent)
+
+
 @dataclass
 class Stage:
     api: Api
@@ -84,17 +91,12 @@ async def stage(api: Api, settings: Settings, kafka: Kafka, folder: Path) -> Asy
 async def test_consumers_killed_at_random_have_each_effect_once(
     api: Api,
     api_server: ServerThread,
-    kafka: str,
-    topic_prefix: str,
+    broker: Kafka,
     tmp_path: Path,
     record_property: Reports,
 ) -> None:
-    # Tansu knows no idempotent producers.
-    settings = Kafka(
-        bootstrap_servers=kafka, topic_prefix=topic_prefix, idempotent=kafka_name() == "apache"
-    )
     tally = Tally(f"consumers killed {KILLS} times each", PARITY_SECONDS, record_property)
-    async with stage(api, api_server.settings, settings, tmp_path) as scene:
+    async with stage(api, api_server.settings, broker, tmp_path) as scene:
         load, stop = Load(api.store, scene.project, tally.random.getrandbits(32)), asyncio.Event()
         appending = asyncio.create_task(load.run(stop, pause=0.01))
 
@@ -143,15 +145,15 @@ async def test_consumers_come_to_parity_when_the_broker_is_lost_and_remade(
     api: Api, api_server: ServerThread, tmp_path: Path, record_property: Reports
 ) -> None:
     tally = Tally(f"broker lost {LOSSES} times", PARITY_SECONDS, record_property)
-    broker = await start_broker(tmp_path)
+    running_broker = await start_broker(tmp_path)
     kafka = Kafka(
-        bootstrap_servers=broker.bootstrap_servers,
+        bootstrap_servers=running_broker.bootstrap_servers,
         topic_prefix="lost",
         idempotent=kafka_name() == "apache",
         keep_offsets=kafka_name() == "tansu",
         partitions=4,
     )
-    port = int(broker.bootstrap_servers.rpartition(":")[2])
+    port = int(running_broker.bootstrap_servers.rpartition(":")[2])
     try:
         async with stage(api, api_server.settings, kafka, tmp_path) as scene:
             load, stop = (
@@ -164,14 +166,14 @@ async def test_consumers_come_to_parity_when_the_broker_is_lost_and_remade(
             try:
                 for _ in range(LOSSES):
                     await asyncio.sleep(tally.random.uniform(1, 2) * BETWEEN_SECONDS)
-                    broker.process.kill()
-                    await broker.stop()
+                    running_broker.process.kill()
+                    await running_broker.stop()
                     await asyncio.sleep(tally.random.uniform(0, BETWEEN_SECONDS))
-                    broker = await start_broker(tmp_path, port)
+                    running_broker = await start_broker(tmp_path, port)
             finally:
                 stop.set()
                 await appending
             await scene.assert_parity(tally, load.position)
         conclude(len(scene.consumers), tally)
     finally:
-        await broker.stop()
+        await running_broker.stop()

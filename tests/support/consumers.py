@@ -17,7 +17,6 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 from uuid import UUID
 
-
 from support.databases import drop_database, empty_database
 from support.event_store import connect
 from support.node import node
@@ -136,7 +135,7 @@ class Consumer:
         try:
             async with asyncio.timeout(seconds):
                 # It tells nobody but its table.
-                while await self.position() < position:  # noqa: ASYNC110
+                while await self.position() < position:
                     self.assert_running()
                     await asyncio.sleep(0.1)
         except TimeoutError:

@@ -42,7 +42,7 @@ public final class Consumer {
     private static final String PROJECT =
             setting("NBLEDGER_PROJECT_URL", "").replaceAll("/$", "");
     // The sources of its events begin so.
-    private static final String SOURCE = URI.create(PROJECT).getPath() + "/";
+    private static final String SOURCE = PROJECT.replaceFirst("^.*(/[^/]+/[^/]+)$", "/api$1/");
     private static final String NAME = setting("CONSUMER_NAME", "example");
     private static final long START_AFTER = Long.parseLong(setting("START_AFTER", "0"));
     private static final double PATIENCE_SECONDS =

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlencode, urlsplit
@@ -20,7 +21,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 TOPIC = os.environ.get("KAFKA_TOPIC", "nbledger.events")
 PROJECT = os.environ["NBLEDGER_PROJECT_URL"].rstrip("/")  # https://host/api/{tenant}/{project}
-SOURCE = urlsplit(PROJECT).path + "/"  # the sources of its events begin so
+SOURCE = "/api/{}/{}/".format(*PROJECT.split("/")[-2:])  # the sources of its events begin so
 NAME = os.environ.get("CONSUMER_NAME", "example")
 START_AFTER = int(os.environ.get("START_AFTER", "0"))
 PATIENCE_SECONDS = float(os.environ.get("PATIENCE_SECONDS", "10"))
@@ -50,6 +51,8 @@ class Event(NamedTuple):
 
 def handle(cursor: Any, event: Event) -> None:
     """Your effects, in the transaction of the position. This is the part to replace."""
+    if event.fault:
+        raise ValueError(event.fault)
     if event.type == "notebook.deleted.v1":  # the tombstone of a notebook and its executions
         cursor.execute("DELETE FROM run WHERE notebook_id = %s", (event.subject,))
     elif event.type == "execution.requested.v1":
@@ -90,7 +93,7 @@ class Follower:
         self.load()
 
     @contextmanager
-    def transaction(self):
+    def transaction(self) -> Iterator[Any]:
         cursor = self.database.cursor()
         try:
             yield cursor
@@ -131,8 +134,6 @@ class Follower:
     def deal_with(self, cursor: Any, event: Event) -> None:
         cursor.execute("SAVEPOINT event")  # one bad event undoes itself alone
         try:
-            if event.fault:
-                raise ValueError(event.fault)
             handle(cursor, event)
         except (LookupError, TypeError, ValueError, pg8000.dbapi.Error) as error:
             if isinstance(error, pg8000.dbapi.Error) and not is_poison(error):
@@ -242,7 +243,8 @@ def feed(after: int, limit: int) -> dict[str, Any]:
         headers={"Authorization": f"Bearer {os.environ['NBLEDGER_TOKEN']}"},
     )
     with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
+        page: dict[str, Any] = json.load(answer)
+        return page
 
 
 def understood(record: Message) -> Event | None:
@@ -260,8 +262,13 @@ def understood(record: Message) -> Event | None:
         except ValueError as error:
             fault = f"no JSON: {error}"
     return Event(
-        *(position, headers["type"].removeprefix("nbledger."), headers["subject"]),
-        *(headers.get("notebookid", headers["subject"]), headers["time"], data, fault),
+        position=position,
+        type=headers["type"].removeprefix("nbledger."),
+        stream=headers["subject"],
+        subject=headers.get("notebookid", headers["subject"]),
+        time=headers["time"],
+        data=data,
+        fault=fault,
     )
 
 

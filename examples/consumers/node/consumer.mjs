@@ -21,7 +21,7 @@ const {
   ...environment
 } = process.env
 const PROJECT = environment.NBLEDGER_PROJECT_URL.replace(/\/$/, '') // https://host/api/{tenant}/{project}
-const SOURCE = new URL(PROJECT).pathname + '/' // the sources of its events begin so
+const SOURCE = `/api/${PROJECT.split('/').slice(-2).join('/')}/` // the sources of its events begin so
 const BATCH = 500
 const MOST_HELD = 20_000
 

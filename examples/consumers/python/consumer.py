@@ -12,7 +12,6 @@ import ssl
 import sys
 import time
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -21,7 +20,7 @@ from aiokafka.errors import KafkaError
 
 TOPIC = os.environ.get("KAFKA_TOPIC", "nbledger.events")
 PROJECT = os.environ["NBLEDGER_PROJECT_URL"].rstrip("/")  # https://host/api/{tenant}/{project}
-SOURCE = urlsplit(PROJECT).path + "/"  # the sources of its events begin so
+SOURCE = "/api/{}/{}/".format(*PROJECT.split("/")[-2:])  # the sources of its events begin so
 NAME = os.environ.get("CONSUMER_NAME", "example")
 START_AFTER = int(os.environ.get("START_AFTER", "0"))
 PATIENCE_SECONDS = float(os.environ.get("PATIENCE_SECONDS", "10"))
@@ -57,6 +56,8 @@ class Event(NamedTuple):
 
 async def handle(database: asyncpg.Connection, event: Event) -> None:
     """Your effects, in the transaction of the position. This is the part to replace."""
+    if event.fault:
+        raise ValueError(event.fault)
     if event.type == "notebook.deleted.v1":  # the tombstone of a notebook and its executions
         await database.execute("DELETE FROM run WHERE notebook_id = $1", event.subject)
     elif event.type == "execution.requested.v1":
@@ -102,10 +103,10 @@ class Consumer:
             "INSERT INTO consumer (name, position) VALUES ($1, $2) ON CONFLICT DO NOTHING",
             *(NAME, START_AFTER),
         )
-        self.position, offsets = await self.database.fetchrow(
+        [row] = await self.database.fetch(
             "SELECT position, offsets::text FROM consumer WHERE name = $1", NAME
         )
-        self.offsets = json.loads(offsets)
+        self.position, self.offsets = row["position"], json.loads(row["offsets"])
 
     async def apply(self, events: list[Event], through: int, offsets: dict[str, int]) -> None:
         """The effects of these events, and the position, in one transaction."""
@@ -125,8 +126,6 @@ class Consumer:
 
     async def deal_with(self, event: Event) -> None:
         try:
-            if event.fault:
-                raise ValueError(event.fault)
             async with self.database.transaction():  # a savepoint: one bad event undoes itself
                 await handle(self.database, event)
         except POISON as error:
@@ -143,7 +142,8 @@ class Consumer:
     async def feed(self, after: int, limit: int) -> dict[str, Any]:
         answer = await self.http.get(f"{PROJECT}/events", params={"after": after, "limit": limit})
         answer.raise_for_status()
-        return answer.json()
+        page: dict[str, Any] = answer.json()
+        return page
 
     async def catch_up(self) -> None:
         """Take from the store what the topic does not have, or no longer."""
@@ -184,8 +184,13 @@ class Consumer:
             except ValueError as error:
                 fault = f"no JSON: {error}"
         return Event(
-            *(position, headers["type"].removeprefix("nbledger."), headers["subject"]),
-            *(headers.get("notebookid", headers["subject"]), headers["time"], data, fault),
+            position=position,
+            type=headers["type"].removeprefix("nbledger."),
+            stream=headers["subject"],
+            subject=headers.get("notebookid", headers["subject"]),
+            time=headers["time"],
+            data=data,
+            fault=fault,
         )
 
     async def follow(self, stopping: asyncio.Event) -> None:

@@ -87,11 +87,11 @@ class Stage:
         self.consumers = consumers
         self._load = Load(api.store, project, uuid4().int & 0xFFFFFFFF)
 
-    async def append(
-        self, type_: str, data: Any, *, stream_id: UUID, subject_id: UUID, version: int = 0
-    ) -> int:
+    def stream(self, stream_id: UUID, subject_id: UUID) -> Stream:
+        return Stream(stream_id, subject_id, self.api.tenant_id, self.api.project_id)
+
+    async def append(self, stream: Stream, version: int, type_: str, data: Any) -> int:
         """Append one event as it is, of whatever type; returns its position."""
-        stream = Stream(stream_id, subject_id, self.api.tenant_id, self.api.project_id)
         encoded = json.dumps(data).encode()
         event = NewEvent(event_id=uuid4(), type=type_, data=encoded, occurred_at=datetime.now(UTC))
         appended = await self.api.store.append(
@@ -154,22 +154,22 @@ async def test_all_that_can_be_on_the_topic_has_its_effect_once(
         # While nothing is published: what is odd, and what is deleted and erased.
         cell = {"duration": 1.5}
         asked = {"kernelType": "python3", "options": {"priority": "Normal"}}
-        of_run = {"stream_id": run, "subject_id": notebook}
-        await scene.append("execution.requested.v1", asked, **of_run)
+        of_run = scene.stream(run, notebook)
+        await scene.append(of_run, 0, "execution.requested.v1", asked)
         large = {"duration": 2.25, "outputs": ["x" * 600_000]}
-        await scene.append("execution.cell-executed.v1", large, **of_run, version=1)
-        await scene.append("execution.imagined.v1", {}, **of_run, version=2)
-        await scene.append("execution.completed.v9", {}, **of_run, version=3)
+        await scene.append(of_run, 1, "execution.cell-executed.v1", large)
+        await scene.append(of_run, 2, "execution.imagined.v1", {})
+        await scene.append(of_run, 3, "execution.completed.v9", {})
         poison = [
-            await scene.append("execution.cell-executed.v1", {"no": 1}, **of_run, version=4),
-            await scene.append("execution.requested.v1", asked, **of_run, version=5),
+            await scene.append(of_run, 4, "execution.cell-executed.v1", {"no": 1}),
+            await scene.append(of_run, 5, "execution.requested.v1", asked),
         ]
-        await scene.append("execution.cell-executed.v1", cell, **of_run, version=6)
-        await scene.append("execution.completed.v1", {}, **of_run, version=7)
-        of_gone = {"stream_id": gone, "subject_id": deleted}
-        await scene.append("execution.requested.v1", asked, **of_gone)
-        await scene.append("execution.cell-executed.v1", cell, **of_gone, version=1)
-        await scene.append("notebook.deleted.v1", {}, stream_id=deleted, subject_id=deleted)
+        await scene.append(of_run, 6, "execution.cell-executed.v1", cell)
+        await scene.append(of_run, 7, "execution.completed.v1", {})
+        of_gone = scene.stream(gone, deleted)
+        await scene.append(of_gone, 0, "execution.requested.v1", asked)
+        await scene.append(of_gone, 1, "execution.cell-executed.v1", cell)
+        await scene.append(scene.stream(deleted, deleted), 0, "notebook.deleted.v1", {})
         await api.store.erase_subject(deleted)
         head = await scene.tell(1)
         await topic.send((b"hello", []))
