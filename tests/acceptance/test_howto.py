@@ -79,6 +79,7 @@ PRINTED = {
     "cancel-or-rerun-many.md": ["3 found", "rerun Completed 1 of 1"],
     # Which events come first is a matter of partitions.
     "consume-events.md": ["nbledger.", " True"],
+    "consume-exactly-once.md": ["\n2|2\n", "ended in order\nexample|"],
     "catch-up.md": ["Completed", '"events":[', '"complete":true'],
     "order-and-duplicates.md": ["kept 2"],
     "replay-a-history.md": ["notebook.renamed.v1", "1.0.1 {} ", "execution.completed.v1"],
@@ -159,6 +160,7 @@ def test_the_commands_of_all_pages_work(server: LocalServer, tmp_path: Path, rea
         ).raise_for_status()
     (tmp_path / ".nbledger").symlink_to(server.home)
     (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     script = [PRELUDE, *blocks("README.md")]
     for page in READERS[reader]:
         script += [f"echo '== {page}'", *blocks(page)]

@@ -230,8 +230,8 @@ def environment(kafka: Kafka, project: str, token: str) -> dict[str, str]:
     return {
         "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "KAFKA_TOPIC": f"{kafka.topic_prefix}.events",
-        "NBLEDGER_PROJECT_URL": project,
-        "NBLEDGER_TOKEN": token,
+        "PROJECT_URL": project,
+        "API_TOKEN": token,
         "PATIENCE_SECONDS": "2",
         "IDLE_SECONDS": "5",
     }

@@ -40,7 +40,7 @@ public final class Consumer {
     private static final String TOPIC = setting("KAFKA_TOPIC", "nbledger.events");
     // https://host/api/{tenant}/{project}
     private static final String PROJECT =
-            setting("NBLEDGER_PROJECT_URL", "").replaceAll("/$", "");
+            setting("PROJECT_URL", "").replaceAll("/$", "");
     // The sources of its events begin so.
     private static final String SOURCE = PROJECT.replaceFirst("^.*(/[^/]+/[^/]+)$", "/api$1/");
     private static final String NAME = setting("CONSUMER_NAME", "example");
@@ -288,7 +288,7 @@ public final class Consumer {
     private static JsonObject feed(long after, int limit) throws IOException, InterruptedException {
         HttpRequest request = HttpRequest.newBuilder()
                 .uri(URI.create(PROJECT + "/events?after=" + after + "&limit=" + limit))
-                .header("Authorization", "Bearer " + setting("NBLEDGER_TOKEN", ""))
+                .header("Authorization", "Bearer " + setting("API_TOKEN", ""))
                 .timeout(Duration.ofSeconds(30))
                 .build();
         HttpResponse<String> answer = HTTP.send(request, HttpResponse.BodyHandlers.ofString());
@@ -366,10 +366,11 @@ public final class Consumer {
             options.put("ssl.truststore.location", setting("KAFKA_CA_FILE", ""));
         }
         if (System.getenv("KAFKA_USERNAME") != null) {
-            options.put("sasl.mechanism", setting("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512"));
+            String mechanism = setting("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512");
+            options.put("sasl.mechanism", mechanism);
             options.put("sasl.jaas.config", String.format(
-                    "org.apache.kafka.common.security.scram.ScramLoginModule required "
-                            + "username=\"%s\" password=\"%s\";",
+                    "org.apache.kafka.common.security.%s required username=\"%s\" password=\"%s\";",
+                    mechanism.equals("PLAIN") ? "plain.PlainLoginModule" : "scram.ScramLoginModule",
                     setting("KAFKA_USERNAME", ""), setting("KAFKA_PASSWORD", "")));
         }
         return options;

@@ -20,7 +20,7 @@ import pg8000.dbapi
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 TOPIC = os.environ.get("KAFKA_TOPIC", "nbledger.events")
-PROJECT = os.environ["NBLEDGER_PROJECT_URL"].rstrip("/")  # https://host/api/{tenant}/{project}
+PROJECT = os.environ["PROJECT_URL"].rstrip("/")  # https://host/api/{tenant}/{project}
 SOURCE = "/api/{}/{}/".format(*PROJECT.split("/")[-2:])  # the sources of its events begin so
 NAME = os.environ.get("CONSUMER_NAME", "example")
 START_AFTER = int(os.environ.get("START_AFTER", "0"))
@@ -240,7 +240,7 @@ def bury(cursor: Any, place: str, error: Exception) -> None:
 def feed(after: int, limit: int) -> dict[str, Any]:
     request = urllib.request.Request(
         f"{PROJECT}/events?{urlencode({'after': after, 'limit': limit})}",
-        headers={"Authorization": f"Bearer {os.environ['NBLEDGER_TOKEN']}"},
+        headers={"Authorization": f"Bearer {os.environ['API_TOKEN']}"},
     )
     with urllib.request.urlopen(request, timeout=30) as answer:
         page: dict[str, Any] = json.load(answer)
@@ -288,6 +288,8 @@ def kafka_options() -> dict[str, Any]:
         "sasl.password": "KAFKA_PASSWORD",
     }
     options = {name: os.environ[each] for name, each in named.items() if each in os.environ}
+    if "sasl.username" in options:
+        options.setdefault("sasl.mechanism", "SCRAM-SHA-512")
     return options | {
         "group.id": NAME,  # librdkafka wants a name; no group is joined and nothing committed
         "enable.auto.commit": False,

@@ -17,10 +17,10 @@ const {
   START_AFTER = '0',
   PATIENCE_SECONDS = '10',
   IDLE_SECONDS = '60',
-  NBLEDGER_TOKEN: TOKEN,
+  API_TOKEN: TOKEN,
   ...environment
 } = process.env
-const PROJECT = environment.NBLEDGER_PROJECT_URL.replace(/\/$/, '') // https://host/api/{tenant}/{project}
+const PROJECT = environment.PROJECT_URL.replace(/\/$/, '') // https://host/api/{tenant}/{project}
 const SOURCE = `/api/${PROJECT.split('/').slice(-2).join('/')}/` // the sources of its events begin so
 const BATCH = 500
 const MOST_HELD = 20_000

@@ -11,6 +11,7 @@ import signal
 import ssl
 import sys
 import time
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -19,7 +20,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 TOPIC = os.environ.get("KAFKA_TOPIC", "nbledger.events")
-PROJECT = os.environ["NBLEDGER_PROJECT_URL"].rstrip("/")  # https://host/api/{tenant}/{project}
+PROJECT = os.environ["PROJECT_URL"].rstrip("/")  # https://host/api/{tenant}/{project}
 SOURCE = "/api/{}/{}/".format(*PROJECT.split("/")[-2:])  # the sources of its events begin so
 NAME = os.environ.get("CONSUMER_NAME", "example")
 START_AFTER = int(os.environ.get("START_AFTER", "0"))
@@ -268,7 +269,7 @@ async def main() -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    token = {"Authorization": f"Bearer {os.environ['NBLEDGER_TOKEN']}"}
+    token = {"Authorization": f"Bearer {os.environ['API_TOKEN']}"}
     async with httpx.AsyncClient(headers=token, timeout=30) as http:
         while not stopping.is_set():
             try:
@@ -289,7 +290,8 @@ async def main() -> None:
             except AWAY as error:
                 # The database says where to go on, whatever has become of the last transaction.
                 print(f"trying again: {error!r}", file=sys.stderr, flush=True)
-                await asyncio.wait({asyncio.create_task(stopping.wait())}, timeout=1)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stopping.wait(), 1)
 
 
 if __name__ == "__main__":
