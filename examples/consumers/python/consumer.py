@@ -229,7 +229,8 @@ class Consumer:
                     self.offsets = {}  # ask the store, and go on at the end of the topic
                     return
         finally:
-            await asyncio.wait_for(consumer.stop(), 10)
+            # While the broker is away this may hang, or raise what was meant for its own tasks.
+            await asyncio.wait({asyncio.create_task(consumer.stop())}, timeout=10)
 
     async def step(self) -> bool:
         """Deal with the next events in order; False if the next one is not there."""
