@@ -43,6 +43,12 @@ PARITY_SECONDS = 120.0
 Reports = Callable[[str, object], None]
 
 
+def new_tally(what: str, tell: Reports) -> Tally:
+    """A tally that names the consumers that cannot run here, and why."""
+    reasons = [f"{name} left out: {reason}" for name in NAMES if (reason := missing(name))]
+    return Tally("; ".join([what, *reasons]), PARITY_SECONDS, tell)
+
+
 @pytest.fixture
 def broker(kafka: str, topic_prefix: str) -> Kafka:
     # Tansu knows no idempotent producers.
@@ -95,7 +101,7 @@ async def test_consumers_killed_at_random_have_each_effect_once(
     tmp_path: Path,
     record_property: Reports,
 ) -> None:
-    tally = Tally(f"consumers killed {KILLS} times each", PARITY_SECONDS, record_property)
+    tally = new_tally(f"consumers killed {KILLS} times each", record_property)
     async with stage(api, api_server.settings, broker, tmp_path) as scene:
         load, stop = Load(api.store, scene.project, tally.random.getrandbits(32)), asyncio.Event()
         appending = asyncio.create_task(load.run(stop, pause=0.01))
@@ -144,7 +150,7 @@ async def start_broker(folder: Path, port: int = 0) -> EmbeddedBroker:
 async def test_consumers_come_to_parity_when_the_broker_is_lost_and_remade(
     api: Api, api_server: ServerThread, tmp_path: Path, record_property: Reports
 ) -> None:
-    tally = Tally(f"broker lost {LOSSES} times", PARITY_SECONDS, record_property)
+    tally = new_tally(f"broker lost {LOSSES} times", record_property)
     running_broker = await start_broker(tmp_path)
     kafka = Kafka(
         bootstrap_servers=running_broker.bootstrap_servers,
