@@ -411,7 +411,7 @@ public final class Consumer {
                 while (!stopping) {
                     consumer.follow();
                 }
-            } catch (SQLException | IOException | KafkaException error) {
+            } catch (SQLException | IOException | KafkaException | JsonParseException error) {
                 // The database says where to go on, whatever has become of the last transaction.
                 say("trying again: " + error);
                 Thread.sleep(1000);

@@ -35,7 +35,7 @@ ENDS = {
     "execution.kernel-died.v1": "KernelDied",
     "execution.cancelled.v1": "Cancelled",
 }
-AWAY = (KafkaException, OSError, pg8000.dbapi.Error)
+AWAY = (KafkaException, json.JSONDecodeError, OSError, pg8000.dbapi.Error)
 stopping = threading.Event()
 
 

@@ -40,7 +40,7 @@ POISON = (
     *(asyncpg.DataError, asyncpg.IntegrityConstraintViolationError),
 )
 AWAY = (
-    *(KafkaError, httpx.HTTPError, OSError, TimeoutError),
+    *(KafkaError, httpx.HTTPError, json.JSONDecodeError, OSError, TimeoutError),
     *(asyncpg.PostgresError, asyncpg.InterfaceError),
 )
 
