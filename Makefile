@@ -12,6 +12,7 @@ BENCH_VENV := .venv-bench
 S3_VENV := .venv-s3
 CRATE_VENV := .venv-crate
 NODE_MODULES := .venv-node
+CONSUMERS := .venv-consumers
 BIN := $(VENV)/bin
 ROOTS := domain infrastructure application projections audit workers http cli schemas sdk
 
@@ -108,8 +109,23 @@ $(NODE_MODULES)/.installed: requirements/node.json requirements/node-lock.json |
 	@$(BIN)/python tests/node_packages.py install $(NODE_MODULES)
 	@touch $@
 
+# The consumers that others copy, each with its own packages. Java is not everywhere.
+EXAMPLES := examples/consumers
+$(CONSUMERS)/.installed: $(EXAMPLES)/librdkafka/requirements.txt $(EXAMPLES)/node/package.json \
+		$(EXAMPLES)/node/lock.json $(wildcard $(EXAMPLES)/java/*) | $(VENV)/.development
+	@echo "Installing what the examples of consumers need"
+	@mkdir -p $(CONSUMERS)
+	@test -x $(CONSUMERS)/librdkafka/bin/python || \
+		$(BIN)/python -m venv --without-pip $(CONSUMERS)/librdkafka
+	@$(BIN)/uv pip install --quiet --python $(CONSUMERS)/librdkafka/bin/python --require-hashes \
+		-r $(EXAMPLES)/librdkafka/requirements.txt
+	@$(BIN)/python tests/node_packages.py install $(CONSUMERS)/node consumer
+	@$(EXAMPLES)/java/build.sh $(CONSUMERS)/java
+	@touch $@
+
 # What the tests run in environments of their own, as it needs other packages than nbledger.
-TEST_VENVS := $(S3_VENV)/.installed $(CRATE_VENV)/.installed $(NODE_MODULES)/.installed
+TEST_VENVS := $(S3_VENV)/.installed $(CRATE_VENV)/.installed $(NODE_MODULES)/.installed \
+	$(CONSUMERS)/.installed
 
 .PHONY: setup
 setup: $(VENV)/.development $(TEST_VENVS) ## Build the environment (every other target does it when needed)
@@ -211,6 +227,9 @@ lock: $(VENV)/.development ## Write the lock files anew (UPGRADE=1: to the newes
 	@$(COMPILE) requirements/bench.in -o requirements/bench.txt
 	@$(COMPILE) requirements/s3.in -o requirements/s3.txt
 	@$(COMPILE) requirements/crate.in -o requirements/crate.txt
+	@$(COMPILE) $(EXAMPLES)/python/requirements.in -c requirements/lock.txt \
+		-o $(EXAMPLES)/python/requirements.txt
+	@$(COMPILE) $(EXAMPLES)/librdkafka/requirements.in -o $(EXAMPLES)/librdkafka/requirements.txt
 	@$(BIN)/python tests/node_packages.py lock
 
 .PHONY: schemas

@@ -81,6 +81,7 @@ PRINTED = {
     "cancel-or-rerun-many.md": ["3 found", "rerun Completed 1 of 1"],
     # Which events come first is a matter of partitions.
     "consume-events.md": ["nbledger.", " True"],
+    "consume-exactly-once.md": ["\n2|2\n", "ended in order\nexample|"],
     "catch-up.md": ["Completed", '"events":[', '"complete":true'],
     "receive-webhooks.md": [
         *("notebook.created.v1", "delivered 204 None\n", "signed\n"),

@@ -16,6 +16,8 @@ from aiokafka.errors import (
     KafkaError,
     TopicAuthorizationFailedError,
 )
+from support.consumers import NAMES, consumer, environment, missing
+from support.event_store import connect
 from support.roles import ROLES, check_roles_work, database_users
 from support.secured_kafka import RELAY, SEALER, WORKER, SecuredKafka, secured_kafka
 from support.services import kafka_name
@@ -61,6 +63,7 @@ async def test_roles_and_subscribers_have_their_rights_alone(
         await check_roles_work(database_dsn, environments, tmp_path)
 
         await _check_subscriber_reads(kafka)
+        await _check_consumers_of_the_examples_read(kafka, tmp_path)
         await _check_subscriber_holds_checkpoints(kafka)
         await _check_subscriber_reads_lineage(kafka)
         assert await _refusals(kafka) == {
@@ -99,6 +102,30 @@ async def _check_subscriber_reads(kafka: SecuredKafka) -> None:
             wanted.discard(dict(message.headers)["ce_type"].decode())
             if not wanted:
                 break
+
+
+async def _check_consumers_of_the_examples_read(kafka: SecuredKafka, folder: Path) -> None:
+    settings = {
+        **environment(kafka.settings(SUBSCRIBER), "http://127.0.0.1:1/api/none/none", "none"),
+        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_CA_FILE": str(kafka.security.ca_file),
+        "KAFKA_USERNAME": SUBSCRIBER,
+        "KAFKA_PASSWORD": kafka.security.users[SUBSCRIBER],
+        "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+        "CONSUMER_NAME": SUBSCRIBER,
+    }
+    for name in NAMES:
+        if missing(name):
+            continue
+        async with consumer(name, folder, settings) as made:
+            async with connect(made.dsn) as connection:
+                # It has been there before, so it needs nothing but the topic.
+                await connection.execute(
+                    "INSERT INTO consumer VALUES ($1, 0, $2)", SUBSCRIBER, '{"0": 0}'
+                )
+            made.start()
+            await made.until(5, seconds=60)
+            assert made.stop() == [0], made.printed()
 
 
 async def _check_subscriber_holds_checkpoints(kafka: SecuredKafka) -> None:

@@ -15,7 +15,9 @@ from support.paths import PROJECT, ROOT
 PACKAGES = [
     ROOT / package for package in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 ]
-LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+LOCKS = sorted(
+    [*(ROOT / "requirements").glob("*.txt"), *(ROOT / "examples").rglob("requirements.txt")]
+)
 RUNTIME_LOCKS = ("core", "api", "worker")
 
 # Put together from parts, or this file would be its own first finding.
@@ -83,6 +85,7 @@ def pins(lock: Path) -> list[Requirement]:
         "tests/acceptance",
         "tests/crash",
         "benchmarks",
+        "examples/consumers",
         "docs",
     ],
 )
@@ -141,7 +144,7 @@ def test_no_lock_file_of_a_format_that_records_addresses() -> None:
     assert [path for path in tracked_files() if forbidden.match(path.name)] == []
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: f"{lock.parent.name}-{lock.stem}")
 def test_lock_pins_every_package_by_hash_and_names_no_address(lock: Path) -> None:
     text = lock.read_text()
     assert not re.search(r"://|file:|\s@\s|^-", text, re.MULTILINE)
