@@ -13,7 +13,7 @@ S3_VENV := .venv-s3
 CRATE_VENV := .venv-crate
 NODE_MODULES := .venv-node
 BIN := $(VENV)/bin
-ROOTS := domain infrastructure application projections audit workers http cli schemas sdk
+ROOTS := domain infrastructure application projections audit workers http cli schemas client sdk
 
 # Which Python builds the environment (default: the first suitable one on PATH).
 PYTHON ?=
@@ -220,6 +220,10 @@ schemas: $(VENV)/.runtime ## Write the schemas of the events and their pages ane
 .PHONY: schemas-release
 schemas-release: schemas ## Promise readers the schemas as they are now (part of a release)
 	@$(BIN)/python -m nbledger_schemas release
+
+.PHONY: client-models
+client-models: $(VENV)/.development ## Write the client's types anew, from the API's description
+	@PYTHONPATH=tests $(BIN)/python tests/client_models.py
 
 .PHONY: dist
 dist: $(VENV)/.runtime ## Build the wheel into dist/
