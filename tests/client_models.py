@@ -185,7 +185,7 @@ class Models:
         typed = ("Any", "Required", "TypedDict")
         typing = [name for name in typed if re.search(rf"\b{name}\b", body)]
         before = ["from collections.abc import Sequence"] if "Sequence[" in body else []
-        before += ["from datetime import datetime"] if "datetime" in body else []
+
         before += [f"from typing import {', '.join(typing)}"] if typing else []
         title = module.replace("_", " ")
         return MODELS.format(title=title) + "\n".join([*before, *imports]) + "\n\n\n" + body + "\n"
@@ -275,7 +275,7 @@ class Models:
         if "anyOf" in schema:
             return _union([self._type(each) for each in schema["anyOf"]])
         if "enum" in schema:
-            return "str"
+            return "bool" if all(isinstance(each, bool) for each in schema["enum"]) else "str"
         match schema.get("type"):
             case "array":
                 return self._array(schema)
@@ -283,7 +283,7 @@ class Models:
                 inner = schema.get("additionalProperties")
                 return f"dict[str, {self._type(inner) if isinstance(inner, dict) else 'Any'}]"
             case "string":
-                return "datetime | str" if schema.get("format") == "date-time" else "str"
+                return "str"
             case "integer" | "number" | "boolean" | "null" as plain:
                 return PLAIN[plain]
             case _:

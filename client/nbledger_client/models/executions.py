@@ -294,7 +294,7 @@ class RunPlanDocument(Answered, rename="camel", kw_only=True):
     versions and no newer ones.
     """
 
-    dry_run: str = True
+    dry_run: bool = True
     notebook_id: str
     notebook_version: str
     kernel: Session

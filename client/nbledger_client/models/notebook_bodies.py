@@ -1,7 +1,6 @@
 """Types of the API: notebook bodies. Made by `make client-models`."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, Required, TypedDict
 
 import msgspec
@@ -60,8 +59,8 @@ class ScheduleSetting(msgspec.Struct, rename="camel", kw_only=True):
 
     cron: str
     time_zone: str | msgspec.UnsetType | None = msgspec.UNSET
-    start: datetime | str | msgspec.UnsetType | None = msgspec.UNSET
-    end: datetime | str | msgspec.UnsetType | None = msgspec.UNSET
+    start: str | msgspec.UnsetType | None = msgspec.UNSET
+    end: str | msgspec.UnsetType | None = msgspec.UNSET
     max_runs: int | msgspec.UnsetType | None = msgspec.UNSET
     parameters: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
     timeout: float | msgspec.UnsetType | None = msgspec.UNSET
@@ -121,7 +120,7 @@ class UpdateNotebook(msgspec.Struct, rename="camel", kw_only=True):
     integration: IntegrationBody | msgspec.UnsetType | None = msgspec.UNSET
     environment: EnvironmentBody | msgspec.UnsetType | None = msgspec.UNSET
     cells: list[ChangedCell] | msgspec.UnsetType | None = msgspec.UNSET
-    date_modified: datetime | str | msgspec.UnsetType | None = msgspec.UNSET
+    date_modified: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class CreateNotebookFields(TypedDict, total=False):
@@ -145,4 +144,4 @@ class UpdateNotebookFields(TypedDict, total=False):
     integration: IntegrationBody | dict[str, Any] | None
     environment: EnvironmentBody | dict[str, Any] | None
     cells: Sequence[ChangedCell | dict[str, Any]] | None
-    date_modified: datetime | str | None
+    date_modified: str | None

@@ -1,6 +1,5 @@
 """Types of the API: schedules. Made by `make client-models`."""
 
-from datetime import datetime
 from typing import Any, Required, TypedDict
 
 import msgspec
@@ -115,8 +114,8 @@ class FiringDocument(msgspec.Struct, rename="camel", kw_only=True):
 class ScheduleBackfill(msgspec.Struct, rename="camel", kw_only=True):
     """From when to when, both included and over."""
 
-    from_: datetime | str
-    to: datetime | str
+    from_: str
+    to: str
 
 
 class ScheduleDocument(Answered, rename="camel", kw_only=True):
@@ -187,8 +186,8 @@ class ScheduleNote(msgspec.Struct, rename="camel", kw_only=True):
 class ScheduleBackfillFields(TypedDict, total=False):
     """What `ScheduleBackfill` is made of."""
 
-    from_: Required[datetime | str]
-    to: Required[datetime | str]
+    from_: Required[str]
+    to: Required[str]
 
 
 class ScheduleNoteFields(TypedDict, total=False):
