@@ -45,6 +45,8 @@ APART = {
     "getExecutionChanges": "comparisons",
     "compareNotebookVersions": "comparisons",
 }
+SET = {"AutoExecutionSetting", "ScheduleSetting"}
+"""Parts of bodies that verbs of their own take by their members."""
 BODIES_APART = {"notebooks": "notebook_bodies", "executions": "execution_bodies"}
 NOT_MODELS = {"Code", "ProblemBody", "Problem", "Fault"}
 # Members that the description calls objects, though they are of a type that it has.
@@ -169,7 +171,7 @@ class Models:
     def _module(self, module: str, names: list[str]) -> str:
         ordered = self._ordered(names)
         classes = [self._class(name) for name in ordered]
-        classes += [self._fields_class(name) for name in ordered if self.bodies.get(name)]
+        classes += [self._fields_class(name) for name in ordered if self.bodies.get(name) or name in SET]
         body = "\n\n\n".join(classes)
         imports = ["import msgspec"]
         if "Answered" in body:
@@ -224,6 +226,8 @@ class Models:
     def _field(self, owner: str, key: str, kind: str, *, required: bool) -> str:
         name, default, factory = snake(key), None, None
         schema = self.schemas[owner]["properties"][key]
+        if owner in self.bodies:
+            kind = self._asked(kind)
         if name in ("from", "to"):
             name += "_" if name == "from" else ""
         if required:
@@ -257,12 +261,16 @@ class Models:
         ]
         for key, kind in self._types(name).items():
             field = "from_" if key == "from" else snake(key)
-            plain = " | dict[str, Any]"  # with the members as the API names them
-            asked = _union([part + plain * (part in self.bodies) for part in kind.split(" | ")])
-            asked = re.sub(r"list\[(\w+)\]", self._or_plain, asked)
+            asked = self._asked(kind)
             required = key in schema.get("required", [])
             lines.append(f"    {field}: {f'Required[{asked}]' if required else asked}")
         return "\n".join(lines)
+
+    def _asked(self, kind: str) -> str:
+        """What may be given: of a body's parts also objects, with the API's names of members."""
+        plain = " | dict[str, Any]"
+        asked = _union([part + plain * (part in self.bodies) for part in kind.split(" | ")])
+        return re.sub(r"list\[(\w+)\]", self._or_plain, asked)
 
     def _or_plain(self, found: re.Match[str]) -> str:
         name = found[1]

@@ -36,15 +36,15 @@ class ExecuteNotebook(msgspec.Struct, rename="camel", kw_only=True):
     """
 
     execution_mode: str | msgspec.UnsetType | None = msgspec.UNSET
-    cell_range: CellRangeBody | msgspec.UnsetType | None = msgspec.UNSET
+    cell_range: CellRangeBody | dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
     parameters: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
     strict_parameters: bool | msgspec.UnsetType | None = msgspec.UNSET
-    output_options: OutputOptionsBody | msgspec.UnsetType | None = msgspec.UNSET
+    output_options: OutputOptionsBody | dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
     timeout: float | msgspec.UnsetType | None = msgspec.UNSET
     cell_timeout: float | msgspec.UnsetType | None = msgspec.UNSET
     priority: str | msgspec.UnsetType | None = msgspec.UNSET
     continue_on_error: bool | msgspec.UnsetType | None = msgspec.UNSET
-    retry_policy: RetryPolicyBody | msgspec.UnsetType | None = msgspec.UNSET
+    retry_policy: RetryPolicyBody | dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
     tags: list[str] | msgspec.UnsetType | None = msgspec.UNSET
     dry_run: bool | msgspec.UnsetType | None = msgspec.UNSET
 
@@ -60,12 +60,12 @@ class RepairExecution(msgspec.Struct, rename="camel", kw_only=True):
     parameters: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
     parameter_mode: str | msgspec.UnsetType = msgspec.UNSET
     strict_parameters: bool | msgspec.UnsetType = msgspec.UNSET
-    output_options: OutputOptionsBody | msgspec.UnsetType | None = msgspec.UNSET
+    output_options: OutputOptionsBody | dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
     timeout: float | msgspec.UnsetType | None = msgspec.UNSET
     cell_timeout: float | msgspec.UnsetType | None = msgspec.UNSET
     priority: str | msgspec.UnsetType | None = msgspec.UNSET
     continue_on_error: bool | msgspec.UnsetType | None = msgspec.UNSET
-    retry_policy: RetryPolicyBody | msgspec.UnsetType | None = msgspec.UNSET
+    retry_policy: RetryPolicyBody | dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
     tags: list[str] | msgspec.UnsetType | None = msgspec.UNSET
     dry_run: bool | msgspec.UnsetType = msgspec.UNSET
     version: str | msgspec.UnsetType = msgspec.UNSET
@@ -86,12 +86,12 @@ class RerunExecution(msgspec.Struct, rename="camel", kw_only=True):
     parameters: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
     parameter_mode: str | msgspec.UnsetType = msgspec.UNSET
     strict_parameters: bool | msgspec.UnsetType = msgspec.UNSET
-    output_options: OutputOptionsBody | msgspec.UnsetType | None = msgspec.UNSET
+    output_options: OutputOptionsBody | dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
     timeout: float | msgspec.UnsetType | None = msgspec.UNSET
     cell_timeout: float | msgspec.UnsetType | None = msgspec.UNSET
     priority: str | msgspec.UnsetType | None = msgspec.UNSET
     continue_on_error: bool | msgspec.UnsetType | None = msgspec.UNSET
-    retry_policy: RetryPolicyBody | msgspec.UnsetType | None = msgspec.UNSET
+    retry_policy: RetryPolicyBody | dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
     tags: list[str] | msgspec.UnsetType | None = msgspec.UNSET
     dry_run: bool | msgspec.UnsetType = msgspec.UNSET
     version: str | msgspec.UnsetType = msgspec.UNSET

@@ -23,7 +23,7 @@ class AutoExecutionSetting(msgspec.Struct, rename="camel", kw_only=True):
     max_wait_seconds: int | msgspec.UnsetType | None = msgspec.UNSET
     min_interval_seconds: int | msgspec.UnsetType | None = msgspec.UNSET
     cell_timeout: float | msgspec.UnsetType | None = msgspec.UNSET
-    retry_policy: RetryPolicyBody | msgspec.UnsetType | None = msgspec.UNSET
+    retry_policy: RetryPolicyBody | dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
     tags: list[str] | msgspec.UnsetType | None = msgspec.UNSET
 
 
@@ -66,7 +66,7 @@ class ScheduleSetting(msgspec.Struct, rename="camel", kw_only=True):
     timeout: float | msgspec.UnsetType | None = msgspec.UNSET
     cell_timeout: float | msgspec.UnsetType | None = msgspec.UNSET
     priority: str | msgspec.UnsetType | None = msgspec.UNSET
-    retry_policy: RetryPolicyBody | msgspec.UnsetType | None = msgspec.UNSET
+    retry_policy: RetryPolicyBody | dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
     tags: list[str] | msgspec.UnsetType | None = msgspec.UNSET
     overlap: str | msgspec.UnsetType | None = msgspec.UNSET
     catch_up_seconds: int | msgspec.UnsetType | None = msgspec.UNSET
@@ -80,8 +80,12 @@ class IntegrationBody(msgspec.Struct, rename="camel", kw_only=True):
     enrichment_mode: bool | msgspec.UnsetType | None = msgspec.UNSET
     dataset_binding: str | msgspec.UnsetType | None = msgspec.UNSET
     output_format: str | msgspec.UnsetType | None = msgspec.UNSET
-    auto_execution: bool | AutoExecutionSetting | msgspec.UnsetType | None = msgspec.UNSET
-    schedule_execution: str | ScheduleSetting | msgspec.UnsetType | None = msgspec.UNSET
+    auto_execution: bool | AutoExecutionSetting | dict[str, Any] | msgspec.UnsetType | None = (
+        msgspec.UNSET
+    )
+    schedule_execution: str | ScheduleSetting | dict[str, Any] | msgspec.UnsetType | None = (
+        msgspec.UNSET
+    )
     max_concurrent_runs: int | msgspec.UnsetType | None = msgspec.UNSET
 
 
@@ -103,9 +107,9 @@ class CreateNotebook(msgspec.Struct, rename="camel", kw_only=True):
     notebook_description: str | msgspec.UnsetType | None = msgspec.UNSET
     kernel_type: str | msgspec.UnsetType | None = msgspec.UNSET
     template: str | msgspec.UnsetType | None = msgspec.UNSET
-    integration: IntegrationBody | msgspec.UnsetType | None = msgspec.UNSET
-    environment: EnvironmentBody | msgspec.UnsetType | None = msgspec.UNSET
-    initial_cells: list[NewCell] | msgspec.UnsetType | None = msgspec.UNSET
+    integration: IntegrationBody | dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
+    environment: EnvironmentBody | dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
+    initial_cells: Sequence[NewCell | dict[str, Any]] | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class UpdateNotebook(msgspec.Struct, rename="camel", kw_only=True):
@@ -117,10 +121,42 @@ class UpdateNotebook(msgspec.Struct, rename="camel", kw_only=True):
     notebook_name: str | msgspec.UnsetType = msgspec.UNSET
     notebook_description: str | msgspec.UnsetType | None = msgspec.UNSET
     kernel_type: str | msgspec.UnsetType | None = msgspec.UNSET
-    integration: IntegrationBody | msgspec.UnsetType | None = msgspec.UNSET
-    environment: EnvironmentBody | msgspec.UnsetType | None = msgspec.UNSET
-    cells: list[ChangedCell] | msgspec.UnsetType | None = msgspec.UNSET
+    integration: IntegrationBody | dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
+    environment: EnvironmentBody | dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
+    cells: Sequence[ChangedCell | dict[str, Any]] | msgspec.UnsetType | None = msgspec.UNSET
     date_modified: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class AutoExecutionSettingFields(TypedDict, total=False):
+    """What `AutoExecutionSetting` is made of."""
+
+    on: list[str] | None
+    quiet_seconds: int | None
+    max_wait_seconds: int | None
+    min_interval_seconds: int | None
+    cell_timeout: float | None
+    retry_policy: RetryPolicyBody | dict[str, Any] | None
+    tags: list[str] | None
+
+
+class ScheduleSettingFields(TypedDict, total=False):
+    """What `ScheduleSetting` is made of."""
+
+    cron: Required[str]
+    time_zone: str | None
+    start: str | None
+    end: str | None
+    max_runs: int | None
+    parameters: dict[str, Any] | None
+    timeout: float | None
+    cell_timeout: float | None
+    priority: str | None
+    retry_policy: RetryPolicyBody | dict[str, Any] | None
+    tags: list[str] | None
+    overlap: str | None
+    catch_up_seconds: int | None
+    jitter_seconds: int | None
+    pause_after_failures: int | None
 
 
 class CreateNotebookFields(TypedDict, total=False):
