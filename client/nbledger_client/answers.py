@@ -46,4 +46,4 @@ class Answered(msgspec.Struct, dict=True):
 def told(body: object, answer: Answer) -> None:
     """Let ``body`` know ``answer``, where it is a whole answer."""
     if isinstance(body, Answered):
-        body.__dict__["answer_"] = answer
+        vars(body)["answer_"] = answer

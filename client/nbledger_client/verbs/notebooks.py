@@ -299,7 +299,7 @@ def _file_of(notebook: Notebook, execution_id: str | None, form: str) -> Call[by
 
 def _beside(source: Source, files: Files) -> list[Part]:
     if isinstance(files, Mapping):
-        return [part(each, name=name, media_type=FILE_TYPE) for name, each in files.items()]
+        return [part(each, name=str(name), media_type=FILE_TYPE) for name, each in files.items()]
     given = [Path(each) for each in files]
     if not given:
         return []
