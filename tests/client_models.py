@@ -55,7 +55,7 @@ TYPED = {
     ("ProjectExecutions", "executions"): "list[ExecutionItem]",
 }
 # A type that is another one without some of its members: lists leave out what each cell did.
-WITHOUT = {"ExecutionItem": ("ExecutionDocument", {"cellResults"})}
+WITHOUT = {"ExecutionItem": ("ExecutionDocument", {"attemptHistory", "cellResults"})}
 PLAIN = {"integer": "int", "number": "float", "boolean": "bool", "null": "None"}
 MODELS = '"""Types of the API: {title}. Made by `make client-models`."""\n\n'
 
@@ -171,7 +171,9 @@ class Models:
     def _module(self, module: str, names: list[str]) -> str:
         ordered = self._ordered(names)
         classes = [self._class(name) for name in ordered]
-        classes += [self._fields_class(name) for name in ordered if self.bodies.get(name) or name in SET]
+        classes += [
+            self._fields_class(name) for name in ordered if self.bodies.get(name) or name in SET
+        ]
         body = "\n\n\n".join(classes)
         imports = ["import msgspec"]
         if "Answered" in body:
@@ -306,7 +308,7 @@ class Models:
 def _without(schema: dict[str, Any], left_out: set[str]) -> dict[str, Any]:
     kept = {key: kind for key, kind in schema["properties"].items() if key not in left_out}
     required = [key for key in schema["required"] if key not in left_out]
-    description = "An execution as lists tell it: without what each cell did."
+    description = "An execution as lists tell it: without what each attempt and each cell did."
     return {**schema, "properties": kept, "required": required, "description": description}
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import doctest
 import json
-import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -63,9 +60,7 @@ def client(connection: dict[str, str]) -> Iterator[Client]:
 
 
 @pytest.fixture(scope="module")
-def things(
-    client: Client, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Any]]:
+def things(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """What the examples name, in a folder with the files that they name."""
     folder = tmp_path_factory.mktemp("client")
     (folder / "data").mkdir()
@@ -113,7 +108,8 @@ def _until_signed(client: Client) -> None:
 
 
 def run_examples(text: str, name: str, names: dict[str, Any]) -> None:
-    parser, told = doctest.DocTestParser(), []
+    parser = doctest.DocTestParser()
+    told: list[str] = []
     test = parser.get_doctest(text, dict(names), name, None, 0)
     assert test.examples, f"{name} has no example"
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)

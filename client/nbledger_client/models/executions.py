@@ -170,7 +170,7 @@ class ExecutionDocument(Answered, rename="camel", kw_only=True):
 
 
 class ExecutionItem(msgspec.Struct, rename="camel", kw_only=True):
-    """An execution as lists tell it: without what each cell did."""
+    """An execution as lists tell it: without what each attempt and each cell did."""
 
     execution_id: str
     notebook_id: str
@@ -190,7 +190,6 @@ class ExecutionItem(msgspec.Struct, rename="camel", kw_only=True):
     outputs: OutputsDocument
     resources: ResourcesDocument
     attempts: int
-    attempt_history: list[AttemptDocument]
     requested_by: str
     tags: list[str] | None = None
     cause: Cause = msgspec.field(default_factory=lambda: Cause(kind="request"))

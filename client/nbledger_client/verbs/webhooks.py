@@ -84,10 +84,11 @@ class WebhookVerbs(Group):
         if_match: Version | None = None,
         **asked: Unpack[WebhookChangeFields],
     ) -> Call[WebhookDocument]:
-        """Change what is named of a webhook.
+        """Say anew what a webhook is to be; what is not named is as in a new one.
 
-        >>> client.webhooks.change(webhook, description="Runs of the night").description
-        'Runs of the night'
+        >>> url = "https://receiver.example.org/"
+        >>> client.webhooks.change(webhook, url=url, description="Nightly").description
+        'Nightly'
         """
         return Call(
             "PUT",
