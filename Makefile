@@ -203,8 +203,9 @@ lock: $(VENV)/.development ## Write the lock files anew (UPGRADE=1: to the newes
 	@$(COMPILE) pyproject.toml --all-extras -c requirements/setup.txt -o requirements/lock.txt
 	@$(COMPILE) --group dev -c requirements/setup.txt -c requirements/lock.txt \
 		-o requirements/dev.txt
-	@$(COMPILE) pyproject.toml -c requirements/lock.txt -o requirements/core.txt
-	@$(COMPILE) requirements/witness.in -c requirements/lock.txt -o requirements/witness.txt
+	@$(COMPILE) pyproject.toml --extra client -c requirements/lock.txt -o requirements/client.txt
+	@$(COMPILE) pyproject.toml --extra core -c requirements/lock.txt -o requirements/core.txt
+	@$(COMPILE) pyproject.toml --extra witness -c requirements/lock.txt -o requirements/witness.txt
 	@$(COMPILE) pyproject.toml --extra api -c requirements/lock.txt -o requirements/api.txt
 	@$(COMPILE) pyproject.toml --extra worker --extra kernel -c requirements/lock.txt \
 		-o requirements/worker.txt
