@@ -66,7 +66,12 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     project_id: str | None = None
 
     def over(self, other: Given) -> Given:
-        """This, and of ``other`` what is missing in it."""
+        """This, and of ``other`` what is missing in it; nothing where that is about another server.
+
+        A token goes to no server but the one that it was named with.
+        """
+        if self.url and other.url and self.url.rstrip("/") != other.url.rstrip("/"):
+            return self
         mine, others = msgspec.structs.asdict(self), msgspec.structs.asdict(other)
         return Given(**{key: mine[key] or others[key] for key in mine})
 
@@ -109,18 +114,13 @@ def resolve(
 ) -> Connection:
     """The connection: what is given, else the environment, else a server on this machine.
 
-    A token is sent to no server but the one that it was named with: `server.json` counts where
-    neither what is given nor the environment names a server, or names the same.
-
     Raises :class:`ConfigurationError` where no server is named.
     """
     environment = os.environ if environment is None else environment
     named = (given or Given()).over(from_environment(environment))
     file = server_file(environment)
-    if named.url is None or not all((named.token, named.tenant_id, named.project_id)):
-        local = from_server_file(file)
-        if named.url is None or named.url.rstrip("/") == local.url:
-            named = named.over(local)
+    if not all((named.url, named.token, named.tenant_id, named.project_id)):
+        named = named.over(from_server_file(file))
     if not named.url:
         raise ConfigurationError(
             f"It is not said where the server is: set {URL}, {TOKEN}, {TENANT} and {PROJECT}, or "

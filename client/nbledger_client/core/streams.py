@@ -39,6 +39,7 @@ class Parser:
         self.retry_seconds = RETRY_SECONDS
         self._rest = b""
         self._id = ""
+        self._told = False
         self._event = ""
         self._data: list[bytes] = []
 
@@ -62,15 +63,15 @@ class Parser:
         elif name == b"event":
             self._event = value.decode()
         elif name == b"id" and b"\0" not in value:
-            self._id = value.decode()
+            self._id, self._told = value.decode(), True
         elif name == b"retry" and value.isdigit():
             self.retry_seconds = int(value) / 1000
         return None
 
     def _message(self) -> Message | None:
-        told = bool(self._data or self._id)
+        told = bool(self._data or self._told)
         message = Message(self._id, self._event, b"\n".join(self._data))
-        self._event, self._data = "", []
+        self._event, self._data, self._told = "", [], False
         return message if told else None
 
 

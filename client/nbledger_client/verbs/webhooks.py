@@ -125,14 +125,19 @@ class WebhookVerbs(Group):
 
     @listing("listWebhookDeliveries")
     def deliveries(
-        self, webhook: Webhook, *, state: str | None = None, page_size: int = 100
+        self,
+        webhook: Webhook,
+        *,
+        state: str | None = None,
+        before: int | None = None,
+        page_size: int = 100,
     ) -> Items[DeliveryItem]:
         """List what was and is to be sent, newest first.
 
         >>> list(client.webhooks.deliveries(webhook, state="dead"))
         []
         """
-        query: dict[str, Any] = {"state": state, "limit": page_size}
+        query: dict[str, Any] = {"state": state, "before": before, "limit": page_size}
         while True:
             call = Call("GET", f"{_path(webhook)}/delivery", DeliveryPage, query)
             found = yield from self._talk.ask(call)
