@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import doctest
 import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from uuid import uuid4
 import pytest
 from support.client_verbs import groups, verbs
 from support.local_server import LocalServer
+from support.paths import ROOT
 from support.wheels import make_wheel
 
 import nbledger_client
@@ -65,7 +67,9 @@ def things(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.mktemp("client")
     (folder / "data").mkdir()
     (folder / "data" / "input.csv").write_text("a\n1\n")
-    file = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []}
+    source = {"cell_type": "code", "source": "limit = 1", "outputs": [], "execution_count": None}
+    first = {**source, "id": "a", "metadata": {"tags": ["parameters"]}}
+    file = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [first]}
     (folder / "analysis.ipynb").write_text(json.dumps(file))
     make_wheel(folder, "our_rules")
     spare = make_wheel(folder / "spare", "our_spares")
@@ -120,6 +124,15 @@ def run_examples(text: str, name: str, names: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_example_of_a_verb_is_true(name: str, things: dict[str, Any]) -> None:
     run_examples(EXAMPLES[name].__doc__ or "", name, things)
+
+
+@pytest.mark.parametrize("page", ["docs/client.md", "README.md"])
+def test_the_code_of_a_page_works(page: str, things: dict[str, Any]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    of_client = [block for block in blocks if "nbledger_client" in block]
+    assert of_client
+    for block in of_client:
+        exec(compile(block, page, "exec"), {})  # noqa: S102 - our own page
 
 
 @pytest.mark.parametrize("what", [nbledger_client, Client, AsyncClient])

@@ -194,9 +194,7 @@ def test_a_client_installs_nothing_of_servers() -> None:
 
 
 def test_the_extra_for_everything_has_everything() -> None:
-    assert sorted(required("all")) == sorted(
-        required(*PROJECT["project"]["optional-dependencies"])
-    )
+    assert sorted(required("all")) == sorted(required(*PROJECT["project"]["optional-dependencies"]))
 
 
 def test_locks_satisfy_the_project() -> None:
