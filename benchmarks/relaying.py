@@ -123,6 +123,6 @@ def _write_records(events: Sequence[RecordedEvent], kafka: Kafka, path: Path) ->
 
     with path.open("w", encoding="ascii") as file:
         for event in events:
-            message = messages.event_message(event, kafka)
+            message = messages.event_message(event, kafka, "")
             headers = [(name, text(value)) for name, value in message.headers]
             file.write(json.dumps([text(message.key), text(message.value), headers]) + "\n")

@@ -12,11 +12,15 @@ import msgspec
 from msgspec import Meta
 
 from nbledger_domain.vocabulary.languages import KERNELSPECS
+from nbledger_infrastructure.egress.addresses import networks
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0)]
+# As browsers spell them: no path, no slash at the end, no capital letters.
+Origin = Annotated[str, Meta(pattern=r"^https?://[^/\s,*A-Z]+$")]
+BASE_PATH_PATTERN = r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$"
 
 
 class Postgres(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,6 +84,14 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     The schemas of events have addresses that begin with ``public_url``, too, or else with ``host``
     and ``port``; messages name them, so the relay needs the same settings as the API.
 
+    Everything but the health checks is below ``base_path``, such as ``/nbledger``, for a proxy that
+    passes paths on as they are. A proxy in ``trusted_proxies``, which are addresses and networks,
+    is believed what it says by ``X-Forwarded-Proto``, ``X-Forwarded-Host`` and
+    ``X-Forwarded-Prefix``; anybody else is not.
+
+    Pages of ``cors_origins``, such as ``https://app.example.com``, may use the API from a browser;
+    those of ``cors_credentials`` may send cookies as well.
+
     ``rate_limit`` is the number of requests a token may make per second; 0 is no limit.
     ``max_input_file_mb`` bounds one input file of a notebook, ``max_input_mb`` and
     ``max_input_files`` all that one notebook has at a time.
@@ -88,6 +100,10 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     host: str = "127.0.0.1"
     port: Port = 8080
     public_url: str = ""
+    base_path: Annotated[str, Meta(pattern=BASE_PATH_PATTERN)] = ""
+    trusted_proxies: list[str] = []
+    cors_origins: list[Origin] = []
+    cors_credentials: list[Origin] = []
     max_body_mb: Positive = 64
     max_notebook_mb: Positive = 16
     max_dataset_mb: Positive = 1024
@@ -99,10 +115,20 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     download_link_hours: Positive = 24
     drain_seconds: Seconds = 5.0
 
+    def __post_init__(self) -> None:
+        """Raise ``ValueError`` for what is no network."""
+        networks(self.trusted_proxies)
+
     @property
     def address(self) -> str:
         """What clients reach the API by, without a slash at the end."""
-        return self.public_url.rstrip("/") or f"http://{self.host}:{self.port}"
+        return self.public_url.rstrip("/") or self.own_address
+
+    @property
+    def own_address(self) -> str:
+        """Where the API listens, as an address."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}{self.base_path}"
 
 
 class Worker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -264,10 +290,14 @@ class Webhooks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_body_kb: Positive = 256
     log_days: Positive = 30
     secret_overlap_hours: Annotated[int, Meta(ge=0, le=8760)] = 24
-    allowed_networks: list[Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]] = []
+    allowed_networks: list[str] = []
     proxy_url: str = ""
     concurrency: Annotated[int, Meta(ge=4, le=10_000)] = 256
     concurrency_per_webhook: Annotated[int, Meta(ge=1, le=100)] = 4
+
+    def __post_init__(self) -> None:
+        """Raise ``ValueError`` for what is no network."""
+        networks(self.allowed_networks)
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

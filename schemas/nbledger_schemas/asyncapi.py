@@ -5,7 +5,13 @@ from typing import Any, Final
 import msgspec
 
 from nbledger_schemas import Schema, located, published
-from nbledger_schemas.headers import example_headers, headers_schema
+from nbledger_schemas.headers import (
+    HEADERS,
+    STRUCTURED,
+    envelope_schema,
+    example_headers,
+    headers_schema,
+)
 
 VERSION: Final = "3.1.0"
 BINDING: Final = "0.5.0"
@@ -13,15 +19,18 @@ BINDING: Final = "0.5.0"
 _SERVER: Final = "broker"
 _REF: Final = "#/components/schemas/"
 _UUID: Final = {"type": "string", "format": "uuid"}
+_WITHOUT_DATA: Final = "without-data"
 
 _ABOUT: Final = """\
 Every change of a notebook, an execution, a dataset or a library is an event on one topic, and the
 checkpoints of the logs that prove it are on another.
 
 Delivery is at least once, and in order for each key: drop a message whose `ce_id` was seen. Members
-of the data that are not described may appear at any time. A value is null where data was erased
-before it was published (`ce_erased`), or is too large for a message (`ce_dataref` says where to
-read it).
+of the data that are not described may appear at any time. Messages are CloudEvents 1.0 in binary
+mode. Where data was erased before it was published (`ce_erased`), or is too large for a message
+(`ce_dataref` says where to read it), the message is in structured mode with the same headers: its
+`content-type` begins with `application/cloudevents`, and its value has the attributes and no data.
+A value is never null.
 """
 
 
@@ -67,6 +76,7 @@ def document(broker: Broker, *, base: str, version: str) -> dict[str, Any]:
             "schemas": _schemas(base),
             "messages": {
                 **{name: _message(name, schema) for name, schema in published().items()},
+                _WITHOUT_DATA: _without_data(),
                 "checkpoint.v1": _checkpoint(),
             },
             "securitySchemes": _security(broker),
@@ -120,7 +130,9 @@ def _events(broker: Broker, types: list[str]) -> dict[str, Any]:
         {
             "title": "Events",
             "summary": "Every event, by its stream.",
-            "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in types},
+            "messages": {
+                name: {"$ref": f"#/components/messages/{name}"} for name in (*types, _WITHOUT_DATA)
+            },
             "tags": [{"name": "events"}],
             "kafka": {"partitions": broker.partitions, "replicas": broker.replicas},
         },
@@ -150,6 +162,18 @@ def _operation(channel: str, summary: str) -> dict[str, Any]:
     }
 
 
+_COMMON: Final = {
+    "correlationId": {"location": "$message.header#/ce_correlationid"},
+    "bindings": {
+        "kafka": {
+            "key": {**_UUID, "description": "The stream's id."},
+            "bindingVersion": BINDING,
+        }
+    },
+}
+_LARGE: Final = "notebook.cells-updated.v1"
+
+
 def _message(name: str, schema: Schema) -> dict[str, Any]:
     examples = [
         {"name": f"example{number}", "headers": example_headers(name), "payload": each}
@@ -162,14 +186,31 @@ def _message(name: str, schema: Schema) -> dict[str, Any]:
         "contentType": "application/json",
         "headers": {"$ref": f"{_REF}headers"},
         "payload": {"$ref": _REF + name},
-        "correlationId": {"location": "$message.header#/ce_correlationid"},
-        "bindings": {
-            "kafka": {
-                "key": {**_UUID, "description": "The stream's id."},
-                "bindingVersion": BINDING,
-            }
-        },
+        **_COMMON,
         **({"examples": examples} if examples else {}),
+    }
+
+
+def _without_data() -> dict[str, Any]:
+    """Of any type, in structured mode."""
+    headers = {each.name: each.example.replace("{type}", _LARGE) for each in HEADERS}
+    kept = envelope_schema()["required"]
+    shown = {
+        **{f"ce_{name}": headers[f"ce_{name}"] for name in (*kept, "dataschema", "dataref")},
+        "content-type": STRUCTURED,
+    }
+    payload = {
+        name.removeprefix("ce_"): value for name, value in shown.items() if name != "content-type"
+    }
+    return {
+        "name": "nbledger.without-data",
+        "title": _WITHOUT_DATA,
+        "summary": "An event of any type whose data is too large for a message, or erased.",
+        "contentType": STRUCTURED,
+        "headers": {"$ref": f"{_REF}headers"},
+        "payload": {"$ref": f"{_REF}withoutData"},
+        **_COMMON,
+        "examples": [{"name": "tooLarge", "headers": shown, "payload": payload}],
     }
 
 
@@ -214,6 +255,7 @@ def _schemas(base: str) -> dict[str, Schema]:
     """Those of events and of what they are made of: one of each, as they have no other names."""
     found: dict[str, Schema] = {
         "headers": headers_schema(),
+        "withoutData": envelope_schema(),
         "checkpointHeaders": _checkpoint_headers(),
     }
     for name, schema in published().items():

@@ -26,6 +26,7 @@ from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, NewEvent, Stream
 from nbledger_infrastructure.settings import Webhooks
 
+ADDRESS = "https://notebooks.example.com"
 LOOPBACK = ["127.0.0.0/8"]
 RENAMED = "notebook.renamed.v1"
 METADATA = Metadata(actor="test")
@@ -125,12 +126,16 @@ def subscription(
 
 @asynccontextmanager
 async def hooks(
-    pool: Pool, store: EventStore, caller: Caller = CALLER, **settings: Any
+    pool: Pool,
+    store: EventStore,
+    caller: Caller = CALLER,
+    address: str = ADDRESS,
+    **settings: Any,
 ) -> AsyncIterator[Hooks]:
     """Webhooks whose manager sends to loopback, and to what is allowed by ``settings`` else."""
     clock = Ahead()
     chosen = Webhooks(**{"allowed_networks": LOOPBACK, "timeout_seconds": 20.0, **settings})
-    manager = WebhookManager(pool, store, chosen, envelope(chosen.max_body_kb), now=clock)
+    manager = WebhookManager(pool, store, chosen, envelope(chosen.max_body_kb, address), now=clock)
     try:
         yield Hooks(pool, store, manager, clock, caller)
     finally:

@@ -1,4 +1,7 @@
-"""CloudEvents 1.0 in the binary mode of the Kafka protocol binding: attributes as headers."""
+"""CloudEvents 1.0 by the Kafka protocol binding: the attributes of each message, as headers.
+
+All that is published of events gets its attributes here, whether on Kafka or as JSON.
+"""
 
 from datetime import datetime
 from functools import lru_cache
@@ -7,7 +10,6 @@ from uuid import UUID
 from nbledger_domain.vocabulary.addresses import event_schema_path, log_path, project_path
 from nbledger_infrastructure.actors import auth_context
 from nbledger_infrastructure.postgres.event_store import Metadata, RecordedEvent
-from nbledger_infrastructure.settings import Http
 
 Headers = list[tuple[str, bytes]]
 
@@ -18,7 +20,11 @@ CHECKPOINT = "nbledger.checkpoint.v1"
 _TYPE_PREFIX = "nbledger."
 _OWN_SUBJECTS = {"dataset", "history", "library", "webhook"}
 _NOTICES_OF_NO_NOTEBOOK = "notice.kernel-"
+STRUCTURED = "application/cloudevents+json; charset=utf-8"
+"""The media type of an event as JSON, with its attributes."""
+
 _CONSTANT = (("ce_specversion", b"1.0"), ("content-type", b"application/json"))
+_WITHOUT_DATA = (("ce_specversion", b"1.0"), ("content-type", STRUCTURED.encode()))
 
 
 def subject_kind(event_type: str) -> str:
@@ -30,21 +36,31 @@ def subject_kind(event_type: str) -> str:
 
 
 def event_headers(
-    recorded: RecordedEvent, *, dataref: str | None = None, address: str = Http().address
+    recorded: RecordedEvent, *, address: str, dataref: str | None = None, replay: bool = False
 ) -> Headers:
     """The headers of a published event.
 
-    ``ce_id`` is the event's id, ``ce_position`` its place in the store, ``ce_subject`` its
-    stream and ``ce_streamversion`` its place there. ``dataref`` says where the data can be
-    read when the message does not carry it. ``address`` is what the API is reached by, where the
-    schema of the data can be read.
+    ``ce_id`` is the event's id, ``ce_sequence`` and ``ce_position`` its place in the store,
+    ``ce_subject`` its stream and ``ce_streamversion`` its place there.
+
+    Args:
+        recorded: the event; one without data, or with ``dataref``, is sent in structured mode.
+        address: what the API is reached by, where the schema of the data can be read.
+        dataref: where the data can be read when the message does not carry it.
+        replay: whether it is told again on request.
     """
+    without_data = recorded.data is None or dataref is not None
+    stream_id = str(recorded.stream_id).encode()
     headers = [
-        *_CONSTANT,
+        *(_WITHOUT_DATA if without_data else _CONSTANT),
         ("ce_id", str(recorded.event_id).encode()),
         ("ce_type", (_TYPE_PREFIX + recorded.stored_type).encode()),
         ("ce_time", _time(recorded.occurred_at).encode()),
-        ("ce_subject", str(recorded.stream_id).encode()),
+        ("ce_recordedtime", _time(recorded.recorded_at).encode()),
+        ("ce_subject", stream_id),
+        ("ce_partitionkey", stream_id),
+        # Compared as text within a source: so wide that no position needs more.
+        ("ce_sequence", b"%020d" % recorded.position),
         ("ce_position", b"%d" % recorded.position),
         ("ce_streamversion", b"%d" % recorded.version),
         *_place(
@@ -61,6 +77,8 @@ def event_headers(
         headers.append(("ce_erased", b"true"))
     else:
         headers.append(("ce_dataschema", _schema(address, recorded.stored_type)))
+    if replay:
+        headers.append(("ce_replay", b"true"))
     return headers
 
 

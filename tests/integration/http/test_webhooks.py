@@ -173,7 +173,7 @@ async def test_who_may_do_what(api: Api) -> None:
 async def test_deliveries_are_listed_with_what_was_sent_and_answered(api: Api) -> None:
     editor, reader = await api.client(Role.EDITOR), await api.client(Role.READER)
     caller = Caller("ann", frozenset({Role.EDITOR}), api.tenant_id, api.project_id, "request-1")
-    async with receiver() as there, hooks(api.pool, api.store, caller) as scene:
+    async with receiver() as there, hooks(api.pool, api.store, caller, api.url) as scene:
         webhook_id, secret = await scene.hook(there.url)
         path = f"/webhook/{webhook_id}"
         await scene.work()

@@ -16,11 +16,12 @@ from support.paths import ROOT, TESTS
 
 from nbledger_http.description.subscribing.asyncapi import broker_of
 from nbledger_infrastructure.kafka import clients, cloudevents
+from nbledger_infrastructure.kafka.structured import structured
 from nbledger_infrastructure.postgres.event_store import Metadata, RecordedEvent
 from nbledger_infrastructure.settings import Kafka
-from nbledger_schemas import published
+from nbledger_schemas import headers, published
 from nbledger_schemas.asyncapi import document
-from nbledger_schemas.headers import HEADERS, headers_schema, id_header
+from nbledger_schemas.headers import HEADERS, envelope_schema, headers_schema, id_header
 
 BASE = "https://notebooks.example.com"
 ID = UUID("aa0e8400-e29b-41d4-a716-446655440000")
@@ -74,7 +75,8 @@ def test_the_parser_has_nothing_to_say() -> None:
     wrong["channels"]["events"]["messages"]["lost"] = {"$ref": "#/components/messages/lost"}
     told = parsed(whole, secured, wrong)
     assert [each["diagnostics"] for each in told[:2]] == [[], []]
-    assert told[0]["messages"] == {"nbledger.events": len(published()), "nbledger.checkpoints": 1}
+    kinds = len(published()) + 1  # and that of messages without data
+    assert told[0]["messages"] == {"nbledger.events": kinds, "nbledger.checkpoints": 1}
     assert told[1]["messages"] == {"own.name.events": 1, "own.name.checkpoints": 1}
     # It has something to say of others, errors and hints alike.
     assert {each["severity"] for each in told[2]["diagnostics"]} >= {0, 2}
@@ -97,7 +99,11 @@ def test_examples_are_valid_by_what_the_document_says() -> None:
     [("scheduler", b"{}"), (str(ID), b"{}"), ("worker:w1", None), ("somebody", None)],
 )
 @pytest.mark.parametrize(
-    "name", ["notebook.deleted.v1", "dataset.deleted.v1", "library.deleted.v1", "history.read.v1"]
+    "name",
+    [
+        *("notebook.deleted.v1", "dataset.deleted.v1", "library.deleted.v1"),
+        *("history.read.v1", "webhook.deleted.v1", "notice.kernel-available.v1"),
+    ],
 )
 def test_headers_are_those_that_are_sent(name: str, actor: str, data: bytes | None) -> None:
     recorded = RecordedEvent(
@@ -106,13 +112,19 @@ def test_headers_are_those_that_are_sent(name: str, actor: str, data: bytes | No
         *(b"", b"", name),
     )
     reference = None if data is None else "/api/somewhere"
-    sent = cloudevents.event_headers(recorded, dataref=reference, address=BASE)
+    sent = cloudevents.event_headers(recorded, dataref=reference, address=BASE, replay=True)
     told = {key: value.decode() for key, value in sent}
     assert len(told) == len(sent)
     schema = {**headers_schema(), "additionalProperties": False}
     validator = Draft202012Validator(schema, format_checker=FormatChecker())
     assert [each.message for each in validator.iter_errors(told)] == []
     assert id_header(name) in told
+    value = json.loads(structured(sent, None))
+    envelope = Draft202012Validator(
+        {**envelope_schema(), "additionalProperties": False}, format_checker=FormatChecker()
+    )
+    assert [each.message for each in envelope.iter_errors(value)] == []
+    assert told["content-type"] == headers.STRUCTURED == cloudevents.STRUCTURED
     if data is None:
         assert "ce_dataschema" not in told
     else:

@@ -92,7 +92,7 @@ def _webhooks(around: Surroundings) -> Ticking:
         around.pool,
         around.store,
         settings,
-        envelope(settings.max_body_kb),
+        envelope(settings.max_body_kb, around.settings.http.address),
         now=around.now,
         holds=around.holds,
     )

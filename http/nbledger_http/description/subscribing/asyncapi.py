@@ -82,7 +82,7 @@ def _page(described: dict[str, Any]) -> str:
         "<meta name='viewport' content='width=device-width'><title>nbledger events</title>",
         f"<style>{STYLE}</style></head><body><h1>nbledger events</h1>",
         f"<p>{html.escape(described['info']['description'])}</p>",
-        f"<p><a href='{_DOCUMENT}'>asyncapi.json</a></p>",
+        "<p><a href='asyncapi.json'>asyncapi.json</a></p>",
     ]
     messages, schemas = described["components"]["messages"], described["components"]["schemas"]
     for channel in described["channels"].values():
