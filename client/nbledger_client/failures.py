@@ -88,14 +88,12 @@ class ApiError(NbledgerError):
         problem: the whole body, with the members that some codes have (`offered`, `count`, …).
     """
 
-    of_code: ClassVar[str] = ""
     by_code: ClassVar[dict[str, type[ApiError]]] = {}
     by_status: ClassVar[dict[int, type[ApiError]]] = {}
 
     def __init_subclass__(cls, *, code: str = "", status: int = 0) -> None:
         """Enter the class where answers are looked up."""
         if code:
-            cls.of_code = code
             ApiError.by_code[code] = cls
         if status:
             ApiError.by_status[status] = cls

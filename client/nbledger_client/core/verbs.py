@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Page = TypeVar("Page", bound="HasNextPage")
 
 
 class HasNextPage(Protocol):
     """A page of a list."""
 
     has_next_page: bool
+
+
+Page = TypeVar("Page", bound=HasNextPage)
 
 
 class Group:
