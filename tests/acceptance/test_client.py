@@ -67,8 +67,14 @@ def things(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.mktemp("client")
     (folder / "data").mkdir()
     (folder / "data" / "input.csv").write_text("a\n1\n")
-    source = {"cell_type": "code", "source": "limit = 1", "outputs": [], "execution_count": None}
-    first = {**source, "id": "a", "metadata": {"tags": ["parameters"]}}
+    first: dict[str, Any] = {
+        "id": "a",
+        "cell_type": "code",
+        "source": "limit = 1",
+        "outputs": [],
+        "execution_count": None,
+        "metadata": {"tags": ["parameters"]},
+    }
     file = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [first]}
     (folder / "analysis.ipynb").write_text(json.dumps(file))
     make_wheel(folder, "our_rules")
