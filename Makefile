@@ -14,7 +14,7 @@ CRATE_VENV := .venv-crate
 NODE_MODULES := .venv-node
 CONSUMERS := .venv-consumers
 BIN := $(VENV)/bin
-ROOTS := domain infrastructure application projections audit workers http cli schemas sdk
+ROOTS := domain infrastructure application projections audit workers http cli schemas client sdk
 
 # Which Python builds the environment (default: the first suitable one on PATH).
 PYTHON ?=
@@ -219,8 +219,9 @@ lock: $(VENV)/.development ## Write the lock files anew (UPGRADE=1: to the newes
 	@$(COMPILE) pyproject.toml --all-extras -c requirements/setup.txt -o requirements/lock.txt
 	@$(COMPILE) --group dev -c requirements/setup.txt -c requirements/lock.txt \
 		-o requirements/dev.txt
-	@$(COMPILE) pyproject.toml -c requirements/lock.txt -o requirements/core.txt
-	@$(COMPILE) requirements/witness.in -c requirements/lock.txt -o requirements/witness.txt
+	@$(COMPILE) pyproject.toml --extra client -c requirements/lock.txt -o requirements/client.txt
+	@$(COMPILE) pyproject.toml --extra core -c requirements/lock.txt -o requirements/core.txt
+	@$(COMPILE) pyproject.toml --extra witness -c requirements/lock.txt -o requirements/witness.txt
 	@$(COMPILE) pyproject.toml --extra api -c requirements/lock.txt -o requirements/api.txt
 	@$(COMPILE) pyproject.toml --extra worker --extra kernel -c requirements/lock.txt \
 		-o requirements/worker.txt
@@ -241,6 +242,10 @@ schemas: $(VENV)/.runtime ## Write the schemas of the events and their pages ane
 schemas-release: schemas ## Promise readers the schemas as they are now (part of a release)
 	@$(BIN)/python -m nbledger_schemas release
 	@$(BIN)/python -m nbledger_projections.state_topics.schemas release
+
+.PHONY: client-models
+client-models: $(VENV)/.development ## Write the client's types anew, from the API's description
+	@PYTHONPATH=tests $(BIN)/python tests/client_models.py
 
 .PHONY: dist
 dist: $(VENV)/.runtime ## Build the wheel into dist/

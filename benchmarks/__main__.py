@@ -13,6 +13,7 @@ from benchmarks.as_of import as_of
 from benchmarks.bench import Bench, bench
 from benchmarks.bulk_actions import bulk_actions
 from benchmarks.bundles import bundles
+from benchmarks.client_calls import client_calls
 from benchmarks.datasets import datasets
 from benchmarks.engine import latency, throughput
 from benchmarks.execution_list import execution_list
@@ -43,6 +44,7 @@ SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
     "webhooks": webhooks,
     "rebuild": rebuilds,
     "reads": reads,
+    "client": client_calls,
     "as_of": as_of,
     "list": list_scale,
     "executions": execution_list,

@@ -40,6 +40,10 @@ page = pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative
 OTHER_VARIABLES = {
     "NBLEDGER_REGISTRY_TOKEN",
     "NBLEDGER_REGISTRY_USER",
+    "NBLEDGER_PROJECT",
+    "NBLEDGER_TENANT",
+    "NBLEDGER_TOKEN",
+    "NBLEDGER_URL",
     "NBLEDGER_HOME",
     "NBLEDGER_PORT",
     "NBLEDGER_CONFIG",
