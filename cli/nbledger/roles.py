@@ -29,7 +29,7 @@ async def projector(settings: Settings, stop: asyncio.Event, on_ready: OnReady) 
 
 
 async def relay(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
-    """Publish events, states and commands, events also again; recover lost work; run the managers."""
+    """Publish events, states and commands; recover lost work; run the process managers."""
     from nbledger_infrastructure.kafka.clients import publishes_states
     from nbledger_infrastructure.kafka.relay import run as publish
     from nbledger_infrastructure.kafka.replays.manager import run as replay

@@ -157,4 +157,3 @@ def _checked(
         description=asked.description,
         ordered=asked.ordered,
     )
-
