@@ -25,6 +25,7 @@ FOLDER = ROOT / "client" / "nbledger_client" / "models"
 COMMON = "common"
 
 BY_TAG = {
+    "Event replays": "event_replays",
     "Automatic execution": "schedules",
     "Datasets": "data",
     "Description": "service",

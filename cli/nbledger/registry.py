@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from urllib.parse import quote
 
 import httpx
 import msgspec
 
-from nbledger_schemas import Schema, located, published, states
+if TYPE_CHECKING:
+    from nbledger_schemas import Schema
 
 USER_VARIABLE: Final = "NBLEDGER_REGISTRY_USER"
 """Environment variable: ``user:password`` for basic authentication."""
@@ -60,6 +61,9 @@ def subjects(
     TopicRecordName, which puts the topic before it.
     """
     found = []
+    # Whoever only calls the service has no schemas installed.
+    from nbledger_schemas import located, published, states
+
     for name, schema in {**published(), **states()}.items():
         record = f"nbledger.{name}"
         topic = name.partition(".")[0] if name in states() else "events"

@@ -241,6 +241,18 @@ class LibraryExistsError(ConflictError, code="library_exists"):
     """The project has another wheel of this name and version."""
 
 
+class ReplayNotFoundError(NotFoundError, code="replay_not_found"):
+    """There is no such replay of events."""
+
+
+class ReplayEndedError(ConflictError, code="replay_ended"):
+    """The replay of events has ended."""
+
+
+class TooManyReplaysError(ConflictError, code="too_many_replays"):
+    """The project has as many replays under way as it may."""
+
+
 class TooManyWebhooksError(ConflictError, code="too_many_webhooks"):
     """The project has as many webhooks as it may."""
 

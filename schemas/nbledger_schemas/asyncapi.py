@@ -5,22 +5,26 @@ from typing import Any, Final
 import msgspec
 
 from nbledger_schemas import Schema, located, published, states
+from nbledger_schemas.asyncapi_messages import (
+    BINDING,
+    REF,
+    WITHOUT_DATA,
+    checkpoint,
+    checkpoint_headers,
+    event,
+    openlineage,
+    state,
+    without_data,
+)
 from nbledger_schemas.headers import (
-    HEADERS,
-    STRUCTURED,
     envelope_schema,
-    example_headers,
     headers_schema,
 )
-from nbledger_schemas.state_headers import example_state_headers, state_headers_schema
+from nbledger_schemas.state_headers import state_headers_schema
 
 VERSION: Final = "3.1.0"
-BINDING: Final = "0.5.0"
 
 _SERVER: Final = "broker"
-_REF: Final = "#/components/schemas/"
-_UUID: Final = {"type": "string", "format": "uuid"}
-_WITHOUT_DATA: Final = "without-data"
 
 _ABOUT: Final = """\
 Every change of a notebook, an execution, a dataset or a library is an event on one topic, and the
@@ -92,15 +96,15 @@ def document(broker: Broker, *, base: str, version: str) -> dict[str, Any]:
         "components": {
             "schemas": _schemas(base, with_states=broker.state_topics),
             "messages": {
-                **{name: _event(name, schema) for name, schema in published().items()},
+                **{name: event(name, schema) for name, schema in published().items()},
                 **(
-                    {name: _state(name, schema) for name, schema in states().items()}
+                    {name: state(name, schema) for name, schema in states().items()}
                     if broker.state_topics
                     else {}
                 ),
-                _WITHOUT_DATA: _without_data(),
-                "checkpoint.v1": _checkpoint(),
-                "lineage": _openlineage(),
+                WITHOUT_DATA: without_data(),
+                "checkpoint.v1": checkpoint(),
+                "lineage": openlineage(),
             },
             "securitySchemes": _security(broker),
         },
@@ -154,7 +158,7 @@ def _events(broker: Broker, types: list[str]) -> dict[str, Any]:
             "title": "Events",
             "summary": "Every event, by its stream.",
             "messages": {
-                name: {"$ref": f"#/components/messages/{name}"} for name in (*types, _WITHOUT_DATA)
+                name: {"$ref": f"#/components/messages/{name}"} for name in (*types, WITHOUT_DATA)
             },
             "tags": [{"name": "events"}],
             "kafka": {"partitions": broker.partitions, "replicas": broker.replicas},
@@ -235,159 +239,12 @@ def _operation(channel: str, summary: str) -> dict[str, Any]:
     }
 
 
-_COMMON: Final = {
-    "correlationId": {"location": "$message.header#/ce_correlationid"},
-    "bindings": {
-        "kafka": {
-            "key": {**_UUID, "description": "The stream's id."},
-            "bindingVersion": BINDING,
-        }
-    },
-}
-_LARGE: Final = "notebook.cells-updated.v1"
-
-
-def _event(name: str, schema: Schema) -> dict[str, Any]:
-    return {**_message(name, schema, headers="headers", example=example_headers(name)), **_COMMON}
-
-
-def _state(name: str, schema: Schema) -> dict[str, Any]:
-    told = _message(name, schema, headers="stateHeaders", example=example_state_headers(name))
-    key = {**_UUID, "description": "The id of what it is the state of."}
-    return {**told, "bindings": {"kafka": {"key": key, "bindingVersion": BINDING}}}
-
-
-def _message(name: str, schema: Schema, *, headers: str, example: dict[str, str]) -> dict[str, Any]:
-    examples = [
-        {"name": f"example{number}", "headers": example, "payload": each}
-        for number, each in enumerate(schema.get("examples", ()), start=1)
-    ]
-    return {
-        "name": f"nbledger.{name}",
-        "title": name,
-        "summary": schema["description"].partition("\n\n")[0],
-        "contentType": "application/json",
-        "headers": {"$ref": f"{_REF}{headers}"},
-        "payload": {"$ref": _REF + name},
-        **({"examples": examples} if examples else {}),
-    }
-
-
-def _without_data() -> dict[str, Any]:
-    """Of any type, in structured mode."""
-    headers = {each.name: each.example.replace("{type}", _LARGE) for each in HEADERS}
-    kept = envelope_schema()["required"]
-    shown = {
-        **{f"ce_{name}": headers[f"ce_{name}"] for name in (*kept, "dataschema", "dataref")},
-        "content-type": STRUCTURED,
-    }
-    payload = {
-        name.removeprefix("ce_"): value for name, value in shown.items() if name != "content-type"
-    }
-    return {
-        "name": "nbledger.without-data",
-        "title": _WITHOUT_DATA,
-        "summary": "An event of any type whose data is too large for a message, or erased.",
-        "contentType": STRUCTURED,
-        "headers": {"$ref": f"{_REF}headers"},
-        "payload": {"$ref": f"{_REF}withoutData"},
-        **_COMMON,
-        "examples": [{"name": "tooLarge", "headers": shown, "payload": payload}],
-    }
-
-
-def _checkpoint() -> dict[str, Any]:
-    return {
-        "name": "nbledger.checkpoint.v1",
-        "title": "checkpoint.v1",
-        "summary": "A signed checkpoint of a log, as a note of C2SP.",
-        "contentType": "text/plain; charset=utf-8",
-        "headers": {"$ref": f"{_REF}checkpointHeaders"},
-        "payload": {"type": "string", "description": "The note, byte for byte as it is served."},
-        "bindings": {
-            "kafka": {
-                "key": {"type": "string", "description": "The log's origin."},
-                "bindingVersion": BINDING,
-            }
-        },
-    }
-
-
-def _openlineage() -> dict[str, Any]:
-    about = {
-        "eventTime": ("date-time", "When it happened."),
-        "producer": ("uri", "What tells it, in its version."),
-        "schemaURL": ("uri", "By which schema the document is valid: RunEvent or DatasetEvent."),
-    }
-    properties = {
-        name: {"type": "string", "format": kind, "description": meaning}
-        for name, (kind, meaning) in about.items()
-    }
-    return {
-        "name": "nbledger.lineage",
-        "title": "lineage",
-        "summary": "A document of OpenLineage 2-0-2.",
-        "contentType": "application/json",
-        "payload": {"type": "object", "properties": properties, "required": list(properties)},
-        "externalDocs": {
-            "description": "OpenLineage",
-            "url": "https://openlineage.io/spec/2-0-2/OpenLineage.json",
-        },
-        "bindings": {
-            "kafka": {
-                "key": {
-                    "type": "string",
-                    "description": "As OpenLineage's clients have it: `run:` or `dataset:`, the "
-                    "namespace, a slash, and the name of the job or dataset.",
-                },
-                "bindingVersion": BINDING,
-            }
-        },
-        "examples": [
-            {
-                "name": "dataset",
-                "payload": {
-                    "eventTime": "2024-01-20T10:30:00.000000Z",
-                    "producer": "urn:nbledger:0.1.0",
-                    "schemaURL": "https://openlineage.io/spec/2-0-2/OpenLineage.json"
-                    "#/$defs/DatasetEvent",
-                    "dataset": {
-                        "namespace": "nbledger/550e8400-e29b-41d4-a716-446655440000"
-                        "/660e8400-e29b-41d4-a716-446655440000",
-                        "name": "770e8400-e29b-41d4-a716-446655440000",
-                    },
-                },
-            }
-        ],
-    }
-
-
-def _checkpoint_headers() -> Schema:
-    told = {
-        "ce_type": "nbledger.checkpoint.v1",
-        "ce_source": "The path of the log.",
-        "ce_id": "The same in a repetition of the same message.",
-        "ce_subject": "The size of the log.",
-        "ce_time": "When it was signed, or the log at rest was checked again.",
-        "ce_tenantid": "The tenant.",
-        "ce_specversion": "1.0",
-        "content-type": "text/plain; charset=utf-8",
-    }
-    return {
-        "type": "object",
-        "properties": {
-            name: {"type": "string", "description": meaning} for name, meaning in told.items()
-        },
-        "required": list(told),
-    }
-
-
 def _schemas(base: str, *, with_states: bool) -> dict[str, Schema]:
     """Those of events and of what they are made of: one of each, as they have no other names."""
     found: dict[str, Schema] = {
         "headers": headers_schema(),
         "withoutData": envelope_schema(),
-        "checkpointHeaders": _checkpoint_headers(),
+        "checkpointHeaders": checkpoint_headers(),
         **({"stateHeaders": state_headers_schema()} if with_states else {}),
     }
     for name, schema in (published() | (states() if with_states else {})).items():
@@ -415,6 +272,6 @@ def _referring(schema: Any, name: str) -> Any:
             key: each if key in ("examples", "default") else _referring(each, name)
             for key, each in schema.items()
         }
-    reference = {"$ref": f"{_REF}{name}.{schema['$ref'].rpartition('/')[2]}"}
+    reference = {"$ref": f"{REF}{name}.{schema['$ref'].rpartition('/')[2]}"}
     beside = {key: each for key, each in schema.items() if key != "$ref"}
     return {**beside, "allOf": [reference]} if beside else reference

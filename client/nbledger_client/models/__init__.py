@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from nbledger_client.models.data import LibraryList as LibraryList
     from nbledger_client.models.data import LineageDocument as LineageDocument
     from nbledger_client.models.data import VersionDocument as VersionDocument
+    from nbledger_client.models.event_replays import ReplayDocument as ReplayDocument
+    from nbledger_client.models.event_replays import ReplayList as ReplayList
+    from nbledger_client.models.event_replays import ReplayRequest as ReplayRequest
     from nbledger_client.models.execution_bodies import CellRangeBody as CellRangeBody
     from nbledger_client.models.execution_bodies import ExecuteNotebook as ExecuteNotebook
     from nbledger_client.models.execution_bodies import OutputOptionsBody as OutputOptionsBody
@@ -78,6 +81,7 @@ if TYPE_CHECKING:
     from nbledger_client.models.executions import RunPlanDocument as RunPlanDocument
     from nbledger_client.models.histories import ChangedEntry as ChangedEntry
     from nbledger_client.models.histories import ConsistencyDocument as ConsistencyDocument
+    from nbledger_client.models.histories import ConsumerStatus as ConsumerStatus
     from nbledger_client.models.histories import Erasure as Erasure
     from nbledger_client.models.histories import EventCause as EventCause
     from nbledger_client.models.histories import EventPage as EventPage
@@ -89,7 +93,9 @@ if TYPE_CHECKING:
     from nbledger_client.models.histories import LogLinks as LogLinks
     from nbledger_client.models.histories import ReadRecord as ReadRecord
     from nbledger_client.models.histories import ReadRecords as ReadRecords
+    from nbledger_client.models.histories import RebuildStatus as RebuildStatus
     from nbledger_client.models.histories import Shortened as Shortened
+    from nbledger_client.models.histories import Status as Status
     from nbledger_client.models.histories import TimestampDocument as TimestampDocument
     from nbledger_client.models.histories import TimestampsDocument as TimestampsDocument
     from nbledger_client.models.histories import WitnessDocument as WitnessDocument
@@ -179,6 +185,8 @@ if TYPE_CHECKING:
     from nbledger_client.models.service import NoticeDocument as NoticeDocument
     from nbledger_client.models.service import NoticeList as NoticeList
     from nbledger_client.models.service import SlowRunDocument as SlowRunDocument
+    from nbledger_client.models.service import StateSchema as StateSchema
+    from nbledger_client.models.service import StateSchemas as StateSchemas
     from nbledger_client.models.webhooks import DeliveryAttemptDocument as DeliveryAttemptDocument
     from nbledger_client.models.webhooks import DeliveryDocument as DeliveryDocument
     from nbledger_client.models.webhooks import DeliveryItem as DeliveryItem
@@ -227,6 +235,7 @@ MODULES = {
     "ComparedRun": "comparisons",
     "ComparedVersion": "comparisons",
     "ConsistencyDocument": "histories",
+    "ConsumerStatus": "histories",
     "CountedExecutions": "actions",
     "CreateNotebook": "notebook_bodies",
     "CsvParsing": "data",
@@ -325,9 +334,13 @@ MODULES = {
     "QueueDocument": "executions",
     "ReadRecord": "histories",
     "ReadRecords": "histories",
+    "RebuildStatus": "histories",
     "RepairExecution": "execution_bodies",
     "RepeatedRun": "provenance",
     "RepetitionDocument": "common",
+    "ReplayDocument": "event_replays",
+    "ReplayList": "event_replays",
+    "ReplayRequest": "event_replays",
     "ReportResult": "results",
     "Representation": "provenance",
     "RerunExecution": "execution_bodies",
@@ -351,6 +364,9 @@ MODULES = {
     "Shortened": "histories",
     "ShownNotebook": "notebooks",
     "SlowRunDocument": "service",
+    "StateSchema": "service",
+    "StateSchemas": "service",
+    "Status": "histories",
     "TemplateDocument": "notebooks",
     "TemplateListDocument": "notebooks",
     "TemplateParameterDocument": "notebooks",

@@ -110,6 +110,37 @@ class ConsistencyDocument(Answered, rename="camel", kw_only=True):
     checkpoint: str | None
 
 
+class RebuildStatus(msgspec.Struct, rename="camel", kw_only=True):
+    """How far tables are that are being built anew; `secondsLeft` is estimated."""
+
+    phase: str
+    position: int
+    target: int
+    percent: int
+    per_second: float | None
+    seconds_left: float | None
+    started_at: str
+
+
+class ConsumerStatus(msgspec.Struct, rename="camel", kw_only=True):
+    """How far a consumer of the events is: a projection, or what else follows them.
+
+    `position` is that of the last event it has handled. It is behind by `lagEvents`, the first of
+    which was recorded `lagSeconds` ago. `perSecond` are the events of the last minute. `state` is
+    live, or what is done to its tables beside; interrupted says that whoever did that has died.
+    """
+
+    name: str
+    kind: str
+    state: str
+    position: int
+    lag_events: int
+    lag_seconds: float
+    per_second: float
+    updated_at: str | None
+    rebuild: RebuildStatus | None = None
+
+
 class HistoryEntry(msgspec.Struct, rename="camel", kw_only=True):
     """One event. `data` is exactly what was recorded, null once it has been erased.
 
@@ -254,6 +285,13 @@ class ReadRecords(Answered, rename="camel", kw_only=True):
 
     reads: list[ReadRecord]
     next: int | None
+
+
+class Status(Answered, rename="camel", kw_only=True):
+    """How far all consumers are; `position` is that of the last event there is."""
+
+    position: int
+    consumers: list[ConsumerStatus]
 
 
 class TimestampDocument(msgspec.Struct, rename="camel", kw_only=True):

@@ -150,3 +150,20 @@ class NoticeList(Answered, rename="camel", kw_only=True):
     page_size: int
     has_next_page: bool
     notices: list[NoticeDocument]
+
+
+class StateSchema(msgspec.Struct, rename="camel", kw_only=True):
+    """A state and where its schema is. `title` is its type, which on Kafka follows `nbledger.`.
+
+    `schema` is what `ce_dataschema` of its records says.
+    """
+
+    title: str
+    description: str
+    schema: str
+
+
+class StateSchemas(Answered, rename="camel", kw_only=True):
+    """All states that are published."""
+
+    states: list[StateSchema]

@@ -9,12 +9,24 @@ from typing import Any, TypedDict, Unpack
 from nbledger_client.core import downloading
 from nbledger_client.core.conversation import read_as
 from nbledger_client.core.repeating import Retries
-from nbledger_client.core.requests import Call
+from nbledger_client.core.requests import Call, Id, Repeat, json_body, path_of
 from nbledger_client.core.steps import Item, Items, Steps
 from nbledger_client.core.streams import followed
-from nbledger_client.core.verbs import AwaitingGroup, BlockingGroup, Group, listing, procedure
+from nbledger_client.core.verbs import AwaitingGroup, BlockingGroup, Group, listing, procedure, verb
 from nbledger_client.errors import ConfigurationError
-from nbledger_client.models.histories import EventPage, HistoryEntry, ReadRecord, ReadRecords
+from nbledger_client.models.event_replays import (
+    ReplayDocument,
+    ReplayList,
+    ReplayRequest,
+    ReplayRequestFields,
+)
+from nbledger_client.models.histories import (
+    EventPage,
+    HistoryEntry,
+    ReadRecord,
+    ReadRecords,
+    Status,
+)
 from nbledger_client.verbs.shared import HistoryFields, Time, history_query, next_page
 
 
@@ -116,6 +128,64 @@ class EventVerbs(Group):
             if found.next is None:
                 return
             query = next_page(query, found.next)
+
+    @verb("createEventReplay")
+    def replay(self, **asked: Unpack[ReplayRequestFields]) -> Call[ReplayDocument]:
+        """Have events of the project published again, to a topic of their own.
+
+        A request whose answer was lost is not sent again by itself: it might make two.
+
+        >>> client.events.replay(topic="events-again").topic
+        'events-again'
+        """
+        body = json_body(ReplayRequest(**asked))
+        return Call("POST", "event-replay", ReplayDocument, body=body, repeat=Repeat.NEVER)
+
+    @listing("listEventReplays")
+    def replays(self, *, page_size: int = 100) -> Items[ReplayDocument]:
+        """List the project's replays, newest first.
+
+        >>> made = client.events.replay(topic="events-once-more")
+        >>> made.replay_id in [each.replay_id for each in client.events.replays()]
+        True
+        """
+        query = {"pageSize": page_size}
+        return self._pages("event-replay", ReplayList, lambda found: found.replays, query)
+
+    @verb("getEventReplay")
+    def get_replay(self, replay_id: Id) -> Call[ReplayDocument]:
+        """Read how far a replay is.
+
+        >>> made = client.events.replay(topic="events-later")
+        >>> client.events.get_replay(made.replay_id).problem is None
+        True
+        """
+        return Call("GET", path_of("event-replay", replay_id), ReplayDocument)
+
+    @verb("cancelEventReplay")
+    def cancel_replay(self, replay_id: Id) -> Call[ReplayDocument]:
+        """Have a replay published no further.
+
+        >>> from nbledger_client.errors import ReplayEndedError
+        >>> made = client.events.replay(topic="events-never")
+        >>> try:
+        ...     state = client.events.cancel_replay(made.replay_id).state
+        ... except ReplayEndedError:
+        ...     state = "cancelled"
+        >>> state
+        'cancelled'
+        """
+        path = path_of("event-replay", replay_id, "cancel")
+        return Call("POST", path, ReplayDocument, repeat=Repeat.NEVER)
+
+    @verb("getConsumers")
+    def consumers(self) -> Call[Status]:
+        """Read how far projections and others that follow the events are.
+
+        >>> "notebook_list" in [each.name for each in client.events.consumers().consumers]
+        True
+        """
+        return Call("GET", self._tenant("consumers"), Status)
 
     def _feed(self, asked: EventFields, **more: Any) -> tuple[str, dict[str, Any]]:
         unknown = asked.keys() - EventFields.__annotations__.keys()

@@ -15,6 +15,7 @@ from nbledger_client.models.service import (
     KernelListDocument,
     NoticeDocument,
     NoticeList,
+    StateSchemas,
 )
 
 
@@ -111,6 +112,24 @@ class ServiceVerbs(Group):
         'execution.started.v1'
         """
         return Call("GET", f"/schema/events/{event}.json", dict[str, Any])
+
+    @verb("getStateSchemas")
+    def state_schemas(self) -> Call[StateSchemas]:
+        """Read which states there are on state topics.
+
+        >>> len(client.service.state_schemas().states)
+        3
+        """
+        return Call("GET", "/schema/states", StateSchemas)
+
+    @verb("getStateSchema")
+    def state_schema(self, state: str) -> Call[dict[str, Any]]:
+        """Read the JSON Schema of one kind of states.
+
+        >>> client.service.state_schema("notebook-state.v1")["title"]
+        'notebook-state.v1'
+        """
+        return Call("GET", f"/schema/states/{state}.json", dict[str, Any])
 
 
 class Service(ServiceVerbs, BlockingGroup):

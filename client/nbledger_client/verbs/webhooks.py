@@ -15,6 +15,7 @@ from nbledger_client.core.requests import (
 )
 from nbledger_client.core.steps import Item, Items
 from nbledger_client.core.verbs import AwaitingGroup, BlockingGroup, Group, listing, verb
+from nbledger_client.models.histories import ChangedEntry
 from nbledger_client.models.webhooks import (
     DeliveryDocument,
     DeliveryItem,
@@ -29,6 +30,7 @@ from nbledger_client.models.webhooks import (
     WebhookRequestFields,
     WebhookWithSecret,
 )
+from nbledger_client.verbs.shared import HistoryFields, history
 
 
 class HasWebhookId(Protocol):
@@ -171,6 +173,15 @@ class WebhookVerbs(Group):
             repeat=Repeat.FREELY if if_match is None else Repeat.NEVER,
             forgiving=True,
         )
+
+    @listing("getWebhookHistory")
+    def history(self, webhook: Webhook, **asked: Unpack[HistoryFields]) -> Items[ChangedEntry]:
+        """Read the webhook's events.
+
+        >>> next(client.webhooks.history(webhook)).type
+        'webhook.created.v1'
+        """
+        return history(self._talk, f"{_path(webhook)}/history", asked)
 
 
 def _path(webhook: Webhook) -> str:

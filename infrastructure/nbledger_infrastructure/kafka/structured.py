@@ -26,7 +26,7 @@ def structured(headers: Headers, data: bytes | None) -> bytes:
     return _encode(event)
 
 
-class Envelope(Protocol):
+class MessageBody(Protocol):
     """Makes the body of a message of an event; ``large`` says that its data was not even read."""
 
     def __call__(self, recorded: RecordedEvent, *, large: bool = False) -> bytes:
@@ -34,7 +34,7 @@ class Envelope(Protocol):
         ...
 
 
-def envelope(max_body_kb: int, address: str) -> Envelope:
+def envelope(max_body_kb: int, address: str) -> MessageBody:
     """Makes the bodies of messages; one that would be larger has ``dataref`` in place of data.
 
     ``address`` is what the API is reached by.

@@ -74,18 +74,18 @@ class Changed(msgspec.Struct, frozen=True):
     at: datetime
 
 
-class Reach(msgspec.Struct, frozen=True):
+class Coverage(msgspec.Struct, frozen=True):
     """How far all read models have come, and which edition of each that is."""
 
     position: int
     generations: Mapping[str, int]
 
 
-async def reach(connection: PooledConnection) -> Reach:
+async def reach(connection: PooledConnection) -> Coverage:
     """How far the read models have come that states are made of; 0 where one has never run."""
     rows = await connection.fetch(_MODELS, list(MODELS))
     position = min(row["position"] for row in rows) if len(rows) == len(MODELS) else 0
-    return Reach(position, {row["name"]: row["generation"] for row in rows})
+    return Coverage(position, {row["name"]: row["generation"] for row in rows})
 
 
 async def changed(

@@ -13,7 +13,7 @@ import msgspec
 from nbledger_infrastructure.kafka.clients import state_topic
 from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.settings import Kafka
-from nbledger_projections.state_topics.changes import Reach
+from nbledger_projections.state_topics.changes import Coverage
 from nbledger_projections.state_topics.states import STATES, StateKind
 
 _FIRST: Final = UUID(int=0)
@@ -51,7 +51,7 @@ class Filling:
         return bool(rows)
 
     async def compare(
-        self, connection: PooledConnection, ids: Mapping[str, UUID], reach: Reach
+        self, connection: PooledConnection, ids: Mapping[str, UUID], reach: Coverage
     ) -> list[str]:
         """Begin anew with topics that have another id or edition; returns their names.
 

@@ -37,7 +37,7 @@ from nbledger_infrastructure.postgres.leading import Leader
 from nbledger_infrastructure.settings import Settings
 from nbledger_projections.machinery.one_moment import one_moment
 from nbledger_projections.state_topics import changes
-from nbledger_projections.state_topics.changes import POSITIONS_AT_ONCE, Changed, Reach
+from nbledger_projections.state_topics.changes import POSITIONS_AT_ONCE, Changed, Coverage
 from nbledger_projections.state_topics.filling import Filling
 from nbledger_projections.state_topics.records import Records
 from nbledger_projections.state_topics.states import EXECUTION, MODELS, STATES, StateKind
@@ -154,7 +154,7 @@ class _Publisher:
         return await _move(connection, at, reach.position)
 
     async def _compare(
-        self, connection: PooledConnection, ids: dict[str, UUID], reach: Reach
+        self, connection: PooledConnection, ids: dict[str, UUID], reach: Coverage
     ) -> None:
         try:
             begun = await self._filling.compare(connection, ids, reach)
@@ -183,7 +183,11 @@ class _Publisher:
         return True
 
     async def _follow(
-        self, connection: PooledConnection, client: AIOKafkaProducer, at: Checkpoint, reach: Reach
+        self,
+        connection: PooledConnection,
+        client: AIOKafkaProducer,
+        at: Checkpoint,
+        reach: Coverage,
     ) -> Checkpoint:
         """Publish what has changed since, as far as the read models tell of it."""
         through = min(reach.position, at.position + POSITIONS_AT_ONCE)

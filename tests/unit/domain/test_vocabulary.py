@@ -7,6 +7,7 @@ import pytest
 from support.paths import ROOT, SOURCE_ROOTS
 
 from mindzie_sdk import client
+from nbledger_client.core import frames
 from nbledger_domain.vocabulary import languages, media_types
 from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_domain.vocabulary.cell_ids import CELL_ID, CELL_ID_PATTERN
@@ -19,8 +20,11 @@ EXAMPLES = "http/nbledger_http/description/execution_examples.py"
 @pytest.mark.parametrize(
     ("word", "besides"),
     [
-        # Examples are what clients see, letter by letter; the SDK may not import the service.
-        (r'"application/vnd\.apache\.parquet"', {EXAMPLES, "sdk/mindzie_sdk/client.py"}),
+        # Examples are what clients see, letter by letter; SDK and client import no service.
+        (
+            r'"application/vnd\.apache\.parquet"',
+            {EXAMPLES, "sdk/mindzie_sdk/client.py", "client/nbledger_client/core/frames.py"},
+        ),
         (r'"application/vnd\.jupyter\.', set()),
         (r'"dataFrame"', set()),
         (r'"python3": "', set()),
@@ -50,7 +54,7 @@ def test_a_word_is_written_in_one_place(word: str, besides: set[str]) -> None:
 
 
 def test_copies_are_equal() -> None:
-    assert client._MEDIA_TYPE["parquet"] == media_types.PARQUET
+    assert client._MEDIA_TYPE["parquet"] == frames.PARQUET == media_types.PARQUET
     values = {
         re.search(r"(?m)^_?PR_SET_PDEATHSIG\b.* = (\d+)$", (ROOT / path).read_text())
         for path in (
