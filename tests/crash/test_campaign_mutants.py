@@ -57,6 +57,8 @@ ARGUED: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "the order is another in which the same is looked at or told": (
         (r"^names = sorted\(", "sorted("),
         (r"^print\(\*sorted\(", "sorted("),
+        (r"^for name in sorted\(", "sorted("),
+        (r"^for WHERE\[0\] in sorted\(", "sorted("),
     ),
     "Python knows the encoding by this name, too": ((r"read_text\(", "'utf-8' -> "),),
     "an entry that is shown twice has its position twice": (

@@ -203,7 +203,9 @@ def checked(bundle: Path, policy: Path | None, held: list[Path]) -> str | None:
     """What ``verify.py`` finds wrong; None for nothing."""
     verify.WHERE[0] = "the bundle"
     try:
-        verify.Bundle(bundle, policy).check(held)
+        opened = verify.Bundle(bundle)
+        opened.trust(policy or bundle / "policy")
+        opened.check(held)
     except Exception as error:  # noqa: BLE001 (as the program does)
         return f"{verify.WHERE[0]}: {str(error) or type(error).__name__}"
     return None
