@@ -27,6 +27,7 @@ COPY workers workers
 COPY http http
 COPY cli cli
 COPY schemas schemas
+COPY client client
 COPY sdk sdk
 RUN python -m hatchling build --target wheel --directory /wheels
 

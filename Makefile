@@ -12,8 +12,9 @@ BENCH_VENV := .venv-bench
 S3_VENV := .venv-s3
 CRATE_VENV := .venv-crate
 NODE_MODULES := .venv-node
+CONSUMERS := .venv-consumers
 BIN := $(VENV)/bin
-ROOTS := domain infrastructure application projections audit workers http cli schemas sdk
+ROOTS := domain infrastructure application projections audit workers http cli schemas client sdk
 
 # Which Python builds the environment (default: the first suitable one on PATH).
 PYTHON ?=
@@ -108,8 +109,23 @@ $(NODE_MODULES)/.installed: requirements/node.json requirements/node-lock.json |
 	@$(BIN)/python tests/node_packages.py install $(NODE_MODULES)
 	@touch $@
 
+# The consumers that others copy, each with its own packages. Java is not everywhere.
+EXAMPLES := examples/consumers
+$(CONSUMERS)/.installed: $(EXAMPLES)/librdkafka/requirements.txt $(EXAMPLES)/node/package.json \
+		$(EXAMPLES)/node/lock.json $(wildcard $(EXAMPLES)/java/*) | $(VENV)/.development
+	@echo "Installing what the examples of consumers need"
+	@mkdir -p $(CONSUMERS)
+	@test -x $(CONSUMERS)/librdkafka/bin/python || \
+		$(BIN)/python -m venv --without-pip $(CONSUMERS)/librdkafka
+	@$(BIN)/uv pip install --quiet --python $(CONSUMERS)/librdkafka/bin/python --require-hashes \
+		-r $(EXAMPLES)/librdkafka/requirements.txt
+	@$(BIN)/python tests/node_packages.py install $(CONSUMERS)/node consumer
+	@$(EXAMPLES)/java/build.sh $(CONSUMERS)/java
+	@touch $@
+
 # What the tests run in environments of their own, as it needs other packages than nbledger.
-TEST_VENVS := $(S3_VENV)/.installed $(CRATE_VENV)/.installed $(NODE_MODULES)/.installed
+TEST_VENVS := $(S3_VENV)/.installed $(CRATE_VENV)/.installed $(NODE_MODULES)/.installed \
+	$(CONSUMERS)/.installed
 
 .PHONY: setup
 setup: $(VENV)/.development $(TEST_VENVS) ## Build the environment (every other target does it when needed)
@@ -203,23 +219,33 @@ lock: $(VENV)/.development ## Write the lock files anew (UPGRADE=1: to the newes
 	@$(COMPILE) pyproject.toml --all-extras -c requirements/setup.txt -o requirements/lock.txt
 	@$(COMPILE) --group dev -c requirements/setup.txt -c requirements/lock.txt \
 		-o requirements/dev.txt
-	@$(COMPILE) pyproject.toml -c requirements/lock.txt -o requirements/core.txt
-	@$(COMPILE) requirements/witness.in -c requirements/lock.txt -o requirements/witness.txt
+	@$(COMPILE) pyproject.toml --extra client -c requirements/lock.txt -o requirements/client.txt
+	@$(COMPILE) pyproject.toml --extra core -c requirements/lock.txt -o requirements/core.txt
+	@$(COMPILE) pyproject.toml --extra witness -c requirements/lock.txt -o requirements/witness.txt
 	@$(COMPILE) pyproject.toml --extra api -c requirements/lock.txt -o requirements/api.txt
 	@$(COMPILE) pyproject.toml --extra worker --extra kernel -c requirements/lock.txt \
 		-o requirements/worker.txt
 	@$(COMPILE) requirements/bench.in -o requirements/bench.txt
 	@$(COMPILE) requirements/s3.in -o requirements/s3.txt
 	@$(COMPILE) requirements/crate.in -o requirements/crate.txt
+	@$(COMPILE) $(EXAMPLES)/python/requirements.in -c requirements/lock.txt \
+		-o $(EXAMPLES)/python/requirements.txt
+	@$(COMPILE) $(EXAMPLES)/librdkafka/requirements.in -o $(EXAMPLES)/librdkafka/requirements.txt
 	@$(BIN)/python tests/node_packages.py lock
 
 .PHONY: schemas
 schemas: $(VENV)/.runtime ## Write the schemas of the events and their pages anew, from the types
 	@$(BIN)/python -m nbledger_schemas
+	@$(BIN)/python -m nbledger_projections.state_topics.schemas
 
 .PHONY: schemas-release
 schemas-release: schemas ## Promise readers the schemas as they are now (part of a release)
 	@$(BIN)/python -m nbledger_schemas release
+	@$(BIN)/python -m nbledger_projections.state_topics.schemas release
+
+.PHONY: client-models
+client-models: $(VENV)/.development ## Write the client's types anew, from the API's description
+	@PYTHONPATH=tests $(BIN)/python tests/client_models.py
 
 .PHONY: dist
 dist: $(VENV)/.runtime ## Build the wheel into dist/

@@ -13,6 +13,7 @@ from benchmarks.as_of import as_of
 from benchmarks.bench import Bench, bench
 from benchmarks.bulk_actions import bulk_actions
 from benchmarks.bundles import bundles
+from benchmarks.client_calls import client_calls
 from benchmarks.datasets import datasets
 from benchmarks.engine import latency, throughput
 from benchmarks.execution_list import execution_list
@@ -22,21 +23,28 @@ from benchmarks.kernels import kernels
 from benchmarks.list_scale import list_scale
 from benchmarks.memory import memory
 from benchmarks.peer import CHECKOUT, require_environment
+from benchmarks.proofs import proofs
 from benchmarks.reads import reads
 from benchmarks.rebuild import rebuilds
 from benchmarks.relaying import relaying
 from benchmarks.repetition import repetition
+from benchmarks.replaying import replaying
 from benchmarks.results import results
 from benchmarks.sealing import sealing
+from benchmarks.webhooks import webhooks
 
 SECTIONS: dict[str, Callable[[Bench], list[Figure]]] = {
     "appends": appends,
     "relay": relaying,
+    "replay": replaying,
     "sealing": sealing,
+    "proofs": proofs,
     "bundle": bundles,
     "histories": histories,
+    "webhooks": webhooks,
     "rebuild": rebuilds,
     "reads": reads,
+    "client": client_calls,
     "as_of": as_of,
     "list": list_scale,
     "executions": execution_list,
@@ -68,7 +76,8 @@ def main() -> None:
     parser.add_argument(
         "--full",
         action="store_true",
-        help="bundles of 1,000,000 events rather than 200,000",
+        help="bundles and replays of 1,000,000 events rather than 200,000 and 60,000, and proofs "
+        "out of a log of 10,000,000 entries rather than 1,000,000",
     )
     parser.add_argument(
         "--json",

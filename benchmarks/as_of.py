@@ -96,8 +96,7 @@ def _differences(bench: Bench, connection: Connection, now: str, then: str) -> l
 
 async def _project(dsn: str) -> None:
     settings = Settings(postgres=Postgres(dsn=dsn))
-    for name in ("notebook_details", "execution_status", "dataset_details"):
-        await rebuild(settings, name, lambda _: None)
+    await rebuild(settings, ["notebook_details", "execution_status", "dataset_details"])
 
 
 async def _fill(

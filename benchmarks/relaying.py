@@ -59,7 +59,7 @@ def relaying(bench: Bench) -> list[Figure]:
             return len(events) / await _relay_until(dsn, settings, last)
 
         records = bench.scratch / "records.jsonl"
-        _write_records(events, kafka, records)
+        write_records(events, kafka, records)
         with Peer("producer") as peer:
             peer.ask(
                 "start",
@@ -117,12 +117,16 @@ async def _relay_until(dsn: str, settings: Settings, last: int) -> float:
     return elapsed
 
 
-def _write_records(events: Sequence[RecordedEvent], kafka: Kafka, path: Path) -> None:
+def write_records(
+    events: Sequence[RecordedEvent], kafka: Kafka, path: Path, *, replay_to: str | None = None
+) -> None:
+    """Write the messages of events as the peer reads them."""
+
     def text(data: bytes | None) -> str:
         return base64.b64encode(data or b"").decode()
 
     with path.open("w", encoding="ascii") as file:
         for event in events:
-            message = messages.event_message(event, kafka)
+            message = messages.event_message(event, kafka, "", replay_to=replay_to)
             headers = [(name, text(value)) for name, value in message.headers]
             file.write(json.dumps([text(message.key), text(message.value), headers]) + "\n")

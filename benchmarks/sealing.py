@@ -1,10 +1,9 @@
-"""The sealer: what appends lose while it runs, how far behind it is, and what a proof costs."""
+"""The sealer: what appends lose while it runs, and how far behind it is."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import random
 import subprocess
 import sys
 import time
@@ -19,8 +18,7 @@ from benchmarks.bench import Bench
 from benchmarks.figures import Figure, compare, within
 from nbledger_audit import logs
 from nbledger_audit.keys import Signer
-from nbledger_domain.transparency import merkle, tiles
-from nbledger_domain.transparency.tiles import WIDTH, Tile
+from nbledger_domain.transparency.tiles import WIDTH
 from nbledger_infrastructure.identifiers import new_id
 from nbledger_infrastructure.postgres.database import Pool
 from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, NewEvent, Stream
@@ -29,13 +27,11 @@ PACE = 2_000
 """Appends per second while it is measured how far the newest checkpoint is behind."""
 
 WRITERS = 32
-LOG_ENTRIES = 1_000_000
-PROOFS = 200
 METADATA = Metadata(actor="bench", correlation_id=str(new_id()), request_id=str(new_id()))
 
 
 def sealing(bench: Bench) -> list[Figure]:
-    """Appends with a sealer at work against those without one; lag at a pace; proofs."""
+    """Appends with a sealer at work against those without one; lag at a pace."""
     type_name, data = cell_executed()
     seconds = 0.2 if bench.quick else 5.0
     sealed_dsn, bare_dsn = bench.new_database("sealed"), bench.new_database("unsealed")
@@ -53,7 +49,6 @@ def sealing(bench: Bench) -> list[Figure]:
     with _running(sealed_dsn, bench.scratch / "sealer"):
         rounds = bench.alternate([beside_the_sealer, lambda: appended(bare)])
         behind = bench.run(_behind(sealed, type_name, data, 1.0 if bench.quick else 30.0))
-    proofs = bench.run(_proofs(bare, 2_000 if bench.quick else LOG_ENTRIES))
     for pool, name in ((sealed, "sealed"), (bare, "unsealed")):
         bench.run(pool.close())
         bench.drop_database(name)
@@ -71,12 +66,6 @@ def sealing(bench: Bench) -> list[Figure]:
             unit="s",
             values=[behind],
             bound=60,
-        ),
-        within(
-            figure=f"proof that one of {LOG_ENTRIES:,} entries is in the log",
-            unit="ms",
-            values=proofs,
-            bound=5,
         ),
     ]
 
@@ -175,41 +164,3 @@ async def _age(pool: Pool, tenant_id: UUID) -> float:
             covered,
         )
     return age or 0.0
-
-
-async def _proofs(pool: Pool, entries: int) -> list[float]:
-    """Milliseconds of a proof, by the position of an event, in a log without any."""
-    tenant = new_id()
-    async with pool.acquire() as connection:
-        kept: dict[Tile, bytes] = {}
-        for first in range(0, entries, 4 * WIDTH):
-            numbers = range(first, min(first + 4 * WIDTH, entries))
-            leaves = [merkle.leaf_hash(number.to_bytes(8, "big")) for number in numbers]
-            kept |= tiles.append(kept, first, leaves)
-        await connection.copy_records_to_table(
-            "log_tile",
-            records=[(tenant, tile.level, tile.number, hashes) for tile, hashes in kept.items()],
-        )
-        await connection.copy_records_to_table(
-            "log_bundle",
-            records=[
-                (tenant, index, index * WIDTH + 1, list(range(index * WIDTH + 1, last + 1)))
-                for index in range(-(-entries // WIDTH))
-                for last in (min((index + 1) * WIDTH, entries),)
-            ],
-        )
-        await connection.execute("ANALYZE log_tile, log_bundle")
-        expected = tiles.proof_of((merkle.root(entries),), kept)[0]
-        took: list[float] = []
-        chosen = random.Random(1)
-        for _ in range(PROOFS):
-            position = chosen.randrange(1, entries + 1)
-            begin = time.perf_counter()
-            number = await logs.number_of(connection, tenant, position)
-            assert number == position - 1
-            hashes = await logs.prove(connection, tenant, merkle.inclusion(number, entries))
-            took.append((time.perf_counter() - begin) * 1000)
-            leaf = merkle.leaf_hash(number.to_bytes(8, "big"))
-            merkle.check_inclusion(leaf, number, entries, hashes, expected)
-            assert len(hashes) <= 30
-    return took

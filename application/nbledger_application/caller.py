@@ -16,12 +16,14 @@ class Right(StrEnum):
     READ = "read"
     WRITE = "write"
     AUDIT = "audit"
+    ADMINISTER = "administer"
 
 
 ROLES: dict[Right, frozenset[Role]] = {
     Right.READ: frozenset(Role),
     Right.WRITE: frozenset({Role.EDITOR, Role.ADMIN}),
     Right.AUDIT: frozenset({Role.AUDITOR, Role.ADMIN}),
+    Right.ADMINISTER: frozenset({Role.ADMIN}),
 }
 """The roles that have each right."""
 

@@ -2,24 +2,16 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import msgspec
 from eventsourcing.domain import BaseAggregate
 
-# All events that there may be are known once these are imported.
-from nbledger_domain import (  # noqa: F401
-    automation,
-    dataset,
-    execution,
-    execution_action,
-    library,
-    notices,
-    schedule,
-)
+from nbledger_domain import catalogue  # noqa: F401 - events are known once it is imported
 from nbledger_domain.errors import DomainError
 from nbledger_domain.events import UnknownEventTypeError
+from nbledger_domain.histories.states import State, state_of
 from nbledger_domain.notebook import Notebook
 from nbledger_domain.past.errors import (
     CreatedLaterError,
@@ -89,7 +81,7 @@ class Replayed(msgspec.Struct, frozen=True, rename="camel"):
     position: int
     at: datetime
     version: int
-    state: dict[str, Any] | None
+    state: State | None
     erased_at: datetime | None
     events: list[ReplayedEvent]
 
@@ -155,7 +147,7 @@ def _told(recorded: RecordedEvent, actor: str) -> ReplayedEvent:
     )
 
 
-def state_after(history: Sequence[RecordedEvent]) -> dict[str, Any] | None:
+def state_after(history: Sequence[RecordedEvent]) -> State | None:
     """All that the aggregate knows after these events; ``None`` where any of them is erased."""
     aggregate: BaseAggregate[UUID] | None = None
     for recorded in history:
@@ -165,10 +157,4 @@ def state_after(history: Sequence[RecordedEvent]) -> dict[str, Any] | None:
         aggregate = event.mutate(aggregate)
     if aggregate is None:
         raise UnknownEventTypeError(history[0].type)
-    members = {
-        name.removeprefix("_"): value
-        for name, value in vars(aggregate).items()
-        if name != "_pending_events"
-    }
-    state: dict[str, Any] = msgspec.to_builtins(members)
-    return state
+    return state_of(aggregate)

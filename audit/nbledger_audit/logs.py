@@ -18,6 +18,9 @@ from nbledger_domain.transparency.merkle import Perfect
 from nbledger_domain.transparency.tiles import WIDTH, Tile
 from nbledger_infrastructure.postgres.database import PooledConnection
 
+FRESH_SECONDS: Final = 15.0
+"""A checkpoint that was signed longer ago is signed anew before it is stamped or cosigned."""
+
 _SIZES: Final = """
 SELECT tenant_id, size FROM transparency_log WHERE tenant_id = ANY($1)
 """

@@ -24,10 +24,13 @@ _loop = asyncio.Runner(loop_factory=uvloop.new_event_loop)
 _state: dict[str, Any] = {}
 
 
-def start(bootstrap_servers: str, topic: str, records: str) -> int:
-    """Connect, and read `records`: a file of JSON lines [key, value, [[name, value], …]]."""
+def start(bootstrap_servers: str, topic: str, records: str, repeat: int = 1) -> int:
+    """Connect, and read `records`: a file of JSON lines [key, value, [[name, value], …]].
+
+    They are sent `repeat` times over.
+    """
     decode = base64.b64decode
-    _state["topic"] = topic
+    _state["topic"], _state["repeat"] = topic, repeat
     _state["records"] = [
         (decode(key), decode(value), [(name, decode(text)) for name, text in headers])
         for key, value, headers in map(json.loads, Path(records).read_text().splitlines())
@@ -57,6 +60,7 @@ def measure() -> dict[str, float]:
         begin = time.perf_counter()
         acknowledged = [
             await producer.send(topic, value=value, key=key, headers=headers)
+            for _ in range(_state["repeat"])
             for key, value, headers in _state["records"]
         ]
         await asyncio.gather(*acknowledged)

@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import sys
 from collections.abc import Awaitable, Callable
+from uuid import UUID
 
 import click
 import msgspec
@@ -43,6 +44,7 @@ APART = {
     "projections": "nbledger.commands.projections:projections",
     "purge": "nbledger.commands.purging:purge",
     "replay": "nbledger.commands.replaying:replay",
+    "schemas": "nbledger.commands.schemas:schemas",
     "witness": "nbledger.commands.witness:witness",
 }
 """Commands whose modules are imported when they are asked for: a witness has few packages."""
@@ -124,9 +126,43 @@ def projector() -> None:
 
 
 @main.command(short_help="Publish to Kafka, and recover lost work.")
-def relay() -> None:
-    """Publish events and commands to Kafka, and recover lost work."""
-    run_role("relay", roles.relay, *NEEDS["relay"])
+@click.option("--replay", is_flag=True, help="Publish events again, and end.")
+@click.option(
+    "--topic", help="Where to: NBLEDGER_KAFKA_TOPIC_PREFIX.replay.ANYTHING, or one of your own."
+)
+@click.option(
+    *("--from", "first"), type=click.IntRange(min=1), help="The first position (default: 1)."
+)
+@click.option(
+    *("--to", "last"), type=click.IntRange(min=1), help="The last position (default: the newest)."
+)
+@click.option("--tenant", type=click.UUID, help="Only events of this tenant.")
+@click.option("--project", type=click.UUID, help="Only events of this project of the tenant.")
+@click.option("--confirm-live", is_flag=True, help="The topic may be the live one.")
+def relay(  # noqa: PLR0917 (click gives them by name)
+    replay: bool,  # noqa: FBT001
+    topic: str | None,
+    first: int | None,
+    last: int | None,
+    tenant: UUID | None,
+    project: UUID | None,
+    confirm_live: bool,  # noqa: FBT001
+) -> None:
+    """Publish events and commands to Kafka, and recover lost work.
+
+    With --replay, publish events from the store again instead: to a topic of their own, which is
+    made where it is missing, each message marked with ce_replay. What was interrupted goes on when
+    the same command is given again; what was on its way then comes twice. A relay may run beside
+    it.
+    """
+    if not replay:
+        if topic or first or last or tenant or project or confirm_live:
+            raise click.UsageError("These options go with --replay.")
+        run_role("relay", roles.relay, *NEEDS["relay"])
+        return
+    from nbledger.commands.republishing import ReplayOptions, republish
+
+    republish(ReplayOptions(topic, first, last, tenant, project, confirm_live))
 
 
 @main.command(short_help="Enter events in the logs that prove them.")

@@ -29,16 +29,25 @@ async def projector(settings: Settings, stop: asyncio.Event, on_ready: OnReady) 
 
 
 async def relay(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:
-    """Publish events and commands, recover lost work, and run the process managers."""
+    """Publish events, states and commands; recover lost work; run the process managers."""
+    from nbledger_infrastructure.kafka.clients import publishes_states
     from nbledger_infrastructure.kafka.relay import run as publish
+    from nbledger_infrastructure.kafka.replays.manager import run as replay
+    from nbledger_infrastructure.settings_loading import require
     from nbledger_workers.sweeping.process_managers import run as manage
     from nbledger_workers.sweeping.sweeper import run as sweep
 
-    all_ready = _Countdown(3, on_ready)
+    if settings.lineage.transport == "http":
+        require(settings, "lineage.url")
+    parts = [publish, replay, sweep, manage]
+    if publishes_states(settings.kafka):
+        from nbledger_projections.state_topics.publisher import run as publish_states
+
+        parts.append(publish_states)
+    all_ready = _Countdown(len(parts), on_ready)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(publish(settings, stop, all_ready))
-        tasks.create_task(sweep(settings, stop, all_ready))
-        tasks.create_task(manage(settings, stop, all_ready))
+        for part in parts:
+            tasks.create_task(part(settings, stop, all_ready))
 
 
 async def sealer(settings: Settings, stop: asyncio.Event, on_ready: OnReady) -> None:

@@ -5,8 +5,9 @@
 #       deploy/kafka/acls.sh
 #
 # Makes ACLs for the users nbledger-relay, nbledger-worker and nbledger-sealer, and for every
-# further argument a subscriber: a user that reads events and checkpoints, in consumer groups whose
-# names begin with its own. Run it again with whoever is new: an ACL that exists already is kept.
+# further argument a subscriber: a user that reads events, states, checkpoints and lineage, in consumer
+# groups whose names begin with its own. Run it again with whoever is new: an ACL that exists already
+# is kept.
 # The API and the projector have nothing to do with Kafka.
 #
 #   NBLEDGER_KAFKA_TOPIC_PREFIX  as in the settings (default: nbledger)
@@ -27,8 +28,16 @@ allow() {
     "${acls[@]}" --add --allow-principal "User:$user" "${operations[@]}" "$@"
 }
 
-# The relay makes the topics of events, commands and control, and writes all of them.
+states="notebook-state execution-state dataset-state"
+
+# The relay makes the topics of events, states, lineage, commands, control and replays, and writes
+# all of them.
 allow "$relay" "Create Describe Write" --topic "$prefix.events"
+for state in $states; do
+    allow "$relay" "Create Describe Write" --topic "$prefix.$state"
+done
+allow "$relay" "Create Describe Write" --topic "$prefix.replay." --resource-pattern-type prefixed
+allow "$relay" "Create Describe Write" --topic "$prefix.lineage"
 allow "$relay" "Create Describe Write" --topic "$prefix.commands." --resource-pattern-type prefixed
 allow "$relay" "Create Describe Write" --topic "$prefix.control"
 
@@ -43,6 +52,11 @@ allow "$sealer" "Create Describe Write" --topic "$prefix.checkpoints"
 
 for subscriber in "$@"; do
     allow "$subscriber" "Describe Read" --topic "$prefix.events"
+    for state in $states; do
+        allow "$subscriber" "Describe Read" --topic "$prefix.$state"
+    done
     allow "$subscriber" "Describe Read" --topic "$prefix.checkpoints"
+    allow "$subscriber" "Describe Read" --topic "$prefix.replay." --resource-pattern-type prefixed
+    allow "$subscriber" "Describe Read" --topic "$prefix.lineage"
     allow "$subscriber" "Describe Read" --group "$subscriber" --resource-pattern-type prefixed
 done

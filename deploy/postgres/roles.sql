@@ -87,6 +87,9 @@ GRANT INSERT, DELETE, SELECT (webhook_id) ON webhook_secret TO nbledger_api;
 -- It tells what has been delivered.
 GRANT SELECT ON webhook_delivery, webhook_attempt TO nbledger_api;
 
+-- Replays of events are asked for by the api, and carried out by the relay.
+GRANT SELECT, INSERT, UPDATE ON event_replay TO nbledger_api, nbledger_relay;
+
 -- It tells how many runs a schedule has left.
 GRANT SELECT ON schedule TO nbledger_api;
 
@@ -103,6 +106,9 @@ GRANT EXECUTE ON FUNCTION running_runs TO nbledger_api, nbledger_worker;
 -- relay: keeps its position and what the broker has, and recovers what workers have lost.
 GRANT SELECT, INSERT, UPDATE ON projection_checkpoint, command_topic, event_topic
     TO nbledger_relay;
+-- State topics: what the broker has of them, and the read models that they are made of.
+GRANT SELECT, INSERT, UPDATE ON state_topic TO nbledger_relay;
+GRANT SELECT ON notebook_details, execution_status, dataset_details TO nbledger_relay;
 GRANT SELECT ON execution_queue TO nbledger_relay;
 GRANT EXECUTE ON FUNCTION repair_queue, forget_shares TO nbledger_relay;
 GRANT SELECT, UPDATE, DELETE ON execution_lease TO nbledger_relay;

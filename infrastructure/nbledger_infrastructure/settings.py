@@ -12,11 +12,19 @@ import msgspec
 from msgspec import Meta
 
 from nbledger_domain.vocabulary.languages import KERNELSPECS
+from nbledger_infrastructure.egress.addresses import networks
+from nbledger_infrastructure.settings_sections.environments import (
+    Environments as Environments,  # noqa: PLC0414 (others take it from here)
+)
+from nbledger_infrastructure.settings_sections.lineage import OpenLineage
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0)]
+# As browsers spell them: no path, no slash at the end, no capital letters.
+Origin = Annotated[str, Meta(pattern=r"^https?://[^/\s,*A-Z]+$")]
+BASE_PATH_PATTERN = r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$"
 
 
 class Postgres(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,6 +47,9 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     them, so that subscribers who hold one miss nothing; Tansu takes the gap that this needs, Apache
     Kafka does not. ``embedded_memory_mb`` is how many millions of bytes of memory the broker of
     ``nbledger up`` may take before it is started anew; 0 is no limit.
+
+    ``state_topics`` says whether the newest state of each notebook, execution and dataset is
+    published: ``on``, ``off``, or ``auto``, which is off with ``keep_offsets``.
     """
 
     bootstrap_servers: str = ""
@@ -52,6 +63,7 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     fetch_wait_seconds: Seconds = 0.5
     keep_offsets: bool = False
     embedded_memory_mb: NotNegative = 80
+    state_topics: Literal["auto", "on", "off"] = "auto"
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     username: str = ""
@@ -80,6 +92,14 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     The schemas of events have addresses that begin with ``public_url``, too, or else with ``host``
     and ``port``; messages name them, so the relay needs the same settings as the API.
 
+    Everything but the health checks is below ``base_path``, such as ``/nbledger``, for a proxy that
+    passes paths on as they are. A proxy in ``trusted_proxies``, which are addresses and networks,
+    is believed what it says by ``X-Forwarded-Proto``, ``X-Forwarded-Host`` and
+    ``X-Forwarded-Prefix``; anybody else is not.
+
+    Pages of ``cors_origins``, such as ``https://app.example.com``, may use the API from a browser;
+    those of ``cors_credentials`` may send cookies as well.
+
     ``rate_limit`` is the number of requests a token may make per second; 0 is no limit.
     ``max_input_file_mb`` bounds one input file of a notebook, ``max_input_mb`` and
     ``max_input_files`` all that one notebook has at a time.
@@ -88,6 +108,10 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     host: str = "127.0.0.1"
     port: Port = 8080
     public_url: str = ""
+    base_path: Annotated[str, Meta(pattern=BASE_PATH_PATTERN)] = ""
+    trusted_proxies: list[str] = []
+    cors_origins: list[Origin] = []
+    cors_credentials: list[Origin] = []
     max_body_mb: Positive = 64
     max_notebook_mb: Positive = 16
     max_dataset_mb: Positive = 1024
@@ -99,10 +123,20 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     download_link_hours: Positive = 24
     drain_seconds: Seconds = 5.0
 
+    def __post_init__(self) -> None:
+        """Raise ``ValueError`` for what is no network."""
+        networks(self.trusted_proxies)
+
     @property
     def address(self) -> str:
         """What clients reach the API by, without a slash at the end."""
-        return self.public_url.rstrip("/") or f"http://{self.host}:{self.port}"
+        return self.public_url.rstrip("/") or self.own_address
+
+    @property
+    def own_address(self) -> str:
+        """Where the API listens, as an address."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}{self.base_path}"
 
 
 class Worker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -252,10 +286,12 @@ class Webhooks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     before signs as well for ``secret_overlap_hours``.
 
     Only public addresses are connected to, by HTTPS. In ``allowed_networks``, such as
-    ``10.1.0.0/16``, others may be, and by HTTP, too. With ``proxy_url`` everything goes through
-    that HTTP proxy, which then decides which names and addresses may be reached.
-    ``concurrency`` bounds the attempts at one moment, ``concurrency_per_webhook`` those of one
-    webhook.
+    ``10.1.0.0/16``, others may be, and by HTTP, too; in ``refused_networks`` none may be. With
+    ``proxy_url`` everything goes through that HTTP proxy, which then decides which names may be
+    reached; the URL may hold a user and a password. Certificates are those of authorities that
+    the system trusts, or of one in ``ca_file`` (PEM). ``concurrency`` bounds the attempts at one
+    moment, ``concurrency_per_webhook`` those of one webhook. Twice as many attempts as
+    ``concurrency`` may wait for slow receivers beside them.
     """
 
     enabled: bool = True
@@ -264,10 +300,16 @@ class Webhooks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_body_kb: Positive = 256
     log_days: Positive = 30
     secret_overlap_hours: Annotated[int, Meta(ge=0, le=8760)] = 24
-    allowed_networks: list[Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]] = []
-    proxy_url: str = ""
+    allowed_networks: list[str] = []
+    refused_networks: list[str] = []
+    proxy_url: Annotated[str, Meta(pattern=r"^(https?://[^/?#]+/?)?$")] = ""
+    ca_file: str = ""
     concurrency: Annotated[int, Meta(ge=4, le=10_000)] = 256
     concurrency_per_webhook: Annotated[int, Meta(ge=1, le=100)] = 4
+
+    def __post_init__(self) -> None:
+        """Raise ``ValueError`` for what is no network."""
+        networks([*self.allowed_networks, *self.refused_networks])
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -297,7 +339,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     they are renewed in half that time.
     """
 
-    origin: Annotated[str, Meta(pattern=r"^[^\s+\x00-\x1f]{0,200}$")] = ""
+    origin: Annotated[str, Meta(pattern=r"^(?!\w+://)[^\s+\x00-\x1f]{0,200}$")] = ""
     key_file: str = ""
     key_command: list[str] = []
     state_folder: str = ""
@@ -311,25 +353,6 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     skew_seconds: Seconds = 60.0
     witness_file: str = ""
     maximum_age_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 3600
-
-
-class Environments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Packages and libraries that notebooks ask for and the kernels' own environment lacks.
-
-    With ``provisioning`` they are installed into environments in ``folder``, which workers on one
-    machine may share; by default one in the user's cache. Where packages come from is said to uv
-    itself, by its configuration file or its ``UV_…`` variables. ``build_seconds`` is what making
-    one may take, ``max_environment_mb`` how large one may be, ``max_mb`` all together: those
-    unused for longest go first; 0 is no limit. Without ``provisioning`` a run gets a warning for
-    what is lacking. ``library_folder`` holds custom libraries: wheels, packages, modules.
-    """
-
-    provisioning: bool = True
-    folder: str = ""
-    build_seconds: Seconds = 600.0
-    max_environment_mb: NotNegative = 5_000
-    max_mb: NotNegative = 20_000
-    library_folder: str = ""
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -360,6 +383,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     recovery: Recovery = Recovery()
     notices: Notices = Notices()
     webhooks: Webhooks = Webhooks()
+    lineage: OpenLineage = OpenLineage()
     audit: Audit = Audit()
     environments: Environments = Environments()
     log: Log = Log()

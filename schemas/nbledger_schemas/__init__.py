@@ -19,7 +19,17 @@ Schema = dict[str, Any]
 @cache
 def published() -> dict[str, Schema]:
     """The schema of every event by its type, in order. Nobody may change what is returned."""
-    folder = files(__name__) / "events"
+    return _in_folder("events")
+
+
+@cache
+def states() -> dict[str, Schema]:
+    """The schema of each state, by its type. Nobody may change what is returned."""
+    return _in_folder("states")
+
+
+def _in_folder(name: str) -> dict[str, Schema]:
+    folder = files(__name__) / name
     found = {
         entry.name.removesuffix(".json"): msgspec.json.decode(entry.read_bytes())
         for entry in folder.iterdir()

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from nbledger_schemas.state_words import STATE_WORDS
 from nbledger_schemas.words import WORDS
 
 _NAME = re.compile(r"``([^`]+)``")
@@ -26,7 +27,8 @@ def meaning(kind: type, field: str) -> str:
 
     Raises ``LookupError`` where neither a docstring nor the list of common names says it.
     """
-    word = WORDS.get(f"{kind.__name__}.{field}")
+    name = f"{kind.__name__}.{field}"
+    word = WORDS.get(name) or STATE_WORDS.get(name)
     if word is None:
         told = [each for each in _sentences(kind) if f"``{field}``" in each]
         word = " ".join(told) or WORDS.get(field, "")

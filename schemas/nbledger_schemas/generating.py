@@ -4,7 +4,7 @@ Schemas say what a reader may rely on, and no more: members that nobody knows ye
 objects are never closed, and lists of values that grow are open.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +17,7 @@ from nbledger_domain.vocabulary.termination import TerminationCode
 from nbledger_schemas import DIALECT, Schema
 from nbledger_schemas.describing import meaning, paragraphs
 
-__all__ = ["current", "event_schema"]
+__all__ = ["current", "document_schema", "event_schema"]
 
 ENVELOPE: Final = frozenset(
     {"originator_id", "originator_version", "timestamp", "originator_topic"}
@@ -52,16 +52,32 @@ def event_schema(
     type_name: str, event_class: type[DomainEvent], examples: Sequence[Any] = ()
 ) -> Schema:
     """The schema of the payload of ``event_class``, published as ``type_name``."""
+    return document_schema(
+        type_name, event_schema_path(type_name), event_class, examples, without=ENVELOPE
+    )
+
+
+def document_schema(
+    title: str,
+    path: str,
+    kind: type[msgspec.Struct],
+    examples: Sequence[Any] = (),
+    *,
+    without: Collection[str] = (),
+    description: str = "",
+) -> Schema:
+    """The schema of a document of the type ``kind``, served at ``path``.
+
+    Its fields ``without`` are no part of what is published. The ``description`` takes the place of
+    the docstring.
+    """
     definitions: dict[str, Schema] = {}
-    described = inspect.type_info(event_class)
-    assert isinstance(described, inspect.StructType)  # noqa: S101 (events are structs)
-    body = _struct(described, definitions)
-    schema: Schema = {
-        "$schema": DIALECT,
-        "$id": event_schema_path(type_name),
-        "title": type_name,
-        **body,
-    }
+    described = inspect.type_info(kind)
+    assert isinstance(described, inspect.StructType)  # noqa: S101 (documents are structs)
+    body = _struct(described, definitions, without)
+    schema: Schema = {"$schema": DIALECT, "$id": path, "title": title, **body}
+    if description:
+        schema["description"] = description
     if definitions:
         schema["$defs"] = dict(sorted(definitions.items()))
     if examples:
@@ -77,11 +93,13 @@ def current(examples: Mapping[str, Sequence[Any]]) -> dict[str, Schema]:
     }
 
 
-def _struct(kind: inspect.StructType, definitions: dict[str, Schema]) -> Schema:
+def _struct(
+    kind: inspect.StructType, definitions: dict[str, Schema], without: Collection[str] = ()
+) -> Schema:
     properties: dict[str, Schema] = {}
     required: list[str] = []
     for field in kind.fields:
-        if field.name in ENVELOPE:
+        if field.name in without:
             continue
         schema = _translated(field.type, definitions)
         properties[field.encode_name] = {**schema, "description": meaning(kind.cls, field.name)}
@@ -153,6 +171,8 @@ def _composed(kind: inspect.Type, definitions: dict[str, Schema]) -> Schema:
             definitions[name] = {}
             definitions[name] = _struct(kind, definitions)
         return {"$ref": f"#/$defs/{name}"}
+    if isinstance(kind, inspect.CustomType) and hasattr(kind.cls, "JSON_SCHEMA"):
+        return dict(kind.cls.JSON_SCHEMA)
     raise TypeError(f"no JSON Schema is known for {kind}")
 
 

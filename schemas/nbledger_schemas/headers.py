@@ -1,13 +1,21 @@
-"""The headers of the messages on the topic of events: CloudEvents 1.0 in binary mode."""
+"""The headers of the messages on the topic of events: attributes of CloudEvents 1.0.
+
+A message with data is in binary mode, one without in structured mode with the same headers.
+"""
 
 from typing import Final, NamedTuple
 
 from nbledger_domain.vocabulary.addresses import project_path
 from nbledger_schemas import Schema
 
+JSON: Final = "application/json"
+STRUCTURED: Final = "application/cloudevents+json; charset=utf-8"
+"""Of a message without data: the value is the event with its attributes."""
+
 _UUID: Final = {"type": "string", "format": "uuid"}
 _COUNT: Final = {"type": "string", "pattern": "^[0-9]+$"}
 _TEXT: Final = {"type": "string"}
+_TIME: Final = {"type": "string", "format": "date-time"}
 
 
 class EventHeader(NamedTuple):
@@ -30,9 +38,9 @@ HEADERS: Final = (
     ),
     EventHeader(
         "content-type",
-        {"type": "string", "const": "application/json"},
-        "The media type of the value.",
-        "application/json",
+        {"type": "string", "enum": [JSON, STRUCTURED]},
+        "The media type of the value: of the data, or of an event without data.",
+        JSON,
     ),
     EventHeader(
         "ce_id",
@@ -50,16 +58,29 @@ HEADERS: Final = (
     EventHeader("ce_subject", _UUID, "The stream's id, which is the key, too.", SUBJECT),
     EventHeader(
         "ce_time",
-        {"type": "string", "format": "date-time"},
-        "When it was decided.",
+        _TIME,
+        "When it was decided, by the clock of whoever decided.",
         "2026-01-20T10:30:00.123456Z",
     ),
+    EventHeader(
+        "ce_recordedtime",
+        _TIME,
+        "When it was recorded, by the clock of the store.",
+        "2026-01-20T10:30:00.125801Z",
+    ),
+    EventHeader("ce_partitionkey", _UUID, "The key: the stream's id.", SUBJECT),
     EventHeader(
         "ce_dataschema",
         {"type": "string", "format": "uri"},
         "The address of the schema of the data; missing where the data is erased.",
         "https://notebooks.example.com/schema/events/{type}.json",
         always=False,
+    ),
+    EventHeader(
+        "ce_sequence",
+        {"type": "string", "pattern": "^[0-9]{20}$"},
+        "The position with leading zeros, so that it sorts as text.",
+        "00000000000000004712",
     ),
     EventHeader(
         "ce_position", _COUNT, "The position among all events; rises without a gap.", "4712"
@@ -80,6 +101,9 @@ HEADERS: Final = (
         "ce_historyid", _UUID, "The reads of histories that it is among.", SUBJECT, always=False
     ),
     EventHeader("ce_noticeid", _UUID, "The notice of a kernel type.", SUBJECT, always=False),
+    EventHeader(
+        "ce_webhookid", _UUID, "The webhook that the event concerns.", SUBJECT, always=False
+    ),
     EventHeader(
         "ce_authtype",
         {"type": "string", "enum": ["api_key", "service_account", "system"]},
@@ -119,12 +143,40 @@ HEADERS: Final = (
         "true",
         always=False,
     ),
+    EventHeader(
+        "ce_replay",
+        {"type": "string", "const": "true"},
+        "The event was published again on request; not on the live topic unless asked.",
+        "true",
+        always=False,
+    ),
 )
 
 
 _IDS: Final = frozenset(
-    {"ce_notebookid", "ce_datasetid", "ce_libraryid", "ce_historyid", "ce_noticeid"}
+    {
+        *("ce_notebookid", "ce_datasetid", "ce_libraryid"),
+        *("ce_historyid", "ce_noticeid", "ce_webhookid"),
+    }
 )
+_SPECIAL: Final = frozenset(
+    {"ce_dataref", "ce_erased", "ce_replay", "ce_causationid", "ce_traceparent"}
+)
+
+
+def envelope_schema() -> Schema:
+    """The schema of the value of a message without data: its attributes as a JSON object."""
+    attributes = [each for each in HEADERS if each.name.startswith("ce_")]
+    return {
+        "type": "object",
+        "description": "An event without data, in the structured mode of CloudEvents.",
+        "properties": {
+            each.name.removeprefix("ce_"): {**each.schema, "description": each.meaning}
+            for each in attributes
+        },
+        "required": [each.name.removeprefix("ce_") for each in attributes if each.always],
+        "anyOf": [{"required": ["dataref"]}, {"required": ["erased"]}],
+    }
 
 
 def headers_schema() -> Schema:
@@ -140,7 +192,7 @@ def example_headers(event_type: str) -> dict[str, str]:
     """Headers of a message with such an event, but for those of special cases."""
     own = id_header(event_type)
     others = _IDS - {own}
-    left_out = others | {"ce_dataref", "ce_erased", "ce_causationid", "ce_traceparent"}
+    left_out = others | _SPECIAL
     return {
         each.name: each.example.replace("{type}", event_type).replace(
             "/notebook/", f"/{own[3:-2]}/"

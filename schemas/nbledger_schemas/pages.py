@@ -20,7 +20,7 @@ _PLACES: Final = {
     "library": ("the library", "/library/{libraryId}/history"),
     "notice": ("the notice", "/notices"),
     "history": ("the record", "/history-reads"),
-    "webhook": ("the webhook", "/events?stream={webhookId}"),
+    "webhook": ("the webhook", "/webhook/{webhookId}/history"),
 }
 """By the first word of a type: whose stream its events are in, and where they can be read again."""
 
@@ -47,9 +47,10 @@ def page(name: str, schema: Schema) -> str:
             "## What may be missing",
             "",
             *_missing(schema),
-            "The value of the message as a whole is null where the data was erased before it was",
-            "published (`ce_erased`), or is larger than 512 KiB: then `ce_dataref` says where to",
-            "read it. Members that are not described here may appear at any time: pass over them.",
+            "The data as a whole where it was erased before it was published (`ce_erased`), or is",
+            "larger than 512 KiB: then `ce_dataref` says where to read it. The message is in",
+            "structured mode then: its value has the attributes, and no data. Members that are not",
+            "described here may appear at any time: pass over them.",
             "",
             "## Example",
             "",

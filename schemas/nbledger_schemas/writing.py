@@ -29,7 +29,7 @@ def files() -> dict[Path, str]:
     """Every file that is made of the types, with the content that it is to have."""
     schemas = all_schemas()
     return {
-        **{SCHEMAS / f"{name}.json": _text(schema) for name, schema in schemas.items()},
+        **{SCHEMAS / f"{name}.json": text(schema) for name, schema in schemas.items()},
         **{PAGES / f"{name}.md": page(name, schema) for name, schema in schemas.items()},
         PAGES / "README.md": index(schemas),
     }
@@ -62,7 +62,7 @@ def release() -> list[Break]:
     """Promise the schemas as they are now. Does nothing but tell where that breaks a promise."""
     found = broken() if RELEASED.exists() else []
     if not found:
-        RELEASED.write_text(_text({name: bare(each) for name, each in all_schemas().items()}))
+        RELEASED.write_text(text({name: bare(each) for name, each in all_schemas().items()}))
     return found
 
 
@@ -74,5 +74,6 @@ def _examples() -> dict[str, list[Any]]:
     return found
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """JSON as the files have it."""
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from support.event_store import open_pool
 from support.kafka import everything_on_topics
 from support.leftovers import WORDS, all_events, confirmed_by_digest, tables_as_text
 from support.local_server import LocalServer
-from support.planted import Plant, Planted
+from support.planted import Plant, Planted, everything_below
 
 from nbledger_infrastructure.settings import Kafka
 
@@ -31,7 +31,7 @@ PLACES = {
     *("newcolumn", "newvalue", "enriched", "report", "reporttitle", "metric"),
     *("outputfile", "outputcontent", "inputfile", "inputcontent", "parameter", "value"),
     *("name", "description", "schedule", "markdown", "celltag", "member", "metadata"),
-    *("error", "tag", "long", "repeated"),
+    *("error", "tag", "long", "repeated", "longvalue"),
 }
 """Where something is planted, and found before it is deleted."""
 
@@ -63,10 +63,10 @@ class Kept:
                 found[place] = kinds
         return found
 
-    def tables(self) -> str:
-        async def read() -> str:
+    def tables(self) -> Mapping[str, str]:
+        async def read() -> Mapping[str, str]:
             async with open_pool(self._server.info.postgres) as pool:
-                return "\n".join((await tables_as_text(pool)).values())
+                return await tables_as_text(pool)
 
         return asyncio.run(read())
 
@@ -91,9 +91,9 @@ class Kept:
     def text(self) -> str:
         """Everything that digests may be in."""
         home = self._server.home
-        parts = [self.tables(), *(str(path) for path in home.rglob("*"))]
+        parts = [*self.tables().values(), *(str(path) for path in everything_below(home))]
         folders = ("logs", "sealer", "environments/requests", "environments/locks")
-        files = (path for folder in folders for path in home.joinpath(folder).rglob("*"))
+        files = (path for folder in folders for path in everything_below(home / folder))
         parts += [path.read_bytes().decode(errors="replace") for path in files if path.is_file()]
         return "\n".join(parts)
 
@@ -155,8 +155,12 @@ def check(server: LocalServer, client: httpx.Client, folder: Path, *, notebooks:
 
     # All of it is found while it is there: in tables, in files, and by who guesses a digest.
     in_files = {kind for kinds in kept.files().values() for kind in kinds}
-    found = planted.kinds_in(kept.tables().encode()) | in_files
+    tables = {name: planted.kinds_in(text.encode()) for name, text in kept.tables().items()}
+    found = in_files.union(*tables.values())
     assert {kind for kind in PLACES if not any(each.startswith(kind) for each in found)} == set()
+    # Also in what rows held at earlier positions.
+    for name in ("notebook_snapshot", "execution_snapshot", "dataset_snapshot"):
+        assert tables[name], name
     assert confirmed_by_digest(WORDS, kept.text()) == {WORD}
     # On Kafka the values of events alone have it: neither a key, a header nor another topic.
     assert set(kept.topics()) == {"nbledger.events value"}

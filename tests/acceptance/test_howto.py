@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 from support.local_server import LocalServer
+from support.node import node
 from support.paths import ROOT
 
 from nbledger.embedded.postgres_files import programs_folder
@@ -57,6 +58,7 @@ PRINTED = {
         *("the last event is at position", "notebook_list: rebuilt as of position"),
         *("execution_status: ", " rows equal at position", '"verified":[{"name":"notebook_list"'),
     ],
+    "tell-a-lineage-tool.md": ["Completed\nSTART ", "\nCOMPLETE ", "lineage "],
     "run-a-notebook.md": ["Completed", "1.1.0"],
     "follow-a-run.md": ["Completed", "\n304\n", "event: execution.completed.v1", "\n6\n"],
     "fetch-results.md": [
@@ -79,8 +81,17 @@ PRINTED = {
     "cancel-or-rerun-many.md": ["3 found", "rerun Completed 1 of 1"],
     # Which events come first is a matter of partitions.
     "consume-events.md": ["nbledger.", " True"],
+    "consume-exactly-once.md": ["\n2|2\n", "ended in order\nexample|"],
     "catch-up.md": ["Completed", '"events":[', '"complete":true'],
+    "receive-webhooks.md": [
+        *("notebook.created.v1", "delivered 204 None\n", "signed\n"),
+        *("202\n", "nbledger.notebook.created.v1", "204\n"),
+    ],
     "order-and-duplicates.md": ["kept 2"],
+    "replay-events.md": [
+        *(" events published to nbledger.replay.late, up to position ", '"state":"completed"'),
+        "3 events published to nbledger.events, up to position 3 of 3",
+    ],
     "replay-a-history.md": ["notebook.renamed.v1", "1.0.1 {} ", "execution.completed.v1"],
     "see-the-past.md": [
         *("1.0.1\n", "1.1.0\n", "Churn\n", "404\ncreated_later\n"),
@@ -159,14 +170,16 @@ def test_the_commands_of_all_pages_work(server: LocalServer, tmp_path: Path, rea
         ).raise_for_status()
     (tmp_path / ".nbledger").symlink_to(server.home)
     (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     script = [PRELUDE, *blocks("README.md")]
     for page in READERS[reader]:
         script += [f"echo '== {page}'", *blocks(page)]
-    path = f"{Path(sys.executable).parent}:{programs_folder(None)}:{os.environ['PATH']}"
+    folders = (Path(sys.executable).parent, programs_folder(None), Path(node()).parent)
+    path = ":".join([*map(str, folders), os.environ["PATH"]])
     ended = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", "\n".join(script)],
         cwd=tmp_path,
-        env={**os.environ, "PATH": path},
+        env={**os.environ, "PATH": path, "NODE_PATH": str(ROOT / ".venv-node" / "node_modules")},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -1,5 +1,6 @@
 """``nbledger up`` on a home folder: what it writes, who may share it, how it ends."""
 
+import asyncio
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from aiokafka import AIOKafkaConsumer
 from support.local_server import LocalServer, local_server
 from support.processes import alive
 from support.services import service_pid
@@ -24,6 +26,28 @@ def test_server_json_tells_where_everything_is(server: LocalServer) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     answer = requests.get(f"{server.base}/notebooks", headers=server.headers, timeout=10)
     assert answer.status_code == 200
+
+
+def test_messages_name_schemas_where_the_api_is_although_it_found_its_port(
+    server: LocalServer,
+) -> None:
+    asked = {"notebookName": "named", "initialCells": []}
+    made = requests.post(f"{server.base}/notebook", json=asked, headers=server.headers, timeout=10)
+    assert made.status_code == 201
+
+    async def first_message() -> dict[str, bytes]:
+        async with (
+            asyncio.timeout(30),
+            AIOKafkaConsumer(
+                "nbledger.events", bootstrap_servers=server.info.kafka, auto_offset_reset="earliest"
+            ) as consumer,
+        ):
+            return dict((await consumer.getone()).headers)
+
+    address = asyncio.run(first_message())["ce_dataschema"].decode()
+    assert address.startswith(f"{server.info.url}/schema/events/")
+    schema = requests.get(address, timeout=10).json()
+    assert schema["$id"] == address
 
 
 def test_a_second_up_on_the_same_home_says_so_and_ends(server: LocalServer) -> None:

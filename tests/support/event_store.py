@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 
 import asyncpg
@@ -28,6 +28,18 @@ def new_stream(*, subject_id: uuid.UUID | None = None) -> Stream:
 
 def new_event(data: bytes = b'{"a": 1}', type_: str = "thing.happened.v1") -> NewEvent:
     return NewEvent(event_id=uuid.uuid4(), type=type_, data=data, occurred_at=datetime.now(UTC))
+
+
+@asynccontextmanager
+async def open_stores(dsn: str, count: int) -> AsyncIterator[list[EventStore]]:
+    """So many stores, on connections of their own."""
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(dsn, max_size=2 * count))
+        stores = [EventStore(pool) for _ in range(count)]
+        for store in stores:
+            await store.start()
+            stack.push_async_callback(store.close)
+        yield stores
 
 
 @asynccontextmanager

@@ -13,12 +13,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
 from support.campaigns import Tally
 from support.event_store import open_pool, open_store
 from support.paths import ROOT
 
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore
+from nbledger_infrastructure.settings import Webhooks
 from nbledger_workers.sweeping.process_managers import MANAGERS
 
 PATIENCE = 120.0
@@ -27,18 +29,23 @@ PATIENCE = 120.0
 class Scene:
     """A database with a clock to set, and processes that run the managers on it."""
 
-    def __init__(self, dsn: str, pool: Pool, store: EventStore, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, dsn: str, pool: Pool, store: EventStore, stack: AsyncExitStack, webhooks: Webhooks
+    ) -> None:
         self.pool = pool
         self.store = store
         self._dsn = dsn
         self._stack = stack
+        self._webhooks = msgspec.json.encode(webhooks).decode()
 
     async def start(self) -> Process:
         """One more process; at work, or standing by."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
         program = str(Path(__file__).with_name("scheduler_process.py"))
         process = await asyncio.create_subprocess_exec(
-            sys.executable, program, self._dsn, stdout=PIPE, env=environment
+            *(sys.executable, program, self._dsn, self._webhooks),
+            stdout=PIPE,
+            env=environment,
         )
         self._stack.push_async_callback(_ended, process)
         assert process.stdout is not None
@@ -92,7 +99,9 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(dsn: str, *, real_time: bool = False) -> AsyncIterator[Scene]:
+async def scene(
+    dsn: str, *, real_time: bool = False, webhooks: Webhooks | None = None
+) -> AsyncIterator[Scene]:
     """A scene, whose clock stands until it is set; in ``real_time`` it is the database's."""
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(dsn, max_size=8))
@@ -102,7 +111,7 @@ async def scene(dsn: str, *, real_time: bool = False) -> AsyncIterator[Scene]:
             await connection.execute(
                 f"CREATE {kind} test_clock AS SELECT clock_timestamp() AS time"
             )
-        yield Scene(dsn, pool, store, stack)
+        yield Scene(dsn, pool, store, stack, webhooks or Webhooks())
 
 
 async def _ended(process: Process) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -22,6 +23,13 @@ _LITERALS = 8
 def noise(letters: int) -> str:
     """Text that cannot be compressed."""
     return " " + "".join(secrets.choice(_LETTERS) for _ in range(letters))
+
+
+def everything_below(folder: Path) -> list[Path]:
+    """Files and folders below one, but for those that go while they are looked for."""
+    return sorted(
+        Path(place, name) for place, *names in os.walk(folder) for each in names for name in each
+    )
 
 
 class Planted:
@@ -56,7 +64,7 @@ class Planted:
     def in_files(self, folder: Path) -> dict[str, set[str]]:
         """The files below a folder, changed since, that have a text in their name or content."""
         found: dict[str, set[str]] = {}
-        for path in sorted(folder.rglob("*")):
+        for path in everything_below(folder):
             kinds = self.kinds_in(path.name.encode())
             kinds |= {f"{kind} (name)" for kind in kinds}
             for content in self._content(path):
@@ -112,12 +120,15 @@ class Plant:
     def everything(self) -> None:
         """One of each of what holds what a user writes, each a run has ended of."""
         text = self.text
+        # So wide that the read model keeps what it held at an earlier position.
+        wide = [f"c{number:099}" for number in range(500)]
         dataset = self._made(
             "/dataset/csv",
             files={
                 "file": (
                     f"{text('datasetfile')}.csv",
-                    f"{text('column')},b\n{text('row')},{self._word}\n".encode(),
+                    f"{text('column')},b,{','.join(wide)}\n"
+                    f"{text('row')},{self._word}{',' * len(wide)}\n".encode(),
                 )
             },
         )
@@ -188,7 +199,10 @@ class Plant:
         asked = self._made(
             f"{path}/execute",
             json={
-                "parameters": {self.text("parameter"): self.text("value")},
+                "parameters": {
+                    self.text("parameter"): self.text("value"),
+                    "long": self.text("longvalue") + " again" * 9_000,
+                },
                 "tags": [self.text("tag")],
             },
             headers={"Idempotency-Key": f'"{self.text("key")}{error}"'},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -33,6 +33,8 @@ class Receiver:
         self.got: list[Got] = []
         self.answers: deque[int | bytes | None] = deque()
         self.always: int | bytes | None = 200
+        self.decide: Callable[[Got], int | bytes | None] | None = None
+        """Says what is answered to each request, where that is not by the two above."""
         self.release = asyncio.Event()
         self.port = 0
         self._came = asyncio.Condition()
@@ -68,7 +70,7 @@ class Receiver:
         async with self._came:
             self.got.append(Got(head[0].split()[1], headers, body))
             self._came.notify_all()
-        answer = self.answers.popleft() if self.answers else self.always
+        answer = self._answer(self.got[-1])
         if answer is None:
             await self.release.wait()
             return False
@@ -79,6 +81,11 @@ class Receiver:
         writer.write(b"HTTP/1.1 %d Told\r\nContent-Length: 4\r\nX-Told: yes\r\n\r\ntold" % answer)
         await writer.drain()
         return True
+
+    def _answer(self, got: Got) -> int | bytes | None:
+        if self.decide is not None:
+            return self.decide(got)
+        return self.answers.popleft() if self.answers else self.always
 
 
 @asynccontextmanager

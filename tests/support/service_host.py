@@ -61,6 +61,7 @@ async def _up(folder: Path) -> Service:
         "UV_OFFLINE": "1",
         "NBLEDGER_LIMITS_DISK_MB": "80",
         "NBLEDGER_WORKER_CONCURRENCY": "4",
+        "NBLEDGER_WEBHOOKS_ALLOWED_NETWORKS": '["127.0.0.0/8"]',
     }
     server = LocalServer(folder / "up", settings)
     await asyncio.to_thread(server.start)

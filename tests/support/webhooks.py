@@ -26,27 +26,19 @@ from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore, Metadata, NewEvent, Stream
 from nbledger_infrastructure.settings import Webhooks
 
+ADDRESS = "https://notebooks.example.com"
 LOOPBACK = ["127.0.0.0/8"]
 RENAMED = "notebook.renamed.v1"
 METADATA = Metadata(actor="test")
 
 
-class Hooks:
+class Project:
     """A project with webhooks, on a database of the test's own."""
 
-    def __init__(
-        self,
-        pool: Pool,
-        store: EventStore,
-        manager: WebhookManager,
-        now: Ahead,
-        caller: Caller = CALLER,
-    ) -> None:
+    def __init__(self, pool: Pool, store: EventStore, caller: Caller = CALLER) -> None:
         self.caller = caller
         self.pool = pool
         self.store = store
-        self.manager = manager
-        self.now = now
         self._versions: dict[UUID, int] = {}
 
     async def hook(
@@ -82,16 +74,6 @@ class Hooks:
         self._versions[stream_id] = version + 1
         return event.event_id
 
-    async def work(self) -> None:
-        """Let everything be sent that is due, and be recorded."""
-        for _ in range(3):
-            try:
-                while await self.manager.tick() == 0.0:
-                    pass
-            except CheckpointMovedError:
-                continue
-            await self.manager.settled()
-
     async def deliveries(self, webhook_id: UUID) -> list[tuple[str, int]]:
         """State and number of attempts of each delivery, in the order of events."""
         async with acquire(self.pool) as connection:
@@ -112,6 +94,27 @@ class Hooks:
         return [row[0] for row in rows]
 
 
+class Hooks(Project):
+    """Likewise, with a manager that the test drives."""
+
+    def __init__(
+        self, pool: Pool, store: EventStore, manager: WebhookManager, now: Ahead, caller: Caller
+    ) -> None:
+        super().__init__(pool, store, caller)
+        self.manager = manager
+        self.now = now
+
+    async def work(self) -> None:
+        """Let everything be sent that is due, and be recorded."""
+        for _ in range(3):
+            try:
+                while await self.manager.tick() == 0.0:
+                    pass
+            except CheckpointMovedError:
+                continue
+            await self.manager.settled()
+
+
 def subscription(
     url: str, types: tuple[str, ...], *, tags: tuple[str, ...] = (), ordered: bool = False
 ) -> Subscription:
@@ -125,12 +128,16 @@ def subscription(
 
 @asynccontextmanager
 async def hooks(
-    pool: Pool, store: EventStore, caller: Caller = CALLER, **settings: Any
+    pool: Pool,
+    store: EventStore,
+    caller: Caller = CALLER,
+    address: str = ADDRESS,
+    **settings: Any,
 ) -> AsyncIterator[Hooks]:
     """Webhooks whose manager sends to loopback, and to what is allowed by ``settings`` else."""
     clock = Ahead()
     chosen = Webhooks(**{"allowed_networks": LOOPBACK, "timeout_seconds": 20.0, **settings})
-    manager = WebhookManager(pool, store, chosen, envelope(chosen.max_body_kb), now=clock)
+    manager = WebhookManager(pool, store, chosen, envelope(chosen.max_body_kb, address), now=clock)
     try:
         yield Hooks(pool, store, manager, clock, caller)
     finally:

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from nbledger_application.webhooks import rows
-from nbledger_application.webhooks.rows import Pending
+from nbledger_application.webhooks.loading import Pending
 from nbledger_domain.webhook import next_attempt_after
 from nbledger_infrastructure.egress.posting import Answered
 from nbledger_infrastructure.postgres.database import PooledConnection
@@ -54,6 +54,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
             return None
         return next_attempt_after(self.delivery.failures + 1, self.jitter)
 
+    def again_at(self, now: datetime) -> datetime | None:
+        """When it is attempted again, where that is recorded now; ``None`` for never."""
+        return None if self.pause is None else now + timedelta(seconds=self.pause)
+
     @property
     def state(self) -> str:
         """What becomes of the delivery."""
@@ -69,41 +73,50 @@ INSERT INTO webhook_attempt (
     webhook_id, position, number, at, milliseconds, url, request_headers, status, answer_headers,
     answer_body, error, detail
 )
-SELECT $1, $2, d.attempts + 1, $3, $4, $5, $6, $7,
-    CASE WHEN e.subject_id IS NULL THEN $8::json END,
-    CASE WHEN e.subject_id IS NULL THEN $9::bytea END, $10, $11
-FROM webhook_delivery AS d LEFT JOIN erasure AS e USING (subject_id)
-WHERE d.webhook_id = $1 AND d.position = $2
+SELECT made.webhook_id, made.position, d.attempts + 1, made.at, made.milliseconds, made.url,
+    made.request_headers::json, made.status,
+    CASE WHEN e.subject_id IS NULL THEN made.answer_headers::json END,
+    CASE WHEN e.subject_id IS NULL THEN made.answer_body END, made.error, made.detail
+FROM unnest(
+    $1::uuid[], $2::bigint[], $3::timestamptz[], $4::integer[], $5::text[], $6::text[],
+    $7::integer[], $8::text[], $9::bytea[], $10::text[], $11::text[]
+) AS made (
+    webhook_id, position, at, milliseconds, url, request_headers, status, answer_headers,
+    answer_body, error, detail
+)
+JOIN webhook_delivery AS d USING (webhook_id, position)
+LEFT JOIN erasure AS e USING (subject_id)
 ON CONFLICT DO NOTHING
 """
 
 _MOVE: Final = """
-UPDATE webhook_delivery
-SET state = $3, attempts = attempts + 1, failures = failures + CASE WHEN $3 = 'delivered' THEN 0
-        ELSE 1 END,
-    next_attempt_at = $4, ended_at = CASE WHEN $3 = 'pending' THEN NULL ELSE $5::timestamptz END
-WHERE webhook_id = $1 AND position = $2
+UPDATE webhook_delivery AS d
+SET state = made.state, attempts = d.attempts + 1, next_attempt_at = made.again_at,
+    failures = d.failures + CASE WHEN made.state = 'delivered' THEN 0 ELSE 1 END,
+    ended_at = CASE WHEN made.state = 'pending' THEN NULL ELSE $5::timestamptz END
+FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[])
+    AS made (webhook_id, position, state, again_at)
+WHERE d.webhook_id = made.webhook_id AND d.position = made.position
 """
 
 
 async def record(
-    connection: PooledConnection, webhook_id: UUID, made: Sequence[Attempt], now: datetime
+    connection: PooledConnection, made: Sequence[tuple[UUID, Sequence[Attempt]]], now: datetime
 ) -> None:
-    """Write down what came of these attempts of a webhook, in one transaction."""
+    """Write down what came of these attempts of these webhooks, in one transaction."""
+    every = [(webhook_id, each) for webhook_id, some in made for each in some]
+    moves = [
+        (webhook_id, each.delivery.position, each.state, each.again_at(now))
+        for webhook_id, each in every
+    ]
     async with connection.transaction():
-        await connection.executemany(_LOG, [_logged(webhook_id, each) for each in made])
-        await connection.executemany(
-            _MOVE,
-            [
-                (
-                    *(webhook_id, each.delivery.event.position, each.state),
-                    *(None if each.pause is None else now + timedelta(seconds=each.pause), now),
-                )
-                for each in made
-            ],
-        )
+        await rows.lock(connection, {webhook_id for webhook_id, _ in every})
+        await connection.execute(_LOG, *zip(*(_logged(*each) for each in every), strict=True))
+        await connection.execute(_MOVE, *zip(*moves, strict=True), now)
         ended = [
-            (webhook_id, each.delivery.event.stream_id) for each in made if each.state != "pending"
+            (webhook_id, each.delivery.stream_id)
+            for webhook_id, each in every
+            if each.state != "pending"
         ]
         if ended:
             await rows.release(connection, ended, now)
@@ -112,7 +125,7 @@ async def record(
 def _logged(webhook_id: UUID, made: Attempt) -> tuple[object, ...]:
     answered = made.answered
     return (
-        *(webhook_id, made.delivery.event.position, made.at, answered.milliseconds, made.url),
+        *(webhook_id, made.delivery.position, made.at, answered.milliseconds, made.url),
         json.dumps(dict(made.headers)),
         answered.status,
         json.dumps(answered.headers) if answered.status is not None else None,

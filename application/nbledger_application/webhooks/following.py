@@ -38,11 +38,11 @@ def interests() -> Interests:
 class Subscriptions:
     """What becomes of events, as :class:`Following` hands them over.
 
-    ``moved`` is called with the webhooks for which there is something new, once it is committed or
-    may be.
+    ``moved`` is called with the webhooks for which there is something new to send, and those that
+    are others now or gone; it may be called before that is committed.
     """
 
-    def __init__(self, now: Clock, moved: Callable[[set[UUID]], None]) -> None:
+    def __init__(self, now: Clock, moved: Callable[[set[UUID], set[UUID]], None]) -> None:
         self._now = now
         self._moved = moved
 
@@ -63,6 +63,8 @@ class Subscriptions:
 
     async def _write(self, connection: PooledConnection, folded: "_Folded") -> None:
         at = await self._now(connection)
+        wanting = {each.webhook_id for each in folded.wished}
+        await rows.lock(connection, wanting | folded.changed | folded.gone)
         await rows.save(
             connection, [known for each in folded.changed if (known := folded.known.get(each))]
         )
@@ -76,7 +78,9 @@ class Subscriptions:
         if folded.gone:
             await rows.forget(connection, list(folded.gone))
             await secrets.forget(connection, list(folded.gone))
-        self._moved({each.webhook_id for each in wished} | folded.changed | folded.redelivered)
+        self._moved(
+            {each.webhook_id for each in wished} | folded.redelivered, folded.changed | folded.gone
+        )
 
 
 class _Folded:
@@ -84,6 +88,9 @@ class _Folded:
 
     def __init__(self, known: dict[UUID, Subscriber]) -> None:
         self.known = known
+        self.by_project: dict[UUID, dict[UUID, Subscriber]] = {}
+        for each in known.values():
+            self._place(each)
         self.changed: set[UUID] = set()
         self.unordered: set[UUID] = set()
         self.gone: set[UUID] = set()
@@ -93,11 +100,15 @@ class _Folded:
 
     def take(self, recorded: RecordedEvent) -> None:
         """Take the next event: a webhook's own changes it, any other may be sent."""
-        self.wished.extend(wished_of(self.known.values(), recorded))
+        subscribers = self.by_project.get(recorded.project_id)
+        if subscribers:
+            self.wished.extend(wished_of(subscribers.values(), recorded))
         if recorded.type not in _OWN:
             return
         if recorded.type == Webhook.Deleted.TYPE:
-            self.known.pop(recorded.stream_id, None)
+            known = self.known.pop(recorded.stream_id, None)
+            if known is not None:
+                del self.by_project[known.project_id][known.webhook_id]
             self.gone.add(recorded.stream_id)
             return
         event = decode(recorded)
@@ -107,7 +118,7 @@ class _Folded:
             self._changed(self.known[recorded.stream_id], recorded, event)
 
     def _created(self, recorded: RecordedEvent, event: Webhook.Created) -> None:
-        self.known[recorded.stream_id] = Subscriber(
+        made = Subscriber(
             webhook_id=recorded.stream_id,
             tenant_id=recorded.tenant_id,
             project_id=recorded.project_id,
@@ -117,7 +128,12 @@ class _Folded:
             enabled=True,
             secret_id=event.secret_id,
         )
-        self.changed.add(recorded.stream_id)
+        self.known[made.webhook_id] = made
+        self._place(made)
+        self.changed.add(made.webhook_id)
+
+    def _place(self, known: Subscriber) -> None:
+        self.by_project.setdefault(known.project_id, {})[known.webhook_id] = known
 
     def _changed(self, known: Subscriber, recorded: RecordedEvent, event: object) -> None:
         match event:

@@ -15,10 +15,12 @@ import structlog
 from nbledger_application.database_clock import Clock
 from nbledger_application.following import Following
 from nbledger_application.webhooks import following, redelivering, rows
-from nbledger_application.webhooks.delivering import Deliverer, Envelope, Lanes, Pace
+from nbledger_application.webhooks.delivering import Deliverer, Pace
 from nbledger_application.webhooks.following import Subscriptions, wanted_by_tags
-from nbledger_infrastructure.egress.addresses import networks
-from nbledger_infrastructure.egress.posting import Poster
+from nbledger_application.webhooks.lanes import PARKED, Lanes
+from nbledger_application.webhooks.loading import Envelope
+from nbledger_infrastructure.egress.addresses import Reach, networks
+from nbledger_infrastructure.egress.posting import Poster, trusting
 from nbledger_infrastructure.postgres.database import Pool, acquire
 from nbledger_infrastructure.postgres.event_store import EventStore
 from nbledger_infrastructure.settings import Webhooks
@@ -66,20 +68,26 @@ class WebhookManager:
         self._now = now
         self._poster = Poster(
             timeout_seconds=settings.timeout_seconds,
-            # Never fewer than attempts: none waits for a connection.
-            connections=settings.concurrency + 64,
-            allowed=networks(settings.allowed_networks),
+            # As many as attempts: none waits for the name of another.
+            at_once=settings.concurrency * (1 + PARKED),
+            reach=Reach(
+                allowed=networks(settings.allowed_networks),
+                refused=networks(settings.refused_networks),
+            ),
             proxy_url=settings.proxy_url,
+            tls=trusting(settings.ca_file),
         )
         self._deliverer = Deliverer(
-            *(pool, store, self._poster, envelope, Lanes.of(settings.concurrency)),
+            *(pool, store, self._poster, envelope, Lanes(settings.concurrency)),
             per_webhook=settings.concurrency_per_webhook,
+            max_body_kb=settings.max_body_kb,
             now=now,
         )
         self._moved: set[UUID] = set()
+        self._changed: set[UUID] = set()
         self._following = Following(
             *(pool, following.NAME, following.interests()),
-            Subscriptions(now, self._moved.update),
+            Subscriptions(now, self._note),
             holds,
         )
         self._due: dict[UUID, datetime] = {}
@@ -88,6 +96,11 @@ class WebhookManager:
         self._started = False
         self._ranges = True
         self._forget_at: datetime | None = None
+
+    def _note(self, wanting: set[UUID], changed: set[UUID]) -> None:
+        """Something is to be sent; the batch that a changed webhook is sent is out of date."""
+        self._moved |= wanting | changed
+        self._changed |= changed
 
     async def tick(self) -> float | None:
         """Take up new events and start what is due; returns the seconds until the next look.
@@ -98,6 +111,9 @@ class WebhookManager:
         if not self._settings.enabled:
             return None
         await self._following.catch_up()
+        while self._changed:
+            if (pace := self._paces.get(self._changed.pop())) is not None:
+                pace.halted = True
         async with acquire(self._pool) as connection:
             now = await self._now(connection)
             if not self._started:
@@ -128,6 +144,7 @@ class WebhookManager:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         self._tasks.clear()
+        await self._deliverer.close()
         await self._poster.aclose()
 
     def _reap(self, now: datetime) -> None:

@@ -75,7 +75,9 @@ async def next_chunk(connection: PooledConnection) -> Chunk | None:
     asked = await connection.fetchrow(_NEXT)
     if asked is None:
         return None
-    subscriber = await rows.subscriber(connection, asked["webhook_id"])
+    webhook_id: UUID = asked["webhook_id"]
+    await rows.lock(connection, [webhook_id])
+    subscriber = (await rows.subscribers(connection, [webhook_id])).get(webhook_id)
     if subscriber is None:
         await _end(connection, asked["redelivery_id"])
         return await next_chunk(connection)

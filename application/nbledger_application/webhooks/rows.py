@@ -9,8 +9,6 @@ import msgspec
 
 from nbledger_domain.webhook import EventSelection
 from nbledger_infrastructure.postgres.database import PooledConnection
-from nbledger_infrastructure.postgres.event_store import RecordedEvent
-from nbledger_infrastructure.postgres.event_store.types import COLUMNS, recorded_event
 
 
 class Subscriber(msgspec.Struct, kw_only=True):
@@ -45,14 +43,6 @@ class Wished(msgspec.Struct, frozen=True):
     type: str
     stream_id: UUID
     subject_id: UUID
-
-
-class Pending(msgspec.Struct, frozen=True):
-    """A delivery whose time has come, with its event."""
-
-    event: RecordedEvent
-    failures: int
-    attempts: int
 
 
 _SUBSCRIBERS: Final = """
@@ -123,18 +113,6 @@ _LOCK: Final = """
 SELECT FROM webhook_subscription WHERE webhook_id = ANY($1) ORDER BY webhook_id FOR UPDATE
 """
 
-_EVENT_COLUMNS: Final = ", ".join(f"e.{column.strip()}" for column in COLUMNS.split(","))
-_DUE: Final = f"""
-SELECT {_EVENT_COLUMNS}, d.failures, d.attempts
-FROM webhook_delivery AS d JOIN event AS e ON e.position = d.position
-WHERE d.webhook_id = $1 AND d.state = 'pending' AND d.next_attempt_at <= $2
-ORDER BY d.next_attempt_at, d.position LIMIT $3
-"""  # noqa: S608 (constants)
-
-_NEXT: Final = """
-SELECT min(next_attempt_at) FROM webhook_delivery WHERE webhook_id = $1 AND state = 'pending'
-"""
-
 _ALL_NEXT: Final = """
 SELECT webhook_id, min(next_attempt_at) AS at, max(failures) > 0 AS failing
 FROM webhook_delivery WHERE state = 'pending' AND next_attempt_at IS NOT NULL GROUP BY webhook_id
@@ -156,16 +134,26 @@ async def subscribers_of(
     return {row["webhook_id"]: _subscriber(dict(row)) for row in rows}
 
 
-async def subscriber(connection: PooledConnection, webhook_id: UUID) -> Subscriber | None:
-    """The webhook; ``None`` where it is gone."""
-    row = await connection.fetchrow(f"{_SUBSCRIBERS} WHERE webhook_id = $1", webhook_id)
-    return None if row is None else _subscriber(dict(row))
+async def subscribers(
+    connection: PooledConnection, webhook_ids: Sequence[UUID]
+) -> dict[UUID, Subscriber]:
+    """Those of these webhooks that there are, by id."""
+    rows = await connection.fetch(f"{_SUBSCRIBERS} WHERE webhook_id = ANY($1)", webhook_ids)
+    return {row["webhook_id"]: _subscriber(dict(row)) for row in rows}
 
 
 def _subscriber(row: dict[str, object]) -> Subscriber:
     types, tags = row.pop("event_types"), row.pop("tags")
     selection = EventSelection(event_types=tuple(types), tags=tuple(tags))  # type: ignore[arg-type]
     return Subscriber(selection=selection, **row)  # type: ignore[arg-type]
+
+
+async def lock(connection: PooledConnection, webhook_ids: Iterable[UUID]) -> None:
+    """Hold these webhooks until the transaction ends, which is to be the first thing that it does.
+
+    Of two that add deliveries to a webhook or end some, the later one sees what the other has done.
+    """
+    await connection.execute(_LOCK, sorted(webhook_ids))
 
 
 async def save(connection: PooledConnection, changed: Iterable[Subscriber]) -> None:
@@ -193,7 +181,10 @@ async def forget(connection: PooledConnection, webhook_ids: Sequence[UUID]) -> N
 async def wish(
     connection: PooledConnection, wished: Sequence[Wished], at: datetime, *, again: bool = False
 ) -> None:
-    """Let these events be sent, each once; with ``again`` also those that were sent or given up."""
+    """Let these events be sent, each once; with ``again`` also those that were sent or given up.
+
+    To be called with the webhooks locked.
+    """
     conflict = _AGAIN if again else "NOTHING"
     await connection.execute(
         _WISH.format(conflict=conflict),
@@ -211,12 +202,7 @@ async def wish(
 async def release(
     connection: PooledConnection, streams: Sequence[tuple[UUID, UUID]], at: datetime
 ) -> None:
-    """Give what may be sent now its time, of these streams of these webhooks.
-
-    To be called last in a transaction that adds to them or ends a delivery: of two that meet, the
-    later one sees what the other has done.
-    """
-    await connection.execute(_LOCK, sorted({each[0] for each in streams}))
+    """Give what may be sent now its time, of these streams of these webhooks, which are locked."""
     await connection.execute(
         _RELEASE, [each[0] for each in streams], [each[1] for each in streams], at
     )
@@ -229,20 +215,6 @@ async def release_all(connection: PooledConnection, webhook_id: UUID, at: dateti
         " WHERE webhook_id = $1 AND state = 'pending' AND next_attempt_at IS NULL",
         *(webhook_id, at),
     )
-
-
-async def due(
-    connection: PooledConnection, webhook_id: UUID, now: datetime, limit: int
-) -> list[Pending]:
-    """The deliveries of a webhook whose time has come, the longest due first."""
-    rows = await connection.fetch(_DUE, webhook_id, now, limit)
-    return [Pending(recorded_event(tuple(row)[:-2]), row[-2], row[-1]) for row in rows]
-
-
-async def next_due(connection: PooledConnection, webhook_id: UUID) -> datetime | None:
-    """When the next delivery of a webhook is due."""
-    found: datetime | None = await connection.fetchval(_NEXT, webhook_id)
-    return found
 
 
 async def all_due(connection: PooledConnection) -> list[tuple[UUID, datetime, bool]]:

@@ -33,13 +33,12 @@ async def make(pool: Pool, webhook_id: UUID) -> tuple[UUID, str]:
     return secret_id, _PREFIX + base64.b64encode(secret).decode()
 
 
-async def read(connection: PooledConnection, secret_ids: Sequence[UUID]) -> list[bytes]:
-    """The secrets with these ids, in their order; one that is gone is left out."""
+async def read(connection: PooledConnection, secret_ids: Sequence[UUID]) -> dict[UUID, bytes]:
+    """The secrets with these ids; one that is gone is left out."""
     rows = await connection.fetch(
         "SELECT secret_id, secret FROM webhook_secret WHERE secret_id = ANY($1)", list(secret_ids)
     )
-    found: dict[UUID, bytes] = {row["secret_id"]: row["secret"] for row in rows}
-    return [found[each] for each in secret_ids if each in found]
+    return {row["secret_id"]: row["secret"] for row in rows}
 
 
 async def forget(connection: PooledConnection, webhook_ids: Sequence[UUID]) -> None:

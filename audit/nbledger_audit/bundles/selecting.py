@@ -5,7 +5,6 @@ Everything is read in batches that are bounded by their bytes, whatever the size
 
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
 from itertools import zip_longest
 from typing import Final
 from uuid import UUID
@@ -19,6 +18,7 @@ from nbledger_audit.bundles.scopes import SUBJECTS, HistoryScope
 from nbledger_audit.entries import COLUMNS, recorded
 from nbledger_domain.transparency.tiles import WIDTH
 from nbledger_infrastructure.postgres.database import PooledConnection
+from nbledger_infrastructure.postgres.event_store import moments
 
 BATCH_EVENTS: Final = 4 * WIDTH
 BATCH_BYTES: Final = 4 << 20
@@ -80,10 +80,6 @@ SELECT {COLUMNS}, data, metadata, salt, metadata_salt FROM (
 ) AS measured
 WHERE coalesce(bytes_before, 0) <= {BATCH_BYTES} ORDER BY position
 """  # noqa: S608 (constants)
-
-_AT_OR_AFTER: Final = """
-SELECT recorded_at FROM event WHERE position >= $1 ORDER BY position LIMIT 1
-"""
 
 _FIRST_OF_STREAM: Final = """
 SELECT type, project_id FROM event WHERE stream_id = $1 AND version = 1 AND tenant_id = $2
@@ -228,8 +224,11 @@ async def select(
     connection: PooledConnection, scope: HistoryScope, size: int, last: int
 ) -> LogSelection:
     """The events of a scope up to the entry ``size - 1``, which is at position ``last``."""
-    first = 1 if scope.since is None else await _position_at(connection, scope.since, last)
-    end = last + 1 if scope.until is None else await _position_at(connection, scope.until, last)
+    first, end = 1, last + 1
+    if scope.since is not None:
+        first = min(await moments.last_before(connection, scope.since), last) + 1
+    if scope.until is not None:
+        end = min(await moments.last_before(connection, scope.until), last) + 1
     return LogSelection(connection, scope, size, first, end)
 
 
@@ -242,22 +241,6 @@ async def exists(connection: PooledConnection, scope: HistoryScope) -> bool:
         return True
     row = await connection.fetchrow(_FIRST_OF_STREAM, scope.id, scope.tenant_id)
     return row is not None and row["type"].startswith(f"{scope.kind}.")
-
-
-async def _position_at(connection: PooledConnection, at: datetime, last: int) -> int:
-    """The first position recorded at that time or later; ``last + 1`` where there is none.
-
-    Times never fall as positions rise, in a store that nobody has altered.
-    """
-    low, high = 1, last + 1
-    while low < high:
-        middle = (low + high) // 2
-        found: datetime | None = await connection.fetchval(_AT_OR_AFTER, middle)
-        if found is not None and found < at:
-            low = middle + 1
-        else:
-            high = middle
-    return low
 
 
 def _selected(place: LogPlace, row: asyncpg.Record) -> Selected:

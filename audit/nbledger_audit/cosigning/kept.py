@@ -10,15 +10,13 @@ from uuid import UUID
 
 import msgspec
 
+from nbledger_audit import logs
 from nbledger_audit.keys import verify
 from nbledger_domain.transparency.checkpoints import timestamp_of
 from nbledger_domain.transparency.notes import Key, Note, Signature, read_note
 from nbledger_domain.transparency.policies import NONE, Policy
 from nbledger_infrastructure.postgres.conflicts import retried
 from nbledger_infrastructure.postgres.database import PooledConnection
-
-FRESH_SECONDS: Final = 15.0
-"""A checkpoint that was signed longer ago is signed anew before it is cosigned."""
 
 _TELL: Final = """
 INSERT INTO log_policy (policy, maximum_age_seconds) VALUES ($1, $2)
@@ -165,7 +163,7 @@ async def due(
         renew_seconds,
         retry_seconds,
         limit,
-        FRESH_SECONDS,
+        logs.FRESH_SECONDS,
     )
     return [
         DueCosignature(row["tenant_id"], row["signed_size"], row["size"], row["problem"])
@@ -177,7 +175,7 @@ async def renew(
     connection: PooledConnection, witness: Key, *, renew_seconds: float, retry_seconds: float
 ) -> None:
     """Have the logs signed anew that were due, had they been signed a moment ago."""
-    wanted = witness.encoded, renew_seconds, retry_seconds, FRESH_SECONDS
+    wanted = witness.encoded, renew_seconds, retry_seconds, logs.FRESH_SECONDS
     await retried(lambda: connection.execute(_RENEW, *wanted))
 
 

@@ -26,9 +26,6 @@ from nbledger_infrastructure.postgres.database import Pool, acquire
 
 log = structlog.get_logger(__name__)
 
-FRESH_SECONDS: Final = 15.0
-"""A checkpoint that was signed longer ago is signed anew before it is stamped."""
-
 REQUEST_SECONDS: Final = 10.0
 MOST_ANSWER_BYTES: Final = 256 * 1024
 LOGS_AT_ONCE: Final = 8
@@ -70,7 +67,7 @@ class Timestamps:
                 every_seconds=self._every,
                 limit=LOGS_AT_ONCE,
             )
-            stale = [each for each in due if each.age_seconds > FRESH_SECONDS]
+            stale = [each for each in due if each.age_seconds > logs.FRESH_SECONDS]
             await deliveries.ask_anew(connection, [each.tenant_id for each in stale])
         fresh = [each for each in due if each not in stale]
         await self._stamp_all(http, fresh)

@@ -101,7 +101,6 @@ class Cosigner:
         self._memory = memory
         self._now = now
         self._one = threading.Lock()
-        self._sizes: dict[str, tuple[object, int]] = {}
 
     def add_checkpoint(self, body: bytes) -> WitnessAnswer:
         """Cosign the checkpoint of a request, or say why not."""
@@ -113,10 +112,6 @@ class Cosigner:
         keys = self.logs.keys(checkpoint.origin)
         if not keys:
             return WitnessAnswer(404, "the log is unknown here\n")
-        # What costs little comes before what costs a signature each.
-        early = self._seen_size(checkpoint.origin)
-        if early is not None and early != request.old <= checkpoint.size:
-            return _refusal(SizeConflictError(early), checkpoint)
         try:
             signed = request.note.only_of(keys)
             signers = signed.signed_by(keys, verify)
@@ -132,7 +127,6 @@ class Cosigner:
                 request.check(checkpoint, seen)
                 cosignature = self._cosign(checkpoint, request.note, last)
                 self._memory.keep(checkpoint.origin, signed.with_signatures([cosignature]))
-                self._see(checkpoint.origin, checkpoint.size)
         except (OldSizeError, SizeConflictError, ProofError) as error:
             return _refusal(error, checkpoint)
         except (ClockError, DamagedMemoryError, OSError):
@@ -145,14 +139,6 @@ class Cosigner:
         """The last checkpoint that was cosigned of the log whose origin has this hash."""
         told = self._memory.served(name)
         return WitnessAnswer(404, "no checkpoint\n") if told is None else WitnessAnswer(200, told)
-
-    def _see(self, origin: str, size: int) -> None:
-        self._sizes[origin] = self._memory.stamp(origin), size
-
-    def _seen_size(self, origin: str) -> int | None:
-        """The size of the last checkpoint, where it was checked and its file is as it was then."""
-        stamp, size = self._sizes.get(origin, (None, 0))
-        return size if stamp is not None and stamp == self._memory.stamp(origin) else None
 
     def _last(self, origin: str) -> Note | None:
         """The last checkpoint that was cosigned. Raises :class:`DamagedMemoryError`."""

@@ -42,14 +42,6 @@ class WitnessMemory:
         except FileNotFoundError:
             return None
 
-    def stamp(self, origin: str) -> object:
-        """What changes whenever the file of a log does; None where there is none."""
-        try:
-            found = (self._folder / origin_hash(origin)).stat()
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
-
     def keep(self, origin: str, note: Note) -> None:
         """Keep a checkpoint; it is on disk when this returns."""
         _replace(self._folder / origin_hash(origin), str(note))

@@ -286,7 +286,10 @@ def _credentials(path: Path) -> Credentials:
 
 
 async def _start_roles(stack: AsyncExitStack, home: Home, environment: dict[str, str]) -> str:
-    """Start the roles side by side; returns the address of the API."""
+    """Start the roles side by side; returns the address of the API.
+
+    Where that finds a port for itself, the relay waits for it: its messages tell the address.
+    """
     logs = home.path / "logs"
     logs.mkdir(mode=0o700, exist_ok=True)
     socket = await stack.enter_async_context(notify.sockets())
@@ -301,15 +304,30 @@ async def _start_roles(stack: AsyncExitStack, home: Home, environment: dict[str,
         for name in ("api", "relay", "projector", "sealer", "worker")
     ]
     stack.push_async_callback(_stop_all, children)
+    api, relay, *others = children
     async with asyncio.TaskGroup() as starting:
-        for child in children:
+        starting.create_task(_start_api_and_relay(api, relay, environment, starting))
+        for child in others:
             starting.create_task(child.start())
-    url = children[0].details["url"]
-    # A restarted API has to be found where it was.
-    children[0].pin("NBLEDGER_HTTP_PORT", url.rpartition(":")[2])
+    url = api.details["url"]
     keepers = [asyncio.create_task(child.keep_running()) for child in children]
     stack.push_async_callback(_cancel_all, keepers)
     return url
+
+
+async def _start_api_and_relay(
+    api: Child, relay: Child, environment: dict[str, str], starting: asyncio.TaskGroup
+) -> None:
+    found = int(environment["NBLEDGER_HTTP_PORT"]) == 0
+    if not found:
+        starting.create_task(relay.start())
+    await api.start()
+    port = str(urlsplit(api.details["url"]).port)
+    # A restarted API has to be found where it was.
+    api.pin("NBLEDGER_HTTP_PORT", port)
+    relay.pin("NBLEDGER_HTTP_PORT", port)
+    if found:
+        await relay.start()
 
 
 async def _stop_all(children: list[Child]) -> None:

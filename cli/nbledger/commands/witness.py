@@ -50,10 +50,10 @@ def init(folder: Path, name: str) -> None:
     Nothing that is there is ever overwritten.
     """
     from nbledger_audit.keys import Signer
-    from nbledger_domain.transparency.notes import COSIGNATURE, Key, NoteError
+    from nbledger_domain.transparency.notes import COSIGNATURE, NoteError, own_name
 
     try:
-        Key(name, COSIGNATURE, b"")
+        own_name(name)
     except NoteError as error:
         raise click.ClickException(str(error)) from None
     try:

@@ -21,3 +21,11 @@ DELETIONS: Final[frozenset[str]] = frozenset(
 
 In every version that was ever stored.
 """
+
+ENDINGS: Final[frozenset[str]] = DELETIONS.union(
+    EVENT_TYPES.stored_names(Notebook.DeletionRequested.TYPE)
+)
+"""The types of the events by which a subject is no longer there for anybody, in its own stream.
+
+Of these the first tells who asked for it; the data goes with one of :data:`DELETIONS` alone.
+"""

@@ -21,8 +21,28 @@ ML_DSA_44: Final = 0x06
 MOST_SIGNATURES: Final = 100
 
 _NAME: Final = re.compile(r"[^\s+\x00-\x1f\x7f]+")
+MOST_NAME_LETTERS: Final = 200
+
+_OWN_NAME: Final = re.compile(
+    r"[a-z0-9-]+(?:\.[a-z0-9-]+)+(?::[0-9]{1,5})?(?:/[a-z0-9._~%!$&'()*,;=:@-]+)*", re.IGNORECASE
+)
 _LINE: Final = re.compile(r"— (?P<name>\S+) (?P<signature>\S+)")
 _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")
+
+
+def own_name(text: str) -> str:
+    """``text``, where somebody may name a key of theirs so for ever.
+
+    That is like an address of a domain of theirs, without a scheme, as the specifications ask for;
+    names of others' keys may be any. Raises :class:`NoteError`.
+    """
+    if "://" in text:
+        raise NoteError(f"{text!r} has a scheme: a name begins with a domain")
+    if len(text) > MOST_NAME_LETTERS:
+        raise NoteError(f"a name has at most {MOST_NAME_LETTERS} characters")
+    if not _OWN_NAME.fullmatch(text):
+        raise NoteError(f"{text!r} is not like an address of a domain: audit.example.com/w1")
+    return text
 
 
 class NoteError(ValueError):

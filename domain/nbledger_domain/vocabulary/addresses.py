@@ -6,6 +6,9 @@ from uuid import UUID
 EVENT_SCHEMAS: Final = "/schema/events"
 """The path of the list of the events' schemas."""
 
+STATE_SCHEMAS: Final = "/schema/states"
+"""The path of the list of the schemas of what state topics hold."""
+
 ALL_PROJECTS: Final = UUID(int=0)
 """What stands in the place of a project where all of a tenant's are meant: the nil UUID."""
 
@@ -28,3 +31,8 @@ def project_path(tenant_id: UUID | str, project_id: UUID | str, *below: object) 
 def event_schema_path(event_type: str) -> str:
     """The path of the schema of this type of event."""
     return f"{EVENT_SCHEMAS}/{event_type}.json"
+
+
+def state_schema_path(state_type: str) -> str:
+    """The path of the schema of this type of state."""
+    return f"{STATE_SCHEMAS}/{state_type}.json"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -31,10 +32,14 @@ class EventSelection(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     def takes_type(self, stored_type: str) -> bool:
         """Whether an event of this type is wanted, as far as its type tells."""
-        if not self.event_types:
-            return True
-        return any(type_matches(each, stored_type) for each in self.event_types)
+        return not self.event_types or _any_matches(self.event_types, stored_type)
 
     def takes_tags(self, tags: Collection[str]) -> bool:
         """Whether an event is wanted of an execution with these tags; of others there are none."""
         return not self.tags or not set(self.tags).isdisjoint(tags)
+
+
+# Asked for each event and each webhook of its project.
+@lru_cache(maxsize=16_384)
+def _any_matches(wanted: tuple[str, ...], stored_type: str) -> bool:
+    return any(type_matches(each, stored_type) for each in wanted)

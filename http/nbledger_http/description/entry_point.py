@@ -8,6 +8,7 @@ from litestar import Request, get
 from nbledger_domain.vocabulary.addresses import EVENT_SCHEMAS, project_path
 from nbledger_http.description.documentation import Answer, Operation
 from nbledger_http.replies.responses import Reply, json_reply
+from nbledger_http.security.links import base_path
 
 
 class EntryPoint(msgspec.Struct, rename="camel", kw_only=True):
@@ -29,25 +30,24 @@ _RELATIONS: Final = {
     "service-desc": "/schema/openapi.json",
     "status": "/health/ready",
 }
-_LINK: Final = {"Link": ", ".join(f'<{to}>; rel="{name}"' for name, to in _RELATIONS.items())}
 
 
-def entry_point(version: str) -> EntryPoint:
-    """That of this version of the service."""
+def entry_point(version: str, base: str = "") -> EntryPoint:
+    """That of this version of the service, whose paths are below ``base``."""
     return EntryPoint(
         name="nbledger",
         version=version,
         description="Stores Jupyter notebooks, runs them on kernel workers, and serves their list, "
         "status and results.",
         links={
-            "documentation": "/schema",
-            "openapi": "/schema/openapi.json",
-            "asyncapi": "/schema/asyncapi.json",
-            "eventSchemas": EVENT_SCHEMAS,
-            "ready": "/health/ready",
-            "live": "/health/live",
+            "documentation": f"{base}/schema",
+            "openapi": f"{base}/schema/openapi.json",
+            "asyncapi": f"{base}/schema/asyncapi.json",
+            "eventSchemas": f"{base}{EVENT_SCHEMAS}",
+            "ready": f"{base}/health/ready",
+            "live": f"{base}/health/live",
         },
-        notebooks=f"{project_path('{tenantId}', '{projectId}')}/notebooks",
+        notebooks=f"{base}{project_path('{tenantId}', '{projectId}', 'notebooks')}",
     )
 
 
@@ -70,7 +70,10 @@ def entry_point(version: str) -> EntryPoint:
 )
 async def get_entry_point(request: Request[Any, Any, Any]) -> Reply:
     """The links."""
-    return json_reply(request.app.state.entry_point, headers=_LINK)
+    base = base_path(request)
+    link = ", ".join(f'<{base}{to}>; rel="{name}"' for name, to in _RELATIONS.items())
+    found = entry_point(request.app.state.version, base)
+    return json_reply(msgspec.json.encode(found), headers={"Link": link})
 
 
 HANDLERS: list[Any] = [get_entry_point]

@@ -9,13 +9,14 @@ from litestar.handlers import HTTPRouteHandler
 
 from nbledger_application.caller import ROLES, Right
 from nbledger_http.description.documentation import JSON, Answer, Body, Header, Operation
-from nbledger_http.description.entry_point import entry_point
 from nbledger_http.description.links import add_links
 from nbledger_http.description.page import page
+from nbledger_http.replies.negotiation import preferred
 from nbledger_http.replies.problems import KINDS, MEDIA_TYPE, Code
 from nbledger_http.replies.rendering import ProblemBody
 from nbledger_http.replies.responses import Reply, header_list
 from nbledger_http.security.access import PATH_PARAMETERS
+from nbledger_http.security.links import base_path
 from nbledger_projections.machinery.quantities import Quantity
 
 OPENAPI_VERSION = "3.1.0"
@@ -323,7 +324,7 @@ def _template(path: str) -> str:
 async def schema_page(request: Request[Any, Any, Any]) -> Reply:
     """The page for browsers, the document for everybody else."""
     state = request.app.state
-    return page_or_document(request, page=state.openapi_page, document=state.openapi_json)
+    return page_or_document(request, page=state.openapi_page, document=_here(request))
 
 
 @get(
@@ -338,13 +339,22 @@ async def schema_page(request: Request[Any, Any, Any]) -> Reply:
 )
 async def schema_json(request: Request[Any, Any, Any]) -> Reply:
     """The document."""
-    return document_reply(request.app.state.openapi_json, JSON, {})
+    return document_reply(_here(request), JSON, {})
+
+
+def _here(request: Request[Any, Any, Any]) -> bytes:
+    """The document, for the address that the client used."""
+    document: bytes = request.app.state.openapi_json
+    if base := base_path(request):
+        servers = msgspec.json.encode({"servers": [{"url": base}]})
+        return servers[:-1] + b"," + document[1:]
+    return document
 
 
 def page_or_document(request: Request[Any, Any, Any], *, page: bytes, document: bytes) -> Reply:
     """The page for who accepts HTML, as browsers do; the JSON document for everybody else."""
     vary = {"Vary": "Accept"}
-    if "text/html" in request.headers.get("accept", ""):
+    if preferred(request, (JSON, "text/html")) == "text/html":
         return document_reply(page, "text/html; charset=utf-8", vary)
     return document_reply(document, JSON, vary)
 
@@ -366,7 +376,7 @@ def install(app: Litestar, *, version: str) -> None:
     described = document(app, version=version)
     app.state.openapi_json = msgspec.json.encode(described)
     app.state.openapi_page = page(described).encode()
-    app.state.entry_point = msgspec.json.encode(entry_point(version))
+    app.state.version = version
 
 
 HANDLERS: list[Any] = [schema_page, schema_json]

@@ -6,13 +6,13 @@ from typing import Any
 
 
 def page(described: dict[str, Any]) -> str:
-    """The document as one plain page that loads nothing."""
+    """The document as one plain page that loads nothing. Links are relative to ``/schema``."""
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
         "<meta name='viewport' content='width=device-width'><title>nbledger API</title>",
         f"<style>{STYLE}</style></head><body><h1>nbledger API</h1>",
         f"<p>{html.escape(described['info']['description'])}</p>",
-        "<p><a href='/schema/openapi.json'>openapi.json</a></p>",
+        "<p><a href='schema/openapi.json'>openapi.json</a></p>",
     ]
     for path, methods in described["paths"].items():
         for method, operation in methods.items():

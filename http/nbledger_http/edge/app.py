@@ -9,10 +9,12 @@ from nbledger_domain.vocabulary.addresses import audit_path, log_path, project_p
 from nbledger_domain.vocabulary.units import MIB
 from nbledger_http.description import entry_point, openapi, subscribing
 from nbledger_http.edge import known_parameters
+from nbledger_http.edge.cross_origin import CrossOrigin
 from nbledger_http.edge.middleware import Edge
 from nbledger_http.endpoints import (
     datasets,
     downloads,
+    event_replays,
     execution_events,
     executions,
     health,
@@ -60,6 +62,7 @@ def create_app(services: Services) -> Edge:
             *datasets.HANDLERS,
             *libraries.HANDLERS,
             *webhooks.HANDLERS,
+            *event_replays.HANDLERS,
             *uploads.HANDLERS,
             *input_files.HANDLERS,
         ],
@@ -99,7 +102,7 @@ def create_app(services: Services) -> Edge:
     )
     openapi.install(app, version=_version())
     subscribing.install(app, settings=services.settings, version=_version())
-    return Edge(app)
+    return Edge(app, CrossOrigin(services.settings.http))
 
 
 def _version() -> str:

@@ -10,8 +10,10 @@ import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
+from nbledger_http.edge.cross_origin import CrossOrigin
 from nbledger_http.replies.problems import from_exception
 from nbledger_http.replies.rendering import render
+from nbledger_http.replies.responses import Reply
 from nbledger_http.requests.concurrency import Turn
 from nbledger_http.requests.incoming import Incoming
 
@@ -27,8 +29,9 @@ MAX_WORKING = 512
 class Edge:
     """An ASGI application around another; counts the requests in hand."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, origins: CrossOrigin) -> None:
         self._app = app
+        self._origins = origins
         self._working = asyncio.Semaphore(MAX_WORKING)
         self.in_hand = 0
 
@@ -67,7 +70,8 @@ class Edge:
             if message["type"] == "http.response.start":
                 await incoming.drain()
                 status = message["status"]
-                message["headers"] = [*message["headers"], id_header]
+                headers = [*message["headers"], id_header]
+                message["headers"] = self._origins.headers(scope, headers)
             elif head and message["type"] == "http.response.body":
                 if message.get("more_body"):
                     return
@@ -76,7 +80,10 @@ class Edge:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._app(scope, incoming, tell)
+                if (headers := self._origins.preflight(scope)) is not None:
+                    await Reply(204, headers)(scope, incoming, tell)
+                else:
+                    await self._app(scope, incoming, tell)
             except Exception as error:
                 # Litestar's own handler answers errors; what comes here was raised around it,
                 # or after the answer had begun, which can then only be cut off.

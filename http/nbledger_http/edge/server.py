@@ -6,6 +6,7 @@ import resource
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+import msgspec
 import structlog
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -13,7 +14,7 @@ from granian.server.embed import Server
 
 from nbledger_application.commands.record_history_read import ReadRecorder
 from nbledger_http.edge.app import create_app
-from nbledger_http.edge.middleware import Edge
+from nbledger_http.edge.proxies import Proxied
 from nbledger_http.requests.services import Services
 from nbledger_http.security.authentication import Authenticator
 from nbledger_http.security.links import LinkSigner, signing_key
@@ -58,9 +59,8 @@ async def serve(
     :class:`AddressInUseError` and ``DatabaseUnavailableError`` at the start.
     """
     async with open_services(settings) as services:
-        app = create_app(services)
         await asyncio.to_thread(warm_up)
-        await _serve(app, services, stop, on_ready)
+        await _serve(services, stop, on_ready)
 
 
 @contextlib.asynccontextmanager
@@ -119,13 +119,15 @@ async def _close(name: str, close: Callable[[], Awaitable[object]]) -> None:
         log.warning("not closed cleanly", part=name, reason=type(error).__name__)
 
 
-async def _serve(
-    app: Edge, services: Services, stop: asyncio.Event, on_ready: Callable[[str], None]
-) -> None:
+async def _serve(services: Services, stop: asyncio.Event, on_ready: Callable[[str], None]) -> None:
     http = services.settings.http
     with _reserved(http.host, http.port) as port:
+        # Documents tell the address, so they need the port that was found.
+        http = msgspec.structs.replace(http, port=port)
+        services.settings = msgspec.structs.replace(services.settings, http=http)
+        app = create_app(services)
         server = Server(
-            app,
+            Proxied(app, http),
             address=http.host,
             port=port,
             interface=Interfaces.ASGINL,
@@ -142,9 +144,8 @@ async def _serve(
         except BaseException:
             await _end(server, serving, 0.0)
             raise
-    host = f"[{http.host}]" if ":" in http.host else http.host
     log.info("api ready", host=http.host, port=port)
-    on_ready(f"http://{host}:{port}")
+    on_ready(http.own_address)
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
         await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,14 +1,10 @@
 """The events of an execution as they happen, pushed to the client (server-sent events)."""
 
-import time
-from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-import structlog
 from litestar import Request, get
-from litestar.response import ServerSentEventMessage
 from msgspec import Meta
 
 from nbledger_application.caller import Caller, Right
@@ -19,26 +15,16 @@ from nbledger_http.endpoints.executions import TAG, TERMINAL
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, empty_reply, header_list
 from nbledger_http.representations import resources
+from nbledger_http.representations.event_streams import Batch, TokenWatch, frame, pushed
 from nbledger_http.representations.principals import named
 from nbledger_http.representations.streaming import LiveReply
 from nbledger_http.requests import queries
 from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, execution_id_of, notebook_id_of
-from nbledger_infrastructure.postgres.database import UNAVAILABLE, DatabaseUnavailableError
 from nbledger_projections.read_models.histories import pages, selection
-from nbledger_projections.read_models.histories.entries import HistoryEntry
 from nbledger_projections.read_models.histories.selection import Between
 
-log = structlog.get_logger(__name__)
-
-HEARTBEAT_SECONDS = 15.0
-"""After so long without an event a comment is sent, and the token looked at again."""
-
-READ_AGAIN_SECONDS = 1.0
-"""How soon a stream tries again to read from a database that has gone away."""
-
 EVENTS_PER_READ = 100
-RETRY_MILLISECONDS = 1000
 
 HEADERS = header_list(
     {
@@ -107,8 +93,9 @@ async def follow_execution(request: Request[Any, Any, Any]) -> Reply:
         return empty_reply(204)
     if after > view.position:
         raise _fault(name, f"is beyond the execution's last event, {view.position}")
-    stream = _Stream(services, access, notebook_id, execution_id)
-    return LiveReply(200, HEADERS, stream.pieces(after, request.headers.get("authorization")))
+    stream = _Stream(services, access, notebook_id, execution_id, after)
+    token = TokenWatch(services, request.headers.get("authorization"))
+    return LiveReply(200, HEADERS, pushed(services, execution_id, token, stream.read))
 
 
 def _after(request: Request[Any, Any, Any]) -> tuple[str, int]:
@@ -127,71 +114,32 @@ def _fault(name: str, reason: str) -> InvalidInputError:
 
 
 class _Stream:
-    """One client's stream of one execution."""
+    """One client's stream of one execution, from position ``after`` on."""
 
     def __init__(
-        self, services: Services, access: Caller, notebook_id: UUID, execution_id: UUID
+        self, services: Services, access: Caller, notebook_id: UUID, execution_id: UUID, after: int
     ) -> None:
         self._services = services
         self._tenant_id = access.tenant_id
         self._place = (access.tenant_id, access.project_id, notebook_id, execution_id)
-        self._execution_id = execution_id
-        self._version = 0
+        self._after, self._version = after, 0
 
-    async def pieces(self, after: int, authorization: str | None) -> AsyncGenerator[bytes]:
-        """What is sent: events, or a comment when there are none, up to the terminal event."""
-        watch = self._services.streams
-        checked = time.monotonic()
-        yield b"retry: %d\n\n" % RETRY_MILLISECONDS
-        with watch.follow(self._execution_id) as follower:
-            while True:
-                patience = HEARTBEAT_SECONDS
-                try:
-                    entries, more = await self._read(after)
-                except (DatabaseUnavailableError, *UNAVAILABLE) as error:
-                    log.warning("event stream interrupted", error=type(error).__name__)
-                    entries, more, patience = [], False, READ_AGAIN_SECONDS
-                if entries:
-                    after, self._version = entries[-1].position, entries[-1].version
-                    yield b"".join(map(frame, entries))
-                    if entries[-1].type in TERMINAL:
-                        yield b": end\n\n"
-                        return
-                if watch.ended:
-                    yield b": the server is about to end\n\n"
-                    return
-                if time.monotonic() - checked >= HEARTBEAT_SECONDS:
-                    checked = time.monotonic()
-                    if not await self._still_allowed(authorization):
-                        yield b": the access token is not valid any more\n\n"
-                        return
-                if not more and not await follower.moved(patience):
-                    yield b": waiting\n\n"
-
-    async def _read(self, after: int) -> tuple[list[HistoryEntry], bool]:
+    async def read(self) -> Batch:
+        """The next events, up to the terminal one."""
         async with self._services.streams.reads:
             found = await pages.page(
                 self._services.pool,
                 self._tenant_id,
                 selection.of_execution(*self._place, self._version),
-                bounds=Between(after=after),
+                bounds=Between(after=self._after),
                 limit=EVENTS_PER_READ,
             )
             entries = await named(self._services.names, self._tenant_id, found.entries)
-            return entries, found.more
-
-    async def _still_allowed(self, authorization: str | None) -> bool:
-        try:
-            return await self._services.authenticator.accepts(authorization)
-        except (DatabaseUnavailableError, *UNAVAILABLE):
-            return True  # it cannot be told now; events cannot be read then, either
-
-
-def frame(entry: HistoryEntry) -> bytes:
-    """The event as a stream tells it."""
-    data = msgspec.json.encode(entry)
-    message = ServerSentEventMessage(data=data, event=entry.type, id=entry.position, sep="\n")
-    return message.encode()
+        if not entries:
+            return Batch(more=found.more)
+        self._after, self._version = entries[-1].position, entries[-1].version
+        last = entries[-1].type in TERMINAL
+        return Batch([b"".join(map(frame, entries))], more=found.more, last=last)
 
 
 HANDLERS: list[Any] = [follow_execution]

@@ -61,6 +61,7 @@ class Code(StrEnum):
     DATASET_NOT_FOUND = "dataset_not_found"
     LIBRARY_NOT_FOUND = "library_not_found"
     WEBHOOK_NOT_FOUND = "webhook_not_found"
+    REPLAY_NOT_FOUND = "replay_not_found"
     SCHEDULE_NOT_FOUND = "schedule_not_found"
     ACTION_NOT_FOUND = "action_not_found"
     CELL_NOT_FOUND = "cell_not_found"
@@ -83,6 +84,8 @@ class Code(StrEnum):
     ACTION_ENDED = "action_ended"
     COUNT_MISMATCH = "count_mismatch"
     LIBRARY_EXISTS = "library_exists"
+    REPLAY_ENDED = "replay_ended"
+    TOO_MANY_REPLAYS = "too_many_replays"
     TOO_MANY_WEBHOOKS = "too_many_webhooks"
     FILE_EXISTS = "file_exists"
     STALE_VERSION = "stale_version"
@@ -127,6 +130,7 @@ KINDS: dict[Code, Kind] = {
     Code.DATASET_NOT_FOUND: Kind(404, "There is no such dataset."),
     Code.LIBRARY_NOT_FOUND: Kind(404, "There is no such library."),
     Code.WEBHOOK_NOT_FOUND: Kind(404, "There is no such webhook."),
+    Code.REPLAY_NOT_FOUND: Kind(404, "There is no such replay of events."),
     Code.SCHEDULE_NOT_FOUND: Kind(404, "The notebook has no schedule."),
     Code.ACTION_NOT_FOUND: Kind(404, "There is no such execution action."),
     Code.CELL_NOT_FOUND: Kind(404, "There is no such cell in the execution."),
@@ -149,6 +153,8 @@ KINDS: dict[Code, Kind] = {
     Code.ACTION_ENDED: Kind(409, "The execution action has already ended."),
     Code.COUNT_MISMATCH: Kind(409, "The filter finds another number of executions."),
     Code.LIBRARY_EXISTS: Kind(409, "The project has another wheel of this name and version."),
+    Code.REPLAY_ENDED: Kind(409, "The replay of events has ended."),
+    Code.TOO_MANY_REPLAYS: Kind(409, "The project has as many replays under way as it may."),
     Code.TOO_MANY_WEBHOOKS: Kind(409, "The project has as many webhooks as it may."),
     Code.FILE_EXISTS: Kind(409, "The notebook has another file at this path."),
     Code.STALE_VERSION: Kind(409, "The notebook has been changed since it was read."),

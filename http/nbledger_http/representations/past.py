@@ -68,7 +68,7 @@ async def notebook(
             runs = await runs_at(connection, notebook_id, view.document, moment)
     if view is None:
         raise NotebookNotFoundError(notebook_id)
-    await services.history_reads.record(access, "notebook", notebook_id)
+    await _record(services, access, place)
     return view, moment, runs
 
 
@@ -81,7 +81,7 @@ async def execution(
         view = await execution_past.then(connection, place, execution_id, moment)
     if view is None:
         raise ExecutionNotFoundError(execution_id)
-    await services.history_reads.record(access, "execution", execution_id)
+    await _record(services, access, place)
     return view, moment
 
 
@@ -94,7 +94,7 @@ async def dataset(
         view = await dataset_details.then(connection, dataset_id, moment)
     if view is None:
         raise DatasetNotFoundError(dataset_id)
-    await services.history_reads.record(access, "dataset", dataset_id)
+    await _record(services, access, place)
     return view, moment
 
 
@@ -138,11 +138,15 @@ async def _existing(
     except past.AbsentError:
         raise _NOT_FOUND[place.what](place.stream_id) from None
     except (CreatedLaterError, DeletedBeforeError, NotebookVersionNotFoundError):
-        await services.history_reads.record(access, place.what, place.stream_id)
+        await _record(services, access, place)
         raise
     except ErasedError as error:
-        await services.history_reads.record(access, place.what, place.stream_id)
+        await _record(services, access, place)
         raise await _gone(services, place, error) from None
+
+
+async def _record(services: Services, access: Caller, place: Place) -> None:
+    await services.history_reads.record(access, place.what, place.stream_id, "past")
 
 
 async def _gone(services: Services, place: Place, error: ErasedError) -> Problem:

@@ -38,6 +38,7 @@ PATH_PARAMETERS = {
     "dataset_id": PathParameter("datasetId", "The dataset.", Code.DATASET_NOT_FOUND),
     "library_id": PathParameter("libraryId", "The library.", Code.LIBRARY_NOT_FOUND),
     "webhook_id": PathParameter("webhookId", "The webhook.", Code.WEBHOOK_NOT_FOUND),
+    "replay_id": PathParameter("replayId", "The replay of events.", Code.REPLAY_NOT_FOUND),
     "event_id": PathParameter("eventId", "The event.", Code.EVENT_NOT_FOUND),
     "action_id": PathParameter("actionId", "The execution action.", Code.ACTION_NOT_FOUND),
     "path": PathParameter("path", "The path of the input file, below the notebook's folder."),

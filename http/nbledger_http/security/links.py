@@ -6,7 +6,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, quote_plus
 from uuid import UUID
 
@@ -17,6 +17,9 @@ from nbledger_infrastructure.artifacts.store import Scope
 from nbledger_infrastructure.postgres.database import Pool, acquire
 
 KEY_NAME = "download-links"
+BASE_PATH = "nbledger.base_path"
+"""What a request's scope has the path under that everything is below, where there is one."""
+
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -110,4 +113,11 @@ def base_url(request: Request[Any, Any, Any], public_url: str) -> str:
     """What clients reach the API by: as set, else as this request did."""
     if public_url:
         return public_url.rstrip("/")
-    return f"{request.scope['scheme']}://{request.headers.get('host', 'localhost')}"
+    host = request.headers.get("host", "localhost")
+    return f"{request.scope['scheme']}://{host}{base_path(request)}"
+
+
+def base_path(request: Request[Any, Any, Any]) -> str:
+    """What clients put before the paths of the API."""
+    found: str = cast("dict[str, Any]", request.scope).get(BASE_PATH, "")
+    return found

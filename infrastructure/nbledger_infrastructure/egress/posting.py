@@ -5,29 +5,27 @@ beginning is read.
 """
 
 import asyncio
-import socket
 import ssl
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, cast
+from functools import partial
+from typing import Final
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import httpcore
 import msgspec
 
-from nbledger_infrastructure.egress.addresses import (
-    Address,
-    Network,
-    address_of,
-    is_public,
-    is_within,
+from nbledger_infrastructure.egress.addresses import Reach, literal
+from nbledger_infrastructure.egress.connections import KEPT_SECONDS, Connection, KeptConnections
+from nbledger_infrastructure.egress.guarding import (
+    AddressRefusedError,
+    GuardedBackend,
+    NameUnknownError,
 )
 
 MOST_ANSWER_BYTES: Final = 4096
 MOST_HEADERS: Final = 50
 MOST_HEADER_CHARACTERS: Final = 500
-RESOLVERS: Final = 32
-"""So many names are resolved at a time, apart from all other threads of the process."""
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,113 +43,63 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     detail: str | None = None
 
 
-class AddressRefusedError(Exception):
-    """A name resolves to no address that may be connected to."""
+def trusting(ca_file: str = "") -> ssl.SSLContext:
+    """Certificates by the authorities of this system, and by those in ``ca_file`` (PEM).
 
-
-class NameUnknownError(Exception):
-    """A name resolves to nothing."""
-
-
-class _GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Connects to addresses that were checked, and to none else."""
-
-    def __init__(self, allowed: Sequence[Network], *, public: bool) -> None:
-        self._allowed = allowed
-        self._public = public
-        # Without anyio httpcore has a class in its place that only tells so.
-        self._inner = cast("httpcore.AsyncNetworkBackend", httpcore.AnyIOBackend())
-        self._threads = ThreadPoolExecutor(RESOLVERS, thread_name_prefix="resolve")
-
-    def close(self) -> None:
-        """Let go of the threads, without waiting for a name that resolves slowly."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """A connection to the first address of ``host`` that may be connected to and answers."""
-        failure: httpcore.ConnectError | None = None
-        for address in await self._acceptable(host, port):
-            try:
-                return await self._inner.connect_tcp(
-                    str(address),
-                    port,
-                    timeout=timeout,
-                    local_address=local_address,
-                    socket_options=socket_options,
-                )
-            except httpcore.ConnectError as error:
-                failure = error
-        assert failure is not None  # noqa: S101 (there is an address, or it was refused)
-        raise failure
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        await self._inner.sleep(seconds)
-
-    async def _acceptable(self, host: str, port: int) -> list[Address]:
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.run_in_executor(
-                self._threads, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            )
-        except (OSError, UnicodeError) as error:
-            raise NameUnknownError(f"{host}: {error}") from error
-        addresses = list(dict.fromkeys(address_of(str(each[4][0])) for each in found))
-        good = [each for each in addresses if self._may_reach(each)]
-        if not good:
-            told = ", ".join(map(str, addresses))
-            raise AddressRefusedError(f"{host} is {told}, which may not be connected to")
-        return good
-
-    def _may_reach(self, address: Address) -> bool:
-        return is_within(address, self._allowed) or (self._public and is_public(address))
+    Raises ``OSError`` where it cannot be read, which ``ssl.SSLError`` is.
+    """
+    context = ssl.create_default_context()
+    if ca_file:
+        context.load_verify_locations(ca_file)
+    return context
 
 
 class Poster:
-    """Sends requests, until it is closed; within one event loop."""
+    """Sends requests, until it is closed; within one event loop.
+
+    Up to ``at_once`` names are resolved at a time.
+    """
 
     def __init__(
         self,
         *,
         timeout_seconds: float,
-        connections: int,
-        allowed: Sequence[Network] = (),
+        at_once: int,
+        reach: Reach,
         proxy_url: str = "",
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._timeout = timeout_seconds
-        context = tls or ssl.create_default_context()
-        self._backends = (
-            _GuardedBackend(allowed, public=True),
+        context = tls or trusting()
+        self._reaches = {
+            b"https": reach,
             # What is not encrypted stays within networks that were allowed by name.
-            _GuardedBackend(allowed, public=False),
-        )
-        proxy = httpcore.Proxy(proxy_url) if proxy_url else None
-        secure, plain = (
-            httpcore.AsyncConnectionPool(
-                ssl_context=context,
-                proxy=proxy,
-                max_connections=connections,
-                max_keepalive_connections=min(connections, 64),
-                keepalive_expiry=15.0,
-                # Behind a proxy it is the proxy that connects, and decides.
-                network_backend=None if proxy else backend,
+            b"http": msgspec.structs.replace(reach, public=False),
+        }
+        proxy = _proxy(proxy_url, context) if proxy_url else None
+        self._proxied = proxy is not None
+        self._backends: list[GuardedBackend] = []
+        self._connections: dict[bytes, KeptConnections] = {}
+        for scheme, each in self._reaches.items():
+            # Behind a proxy it is the proxy that connects, and decides.
+            backend = None if proxy else GuardedBackend(each, at_once)
+            if backend is not None:
+                self._backends.append(backend)
+            self._connections[scheme] = KeptConnections(
+                partial(
+                    httpcore.AsyncConnectionPool,
+                    ssl_context=context,
+                    proxy=proxy,
+                    max_connections=1,
+                    keepalive_expiry=KEPT_SECONDS,
+                    network_backend=backend,
+                )
             )
-            for backend in self._backends
-        )
-        self._pools = {"https": secure, "http": plain}
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for pool in self._pools.values():
-            await pool.aclose()
+        for each in self._connections.values():
+            await each.aclose()
         for backend in self._backends:
             backend.close()
 
@@ -164,18 +112,43 @@ class Poster:
 
         try:
             async with asyncio.timeout(self._timeout):
-                status, told, start = await self._exchange(url, headers, body)
+                status, told, start = await self._exchange(httpcore.URL(url), headers, body)
         except Exception as error:  # noqa: BLE001 (every failure of a receiver is recorded alike)
             code, detail = _failure(error)
             return Answered(milliseconds=since(), error=code, detail=detail)
         return Answered(milliseconds=since(), status=status, headers=told, body=start)
 
     async def _exchange(
-        self, url: str, headers: Mapping[str, str], body: bytes
+        self, url: httpcore.URL, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, list[tuple[str, str]], bytes]:
-        pool = self._pools[url.partition(":")[0]]
+        self._check(url)
+        connections, key = self._connections[url.scheme], str(url.origin)
+        connection = connections.take(key)
+        try:
+            told = await self._send(connection, url, headers, body)
+        except BaseException:
+            await asyncio.shield(connection.aclose())
+            raise
+        await connections.give_back(key, connection)
+        return told
+
+    def _check(self, url: httpcore.URL) -> None:
+        """Behind a proxy nothing is resolved here; an address in the URL needs no resolving."""
+        if self._proxied:
+            host = url.host.decode("ascii")
+            address = literal(host)
+            if address is not None and not self._reaches[url.scheme].takes(address):
+                raise AddressRefusedError(f"{host} may not be connected to")
+
+    async def _send(
+        self,
+        connection: Connection,
+        url: httpcore.URL,
+        headers: Mapping[str, str],
+        body: bytes,
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
         # Bytes as they are: httpcore encodes a URL in ASCII.
-        async with pool.stream(
+        async with connection.stream(
             "POST",
             url,
             headers=[(name, value) for name, value in headers.items()]
@@ -190,11 +163,23 @@ class Poster:
             return response.status, _bounded(response.headers), start
 
 
-def _host(url: str) -> str:
-    parsed = httpcore.URL(url)
-    host = parsed.host.decode("ascii")
+def _proxy(url: str, context: ssl.SSLContext) -> httpcore.Proxy:
+    """The proxy at ``url``, which may hold a user and a password."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    place = f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
+    auth = None
+    if parts.username is not None:
+        auth = (unquote_to_bytes(parts.username), unquote_to_bytes(parts.password or ""))
+    return httpcore.Proxy(
+        place, auth=auth, ssl_context=context if parts.scheme == "https" else None
+    )
+
+
+def _host(url: httpcore.URL) -> str:
+    host = url.host.decode("ascii")
     host = f"[{host}]" if ":" in host else host
-    return host if parsed.port is None else f"{host}:{parsed.port}"
+    return host if url.port is None else f"{host}:{url.port}"
 
 
 def _bounded(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:

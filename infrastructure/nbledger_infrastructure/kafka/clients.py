@@ -26,6 +26,9 @@ STOP_TIMEOUT = 5.0
 MAX_MESSAGE_BYTES = 1_000_000
 """What every broker takes without being told."""
 
+STATE_LAG_MS = 24 * 3_600_000
+"""After this time, in milliseconds, a broker removes from state topics what was replaced."""
+
 
 class BrokerUnavailableError(Exception):
     """The Kafka broker cannot be reached, or does not answer in time."""
@@ -40,9 +43,32 @@ def events_topic(kafka: Kafka) -> str:
     return f"{kafka.topic_prefix}.events"
 
 
+def replay_topics(kafka: Kafka) -> str:
+    """What the names of topics begin with that are for events published again."""
+    return f"{kafka.topic_prefix}.replay."
+
+
 def checkpoints_topic(kafka: Kafka) -> str:
     """Where every checkpoint of a tenant's log is published."""
     return f"{kafka.topic_prefix}.checkpoints"
+
+
+def lineage_topic(kafka: Kafka) -> str:
+    """Where documents of OpenLineage are published, if they are told by Kafka."""
+    return f"{kafka.topic_prefix}.lineage"
+
+
+def publishes_states(kafka: Kafka) -> bool:
+    """Whether there are state topics.
+
+    By default there are none on a broker that keeps in memory all that it was ever sent.
+    """
+    return not kafka.keep_offsets if kafka.state_topics == "auto" else kafka.state_topics == "on"
+
+
+def state_topic(kafka: Kafka, state: str) -> str:
+    """Where the newest documents of this kind are, such as ``notebook-state``."""
+    return f"{kafka.topic_prefix}.{state}"
 
 
 def command_topic(kafka: Kafka, kernel_type: str, priority: Priority) -> str:
@@ -88,6 +114,21 @@ async def ensure_topics(kafka: Kafka, kernel_types: Iterable[str], *, events: bo
     await _ensure(kafka, wanted, {"retention.ms": str(kafka.retention_hours * 3_600_000)})
 
 
+async def ensure_replay_topic(kafka: Kafka, topic: str) -> None:
+    """Create a topic for events that are published again, with as many partitions as theirs.
+
+    Raises :class:`BrokerUnavailableError`, and :class:`TopicRefusedError` for its name.
+    """
+    retention = {"retention.ms": str(kafka.retention_hours * 3_600_000)}
+    await _ensure(kafka, {topic: kafka.partitions}, retention)
+
+
+async def ensure_lineage_topic(kafka: Kafka) -> None:
+    """Create the topic of lineage where it is missing. Raises :class:`BrokerUnavailableError`."""
+    kept = {"retention.ms": str(kafka.retention_hours * 3_600_000)}
+    await _ensure(kafka, {lineage_topic(kafka): kafka.partitions}, kept)
+
+
 async def ensure_checkpoints_topic(kafka: Kafka) -> None:
     """Create the topic of checkpoints, which keeps them for ever, where it is missing.
 
@@ -95,6 +136,21 @@ async def ensure_checkpoints_topic(kafka: Kafka) -> None:
     """
     for_ever = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
     await _ensure(kafka, {checkpoints_topic(kafka): 1}, for_ever)
+
+
+async def ensure_state_topics(kafka: Kafka, states: Iterable[str]) -> None:
+    """Create the topics of these states, which keep the newest record of each key, where missing.
+
+    What a newer record has replaced goes within a day, and records of deletions after as long as
+    events are kept. Raises :class:`BrokerUnavailableError`.
+    """
+    wanted = {state_topic(kafka, each): kafka.partitions for each in states}
+    newest = {
+        "cleanup.policy": "compact",
+        "max.compaction.lag.ms": str(STATE_LAG_MS),
+        "delete.retention.ms": str(kafka.retention_hours * 3_600_000),
+    }
+    await _ensure(kafka, wanted, newest)
 
 
 async def _ensure(kafka: Kafka, wanted: Mapping[str, int], configs: Mapping[str, str]) -> None:

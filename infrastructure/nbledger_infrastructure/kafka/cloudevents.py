@@ -1,13 +1,22 @@
-"""CloudEvents 1.0 in the binary mode of the Kafka protocol binding: attributes as headers."""
+"""CloudEvents 1.0 by the Kafka protocol binding: the attributes of each message, as headers.
+
+All that is published of events gets its attributes here, whether on Kafka or as JSON.
+"""
 
 from datetime import datetime
 from functools import lru_cache
 from uuid import UUID
 
-from nbledger_domain.vocabulary.addresses import event_schema_path, log_path, project_path
+import msgspec
+
+from nbledger_domain.vocabulary.addresses import (
+    event_schema_path,
+    log_path,
+    project_path,
+    state_schema_path,
+)
 from nbledger_infrastructure.actors import auth_context
 from nbledger_infrastructure.postgres.event_store import Metadata, RecordedEvent
-from nbledger_infrastructure.settings import Http
 
 Headers = list[tuple[str, bytes]]
 
@@ -18,7 +27,32 @@ CHECKPOINT = "nbledger.checkpoint.v1"
 _TYPE_PREFIX = "nbledger."
 _OWN_SUBJECTS = {"dataset", "history", "library", "webhook"}
 _NOTICES_OF_NO_NOTEBOOK = "notice.kernel-"
+STRUCTURED = "application/cloudevents+json; charset=utf-8"
+"""The media type of an event as JSON, with its attributes."""
+
 _CONSTANT = (("ce_specversion", b"1.0"), ("content-type", b"application/json"))
+_WITHOUT_DATA = (("ce_specversion", b"1.0"), ("content-type", STRUCTURED.encode()))
+
+
+class StateRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What is published of a document: which one, and up to which event.
+
+    ``subject_id`` is what its events concern, of the kind ``subject_kind``; ``path`` is where the
+    document can be read, ``at`` when the event at ``position`` was recorded. The record of one that
+    is ``deleted`` has no value. With ``dataref`` it is too large for a record.
+    """
+
+    type: str
+    id: UUID
+    tenant_id: UUID
+    project_id: UUID
+    subject_id: UUID
+    subject_kind: str
+    path: str
+    position: int
+    at: datetime
+    deleted: bool = False
+    dataref: bool = False
 
 
 def subject_kind(event_type: str) -> str:
@@ -30,21 +64,31 @@ def subject_kind(event_type: str) -> str:
 
 
 def event_headers(
-    recorded: RecordedEvent, *, dataref: str | None = None, address: str = Http().address
+    recorded: RecordedEvent, *, address: str, dataref: str | None = None, replay: bool = False
 ) -> Headers:
     """The headers of a published event.
 
-    ``ce_id`` is the event's id, ``ce_position`` its place in the store, ``ce_subject`` its
-    stream and ``ce_streamversion`` its place there. ``dataref`` says where the data can be
-    read when the message does not carry it. ``address`` is what the API is reached by, where the
-    schema of the data can be read.
+    ``ce_id`` is the event's id, ``ce_sequence`` and ``ce_position`` its place in the store,
+    ``ce_subject`` its stream and ``ce_streamversion`` its place there.
+
+    Args:
+        recorded: the event; one without data, or with ``dataref``, is sent in structured mode.
+        address: what the API is reached by, where the schema of the data can be read.
+        dataref: where the data can be read when the message does not carry it.
+        replay: whether it is told again on request.
     """
+    without_data = recorded.data is None or dataref is not None
+    stream_id = str(recorded.stream_id).encode()
     headers = [
-        *_CONSTANT,
+        *(_WITHOUT_DATA if without_data else _CONSTANT),
         ("ce_id", str(recorded.event_id).encode()),
         ("ce_type", (_TYPE_PREFIX + recorded.stored_type).encode()),
         ("ce_time", _time(recorded.occurred_at).encode()),
-        ("ce_subject", str(recorded.stream_id).encode()),
+        ("ce_recordedtime", _time(recorded.recorded_at).encode()),
+        ("ce_subject", stream_id),
+        ("ce_partitionkey", stream_id),
+        # Compared as text within a source: so wide that no position needs more.
+        ("ce_sequence", b"%020d" % recorded.position),
         ("ce_position", b"%d" % recorded.position),
         ("ce_streamversion", b"%d" % recorded.version),
         *_place(
@@ -61,6 +105,8 @@ def event_headers(
         headers.append(("ce_erased", b"true"))
     else:
         headers.append(("ce_dataschema", _schema(address, recorded.stored_type)))
+    if replay:
+        headers.append(("ce_replay", b"true"))
     return headers
 
 
@@ -90,6 +136,29 @@ def checkpoint_headers(tenant_id: UUID, size: int, at: datetime) -> Headers:
         ("ce_subject", b"%d" % size),
         ("ce_tenantid", str(tenant_id).encode()),
     ]
+
+
+def state_headers(state: StateRecord, *, address: str) -> Headers:
+    """The headers of a record of a state topic. ``address`` is what the API is reached by."""
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("content-type", (STRUCTURED if state.dataref else "application/json").encode()),
+        ("ce_id", f"{state.id}-{state.position}".encode()),
+        ("ce_type", (_TYPE_PREFIX + state.type).encode()),
+        ("ce_time", _time(state.at).encode()),
+        ("ce_subject", str(state.id).encode()),
+        ("ce_partitionkey", str(state.id).encode()),
+        ("ce_sequence", b"%020d" % state.position),
+        ("ce_position", b"%d" % state.position),
+        *_place(state.tenant_id, state.project_id, state.subject_id, state.subject_kind),
+    ]
+    if state.dataref:
+        headers.append(("ce_dataref", state.path.encode()))
+    if state.deleted:
+        headers.append(("ce_erased", b"true"))
+    else:
+        headers.append(("ce_dataschema", (address + state_schema_path(state.type)).encode()))
+    return headers
 
 
 def attributes(headers: tuple[tuple[str, bytes], ...] | Headers) -> dict[str, str]:

@@ -11,8 +11,9 @@ from nbledger_infrastructure.kafka.clients import (
     events_topic,
 )
 from nbledger_infrastructure.kafka.cloudevents import Headers
+from nbledger_infrastructure.kafka.structured import structured
 from nbledger_infrastructure.postgres.event_store import RecordedEvent
-from nbledger_infrastructure.settings import Http, Kafka
+from nbledger_infrastructure.settings import Kafka
 
 
 class _Options(msgspec.Struct, frozen=True):
@@ -46,16 +47,25 @@ class Route(msgspec.Struct, frozen=True, rename="camel"):
 _encode = msgspec.json.Encoder().encode
 
 
-def event_message(recorded: RecordedEvent, kafka: Kafka, address: str = Http().address) -> Message:
-    """The message that publishes an event. ``address`` is what the API is reached by."""
+def event_message(
+    recorded: RecordedEvent, kafka: Kafka, address: str, *, replay_to: str | None = None
+) -> Message:
+    """The message that publishes an event, to the topic of events unless it is a replay.
+
+    Its value is the data, or else the event as JSON without data: never null, which would delete
+    in a compacted topic. ``address`` is what the API is reached by.
+    """
     data, dataref = recorded.data, None
     if data is not None and len(data) > MAX_DATA_BYTES:
         data, dataref = None, cloudevents.history_path(recorded)
+    headers = cloudevents.event_headers(
+        recorded, dataref=dataref, address=address, replay=replay_to is not None
+    )
     return Message(
-        events_topic(kafka),
+        events_topic(kafka) if replay_to is None else replay_to,
         str(recorded.stream_id).encode(),
-        data,
-        cloudevents.event_headers(recorded, dataref=dataref, address=address),
+        structured(headers, None) if data is None else data,
+        headers,
     )
 
 

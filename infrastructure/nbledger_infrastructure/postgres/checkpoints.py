@@ -19,16 +19,26 @@ class CheckpointMovedError(Exception):
     """Another process has moved this checkpoint: it does the same work."""
 
 
-async def ensure(connection: PooledConnection, name: str) -> Checkpoint:
-    """The checkpoint of ``name``, made at position 0 if it is new."""
+async def ensure(connection: PooledConnection, name: str, *, position: int = 0) -> Checkpoint:
+    """The checkpoint of ``name``, made at ``position`` if it is new."""
     await connection.execute(
-        "INSERT INTO projection_checkpoint (name) VALUES ($1) ON CONFLICT DO NOTHING", name
+        "INSERT INTO projection_checkpoint (name, position) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        name,
+        position,
     )
     row = await connection.fetchrow(
         "SELECT position, generation FROM projection_checkpoint WHERE name = $1", name
     )
     assert row is not None  # noqa: S101 (it has just been made)
     return Checkpoint(row["position"], row["generation"])
+
+
+async def position(connection: PooledConnection, name: str) -> int:
+    """How far ``name`` has come, 0 where it has never run."""
+    found: int | None = await connection.fetchval(
+        "SELECT position FROM projection_checkpoint WHERE name = $1", name
+    )
+    return found or 0
 
 
 async def lock(connection: PooledConnection, name: str) -> Checkpoint:
@@ -78,7 +88,4 @@ async def move(
 async def checkpoint(pool: Pool, name: str) -> int:
     """The position that ``name`` has come to, 0 when it has never run."""
     async with acquire(pool) as connection:
-        position: int | None = await connection.fetchval(
-            "SELECT position FROM projection_checkpoint WHERE name = $1", name
-        )
-    return position or 0
+        return await position(connection, name)

@@ -8,15 +8,13 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from nbledger_domain.dataset import Dataset
-from nbledger_domain.events import EVENT_TYPES
-from nbledger_domain.notebook import Notebook
 from nbledger_domain.past.errors import (
     CreatedLaterError,
     DeletedBeforeError,
     ErasedError,
 )
 from nbledger_domain.past.moments import AsOf, AtTime, AtVersion
+from nbledger_domain.transparency.erasures import ENDINGS
 from nbledger_infrastructure.postgres.database import Pool, PooledConnection, acquire
 from nbledger_infrastructure.postgres.event_store import Metadata
 from nbledger_infrastructure.postgres.event_store.moments import Moment, find, settled
@@ -29,11 +27,6 @@ R = TypeVar("R")
 Order = Literal["position", "version"]
 
 _EVENT_COLUMNS: Final = COLUMNS.split(", ")
-_DELETIONS: Final = [
-    name
-    for each in (Notebook.DeletionRequested, Notebook.Deleted, Dataset.Deleted)
-    for name in EVENT_TYPES.stored_names(each.TYPE)
-]
 
 # A deletion is asked for and done by the last events of a stream.
 _STANDING: Final = """
@@ -88,7 +81,7 @@ async def reading(
             _STANDING,
             place.stream_id,
             place.subject_id,
-            _DELETIONS,
+            ENDINGS,
             place.tenant_id,
             place.project_id,
             f"{place.what}.%",
@@ -131,7 +124,7 @@ class PastRead(Generic[R]):
         assert model.snapshots is not None  # noqa: S101 (declared so)
         self._fold, self._row = model.fold, model.snapshots.row
         name, key = model.snapshots.name, model.snapshots.key
-        self._beginning = model.snapshots.beginning
+        self._format = model.snapshots.format
         if order == "position":
             those = "e.subject_id = $1 AND e.position > coalesce(s.position, 0)"
         else:
@@ -152,7 +145,7 @@ class PastRead(Generic[R]):
             FROM (SELECT) AS one
             LEFT JOIN (
                 SELECT position, state FROM {name}
-                WHERE {key} = $1 AND position <= $2 AND left(state::text, length($3)) = $3
+                WHERE {key} = $1 AND position <= $2 AND format = $3
                 ORDER BY position DESC LIMIT 1
             ) AS s ON true
             LEFT JOIN LATERAL (
@@ -165,7 +158,7 @@ class PastRead(Generic[R]):
         self, connection: PooledConnection, key: UUID, moment: Moment, **given: Any
     ) -> R | None:
         """The row as it was; ``given`` is what its fold takes beside events."""
-        found = await connection.fetch(self._statement, key, moment.position, self._beginning)
+        found = await connection.fetch(self._statement, key, moment.position, self._format)
         row = None if found[0][0] is None else cast("R", self._row(found[0][1]))
         for record in found:
             if record[2] is not None:

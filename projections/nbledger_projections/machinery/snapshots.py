@@ -40,26 +40,27 @@ class SnapshotTable(Generic[K]):
     """Table ``name`` with snapshots of rows of type ``row``, by column ``key`` and position.
 
     ``owner`` is the column of the notebook that they go with, where that is not the key.
-    ``beginning`` is how the state of each begins: with the format, which follows from the members
-    of the row. What another version of this code has written may hold less, and is not read.
+    ``format`` follows from the members of the row. What another version of this code has written
+    may hold less, and is not read.
     """
 
     def __init__(self, name: str, row: Any, *, key: str, owner: str | None = None) -> None:
         self.name, self.key = name, key
         self._decode = quantities.decoder(row).decode
-        self.beginning = f'{{"format":"{shape(row)}","row":'
-        owners, more = ("", "") if owner is None else (f", {owner}", ", $4::uuid[]")
+        self.format = shape(row)
+        owners, more = ("", "") if owner is None else (f", {owner}", ", $5::uuid[]")
         self._has_owner = owner is not None
         self._save = f"""
-            INSERT INTO {name} ({key}, position, state{owners})
-            SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::json[]{more})
-            ON CONFLICT ({key}, position) DO UPDATE SET state = excluded.state
+            INSERT INTO {name} ({key}, position, format, state{owners})
+            SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::json[]{more})
+            ON CONFLICT ({key}, position)
+            DO UPDATE SET format = excluded.format, state = excluded.state
         """  # noqa: S608 (constants of this package)
         self._delete = f"DELETE FROM {name} WHERE {owner or key} = ANY($1)"  # noqa: S608
 
     def row(self, state: str) -> K:
         """The row that a snapshot of this format holds."""
-        row: K = self._decode(state[len(self.beginning) : -1])
+        row: K = self._decode(state)
         return row
 
     async def save(self, connection: PooledConnection, taken: Sequence["Snapshot"]) -> None:
@@ -68,7 +69,8 @@ class SnapshotTable(Generic[K]):
             columns: list[list[Any]] = [
                 [each.key for each in taken],
                 [each.position for each in taken],
-                [f"{self.beginning}{each.state}}}" for each in taken],
+                [self.format] * len(taken),
+                [each.state for each in taken],
             ]
             if self._has_owner:
                 columns.append([each.owner for each in taken])

@@ -159,6 +159,43 @@ async def test_gone_disables(scene: Hooks, there: Receiver) -> None:
     assert len(there.got) == 2
 
 
+@pytest.mark.guarantee("G60")
+async def test_nothing_more_begins_once_it_is_gone(pool: Pool, store: EventStore) -> None:
+    """Of a batch, too; the rest waits until it is enabled."""
+    async with receiver() as there, hooks(pool, store, concurrency_per_webhook=1) as scene:
+        webhook_id, _ = await scene.hook(there.url)
+        await scene.work()
+        # Enough for a batch to have more behind the one that is answered so.
+        there.answers.extend([200] * 4 + [410])
+        for _ in range(20):
+            await scene.event()
+        await scene.work()
+        assert len(there.got) == 5
+        states = [state for state, _ in await scene.deliveries(webhook_id)]
+        assert states == ["delivered"] * 4 + ["dead"] + ["pending"] * 15
+        await scene.enable(webhook_id, there.url)
+        await scene.work()
+        assert len(there.got) == 20
+
+
+async def test_what_waits_when_its_notebook_is_erased_comes_without_its_data(
+    scene: Hooks, there: Receiver
+) -> None:
+    _, secret = await scene.hook(there.url)
+    notebook = uuid4()
+    there.answers.append(500)
+    event_id = await scene.event(notebook, data=b'{"name":"planted"}')
+    await scene.work()
+    await scene.event(notebook, type_="notebook.deleted.v1", data=b"{}")
+    await scene.store.erase_subject(notebook)
+    scene.now.step(10)
+    await scene.work()
+    again = next(got for got in there.got[1:] if got.headers["webhook-id"] == str(event_id))
+    assert verified(again, secret)["erased"] == "true"
+    assert "data" not in again.event
+    assert b"planted" not in again.body
+
+
 async def test_redirects_are_not_followed_and_answers_are_bounded(
     scene: Hooks, there: Receiver
 ) -> None:
@@ -187,6 +224,8 @@ async def test_large_data_is_named_and_not_sent(scene: Hooks, there: Receiver) -
     event = there.got[0].event
     assert "data" not in event
     assert event["dataref"].startswith("/api/")
+    assert "erased" not in event
+    assert event["dataschema"].endswith("notebook.renamed.v1.json")
 
 
 async def test_an_ordered_webhook_gets_each_stream_in_order(scene: Hooks, there: Receiver) -> None:

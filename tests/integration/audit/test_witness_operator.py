@@ -46,9 +46,35 @@ def test_a_witness_is_a_folder_that_is_made_once(tmp_path: Path) -> None:
     assert run_nbledger("witness", "key", folder).stdout == f"{key.encoded}\n"
     again = run_nbledger("witness", "init", folder, "--name", NAME)
     assert (again.exit_code, again.stderr) == (1, f"Error: {folder}/key.pem: File exists\n")
-    bad = run_nbledger("witness", "init", tmp_path / "other", "--name", "a b")
-    assert bad.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "is not like an address"),
+        ("a b", "is not like an address"),
+        ("w1", "is not like an address"),
+        ("audit.example.com/", "is not like an address"),
+        ("audit.example.com//w1", "is not like an address"),
+        ("audit.example.com/w 1", "is not like an address"),
+        ("audit.example.com/w+1", "is not like an address"),
+        ("audit.example.com/w1\u200b", "is not like an address"),
+        ("/audit.example.com", "is not like an address"),
+        ("https://audit.example.com/w1", "has a scheme"),
+        (f"audit.example.com/{'w' * 200}", "at most 200 characters"),
+    ],
+)
+def test_a_name_that_stays_for_ever_is_checked(tmp_path: Path, name: str, reason: str) -> None:
+    refused = run_nbledger("witness", "init", tmp_path / "other", "--name", name)
+    assert refused.exit_code == 1
+    assert reason in refused.stderr
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("name", ["audit.example.com", "Audit.example.com:8443/a/w-1", NAME])
+def test_a_name_is_like_an_address(tmp_path: Path, name: str) -> None:
+    made = run_nbledger("witness", "init", tmp_path / "w", "--name", name)
+    assert Key.read(made.stdout.strip()).name == name
 
 
 @pytest.mark.parametrize("fault", ["forgotten", "readable by others", "no list", "no witness"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from aiokafka.errors import (
     KafkaError,
     TopicAuthorizationFailedError,
 )
+from support.consumers import NAMES, consumer, environment, missing
+from support.event_store import connect
 from support.roles import ROLES, check_roles_work, database_users
 from support.secured_kafka import RELAY, SEALER, WORKER, SecuredKafka, secured_kafka
 from support.services import kafka_name
@@ -39,6 +42,7 @@ _OF_OTHERS = (
 EVENTS = "nbledger.events"
 COMMANDS = "nbledger.commands.python3.normal"
 CHECKPOINTS = "nbledger.checkpoints"
+LINEAGE = "nbledger.lineage"
 
 
 async def test_roles_and_subscribers_have_their_rights_alone(
@@ -51,6 +55,7 @@ async def test_roles_and_subscribers_have_their_rights_alone(
     ):
         users = {"relay": RELAY, "worker": WORKER, "sealer": SEALER}
         brokers = {name: kafka.environment(user) for name, user in users.items()}
+        brokers["relay"] = {**brokers["relay"], "NBLEDGER_LINEAGE_TRANSPORT": "kafka"}
         environments = {
             name: {**brokers.get(name, {}), "NBLEDGER_POSTGRES_DSN": dsns[name]} for name in ROLES
         }
@@ -58,12 +63,16 @@ async def test_roles_and_subscribers_have_their_rights_alone(
         await check_roles_work(database_dsn, environments, tmp_path)
 
         await _check_subscriber_reads(kafka)
+        await _check_consumers_of_the_examples_read(kafka, tmp_path)
         await _check_subscriber_holds_checkpoints(kafka)
+        await _check_subscriber_reads_lineage(kafka)
         assert await _refusals(kafka) == {
             (WORKER, "read events"),
             (WORKER, "publish an event"),
             (WORKER, "publish a command"),
             *((user, "publish a checkpoint") for user in (RELAY, WORKER, SUBSCRIBER, STRANGER)),
+            *((user, "publish lineage") for user in (WORKER, SEALER, SUBSCRIBER, STRANGER)),
+            *((user, "read lineage") for user in (RELAY, WORKER, SEALER, STRANGER)),
             *((user, "read checkpoints") for user in (RELAY, WORKER, SEALER, STRANGER)),
             *((SEALER, what) for what in _OF_OTHERS),
             (SUBSCRIBER, "publish an event"),
@@ -95,6 +104,30 @@ async def _check_subscriber_reads(kafka: SecuredKafka) -> None:
                 break
 
 
+async def _check_consumers_of_the_examples_read(kafka: SecuredKafka, folder: Path) -> None:
+    settings = {
+        **environment(kafka.settings(SUBSCRIBER), "http://127.0.0.1:1/api/none/none", "none"),
+        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_CA_FILE": str(kafka.security.ca_file),
+        "KAFKA_USERNAME": SUBSCRIBER,
+        "KAFKA_PASSWORD": kafka.security.users[SUBSCRIBER],
+        "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+        "CONSUMER_NAME": SUBSCRIBER,
+    }
+    for name in NAMES:
+        if missing(name):
+            continue
+        async with consumer(name, folder, settings) as made:
+            async with connect(made.dsn) as connection:
+                # It has been there before, so it needs nothing but the topic.
+                await connection.execute(
+                    "INSERT INTO consumer VALUES ($1, 0, $2)", SUBSCRIBER, '{"0": 0}'
+                )
+            made.start()
+            await made.until(5, seconds=60)
+            assert made.stop() == [0], made.printed()
+
+
 async def _check_subscriber_holds_checkpoints(kafka: SecuredKafka) -> None:
     async with (
         asyncio.timeout(60),
@@ -102,6 +135,14 @@ async def _check_subscriber_holds_checkpoints(kafka: SecuredKafka) -> None:
     ):
         message = await anext(consumer)
         assert (message.value or b"").startswith((message.key or b"none") + b"\n")
+
+
+async def _check_subscriber_reads_lineage(kafka: SecuredKafka) -> None:
+    states: set[str] = set()
+    async with asyncio.timeout(60), _consumer(kafka, SUBSCRIBER, LINEAGE) as consumer:
+        while not states >= {"START", "COMPLETE"}:
+            message = await anext(consumer)
+            states.add(json.loads(message.value or b"{}").get("eventType", ""))
 
 
 async def _refusals(kafka: SecuredKafka) -> set[tuple[str, str]]:
@@ -112,6 +153,8 @@ async def _refusals(kafka: SecuredKafka) -> set[tuple[str, str]]:
         "publish a command": lambda user: _publish(kafka, user, COMMANDS),
         "read checkpoints": lambda user: _read(kafka, user, CHECKPOINTS),
         "publish a checkpoint": lambda user: _publish(kafka, user, CHECKPOINTS),
+        "read lineage": lambda user: _read(kafka, user, LINEAGE),
+        "publish lineage": lambda user: _publish(kafka, user, LINEAGE),
         "join the workers": lambda user: _join(kafka, user),
     }
     refused = set()

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from support.lineage import documents, states
 from support.paths import ROOT
+from support.receivers import receiver
 from support.roles import ROLES, check_roles_work, database_users
 
 
@@ -79,8 +81,11 @@ async def test_what_waits_is_known_without_a_read_model(users: dict[str, str]) -
     waits = ("SELECT * FROM execution_queue", "SELECT * FROM execution_lease")
     statuses = "SELECT * FROM execution_status"
 
-    for role in ("relay", "worker"):
-        assert await refused(users[role], *waits, statuses) == [statuses]
+    assert await refused(users["worker"], *waits, statuses) == [statuses]
+    # The relay publishes states, and changes none.
+    changes = "UPDATE execution_status SET version = 0"
+    assert await refused(users["relay"], *waits, statuses, changes) == [changes]
+    assert await refused(users["relay"], "SELECT * FROM execution_results") != []
     for role in ("projector", "sealer", "auditor"):
         assert await refused(users[role], *waits) == list(waits)
     # The API tells where a run stands.
@@ -161,8 +166,16 @@ async def test_the_roles_do_their_work_with_these_rights(
         "NBLEDGER_KAFKA_IDEMPOTENT": "false",
     }
 
-    await check_roles_work(
-        database_dsn,
-        {name: {**broker, "NBLEDGER_POSTGRES_DSN": users[name]} for name in ROLES},
-        tmp_path,
-    )
+    async with receiver() as there:
+        broker |= {
+            "NBLEDGER_LINEAGE_TRANSPORT": "http",
+            "NBLEDGER_LINEAGE_URL": there.url.removesuffix("/hook"),
+        }
+        await check_roles_work(
+            database_dsn,
+            {name: {**broker, "NBLEDGER_POSTGRES_DSN": users[name]} for name in ROLES},
+            tmp_path,
+        )
+        told = states(documents(there.got))
+    assert [run[0] for run in told.values()] == ["START", "START"]
+    assert any(run[-1] == "COMPLETE" for run in told.values())

@@ -28,12 +28,15 @@ from nbledger_domain.schedule import Firing, Schedule, firing_id_of, schedule_id
 from nbledger_infrastructure.aggregates import load
 from nbledger_infrastructure.artifacts.store import ArtifactStore, open_store
 from nbledger_infrastructure.clock import now
+from nbledger_infrastructure.postgres import database
+from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store import Metadata, Stream
 from nbledger_infrastructure.postgres.tokens import Role
 from nbledger_projections.machinery import snapshots
 
 __all__ = ["api", "api_server"]
 
+MIGRATION = Path(database.__file__).with_name("migrations") / "0033_snapshot_formats.sql"
 BY_TESTER = Metadata(actor="tester")
 SETTINGS = (
     {"scheduleExecution": {"cron": "0 3 1 1 *", "maxRuns": 3}},
@@ -312,12 +315,39 @@ async def test_as_of_answers_what_the_get_answered(
     async with world.api.pool.acquire() as connection:
         for table in ("notebook_snapshot", "execution_snapshot", "dataset_snapshot"):
             assert await connection.fetchval(f"SELECT count(*) FROM {table}"), table
+        await from_before_formats(connection)
     assert await world.compare(world.answers) > 200
     async with world.api.pool.acquire() as connection:
         for table in ("notebook_snapshot", "execution_snapshot", "dataset_snapshot"):
             # As another version of this code may have left them.
-            await connection.execute(f'UPDATE {table} SET state = \'{{"format":"","row":{{}}}}\'')
+            await connection.execute(f"UPDATE {table} SET format = 'other', state = '{{}}'")
     assert await world.compare(world.answers[::2]) > 100
+
+
+async def from_before_formats(connection: PooledConnection) -> None:
+    """Snapshots of before they had a column with their format are taken over by the migration."""
+    transaction = connection.transaction()
+    await transaction.start()
+    for table in ("notebook_snapshot", "execution_snapshot", "dataset_snapshot"):
+        await connection.execute(
+            f"""
+            CREATE TEMPORARY TABLE expected ON COMMIT DROP AS SELECT * FROM {table};
+            UPDATE {table}
+            SET state = ('{{"format":"' || format || '","row":' || state::text || '}}')::json;
+            ALTER TABLE {table} DROP COLUMN format;
+            ALTER TABLE expected RENAME TO expected_{table}
+            """
+        )
+    await connection.execute(MIGRATION.read_text())
+    for table in ("notebook_snapshot", "execution_snapshot", "dataset_snapshot"):
+        others = f"""
+            SELECT count(*) FROM (SELECT position, format, state::text FROM {table})
+            FULL JOIN (SELECT position, format, state::text FROM expected_{table})
+                USING (position, format, state)
+        """
+        found = await connection.fetchval(others)
+        assert found == await connection.fetchval(f"SELECT count(*) FROM {table}") > 0, table
+    await transaction.rollback()
 
 
 async def changed(client: httpx.AsyncClient, path: str, **members: Any) -> None:
@@ -361,6 +391,32 @@ async def test_an_upload_with_all_its_parts_is_the_first_version(api: Api) -> No
     await changed(client, path, notebookName="Other")
     assert len(await api.store.read_stream(UUID(made.json()["notebookId"]))) == 4
     assert (await client.get(path, params={"asOf": "1.0.0"})).content == body
+
+
+@pytest.mark.guarantee("G46")
+async def test_an_append_is_seen_as_a_whole_or_not_at_all(api: Api) -> None:
+    """A position within one stands for all of it: nobody was ever answered a part."""
+    client = await api.client(Role.ADMIN)
+    made = await new_notebook(client, "1")
+    path = f"/notebook/{made['notebookId']}"
+    first = (await client.get(path)).content
+    change = {"notebookName": "Other", "cells": [{"cellType": "code", "content": "2"}]}
+    await changed(client, path, **change)
+    second = (await client.get(path)).content
+    recorded = await api.store.read_stream(UUID(made["notebookId"]))
+    whole = [each for each in recorded if each.recorded_at == recorded[-1].recorded_at]
+    assert len(whole) > 2
+    for each in recorded:
+        answer = await client.get(path, params={"asOf": str(each.position)})
+        assert answer.content == (second if each in whole else first)
+        last = whole[-1] if each in whole else recorded[-len(whole) - 1]
+        assert answer.headers["nbledger-position"] == str(last.position)
+    # Appends that follow each other at once, by the same request or not, are several all the same.
+    others = [(await new_notebook(client, name))["notebookId"] for name in "ab"]
+    for other in others:
+        (event,) = await api.store.read_stream(UUID(other))
+        answer = await client.get(f"/notebook/{other}", params={"asOf": str(event.position)})
+        assert answer.headers["nbledger-position"] == str(event.position)
 
 
 async def test_moments_that_are_none_are_refused(api: Api) -> None:

@@ -20,7 +20,7 @@ from support.shared_api import api, api_server
 from nbledger_application import repository
 from nbledger_domain.execution import CellStatus, Execution, Resources
 from nbledger_http.edge.middleware import MAX_WORKING
-from nbledger_http.endpoints.execution_events import HEARTBEAT_SECONDS
+from nbledger_http.representations.event_streams import HEARTBEAT_SECONDS
 from nbledger_infrastructure.postgres import tokens, worker_registry
 from nbledger_infrastructure.postgres.event_store import Metadata, tail
 from nbledger_infrastructure.postgres.tokens import Role
@@ -317,7 +317,7 @@ async def test_open_streams_end_with_the_server_and_say_so(
 
 
 async def test_a_stream_ends_with_its_token(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("nbledger_http.endpoints.execution_events.HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr("nbledger_http.representations.event_streams.HEARTBEAT_SECONDS", 0.1)
     monkeypatch.setattr("nbledger_http.security.authentication.REMEMBER_SECONDS", 0.0)
     dsn = create_database()
     try:

@@ -134,6 +134,20 @@ async def test_the_secret_is_in_no_event_and_goes_with_its_webhook(api: Api) -> 
         ({"url": "https://"}, "/url"),
         ({"url": "https://höoks.example.com"}, "/url"),
         ({"url": "file:///etc/passwd"}, "/url"),
+        ({"url": "https://hooks.example.com:0/"}, "/url"),
+        ({"url": "https://hooks.example.com\\.evil.example/"}, "/url"),
+        ({"url": "https://%68ooks.example.com/"}, "/url"),
+        ({"url": f"https://{'a' * 64}.example.com/"}, "/url"),
+        ({"url": f"https://hooks.example.com/{'a' * 2000}"}, "/url"),
+        ({"url": "https://10.1.2.3/"}, "/url"),
+        ({"url": "https://[::ffff:169.254.169.254]/"}, "/url"),
+        ({"url": "https://[fe80::1%25eth0]/"}, "/url"),
+        ({"url": "https://2130706433/"}, "/url"),
+        ({"url": "https://0177.1/"}, "/url"),
+        ({"url": "https://0x7f.0.0.1/"}, "/url"),
+        ({"url": "https://1.2.3.4.5/"}, "/url"),
+        ({"url": "https://localhost./"}, "/url"),
+        ({"url": "https://hooks.localhost/"}, "/url"),
         ({**ASKED, "eventTypes": ["execution.complete"]}, "/eventTypes/0"),
         ({**ASKED, "eventTypes": ["execution", "%"]}, "/eventTypes/1"),
         ({**ASKED, "eventType": ["execution"]}, "/eventType"),
@@ -145,6 +159,22 @@ async def test_what_is_no_webhook_is_refused(api: Api, body: dict[str, Any], poi
     refused = await client.post("/webhook", json=body)
     assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
     assert [fault["pointer"] for fault in refused.json()["errors"]] == [pointer]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "HTTPS://Hooks.Example.com:8443/a?b=c",
+        "https://xn--hks-0qa.example./",
+        "https://93.184.215.14/",
+        "https://[2606:2800:21f:cb07:6820:80da:af6b:8b2c]:443",
+    ],
+)
+async def test_urls_of_public_places_are_taken(api: Api, url: str) -> None:
+    client = await api.client(Role.EDITOR)
+    made = await client.post("/webhook", json={"url": url})
+    assert made.status_code == 201, made.text
+    assert made.json()["url"] == url
 
 
 async def test_who_may_do_what(api: Api) -> None:
@@ -173,7 +203,7 @@ async def test_who_may_do_what(api: Api) -> None:
 async def test_deliveries_are_listed_with_what_was_sent_and_answered(api: Api) -> None:
     editor, reader = await api.client(Role.EDITOR), await api.client(Role.READER)
     caller = Caller("ann", frozenset({Role.EDITOR}), api.tenant_id, api.project_id, "request-1")
-    async with receiver() as there, hooks(api.pool, api.store, caller) as scene:
+    async with receiver() as there, hooks(api.pool, api.store, caller, api.url) as scene:
         webhook_id, secret = await scene.hook(there.url)
         path = f"/webhook/{webhook_id}"
         await scene.work()
@@ -245,3 +275,36 @@ async def test_a_project_has_so_many_webhooks_at_most(api: Api) -> None:
     assert (refused.status_code, refused.json()["code"]) == (409, "too_many_webhooks")
     await client.delete(f"/webhook/{made['webhookId']}")
     assert (await client.post("/webhook", json=ASKED)).status_code == 201
+
+
+async def test_the_history_of_a_webhook_tells_who_did_what(api: Api) -> None:
+    editor, auditor = await api.client(Role.EDITOR), await api.client(Role.AUDITOR)
+    made = (await editor.post("/webhook", json=ASKED)).json()
+    path = f"/webhook/{made['webhookId']}"
+    await editor.put(path, json={**ASKED, "url": "https://hooks.example.com/b", "enabled": False})
+    await editor.post(f"{path}/secret")
+    assert (await editor.get(f"{path}/history")).status_code == 403
+    told = await auditor.get(f"{path}/history")
+    assert told.status_code == 200, told.text
+    events = told.json()["events"]
+    assert [each["type"] for each in events] == [
+        "webhook.created.v1",
+        "webhook.changed.v1",
+        "webhook.disabled.v1",
+        "webhook.secret-rotated.v1",
+    ]
+    assert {each["actor"] for each in events} == {"tester"}
+    url = {"field": "/url", "kind": "changed", "before": ASKED["url"]}
+    assert {**url, "after": "https://hooks.example.com/b"} in events[1]["changes"]
+    off = {"field": "/enabled", "kind": "changed", "before": True, "after": False}
+    assert off in events[2]["changes"]
+    assert made["secret"] not in told.text
+    reads = (await auditor.get("/history-reads")).json()
+    mine = [each for each in reads["reads"] if each.get("subjectId") == made["webhookId"]]
+    assert [each["history"] for each in mine] == ["project"]
+
+    unknown = await auditor.get(f"/webhook/{unknown_id()}/history")
+    assert unknown.json()["code"] == "webhook_not_found"
+    await editor.delete(path)
+    last = (await auditor.get(f"{path}/history")).json()["events"][-1]
+    assert last["type"] == "webhook.deleted.v1"

@@ -140,7 +140,7 @@ async def test_the_relay_passes_its_events_on(store: EventStore) -> None:
     add_version(dataset, 3)
     await repository.save(store, dataset, stream_of(dataset.id), METADATA)
     for recorded in await store.read_stream(dataset.id):
-        message = messages.event_message(recorded, Kafka())
+        message = messages.event_message(recorded, Kafka(), "")
         told = attributes(message.headers)
         assert message.key == str(dataset.id).encode()
         assert message.value == recorded.data

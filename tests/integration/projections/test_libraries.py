@@ -77,7 +77,7 @@ async def test_rows_and_reads_are_what_the_events_say(pool: Pool, store: EventSt
 async def test_the_relay_passes_its_events_on(store: EventStore) -> None:
     library = await upload(store, "1.0")
     (recorded,) = await store.read_stream(library.id)
-    message = messages.event_message(recorded, Kafka())
+    message = messages.event_message(recorded, Kafka(), "")
     told = attributes(message.headers)
     assert message.key == str(library.id).encode()
     assert message.value == recorded.data

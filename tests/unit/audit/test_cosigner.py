@@ -107,10 +107,14 @@ def test_logs_and_keys_that_are_unknown_are_refused(scene: Scene) -> None:
     assert scene.ask(AddCheckpoint(0, (), false))[0] == 403
     second = request.note.with_signatures(false.signatures)
     assert scene.ask(AddCheckpoint(0, (), second))[0] == 403
+    # Who has signed it comes before what was cosigned last.
+    scene.cosigned(request)
+    assert scene.ask(stranger.request(3, 9))[0] == 403
+    assert scene.ask(scene.log.request(3, 9)) == (409, "5\n")
     # Beside the log's own, signatures of others do not matter, as long as they have the form.
     others = (stranger.note(5).signatures[0], Signature("who", b"1234", b"what"))
     note = request.note.with_signatures(others)
-    scene.cosigned(AddCheckpoint(0, (), note))
+    scene.cosigned(AddCheckpoint(5, (), note))
     kept = read_note(scene.cosigner.checkpoint(origin_hash(ORIGIN)).body)
     assert {each.name for each in kept.signatures} == {ORIGIN, NAME}
 
@@ -241,7 +245,7 @@ def test_what_a_witness_has_kept_is_read_however_many_signatures_it_has(scene: S
     scene.cosigned(scene.log.request(5, 9))
 
 
-def test_signatures_are_verified_last_and_one_of_each_key(
+def test_one_signature_of_each_key_is_verified(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verified: list[str] = []
@@ -255,8 +259,6 @@ def test_signatures_are_verified_last_and_one_of_each_key(
     scene.cosigned(AddCheckpoint(0, (), Note(note.text, note.signatures * 100)))
     assert verified == [ORIGIN]
     verified.clear()
-    assert scene.ask(scene.log.request(3, 9)) == (409, "5\n")
-    assert verified == []
     false = tuple(Signature(ORIGIN, note.signatures[0].key_id, bytes([n]) * 64) for n in range(99))
     several = Note(note.text, (*note.signatures, *false))
     assert scene.ask(AddCheckpoint(5, (), several))[0] == 403

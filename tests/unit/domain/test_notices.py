@@ -67,7 +67,8 @@ def test_what_they_concern() -> None:
             RecordedEvent(
                 *(7, ONE, 1, OTHER, "notice.kernel-unavailable.v1", ONE, ONE, OTHER, b"{}"),
                 *(Metadata(actor="notices"), AT, AT, b"", b"", "notice.kernel-unavailable.v1"),
-            )
+            ),
+            address="",
         )
     )
     assert told["ce_noticeid"] == told["ce_subject"] == str(ONE).encode()

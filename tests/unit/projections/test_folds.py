@@ -48,13 +48,17 @@ WHOSE_DOING = {
 
 
 class Folded:
-    """All folds of one story, each continued from its stored form, as projectors do."""
+    """All folds of one story, each continued from its stored form, as projectors do.
+
+    A run's status is also folded in one go, as what a row knows of its cells stays in memory.
+    """
 
     def __init__(self) -> None:
         self.position = 0
         self.details: notebook_documents.NotebookState | None = None
         self.listed: list_items.ListState | None = None
         self.status: dict[uuid.UUID, state.ExecutionRow | None] = {}
+        self.at_once: dict[uuid.UUID, state.ExecutionRow | None] = {}
         self.results: dict[uuid.UUID, result_folding.ResultsState | None] = {}
 
     def fold(self, recorded: RecordedEvent) -> None:
@@ -64,6 +68,8 @@ class Folded:
         stream = recorded.stream_id
         if stream != recorded.subject_id:
             self.status[stream] = _stored(execution_folding.fold(self.status.get(stream), recorded))
+            self.at_once[stream] = execution_folding.fold(self.at_once.get(stream), recorded)
+            assert self.at_once[stream] == self.status[stream]
             self.results[stream] = _stored(result_folding.fold(self.results.get(stream), recorded))
 
     def tell(self, story: Story) -> None:

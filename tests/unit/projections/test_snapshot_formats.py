@@ -31,5 +31,5 @@ def test_any_other_member_is_another_format() -> None:
 
 def test_rows_of_read_models_have_formats_of_their_own() -> None:
     models = (details.MODEL, status.MODEL, dataset_details.MODEL)
-    beginnings = {each.snapshots.beginning for each in models if each.snapshots is not None}
-    assert len(beginnings) == 3
+    formats = {each.snapshots.format for each in models if each.snapshots is not None}
+    assert len(formats) == 3

@@ -38,6 +38,12 @@ PAGES = sorted(
 page = pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 # Told by `up` itself, to a notebook, or to tests; not by a section of the settings.
 OTHER_VARIABLES = {
+    "NBLEDGER_REGISTRY_TOKEN",
+    "NBLEDGER_REGISTRY_USER",
+    "NBLEDGER_PROJECT",
+    "NBLEDGER_TENANT",
+    "NBLEDGER_TOKEN",
+    "NBLEDGER_URL",
     "NBLEDGER_HOME",
     "NBLEDGER_PORT",
     "NBLEDGER_CONFIG",

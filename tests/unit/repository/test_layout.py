@@ -15,8 +15,10 @@ from support.paths import PROJECT, ROOT
 PACKAGES = [
     ROOT / package for package in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 ]
-LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
-RUNTIME_LOCKS = ("core", "api", "worker")
+LOCKS = sorted(
+    [*(ROOT / "requirements").glob("*.txt"), *(ROOT / "examples").rglob("requirements.txt")]
+)
+RUNTIME_LOCKS = ("client", "core", "witness", "api", "worker")
 
 # Put together from parts, or this file would be its own first finding.
 REGISTRY_HOSTS = [
@@ -77,12 +79,14 @@ def pins(lock: Path) -> list[Requirement]:
         "http",
         "cli",
         "schemas",
+        "client",
         "sdk",
         "tests/unit",
         "tests/integration",
         "tests/acceptance",
         "tests/crash",
         "benchmarks",
+        "examples/consumers",
         "docs",
     ],
 )
@@ -141,7 +145,7 @@ def test_no_lock_file_of_a_format_that_records_addresses() -> None:
     assert [path for path in tracked_files() if forbidden.match(path.name)] == []
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: f"{lock.parent.name}-{lock.stem}")
 def test_lock_pins_every_package_by_hash_and_names_no_address(lock: Path) -> None:
     text = lock.read_text()
     assert not re.search(r"://|file:|\s@\s|^-", text, re.MULTILINE)
@@ -168,15 +172,44 @@ def test_api_lock_holds_no_kernel() -> None:
     assert not names & {"ipykernel", "ipython", "jupyter-client", "nbclient", "pandas", "pyzmq"}
 
 
+def required(*extras: str) -> list[str]:
+    """What the project needs with these extras, and with those that they name."""
+    found: dict[str, None] = dict.fromkeys(PROJECT["project"]["dependencies"])
+    waiting, seen = list(extras), set[str]()
+    while waiting:
+        extra = waiting.pop()
+        if extra in seen:
+            continue
+        seen.add(extra)
+        for item in PROJECT["project"]["optional-dependencies"][extra]:
+            if Requirement(item).name == "nbledger":
+                waiting += Requirement(item).extras
+            else:
+                found[item] = None
+    return list(found)
+
+
+def test_a_client_installs_nothing_of_servers() -> None:
+    locked = {pin.name for pin in pins(ROOT / "requirements/client.txt")}
+    servers = {Requirement(each).name for each in required("api", "worker", "embedded", "kernel")}
+    asked = {Requirement(each).name for each in required("client")}
+    assert not (servers - asked) & (locked - {"h11", "httpcore"}), "what httpx itself needs aside"
+
+
+def test_the_extra_for_everything_has_everything() -> None:
+    assert sorted(required("all")) == sorted(required(*PROJECT["project"]["optional-dependencies"]))
+
+
 def test_locks_satisfy_the_project() -> None:
-    project = PROJECT["project"]
-    extras = project["optional-dependencies"]
+    extras = PROJECT["project"]["optional-dependencies"]
     wanted = {
         "setup": PROJECT["dependency-groups"]["build"],
-        "core": project["dependencies"],
-        "api": project["dependencies"] + extras["api"],
-        "worker": project["dependencies"] + extras["worker"] + extras["kernel"],
-        "lock": project["dependencies"] + [item for extra in extras.values() for item in extra],
+        "client": required("client"),
+        "core": required("core"),
+        "witness": required("witness"),
+        "api": required("api"),
+        "worker": required("worker", "kernel"),
+        "lock": required(*extras),
         "dev": [item for item in PROJECT["dependency-groups"]["dev"] if isinstance(item, str)],
     }
     unmet: list[str] = []

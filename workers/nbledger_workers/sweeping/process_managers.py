@@ -19,6 +19,7 @@ from nbledger_application.notices.manager import NoticeManager
 from nbledger_application.schedules.scheduler import Scheduler
 from nbledger_application.webhooks.manager import WebhookManager
 from nbledger_infrastructure.kafka.structured import envelope
+from nbledger_infrastructure.lineage.manager import LineageManager
 from nbledger_infrastructure.postgres.database import (
     Pool,
     PooledConnection,
@@ -92,10 +93,14 @@ def _webhooks(around: Surroundings) -> Ticking:
         around.pool,
         around.store,
         settings,
-        envelope(settings.max_body_kb),
+        envelope(settings.max_body_kb, around.settings.http.address),
         now=around.now,
         holds=around.holds,
     )
+
+
+def _lineage(around: Surroundings) -> Ticking:
+    return LineageManager(around.pool, around.settings)
 
 
 MANAGERS: Final[Mapping[str, _Manager]] = {
@@ -106,6 +111,9 @@ MANAGERS: Final[Mapping[str, _Manager]] = {
     "webhooks": _Manager(0x6E626C_776862, _webhooks),
 }
 """The process managers under their names."""
+
+LINEAGE: Final = _Manager(0x6E626C_6C696E, _lineage)
+"""One that is there only where somebody is to be told."""
 
 
 async def run(
@@ -120,18 +128,21 @@ async def run(
     Any number of processes may run this. Raises ``DatabaseUnavailableError`` when the database is
     away at the start.
     """
+    managers = dict(MANAGERS)
+    if settings.lineage.transport != "none":
+        managers["lineage"] = LINEAGE
     async with AsyncExitStack() as stack:
         pool = await connect_pool(
             settings.postgres.dsn,
             # Each keeps the connection that holds its lock; webhooks take some at a time.
-            max_size=len(MANAGERS) + 8,
+            max_size=len(managers) + 8,
             application_name="nbledger-process-managers",
         )
         stack.push_async_callback(close_pool, pool)
         store = EventStore(pool)
         await store.start()
         stack.push_async_callback(store.close)
-        waiting = set(MANAGERS)
+        waiting = set(managers)
 
         def started(name: str) -> None:
             waiting.discard(name)
@@ -140,7 +151,7 @@ async def run(
 
         around = Surroundings(settings, pool, store, now)
         async with asyncio.TaskGroup() as tasks:
-            for name, manager in MANAGERS.items():
+            for name, manager in managers.items():
                 leader = Leader(name, manager.lock, stop, partial(started, name))
                 work = partial(_manage, leader, name, manager, around)
                 tasks.create_task(leader.lead(pool, work), name=name)
@@ -165,6 +176,6 @@ async def _manage(
         await leader.tick_until_told(connection, start, most_seconds=TICK_SECONDS)
     finally:
         for each in started:
-            if isinstance(each, WebhookManager):
+            if isinstance(each, WebhookManager | LineageManager):
                 # Whoever leads next sends what this one has not recorded.
                 await each.close()

@@ -10,6 +10,7 @@ from nbledger_http.description.documentation import JSON, Answer, Operation
 from nbledger_http.description.openapi import document_reply, page_or_document
 from nbledger_http.description.page import STYLE, pre
 from nbledger_http.replies.responses import Reply
+from nbledger_infrastructure.kafka.clients import publishes_states
 from nbledger_infrastructure.settings import Kafka, Settings
 from nbledger_schemas.asyncapi import Broker, document
 
@@ -27,6 +28,7 @@ def broker_of(kafka: Kafka) -> Broker:
         partitions=kafka.partitions,
         replicas=kafka.replication_factor,
         retention_hours=kafka.retention_hours,
+        state_topics=publishes_states(kafka),
     )
 
 
@@ -82,7 +84,7 @@ def _page(described: dict[str, Any]) -> str:
         "<meta name='viewport' content='width=device-width'><title>nbledger events</title>",
         f"<style>{STYLE}</style></head><body><h1>nbledger events</h1>",
         f"<p>{html.escape(described['info']['description'])}</p>",
-        f"<p><a href='{_DOCUMENT}'>asyncapi.json</a></p>",
+        "<p><a href='asyncapi.json'>asyncapi.json</a></p>",
     ]
     messages, schemas = described["components"]["messages"], described["components"]["schemas"]
     for channel in described["channels"].values():
@@ -91,8 +93,9 @@ def _page(described: dict[str, Any]) -> str:
             f"<section><h2>{html.escape(channel['address'])}</h2>"
             f"<p>{html.escape(channel['summary'])}</p>{pre(channel['bindings'])}"
         )
-        headers = schemas[messages[names[0]]["headers"]["$ref"].rpartition("/")[2]]
-        parts.append(f"<details><summary>Headers</summary>{_headers(headers)}</details>")
+        if headers := messages[names[0]].get("headers"):
+            told = _headers(schemas[headers["$ref"].rpartition("/")[2]])
+            parts.append(f"<details><summary>Headers</summary>{told}</details>")
         parts.extend(_message(name, messages[name], schemas.get(name)) for name in names)
         parts.append("</section>")
     return "".join([*parts, "</body></html>"])

@@ -1,7 +1,7 @@
 """What requests for histories ask for: filters, times, order, and where to go on."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, TypeVar
 from uuid import UUID
@@ -11,8 +11,7 @@ from litestar import Request
 from msgspec import Meta
 
 from nbledger_domain.errors import Fault, InvalidInputError
-from nbledger_domain.events import EVENT_TYPES
-from nbledger_domain.words import nearest
+from nbledger_domain.histories.event_types import unknown_type
 from nbledger_http.requests import queries
 from nbledger_http.requests.services import Services, services_of
 from nbledger_http.security.access import access_of, guid
@@ -20,7 +19,6 @@ from nbledger_infrastructure.postgres.database import acquire
 from nbledger_infrastructure.postgres.event_store import moments
 from nbledger_projections.read_models.histories.selection import (
     LAST,
-    TYPE_PATTERN,
     Between,
     Filter,
     Order,
@@ -30,9 +28,15 @@ MAX_EVENTS: Final = 1000
 MAX_VALUES: Final = 100
 """A filter names so many types, actors, streams or tags at most."""
 
+QUOTED: Final = 'One with commas stands in quotes: `"a, b",c`.'
+"""What the descriptions of filters say whose values may have commas."""
+
 T = TypeVar("T")
 
-_TYPE: Final = re.compile(TYPE_PATTERN)
+_VALUE: Final = re.compile(
+    r'\s*(?:"(?P<quoted>(?:[^"\\]|\\["\\])*)"\s*|(?P<plain>[^,]*))(?P<more>,|\Z)'
+)
+_ESCAPED: Final = re.compile(r'\\(["\\])')
 
 Time = Annotated[
     datetime, Meta(tz=True, extra={"reason": "must be a time such as 2024-01-20T10:30:00.000Z"})
@@ -47,7 +51,8 @@ Actor = (
         Meta(
             max_length=2000,
             description="Only what these have done, or had done by the service: names or ids of "
-            "principals, or parts of the service such as scheduler; several with commas between.",
+            "principals, or parts of the service such as scheduler; several with commas between. "
+            f"{QUOTED}",
         ),
     ]
     | None
@@ -99,19 +104,36 @@ class HistoryQuery(msgspec.Struct, kw_only=True):
 
 
 async def bounds_of(services: Services, query: HistoryQuery) -> Between:
-    """The positions that positions and times of the query come to."""
+    """The positions that positions and times of the query come to. Raises as :func:`narrowed`."""
+    if query.before is not None and query.before < query.after:
+        raise InvalidInputError([Fault("?before", "is less than after")])
     bounds = Between(after=query.after, before=LAST if query.before is None else query.before)
     return await narrowed(services, bounds, query.since, query.to)
 
 
 async def narrowed(
-    services: Services, bounds: Between, since: datetime | None, to: datetime | None
+    services: Services,
+    bounds: Between,
+    since: datetime | None,
+    to: datetime | None,
+    *,
+    pointer: str = "?after",
 ) -> Between:
-    """The bounds, and within these times of recording."""
-    if since is None and to is None:
+    """The bounds, and within these times of recording.
+
+    Raises :class:`InvalidInputError` for times that are the wrong way round, and where there is no
+    event yet up to where it is to go on, which ``pointer`` says: whoever waits there would miss
+    events.
+    """
+    if since is not None and to is not None and to < since:
+        raise InvalidInputError([Fault("?to", "is earlier than from")])
+    if since is None and to is None and not bounds.after:
         return bounds
     after, before = bounds.after, bounds.before
     async with acquire(services.pool) as connection:
+        if after and after > (head := await moments.head(connection)):
+            reason = f"is beyond the last event, which is at position {head}"
+            raise InvalidInputError([Fault(pointer, reason)])
         if since is not None:
             after = max(after, await moments.last_before(connection, since))
         if to is not None:
@@ -149,33 +171,41 @@ def _each(
     text: str | None, pointer: str, read: Callable[[str], T], faults: list[Fault]
 ) -> tuple[T, ...]:
     """What stands between the commas; what is wrong with it goes into ``faults``."""
-    parts: Sequence[str] = [] if text is None else [part.strip() for part in text.split(",")]
-    if len(parts) > MAX_VALUES:
-        faults.append(Fault(pointer, f"must have at most {MAX_VALUES} values"))
-        return ()
     found: list[T] = []
-    for part in parts:
+    for number, (part, quoted) in enumerate(() if text is None else _parts(text)):
+        if number == MAX_VALUES:
+            faults.append(Fault(pointer, f"must have at most {MAX_VALUES} values"))
+            return ()
         try:
-            found.append(read(_not_empty(part)))
+            found.append(read(part if quoted and part else _plain(part)))
         except ValueError as error:
             faults.append(Fault(pointer, str(error)))
     return tuple(found)
 
 
-def _not_empty(text: str) -> str:
+def _parts(text: str) -> Iterator[tuple[str, bool]]:
+    """Each value, and whether it stood in quotes: then it may have commas, and escapes quotes."""
+    place, more = 0, ","
+    while more and (found := _VALUE.match(text, place)):
+        place, more = found.end(), found["more"]
+        quoted = found["quoted"]
+        if quoted is None:
+            yield found["plain"].strip(), False
+        else:
+            yield _ESCAPED.sub(r"\1", quoted), True
+
+
+def _plain(text: str) -> str:
     if not text:
         raise ValueError("has nothing between two commas, or no value")
+    if text.startswith('"'):
+        raise ValueError('has a quote without its end; within quotes one is written \\"')
     return text
 
 
 def _type_in(text: str) -> str:
-    if not _TYPE.fullmatch(text):
-        raise ValueError("must be types of events such as execution.requested.v1")
-    readable = EVENT_TYPES.readable()
-    if not any(each == text or each.startswith(f"{text}.") for each in readable):
-        near = nearest(text, sorted(readable))
-        hint = "" if near is None else f"; did you mean {near}?"
-        raise ValueError(f"is an unknown type of events{hint}")
+    if reason := unknown_type(text):
+        raise ValueError(reason)
     return text
 
 

@@ -70,3 +70,39 @@ READS: dict[str, Any] = {
     ],
     "next": None,
 }
+
+CONSUMERS: dict[str, Any] = {
+    "position": 4720,
+    "consumers": [
+        {
+            "name": "execution_status",
+            "kind": "projection",
+            "state": "rebuilding",
+            "position": 4719,
+            "lagEvents": 1,
+            "lagSeconds": 0.1,
+            "perSecond": 12.5,
+            "updatedAt": "2024-01-21T08:15:30.250Z",
+            "rebuild": {
+                "phase": "folding",
+                "position": 1180,
+                "target": 4720,
+                "percent": 25,
+                "perSecond": 590.0,
+                "secondsLeft": 6.0,
+                "startedAt": "2024-01-21T08:15:28Z",
+            },
+        },
+        {
+            "name": "sealer",
+            "kind": "consumer",
+            "state": "live",
+            "position": 4720,
+            "lagEvents": 0,
+            "lagSeconds": 0.0,
+            "perSecond": 12.5,
+            "updatedAt": "2024-01-21T08:15:30.250Z",
+            "rebuild": None,
+        },
+    ],
+}

@@ -1,6 +1,5 @@
 """All events of a project or tenant: in pages, as they happen, or as a whole."""
 
-import re
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Final, Literal
 
@@ -17,8 +16,10 @@ from nbledger_http.endpoints.execution_events import HEADERS, LAST_EVENT_ID
 from nbledger_http.endpoints.histories import asking, examples
 from nbledger_http.endpoints.histories.asking import Actor, After, Limit, Types
 from nbledger_http.endpoints.histories.pushing import EventPusher, zipped
+from nbledger_http.replies.negotiation import preferred, takes_gzip
 from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, header_list, json_reply
+from nbledger_http.representations.event_streams import TokenWatch
 from nbledger_http.representations.streaming import LiveReply
 from nbledger_http.requests import queries
 from nbledger_http.requests.services import Services, services_of
@@ -32,6 +33,9 @@ from nbledger_projections.read_models.histories.windows import Feed
 
 JSON_LINES: Final = "application/x-ndjson"
 EVENT_STREAM: Final = "text/event-stream"
+PAGE: Final = 100
+"""How many events a page has at most, where nothing is asked for."""
+
 WINDOWS_PER_PAGE: Final = 10
 """A page looks at so many windows of events at most for such as meet its filter."""
 
@@ -39,8 +43,13 @@ VARY: Final = {"Vary": "Accept, Accept-Encoding"}
 
 Form = Literal["json", "jsonl", "sse"]
 
-_LINES: Final = (JSON_LINES, "application/jsonl", "application/ndjson")
-_GZIP: Final = re.compile(r"(?:^|[\s,])gzip\s*(?:;\s*q=(?:1|0\.[0-9]*[1-9])[0-9.]*\s*)?(?:,|$)")
+_FORMS: Final[dict[str, Form]] = {
+    "application/json": "json",
+    JSON_LINES: "jsonl",
+    "application/jsonl": "jsonl",
+    "application/ndjson": "jsonl",
+    EVENT_STREAM: "sse",
+}
 
 _Ids = Annotated[str, Meta(max_length=4000)]
 
@@ -56,7 +65,12 @@ class FeedQuery(msgspec.Struct, kw_only=True):
         ]
         | None
     ) = None
-    limit: Limit = 100
+    limit: (
+        Annotated[
+            Limit, Meta(description="How many events a page has, or JSON Lines have, at most.")
+        ]
+        | None
+    ) = None
     type: Types = None
     actor: Actor = None
     stream: (
@@ -71,7 +85,7 @@ class FeedQuery(msgspec.Struct, kw_only=True):
             _Ids,
             Meta(
                 description="Only events of executions that were asked for with one of these tags, "
-                "with commas between."
+                f"with commas between. {asking.QUOTED}"
             ),
         ]
         | None
@@ -149,14 +163,16 @@ async def _events(request: Request[Any, Any, Any]) -> Reply:
     narrow = await asking.filter_of(
         request, types=query.type, actor=query.actor, streams=query.stream, tags=query.tag
     )
-    before = LAST if query.until is None else query.until + 1
-    begin = _after(request, query)
-    bounds = Between(after=begin, before=before)
-    bounds = await asking.narrowed(services, bounds, query.since, query.to)
+    begin, pointer = _after(request, query)
+    if query.until is not None and query.until < begin:
+        raise InvalidInputError([Fault("?until", "is less than after")])
+    bounds = Between(after=begin, before=LAST if query.until is None else query.until + 1)
+    bounds = await asking.narrowed(services, bounds, query.since, query.to, pointer=pointer)
     feed = Feed(tenant_id=access.tenant_id, project_id=access.project_id, filter=narrow)
     history: HistoryKind = "tenant" if access.project_id == ALL_PROJECTS else "project"
-    pusher = EventPusher(services, access, feed, history, request.headers.get("authorization"))
-    form = query.form or _accepted(request)
+    token = TokenWatch(services, request.headers.get("authorization"))
+    pusher = EventPusher(services, access, feed, history, token)
+    form = query.form or _FORMS[preferred(request, list(_FORMS))]
     if form == "jsonl":
         if begin:
             # Recorded first: who goes on again after this export does not find the record as news.
@@ -167,13 +183,13 @@ async def _events(request: Request[Any, Any, Any]) -> Reply:
             await services.history_reads.record(
                 access, history, None, "export", after=bounds.after, until=until
             )
-        return _export(request, pusher.export(bounds.after, until))
+        return _export(request, pusher.export(bounds.after, until, query.limit))
     if form == "sse":
         _no_end(query)
         await services.history_reads.record(access, history, None, "stream")
         return LiveReply(200, [*HEADERS, *header_list(VARY)], pusher.follow(bounds.after))
     await services.history_reads.record(access, history, None)
-    return await _page(pusher, bounds, query.limit)
+    return await _page(pusher, bounds, query.limit or PAGE)
 
 
 async def _last(services: Services, bounds: Between) -> int:
@@ -206,28 +222,31 @@ def _export(request: Request[Any, Any, Any], pieces: AsyncGenerator[bytes]) -> R
         "X-Content-Type-Options": "nosniff",
         **VARY,
     }
-    if _GZIP.search(request.headers.get("accept-encoding", "").lower()):
+    if takes_gzip(request):
         headers["Content-Encoding"] = "gzip"
         pieces = zipped(pieces)
     return LiveReply(200, header_list(headers), pieces)
 
 
-def _after(request: Request[Any, Any, Any], query: FeedQuery) -> int:
-    """The position of the last event that the client has: its header counts before the query."""
+def _after(request: Request[Any, Any, Any], query: FeedQuery) -> tuple[int, str]:
+    """The position of the last event that the client has, and where it says so.
+
+    Its header counts before the query.
+    """
     last_event_id = request.headers.get("last-event-id", "").strip()
     if not last_event_id:
-        return query.after
+        return query.after, "?after"
     found = queries.position(last_event_id)
     if found is None:
         raise InvalidInputError(
             [Fault("Last-Event-ID", "must be the id of an event: a whole number")]
         )
-    return found
+    return found, "Last-Event-ID"
 
 
 def _no_end(query: FeedQuery) -> None:
     """Server-sent events go on. Raises :class:`InvalidInputError` for what would end them."""
-    given = {"?until": query.until, "?to": query.to}
+    given = {"?until": query.until, "?to": query.to, "?limit": query.limit}
     faults = [
         Fault(name, "cannot be asked for of server-sent events, which go on")
         for name, value in given.items()
@@ -235,13 +254,6 @@ def _no_end(query: FeedQuery) -> None:
     ]
     if faults:
         raise InvalidInputError(faults)
-
-
-def _accepted(request: Request[Any, Any, Any]) -> Form:
-    accept = request.headers.get("accept", "").lower()
-    if EVENT_STREAM in accept:
-        return "sse"
-    return "jsonl" if any(each in accept for each in _LINES) else "json"
 
 
 PROJECT_HANDLERS: list[Any] = [project_events]

@@ -4,7 +4,6 @@ Each window of events is read by itself, and given away before the next is read:
 costs the memory of a window and no transaction.
 """
 
-import time
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
@@ -14,13 +13,8 @@ import msgspec
 import structlog
 
 from nbledger_application.caller import Caller
-from nbledger_domain.histories import HistoryKind, Manner
-from nbledger_http.endpoints.execution_events import (
-    HEARTBEAT_SECONDS,
-    READ_AGAIN_SECONDS,
-    RETRY_MILLISECONDS,
-    frame,
-)
+from nbledger_domain.histories import HistoryKind
+from nbledger_http.representations.event_streams import Batch, TokenWatch, frame, pushed
 from nbledger_http.representations.principals import named
 from nbledger_http.requests.services import Services
 from nbledger_infrastructure.postgres.database import UNAVAILABLE, DatabaseUnavailableError
@@ -35,7 +29,7 @@ PIECE_BYTES: Final = 64 * 1024
 _GZIP_LEVEL: Final = 5
 _GZIP_WINDOW: Final = 31
 
-EndReason = Literal["server_stopping", "token_invalid", "database_unavailable"]
+EndReason = Literal["limit_reached", "server_stopping", "token_invalid", "database_unavailable"]
 
 
 class End(msgspec.Struct, kw_only=True):
@@ -67,14 +61,13 @@ class EventPusher:
         caller: Caller,
         feed: Feed,
         history: HistoryKind,
-        token: str | None,
+        token: TokenWatch,
     ) -> None:
         self._services = services
         self._caller = caller
         self._feed = feed
         self._history: HistoryKind = history
         self._token = token
-        self._checked = time.monotonic()
 
     async def read(self, after: int, *, until: int | None = None, limit: int) -> Window:
         """The next events, with names."""
@@ -84,44 +77,39 @@ class EventPusher:
             entries = await named(services.names, self._feed.tenant_id, found.entries)
         return msgspec.structs.replace(found, entries=entries)
 
-    async def follow(self, after: int) -> AsyncGenerator[bytes]:
+    def follow(self, after: int) -> AsyncGenerator[bytes]:
         """Server-sent events, from position ``after`` on, until the client leaves."""
-        watch = self._services.streams
-        yield b"retry: %d\n\n" % RETRY_MILLISECONDS
-        with watch.follow(self._feed.followed) as follower:
-            while True:
-                patience, ended = HEARTBEAT_SECONDS, watch.ended
-                try:
-                    await self._record("stream")
-                    found = await self.read(after, limit=EVENTS_PER_WINDOW)
-                except (DatabaseUnavailableError, *UNAVAILABLE) as error:
-                    log.warning("event stream interrupted", error=type(error).__name__)
-                    found, patience = Window([], after, all=True), READ_AGAIN_SECONDS
-                for piece in _pieces([frame(entry) for entry in found.entries]):
-                    yield piece
-                if found.position > after and not _tells(found):
-                    # Whoever comes back goes on from here; it is no event to the client.
-                    yield b"id: %d\n\n" % found.position
-                after = found.position
-                if ended:
-                    yield b": the server is about to end\n\n"
-                    return
-                if not await self._still_allowed():
-                    yield b": the access token is not valid any more\n\n"
-                    return
-                if found.all and not await follower.moved(patience):
-                    yield b": waiting\n\n"
+        position = after
 
-    async def export(self, after: int, until: int) -> AsyncGenerator[bytes]:
-        """JSON Lines of the events after position ``after`` up to ``until``, and where it ended."""
+        async def read() -> Batch:
+            nonlocal position
+            await self._services.history_reads.record(self._caller, self._history, None, "stream")
+            found = await self.read(position, limit=EVENTS_PER_WINDOW)
+            pieces = _pieces([frame(entry) for entry in found.entries])
+            if found.position > position and not _tells(found):
+                # Whoever comes back goes on from here; it is no event to the client.
+                pieces.append(b"id: %d\n\n" % found.position)
+            position = found.position
+            return Batch(pieces, more=not found.all)
+
+        return pushed(self._services, self._feed.followed, self._token, read)
+
+    async def export(
+        self, after: int, until: int, limit: int | None = None
+    ) -> AsyncGenerator[bytes]:
+        """JSON Lines of the events after position ``after`` up to ``until``, and where it ended.
+
+        There are ``limit`` at most.
+        """
         position, events, begun = after, 0, False
         reason: EndReason | None = None
         while position < until:
-            reason = await self._stopped()
+            reason = "limit_reached" if events == limit else await self._stopped()
             if reason is not None:
                 break
+            most = EVENTS_PER_WINDOW if limit is None else min(limit - events, EVENTS_PER_WINDOW)
             try:
-                found = await self.read(position, until=until, limit=EVENTS_PER_WINDOW)
+                found = await self.read(position, until=until, limit=most)
             except (DatabaseUnavailableError, *UNAVAILABLE) as error:
                 if not begun:
                     raise
@@ -143,20 +131,7 @@ class EventPusher:
     async def _stopped(self) -> EndReason | None:
         if self._services.streams.ended:
             return "server_stopping"
-        return None if await self._still_allowed() else "token_invalid"
-
-    async def _record(self, manner: Manner) -> None:
-        await self._services.history_reads.record(self._caller, self._history, None, manner)
-
-    async def _still_allowed(self) -> bool:
-        """Whether the token is still valid, which is looked at from time to time."""
-        if time.monotonic() - self._checked < HEARTBEAT_SECONDS:
-            return True
-        self._checked = time.monotonic()
-        try:
-            return await self._services.authenticator.accepts(self._token)
-        except (DatabaseUnavailableError, *UNAVAILABLE):
-            return True  # it cannot be told now; events cannot be read then, either
+        return None if await self._token.allows() else "token_invalid"
 
 
 def _tells(found: Window) -> bool:

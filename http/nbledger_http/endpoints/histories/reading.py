@@ -14,6 +14,7 @@ from nbledger_domain.errors import (
     ExecutionNotFoundError,
     LibraryNotFoundError,
     NotebookNotFoundError,
+    WebhookNotFoundError,
 )
 from nbledger_domain.histories import HistoryKind
 from nbledger_http.description.documentation import Answer, Operation
@@ -32,6 +33,7 @@ from nbledger_http.security.access import (
     execution_id_of,
     library_id_of,
     notebook_id_of,
+    webhook_id_of,
 )
 from nbledger_projections.read_models.histories import pages, selection
 from nbledger_projections.read_models.histories.changes import with_changes
@@ -201,6 +203,28 @@ async def action_history(request: Request[Any, Any, Any]) -> Reply:
     return await _document(request, "action", action_id, ActionNotFoundError(action_id))
 
 
+@get(
+    "/webhook/{webhook_id:str}/history",
+    right=Right.AUDIT,
+    operation=_operation(
+        "getWebhookHistory",
+        "a webhook",
+        "Who created it, changed or disabled it, had its secret rotated or events sent again. "
+        f"Of a deleted webhook the events {ERASED} Its reading is recorded as one of the "
+        "project's history, with the webhook as `subjectId`.",
+        Code.WEBHOOK_NOT_FOUND,
+    ),
+)
+async def webhook_history(request: Request[Any, Any, Any]) -> Reply:
+    """Events of the webhook."""
+    webhook_id = webhook_id_of(request)
+    query = queries.checked(request, HistoryQuery)
+    scope = _of_stream(request, "webhook", webhook_id)
+    # The kinds of histories are a closed list for those who read events of reading.
+    subject = _Subject("project", webhook_id, scope, WebhookNotFoundError(webhook_id))
+    return await _reply(request, query, subject, scope)
+
+
 async def _document(
     request: Request[Any, Any, Any], kind: HistoryKind, document_id: UUID, not_found: Exception
 ) -> Reply:
@@ -280,4 +304,5 @@ HANDLERS: list[Any] = [
     dataset_history,
     library_history,
     action_history,
+    webhook_history,
 ]

@@ -19,6 +19,7 @@ from nbledger_domain.transparency.tiles import Tile, read_index_path
 from nbledger_domain.vocabulary.addresses import log_path
 from nbledger_http.description.documentation import Answer, Operation
 from nbledger_http.endpoints.transparency_log import examples
+from nbledger_http.replies.negotiation import takes_gzip
 from nbledger_http.replies.problems import Code, Problem
 from nbledger_http.replies.responses import Reply, header_list, json_reply
 from nbledger_http.requests.services import services_of
@@ -35,7 +36,6 @@ FOR_EVER: Final = {"Cache-Control": "private, max-age=31536000, immutable"}
 """For what nothing changes."""
 
 _LEVEL: Final = re.compile(r"0|[1-9][0-9]?")
-_GZIP: Final = re.compile(r"(?:^|[\s,])gzip\s*(?:;\s*q=(?:1|0\.[0-9]*[1-9])[0-9.]*\s*)?(?:,|$)")
 _TILE_ANSWERS: Final = {
     200: Answer(
         description="The tile, which never changes.",
@@ -265,7 +265,7 @@ async def get_entries(request: Request[Any, Any, Any]) -> Reply:
     """The entries of a bundle."""
     read = partial(_bundle, tenant_id=tenant_id_of(request))
     entries = await _found(request, read)
-    if not _GZIP.search(request.headers.get("accept-encoding", "").lower()):
+    if not takes_gzip(request):
         return _bytes_reply(entries, {"Vary": "Accept-Encoding"})
     packed = await asyncio.to_thread(gzip.compress, entries, 1, mtime=0)
     return _bytes_reply(packed, {"Vary": "Accept-Encoding", "Content-Encoding": "gzip"})

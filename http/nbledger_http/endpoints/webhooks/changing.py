@@ -30,13 +30,14 @@ from nbledger_http.replies.responses import Reply, empty_reply, json_reply
 from nbledger_http.representations.conditional import precondition_of
 from nbledger_http.representations.documents import state_headers
 from nbledger_http.requests.json_bodies import json_object, no_members
-from nbledger_http.requests.services import Services, services_of
+from nbledger_http.requests.services import services_of
 from nbledger_http.requests.webhooks.asked import (
     WebhookChange,
     WebhookRequest,
     asked_change,
     asked_webhook,
 )
+from nbledger_http.requests.webhooks.urls import reaches
 from nbledger_http.security.access import access_of, webhook_id_of
 from nbledger_projections.machinery.documents import View
 from nbledger_projections.read_models.webhooks import WebhookDocument
@@ -94,7 +95,7 @@ class WebhookWithSecret(WebhookDocument, rename="camel", kw_only=True):
 async def create(request: Request[Any, Any, Any]) -> Reply:
     """The new webhook with its secret."""
     services, access = services_of(request), access_of(request)
-    asked = asked_webhook(await json_object(request), plain_http=_plain_http(services))
+    asked = asked_webhook(await json_object(request), reach=reaches(services.settings.webhooks))
     webhook_id, secret = await create_webhook(
         services.pool,
         services.store,
@@ -133,7 +134,9 @@ async def change(request: Request[Any, Any, Any]) -> Reply:
     """The changed webhook."""
     services, access = services_of(request), access_of(request)
     webhook_id = webhook_id_of(request)
-    asked, enabled = asked_change(await json_object(request), plain_http=_plain_http(services))
+    asked, enabled = asked_change(
+        await json_object(request), reach=reaches(services.settings.webhooks)
+    )
     await change_webhook(
         services.store,
         access,
@@ -225,11 +228,6 @@ async def _with_secret(
 def _told(view: View, secret: str) -> bytes:
     members = msgspec.json.decode(view.document, type=dict[str, msgspec.Raw])
     return msgspec.json.encode({**members, "secret": secret})
-
-
-def _plain_http(services: Services) -> bool:
-    """Whether a URL may be of HTTP: it is taken only to networks that are allowed by name."""
-    return bool(services.settings.webhooks.allowed_networks)
 
 
 HANDLERS: list[Any] = [create, change, rotate, delete_]

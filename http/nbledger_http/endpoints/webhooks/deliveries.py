@@ -27,6 +27,7 @@ from nbledger_http.requests.services import services_of
 from nbledger_http.requests.webhooks.asked import WebhookRedelivery, asked_redelivery
 from nbledger_http.security.access import access_of, id_of, webhook_id_of
 from nbledger_infrastructure.kafka.structured import envelope
+from nbledger_infrastructure.settings import Settings
 from nbledger_projections.read_models.humanize import timestamp
 from nbledger_projections.read_models.webhooks import WebhookDocument
 
@@ -156,7 +157,7 @@ async def get_delivery(request: Request[Any, Any, Any]) -> Reply:
     found = await log.find(services.pool, webhook_id, event_id)
     if found is None:
         raise Problem(Code.EVENT_NOT_FOUND, "The log of the webhook has no such event.")
-    return json_reply(_told(found, services.settings.webhooks.max_body_kb))
+    return json_reply(_told(found, services.settings))
 
 
 @post(
@@ -202,11 +203,12 @@ async def redeliver(request: Request[Any, Any, Any]) -> Reply:
     return json_reply(view.document, status=202, headers=state_headers(view))
 
 
-def _told(found: LoggedDelivery, max_body_kb: int) -> bytes:
+def _told(found: LoggedDelivery, settings: Settings) -> bytes:
+    made = envelope(settings.webhooks.max_body_kb, settings.http.address)
     return msgspec.json.encode(
         DeliveryDocument(
             **_members(found.delivery),
-            request_body=msgspec.Raw(envelope(max_body_kb)(found.event)),
+            request_body=msgspec.Raw(made(found.event)),
             log=[_attempt(each) for each in found.attempts],
         )
     )

@@ -1,19 +1,20 @@
 """Requests for webhooks."""
 
-import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 
 from nbledger_application.webhooks.subscribing import Subscription
-from nbledger_domain.events import EVENT_TYPES
-from nbledger_domain.webhook import TYPE_PATTERN, EventSelection, type_matches
+from nbledger_domain.histories.event_types import unknown_type
+from nbledger_domain.webhook import EventSelection
 from nbledger_http.requests.declared import FaultReport, read_object
 from nbledger_http.requests.queries import MAX_POSITION
+from nbledger_http.requests.webhooks.urls import wrong_url
 from nbledger_http.security.access import guid
+from nbledger_infrastructure.egress.addresses import Reach
 
 MAX_URL: Final = 2000
 MAX_VALUES: Final = 100
@@ -23,9 +24,9 @@ Url = Annotated[
     str,
     Meta(
         max_length=MAX_URL,
-        description="Where events are sent by POST. It is in the project's history for everyone "
-        "who may read that, so it should hold no secret: signatures tell that a delivery is "
-        "genuine.",
+        description="Where events are sent by POST: HTTPS, to a name or a public address. It is in "
+        "the project's history for everyone who may read that, so it should hold no secret: "
+        "signatures tell that a delivery is genuine.",
         examples=["https://hooks.example.com/nbledger"],
         extra_json_schema={"format": "uri"},
     ),
@@ -101,18 +102,18 @@ class WebhookRedelivery(msgspec.Struct, rename="camel", kw_only=True, forbid_unk
     )
 
 
-def asked_webhook(body: dict[str, Any], *, plain_http: bool) -> Subscription:
+def asked_webhook(body: dict[str, Any], *, reach: Mapping[str, Reach]) -> Subscription:
     """The webhook that the body describes. Raises :class:`InvalidInputError` with every fault."""
     report = FaultReport()
     asked = read_object(WebhookRequest, body, report)
-    return _checked(asked, report, plain_http=plain_http)
+    return _checked(asked, report, reach=reach)
 
 
-def asked_change(body: dict[str, Any], *, plain_http: bool) -> tuple[Subscription, bool]:
+def asked_change(body: dict[str, Any], *, reach: Mapping[str, Reach]) -> tuple[Subscription, bool]:
     """Likewise of an existing one, and whether it is to be enabled."""
     report = FaultReport()
     asked = read_object(WebhookChange, body, report)
-    return _checked(asked, report, plain_http=plain_http), asked.enabled
+    return _checked(asked, report, reach=reach), asked.enabled
 
 
 def asked_redelivery(body: dict[str, Any]) -> list[UUID] | tuple[int, int]:
@@ -138,11 +139,13 @@ def asked_redelivery(body: dict[str, Any]) -> list[UUID] | tuple[int, int]:
     return [each for each in ids if each is not None]
 
 
-def _checked(asked: WebhookRequest, report: FaultReport, *, plain_http: bool) -> Subscription:
-    if not report.faults and (reason := _wrong_url(asked.url, plain_http=plain_http)):
+def _checked(
+    asked: WebhookRequest, report: FaultReport, *, reach: Mapping[str, Reach]
+) -> Subscription:
+    if not report.faults and (reason := wrong_url(asked.url, reach)):
         report.fault("/url", reason)
     for number, each in enumerate(asked.event_types):
-        if reason := _wrong_type(each):
+        if reason := unknown_type(each):
             report.fault(f"/eventTypes/{number}", reason)
     report.check()
     return Subscription(
@@ -154,29 +157,3 @@ def _checked(asked: WebhookRequest, report: FaultReport, *, plain_http: bool) ->
         description=asked.description,
         ordered=asked.ordered,
     )
-
-
-def _wrong_url(url: str, *, plain_http: bool) -> str | None:
-    if not url.isascii() or not url.isprintable() or " " in url:
-        return "must be a URL in ASCII, with everything else percent-encoded"
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        return "must be a URL"
-    schemes = ("https", "http") if plain_http else ("https",)
-    if parts.scheme not in schemes or not parts.hostname:
-        return f"must be a URL that begins with {' or '.join(f'{each}://' for each in schemes)}"
-    if "@" in parts.netloc:
-        return "must not hold a user or password"
-    if parts.fragment:
-        return "must not have a fragment"
-    return None
-
-
-def _wrong_type(wanted: str) -> str | None:
-    if not re.fullmatch(TYPE_PATTERN, wanted):
-        return "must be a type of events such as execution.completed, or its first part"
-    if not any(type_matches(wanted, known) for known in EVENT_TYPES.readable()):
-        return "is no type of events, nor the beginning of one"
-    return None

@@ -1,7 +1,8 @@
 """Where in the store a moment of the past is: all events up to a position are what was known then.
 
 Positions have no gaps, and neither they nor the recorded times ever fall, so a time is found among
-the positions by halving.
+the positions by halving. An append is whole: nobody ever saw a part of it, so that a moment within
+one is the moment after it.
 """
 
 from datetime import datetime, timedelta
@@ -31,16 +32,32 @@ _NOW: Final = "SELECT clock_timestamp()"
 
 _HEAD: Final = "SELECT coalesce(max(position), 0) FROM event"
 
-_RECORDED: Final = "SELECT recorded_at FROM event WHERE position = $1"
+# The last event of the append that an event came with. The events of one follow each other.
+_WHOLE: Final = """
+WITH RECURSIVE append AS (
+    SELECT position, stream_id, recorded_at, metadata::text AS metadata
+    FROM event WHERE position = $1
+    UNION ALL
+    SELECT e.position, e.stream_id, e.recorded_at, e.metadata::text
+    FROM append AS a JOIN event AS e ON e.position = a.position + 1 AND e.stream_id = a.stream_id
+        AND e.recorded_at = a.recorded_at AND e.metadata::text IS NOT DISTINCT FROM a.metadata
+)
+SELECT position, recorded_at FROM append ORDER BY position DESC LIMIT 1
+"""
 
+# An event that somebody has taken out of the store counts as the next one.
 _HALVING: Final = """
 WITH RECURSIVE halving (low, high) AS (
     SELECT 0::bigint, coalesce(max(position), 0) FROM event
     UNION ALL
     SELECT
-        CASE WHEN e.recorded_at {within} $1 THEN e.position ELSE h.low END,
-        CASE WHEN e.recorded_at {within} $1 THEN h.high ELSE e.position - 1 END
-    FROM halving AS h JOIN event AS e ON e.position = (h.low + h.high + 1) / 2
+        CASE WHEN e.recorded_at {within} $1 THEN m.middle ELSE h.low END,
+        CASE WHEN e.recorded_at {within} $1 THEN h.high ELSE m.middle - 1 END
+    FROM halving AS h
+    CROSS JOIN LATERAL (SELECT (h.low + h.high + 1) / 2) AS m (middle)
+    CROSS JOIN LATERAL (
+        SELECT recorded_at FROM event WHERE position >= m.middle ORDER BY position LIMIT 1
+    ) AS e
     WHERE h.low < h.high
 )
 SELECT low FROM halving WHERE low = high
@@ -49,7 +66,7 @@ _POSITION_AT: Final = _HALVING.format(within="<=")
 _POSITION_BEFORE: Final = _HALVING.format(within="<")
 
 _VERSION: Final = """
-SELECT position, recorded_at FROM event
+SELECT position FROM event
 WHERE stream_id = $1 AND type = ANY($2) AND data ->> 'notebookVersion' = $3
 """
 
@@ -58,22 +75,10 @@ SELECT data ->> 'notebookVersion' FROM event
 WHERE stream_id = $1 AND type = ANY($2) AND data IS NOT NULL ORDER BY version DESC LIMIT 1
 """
 
-# What makes a notebook is recorded at once, and tells no version: that comes with a change.
-_FIRST_VERSION: Final = """
-SELECT e.position, e.recorded_at
-FROM event AS f
-JOIN event AS e ON e.stream_id = f.stream_id AND e.version <= 3 AND e.type = ANY($2)
-    AND e.recorded_at = f.recorded_at AND e.metadata::text = f.metadata::text
-WHERE f.stream_id = $1 AND f.version = 1
-ORDER BY e.version DESC LIMIT 1
-"""
+# What makes a notebook is one append, and tells no version: that comes with a change.
+_CREATION: Final = "SELECT position FROM event WHERE stream_id = $1 AND version = 1"
 
 _BUMPS: Final = EVENT_TYPES.stored_names(Notebook.VersionBumped.TYPE)
-_MAKING: Final = [
-    name
-    for each in (Notebook.Created, Notebook.Uploaded, Notebook.FilesPut)
-    for name in EVENT_TYPES.stored_names(each.TYPE)
-]
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -118,11 +123,11 @@ async def find(connection: PooledConnection, wanted: AsOf, notebook_id: UUID | N
 
 
 async def _at_position(connection: PooledConnection, position: int) -> Moment:
-    at = await connection.fetchval(_RECORDED, position)
-    if at is None:
+    row = await connection.fetchrow(_WHOLE, position)
+    if row is None:
         last = await head(connection)
         raise LaterThanNowError(f"is beyond the last event, which is at position {last}")
-    return Moment(position, at)
+    return Moment(row["position"], row["recorded_at"])
 
 
 async def _at_time(connection: PooledConnection, at: datetime) -> Moment:
@@ -136,10 +141,10 @@ async def _at_time(connection: PooledConnection, at: datetime) -> Moment:
 
 async def _at_version(connection: PooledConnection, notebook_id: UUID, version: str) -> Moment:
     if version == semver.INITIAL:
-        row = await connection.fetchrow(_FIRST_VERSION, notebook_id, _MAKING)
+        position = await connection.fetchval(_CREATION, notebook_id)
     else:
-        row = await connection.fetchrow(_VERSION, notebook_id, _BUMPS, version)
-    if row is None:
+        position = await connection.fetchval(_VERSION, notebook_id, _BUMPS, version)
+    if position is None:
         newest = await connection.fetchval(_NEWEST_VERSION, notebook_id, _BUMPS)
         raise NotebookVersionNotFoundError(version, newest or semver.INITIAL)
-    return Moment(row["position"], row["recorded_at"])
+    return await _at_position(connection, position)

@@ -163,9 +163,10 @@ def _cancel_requested(state: ExecutionRow, _: RecordedEvent, __: object) -> None
 
 def _cell_started(state: ExecutionRow, _: RecordedEvent, event: Execution.CellStarted) -> None:
     _pass_silent(state, before=event.cell_id)
-    cell = _find(state, event.cell_id)
-    if cell is not None:
-        cell.status = CellStatus.RUNNING
+    index = state.places.of(event.cell_id)
+    if index is not None:
+        state.document.cell_results[index].status = CellStatus.RUNNING
+        state.places.started(index)
 
 
 def _cell_executed(state: ExecutionRow, _: RecordedEvent, event: Execution.CellExecuted) -> None:
@@ -302,13 +303,13 @@ def _finish(state: ExecutionRow, cell: CellResultDocument, status: CellStatus) -
 
 def _pass_silent(state: ExecutionRow, *, before: str | None = None) -> None:
     """Let cells that go to no kernel succeed: those ``before`` a cell, or all."""
-    if not state.silent:
+    places = state.places
+    if not places.silent:
         return
-    silent = set(state.silent)
-    for cell in state.document.cell_results:
-        if cell.cell_id == before:
-            break
-        if cell.cell_id in silent and cell.status == CellStatus.PENDING:
+    end = None if before is None else places.of(before)
+    for index in range(places.pending, len(places.cells) if end is None else end):
+        cell = places.cells[index]
+        if cell.cell_id in places.silent and cell.status == CellStatus.PENDING:
             cell.execution_time = Duration(0.0)
             _finish(state, cell, CellStatus.SUCCESS)
 
@@ -318,33 +319,24 @@ def _note(state: ExecutionRow, recorded: RecordedEvent) -> None:
     state.version = recorded.version
     state.updated_at = recorded.recorded_at
     if recorded.type in _MOVING and not state.ended:
-        _point_at_current(state.document)
+        _point_at_current(state)
 
 
-def _point_at_current(document: ExecutionDocument) -> None:
+def _point_at_current(state: ExecutionRow) -> None:
     """Tell where the run is: at the running cell, else at the first one that waits."""
-    # There may be thousands of cells: a list is searched much quicker than a loop does.
-    statuses = [cell.status for cell in document.cell_results]
-    for status in (CellStatus.RUNNING, CellStatus.PENDING):
-        if status in statuses:
-            index = statuses.index(status)
-            document.progress.current_cell_index = index + 1
-            document.current_cell = document.cell_results[index].cell_id
-            return
-    document.progress.current_cell_index = document.progress.total_cells
-    document.current_cell = None
+    document, places = state.document, state.places
+    index = places.pending if places.running is None else places.running
+    if index < len(places.cells):
+        document.progress.current_cell_index = index + 1
+        document.current_cell = places.cells[index].cell_id
+    else:
+        document.progress.current_cell_index = document.progress.total_cells
+        document.current_cell = None
 
 
 def _find(state: ExecutionRow, cell_id: str) -> CellResultDocument | None:
-    cells = state.document.cell_results
-    # Most events are about the cell that the run is at.
-    current = (state.document.progress.current_cell_index or 1) - 1
-    if current < len(cells) and cells[current].cell_id == cell_id:
-        return cells[current]
-    for cell in cells:
-        if cell.cell_id == cell_id:
-            return cell
-    return None
+    index = state.places.of(cell_id)
+    return None if index is None else state.document.cell_results[index]
 
 
 _MOVING = frozenset(

@@ -4,7 +4,7 @@ Of what the answer told then, two things are in no event and are left out: what 
 very moment, as its worker told it, and where it stood in the queue.
 """
 
-from typing import Final
+from typing import Final, cast
 from uuid import UUID
 
 import msgspec
@@ -15,7 +15,9 @@ from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store.moments import Moment
 from nbledger_projections.machinery import quantities
 from nbledger_projections.machinery.past import PastRead, Place
+from nbledger_projections.machinery.snapshots import SnapshotTable
 from nbledger_projections.read_models.executions.repetitions.links import REPETITIONS_THEN
+from nbledger_projections.read_models.executions.state import ExecutionRow
 from nbledger_projections.read_models.executions.status import (
     MODEL,
     NAME,
@@ -27,16 +29,22 @@ from nbledger_projections.read_models.executions.status import (
 from nbledger_projections.read_models.humanize import Estimate
 
 _THEN = PastRead(MODEL, order="version")
+_SNAPSHOTS: Final = cast("SnapshotTable[ExecutionRow]", MODEL.snapshots)
 
-# What the projection has estimated by the runs before stays as it is. $7 is the position.
+# What the projection has estimated by the runs before stays as it is; a snapshot tells it as well,
+# and a document may be large. $7 is the position.
 _BESIDE: Final = f"""
 SELECT
     {REPETITIONS_THEN} AS repetitions,
     n.data AS slow, n.type AS slow_type, n.occurred_at AS slow_at,
-    (SELECT document FROM execution_status WHERE execution_id = $4) AS document,
+    s.execution_id IS NOT NULL AS projected,
+    CASE WHEN NOT EXISTS (
+        SELECT FROM {_SNAPSHOTS.name} WHERE execution_id = $4 AND position <= $7 AND format = $9
+    ) THEN s.document END AS document,
     (SELECT position FROM event WHERE stream_id = $4 AND version = 1) AS requested,
     (SELECT position FROM projection_checkpoint WHERE name = $6) AS checkpoint
 FROM (SELECT) AS one
+LEFT JOIN execution_status AS s ON s.execution_id = $4
 LEFT JOIN event AS n ON n.stream_id = $8 AND n.version = 1 AND n.position <= $7
 """  # noqa: S608 (constants)
 
@@ -62,10 +70,11 @@ async def then(
         NAME,
         moment.position,
         run_notice_id(execution_id),
+        _SNAPSHOTS.format,
     )
     assert record is not None  # noqa: S101 (it has one row)
     earlier = None
-    if record["document"] is None:
+    if not record["projected"]:
         # The read model has not come so far, or has let go of it: its notebook is deleted.
         gone = (record["checkpoint"] or 0) >= record["requested"]
         earlier = await earlier_runs(

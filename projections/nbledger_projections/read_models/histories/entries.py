@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from nbledger_domain.histories import FieldChange
+from nbledger_domain.transparency.erasures import ENDINGS
 from nbledger_infrastructure.postgres.database import PooledConnection
 from nbledger_infrastructure.postgres.event_store.types import COLUMNS, recorded_event
 from nbledger_projections.read_models.humanize import timestamp
@@ -111,8 +112,7 @@ FROM unnest($1::uuid[]) AS s (subject_id)
 LEFT JOIN erasure AS e USING (subject_id)
 LEFT JOIN LATERAL (
     SELECT position, coalesce(metadata ->> 'onBehalfOf', metadata ->> 'actor') AS actor FROM event
-    WHERE stream_id = s.subject_id
-        AND (type LIKE '%.deletion-requested.v%' OR type LIKE '%.deleted.v%')
+    WHERE stream_id = s.subject_id AND type = ANY($2)
     ORDER BY version LIMIT 1
 ) AS asked ON true
 """
@@ -218,7 +218,7 @@ async def _erasures(
     wanted = {entry.subject_id for entry in entries if entry.erased}
     if not wanted:
         return {}
-    rows = await connection.fetch(_ERASURES, list(wanted))
+    rows = await connection.fetch(_ERASURES, list(wanted), ENDINGS)
     return {
         row["subject_id"]: Erasure(
             at=None if row["erased_at"] is None else timestamp(row["erased_at"]),

@@ -12,17 +12,15 @@ Order = Literal["oldest", "newest"]
 LAST: Final = 2**63 - 1
 """Beyond every position."""
 
-TYPE_PATTERN: Final = r"[a-z]+(?:\.[a-z-]+(?:\.v[1-9][0-9]*)?)?"
-"""A type of events, or the beginning of it: `execution`, `execution.requested`."""
-
 _VERSIONED: Final = re.compile(r".*\.v[0-9]+")
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked for of the events; an empty part is no condition.
 
-    ``types`` are whole or begin as :data:`TYPE_PATTERN` says. ``actors`` are as events hold them.
-    ``tags`` are of executions: of those the events of runs that were asked for with one of them.
+    ``types`` are whole, or beginnings: `execution`, `execution.requested`. ``actors`` are as events
+    hold them. ``tags`` are of executions: of those the events of runs that were asked for with one
+    of them.
     """
 
     types: tuple[str, ...] = ()

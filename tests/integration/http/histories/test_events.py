@@ -18,10 +18,11 @@ import msgspec
 import pytest
 from support.api import Api, new_notebook, running_api, settings_for
 from support.databases import create_database, drop_database
-from support.event_store import METADATA
-from support.shared_api import api, api_server
+from support.event_store import METADATA, open_stores
+from support.shared_api import ServerThread, api, api_server
 
-from nbledger_infrastructure.postgres.event_store import NewEvent, Stream
+from nbledger_http.endpoints.histories import pushing
+from nbledger_infrastructure.postgres.event_store import EventStore, NewEvent, Stream
 from nbledger_infrastructure.postgres.tokens import Role
 from nbledger_projections.read_models.histories import windows
 
@@ -150,7 +151,7 @@ async def test_filters_by_type_stream_and_tag(api: Api, monkeypatch: pytest.Monk
     notebook = await new_notebook(editor, "a")
     path = f"/notebook/{notebook['notebookId']}"
     runs = []
-    for tags in (["nightly"], ["daily", "big"], []):
+    for tags in (["nightly"], ["daily", "big", 'a, "b" \\c'], []):
         await append(api, 30)
         asked = await editor.post(f"{path}/execute", json={"tags": tags})
         assert asked.status_code == 202, asked.text
@@ -158,17 +159,22 @@ async def test_filters_by_type_stream_and_tag(api: Api, monkeypatch: pytest.Monk
         await editor.post(f"{path}/execution/{runs[-1]}/cancel")
     everything = others(await all_pages(auditor, limit=1000))
     of_runs = [each for each in everything if each["streamId"] in runs]
+    of_second = [each for each in of_runs if each["streamId"] == runs[1]]
     assert len(everything) > 90
     for query, wanted in (
         ({"type": "execution"}, of_runs),
         ({"tag": "nightly"}, [each for each in of_runs if each["streamId"] == runs[0]]),
         ({"tag": "big,nightly"}, [each for each in of_runs if each["streamId"] != runs[2]]),
-        ({"stream": runs[1]}, [each for each in of_runs if each["streamId"] == runs[1]]),
+        ({"stream": runs[1]}, of_second),
         ({"tag": "never"}, []),
+        (
+            {"tag": 'never, "a, \\"b\\" \\\\c"'},
+            [each for each in of_runs if each["streamId"] == runs[1]],
+        ),
         ({"actor": "tester", "type": "execution"}, of_runs),
         (
             {"type": "execution.requested", "tag": "daily"},
-            [each for each in of_runs if each["streamId"] == runs[1]][:1],
+            of_second[:1],
         ),
     ):
         assert await all_pages(auditor, **query, limit=1) == wanted, query
@@ -176,11 +182,95 @@ async def test_filters_by_type_stream_and_tag(api: Api, monkeypatch: pytest.Monk
         assert exported == wanted
         assert end["complete"]
         assert end["position"] == end["until"]
-    for wrong in ("stream=x", "tag=a,,b", "after=-1", "format=xml", "format=sse&until=3"):
+    for wrong, reason in (
+        ("stream=x", "must be ids of streams"),
+        ("tag=a,,b", "has nothing between two commas"),
+        ('tag="a,b', "has a quote without its end"),
+        ('tag=c,"a"b', "has a quote without its end"),
+        ('tag=a, "b" \\c', "has a quote without its end"),
+        ('tag=""', "has nothing between two commas"),
+        ("after=-1", "from 0"),
+        ("format=xml", "json"),
+        ("format=sse&until=3", "go on"),
+        ("format=sse&limit=3", "go on"),
+        ("format=jsonl&limit=0", "from 1"),
+        ("Limit=3", "did you mean limit?"),
+        ("types=execution", "did you mean type?"),
+        ("type=executon", "did you mean execution?"),
+        ("type=Execution.Requested", "did you mean execution.requested?"),
+        ("type=execution.requested.v9", "did you mean execution.requested.v1?"),
+        ("type=cell_executed", "did you mean"),
+    ):
         answer = await auditor.get(f"/events?{wrong}")
         assert answer.status_code == 422, wrong
+        assert reason in answer.json()["errors"][0]["reason"], (wrong, answer.text)
     answer = await auditor.get("/events", headers={**LINES, "Last-Event-ID": "x"})
     assert answer.status_code == 422
+
+
+@pytest.mark.guarantee("G56")
+async def test_a_range_that_can_hold_nothing_is_refused(api: Api) -> None:
+    """Of all events, of one thing, and of who has read them: none is answered as if empty."""
+    editor, auditor = await api.client(Role.EDITOR), await api.client(Role.AUDITOR)
+    notebook = await new_notebook(editor, "a")
+    addresses = ("/events", f"/notebook/{notebook['notebookId']}/history", "/history-reads")
+    early, late = "2024-01-20T10:30:00Z", "2024-01-20T10:30:01Z"
+    for address in addresses:
+        for query, pointer in (
+            (f"from={late}&to={early}", "?to"),
+            ("after=2&before=1", "?before"),
+            ("after=2&until=1", "?until"),
+        ):
+            if pointer == ("?before" if address == "/events" else "?until"):
+                continue
+            answer = await auditor.get(f"{address}?{query}")
+            assert answer.status_code == 422, (address, query)
+            assert [each["pointer"] for each in answer.json()["errors"]] == [pointer]
+        assert (await auditor.get(f"{address}?from={early}&to={early}")).status_code == 200
+        # Nothing has happened yet up to there: whoever went on from it would miss what comes.
+        head = await api.store.head_position()
+        for form in ("", "&format=jsonl", "&format=sse") if address == "/events" else ("",):
+            answer = await auditor.get(f"{address}?after={head + 1000}{form}")
+            assert answer.status_code == 422, (address, form)
+            (error,) = answer.json()["errors"]
+            assert error["pointer"] == "?after"
+            assert error["reason"].startswith("is beyond the last event, which is at position ")
+        assert (await auditor.get(f"{address}?after={head}")).status_code == 200
+    answer = await auditor.get("/events", headers={**LINES, "Last-Event-ID": str(2**62)})
+    assert answer.json()["errors"][0]["pointer"] == "Last-Event-ID"
+
+
+@pytest.mark.guarantee("G56")
+async def test_json_lines_have_as_many_events_as_are_asked_for(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pushing, "EVENTS_PER_WINDOW", 4)
+    await append(api, 10)
+    auditor = await api.client(Role.AUDITOR)
+    everything, end = await lines(auditor)
+    assert end["complete"]
+    for limit in (1, 4, 7):
+        told, end = await lines(auditor, limit=limit)
+        assert told == everything[:limit]
+        assert (end["complete"], end["reason"]) == (False, "limit_reached")
+        assert (end["events"], end["position"]) == (limit, told[-1]["position"])
+        rest, end = await lines(auditor, after=end["position"])
+        assert others(rest) == others(everything[limit:])
+    # The end is the end, however many were allowed.
+    told, end = await lines(auditor, limit=4, until=everything[3]["position"])
+    assert (len(told), end["complete"], end["reason"]) == (4, True, None)
+
+
+async def test_the_form_is_what_the_client_accepts(api: Api) -> None:
+    auditor = await api.client(Role.AUDITOR)
+    for accept, form in (
+        ("application/x-ndjson;q=0", "application/json"),
+        ("application/x-ndjson;q=0.1, application/json", "application/json"),
+        ("application/jsonl, */*;q=0.1", "application/x-ndjson"),
+        ("text/event-stream;q=0, application/ndjson;q=0.2", "application/x-ndjson"),
+    ):
+        answer = await auditor.get("/events?limit=1", headers={"Accept": accept})
+        assert answer.headers["content-type"].partition(";")[0] == form, accept
 
 
 async def test_a_tenant_is_read_with_a_token_for_all_its_projects(
@@ -246,14 +336,14 @@ async def events_of(answer: httpx.Response) -> AsyncGenerator[tuple[int, bool]]:
 
 
 @pytest.mark.guarantee("G23")
-async def test_followers_miss_nothing_under_load(api: Api) -> None:
+async def test_followers_miss_nothing_under_load(api: Api, api_server: ServerThread) -> None:
     """Several write at once, and followers come, go and return with the last id they have."""
     auditor = await api.client(Role.AUDITOR)
     writers, each_writes = 6, 60
     done = asyncio.Event()
     sse = {"Accept": "text/event-stream"}
 
-    async def write() -> None:
+    async def write(store: EventStore) -> None:
         stream_id = uuid4()
         stream = Stream(stream_id, stream_id, api.tenant_id, api.project_id)
         for version in range(each_writes):
@@ -263,7 +353,7 @@ async def test_followers_miss_nothing_under_load(api: Api) -> None:
                 data=b'{"name":"n"}',
                 occurred_at=datetime.now(UTC),
             )
-            await api.store.append(stream, [event], expected_version=version, metadata=METADATA)
+            await store.append(stream, [event], expected_version=version, metadata=METADATA)
 
     async def follow(reads_at_once: int) -> list[int]:
         found: list[int] = []
@@ -286,7 +376,9 @@ async def test_followers_miss_nothing_under_load(api: Api) -> None:
     end = [2**62]
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         followers = [tasks.create_task(follow(number)) for number in (7, 50, 10**6)]
-        await asyncio.gather(*(write() for _ in range(writers)))
+        # Stores of their own gather no appends: each has transactions of its own.
+        async with open_stores(api_server.settings.postgres.dsn, writers) as stores:
+            await asyncio.gather(*map(write, stores))
         await append(api, 1)
         end[0] = await api.store.head_position()
         done.set()

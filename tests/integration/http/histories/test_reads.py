@@ -18,6 +18,7 @@ from nbledger_application.caller import Caller
 from nbledger_application.commands.record_history_read import ReadRecorder
 from nbledger_domain.vocabulary.addresses import ALL_PROJECTS
 from nbledger_infrastructure.postgres.tokens import Role
+from nbledger_projections.registry import READ_MODELS
 
 __all__ = ["api", "api_server"]
 
@@ -88,6 +89,35 @@ async def test_each_way_of_reading_is_recorded(api: Api) -> None:
         each["position"] for each in found
     ]
     assert all(each["salt"] and each["formula"] == 2 for each in events)
+
+
+@pytest.mark.guarantee("G49")
+async def test_reading_the_past_is_recorded_as_such(api: Api) -> None:
+    """Beside that pages of the same history are read, and whatever the past is answered with."""
+    editor, auditor = await api.client(Role.EDITOR), await api.client(Role.AUDITOR)
+    await new_notebook(editor, "another")
+    before = await api.store.head_position()
+    notebook_id = (await new_notebook(editor, "a"))["notebookId"]
+    path = f"/notebook/{notebook_id}"
+    run = (await editor.post(f"{path}/execute")).json()["executionId"]
+    table = {"file": ("a.csv", b"a\n1\n")}
+    made = await editor.post("/dataset/csv", files=table)
+    dataset_id = made.json()["datasetId"]
+    head = await api.store.head_position()
+    for _ in range(2):
+        for query, status in ((f"asOf={head}", 200), (f"asOf={before}", 404)):
+            for address in (path, f"{path}/execution/{run}", f"/dataset/{dataset_id}"):
+                assert (await auditor.get(f"{address}?{query}")).status_code == status
+    difference = await auditor.get(f"{path}/diff?from=1.0.0&to=1.0.0")
+    assert difference.status_code == 200
+    assert (await auditor.get(f"{path}/history")).status_code == 200
+    told = [(each["history"], each["subjectId"], each["manner"]) for each in await reads(auditor)]
+    assert told == [
+        ("notebook", notebook_id, "past"),
+        ("execution", run, "past"),
+        ("dataset", dataset_id, "past"),
+        ("notebook", notebook_id, "page"),
+    ]
 
 
 async def test_reading_all_of_a_tenant_is_recorded_there(api: Api) -> None:
@@ -198,3 +228,20 @@ async def test_whoever_reads_on_is_recorded_once_an_hour_by_all_processes(api: A
     for recorder in recorders:
         await recorder.record(caller(), "project", None, "export")
     assert await recorded() == 10
+
+
+async def test_who_reads_histories_sees_how_far_the_consumers_are(api: Api) -> None:
+    base = f"/audit/consumers/{api.tenant_id}"
+    auditor = await api.client(Role.AUDITOR, base=base)
+    told = (await auditor.get("")).json()
+    assert told["position"] >= 0
+    projections = [each["name"] for each in told["consumers"] if each["kind"] == "projection"]
+    assert projections == list(READ_MODELS)
+    for each in told["consumers"]:
+        assert each["state"] == "live"
+        assert each["lagEvents"] == told["position"] - each["position"]
+    assert (await (await api.client(Role.ADMIN, base=base)).get("")).status_code == 200
+    assert (await (await api.client(Role.EDITOR, base=base)).get("")).status_code == 403
+    some = await api.client(Role.AUDITOR, project_ids=[api.project_id], base=base)
+    assert (await some.get("")).status_code == 403
+    assert (await api.anonymous(base=base).get("")).status_code == 401

@@ -53,8 +53,12 @@ REPETITIONS: Final = _repetitions()
 
 REPETITIONS_THEN: Final = _repetitions(
     "AND requested_position <= $7",
-    f"""AND e.position <= $7
-        AND ({_SINCE} OR NOT EXISTS (SELECT FROM execution_status WHERE execution_id = $4))""",
+    # A bound to seek to, as these may be few of very many events.
+    """AND e.position <= $7 AND e.position > CASE
+            WHEN EXISTS (SELECT FROM execution_status WHERE execution_id = $4) THEN coalesce(
+                (SELECT position FROM projection_checkpoint WHERE name = $6), 0
+            ) ELSE 0
+        END""",
 )
 """Those of them that were asked for up to position $7.
 

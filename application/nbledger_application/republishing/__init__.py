@@ -1,0 +1,1 @@
+"""Events that are published again: asking for it, and ending it."""

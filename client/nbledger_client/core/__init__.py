@@ -1,0 +1,1 @@
+"""How requests are made, sent and repeated: written once, for both clients."""

@@ -1,0 +1,1 @@
+"""Runs and versions of datasets as OpenLineage 2-0-2 tells them."""

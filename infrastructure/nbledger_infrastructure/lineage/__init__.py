@@ -1,0 +1,1 @@
+"""Telling lineage: what becomes of runs and datasets, to one receiver of OpenLineage."""
