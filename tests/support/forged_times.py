@@ -86,9 +86,10 @@ def late_ones() -> Iterator[Forgery]:
     yield timed("late by another", {4: both(141), 8: both(140)}, BASE)
     yield timed("not late by another", {4: both(140), 8: both(140)}, wrong)
     yield timed("late by a third", {4: both(141), 8: both(150), 12: both(140)}, BASE, end=200)
-    few = {4: both(141), 8: {"w1": 140}}
+    few: Seen = {4: both(141), 8: {"w1": 140}}
     yield timed("not late by a few", few, wrong)
-    yield timed("late by nobody", {4: both(141), 8: {}}, wrong)
+    nobody: Seen = {4: both(141), 8: {}}
+    yield timed("late by nobody", nobody, wrong)
 
 
 def by_quorums() -> Iterator[Forgery]:
@@ -124,7 +125,7 @@ def by_quorums() -> Iterator[Forgery]:
 def far_ones() -> Iterator[Forgery]:
     """Not only the checkpoints next to an event bound its time."""
     lines = history()
-    for name, shown, times, said in (
+    cases: tuple[tuple[str, int, Seen, bool], ...] = (
         # Next to it there is one that says less: of the quorum, two saw it late, two early.
         ("behind", 15, {4: both(211), 12: {"w1": 9, "w2": 500}}, False),
         ("behind, in time", 15, {4: both(210), 12: {"w1": 9, "w2": 500}}, True),
@@ -132,7 +133,8 @@ def far_ones() -> Iterator[Forgery]:
         ("inside, in time", 5, {8: {"w1": 1, "w2": 500}, 12: {"w1": -10, "w2": -10}}, True),
         ("behind two", 15, {4: both(211), 8: both(9), 12: both(9)}, True),
         ("with one by nobody", 15, {4: both(211), 12: {}}, False),
-    ):
+    )
+    for name, shown, times, said in cases:
         held = [checkpoint(entries(lines[:size]), at) for size, at in times.items()]
         files = bundle(lines, whole=False, shown=[lines[shown]], cosigned=both(1000))
         right_ = right(1, of=20, late=1, at=cosigned_at(1000))
