@@ -247,18 +247,18 @@ def false_notes() -> Iterator[Forgery]:
     said = wrong("{}/checkpoint", UNSIGNED)
     yield Forgery("cosigned by one of the log's name", files, said, policy=policy)
     # A time that the log's own signature seems to have is none.
-    note = checkpoint(all_entries).decode()
-    head, signature = note.rstrip("\n").rsplit(" ", 1)
+    signed = checkpoint(all_entries).decode()
+    head, signature = signed.rstrip("\n").rsplit(" ", 1)
     raw = base64.b64decode(signature)
     raw = raw[:4] + (2**40).to_bytes(8, "big") + raw[4:]
-    note = f"{head} {base64.b64encode(raw).decode()}\n"
-    files = summed({**whole, "checkpoint": note.encode()})
+    signed = f"{head} {base64.b64encode(raw).decode()}\n"
+    files = summed({**whole, "checkpoint": signed.encode()})
     yield Forgery("a time of its own", files, none, policy=NO_WITNESS)
     # Cosignatures are of one time and one text.
     times = {"w1": 200, "w2": 205}
-    note, other = (checkpoint(each, times).decode() for each in (all_entries, all_entries[:19]))
-    of_another_text = note.split("\n\n")[0] + "\n\n" + other.split("\n\n")[1]
-    head, signature = note.rstrip("\n").rsplit(" ", 1)
+    signed, other = (checkpoint(each, times).decode() for each in (all_entries, all_entries[:19]))
+    of_another_text = signed.split("\n\n")[0] + "\n\n" + other.split("\n\n")[1]
+    head, signature = signed.rstrip("\n").rsplit(" ", 1)
     later = bytearray(base64.b64decode(signature))
     later[11] ^= 1
     of_another_time = f"{head} {base64.b64encode(later).decode()}\n"

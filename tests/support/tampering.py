@@ -203,9 +203,9 @@ def checked(bundle: Path, policy: Path | None, held: list[Path]) -> str | None:
     """What ``verify.py`` finds wrong; None for nothing."""
     verify.WHERE[0] = "the bundle"
     try:
-        opened = verify.Bundle(bundle)
-        opened.trust(policy or bundle / "policy")
-        opened.check(held)
+        taken = verify.Bundle(bundle)
+        taken.trust(policy or taken.root / "policy")
+        taken.check(held)
     except Exception as error:  # noqa: BLE001 (as the program does)
         return f"{verify.WHERE[0]}: {str(error) or type(error).__name__}"
     return None
