@@ -53,7 +53,6 @@ ARGUED: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         (r"^once = ", "' ' -> "),
     ),
     "no hash is as short as that": ((r"^leaf = ", "b'' -> "),),
-    "what is in nothing is not in that either": ((r"^if '\"digest\"' in", "'' -> "),),
     "the order is another in which the same is looked at or told": (
         (r"^names = sorted\(", "sorted("),
         (r"^print\(\*sorted\(", "sorted("),

@@ -50,6 +50,9 @@ def with_artifacts() -> Iterator[Forgery]:
     ):
         said = right(20, erased=5, absent=absent, at=at)
         yield Forgery(f"artifacts {number}", naming(data), said)
+    lines = history()
+    lines[0]["data"] = "text that is no JSON, and names nothing"
+    yield Forgery("no JSON", bundle(recompute(lines)), right(20, erased=5, at=at))
 
 
 def unsalted(lines: list[Line], numbers: Sequence[int]) -> list[Line]:

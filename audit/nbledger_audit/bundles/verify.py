@@ -71,7 +71,7 @@ class Bundle:
     def latest(self, times: list[tuple[Any, int]]) -> int:  # rule 2
         known = dict[Any, int]()
         for witness, at in [*times, *(("none", at) for _, at in times)]:
-            known[witness] = max(at, known.get(witness, at))
+            known[witness] = max(at, known.get(witness, -NEVER))
         for name, (count, some) in self.groups.items():
             known[name] = sorted(known.get(each, -NEVER) for each in some)[-count]
         return known[self.quorum]
@@ -165,7 +165,7 @@ class Bundle:
             who = json.loads(line["metadata"])
             of = (entry[each] for each in ("stream", "number", "position", "recordedAt"))
             self.deletions.add((*of, who.get("onBehalfOf") or who["actor"]))
-        if '"digest"' in (data or ""):
+        if data and '"digest"' in data:
             json.loads(data, object_hook=self.artifact)
 
     def artifact(self, found: dict[str, Any]) -> None:  # rule 11

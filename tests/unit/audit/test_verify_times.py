@@ -118,7 +118,7 @@ def true_histories(
         clock = now + draw(st.integers(-20, 20))
         times.append(max(clock, *times[-1:], 0))
         if draw(st.booleans()):
-            there = draw(st.sets(st.sampled_from(WITNESSES)))
+            there: set[str] = draw(st.sets(st.sampled_from(WITNESSES)))
             seen += [(len(times), by, int(now) + draw(st.integers(0, 15))) for by in there]
             if late and REACHED[quorum](there) and draw(st.booleans()):
                 then = int(now) + draw(st.sampled_from((60, 3600)))
