@@ -53,10 +53,11 @@ ARGUED: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         (r"^once = ", "' ' -> "),
     ),
     "no hash is as short as that": ((r"^leaf = ", "b'' -> "),),
-    "what is in nothing is not in that either": ((r"^if '\"digest\"' in", "'' -> "),),
     "the order is another in which the same is looked at or told": (
         (r"^names = sorted\(", "sorted("),
         (r"^print\(\*sorted\(", "sorted("),
+        (r"^for name in sorted\(", "sorted("),
+        (r"^for WHERE\[0\] in sorted\(", "sorted("),
     ),
     "Python knows the encoding by this name, too": ((r"read_text\(", "'utf-8' -> "),),
     "an entry that is shown twice has its position twice": (

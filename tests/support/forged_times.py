@@ -88,7 +88,8 @@ def late_ones() -> Iterator[Forgery]:
     yield timed("late by a third", {4: both(141), 8: both(150), 12: both(140)}, BASE, end=200)
     few: Seen = {4: both(141), 8: {"w1": 140}}
     yield timed("not late by a few", few, wrong)
-    yield timed("late by nobody", {4: both(141), 8: {}}, wrong)
+    nobody: Seen = {4: both(141), 8: {}}
+    yield timed("late by nobody", nobody, wrong)
 
 
 def by_quorums() -> Iterator[Forgery]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import copy
-import hashlib
 import json
 import uuid
 from collections.abc import Iterator, Sequence
@@ -160,8 +159,6 @@ def true_ones() -> Iterator[Forgery]:
         shown = [lines[1], lines[4], context, {**lines[9], "context": other}]
         files = bundle(lines, whole=False, shown=shown)
         yield Forgery(f"context that is {other!r}", files, line_is(4, CONTEXT))
-    yield from with_artifacts()
-    yield from old_ones()
     lines = history()
     lines[7]["metadata"] = json.dumps({"actor": "user-7"})
     yield Forgery("deleted by its actor", bundle(recompute(lines)), BASE)
@@ -169,74 +166,6 @@ def true_ones() -> Iterator[Forgery]:
         lines = history()
         lines[7]["entry"]["type"] = f"{kind}.deleted.v12"
         yield Forgery(f"deleted {kind}", bundle(recompute(lines)), BASE)
-
-
-def with_artifacts() -> Iterator[Forgery]:
-    """Artifacts are there, or told to be absent."""
-    told = b"what was printed"
-    name, other = hashlib.sha256(told).hexdigest(), "cd" * 32
-    at = cosigned_at(200)
-
-    def naming(data: Any) -> dict[str, bytes]:
-        lines = history()
-        lines[0] |= {"data": json.dumps(data), "artifacts": [name]}
-        return bundle(recompute(lines), more={f"artifacts/{name}": told})
-
-    nothing = [
-        {"digest": other},
-        {"digest": other.upper(), "size": 1},
-        {"digest": other[1:], "size": 1},
-        {"digest": f"{other}0", "size": 1},
-        {"digest": other, "size": "1"},
-        {"digest": [], "size": 1},
-        {"digests": other, "size": 1},
-        {"digest": other, "sizes": 1},
-    ]
-    for number, (data, absent) in enumerate(
-        (
-            ({"digest": name, "size": 16}, 0),
-            ({"digest": other, "size": 0}, 1),
-            ([{"a": [{"size": 1, "digest": name, "b": {"digest": other, "size": 2}}]}], 1),
-            ([{"digest": each, "size": 1} for each in (other, "ef" * 32)], 2),
-            (nothing, 0),
-            ("digest", 0),
-        )
-    ):
-        said = right(20, erased=5, absent=absent, at=at)
-        yield Forgery(f"artifacts {number}", naming(data), said)
-
-
-def unsalted(lines: list[Line], numbers: Sequence[int]) -> list[Line]:
-    """The lines, some of which were recorded without salt; later ones have chains of their own."""
-    for number in numbers:
-        lines[number]["entry"] |= {"data": None, "metadata": None, "chain": None}
-        lines[number] |= {"salt": None, "metadataSalt": None}
-    recompute(lines)
-    for line in lines:
-        # Nothing shows the chain value of an event that was recorded without salt.
-        if line["entry"]["chain"] == "":
-            line["entry"]["chain"] = "ab" * 32
-            recompute(lines, digests=False)
-    return lines
-
-
-def old_ones() -> Iterator[Forgery]:
-    """Events recorded without salt come before all others, and have no digest at all."""
-    said = right(20, erased=5, unsalted=3, at=cosigned_at(200))
-    yield Forgery("old", bundle(unsalted(history(), range(3))), said)
-    said = right(20, erased=5, unsalted=20, at=cosigned_at(200))
-    yield Forgery("all old", bundle(unsalted(history(), range(20))), said)
-    for number in (3, 19):
-        lines = unsalted(history(), [*range(2), number])
-        yield Forgery(f"{number} as if old", bundle(lines), line_is(number + 1, NO_DIGESTS))
-        shown = [*lines[2:3], lines[number]]
-        part = bundle(lines, whole=False, shown=shown)
-        yield Forgery(f"{number} as if old, in a part", part, line_is(2, NO_DIGESTS))
-    for value in (None, ""):
-        for name in ("data", "metadata", "chain"):
-            lines = history()
-            lines[0]["entry"][name] = value
-            yield Forgery(f"no {name} ({value!r})", bundle(lines), line_is(1, NO_DIGESTS))
 
 
 def false_notes() -> Iterator[Forgery]:
@@ -303,8 +232,8 @@ def false_notes() -> Iterator[Forgery]:
         policy=untimed,
     )
     elsewhere = forging.signer("another").key("elsewhere").encoded
-    note = checkpoint(all_entries, end, log="another", name="elsewhere")
-    by_another = summed({**whole, "checkpoint": note})
+    another = checkpoint(all_entries, end, log="another", name="elsewhere")
+    by_another = summed({**whole, "checkpoint": another})
     policy = f"log {elsewhere}\n{POLICY}"
     yield Forgery("another log's key", by_another, wrong("{}/checkpoint", UNSIGNED), policy=policy)
     rotated = bundle(lines, log="old")

@@ -61,7 +61,7 @@ class Bundle:
             need({*some, quorum or "none"} <= {*self.groups}, "a name is not defined above")
             count = {"any": 1, "all": len(some)}.get(least) or int(least or 1)
             need(not group or count <= len({*some}) == len(some), "it has too few members")
-            self.groups |= {defined: (count, some or [witness])} if defined else {}
+            self.groups[defined] = count, some or [witness]  # "" where the line defines nothing
             if raw[:1] == (b"\1" if log else b"\4"):  # others are passed over
                 self.keys[name, number] = witness, Ed25519PublicKey.from_public_bytes(raw[1:])
             self.quorum, self.age = quorum or self.quorum, int(age or self.age)
@@ -71,10 +71,10 @@ class Bundle:
     def latest(self, times: list[tuple[Any, int]]) -> int:  # rule 2
         known = dict[Any, int]()
         for witness, at in [*times, *(("none", at) for _, at in times)]:
-            known[witness] = max(at, known.get(witness, at))
+            known[witness] = max(at, known.get(witness, -NEVER))
         for name, (count, some) in self.groups.items():
             known[name] = sorted(known.get(each, -NEVER) for each in some)[-count]
-        return known.get(self.quorum, -NEVER)
+        return known[self.quorum]
 
     def checkpoint(self, told: str) -> tuple[str, int, bytes, list[tuple[Any, int]]]:  # rule 1
         text, origin, size, root, below = need(NOTE.fullmatch(told), "it is no checkpoint").groups()
@@ -165,7 +165,7 @@ class Bundle:
             who = json.loads(line["metadata"])
             of = (entry[each] for each in ("stream", "number", "position", "recordedAt"))
             self.deletions.add((*of, who.get("onBehalfOf") or who["actor"]))
-        if '"digest"' in (data or ""):
+        if data and '"digest"' in data:
             json.loads(data, object_hook=self.artifact)
 
     def artifact(self, found: dict[str, Any]) -> None:  # rule 11

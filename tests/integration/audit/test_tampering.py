@@ -27,7 +27,7 @@ FOUND_BY: Final = {
     "the log does not begin with what was signed here": "held",
     "entries, and the log ends after": "held",
     "nothing erased the data": "erasure",
-    "its time is not between those of the checkpoints": "time",
+    "outside times deny its date": "time",
     "it is older than the event before it": "order",
 }
 

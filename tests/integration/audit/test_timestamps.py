@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from importlib import resources
 from pathlib import Path
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from support.paths import ROOT
 from support.sealers import Installation, installation, sealing, until
 from support.timestamps import Authority, authority
 
-from nbledger_audit import logs, reading, sealer, stamps
+from nbledger_audit import bundles, logs, reading, sealer, stamps
 from nbledger_audit.outside.timestamps import text_of
 from nbledger_audit.sealer import Sealer
 from nbledger_audit.signing import CheckpointSigner
@@ -149,6 +150,26 @@ async def test_the_documented_commands_check_a_stamp(
         assert (tmp_path / "checkpoint.txt").read_bytes() == text_of(found.note)
         assert (tmp_path / "checkpoint.tsr").read_bytes() == found.response
         (tmp_path / "checkpoint.tsr").unlink()
+
+
+async def test_the_commands_of_a_bundle_check_a_stamp(
+    house: Installation, tsa: Authority, tmp_path: Path
+) -> None:
+    settings = house.having(timestamp_url=tsa.url, timestamp_ca_file=str(tsa.ca_file))
+    async with sealing(settings):
+        await house.record(TENANTS[0], 3)
+        found = await until_stamped(house, TENANTS[0], 3)
+    told = (resources.files(bundles) / "VERIFY.md").read_text()
+    (block,) = (each for each in re.findall(r"```\n(.*?)```", told, re.DOTALL) if "openssl" in each)
+    (tmp_path / "checkpoint").write_text(found.note)
+    (tmp_path / "checkpoint.tsr").write_bytes(found.response)
+    shutil.copy(tsa.ca_file, tmp_path / "authority.pem")
+    done = await asyncio.to_thread(
+        subprocess.run, ["bash", "-euo", "pipefail", "-c", block], cwd=tmp_path,
+        timeout=60, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "Verification: OK" in done.stdout + done.stderr
+    assert "Time stamp: " in done.stdout
 
 
 async def test_only_a_checkpoint_of_this_moment_is_stamped(
