@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import SimpleQueue
+from typing import cast
 
 import pytest
 from support.browser import needs_browser, showing
@@ -45,10 +46,8 @@ class Site(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Site
-
     def do_GET(self) -> None:
-        content = self.server.page.encode()
+        content = cast("Site", self.server).page.encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
         self.send_header("Content-Length", str(len(content)))
@@ -57,11 +56,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = int(self.headers["Content-Length"])
-        self.server.printed.put(self.rfile.read(length).decode())
+        cast("Site", self.server).printed.put(self.rfile.read(length).decode())
         self.send_response(204)
         self.end_headers()
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (as it is called)
         """Nothing: the test tells what was wrong."""
 
 

@@ -129,7 +129,7 @@ class EventVerbs(Group):
                 return
             query = next_page(query, found.next)
 
-    @verb("createEventReplay")
+    @verb("replayEvents")
     def replay(self, **asked: Unpack[ReplayRequestFields]) -> Call[ReplayDocument]:
         """Have events of the project published again, to a topic of their own.
 

@@ -26,6 +26,8 @@ async def addresses(api: Api) -> list[tuple[str, str, str, dict[str, Any], str]]
         "datasetId": dataset.json()["datasetId"],
         "libraryId": unknown_id(),
         "actionId": unknown_id(),
+        "webhookId": unknown_id(),
+        "replayId": unknown_id(),
     }
     found = []
     for template, methods in api.document["paths"].items():

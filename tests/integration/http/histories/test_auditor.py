@@ -50,7 +50,10 @@ async def _made(api: Api) -> dict[str, str]:
         "/execution-actions", json={"action": "cancel", "ids": [run.json()["executionId"]]}
     )
     assert action.status_code == 202, action.text
+    webhook = await admin.post("/webhook", json={"url": "https://receiver.example.org/"})
+    assert webhook.status_code == 201, webhook.text
     return {
+        "webhookId": webhook.json()["webhookId"],
         "notebookId": notebook_id,
         "executionId": run.json()["executionId"],
         "datasetId": dataset.json()["datasetId"],
