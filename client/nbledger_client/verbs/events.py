@@ -135,8 +135,8 @@ class EventVerbs(Group):
 
         A request whose answer was lost is not sent again by itself: it might make two.
 
-        >>> client.events.replay(topic="events-again").topic
-        'events-again'
+        >>> client.events.replay(topic="nbledger.replay.events-again").topic
+        'nbledger.replay.events-again'
         """
         body = json_body(ReplayRequest(**asked))
         return Call("POST", "event-replay", ReplayDocument, body=body, repeat=Repeat.NEVER)
@@ -145,7 +145,7 @@ class EventVerbs(Group):
     def replays(self, *, page_size: int = 100) -> Items[ReplayDocument]:
         """List the project's replays, newest first.
 
-        >>> made = client.events.replay(topic="events-once-more")
+        >>> made = client.events.replay(topic="nbledger.replay.events-once-more")
         >>> made.replay_id in [each.replay_id for each in client.events.replays()]
         True
         """
@@ -156,7 +156,7 @@ class EventVerbs(Group):
     def get_replay(self, replay_id: Id) -> Call[ReplayDocument]:
         """Read how far a replay is.
 
-        >>> made = client.events.replay(topic="events-later")
+        >>> made = client.events.replay(topic="nbledger.replay.events-later")
         >>> client.events.get_replay(made.replay_id).problem is None
         True
         """
@@ -167,7 +167,7 @@ class EventVerbs(Group):
         """Have a replay published no further.
 
         >>> from nbledger_client.errors import ReplayEndedError
-        >>> made = client.events.replay(topic="events-never")
+        >>> made = client.events.replay(topic="nbledger.replay.events-never")
         >>> try:
         ...     state = client.events.cancel_replay(made.replay_id).state
         ... except ReplayEndedError:
