@@ -146,7 +146,7 @@ open("outputs/total.txt", "w").write(str(total))
 
 def test_the_subscriber(server: LocalServer, tmp_path: Path) -> None:
     run_one(server)
-    (snippet,) = blocks("python")
+    (snippet,) = [each for each in blocks("python") if "AIOKafkaConsumer" in each]
     program = tmp_path / "follow.py"
     program.write_text(FOLLOW.format(snippet=snippet))
     ended = subprocess.run(
