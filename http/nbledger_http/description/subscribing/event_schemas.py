@@ -7,12 +7,14 @@ from litestar import Litestar, Request, get
 
 from nbledger_domain.vocabulary.addresses import EVENT_SCHEMAS, event_schema_path
 from nbledger_http.description.documentation import Answer, Operation
-from nbledger_http.replies.problems import Code, Problem
+from nbledger_http.description.subscribing.schema_files import (
+    SCHEMA_JSON,
+    schema_files,
+    schema_reply,
+)
+from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, json_reply
-from nbledger_schemas import located, published
-
-SCHEMA_JSON = "application/schema+json"
-_SUFFIX = ".json"
+from nbledger_schemas import published
 
 
 class EventSchema(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,21 +85,14 @@ async def get_event_schemas(request: Request[Any, Any, Any]) -> Reply:
 )
 async def get_event_schema(request: Request[Any, Any, Any]) -> Reply:
     """The schema whose file the path names. Raises :class:`Problem` for one that is not there."""
-    found: bytes | None = request.app.state.event_schema_files.get(
-        request.path_params["event_file"]
-    )
-    if found is None:
-        raise Problem(Code.NOT_FOUND)
-    return json_reply(found, media_type=SCHEMA_JSON)
+    files = request.app.state.event_schema_files
+    return schema_reply(files, request.path_params["event_file"])
 
 
 def install(app: Litestar, *, base: str) -> None:
     """Make the documents, for a service that is reached by ``base``."""
     app.state.event_schemas = msgspec.json.encode(event_schemas(base))
-    app.state.event_schema_files = {
-        name + _SUFFIX: msgspec.json.encode(located(schema, base))
-        for name, schema in published().items()
-    }
+    app.state.event_schema_files = schema_files(published(), base)
 
 
 HANDLERS: list[Any] = [get_event_schemas, get_event_schema]

@@ -7,10 +7,14 @@ from litestar import Litestar, Request, get
 
 from nbledger_domain.vocabulary.addresses import STATE_SCHEMAS, state_schema_path
 from nbledger_http.description.documentation import Answer, Operation
-from nbledger_http.description.subscribing.event_schemas import SCHEMA_JSON
-from nbledger_http.replies.problems import Code, Problem
+from nbledger_http.description.subscribing.schema_files import (
+    SCHEMA_JSON,
+    schema_files,
+    schema_reply,
+)
+from nbledger_http.replies.problems import Code
 from nbledger_http.replies.responses import Reply, json_reply
-from nbledger_schemas import located, states
+from nbledger_schemas import states
 
 
 class StateSchema(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,21 +85,14 @@ async def get_state_schemas(request: Request[Any, Any, Any]) -> Reply:
 )
 async def get_state_schema(request: Request[Any, Any, Any]) -> Reply:
     """The schema whose file the path names. Raises :class:`Problem` for one that is not there."""
-    found: bytes | None = request.app.state.state_schema_files.get(
-        request.path_params["state_file"]
-    )
-    if found is None:
-        raise Problem(Code.NOT_FOUND)
-    return json_reply(found, media_type=SCHEMA_JSON)
+    files = request.app.state.state_schema_files
+    return schema_reply(files, request.path_params["state_file"])
 
 
 def install(app: Litestar, *, base: str) -> None:
     """Make the documents, for a service that is reached by ``base``."""
     app.state.state_schemas = msgspec.json.encode(state_schemas(base))
-    app.state.state_schema_files = {
-        f"{name}.json": msgspec.json.encode(located(schema, base))
-        for name, schema in states().items()
-    }
+    app.state.state_schema_files = schema_files(states(), base)
 
 
 HANDLERS: list[Any] = [get_state_schemas, get_state_schema]
