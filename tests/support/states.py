@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 from support.read_models import until_reached
 
 from nbledger_infrastructure.kafka import clients
@@ -39,12 +39,11 @@ def topics(kafka: Kafka) -> list[str]:
 
 async def everything(kafka: Kafka) -> list[Record]:
     """What the state topics hold now, in order for each partition."""
-    names = topics(kafka)
     await clients.ensure_state_topics(kafka, [each.topic for each in STATES])
     found: list[Record] = []
     async with clients.consumer(kafka, client_id="test-states") as client:
         async with asyncio.timeout(60):
-            partitions = await _partitions(client, names)
+            partitions = _partitions(kafka)
             client.assign(partitions)
             await client.seek_to_beginning(*partitions)
             ends = await client.end_offsets(partitions)
@@ -55,13 +54,9 @@ async def everything(kafka: Kafka) -> list[Record]:
     return found
 
 
-async def _partitions(client: AIOKafkaConsumer, names: Iterable[str]) -> list[TopicPartition]:
-    known = await client.topics()
+def _partitions(kafka: Kafka) -> list[TopicPartition]:
     return [
-        TopicPartition(name, number)
-        for name in names
-        if name in known
-        for number in client.partitions_for_topic(name) or ()
+        TopicPartition(name, number) for name in topics(kafka) for number in range(kafka.partitions)
     ]
 
 
